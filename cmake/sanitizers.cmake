@@ -1,0 +1,11 @@
+# REVERIE_SANITIZE=address (with undefined behaviour) or thread.
+set(REVERIE_SANITIZE "" CACHE STRING "Sanitizers: '', 'address' (with undefined) or 'thread'")
+if(REVERIE_SANITIZE STREQUAL "address")
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=address,undefined)
+elseif(REVERIE_SANITIZE STREQUAL "thread")
+  add_compile_options(-fsanitize=thread -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=thread)
+elseif(NOT REVERIE_SANITIZE STREQUAL "")
+  message(FATAL_ERROR "REVERIE_SANITIZE is '${REVERIE_SANITIZE}'; wanted '', 'address' or 'thread'")
+endif()

@@ -1,0 +1,101 @@
+#pragma once
+// Strict configuration. Every component describes its own fields once, in Fieldset::fields(); from that one visit come
+// reading with checks, the resolved config with defaults, the JSON Schema and --help.
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace reverie {
+
+using Json = nlohmann::ordered_json;
+
+// A JSON value with the place it came from. Parsing rejects duplicate keys, comments and trailing text (ConfigError).
+class Config {
+ public:
+  Config();  // {}
+  Config(Json value, std::string path);
+  static Config parse(std::string_view text, std::string_view source_name);
+  static Config from_file(const std::string& file);
+  const Json& json() const { return *value_; }
+  const std::string& path() const { return path_; }  // "$.model.memory"
+  bool has(std::string_view key) const;
+  // The value at `key` with its path. Throws ConfigError when absent.
+  Config at(std::string_view key) const;
+  // Applies "a.b=value"; `value` is JSON, or else a string. Creates what is missing; an array index is a number.
+  void set(std::string_view assignment);
+  // RFC 7386 merge: objects merge, null removes, everything else replaces.
+  void merge(const Config& patch);
+
+ private:
+  std::shared_ptr<Json> value_;
+  std::string path_;
+};
+
+class RegistryBase;
+class Fields;
+
+// A struct of options. Derived structs give their members defaults and name them in fields().
+struct Fieldset {
+  virtual ~Fieldset() = default;
+  virtual void fields(Fields&) = 0;
+};
+
+// A nested object {"type": NAME, ...} whose remaining keys belong to the registered component NAME.
+struct Component {
+  std::string type;              // empty: not given (only where optional)
+  std::shared_ptr<Json> resolved;  // {"type": NAME, every field with its value}
+  bool given() const { return !type.empty(); }
+};
+
+template <class T>
+struct Range {
+  T low = std::numeric_limits<T>::lowest();
+  T high = std::numeric_limits<T>::max();
+};
+inline constexpr Range<int64_t> kPositive{1, int64_t(1) << 40};
+inline constexpr Range<int64_t> kNonNegative{0, int64_t(1) << 40};
+
+// One visit over a Fieldset. `doc` is one line: what it is, its unit, when to change it.
+class Fields {
+ public:
+  virtual ~Fields() = default;
+  virtual void integer(std::string_view key, int64_t& value, Range<int64_t> range, std::string_view doc) = 0;
+  // An integer or "auto" (nullopt).
+  virtual void integer_or_auto(std::string_view key, std::optional<int64_t>& value, Range<int64_t> range,
+                               std::string_view doc) = 0;
+  virtual void number(std::string_view key, double& value, Range<double> range, std::string_view doc) = 0;
+  virtual void boolean(std::string_view key, bool& value, std::string_view doc) = 0;
+  // `choices` empty: any string.
+  virtual void text(std::string_view key, std::string& value, const std::vector<std::string>& choices,
+                    std::string_view doc) = 0;
+  virtual void texts(std::string_view key, std::vector<std::string>& value, std::string_view doc) = 0;
+  virtual void integers(std::string_view key, std::vector<int64_t>& value, Range<int64_t> each,
+                        std::string_view doc) = 0;
+  virtual void object(std::string_view key, Fieldset& value, std::string_view doc) = 0;
+  virtual void component(std::string_view key, Component& value, const RegistryBase& registry, bool optional,
+                         std::string_view doc) = 0;
+};
+
+// Reads `config` into `out`. Unknown keys (with JSON path and the nearest known key), wrong types and values out of
+// range are ConfigErrors; keys not given keep their defaults.
+void read_config(const Config& config, Fieldset& out);
+// Every field with its value, in the order of fields(). read_config(write_config(x)) gives x back.
+Json write_config(Fieldset& value);
+// JSON Schema (draft 2020-12), additionalProperties false, with defaults, ranges, choices and descriptions.
+Json config_schema(Fieldset& value);
+// Text for people: one line a field, indented by nesting.
+std::string config_help(Fieldset& value);
+
+// The candidate with the smallest edit distance to `word`, if it is near enough to be a typo.
+std::optional<std::string> nearest_name(std::string_view word, const std::vector<std::string>& candidates);
+
+// Paths whose values differ, as "path: before -> after" lines (for "resume into a changed config").
+std::vector<std::string> config_differences(const Json& before, const Json& after);
+
+}  // namespace reverie

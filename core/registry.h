@@ -1,0 +1,71 @@
+#pragma once
+// Components by name. Registered once (a duplicate name is an error that names both places), made from a Config.
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <source_location>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "core/error.h"
+
+namespace reverie {
+
+class RegistryBase {
+ public:
+  struct Entry {
+    std::string doc;
+    std::source_location where;
+    std::function<std::unique_ptr<Fieldset>()> new_fieldset;  // default options
+  };
+  explicit RegistryBase(std::string kind) : kind_(std::move(kind)) {}
+  virtual ~RegistryBase() = default;
+  const std::string& kind() const { return kind_; }  // "memory module", for messages
+  std::vector<std::string> names() const;
+  // Throws ConfigError with the list of known names and the nearest one; `path` says where the name stood.
+  const Entry& entry(const std::string& name, const std::string& path) const;
+
+ protected:
+  void add_entry(const std::string& name, Entry);
+
+ private:
+  std::string kind_;
+  std::map<std::string, Entry> entries_;
+};
+
+template <class Base, class... A>
+class Registry final : public RegistryBase {
+ public:
+  using RegistryBase::RegistryBase;
+  static Registry& instance();  // defined once per Base, beside it
+
+  // T is constructed as T(const Options&, A...). Options derives from Fieldset.
+  template <class T, class Options>
+  bool add(const std::string& name, const std::string& doc,
+           std::source_location where = std::source_location::current()) {
+    add_entry(name, {doc, where, [] { return std::make_unique<Options>(); }});
+    makers_[name] = [](const Config& c, A... a) -> std::unique_ptr<Base> {
+      Options options;
+      read_config(c, options);
+      return std::make_unique<T>(options, a...);
+    };
+    return true;
+  }
+  std::unique_ptr<Base> make(const Component& component, A... a) const;
+
+ private:
+  std::map<std::string, std::function<std::unique_ptr<Base>(const Config&, A...)>> makers_;
+};
+
+// A resolved component's own options (without "type"), as read_config wants them.
+Config component_options(const Component&);
+
+template <class Base, class... A>
+std::unique_ptr<Base> Registry<Base, A...>::make(const Component& component, A... a) const {
+  entry(component.type, "$");
+  return makers_.at(component.type)(component_options(component), a...);
+}
+
+}  // namespace reverie

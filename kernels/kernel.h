@@ -1,0 +1,63 @@
+#pragma once
+// The kernel table: a row per kernel, a column per device. Kernels are data: a missing one is a clear error and a failing
+// coverage test, not a stub. The CPU column has one entry per instruction set.
+
+#include <array>
+#include <string_view>
+#include <vector>
+
+#include "core/device.h"
+#include "core/error.h"
+
+namespace reverie {
+
+// Instruction sets that the CPU kernels are compiled for, worst first.
+enum class Isa : uint8_t { portable = 0, avx2 = 1, avx512 = 2 };
+inline constexpr int kIsas = 3;
+constexpr std::string_view name_of(Isa i) {
+  return i == Isa::portable ? "portable" : i == Isa::avx2 ? "avx2" : "avx512";
+}
+bool isa_supported(Isa);  // by this machine
+// The best supported one, or what REVERIE_ISA names (ConfigError if this machine lacks it).
+Isa active_isa();
+void set_active_isa(Isa);  // for tests; throws ConfigError when not supported
+
+class KernelRow {
+ public:
+  explicit constexpr KernelRow(std::string_view name) : name_(name) {}
+  std::string_view name() const { return name_; }
+  bool has_cpu(Isa isa) const { return cpu_[size_t(isa)] != nullptr; }
+  bool has_cuda() const { return cuda_ != nullptr; }
+
+ protected:
+  using Function = void (*)();
+  Function function(Device) const;  // throws "rms_norm_forward: no cuda kernel in this build"
+  void set_cpu(Isa, Function);
+  void set_cuda(Function);
+
+ private:
+  std::string_view name_;
+  std::array<Function, kIsas> cpu_{};
+  Function cuda_ = nullptr;
+};
+
+// All rows that have at least one implementation, by name.
+std::vector<const KernelRow*> kernel_table();
+
+template <class Args>
+class Kernel : public KernelRow {
+ public:
+  using Implementation = void (*)(const Args&);
+  explicit constexpr Kernel(std::string_view name) : KernelRow(name) {}
+  void operator()(Device device, const Args& args) const {
+    reinterpret_cast<Implementation>(function(device))(args);
+  }
+  bool add_cpu(Isa isa, Implementation f) { set_cpu(isa, reinterpret_cast<Function>(f)); return true; }
+  bool add_cuda(Implementation f) { set_cuda(reinterpret_cast<Function>(f)); return true; }
+};
+
+}  // namespace reverie
+
+// In kernels/cpu/isa/*.cpp, inside namespace reverie::cpu::REVERIE_ISA.
+#define REVERIE_CPU_KERNEL(row, implementation) \
+  [[maybe_unused]] static const bool reverie_cpu_##row = ::reverie::row.add_cpu(::reverie::Isa::REVERIE_ISA, &implementation)

@@ -1,0 +1,18 @@
+#pragma once
+// Matrix products.
+
+#include "core/tensor.h"
+#include "kernels/kernel.h"
+
+namespace reverie {
+
+// c [.., M, N] = alpha * a [.., M, K] b [.., K, N] (+ c if accumulate). Rank 2, or rank 3 with a batch (b of rank 2 is shared by the batch).
+// a and b may be transposed views (last two dimensions: one stride must be 1, the other >= the row length); c is row-major with any
+// row stride. f32 goes to the library (oneDNN, CBLAS), f64 to our own tiles.
+struct Matmul { const Tensor& a; const Tensor& b; double alpha; bool accumulate; Tensor& c; };
+inline Kernel<Matmul> matmul{"matmul"};
+
+// Name and version of the library behind f32, for reports ("oneDNN 2.6.3").
+const char* matmul_library();
+
+}  // namespace reverie
