@@ -1,0 +1,111 @@
+#include "core/storage.h"
+
+#include <sys/mman.h>
+
+#include <array>
+#include <bit>
+#include <cstdlib>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "core/error.h"
+
+namespace reverie {
+namespace {
+
+constexpr size_t kAlignment = 64;
+constexpr size_t kHugePage = size_t(2) << 20;
+
+// Eight size classes per power of two: at most 12.5 % of a block is lost to rounding.
+size_t class_size(size_t bytes) {
+  if (bytes <= 512) return (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
+  const size_t step = std::bit_floor(bytes - 1) / 8;
+  return (bytes + step - 1) / step * step;
+}
+size_t class_index(size_t size) {
+  if (size <= 512) return size / kAlignment;
+  const size_t power = std::bit_floor(size);
+  return 16 + size_t(std::countr_zero(power)) * 8 + (size - power) / (power / 8);
+}
+
+// Freed blocks wait in lists by size class: training repeats the same sizes every step, and page faults are what costs.
+class CachingCpuAllocator final : public Allocator {
+ public:
+  void* allocate(size_t bytes) override {
+    const size_t size = class_size(bytes);
+    {
+      std::lock_guard lock(mutex_);
+      auto& list = free_[class_index(size)];
+      stats_.in_use += size;
+      stats_.peak = std::max(stats_.peak, stats_.in_use);
+      if (!list.empty()) {
+        void* p = list.back();
+        list.pop_back();
+        return p;
+      }
+      stats_.reserved += size;
+    }
+    const bool huge = size >= kHugePage;
+    void* p = std::aligned_alloc(huge ? kHugePage : kAlignment,
+                                 huge ? (size + kHugePage - 1) / kHugePage * kHugePage : size);
+    if (!p) {
+      std::lock_guard lock(mutex_);
+      stats_.in_use -= size;
+      stats_.reserved -= size;
+      throw MachineError(fmt::format("out of memory: wanted {} bytes on cpu, {} are in use", bytes, stats_.in_use));
+    }
+    if (huge) madvise(p, size, MADV_HUGEPAGE);
+    return p;
+  }
+  void free(void* pointer, size_t bytes) noexcept override {
+    const size_t size = class_size(bytes);
+    std::lock_guard lock(mutex_);
+    stats_.in_use -= size;
+    free_[class_index(size)].push_back(pointer);
+  }
+  AllocatorStats stats() const override {
+    std::lock_guard lock(mutex_);
+    return stats_;
+  }
+  void reset_peak() override {
+    std::lock_guard lock(mutex_);
+    stats_.peak = stats_.in_use;
+  }
+  void release_cached() override {
+    std::lock_guard lock(mutex_);
+    for (auto& list : free_) {
+      for (void* p : list) std::free(p);
+      list.clear();
+    }
+    stats_.reserved = stats_.in_use;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::array<std::vector<void*>, 16 + 64 * 8> free_;
+  AllocatorStats stats_;
+};
+
+}  // namespace
+
+Allocator& allocator(Device device) {
+  // Never destroyed: tensors with static lifetime may be freed after main.
+  static auto* cpu = new CachingCpuAllocator;
+  if (device.kind != DeviceKind::cpu)
+    throw UserError(fmt::format("this build has no allocator for device {}:{}", name_of(device.kind), device.index));
+  return *cpu;
+}
+
+Storage::Storage(size_t bytes, Device device)
+    : data_(allocator(device).allocate(bytes)), bytes_(bytes), device_(device) {}
+Storage::Storage(void* data, size_t bytes, Device device, std::function<void()> release)
+    : data_(data), bytes_(bytes), device_(device), release_(std::move(release)) {}
+Storage::~Storage() {
+  if (release_)
+    release_();
+  else
+    allocator(device_).free(data_, bytes_);
+}
+
+}  // namespace reverie

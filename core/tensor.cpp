@@ -1,0 +1,268 @@
+#include "core/tensor.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "core/error.h"
+
+namespace reverie {
+namespace {
+
+Shape row_major(const Shape& shape) {
+  Shape strides = shape;
+  int64_t step = 1;
+  for (int i = shape.rank() - 1; i >= 0; --i) {
+    strides[i] = step;
+    step *= shape[i];
+  }
+  return strides;
+}
+
+// Calls f(pointer-typed nullptr) for the C++ type of `t`; f16 has no arithmetic here.
+template <class F>
+decltype(auto) visit_dtype(DType t, F&& f) {
+  switch (t) {
+    case DType::f64: return f(static_cast<double*>(nullptr));
+    case DType::f32: return f(static_cast<float*>(nullptr));
+    case DType::bf16: return f(static_cast<BFloat16*>(nullptr));
+    case DType::i64: return f(static_cast<int64_t*>(nullptr));
+    case DType::i32: return f(static_cast<int32_t*>(nullptr));
+    case DType::u16: return f(static_cast<uint16_t*>(nullptr));
+    case DType::u8: return f(static_cast<uint8_t*>(nullptr));
+    case DType::f16: break;
+  }
+  throw UserError(fmt::format("tensors of {} hold bytes only: no arithmetic or conversion", name_of(t)));
+}
+
+template <class To, class From>
+To convert(From v) {
+  if constexpr (std::is_same_v<To, From>) return v;
+  else if constexpr (std::is_same_v<From, BFloat16>) return convert<To>(float(v));
+  else if constexpr (std::is_same_v<To, BFloat16>) return BFloat16(float(v));
+  else return static_cast<To>(v);
+}
+
+// Calls f(linear index, element offset) for every element in row-major order.
+template <class F>
+void for_each_offset(const Tensor& t, F&& f) {
+  const int64_t n = t.numel();
+  int64_t index[kMaxRank] = {};
+  int64_t offset = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    f(i, offset);
+    for (int d = t.rank() - 1; d >= 0; --d) {
+      offset += t.strides()[d];
+      if (++index[d] < t.shape()[d]) break;
+      offset -= index[d] * t.strides()[d];
+      index[d] = 0;
+    }
+  }
+}
+
+int checked_dim(const Tensor& t, int dim, const char* what) {
+  require(dim >= -t.rank() && dim < t.rank(), "{}: dimension {} of a tensor {}", what, dim, t.str());
+  return dim < 0 ? dim + t.rank() : dim;
+}
+
+void require_cpu(const Tensor& t, const char* what) {
+  require(t.device().kind == DeviceKind::cpu, "{} wants a cpu tensor, got {}", what, t.str());
+}
+
+}  // namespace
+
+std::string Shape::str() const {
+  std::string s = "[";
+  for (int i = 0; i < rank_; ++i) s += fmt::format(i ? ", {}" : "{}", dims_[size_t(i)]);
+  return s + "]";
+}
+
+Tensor Tensor::over(std::shared_ptr<Storage> storage, const Shape& shape, DType dtype, int64_t offset) {
+  int64_t elements = 1;
+  for (int64_t d : shape) {
+    require(d >= 0, "a tensor's sizes are not negative, got {}", shape.str());
+    require(!__builtin_mul_overflow(elements, d, &elements) && elements < (int64_t(1) << 60),
+            "a tensor of shape {} has too many elements", shape.str());
+  }
+  require(offset >= 0 && size_t(offset + elements) * size_of(dtype) <= storage->bytes(),
+          "a tensor {}{} at element {} does not fit its storage of {} bytes", name_of(dtype), shape.str(), offset,
+          storage->bytes());
+  Tensor t;
+  t.storage_ = std::move(storage);
+  t.shape_ = shape;
+  t.strides_ = row_major(shape);
+  t.offset_ = offset;
+  t.dtype_ = dtype;
+  return t;
+}
+Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
+  int64_t bytes = int64_t(size_of(dtype));
+  for (int64_t d : shape)
+    require(d >= 0 && !__builtin_mul_overflow(bytes, d, &bytes) && bytes < (int64_t(1) << 60),
+            "cannot make a tensor of shape {}", shape.str());
+  return over(std::make_shared<Storage>(size_t(bytes), device), shape, dtype);
+}
+Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
+  Tensor t = empty(shape, dtype, device);
+  require_cpu(t, "zeros");
+  std::memset(t.mutable_raw(), 0, t.bytes());
+  return t;
+}
+Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device) {
+  Tensor t = empty(shape, dtype, device);
+  t.fill(value);
+  return t;
+}
+template <class T>
+Tensor Tensor::from(const Shape& shape, std::span<const T> values) {
+  require(int64_t(values.size()) == shape.numel(), "{} values do not fill shape {}", values.size(), shape.str());
+  Tensor t = empty(shape, dtype_of<T>);
+  if (!values.empty()) std::memcpy(t.mutable_raw(), values.data(), values.size_bytes());
+  return t;
+}
+template Tensor Tensor::from<float>(const Shape&, std::span<const float>);
+template Tensor Tensor::from<double>(const Shape&, std::span<const double>);
+template Tensor Tensor::from<int32_t>(const Shape&, std::span<const int32_t>);
+template Tensor Tensor::from<int64_t>(const Shape&, std::span<const int64_t>);
+
+Device Tensor::device() const { return storage_ ? storage_->device() : Device{}; }
+bool Tensor::is_contiguous() const {
+  int64_t step = 1;
+  for (int i = rank() - 1; i >= 0; --i) {
+    if (shape_[i] == 1) continue;
+    if (strides_[i] != step) return numel() == 0;
+    step *= shape_[i];
+  }
+  return true;
+}
+const void* Tensor::raw() const {
+  if (!storage_) throw InternalError("an undefined tensor was read");
+  return static_cast<const char*>(storage_->data()) + size_t(offset_) * size_of(dtype_);
+}
+void* Tensor::mutable_raw() {
+  if (!storage_) throw InternalError("an undefined tensor was written");
+  storage_->bump();
+  return static_cast<char*>(storage_->data()) + size_t(offset_) * size_of(dtype_);
+}
+void Tensor::check_dtype(DType wanted) const {
+  if (dtype_ != wanted) throw UserError(fmt::format("wanted a tensor of {}, got {}", name_of(wanted), str()));
+}
+double Tensor::item() const {
+  require(numel() == 1, "item() wants a tensor with one element, got {}", str());
+  return to_vector()[0];
+}
+std::vector<double> Tensor::to_vector() const {
+  require_cpu(*this, "to_vector");
+  std::vector<double> out(static_cast<size_t>(numel()));
+  visit_dtype(dtype_, [&]<class T>(T*) {
+    const T* p = data<T>();
+    for_each_offset(*this, [&](int64_t i, int64_t o) { out[size_t(i)] = convert<double>(p[o]); });
+  });
+  return out;
+}
+
+Tensor Tensor::view(Shape shape) const {
+  require(is_contiguous(), "view wants a contiguous tensor, got {} with strides {}; call contiguous() first", str(),
+          strides_.str());
+  int64_t known = 1;
+  int inferred = -1;
+  for (int i = 0; i < shape.rank(); ++i) {
+    if (shape[i] == -1) {
+      require(inferred < 0, "view {}: at most one -1", shape.str());
+      inferred = i;
+    } else {
+      known *= shape[i];
+    }
+  }
+  if (inferred >= 0 && known > 0) shape[inferred] = numel() / known;
+  require(shape.numel() == numel(), "cannot view {} as {}", str(), shape.str());
+  Tensor t = *this;
+  t.shape_ = shape;
+  t.strides_ = row_major(shape);
+  return t;
+}
+Tensor Tensor::slice(int dim, int64_t begin, int64_t end) const {
+  dim = checked_dim(*this, dim, "slice");
+  require(0 <= begin && begin <= end && end <= shape_[dim], "slice [{}, {}) of dimension {} of {}", begin, end, dim,
+          str());
+  Tensor t = *this;
+  t.offset_ += begin * strides_[dim];
+  t.shape_[dim] = end - begin;
+  return t;
+}
+Tensor Tensor::select(int dim, int64_t index) const {
+  dim = checked_dim(*this, dim, "select");
+  const Tensor s = slice(dim, index, index + 1);
+  Tensor t = s;
+  t.shape_ = {};
+  t.strides_ = {};
+  for (int i = 0; i < rank(); ++i) {
+    if (i == dim) continue;
+    t.shape_.push_back(s.shape_[i]);
+    t.strides_.push_back(s.strides_[i]);
+  }
+  return t;
+}
+Tensor Tensor::transpose(int a, int b) const {
+  a = checked_dim(*this, a, "transpose");
+  b = checked_dim(*this, b, "transpose");
+  Tensor t = *this;
+  std::swap(t.shape_[a], t.shape_[b]);
+  std::swap(t.strides_[a], t.strides_[b]);
+  return t;
+}
+Tensor Tensor::contiguous() const { return is_contiguous() ? *this : clone(); }
+Tensor Tensor::clone() const {
+  Tensor t = empty(shape_, dtype_, device());
+  t.copy_from(*this);
+  return t;
+}
+Tensor Tensor::to(Device device) const {
+  if (device == this->device()) return *this;
+  throw UserError(fmt::format("this build cannot move {} to {}", str(), name_of(device.kind)));
+}
+Tensor Tensor::to(DType dtype) const {
+  if (dtype == dtype_) return *this;
+  Tensor t = empty(shape_, dtype, device());
+  t.copy_from(*this);
+  return t;
+}
+void Tensor::copy_from(const Tensor& source) {
+  require(source.shape_ == shape_, "copy_from: {} into {}", source.str(), str());
+  require_cpu(*this, "copy_from");
+  require_cpu(source, "copy_from");
+  if (source.dtype_ == dtype_ && source.is_contiguous() && is_contiguous()) {
+    if (bytes()) std::memmove(mutable_raw(), source.raw(), bytes());
+    return;
+  }
+  visit_dtype(source.dtype_, [&]<class From>(From*) {
+    visit_dtype(dtype_, [&]<class To>(To*) {
+      const From* from = source.data<From>();
+      To* to = mutable_data<To>();
+      std::vector<int64_t> offsets(static_cast<size_t>(numel()));
+      for_each_offset(*this, [&](int64_t i, int64_t o) { offsets[size_t(i)] = o; });
+      for_each_offset(source, [&](int64_t i, int64_t o) { to[offsets[size_t(i)]] = convert<To>(from[o]); });
+    });
+  });
+}
+void Tensor::fill(double value) {
+  require_cpu(*this, "fill");
+  visit_dtype(dtype_, [&]<class T>(T*) {
+    T* p = mutable_data<T>();
+    const T v = convert<T>(value);
+    for_each_offset(*this, [&](int64_t, int64_t o) { p[o] = v; });
+  });
+}
+std::string Tensor::str() const {
+  if (!storage_) return "undefined tensor";
+  return fmt::format("{}{} {}", name_of(dtype_), shape_.str(), name_of(device().kind));
+}
+
+bool bit_identical(const Tensor& a, const Tensor& b) {
+  if (a.defined() != b.defined()) return false;
+  if (!a.defined()) return true;
+  if (a.dtype() != b.dtype() || !(a.shape() == b.shape())) return false;
+  const Tensor x = a.contiguous(), y = b.contiguous();
+  return x.bytes() == 0 || std::memcmp(x.raw(), y.raw(), x.bytes()) == 0;
+}
+
+}  // namespace reverie
