@@ -72,7 +72,7 @@ void require_cpu(const Tensor& t, const char* what) {
 
 std::string Shape::str() const {
   std::string s = "[";
-  for (int i = 0; i < rank_; ++i) s += fmt::format(i ? ", {}" : "{}", dims_[size_t(i)]);
+  for (int i = 0; i < rank_; ++i) s += (i ? ", " : "") + std::to_string(dims_[size_t(i)]);
   return s + "]";
 }
 
