@@ -5,7 +5,8 @@ Environment (a CPU is enough):
     python3 -m venv golden && golden/bin/pip install torch transformers safetensors
     golden/bin/python scripts/check_hf_export.py DIR
 
-DIR holds config.json and model.safetensors for GPT2LMHeadModel, and reverie_logits.safetensors with
+DIR holds config.json and model.safetensors for GPT2LMHeadModel, and
+reverie_logits.safetensors with
     tokens  i32 [1, time]
     logits  f32 [1, time, vocab]    Reverie's
 Prints the largest absolute difference. Exit code 0: below the limit; 5: not, or tensors are missing or

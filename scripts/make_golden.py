@@ -97,9 +97,8 @@ def gpt_logits(params, config, tokens):
 
 def memory_linear(params, name, x):
     """x W^T + b with W [out, in]; `project` has no bias."""
-    return F.linear(
-        x, params[f"transformer.memory.{name}.weight"], params.get(f"transformer.memory.{name}.bias")
-    )
+    name = f"transformer.memory.{name}"
+    return F.linear(x, params[f"{name}.weight"], params.get(f"{name}.bias"))
 
 
 def read_slots(params, query, slots):
