@@ -9,8 +9,8 @@ DIR holds config.json and model.safetensors for GPT2LMHeadModel, and
 reverie_logits.safetensors with
     tokens  i32 [1, time]
     logits  f32 [1, time, vocab]    Reverie's
-Prints the largest absolute difference. Exit code 0: below the limit; 5: not, or tensors are missing or
-unknown; 2: DIR is not usable; 1: transformers refuses to load it.
+Prints the largest absolute difference. Exit code 0: below the limit; 5: not, or tensors are missing
+or unknown; 2: DIR is not usable; 1: transformers refuses to load it.
 """
 
 import argparse
