@@ -10,7 +10,8 @@ namespace reverie {
 // a and b may be transposed views (last two dimensions: one stride must be 1, the other >= the row length); c is row-major with any
 // row stride. f32 goes to the library (oneDNN, CBLAS), f64 to our own tiles.
 struct Matmul { const Tensor& a; const Tensor& b; double alpha; bool accumulate; Tensor& c; };
-inline Kernel<Matmul> matmul{"matmul"};
+void check(const Matmul&);
+namespace kernel { inline Kernel<Matmul> matmul{"matmul"}; }
 
 // Name and version of the library behind f32, for reports ("oneDNN 2.6.3").
 const char* matmul_library();

@@ -16,7 +16,8 @@ struct NormForward {
   Norm kind; const Tensor& x; const Tensor& residual; const Tensor& weight; const Tensor& bias; double eps;
   Tensor& sum; Tensor& y; Tensor& mean; Tensor& rstd;
 };
-inline Kernel<NormForward> norm_forward{"norm_forward"};
+void check(const NormForward&);
+namespace kernel { inline Kernel<NormForward> norm_forward{"norm_forward"}; }
 
 // From the normalised input `x` (= sum where there was a residual): grad_x = d(y)/d(x) applied to grad_y, plus grad_sum where that is
 // defined (the gradient that reaches the sum past the norm). grad_weight, grad_bias [columns] (undefined: not wanted) are written, not added to.
@@ -25,6 +26,7 @@ struct NormBackward {
   Norm kind; const Tensor& x; const Tensor& weight; const Tensor& mean; const Tensor& rstd; const Tensor& grad_y; const Tensor& grad_sum;
   Tensor& grad_x; Tensor& grad_weight; Tensor& grad_bias;
 };
-inline Kernel<NormBackward> norm_backward{"norm_backward"};
+void check(const NormBackward&);
+namespace kernel { inline Kernel<NormBackward> norm_backward{"norm_backward"}; }
 
 }  // namespace reverie

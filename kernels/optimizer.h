@@ -13,6 +13,7 @@ struct AdamW {
   Tensor& parameter; const Tensor& grad; Tensor& m; Tensor& v;
   double lr, beta1, beta2, eps, weight_decay; int64_t step; double grad_scale;
 };
-inline Kernel<AdamW> adamw{"adamw"};
+void check(const AdamW&);
+namespace kernel { inline Kernel<AdamW> adamw{"adamw"}; }
 
 }  // namespace reverie

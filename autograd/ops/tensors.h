@@ -1,0 +1,31 @@
+#pragma once
+// Small things that the ops share.
+
+#include "autograd/node.h"
+#include "kernels/reduce.h"
+
+namespace reverie {
+
+inline Tensor empty_like(const Tensor& x) { return Tensor::empty(x.shape(), x.dtype(), x.device()); }
+
+// [.., C] as [rows, C].
+inline Tensor rows(const Tensor& x) {
+  require(x.rank() >= 1, "wanted a tensor with at least one dimension, got {}", x.str());
+  return x.rank() == 2 ? x : x.view({x.numel() / std::max<int64_t>(1, x.size(-1)), x.size(-1)});
+}
+
+// The gradient of a bias: sums x [.., C] over its rows, straight into the gradient buffer of input `i` where there is one
+// (then the returned tensor is undefined, as Context::leaf_grad wants it).
+inline Tensor column_sum(Context& ctx, size_t i, const Tensor& x) {
+  const int64_t columns = x.size(-1), n = x.numel() / std::max<int64_t>(1, columns);
+  bool add = false;
+  if (Tensor* buffer = ctx.leaf_grad(i, add)) {
+    kernel::sum_forward(x.device(), {x, 1, n, columns, 1.0, add, *buffer});
+    return {};
+  }
+  Tensor sum = Tensor::empty({columns}, x.dtype(), x.device());
+  kernel::sum_forward(x.device(), {x, 1, n, columns, 1.0, false, sum});
+  return sum;
+}
+
+}  // namespace reverie

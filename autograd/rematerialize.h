@@ -1,0 +1,16 @@
+#pragma once
+// Rematerialisation (Chen et al., "Training deep nets with sublinear memory cost", 2016).
+
+#include <functional>
+#include <vector>
+
+#include "autograd/variable.h"
+
+namespace reverie {
+
+// function(inputs), keeping only the inputs: the inside is computed again during backward, with the same random numbers
+// (Philox place saved and restored), so that losses and gradients are bit-identical with and without. The function may read leaves
+// (parameters) freely, but must depend on no other recorded Variable than its inputs.
+Variable rematerialize(const std::function<Variable(const std::vector<Variable>&)>& function, const std::vector<Variable>& inputs);
+
+}  // namespace reverie

@@ -1,0 +1,74 @@
+#pragma once
+// Variable: a tensor's membership in the graph, visible in the type. Kernels, optimizers and loaders use Tensor, and so
+// cannot record by accident.
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace reverie {
+
+class Node;
+namespace detail { struct VariableImpl; }
+
+class Variable {
+ public:
+  Variable() = default;  // undefined: "no bias"
+  // A leaf. `value` must be contiguous. With requires_grad, backward() leaves its gradient in grad().
+  explicit Variable(Tensor value, bool requires_grad = false);
+
+  bool defined() const { return impl_ != nullptr; }
+  explicit operator bool() const { return defined(); }
+  const Tensor& tensor() const;
+  const Shape& shape() const { return tensor().shape(); }
+  int64_t size(int dim) const { return tensor().size(dim); }
+  int rank() const { return tensor().rank(); }
+  DType dtype() const { return tensor().dtype(); }
+  Device device() const { return tensor().device(); }
+
+  bool requires_grad() const;  // a leaf that wants a gradient, or made from one
+  bool is_leaf() const;
+  void set_requires_grad(bool);  // leaves only
+  // The same values, outside the graph.
+  Variable detach() const;
+
+  // The gradient of a leaf; undefined before any backward() reached it.
+  const Tensor& grad() const;
+  void clear_grad();
+  // From now on the gradient lives in `buffer` (a view into a flat bucket); clear_grad() only marks it stale.
+  void set_grad_buffer(Tensor buffer);
+  // The same leaf over other bytes of the same shape and dtype: how parameters move into flat buckets.
+  void set_tensor(Tensor value);
+  // Called with the gradient as soon as every use of this leaf in a backward() has contributed.
+  void on_grad_ready(std::function<void(const Tensor&)> hook);
+
+  const std::shared_ptr<detail::VariableImpl>& impl() const { return impl_; }
+  explicit Variable(std::shared_ptr<detail::VariableImpl> impl) : impl_(std::move(impl)) {}
+
+ private:
+  std::shared_ptr<detail::VariableImpl> impl_;
+};
+
+// While one is alive on this thread, nothing is recorded.
+class NoGrad {
+ public:
+  NoGrad();
+  ~NoGrad();
+  NoGrad(const NoGrad&) = delete;
+  NoGrad& operator=(const NoGrad&) = delete;
+
+ private:
+  bool before_;
+};
+bool grad_enabled();
+
+// Adds d(loss)/d(leaf) into the gradient of every leaf that requires one. `loss` has one element. The graph is freed as it is
+// walked (newest node first, no recursion); a second backward over it is an InternalError.
+void backward(const Variable& loss);
+// The same from several outputs with given cotangents (an undefined one counts as zero).
+void backward(std::span<const Variable> outputs, std::span<const Tensor> cotangents);
+
+}  // namespace reverie
