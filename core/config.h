@@ -15,26 +15,29 @@ namespace reverie {
 
 using Json = nlohmann::ordered_json;
 
-// A JSON value with the place it came from. Parsing rejects duplicate keys, comments and trailing text (ConfigError).
+// A JSON value with the place it came from. Parsing rejects duplicate keys, comments, trailing text and nesting deeper
+// than 64 (ConfigError, with line and column or with the JSON path). A copy is independent of its original.
 class Config {
  public:
   Config();  // {}
-  Config(Json value, std::string path);
+  Config(Json value, std::string path, std::string source = "");
   static Config parse(std::string_view text, std::string_view source_name);
   static Config from_file(const std::string& file);
   const Json& json() const { return *value_; }
-  const std::string& path() const { return path_; }  // "$.model.memory"
+  const std::string& path() const { return path_; }      // "$.model.memory"
+  const std::string& source() const { return source_; }  // "config.json", or empty
   bool has(std::string_view key) const;
   // The value at `key` with its path. Throws ConfigError when absent.
   Config at(std::string_view key) const;
-  // Applies "a.b=value"; `value` is JSON, or else a string. Creates what is missing; an array index is a number.
+  // Applies "a.b=value"; `value` is JSON, or else a string. Creates missing objects; an array index is a number, at most
+  // the array's length (which appends). An empty value is an error: write null or "".
   void set(std::string_view assignment);
   // RFC 7386 merge: objects merge, null removes, everything else replaces.
   void merge(const Config& patch);
 
  private:
   std::shared_ptr<Json> value_;
-  std::string path_;
+  std::string path_, source_;
 };
 
 class RegistryBase;
@@ -48,8 +51,9 @@ struct Fieldset {
 
 // A nested object {"type": NAME, ...} whose remaining keys belong to the registered component NAME.
 struct Component {
-  std::string type;              // empty: not given (only where optional)
-  std::shared_ptr<Json> resolved;  // {"type": NAME, every field with its value}
+  std::string type;                // empty: not given (only where optional); set beforehand, it is the default
+  std::shared_ptr<Json> resolved;  // {"type": NAME, every field with its value}; made by read_config
+  std::string path = "$";          // where it stood, for messages
   bool given() const { return !type.empty(); }
 };
 
@@ -61,7 +65,9 @@ struct Range {
 inline constexpr Range<int64_t> kPositive{1, int64_t(1) << 40};
 inline constexpr Range<int64_t> kNonNegative{0, int64_t(1) << 40};
 
-// One visit over a Fieldset. `doc` is one line: what it is, its unit, when to change it.
+// One visit over a Fieldset. `doc` is one line: what it is, its unit, when to change it. A default that its own range or
+// choices refuse (a size of 0 where 1 is the least) marks a field that must be given. So does a component without
+// a default type, unless it is optional; an optional one may be null.
 class Fields {
  public:
   virtual ~Fields() = default;

@@ -1,5 +1,8 @@
 #pragma once
 // Components by name. Registered once (a duplicate name is an error that names both places), made from a Config.
+//
+// A shared library registers its components when it is loaded, through initialisers of static variables:
+//   static const bool registered = Registry<MemoryModule, int64_t>::instance().add<Mine, MyOptions>("mine", "what it is");
 
 #include <functional>
 #include <map>
@@ -28,7 +31,9 @@ class RegistryBase {
   const Entry& entry(const std::string& name, const std::string& path) const;
 
  protected:
-  void add_entry(const std::string& name, Entry);
+  // Throws InternalError for a duplicate; while a plugin is loading it returns false instead, and load_plugin() throws
+  // (an exception may not leave a shared library's initialisers).
+  bool add_entry(const std::string& name, Entry);
 
  private:
   std::string kind_;
@@ -45,7 +50,7 @@ class Registry final : public RegistryBase {
   template <class T, class Options>
   bool add(const std::string& name, const std::string& doc,
            std::source_location where = std::source_location::current()) {
-    add_entry(name, {doc, where, [] { return std::make_unique<Options>(); }});
+    if (!add_entry(name, {doc, where, [] { return std::make_unique<Options>(); }})) return false;
     makers_[name] = [](const Config& c, A... a) -> std::unique_ptr<Base> {
       Options options;
       read_config(c, options);
@@ -59,12 +64,15 @@ class Registry final : public RegistryBase {
   std::map<std::string, std::function<std::unique_ptr<Base>(const Config&, A...)>> makers_;
 };
 
-// A resolved component's own options (without "type"), as read_config wants them.
+// A resolved component's own options (without "type"), as read_config wants them. InternalError when it is not resolved.
 Config component_options(const Component&);
+
+// The component {"type": type, ...} of a JSON object that stood at `config`, checked and with every default filled in.
+Component resolve_component(const RegistryBase&, const Config& config);
 
 template <class Base, class... A>
 std::unique_ptr<Base> Registry<Base, A...>::make(const Component& component, A... a) const {
-  entry(component.type, "$");
+  entry(component.type, component.path);
   return makers_.at(component.type)(component_options(component), a...);
 }
 

@@ -1,0 +1,53 @@
+#include "core/log.h"
+
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+
+namespace reverie {
+namespace {
+
+std::atomic<LogLevel> lowest{LogLevel::info};
+std::atomic<void (*)()> prelude_hook{nullptr};
+
+// The sink colours only when stderr is a terminal.
+std::unique_ptr<spdlog::logger> make_logger(const char* pattern) {
+  auto logger = std::make_unique<spdlog::logger>("", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+  logger->set_pattern(pattern);
+  logger->set_level(spdlog::level::trace);  // `lowest` decides
+  logger->flush_on(spdlog::level::trace);
+  return logger;
+}
+
+struct Loggers {
+  std::mutex mutex;  // the prelude and its line belong together
+  std::unique_ptr<spdlog::logger> plain = make_logger("%v");
+  std::unique_ptr<spdlog::logger> prefixed = make_logger("%^%l:%$ %v");
+};
+Loggers& loggers() {
+  static auto* all = new Loggers;  // never destroyed: destructors of static objects may log
+  return *all;
+}
+
+}  // namespace
+
+void set_log_level(LogLevel level) { lowest = level; }
+void set_log_prelude(void (*prelude)()) { prelude_hook = prelude; }
+
+void log_message(LogLevel level, const std::string& message) {
+  if (level < lowest.load()) return;
+  Loggers& all = loggers();
+  const std::lock_guard lock(all.mutex);
+  if (const auto prelude = prelude_hook.load()) prelude();
+  switch (level) {
+    case LogLevel::debug: all.prefixed->debug("{}", message); break;
+    case LogLevel::info: all.plain->info("{}", message); break;
+    case LogLevel::warning: all.prefixed->warn("{}", message); break;
+    case LogLevel::error: all.prefixed->error("{}", message); break;
+  }
+}
+
+}  // namespace reverie

@@ -1,0 +1,90 @@
+#include "core/plugin.h"
+
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <mutex>
+#include <optional>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "core/plugin_internal.h"
+
+extern "C" const int REVERIE_PLUGIN_API_SYMBOL = REVERIE_PLUGIN_API_VERSION;
+
+namespace reverie {
+namespace {
+
+struct Loaded {
+  void* handle;
+  std::string file;
+};
+std::mutex plugins_mutex;
+std::vector<Loaded>& plugins() {
+  static auto* list = new std::vector<Loaded>;  // never destroyed: plugins stay loaded
+  return *list;
+}
+
+thread_local bool loading = false;
+thread_local std::optional<std::string> loading_error;
+
+void* open_library(const std::string& name) {
+  loading = true;
+  loading_error.reset();
+  // RTLD_NOW: a missing symbol is an error here, with its name, and not in the middle of a run.
+  void* handle = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+  loading = false;
+  return handle;
+}
+
+}  // namespace
+
+bool note_error_while_loading_plugin(const std::string& message) {
+  if (!loading) return false;
+  if (!loading_error) loading_error = message;
+  return true;
+}
+
+void load_plugin(const std::string& file, const std::string& config_directory) {
+  namespace fs = std::filesystem;
+  if (file.empty()) throw ConfigError("plugin \"\": wanted the file name of a shared library");
+  std::error_code ignored;
+  std::string name = file;
+  if (const fs::path beside = fs::path(config_directory) / file; fs::exists(beside, ignored))
+    name = fs::absolute(beside, ignored).string();  // an absolute `file` stays itself
+  else if (file.find('/') != std::string::npos)
+    throw ConfigError(fmt::format("plugin \"{}\" does not exist (looked in {}); build it, or mend its path in \"plugins\"",
+                                  file, fs::absolute(config_directory, ignored).string()));
+
+  const std::lock_guard lock(plugins_mutex);
+  void* handle = open_library(name);
+  if (!handle) {
+    const std::string reason = ::dlerror();
+    if (reason.find("reverie_plugin_api_") != std::string::npos)
+      throw ConfigError(fmt::format("plugin \"{}\" was built for another plugin API version than {}, this program's; "
+                                    "rebuild it against this version ({})", file, kPluginApiVersion, reason));
+    throw ConfigError(fmt::format("plugin \"{}\" does not load: {}", file, reason));
+  }
+  if (std::any_of(plugins().begin(), plugins().end(), [&](const Loaded& p) { return p.handle == handle; })) return;
+  // From here on an error leaves the library mapped: the registry may already hold pointers into it.
+  auto* version = reinterpret_cast<int (*)()>(::dlsym(handle, "reverie_plugin_api_version"));
+  if (!version)
+    throw ConfigError(fmt::format("plugin \"{}\" ({}) does not export reverie_plugin_api_version; put REVERIE_PLUGIN() in "
+                                  "one of its sources", file, name));
+  if (version() != kPluginApiVersion)
+    throw ConfigError(fmt::format("plugin \"{}\" ({}) was built for plugin API version {}, this program has {}; rebuild it",
+                                  file, name, version(), kPluginApiVersion));
+  if (loading_error) throw ConfigError(fmt::format("plugin \"{}\" ({}): {}", file, name, *loading_error));
+  plugins().push_back({handle, name});
+  log_message(LogLevel::debug, "loaded plugin " + name);
+}
+
+std::vector<std::string> loaded_plugins() {
+  const std::lock_guard lock(plugins_mutex);
+  std::vector<std::string> files;
+  for (const Loaded& plugin : plugins()) files.push_back(plugin.file);
+  return files;
+}
+
+}  // namespace reverie
