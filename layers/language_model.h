@@ -1,0 +1,37 @@
+#pragma once
+// What trainers, samplers and probes know of a model.
+
+#include <memory>
+
+#include "core/registry.h"
+#include "layers/module.h"
+#include "layers/sequence_state.h"
+
+namespace reverie {
+
+class LanguageModel : public Module {
+ public:
+  virtual int64_t vocabulary_size() const = 0;
+  virtual int64_t block_size() const = 0;  // most rows in one forward
+  // tokens i32 [B, T] -> final hidden states [B, T, C], after the last norm. `state` (may be null) is read and advanced.
+  virtual Variable hidden(const Tensor& tokens, SequenceState* state = nullptr) = 0;
+  // The output projection [V, C].
+  virtual const Variable& head() const = 0;
+  // Whether a forward over pieces, with the state carried, equals the forward over the whole.
+  virtual bool incremental() const = 0;
+  // Whether memory goes on from one window of a text to the next (`state` without a cache).
+  virtual bool carries_memory() const = 0;
+  // Floating-point operations of one forward per token at this length, for plans and reports.
+  virtual double forward_flops_per_token(int64_t length) const = 0;
+
+  // [B, T, V].
+  Variable logits(const Tensor& tokens, SequenceState* state = nullptr);
+  // sum over targets (-1: none) of the cross entropy, times `weight_per_target`. One element.
+  Variable loss(const Tensor& tokens, const Tensor& targets, double weight_per_target, SequenceState* state = nullptr);
+};
+
+using ModelRegistry = Registry<LanguageModel, const Build&>;
+template <>
+ModelRegistry& ModelRegistry::instance();
+
+}  // namespace reverie

@@ -1,0 +1,56 @@
+#pragma once
+// Module: named parameters in a tree.
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "autograd/variable.h"
+#include "core/random.h"
+#include "core/safetensors.h"
+
+namespace reverie {
+
+// What a constructor needs to make its parameters.
+struct Build {
+  Generator& random;  // initial values are drawn in the order of construction
+  DType dtype = DType::f32;
+  Device device = {};
+};
+
+class Module {
+ public:
+  Module() = default;
+  virtual ~Module() = default;
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+
+  // Full names ("transformer.h.3.attn.c_attn.weight") in the order of construction.
+  std::vector<std::pair<std::string, Variable>> parameters() const;
+  int64_t parameter_count() const;
+  void freeze(bool frozen = true);  // all parameters below
+  void train(bool on = true);       // dropout on or off, for all modules below
+  bool training() const { return training_; }
+
+  NamedTensors state() const;
+  // Copies values into the parameters. One UserError lists everything missing, unexpected and wrongly shaped; `strict` false ignores unexpected names.
+  void load(const NamedTensors& tensors, bool strict = true);
+
+ protected:
+  Variable parameter(std::string name, Tensor initial);
+  template <class M, class... A>
+  M& child(std::string name, A&&... arguments) {
+    return static_cast<M&>(adopt(std::move(name), std::make_unique<M>(std::forward<A>(arguments)...)));
+  }
+  // An empty name adds the child's parameters under this module's own.
+  Module& adopt(std::string name, std::unique_ptr<Module>);
+
+ private:
+  struct Entry { std::string name; Variable variable; std::unique_ptr<Module> module; };
+  void collect(const std::string& prefix, std::vector<std::pair<std::string, Variable>>& out) const;
+  std::vector<Entry> entries_;  // parameters and children, in order
+  bool training_ = true;
+};
+
+}  // namespace reverie

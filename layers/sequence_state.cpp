@@ -1,0 +1,37 @@
+#include "layers/sequence_state.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "kernels/copy.h"
+
+namespace reverie {
+namespace {
+
+void put(Tensor& buffer, const Tensor& rows, int64_t at) {
+  Tensor place = buffer.slice(1, at, at + rows.size(1));
+  kernel::strided_copy(rows.device(), {rows, false, place});
+}
+
+}  // namespace
+
+void KvCache::append(const Tensor& key, const Tensor& value) {
+  require(key.rank() == 3 && key.shape() == value.shape(), "a KV cache takes keys and values [B, T, C], got {} and {}", key.str(), value.str());
+  const int64_t needed = length_ + key.size(1);
+  if (!key_.defined() || needed > key_.size(1)) {
+    // Doubling keeps the cost of growing linear in the final length.
+    const Shape shape{key.size(0), std::max<int64_t>({needed, 2 * length_, 64}), key.size(2)};
+    Tensor bigger_key = Tensor::empty(shape, key.dtype(), key.device()), bigger_value = Tensor::empty(shape, key.dtype(), key.device());
+    if (length_ > 0) {
+      put(bigger_key, this->key(), 0);
+      put(bigger_value, this->value(), 0);
+    }
+    key_ = bigger_key;
+    value_ = bigger_value;
+  }
+  put(key_, key, length_);
+  put(value_, value, length_);
+  length_ = needed;
+}
+
+}  // namespace reverie
