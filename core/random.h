@@ -5,20 +5,15 @@
 #include <array>
 #include <cstdint>
 
+#include "core/host_device.h"
 #include "core/tensor.h"
-
-#if defined(__CUDACC__)
-#define REVERIE_HOST_DEVICE __host__ __device__
-#else
-#define REVERIE_HOST_DEVICE
-#endif
 
 namespace reverie {
 
 struct Philox4 { uint32_t v[4]; };
 
 // Block `counter` of the stream of `seed`: four independent 32-bit numbers.
-REVERIE_HOST_DEVICE inline Philox4 philox(uint64_t seed, uint64_t counter) {
+REVERIE_INLINE Philox4 philox(uint64_t seed, uint64_t counter) {
   uint32_t c0 = uint32_t(counter), c1 = uint32_t(counter >> 32), c2 = 0, c3 = 0;
   uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
   for (int round = 0; round < 10; ++round) {
@@ -33,7 +28,7 @@ REVERIE_HOST_DEVICE inline Philox4 philox(uint64_t seed, uint64_t counter) {
   return {{c0, c1, c2, c3}};
 }
 // Uniform in [0, 1) with 24 bits.
-REVERIE_HOST_DEVICE inline float uniform_from_bits(uint32_t bits) {
+REVERIE_INLINE float uniform_from_bits(uint32_t bits) {
   return float(bits >> 8) * (1.0f / 16777216.0f);
 }
 

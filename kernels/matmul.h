@@ -13,7 +13,12 @@ struct Matmul { const Tensor& a; const Tensor& b; double alpha; bool accumulate;
 void check(const Matmul&);
 namespace kernel { inline Kernel<Matmul> matmul{"matmul"}; }
 
-// Name and version of the library behind f32, for reports ("oneDNN 2.6.3").
+// What multiplies f32 on the CPU: the library, or our own tiles (always those for f64, and for batches of small products).
+// Environment REVERIE_GEMM=library|own decides (anything else, or a library this build lacks, is ConfigError); set_gemm overrides.
+enum class GemmChoice : uint8_t { library, own };
+GemmChoice gemm();
+void set_gemm(GemmChoice);
+// Name and version of what is behind f32, for reports ("oneDNN 2.6.3").
 const char* matmul_library();
 
 }  // namespace reverie

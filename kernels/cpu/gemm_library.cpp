@@ -1,0 +1,116 @@
+#include "kernels/cpu/gemm_library.h"
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <limits>
+#include <string>
+
+#include "core/error.h"
+#include "kernels/matmul.h"
+
+#if defined(REVERIE_HAVE_ONEDNN)
+#include <dnnl.h>
+#elif defined(REVERIE_HAVE_CBLAS)
+#include <cblas.h>
+#include <dlfcn.h>
+#endif
+
+namespace reverie {
+namespace {
+
+#if defined(REVERIE_HAVE_ONEDNN) || defined(REVERIE_HAVE_CBLAS)
+constexpr bool kHaveLibrary = true;
+#else
+constexpr bool kHaveLibrary = false;
+#endif
+
+GemmChoice initial_choice() {
+  const char* wanted = std::getenv("REVERIE_GEMM");
+  const std::string name = wanted == nullptr ? "" : wanted;
+  if (name == "own") return GemmChoice::own;
+  if (!name.empty() && name != "library") {
+    throw ConfigError(fmt::format("environment variable REVERIE_GEMM is '{}'; wanted library or own", name));
+  }
+  if (name == "library" && !kHaveLibrary) {
+    throw ConfigError("REVERIE_GEMM=library, but this build has neither oneDNN nor CBLAS; unset it to use our own tiles");
+  }
+  return kHaveLibrary ? GemmChoice::library : GemmChoice::own;
+}
+
+constexpr int kUnknown = -1;
+std::atomic<int> choice{kUnknown};
+
+}  // namespace
+
+GemmChoice gemm() {
+  int value = choice.load(std::memory_order_relaxed);
+  if (value == kUnknown) {
+    value = int(initial_choice());
+    choice.store(value, std::memory_order_relaxed);
+  }
+  return GemmChoice(value);
+}
+
+void set_gemm(GemmChoice wanted) {
+  if (wanted == GemmChoice::library && !kHaveLibrary) {
+    throw ConfigError("matmul: this build has neither oneDNN nor CBLAS; wanted GemmChoice::own");
+  }
+  choice.store(int(wanted), std::memory_order_relaxed);
+}
+
+const char* matmul_library() {
+  static const std::string name = [] {
+#if defined(REVERIE_HAVE_ONEDNN)
+    const dnnl_version_t* v = dnnl_version();
+    return fmt::format("oneDNN {}.{}.{}", v->major, v->minor, v->patch);
+#elif defined(REVERIE_HAVE_CBLAS)
+    // openblas_get_config and openblas_get_parallel exist in OpenBLAS only, hence the search.
+    using Config = char* (*)();
+    using Parallel = int (*)();
+    auto* config = reinterpret_cast<Config>(dlsym(RTLD_DEFAULT, "openblas_get_config"));
+    auto* parallel = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "openblas_get_parallel"));
+    if (config == nullptr) return std::string("CBLAS");
+    const int threading = parallel == nullptr ? 0 : parallel();  // 1: pthreads, 2: OpenMP
+    return fmt::format("{}{}", config(), threading == 1 ? " (pthread build: its threads fight OpenMP's; install the openmp build)" : "");
+#else
+    return std::string("own tiles");
+#endif
+  }();
+  return gemm() == GemmChoice::library ? name.c_str() : "own tiles";
+}
+
+namespace cpu {
+
+bool use_gemm_library() { return gemm() == GemmChoice::library; }
+
+void library_sgemm([[maybe_unused]] int64_t m, [[maybe_unused]] int64_t n, [[maybe_unused]] int64_t k, [[maybe_unused]] float alpha,
+                   [[maybe_unused]] const float* a, [[maybe_unused]] int64_t a_row, [[maybe_unused]] int64_t a_step,
+                   [[maybe_unused]] const float* b, [[maybe_unused]] int64_t b_row, [[maybe_unused]] int64_t b_step,
+                   [[maybe_unused]] bool accumulate, [[maybe_unused]] float* c, [[maybe_unused]] int64_t c_row) {
+  // A leading dimension must be at least the length of its row, also where a single row or column makes it meaningless.
+  const bool a_transposed = !(a_step == 1 && (a_row >= k || m == 1)), b_transposed = !(b_step == 1 && (b_row >= n || k == 1));
+  [[maybe_unused]] const int64_t a_leading = a_transposed ? (k == 1 ? m : a_step) : (m == 1 ? k : a_row);
+  [[maybe_unused]] const int64_t b_leading = b_transposed ? (n == 1 ? k : b_step) : (k == 1 ? n : b_row);
+  [[maybe_unused]] const int64_t c_leading = m == 1 ? n : c_row;
+#if defined(REVERIE_HAVE_ONEDNN)
+  const dnnl_status_t status = dnnl_sgemm(a_transposed ? 'T' : 'N', b_transposed ? 'T' : 'N', m, n, k, alpha, a, a_leading, b, b_leading,
+                                          accumulate ? 1.0f : 0.0f, c, c_leading);
+  if (status != dnnl_success) {
+    throw InternalError(fmt::format("dnnl_sgemm failed with status {} for m {} n {} k {} lda {} ldb {} ldc {}", int(status), m, n, k,
+                                    a_leading, b_leading, c_leading));
+  }
+#elif defined(REVERIE_HAVE_CBLAS)
+  constexpr int64_t kMost = std::numeric_limits<int>::max();
+  require(m <= kMost && n <= kMost && k <= kMost && a_leading <= kMost && b_leading <= kMost && c_leading <= kMost,
+          "matmul: CBLAS counts in 32 bits; got m {} n {} k {}; set REVERIE_GEMM=own", m, n, k);
+  cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans, b_transposed ? CblasTrans : CblasNoTrans, int(m), int(n), int(k),
+              alpha, a, int(a_leading), b, int(b_leading), accumulate ? 1.0f : 0.0f, c, int(c_leading));
+#else
+  throw InternalError("library_sgemm is called in a build without a library");
+#endif
+}
+
+}  // namespace cpu
+}  // namespace reverie

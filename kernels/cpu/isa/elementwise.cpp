@@ -1,0 +1,212 @@
+#include "kernels/elementwise.h"
+
+#include "core/random.h"
+#include "kernels/cpu/isa/parallel.h"
+#include "kernels/functional.h"
+
+namespace reverie::cpu::REVERIE_ISA {
+namespace {
+
+// body(functor, T(0)).
+template <class Body>
+void with_unary(DType dtype, Unary f, const Body& body) {
+  for_float(dtype, [&](auto zero) { functional::with_unary(f, [&](auto functor) { body(functor, zero); }); });
+}
+template <class Body>
+void with_binary(DType dtype, Binary f, const Body& body) {
+  for_float(dtype, [&](auto zero) { functional::with_binary(f, [&](auto functor) { body(functor, zero); }); });
+}
+
+void run_unary_forward(const UnaryForward& a) {
+  const View x = view(a.x), y = writable(a.y);
+  with_unary(x.dtype, a.f, [&](auto f, auto zero) {
+    using T = decltype(zero);
+    const T* in = pointer<T>(x);
+    T* out = pointer<T>(y);
+    for_blocks(x.count, kExpensive, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+      for (int64_t i = begin; i < end; ++i) out[i] = f.value(in[i]);
+    });
+  });
+}
+
+void run_unary_backward(const UnaryBackward& a) {
+  const View x = view(a.x), grad_y = view(a.grad_y), grad_x = writable(a.grad_x);
+  with_unary(x.dtype, a.f, [&](auto f, auto zero) {
+    using T = decltype(zero);
+    const T *in = pointer<T>(x), *gradient = pointer<T>(grad_y);
+    T* out = pointer<T>(grad_x);
+    for_blocks(x.count, kExpensive, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+      for (int64_t i = begin; i < end; ++i) out[i] = gradient[i] * f.derivative(in[i]);
+    });
+  });
+}
+
+template <class T, class F>
+void binary(F f, const T* a, const T* b, T* y, int64_t outer, int64_t middle, int64_t inner) {
+  if (outer == 1 && inner == 1) {
+    for_blocks(middle, 1, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+      for (int64_t i = begin; i < end; ++i) y[i] = f.value(a[i], b[i]);
+    });
+  } else if (inner == 1) {
+    for_each(outer, middle, [=](int64_t o) {
+      const T* row = a + o * middle;
+      T* out = y + o * middle;
+#pragma omp simd
+      for (int64_t i = 0; i < middle; ++i) out[i] = f.value(row[i], b[i]);
+    });
+  } else {
+    for_each(outer * middle, inner, [=](int64_t row) {
+      const T other = b[row % middle];
+      const T* in = a + row * inner;
+      T* out = y + row * inner;
+#pragma omp simd
+      for (int64_t i = 0; i < inner; ++i) out[i] = f.value(in[i], other);
+    });
+  }
+}
+
+void run_binary_forward(const BinaryForward& args) {
+  const View a = view(args.a), b = view(args.b), y = writable(args.y);
+  with_binary(a.dtype, args.f, [&](auto f, auto zero) {
+    using T = decltype(zero);
+    binary(f, pointer<T>(a), pointer<T>(b), pointer<T>(y), args.outer, b.count, args.inner);
+  });
+}
+
+void run_affine(const Affine& a) {
+  const View x = view(a.x), y = writable(a.y);
+  for_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const T* in = pointer<T>(x);
+    T* out = pointer<T>(y);
+    const T scale = T(a.scale), shift = T(a.shift);
+    for_blocks(x.count, 1, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+      for (int64_t i = begin; i < end; ++i) out[i] = scale * in[i] + shift;
+    });
+  });
+}
+
+void run_accumulate(const Accumulate& a) {
+  const View x = view(a.x), y = writable(a.y);
+  for_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const T* in = pointer<T>(x);
+    T* out = pointer<T>(y);
+    const T scale = T(a.scale);
+    for_blocks(x.count, 1, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+      for (int64_t i = begin; i < end; ++i) out[i] += scale * in[i];
+    });
+  });
+}
+
+void run_bias_activation_forward(const BiasActivationForward& a) {
+  const View x = view(a.x), bias = view(a.bias), y = writable(a.y);
+  with_unary(x.dtype, a.f, [&](auto f, auto zero) {
+    using T = decltype(zero);
+    const int64_t width = columns(x);
+    const T *in = pointer<T>(x), *shift = pointer<T>(bias);
+    T* out = pointer<T>(y);
+    for_each(rows(x), width * kExpensive, [=](int64_t row) {
+      const T* from = in + row * width;
+      T* to = out + row * width;
+      if (shift != nullptr) {
+#pragma omp simd
+        for (int64_t j = 0; j < width; ++j) to[j] = f.value(from[j] + shift[j]);
+      } else {
+#pragma omp simd
+        for (int64_t j = 0; j < width; ++j) to[j] = f.value(from[j]);
+      }
+    });
+  });
+}
+
+void run_bias_activation_backward(const BiasActivationBackward& a) {
+  const View x = view(a.x), bias = view(a.bias), grad_y = view(a.grad_y), grad_x = writable(a.grad_x);
+  with_unary(x.dtype, a.f, [&](auto f, auto zero) {
+    using T = decltype(zero);
+    const int64_t width = columns(x);
+    const T *in = pointer<T>(x), *shift = pointer<T>(bias), *gradient = pointer<T>(grad_y);
+    T* out = pointer<T>(grad_x);
+    for_each(rows(x), width * kExpensive, [=](int64_t row) {
+      const T *from = in + row * width, *g = gradient + row * width;
+      T* to = out + row * width;
+      if (shift != nullptr) {
+#pragma omp simd
+        for (int64_t j = 0; j < width; ++j) to[j] = g[j] * f.derivative(from[j] + shift[j]);
+      } else {
+#pragma omp simd
+        for (int64_t j = 0; j < width; ++j) to[j] = g[j] * f.derivative(from[j]);
+      }
+    });
+  });
+}
+
+void run_gated_forward(const GatedForward& a) {
+  const View gate = view(a.gate), up = view(a.up), y = writable(a.y);
+  with_unary(gate.dtype, a.f, [&](auto f, auto zero) {
+    using T = decltype(zero);
+    const T *g = pointer<T>(gate), *u = pointer<T>(up);
+    T* out = pointer<T>(y);
+    for_blocks(gate.count, kExpensive, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+      for (int64_t i = begin; i < end; ++i) out[i] = f.value(g[i]) * u[i];
+    });
+  });
+}
+
+void run_gated_backward(const GatedBackward& a) {
+  const View gate = view(a.gate), up = view(a.up), grad_y = view(a.grad_y), grad_gate = writable(a.grad_gate),
+             grad_up = writable(a.grad_up);
+  with_unary(gate.dtype, a.f, [&](auto f, auto zero) {
+    using T = decltype(zero);
+    const T *g = pointer<T>(gate), *u = pointer<T>(up), *gradient = pointer<T>(grad_y);
+    T *to_gate = pointer<T>(grad_gate), *to_up = pointer<T>(grad_up);
+    for_blocks(gate.count, kExpensive, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+      for (int64_t i = begin; i < end; ++i) {
+        const T gate_i = g[i], up_i = u[i], gradient_i = gradient[i];
+        to_gate[i] = gradient_i * up_i * f.derivative(gate_i);
+        to_up[i] = gradient_i * f.value(gate_i);
+      }
+    });
+  });
+}
+
+void run_dropout(const Dropout& a) {
+  const View x = view(a.x), y = writable(a.y);
+  // uniform >= p for a uniform of 24 bits, without the conversion: bits >= ceil(p * 2^24).
+  const auto threshold = uint32_t(__builtin_ceil(a.p * 16777216.0));
+  const uint64_t seed = a.seed, offset = a.offset;
+  for_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const T* in = pointer<T>(x);
+    T* out = pointer<T>(y);
+    const T scale = T(1.0 / (1.0 - a.p));
+    for_blocks(x.count, kExpensive, [=](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i += 4) {
+        const Philox4 draw = philox(seed, offset + uint64_t(i) / 4);
+        const int64_t here = smaller<int64_t>(4, end - i);
+        for (int64_t k = 0; k < here; ++k) out[i + k] = (draw.v[k] >> 8) >= threshold ? in[i + k] * scale : T(0);
+      }
+    });
+  });
+}
+
+REVERIE_CPU_KERNEL(unary_forward, run_unary_forward);
+REVERIE_CPU_KERNEL(unary_backward, run_unary_backward);
+REVERIE_CPU_KERNEL(binary_forward, run_binary_forward);
+REVERIE_CPU_KERNEL(affine, run_affine);
+REVERIE_CPU_KERNEL(accumulate, run_accumulate);
+REVERIE_CPU_KERNEL(bias_activation_forward, run_bias_activation_forward);
+REVERIE_CPU_KERNEL(bias_activation_backward, run_bias_activation_backward);
+REVERIE_CPU_KERNEL(gated_forward, run_gated_forward);
+REVERIE_CPU_KERNEL(gated_backward, run_gated_backward);
+REVERIE_CPU_KERNEL(dropout, run_dropout);
+
+}  // namespace
+}  // namespace reverie::cpu::REVERIE_ISA

@@ -1,0 +1,100 @@
+#pragma once
+// Register tiles of matrix products: the heart of matmul.cpp and attention.cpp.
+
+#include "kernels/cpu/isa/parallel.h"
+#include "kernels/cpu/isa/simd.h"
+
+namespace reverie::cpu::REVERIE_ISA {
+
+// Rows of a tile: with two vectors of columns, as many accumulators as leave registers for two of b and one of a.
+#if defined(__AVX512F__)
+inline constexpr int kTileRows = 12;
+#elif defined(__AVX2__)
+inline constexpr int kTileRows = 6;
+#else
+inline constexpr int kTileRows = 4;
+#endif
+inline constexpr int kTileVectors = 2;
+template <class T>
+inline constexpr int kTileColumns = kTileVectors * kLanes<T>;
+
+// A matrix read one element at a time: element (i, k) at data[i * row + k * step].
+template <class T>
+struct Left {
+  const T* data;
+  int64_t row, step;
+};
+
+// total[i][v] += sum over k < depth of a(i, k) * b[k * b_row + v * lanes ..].
+template <int kRows, int kVectors, class T>
+REVERIE_INLINE void multiply_tile(int64_t depth, Left<T> a, const T* b, int64_t b_row, Vector<T> (&total)[kRows][kVectors]) {
+  for (int64_t k = 0; k < depth; ++k) {
+    Vector<T> right[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) right[v] = load(b + k * b_row + v * kLanes<T>);
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+      const T left = a.data[i * a.row + k * a.step];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) total[i][v] += left * right[v];
+    }
+  }
+}
+
+// How a product meets what is in c.
+enum class Into : uint8_t { overwrite, add };
+
+// c [rows, columns] = or += alpha * a b for one tile of kRows rows; b holds kVectors vectors of columns in each of its rows,
+// of which the first `columns` are wanted.
+template <int kRows, int kVectors, class T>
+static inline void product_tile(int64_t depth, Left<T> a, const T* b, int64_t b_row, T alpha, Into into, T* c, int64_t c_row,
+                                int64_t columns) {
+  Vector<T> total[kRows][kVectors] = {};
+  multiply_tile<kRows, kVectors>(depth, a, b, b_row, total);
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+    T* to = c + i * c_row;
+    if (columns == kVectors * kLanes<T>) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        Vector<T> value = alpha * total[i][v];
+        if (into == Into::add) value += load(to + v * kLanes<T>);
+        store(to + v * kLanes<T>, value);
+      }
+    } else {
+      T spill[kVectors * kLanes<T>];
+      for (int v = 0; v < kVectors; ++v) store(spill + v * kLanes<T>, alpha * total[i][v]);
+      for (int64_t j = 0; j < columns; ++j) to[j] = into == Into::add ? to[j] + spill[j] : spill[j];
+    }
+  }
+}
+
+template <int kRows, class T>
+static void product_panel(int64_t depth, Left<T> a, const T* b, int64_t b_row, T alpha, Into into, T* c, int64_t c_row,
+                          int64_t columns) {
+  if (columns > kLanes<T>) {
+    product_tile<kRows, 2>(depth, a, b, b_row, alpha, into, c, c_row, columns);
+  } else {
+    product_tile<kRows, 1>(depth, a, b, b_row, alpha, into, c, c_row, columns);
+  }
+}
+
+// c [rows, columns] = or += alpha * a b, rows <= kTileRows, columns <= kTileColumns. Rows of b are read in whole vectors.
+template <class T>
+static inline void product(int64_t rows, int64_t depth, Left<T> a, const T* b, int64_t b_row, T alpha, Into into, T* c, int64_t c_row,
+                           int64_t columns) {
+  switch (rows) {
+#define REVERIE_TILE(n) \
+  case n: return product_panel<n, T>(depth, a, b, b_row, alpha, into, c, c_row, columns);
+    REVERIE_TILE(1) REVERIE_TILE(2) REVERIE_TILE(3) REVERIE_TILE(4)
+#if defined(__AVX2__)
+    REVERIE_TILE(5) REVERIE_TILE(6)
+#endif
+#if defined(__AVX512F__)
+    REVERIE_TILE(7) REVERIE_TILE(8) REVERIE_TILE(9) REVERIE_TILE(10) REVERIE_TILE(11) REVERIE_TILE(12)
+#endif
+#undef REVERIE_TILE
+  }
+}
+
+}  // namespace reverie::cpu::REVERIE_ISA
