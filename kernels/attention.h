@@ -20,7 +20,7 @@ struct AttentionForward {
   const Tensor& query; const Tensor& key; const Tensor& value; AttentionOptions options; Tensor& output; Tensor& log_sum_exp;
 };
 void check(const AttentionForward&);
-namespace kernel { inline Kernel<AttentionForward> attention_forward{"attention_forward"}; }
+namespace kernel { inline constinit Kernel<AttentionForward> attention_forward{"attention_forward"}; }
 // grad_query, grad_key, grad_value: strided like the inputs (views into one packed gradient are welcome); written, not added to.
 // Deterministic.
 struct AttentionBackward {
@@ -28,13 +28,13 @@ struct AttentionBackward {
   AttentionOptions options; Tensor& grad_query; Tensor& grad_key; Tensor& grad_value;
 };
 void check(const AttentionBackward&);
-namespace kernel { inline Kernel<AttentionBackward> attention_backward{"attention_backward"}; }
+namespace kernel { inline constinit Kernel<AttentionBackward> attention_backward{"attention_backward"}; }
 
 // Rotary positions (Su et al. 2021), the half-split form of Llama in Hugging Face: x [B, T, H, D] (strided, last contiguous) -> y likewise;
 // pair (d, d + D/2) of row t turns by angle (first_position + t) * base^(-2d/D); inverse: by minus that angle (the backward pass).
 // y may be x.
 struct Rope { const Tensor& x; int64_t first_position; double base; bool inverse; Tensor& y; };
 void check(const Rope&);
-namespace kernel { inline Kernel<Rope> rope{"rope"}; }
+namespace kernel { inline constinit Kernel<Rope> rope{"rope"}; }
 
 }  // namespace reverie

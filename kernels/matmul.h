@@ -11,7 +11,7 @@ namespace reverie {
 // row stride. f32 goes to the library (oneDNN, CBLAS), f64 to our own tiles.
 struct Matmul { const Tensor& a; const Tensor& b; double alpha; bool accumulate; Tensor& c; };
 void check(const Matmul&);
-namespace kernel { inline Kernel<Matmul> matmul{"matmul"}; }
+namespace kernel { inline constinit Kernel<Matmul> matmul{"matmul"}; }
 
 // What multiplies f32 on the CPU: the library, or our own tiles (always those for f64, and for batches of small products).
 // Environment REVERIE_GEMM=library|own decides (anything else, or a library this build lacks, is ConfigError); set_gemm overrides.

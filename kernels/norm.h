@@ -17,7 +17,7 @@ struct NormForward {
   Tensor& sum; Tensor& y; Tensor& mean; Tensor& rstd;
 };
 void check(const NormForward&);
-namespace kernel { inline Kernel<NormForward> norm_forward{"norm_forward"}; }
+namespace kernel { inline constinit Kernel<NormForward> norm_forward{"norm_forward"}; }
 
 // From the normalised input `x` (= sum where there was a residual): grad_x = d(y)/d(x) applied to grad_y, plus grad_sum where that is
 // defined (the gradient that reaches the sum past the norm). grad_weight, grad_bias [columns] (undefined: not wanted) are written, not added to.
@@ -27,6 +27,6 @@ struct NormBackward {
   Tensor& grad_x; Tensor& grad_weight; Tensor& grad_bias;
 };
 void check(const NormBackward&);
-namespace kernel { inline Kernel<NormBackward> norm_backward{"norm_backward"}; }
+namespace kernel { inline constinit Kernel<NormBackward> norm_backward{"norm_backward"}; }
 
 }  // namespace reverie

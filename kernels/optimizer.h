@@ -14,6 +14,6 @@ struct AdamW {
   double lr, beta1, beta2, eps, weight_decay; int64_t step; double grad_scale;
 };
 void check(const AdamW&);
-namespace kernel { inline Kernel<AdamW> adamw{"adamw"}; }
+namespace kernel { inline constinit Kernel<AdamW> adamw{"adamw"}; }
 
 }  // namespace reverie
