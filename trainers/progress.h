@@ -1,0 +1,77 @@
+#pragma once
+// The live progress line of a training run, on stderr: redrawn in place on a terminal, plain lines elsewhere.
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace reverie {
+
+// What one line shows. NaN: not known yet, and left out.
+struct ProgressState {
+  std::string context;  // "run 3/15 imm_causal_mean/64 seed 2"; may be empty
+  std::string label;    // "LEAKS"; stands before the losses
+  int64_t step = 0, steps = 0;
+  double loss = std::numeric_limits<double>::quiet_NaN();
+  double val_loss = std::numeric_limits<double>::quiet_NaN();
+  double tokens_per_second = std::numeric_limits<double>::quiet_NaN();
+  double seconds_left = std::numeric_limits<double>::quiet_NaN();
+};
+
+// "step 1200/2000  60 %  loss 1.8123  val 1.92  31.2k tok/s  ETA 00:42" with the context and a bar before it. Never wider than
+// `width` columns (0: no limit, and no bar): parts are left out, least important first. `unicode`: a smooth bar, else "[##--]".
+std::string format_progress(const ProgressState& state, int width, bool unicode = false);
+
+std::string format_duration(double seconds);  // "00:42", "1:02:03", "2 d 03:04"
+std::string format_count(double count);       // "512", "31.2k", "1.25M"
+
+// Where lines go, and the clock; the default is stderr as it is. Tests pass their own.
+struct ProgressOutput {
+  std::function<void(std::string_view)> write;
+  std::function<int()> width;     // columns of the terminal
+  std::function<double()> clock;  // seconds, monotonic
+  bool terminal = false;
+  bool unicode = false;
+  static ProgressOutput standard_error();
+};
+
+struct ProgressOptions {
+  std::string context = {}, label = {};
+  int64_t first_step = 0;              // where a resumed run goes on
+  double redraw_seconds = 0.1;         // on a terminal: at most ten times a second
+  double plain_line_seconds = 30;      // elsewhere: a line at every 10 %, and at least this often
+};
+
+// One at a time draws: while it lives, log messages clear its line first (set_log_prelude).
+class Progress {
+ public:
+  explicit Progress(int64_t steps, ProgressOptions options = {},
+                    ProgressOutput output = ProgressOutput::standard_error());
+  ~Progress();  // as finish()
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  void step(int64_t step, double loss, double tokens_per_second);  // may draw
+  void val_loss(double loss);                                       // shown from the next drawing on
+  void set_label(std::string label);
+  void clear();   // removes the drawn line, until the next step
+  void finish();  // draws the last state and leaves it standing
+
+ private:
+  void draw(double now);
+  void erase();
+
+  std::mutex mutex_;
+  ProgressState state_;
+  ProgressOptions options_;
+  ProgressOutput output_;
+  double began_, last_drawn_;
+  int64_t last_mark_ = 0;  // tens of per cent
+  bool drawn_ = false, finished_ = false, stale_ = false;
+};
+
+}  // namespace reverie
