@@ -1,0 +1,343 @@
+#include "datasets/dataset.h"
+
+#include <fcntl.h>
+#include <omp.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cmath>
+#include <exception>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/log.h"
+#include "datasets/bpe_tokenizer.h"
+#include "datasets/char_tokenizer.h"
+#include "datasets/sources.h"
+#include "datasets/utf8.h"
+
+namespace reverie {
+
+namespace fs = std::filesystem;
+
+void DataOptions::fields(Fields& f) {
+  f.text("name", name, {},
+         "the text's name, looked up in $REVERIE_DATA and the cache; empty: tinyshakespeare");
+  f.text("path", path, {},
+         "a text file, or a directory of token files (prepared, nanoGPT's or llm.c's)");
+  f.text("tokenizer", tokenizer, {"char", "gpt2"},
+         "char: one token a character; gpt2: GPT-2's byte pairs");
+  f.text("tokenizer_files", tokenizer_files, {},
+         "the folder of GPT-2's encoder.json and vocab.bpe; empty: as data");
+  f.number("validation_fraction", validation_fraction, {0.0, 0.5},
+           "the part of the characters, at the end, held out");
+  f.text("prepared_directory", prepared_directory, {},
+         "where token files are kept; empty: data/<name>-<tokenizer>");
+  f.integer("vocabulary_size", vocabulary_size, {0, int64_t(1) << 31},
+            "of .bin files that do not say; 0: as the file says");
+  f.boolean("special_tokens", special_tokens,
+            "read <|endoftext|> in the text as GPT-2's end-of-text token");
+  f.boolean("verify", verify,
+            "compare every byte of the token files with their checksums on opening");
+}
+
+namespace {
+
+constexpr const char* kDatasetFile = "dataset.json";
+constexpr const char* kTrainFile = "train.tok";
+constexpr const char* kValidationFile = "validation.tok";
+constexpr size_t kPieceBytes = size_t(1) << 20;
+
+std::string in(const std::string& directory, std::string_view name) {
+  return (fs::path(directory) / name).string();
+}
+
+// dataset.json of a directory, or null when there is none.
+Json read_provenance(const std::string& directory) {
+  const std::string file = in(directory, kDatasetFile);
+  if (!fs::exists(file)) return nullptr;
+  try {
+    Json json = Json::parse(read_file(file));
+    if (json.at("format").get<std::string>() != "reverie dataset 1")
+      throw DataError(fmt::format("{}: wanted format 'reverie dataset 1', got {}", file,
+                                  json.at("format").dump()));
+    json.at("source").at("name").get<std::string>();
+    json.at("source").at("note").get<std::string>();
+    return json;
+  } catch (const Json::exception& error) {
+    throw DataError(fmt::format("{} is not a data set's description: {}", file, error.what()));
+  }
+}
+
+// What must be equal for prepared files to be used again.
+Json creation_of(const SourceText& source, const DataOptions& options) {
+  return {{"source_hash", source.hash},
+          {"tokenizer", options.tokenizer},
+          {"validation_fraction", options.validation_fraction},
+          {"special_tokens", options.special_tokens}};
+}
+
+// Encodes `text` into `writer`, in pieces that give the same tokens as the whole.
+void encode_into(TokenFileWriter& writer, const Tokenizer& tokenizer, std::string_view text,
+                 SpecialTokens special, const std::function<void(size_t)>& encoded_bytes) {
+  const size_t pieces_at_once = size_t(omp_get_max_threads()) * 2;
+  for (size_t at = 0; at < text.size();) {
+    std::vector<std::string_view> pieces;
+    for (size_t end = at; end < text.size() && pieces.size() < pieces_at_once; at = end) {
+      end = tokenizer.cut_after(text, std::min(at + kPieceBytes, text.size()));
+      pieces.push_back(text.substr(at, end - at));
+    }
+    std::vector<std::vector<int32_t>> tokens(pieces.size());
+    std::vector<std::exception_ptr> errors(pieces.size());  // none may leave the parallel loop
+#pragma omp parallel for schedule(dynamic)
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      try {
+        tokens[i] = tokenizer.encode(pieces[i], special);
+      } catch (...) {
+        errors[i] = std::current_exception();
+      }
+    }
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      if (errors[i]) std::rethrow_exception(errors[i]);
+      writer.append(tokens[i]);
+      encoded_bytes(pieces[i].size());
+    }
+  }
+}
+
+// The byte at which character `index` begins; `text` is UTF-8.
+size_t byte_of_character(std::string_view text, int64_t index) {
+  size_t at = 0;
+  for (; at < text.size(); ++at)
+    if ((uint8_t(text[at]) & 0xC0u) != 0x80u && index-- == 0) break;
+  return at;
+}
+
+std::shared_ptr<const Tokenizer> make_tokenizer(const DataOptions& options, std::string_view text) {
+  if (options.tokenizer == "char") return CharTokenizer::from_text(text);
+  require(options.tokenizer == "gpt2", "tokenizer '{}' is unknown; wanted 'char' or 'gpt2'",
+          options.tokenizer);
+  return BpeTokenizer::from_gpt2_files(find_gpt2_files(options.tokenizer_files));
+}
+
+void write_dataset(const std::string& directory, const SourceText& source,
+                   const DataOptions& options, const PrepareProgress& progress) {
+  const auto mapping = map_file(source.file);
+  const std::string_view text(static_cast<const char*>(mapping->data()), mapping->bytes());
+  if (text.empty())
+    throw DataError(
+        fmt::format("the text {} is empty; there is nothing to learn from", source.file));
+  int64_t characters = 0;
+  try {
+    characters = count_code_points(text);
+  } catch (const DataError& error) {
+    throw DataError(fmt::format("{}: {}", source.file, error.what()));
+  }
+  const auto train_characters =
+      int64_t(std::floor(double(characters) * (1.0 - options.validation_fraction)));
+  require(train_characters >= 1,
+          "{} has {} characters, of which validation_fraction {} leaves none to train on",
+          source.file, characters, options.validation_fraction);
+  const auto tokenizer = make_tokenizer(options, text);
+  const std::string tokenizer_hash = tokenizer->hash();
+
+  Json description = {{"format", "reverie dataset 1"},
+                      {"source",
+                       {{"name", source.name},
+                        {"note", source.note},
+                        {"bytes", text.size()},
+                        {"characters", characters},
+                        {"hash", source.hash}}},
+                      {"tokenizer",
+                       {{"name", tokenizer->name()},
+                        {"hash", tokenizer_hash},
+                        {"vocabulary_size", tokenizer->vocabulary_size()}}},
+                      {"creation", creation_of(source, options)}};
+  const auto special = options.special_tokens ? SpecialTokens::read : SpecialTokens::as_text;
+  const size_t split = byte_of_character(text, train_characters);
+  int64_t done = 0;
+  const auto write_part = [&](const char* file, const char* key, std::string_view part) {
+    TokenFileWriter writer(in(directory, file), tokenizer->vocabulary_size(), tokenizer_hash,
+                           source.hash);
+    encode_into(writer, *tokenizer, part, special, [&](size_t bytes) {
+      done += int64_t(bytes);
+      if (progress) progress(done, int64_t(text.size()));
+    });
+    writer.finish();
+    description[key] = {{"tokens", writer.count()}, {"checksum", writer.checksum()}};
+  };
+  write_part(kTrainFile, "train", text.substr(0, split));
+  write_part(kValidationFile, "validation", text.substr(split));
+  tokenizer->save(directory);
+  write_file_atomically(in(directory, kDatasetFile), description.dump(2) + "\n");
+}
+
+bool is_current(const std::string& directory, const Json& creation) {
+  const Json there = read_provenance(directory);
+  return !there.is_null() && there.value("creation", Json()) == creation &&
+         fs::exists(in(directory, kTrainFile)) && fs::exists(in(directory, kValidationFile)) &&
+         fs::exists(in(directory, kTokenizerFile));
+}
+
+void remove_quietly(const std::string& directory) {
+  std::error_code ignored;
+  fs::remove_all(directory, ignored);
+}
+
+// A path beside `directory` that no other process or thread uses.
+std::string beside(const std::string& directory, std::string_view purpose) {
+  static std::atomic<unsigned> counter{0};
+  return fmt::format("{}.{}-{}-{}", directory, purpose, ::getpid(), counter++);
+}
+
+// Moves a finished directory to its place. An older one of ours changes places with it in one step,
+// so that nobody who opens the data meanwhile finds it gone; it is then at `made`, for the caller
+// to remove.
+void put_in_place(const std::string& made, const std::string& directory) {
+  if (::renameat2(AT_FDCWD, made.c_str(), AT_FDCWD, directory.c_str(), RENAME_EXCHANGE) == 0)
+    return;
+  if (errno == ENOENT) return rename_durably(made, directory);
+  const std::string old = beside(directory, "old");  // a file system that cannot exchange
+  rename_durably(directory, old);
+  rename_durably(made, directory);
+  remove_quietly(old);
+}
+
+SourceText source_of(const DataOptions& options) {
+  if (options.path.empty())
+    return find_source_text(options.name.empty() ? "tinyshakespeare" : options.name);
+  require(fs::exists(options.path), "the data path {} does not exist", options.path);
+  return describe_source_text(options.path, options.name);
+}
+
+std::string hash_of(const Dataset& data) {
+  const std::string all =
+      fmt::format("{}\n{}\n{}\n{}\n", data.train.checksum(), data.validation.checksum(),
+                  data.train.tokenizer_hash(), data.vocabulary_size());
+  return hash_bytes(all.data(), all.size());
+}
+
+// The one file of `directory` with this name or this ending.
+std::string find_bin(const std::string& directory, const std::string& name) {
+  std::vector<std::string> found;
+  for (const auto& entry : fs::directory_iterator(directory)) {
+    const std::string file = entry.path().filename().string();
+    if (file == name || file.ends_with("_" + name)) found.push_back(entry.path().string());
+  }
+  require(found.size() == 1,
+          "the data directory {} has neither {} nor exactly one {} or *_{} ({} found); prepare it "
+          "with reverie prepare",
+          directory, kDatasetFile, name, name, found.size());
+  return found.front();
+}
+
+Dataset open_bin_directory(const DataOptions& options) {
+  Dataset data;
+  OpenTokensOptions open{options.verify, options.vocabulary_size};
+  if (fs::exists(in(options.path, kTokenizerFile))) {
+    data.tokenizer = load_tokenizer(options.path);
+    if (open.vocabulary_size == 0) open.vocabulary_size = data.tokenizer->vocabulary_size();
+  }
+  data.train = open_tokens(find_bin(options.path, "train.bin"), open);
+  data.validation = open_tokens(find_bin(options.path, "val.bin"), open);
+  require(data.train.vocabulary_size() == data.validation.vocabulary_size(),
+          "{} has a vocabulary of {}, {} of {}", data.train.path(), data.train.vocabulary_size(),
+          data.validation.path(), data.validation.vocabulary_size());
+  const std::string name = options.name.empty()
+                               ? fs::absolute(options.path).lexically_normal().filename().string()
+                               : options.name;
+  data.provenance = {
+      {"format", "reverie dataset 1"},
+      {"source", {{"name", name}, {"note", ""}}},
+      {"tokenizer",
+       {{"name", data.tokenizer ? Json(data.tokenizer->name()) : Json()},
+        {"vocabulary_size", data.vocabulary_size()}}},
+      {"train", {{"tokens", data.train.count()}, {"checksum", data.train.checksum()}}},
+      {"validation",
+       {{"tokens", data.validation.count()}, {"checksum", data.validation.checksum()}}}};
+  data.hash = hash_of(data);
+  return data;
+}
+
+}  // namespace
+
+std::string prepare_dataset(const DataOptions& options, const PrepareProgress& progress) {
+  if (fs::is_directory(options.path)) return options.path;
+  const SourceText source = source_of(options);
+  const std::string directory =
+      options.prepared_directory.empty()
+          ? in("data", fmt::format("{}-{}", source.name, options.tokenizer))
+          : options.prepared_directory;
+  const Json creation = creation_of(source, options);
+  if (is_current(directory, creation)) return directory;
+  if (fs::exists(directory) && read_provenance(directory).is_null() && !fs::is_empty(directory))
+    throw UserError(fmt::format(
+        "{} holds something else than prepared data (no {}); choose another prepared_directory",
+        directory, kDatasetFile));
+  log_info("preparing {} ({}) from {} into {}", source.name, options.tokenizer, source.file,
+           directory);
+  const std::string making = beside(directory, "preparing");
+  try {
+    fs::create_directories(making);
+    write_dataset(making, source, options, progress);
+    if (!is_current(directory, creation)) put_in_place(making, directory);
+  } catch (const MachineError&) {
+    // Another process may have put the same data there first.
+    if (!is_current(directory, creation)) {
+      remove_quietly(making);
+      throw;
+    }
+  } catch (const fs::filesystem_error& error) {
+    remove_quietly(making);
+    throw MachineError(error.what());
+  } catch (...) {
+    remove_quietly(making);
+    throw;
+  }
+  remove_quietly(making);
+  return directory;
+}
+
+std::string Dataset::name() const {
+  return provenance.at("source").at("name").get<std::string>();
+}
+std::string Dataset::note() const {
+  return provenance.at("source").at("note").get<std::string>();
+}
+
+void Dataset::require_vocabulary(int64_t model_vocabulary_size) const {
+  require(model_vocabulary_size >= vocabulary_size(),
+          "the model's vocabulary_size {} is smaller than that of the data set {}, {}: set it to "
+          "{} or more, or use the "
+          "data that the model was made for",
+          model_vocabulary_size, name(), vocabulary_size(), vocabulary_size());
+}
+
+Dataset open_dataset(const DataOptions& options, const PrepareProgress& progress) {
+  const std::string directory = prepare_dataset(options, progress);
+  Dataset data;
+  data.provenance = read_provenance(directory);
+  if (data.provenance.is_null()) return open_bin_directory(options);
+  data.tokenizer = load_tokenizer(directory);
+  const OpenTokensOptions open{options.verify, options.vocabulary_size};
+  data.train = open_tokens(in(directory, kTrainFile), open);
+  data.validation = open_tokens(in(directory, kValidationFile), open);
+  for (const TokenFile* file : {&data.train, &data.validation})
+    if (file->tokenizer_hash() != data.tokenizer->hash() ||
+        file->vocabulary_size() != data.tokenizer->vocabulary_size())
+      throw DataError(
+          fmt::format("{} was made by another tokenizer than the one beside it (vocabulary {}, "
+                      "hash {}; beside it {}, hash {}); "
+                      "prepare the data again",
+                      file->path(), file->vocabulary_size(), file->tokenizer_hash(),
+                      data.tokenizer->vocabulary_size(), data.tokenizer->hash()));
+  data.hash = hash_of(data);
+  return data;
+}
+
+}  // namespace reverie

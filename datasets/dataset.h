@@ -1,0 +1,67 @@
+#pragma once
+// A data set: what a config's "data" object means, how it is prepared, and what training reads.
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "core/config.h"
+#include "datasets/token_file.h"
+#include "datasets/tokenizer.h"
+
+namespace reverie {
+
+struct DataOptions : Fieldset {
+  std::string name;                  // "": "tinyshakespeare", or with `path` the file's own name
+  std::string path;                  // "": by name
+  std::string tokenizer = "char";    // "char" or "gpt2"
+  std::string tokenizer_files;       // "": found by find_gpt2_files()
+  double validation_fraction = 0.1;  // of the characters, at the end of the text
+  std::string prepared_directory;    // "": data/<name>-<tokenizer>
+  int64_t vocabulary_size = 0;       // for .bin files of others; 0: as they say
+  bool special_tokens = true;
+  bool verify = true;
+
+  void fields(Fields&) override;
+};
+
+// Bytes of text encoded so far, and in all.
+using PrepareProgress = std::function<void(int64_t done, int64_t total)>;
+
+// Makes, unless it is there already and made from the same text in the same way,
+//   <directory>/{train.tok, validation.tok, reverie_tokenizer.json, dataset.json}
+// whole or not at all, and returns the directory. The text is mapped and encoded in parallel
+// pieces, so that it may be larger than memory. The first floor(characters * (1 -
+// validation_fraction)) characters are train.tok (as nanoGPT). Where `path` is a directory, it is
+// one of token files already: nothing is made. UserError when the text is not found or the
+// directory holds something else; DataError when the text is empty, not UTF-8 or not the known text
+// of its name.
+std::string prepare_dataset(const DataOptions& options, const PrepareProgress& progress = {});
+
+struct Dataset {
+  TokenFile train, validation;
+  std::shared_ptr<const Tokenizer> tokenizer;  // null: .bin files that came without one
+  // dataset.json: {"source": {"name", "note", "bytes", "characters", "hash"}, "tokenizer": {"name",
+  // "hash", "vocabulary_size"}, "validation_fraction", "train": {"tokens", "checksum"},
+  // "validation": {...}, ...}
+  Json provenance;
+  std::string hash;  // of both token files and the tokenizer: what a run's config stands for
+
+  int64_t vocabulary_size() const { return train.vocabulary_size(); }
+  std::string name() const;  // of the text, for tables: "tinyshakespeare"
+  std::string note()
+      const;  // what tables must say of it: "not the paper's text: ..."; may be empty
+  // UserError, with both numbers, unless a model of this vocabulary can read the tokens: it is at
+  // least as large.
+  void require_vocabulary(int64_t model_vocabulary_size) const;
+};
+
+// Prepares what is missing and opens it. Where `path` is a directory: a prepared one
+// (dataset.json), or one of nanoGPT or llm.c with train.bin and val.bin (or *_train.bin,
+// *_val.bin). Besides prepare_dataset's errors: DataError when a token file is damaged, or is not
+// of the tokenizer beside it.
+Dataset open_dataset(const DataOptions& options, const PrepareProgress& progress = {});
+
+}  // namespace reverie

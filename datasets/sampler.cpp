@@ -1,0 +1,117 @@
+#include "datasets/sampler.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "core/error.h"
+#include "core/random.h"
+
+namespace reverie {
+
+namespace {
+
+void check_sizes(const TokenFile& tokens, int64_t batch_size, int64_t block_size) {
+  require(batch_size >= 1, "batch_size is {}; wanted at least 1", batch_size);
+  require(block_size >= 1, "block_size is {}; wanted at least 1", block_size);
+  require(tokens.count() > block_size,
+          "block_size {} is larger than the data: {} has {} tokens, and a window takes block_size "
+          "+ 1; choose a "
+          "block_size of at most {}, or more data",
+          block_size, tokens.path().empty() ? "it" : tokens.path(), tokens.count(),
+          std::max<int64_t>(tokens.count() - 1, 0));
+}
+
+template <class Start>
+Batch gather(const TokenFile& tokens, int64_t row_count, int64_t block_size, Start start) {
+  Batch batch;
+  batch.tokens = Tensor::empty({row_count, block_size}, DType::i32);
+  batch.targets = Tensor::empty({row_count, block_size}, DType::i32);
+  auto* inputs = batch.tokens.mutable_data<int32_t>();
+  auto* targets = batch.targets.mutable_data<int32_t>();
+  std::vector<int32_t> window(size_t(block_size) + 1);
+  for (int64_t row = 0; row < row_count; ++row) {
+    tokens.copy(start(row), window);
+    std::copy_n(window.begin(), block_size, inputs + row * block_size);
+    std::copy_n(window.begin() + 1, block_size, targets + row * block_size);
+  }
+  batch.target_count = row_count * block_size;
+  return batch;
+}
+
+}  // namespace
+
+Sampler::Sampler(TokenFile tokens, int64_t batch_size, int64_t block_size)
+    : tokens_(std::move(tokens)), batch_size_(batch_size), block_size_(block_size) {
+  check_sizes(tokens_, batch_size, block_size);
+}
+
+void Sampler::seek(int64_t batch_index) {
+  require(batch_index >= 0, "a sampler cannot go to batch {}", batch_index);
+  position_ = batch_index;
+}
+
+Batch Sampler::rows(int64_t batch_index, int64_t first_row, int64_t row_count) const {
+  require(batch_index >= 0 && first_row >= 0 && row_count >= 1 && first_row <= batch_size_ &&
+              row_count <= batch_size_ - first_row,
+          "rows {} to {} of batch {} were asked of a sampler with {} rows a batch", first_row,
+          first_row + row_count, batch_index, batch_size_);
+  return gather(tokens_, row_count, block_size_,
+                [&](int64_t row) { return window_start(batch_index, first_row + row); });
+}
+
+RandomWindowSampler::RandomWindowSampler(TokenFile tokens, int64_t batch_size, int64_t block_size,
+                                         uint64_t seed)
+    : Sampler(std::move(tokens), batch_size, block_size), seed_(seed) {}
+
+int64_t RandomWindowSampler::window_start(int64_t batch_index, int64_t row) const {
+  const Philox4 random =
+      philox(seed_, uint64_t(batch_index) * uint64_t(batch_size()) + uint64_t(row));
+  const uint64_t bits = uint64_t(random.v[1]) << 32 | random.v[0];
+  const auto places = uint64_t(tokens().count() - block_size());
+  // bits / 2^64 * places: its bias is below places / 2^64.
+  return int64_t(uint64_t((static_cast<unsigned __int128>(bits) * places) >> 64));
+}
+
+SequentialSampler::SequentialSampler(TokenFile tokens, int64_t batch_size, int64_t block_size)
+    : Sampler(std::move(tokens), batch_size, block_size),
+      lane_tokens_((this->tokens().count() - 1) / batch_size),
+      batches_per_pass_(lane_tokens_ / block_size) {
+  require(batches_per_pass_ >= 1,
+          "block_size {} is larger than a lane: {} tokens in {} lanes (batch_size) leave {} each; "
+          "choose a smaller "
+          "block_size or batch_size",
+          block_size, this->tokens().count(), batch_size, lane_tokens_);
+}
+
+int64_t SequentialSampler::window_start(int64_t batch_index, int64_t row) const {
+  return row * lane_tokens_ + batch_index % batches_per_pass_ * block_size();
+}
+
+EvaluationWindows::EvaluationWindows(TokenFile tokens, int64_t batch_size, int64_t block_size,
+                                     int64_t window_count)
+    : tokens_(std::move(tokens)), batch_size_(batch_size), block_size_(block_size) {
+  check_sizes(tokens_, batch_size, block_size);
+  require(window_count >= 0, "{} evaluation windows were asked for; wanted 0 (all) or more",
+          window_count);
+  const int64_t fit = (tokens_.count() - 1) / block_size;
+  window_count_ = window_count == 0 ? fit : std::min(window_count, fit);
+}
+
+int64_t EvaluationWindows::window_start(int64_t window) const {
+  require(window >= 0 && window < window_count_, "evaluation window {} of {}", window,
+          window_count_);
+  if (window_count_ == (tokens_.count() - 1) / block_size_)
+    return window * block_size_;  // side by side
+  const int64_t last = tokens_.count() - 1 - block_size_;
+  if (window_count_ == 1) return 0;
+  return int64_t(static_cast<__int128>(last) * window / (window_count_ - 1));
+}
+
+Batch EvaluationWindows::batch(int64_t index) const {
+  require(index >= 0 && index < batch_count(), "evaluation batch {} of {}", index, batch_count());
+  const int64_t first = index * batch_size_;
+  return gather(tokens_, std::min(batch_size_, window_count_ - first), block_size_,
+                [&](int64_t row) { return window_start(first + row); });
+}
+
+}  // namespace reverie

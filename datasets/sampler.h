@@ -1,0 +1,95 @@
+#pragma once
+// Batches for language modelling: which windows of a token file a step trains on.
+
+#include <cstdint>
+#include <memory>
+
+#include "core/tensor.h"
+#include "datasets/token_file.h"
+
+namespace reverie {
+
+// Marks a target that no loss counts.
+inline constexpr int32_t kIgnoredTarget = -1;
+
+struct Batch {
+  Tensor tokens;   // i32 [rows, block_size], CPU
+  Tensor targets;  // i32 [rows, block_size]: targets[r, t] is the token after tokens[r, t]
+  int64_t target_count = 0;  // targets that are not kIgnoredTarget
+};
+
+// A stream of batches of batch_size rows of block_size tokens. Batch i is a pure function of the
+// sampler's arguments and i, so that one integer is its whole state, and any split of a batch over
+// micro-batches or ranks takes rows of the same batch.
+class Sampler {
+ public:
+  virtual ~Sampler() = default;
+  int64_t batch_size() const { return batch_size_; }
+  int64_t block_size() const { return block_size_; }
+  // Rows first_row .. first_row + row_count - 1 of batch `batch_index`. UserError when there are no
+  // such rows.
+  Batch rows(int64_t batch_index, int64_t first_row, int64_t row_count) const;
+  Batch batch(int64_t batch_index) const { return rows(batch_index, 0, batch_size_); }
+  // The first token of row `row` of batch `batch_index`.
+  virtual int64_t window_start(int64_t batch_index, int64_t row) const = 0;
+
+  // Where next() stands: the index of the batch it will give. Saved in checkpoints.
+  int64_t position() const { return position_; }
+  void seek(int64_t batch_index);
+  Batch next() { return batch(position_++); }
+
+ protected:
+  // UserError when block_size + 1 tokens are not there: both numbers and what to do.
+  Sampler(TokenFile tokens, int64_t batch_size, int64_t block_size);
+  const TokenFile& tokens() const { return tokens_; }
+
+ private:
+  TokenFile tokens_;
+  int64_t batch_size_, block_size_, position_ = 0;
+};
+
+// Windows at random places, uniform and independent, as nanoGPT's get_batch: starts 0 .. count -
+// block_size - 1. Row r of batch i draws from Philox block i * batch_size + r of `seed`.
+class RandomWindowSampler final : public Sampler {
+ public:
+  RandomWindowSampler(TokenFile tokens, int64_t batch_size, int64_t block_size, uint64_t seed);
+  int64_t window_start(int64_t batch_index, int64_t row) const override;
+
+ private:
+  uint64_t seed_;
+};
+
+// Reading in order, for models that carry state: the tokens are cut into batch_size lanes, and row
+// r of batch i + 1 goes on where row r of batch i ended, until the lanes are read and begin again.
+class SequentialSampler final : public Sampler {
+ public:
+  // UserError when a lane is shorter than block_size + 1 tokens.
+  SequentialSampler(TokenFile tokens, int64_t batch_size, int64_t block_size);
+  int64_t window_start(int64_t batch_index, int64_t row) const override;
+  int64_t batches_per_pass() const { return batches_per_pass_; }
+  // Whether the lanes begin anew at this batch: carried state must be dropped.
+  bool starts_pass(int64_t batch_index) const { return batch_index % batches_per_pass_ == 0; }
+
+ private:
+  int64_t lane_tokens_, batches_per_pass_;
+};
+
+// The same windows at every evaluation: evenly spaced over the tokens, never overlapping, in rising
+// order.
+class EvaluationWindows {
+ public:
+  // At most `window_count` windows; 0 or more than fit: all that fit, side by side. UserError when
+  // none fits.
+  EvaluationWindows(TokenFile tokens, int64_t batch_size, int64_t block_size, int64_t window_count);
+  int64_t window_count() const { return window_count_; }
+  int64_t window_start(int64_t window) const;
+  int64_t batch_count() const { return (window_count_ + batch_size_ - 1) / batch_size_; }
+  // The last batch may have fewer rows.
+  Batch batch(int64_t index) const;
+
+ private:
+  TokenFile tokens_;
+  int64_t batch_size_, block_size_, window_count_;
+};
+
+}  // namespace reverie

@@ -1,0 +1,64 @@
+#include "datasets/tokenizer.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "datasets/bpe_tokenizer.h"
+#include "datasets/char_tokenizer.h"
+
+namespace reverie {
+
+std::string Tokenizer::hash() const {
+  const std::string text = definition().dump();
+  return hash_bytes(text.data(), text.size());
+}
+
+void Tokenizer::save(const std::string& directory) const {
+  Json file;
+  file["format"] = "reverie tokenizer 1";
+  file["hash"] = hash();
+  file["definition"] = definition();
+  const auto path = std::filesystem::path(directory) / kTokenizerFile;
+  write_file_atomically(path.string(), file.dump() + "\n");
+}
+
+std::shared_ptr<const Tokenizer> tokenizer_from_definition(const Json& definition) {
+  try {
+    const std::string type = definition.at("type").get<std::string>();
+    if (type == "char") return CharTokenizer::from_definition(definition);
+    if (type == "gpt2") return BpeTokenizer::from_definition(definition);
+    throw DataError(fmt::format("unknown tokenizer type '{}'; wanted 'char' or 'gpt2'", type));
+  } catch (const Json::exception& error) {
+    throw DataError(fmt::format("a tokenizer's definition is not ours: {}", error.what()));
+  } catch (const UserError& error) {
+    throw DataError(error.what());
+  }
+}
+
+std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& directory) {
+  const std::string path = (std::filesystem::path(directory) / kTokenizerFile).string();
+  const std::string text = read_file(path);
+  Json file;
+  std::string stored_hash;
+  try {
+    file = Json::parse(text);
+    if (file.at("format").get<std::string>() != "reverie tokenizer 1")
+      throw DataError(fmt::format("{}: wanted format 'reverie tokenizer 1', got {}", path,
+                                  file.at("format").dump()));
+    stored_hash = file.at("hash").get<std::string>();
+    file.at("definition");
+  } catch (const Json::exception& error) {
+    throw DataError(fmt::format("{} is not a tokenizer file of ours: {}", path, error.what()));
+  }
+  const auto tokenizer = tokenizer_from_definition(file["definition"]);
+  const std::string hash = tokenizer->hash();
+  if (hash != stored_hash)
+    throw DataError(fmt::format(
+        "{} was altered: it says hash {}, its definition has {}; prepare the data again", path,
+        stored_hash, hash));
+  return tokenizer;
+}
+
+}  // namespace reverie

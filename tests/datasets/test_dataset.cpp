@@ -1,0 +1,242 @@
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "datasets/char_tokenizer.h"
+#include "datasets/data_support.h"
+#include "datasets/dataset.h"
+#include "datasets/sources.h"
+
+namespace reverie {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ScopedVariable;
+using testing::TemporaryDirectory;
+using testing::write_bytes;
+
+std::string text_of(const TokenFile& file, const Tokenizer& tokenizer) {
+  std::vector<int32_t> tokens(size_t(file.count()));
+  file.copy(0, tokens);
+  return tokenizer.decode(tokens);
+}
+
+DataOptions options_for(const TemporaryDirectory& directory, const std::string& text) {
+  write_bytes(directory / "story.txt", text);
+  DataOptions options;
+  options.path = directory / "story.txt";
+  options.prepared_directory = directory / "prepared";
+  return options;
+}
+
+TEST(Dataset, PreparesATextAndOpensIt) {
+  const TemporaryDirectory directory;
+  std::string text;
+  for (int i = 0; i < 99; ++i) text += char('a' + i % 26);
+  text += "\xC3\xB6";  // 100 characters, 101 bytes
+  const Dataset data = open_dataset(options_for(directory, text));
+  EXPECT_EQ(data.train.count(), 90);
+  EXPECT_EQ(data.validation.count(), 10);
+  EXPECT_EQ(data.vocabulary_size(), 27);
+  EXPECT_EQ(text_of(data.train, *data.tokenizer), text.substr(0, 90));
+  EXPECT_EQ(text_of(data.validation, *data.tokenizer), text.substr(90));
+  EXPECT_EQ(data.name(), "story");
+  EXPECT_EQ(data.note(), "");
+  EXPECT_EQ(data.provenance["source"]["characters"], 100);
+  EXPECT_EQ(data.provenance["source"]["hash"], hash_bytes(text.data(), text.size()));
+  EXPECT_EQ(data.train.source_hash(), hash_bytes(text.data(), text.size()));
+  EXPECT_EQ(data.hash.size(), 32u);
+  for (const char* file : {"train.tok", "validation.tok", "reverie_tokenizer.json", "dataset.json"})
+    EXPECT_TRUE(fs::exists(directory / ("prepared/" + std::string(file)))) << file;
+}
+
+TEST(Dataset, IsMadeOnceAndAgainWhenAnythingChanges) {
+  const TemporaryDirectory directory;
+  DataOptions options = options_for(directory, std::string(60, 'a') + std::string(60, 'b'));
+  int made = 0;
+  const PrepareProgress count = [&](int64_t done, int64_t total) { made += done == total; };
+  const std::string first = open_dataset(options, count).hash;
+  EXPECT_EQ(made, 1);
+  EXPECT_EQ(open_dataset(options, count).hash, first);
+  EXPECT_EQ(made, 1);
+  options.validation_fraction = 0.25;
+  EXPECT_NE(open_dataset(options, count).hash, first);
+  EXPECT_EQ(made, 2);
+  write_bytes(options.path, std::string(61, 'a') + std::string(60, 'b'));
+  EXPECT_NE(open_dataset(options, count).hash, first);
+  EXPECT_EQ(made, 3);
+  fs::remove(directory / "prepared/validation.tok");
+  EXPECT_NO_THROW(open_dataset(options, count));
+  EXPECT_EQ(made, 4);
+  // Nothing temporary is left.
+  EXPECT_EQ(std::distance(fs::directory_iterator(directory.path()), {}), 2);
+}
+
+TEST(Dataset, ProgressRisesToTheWhole) {
+  const TemporaryDirectory directory;
+  const std::string text(5'000'000, 'x');
+  std::vector<int64_t> seen;
+  prepare_dataset(options_for(directory, text), [&](int64_t done, int64_t total) {
+    EXPECT_EQ(total, 5'000'000);
+    seen.push_back(done);
+  });
+  EXPECT_GE(seen.size(), 5u);
+  EXPECT_TRUE(std::is_sorted(seen.begin(), seen.end()));
+  EXPECT_EQ(seen.back(), 5'000'000);
+}
+
+TEST(Dataset, BadTextsAreRefusedAndLeaveNothing) {
+  const TemporaryDirectory directory;
+  EXPECT_THROWS_SAYING(open_dataset(options_for(directory, "")), DataError, "is empty");
+  EXPECT_THROWS_SAYING(open_dataset(options_for(directory, "a")), UserError, "none to train on");
+  EXPECT_THROWS_SAYING(open_dataset(options_for(directory, std::string(3'000'000, 'a') + "\xC3(")),
+                       DataError, "byte 0xc3 at byte offset 3000000");
+  DataOptions options;
+  options.path = directory / "none.txt";
+  EXPECT_THROWS_SAYING(open_dataset(options), UserError, "does not exist");
+  EXPECT_EQ(std::distance(fs::directory_iterator(directory.path()), {}), 1);  // the text alone
+}
+
+TEST(Dataset, NeverOverwritesWhatItDidNotMake) {
+  const TemporaryDirectory directory;
+  const DataOptions options = options_for(directory, "some text to learn");
+  fs::create_directory(directory / "prepared");
+  write_bytes(directory / "prepared/thesis.txt", "years of work");
+  EXPECT_THROWS_SAYING(open_dataset(options), UserError, "holds something else");
+  EXPECT_EQ(read_file(directory / "prepared/thesis.txt"), "years of work");
+}
+
+TEST(Dataset, DamagedFilesAreRefused) {
+  const TemporaryDirectory directory;
+  DataOptions options = options_for(directory, "to be or not to be that is the question");
+  open_dataset(options);
+  const std::string train = directory / "prepared/train.tok", good = read_file(train);
+  write_bytes(train, good.substr(0, good.size() - 2));
+  EXPECT_THROWS_SAYING(open_dataset(options), DataError, "truncated");
+  std::string flipped = good;
+  flipped.back() = char(flipped.back() ^ 1);
+  write_bytes(train, flipped);
+  EXPECT_THROWS_SAYING(open_dataset(options), DataError, "altered");
+  write_bytes(train, good);
+  EXPECT_NO_THROW(open_dataset(options));
+  CharTokenizer::from_text("xyz")->save(directory / "prepared");
+  EXPECT_THROWS_SAYING(open_dataset(options), DataError, "another tokenizer");
+  write_bytes(directory / "prepared/dataset.json", "{\"format\": ");
+  EXPECT_THROWS_SAYING(open_dataset(options), DataError, "dataset.json");
+}
+
+TEST(Dataset, APreparedDirectoryNeedsNoText) {
+  const TemporaryDirectory directory;
+  DataOptions options = options_for(directory, "to be or not to be that is the question");
+  const std::string hash = open_dataset(options).hash;
+  fs::remove(options.path);
+  options.path = directory / "prepared";
+  EXPECT_EQ(open_dataset(options).hash, hash);
+}
+
+TEST(Dataset, ASmallerModelVocabularyIsRefused) {
+  const TemporaryDirectory directory;
+  const Dataset data = open_dataset(options_for(directory, "abcdefghij"));
+  EXPECT_NO_THROW(data.require_vocabulary(10));
+  EXPECT_NO_THROW(data.require_vocabulary(64));
+  EXPECT_THROWS_SAYING(data.require_vocabulary(9), UserError, "vocabulary_size 9 is smaller");
+}
+
+TEST(Dataset, OpensTokenFilesOfOthers) {
+  const TemporaryDirectory directory;
+  DataOptions options;
+  options.path = directory.path();
+  EXPECT_THROWS_SAYING(open_dataset(options), UserError, "train.bin");
+  write_bytes(directory / "train.bin", std::string("\1\0\2\0\3\0", 6));
+  write_bytes(directory / "val.bin", std::string("\4\0", 2));
+  EXPECT_THROWS_SAYING(open_dataset(options), UserError, "vocabulary_size");
+  options.vocabulary_size = 5;
+  const Dataset data = open_dataset(options);
+  EXPECT_EQ(data.train.count(), 3);
+  EXPECT_EQ(data.validation[0], 4);
+  EXPECT_EQ(data.tokenizer, nullptr);
+  EXPECT_EQ(data.name(), fs::path(directory.path()).filename());
+  // A tokenizer beside them gives the vocabulary.
+  CharTokenizer::from_text("abcdef")->save(directory.path());
+  options.vocabulary_size = 0;
+  EXPECT_EQ(open_dataset(options).vocabulary_size(), 6);
+}
+
+TEST(DataOptions, ReadsAndWritesItsFields) {
+  DataOptions options;
+  read_config(Config::parse(
+                  R"({"path": "a.txt", "tokenizer": "gpt2", "validation_fraction": 0.05})", "test"),
+              options);
+  EXPECT_EQ(options.path, "a.txt");
+  EXPECT_EQ(options.tokenizer, "gpt2");
+  EXPECT_EQ(options.validation_fraction, 0.05);
+  EXPECT_THROW(read_config(Config::parse(R"({"tokenizer": "word"})", "test"), options),
+               ConfigError);
+  EXPECT_THROW(read_config(Config::parse(R"({"validation_fraction": 0.9})", "test"), options),
+               ConfigError);
+}
+
+TEST(Sources, KnownTextsArePinned) {
+  const TemporaryDirectory directory;
+  const ScopedVariable data("REVERIE_DATA", directory.path()),
+      cache("XDG_CACHE_HOME", directory / "cache");
+  EXPECT_THROWS_SAYING(find_source_text("tinyshakespeare"), UserError,
+                       "scripts/fetch.py shakespeare");
+  fs::create_directories(directory / "tinyshakespeare");
+  write_bytes(directory / "tinyshakespeare/input.txt", "First Citizen:\nBefore we proceed");
+  EXPECT_THROWS_SAYING(find_source_text("tinyshakespeare"), DataError, "is not tinyshakespeare");
+  // Other names are not pinned, and never a way out of the folder.
+  fs::create_directories(directory / "cache/reverie/mine");
+  write_bytes(directory / "cache/reverie/mine/input.txt", "text");
+  EXPECT_EQ(find_source_text("mine").file, directory / "cache/reverie/mine/input.txt");
+  EXPECT_THROWS_SAYING(find_source_text("yours"), UserError, "\"path\"");
+  EXPECT_THROWS_SAYING(find_source_text("../mine"), UserError, "not the name");
+  EXPECT_THROWS_SAYING(find_gpt2_files(""), UserError, "gpt2-bpe");
+}
+
+TEST(Sources, TheRebuiltTextStandsInUnderItsOwnName) {
+  const TemporaryDirectory directory;
+  const ScopedVariable data("REVERIE_DATA", ""), cache("XDG_CACHE_HOME", directory.path());
+  fs::create_directories(directory / "reverie/shakespeare-globe");
+  write_bytes(directory / "reverie/shakespeare-globe/input.txt", "not the rebuilt text");
+  EXPECT_THROWS_SAYING(find_source_text("tinyshakespeare"), DataError, "is not shakespeare-globe");
+}
+
+// nanoGPT's prepare.py: 1,003,854 tokens to train on and 111,540 to validate.
+TEST(Dataset, TinyShakespeareSplitsAsNanoGptDoes) {
+  NEED_DATA("tinyshakespeare/input.txt");
+  const TemporaryDirectory directory;
+  DataOptions options;
+  options.prepared_directory = directory / "prepared";
+  const Dataset data = open_dataset(options);
+  EXPECT_EQ(data.name(), "tinyshakespeare");
+  EXPECT_THAT(data.note(), ::testing::HasSubstr("the paper's text"));
+  EXPECT_EQ(data.vocabulary_size(), 65);
+  EXPECT_EQ(data.train.count(), 1'003'854);
+  EXPECT_EQ(data.validation.count(), 111'540);
+  EXPECT_EQ(text_of(data.train, *data.tokenizer) + text_of(data.validation, *data.tokenizer),
+            read_file(testing::data_file("tinyshakespeare/input.txt")));
+}
+
+TEST(Dataset, KnowsAKnownTextUnderAnyName) {
+  NEED_DATA("tinyshakespeare/input.txt");
+  const TemporaryDirectory directory;
+  DataOptions options =
+      options_for(directory, read_file(testing::data_file("tinyshakespeare/input.txt")));
+  options.name = "my-own-plays";
+  EXPECT_EQ(open_dataset(options).name(), "tinyshakespeare");
+}
+
+TEST(Dataset, WhoeverPreparesTheSameDataAtOnceGetsIt) {
+  const TemporaryDirectory directory;
+  const DataOptions options = options_for(directory, "to be or not to be that is the question");
+  std::vector<std::string> hashes(8);
+  std::vector<std::thread> threads;
+  for (std::string& hash : hashes) threads.emplace_back([&] { hash = open_dataset(options).hash; });
+  for (auto& thread : threads) thread.join();
+  for (const std::string& hash : hashes) EXPECT_EQ(hash, open_dataset(options).hash);
+  EXPECT_EQ(std::distance(fs::directory_iterator(directory.path()), {}), 2);
+}
+
+}  // namespace
+}  // namespace reverie
