@@ -8,8 +8,8 @@
 
 #include <atomic>
 #include <cerrno>
-#include <system_error>
 #include <filesystem>
+#include <system_error>
 #include <vector>
 
 #include "core/error.h"
@@ -24,7 +24,9 @@ struct Descriptor {
   }
 };
 
-std::string errno_text(int error) { return std::error_code(error, std::generic_category()).message(); }
+std::string errno_text(int error) {
+  return std::error_code(error, std::generic_category()).message();
+}
 
 int open_to_read(const std::string& file) {
   const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
@@ -50,7 +52,9 @@ std::string parent_of(const std::string& file) {
   return parent.empty() ? "." : parent;
 }
 
-std::string hexadecimal(XXH128_hash_t hash) { return fmt::format("{:016x}{:016x}", hash.high64, hash.low64); }
+std::string hexadecimal(XXH128_hash_t hash) {
+  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+}
 
 }  // namespace
 
@@ -62,7 +66,8 @@ std::string read_file(const std::string& file) {
   // A regular file says its size; a pipe says 0 and is read until it ends.
   bytes.resize(S_ISREG(info.st_mode) ? size_t(info.st_size) + 1 : 1 << 16);
   size_t used = 0;
-  while (const size_t got = read_some(input.value, bytes.data() + used, bytes.size() - used, file)) {
+  while (const size_t got =
+             read_some(input.value, bytes.data() + used, bytes.size() - used, file)) {
     used += got;
     if (used == bytes.size()) bytes.resize(2 * used);
   }
@@ -71,7 +76,8 @@ std::string read_file(const std::string& file) {
 }
 
 AtomicFile::AtomicFile(std::string file) : file_(std::move(file)) {
-  // Unique among processes and threads; O_EXCL guards against leftovers of a killed process with the same id.
+  // Unique among processes and threads; O_EXCL guards against leftovers of a killed process with
+  // the same id.
   static std::atomic<unsigned> counter{0};
   do {
     temporary_ = fmt::format("{}.tmp-{}-{}", file_, ::getpid(), counter++);
@@ -86,7 +92,8 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::fail(const char* doing) const {
-  throw MachineError(fmt::format("{} {}: {} (the file before it, if any, is untouched)", doing, file_, errno_text(errno)));
+  throw MachineError(fmt::format("{} {}: {} (the file before it, if any, is untouched)", doing,
+                                 file_, errno_text(errno)));
 }
 
 void AtomicFile::write(const void* data, size_t bytes) {
@@ -101,11 +108,25 @@ void AtomicFile::write(const void* data, size_t bytes) {
   }
 }
 
+void AtomicFile::overwrite(size_t offset, const void* data, size_t bytes) {
+  const char* next = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t written = ::pwrite(descriptor_, next, bytes, off_t(offset));
+    if (written < 0 && errno == EINTR) continue;
+    if (written == 0) errno = ENOSPC;
+    if (written <= 0) fail("cannot write");
+    next += written;
+    offset += size_t(written);
+    bytes -= size_t(written);
+  }
+}
+
 void AtomicFile::commit() {
   if (::fsync(descriptor_) != 0) fail("cannot write");
   const int descriptor = descriptor_;
   descriptor_ = -1;
-  if (::close(descriptor) != 0) fail("cannot write");  // network file systems report a full disk here
+  if (::close(descriptor) != 0)
+    fail("cannot write");  // network file systems report a full disk here
   if (::rename(temporary_.c_str(), file_.c_str()) != 0) fail("cannot replace");
   temporary_.clear();
   fsync_path(parent_of(file_));
@@ -134,22 +155,27 @@ std::shared_ptr<Storage> map_file(const std::string& file) {
   const Descriptor input{open_to_read(file)};
   struct stat info {};
   if (::fstat(input.value, &info) != 0) fail_to_read(file);
-  if (!S_ISREG(info.st_mode)) throw UserError(fmt::format("cannot read {}: not a regular file", file));
+  if (!S_ISREG(info.st_mode))
+    throw UserError(fmt::format("cannot read {}: not a regular file", file));
   const size_t bytes = size_t(info.st_size);
   if (bytes == 0) {  // mmap refuses an empty range
     alignas(64) static char nothing[64];
     return std::make_shared<Storage>(nothing, 0, Device{}, [] {});
   }
   void* data = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, input.value, 0);
-  if (data == MAP_FAILED) throw MachineError(fmt::format("cannot map {}: {}", file, errno_text(errno)));
+  if (data == MAP_FAILED)
+    throw MachineError(fmt::format("cannot map {}: {}", file, errno_text(errno)));
   return std::make_shared<Storage>(data, bytes, Device{}, [data, bytes] { ::munmap(data, bytes); });
 }
 
-std::string hash_bytes(const void* data, size_t bytes) { return hexadecimal(XXH3_128bits(data, bytes)); }
+std::string hash_bytes(const void* data, size_t bytes) {
+  return hexadecimal(XXH3_128bits(data, bytes));
+}
 
 std::string hash_file(const std::string& file) {
   const Descriptor input{open_to_read(file)};
-  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), &XXH3_freeState);
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(),
+                                                                       &XXH3_freeState);
   if (!state) throw MachineError("out of memory while hashing a file");
   XXH3_128bits_reset(state.get());
   std::vector<char> buffer(1 << 20);

@@ -11,10 +11,12 @@
 namespace reverie {
 
 std::string read_file(const std::string& file);  // UserError when it cannot be read
-// Writes a temporary file beside `file`, fsyncs it, renames it over `file`, fsyncs the directory. MachineError when the
-// machine refuses any of it (a full disk, no permission): the old file stays and the temporary one is removed.
+// Writes a temporary file beside `file`, fsyncs it, renames it over `file`, fsyncs the directory.
+// MachineError when the machine refuses any of it (a full disk, no permission): the old file stays
+// and the temporary one is removed.
 void write_file_atomically(const std::string& file, std::string_view bytes);
-// The same in pieces, for files that are not in memory as a whole. Without commit() nothing is left behind.
+// The same in pieces, for files that are not in memory as a whole. Without commit() nothing is left
+// behind.
 class AtomicFile {
  public:
   explicit AtomicFile(std::string file);
@@ -22,6 +24,8 @@ class AtomicFile {
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
   void write(const void* data, size_t bytes);
+  // Rewrites bytes already written, such as a header that holds counts; write() goes on at the end.
+  void overwrite(size_t offset, const void* data, size_t bytes);
   void commit();  // fsync, rename, fsync of the directory
 
  private:
@@ -35,7 +39,8 @@ void fsync_path(const std::string& file_or_directory);
 // Renames a directory that was filled under a temporary name and fsyncs the parent.
 void rename_durably(const std::string& from, const std::string& to);
 
-// Read-only mapping of a whole file as storage; unmapped with the last tensor over it. UserError when it cannot be read.
+// Read-only mapping of a whole file as storage; unmapped with the last tensor over it. UserError
+// when it cannot be read.
 std::shared_ptr<Storage> map_file(const std::string& file);
 
 // XXH3-128 as 32 hexadecimal digits.
