@@ -1,0 +1,222 @@
+#include "trainers/table.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include <fmt/ranges.h>
+
+#include "core/error.h"
+
+namespace reverie {
+namespace {
+
+// The value at `key`, of the type that `is` asks for.
+const Json* find_typed(const Json& object, const char* key, bool (Json::*is)() const noexcept, const char* wanted,
+                       const std::string& path, bool required) {
+  const auto found = object.find(key);
+  if (found == object.end()) {
+    if (required) throw ConfigError(fmt::format("{}.{} is missing, wanted {}", path, key, wanted));
+    return nullptr;
+  }
+  if (!(*found.*is)())
+    throw ConfigError(fmt::format("{}.{} is {}, wanted {}", path, key, found->type_name(), wanted));
+  return &*found;
+}
+std::string text_at(const Json& object, const char* key, const std::string& path, bool required) {
+  const Json* found = find_typed(object, key, &Json::is_string, "a string", path, required);
+  return found ? found->get<std::string>() : "";
+}
+std::vector<std::string> texts_at(const Json& object, const char* key, const std::string& path) {
+  std::vector<std::string> texts;
+  if (const Json* list = find_typed(object, key, &Json::is_array, "a list of strings", path, false))
+    for (const Json& text : *list) {
+      if (!text.is_string())
+        throw ConfigError(fmt::format("{}.{} holds {}, wanted strings", path, key, text.type_name()));
+      texts.push_back(text.get<std::string>());
+    }
+  return texts;
+}
+void refuse_unknown_keys(const Json& object, const std::vector<std::string>& known, const std::string& path) {
+  if (!object.is_object())
+    throw ConfigError(fmt::format("{} is {}, wanted an object", path, object.type_name()));
+  for (const auto& [key, value] : object.items()) {
+    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+    const auto near = nearest_name(key, known);
+    throw ConfigError(fmt::format("unknown key {}.{}{}", path, key, near ? "; did you mean \"" + *near + "\"?" : ""));
+  }
+}
+
+using Cell = std::pair<std::string, int64_t>;  // model, block size
+
+struct Definition {
+  Table table;
+  std::map<Cell, Json> paper;
+};
+
+Definition read_definition(const Json& json) {
+  Definition out;
+  Table& table = out.table;
+  refuse_unknown_keys(json, {"title", "models", "paper", "vocabulary_size", "columns", "notes"}, "$");
+  table.title = text_at(json, "title", "$", true);
+  size_t index = 0;
+  for (const Json& model : *find_typed(json, "models", &Json::is_array, "a list", "$", true)) {
+    const std::string path = fmt::format("$.models[{}]", index++);
+    refuse_unknown_keys(model, {"name", "title", "description"}, path);
+    TableModel entry{text_at(model, "name", path, true), text_at(model, "title", path, false),
+                     text_at(model, "description", path, false)};
+    if (entry.title.empty()) entry.title = entry.name;
+    for (const TableModel& other : table.models)
+      if (other.name == entry.name) throw ConfigError(fmt::format("{}.name \"{}\" is there twice", path, entry.name));
+    table.models.push_back(std::move(entry));
+  }
+  if (const Json* paper = find_typed(json, "paper", &Json::is_object, "an object", "$", false)) {
+    refuse_unknown_keys(*paper, {"citation", "figures"}, "$.paper");
+    table.citation = text_at(*paper, "citation", "$.paper", true);
+    index = 0;
+    for (const Json& figure : *find_typed(*paper, "figures", &Json::is_array, "a list", "$.paper", true)) {
+      const std::string path = fmt::format("$.paper.figures[{}]", index++);
+      refuse_unknown_keys(figure, {"model", "block_size", "train_loss"}, path);
+      const Json& block_size = *find_typed(figure, "block_size", &Json::is_number_integer, "an integer", path, true);
+      const Json& loss = *find_typed(figure, "train_loss", &Json::is_number, "a number", path, true);
+      out.paper[{text_at(figure, "model", path, true), block_size.get<int64_t>()}] = {{"train_loss", loss}};
+    }
+  }
+  if (const Json* size = find_typed(json, "vocabulary_size", &Json::is_number_integer, "an integer", "$", false))
+    table.vocabulary_size = size->get<int64_t>();
+  table.columns = texts_at(json, "columns", "$");
+  std::vector<std::string> known;
+  for (const TableColumn& column : table_columns()) known.push_back(column.name);
+  for (const std::string& column : table.columns)
+    if (std::find(known.begin(), known.end(), column) == known.end())
+      throw ConfigError(fmt::format("$.columns names \"{}\", wanted some of: {}", column, fmt::join(known, ", ")));
+  if (table.columns.empty()) table.columns = known;
+  table.notes = texts_at(json, "notes", "$");
+  return out;
+}
+
+const Json& summary_at(const TableRun& run, const char* key) {
+  const auto found = run.summary.find(key);
+  if (found == run.summary.end())
+    throw DataError(fmt::format("summary of run {} has no \"{}\"; delete that run to train it again", run.run_dir, key));
+  return *found;
+}
+double number_at(const TableRun& run, const char* key) {
+  const Json& value = summary_at(run, key);
+  if (value.is_null()) return std::numeric_limits<double>::quiet_NaN();
+  if (!value.is_number())
+    throw DataError(fmt::format("summary of run {}: \"{}\" is {}, wanted a number", run.run_dir, key, value.type_name()));
+  return value.get<double>();
+}
+
+TableRow make_row(const std::vector<const TableRun*>& runs, const TableModel& model, const Json& paper) {
+  TableRow row;
+  row.model = model.name;
+  row.title = model.title;
+  row.block_size = runs[0]->block_size;
+  row.paper = paper;
+  std::vector<double> train, val, prefix_only;
+  for (const TableRun* run : runs) {
+    if (std::find(row.seeds.begin(), row.seeds.end(), run->seed) != row.seeds.end())
+      throw UserError(fmt::format("two runs of {} at block size {} have seed {}; the second is {}", run->model,
+                                  run->block_size, run->seed, run->run_dir));
+    row.seeds.push_back(run->seed);
+    train.push_back(number_at(*run, "train_loss"));
+    val.push_back(number_at(*run, "val_loss"));
+    prefix_only.push_back(number_at(*run, "val_loss_prefix_only"));
+    const Json& causal = summary_at(*run, "causal");
+    if (!causal.is_boolean())
+      throw DataError(fmt::format("summary of run {}: \"causal\" is {}, wanted true or false", run->run_dir,
+                                  causal.type_name()));
+    row.causal = row.causal && causal.get<bool>();
+    const double change = number_at(*run, "max_future_logit_change");
+    // NaN (logits that are not finite) must not hide behind a number.
+    if (std::isnan(change) || change > row.max_future_logit_change) row.max_future_logit_change = change;
+    const Json& parameters = summary_at(*run, "parameters");
+    if (!parameters.is_number_integer())
+      throw DataError(fmt::format("summary of run {}: \"parameters\" is {}, wanted an integer", run->run_dir,
+                                  parameters.type_name()));
+    if (row.seeds.size() > 1 && parameters.get<int64_t>() != row.parameters)
+      throw UserError(fmt::format("runs of {} at block size {} have {} and {} parameters: not the same model "
+                                  "(the second is {})", run->model, run->block_size, row.parameters,
+                                  parameters.get<int64_t>(), run->run_dir));
+    row.parameters = parameters.get<int64_t>();
+  }
+  row.train_loss = statistic(train);
+  row.val_loss = statistic(val);
+  row.val_loss_prefix_only = statistic(prefix_only);
+  return row;
+}
+
+}  // namespace
+
+Statistic statistic(const std::vector<double>& values) {
+  Statistic out;
+  double sum = 0;
+  for (const double value : values)
+    if (std::isfinite(value)) {
+      sum += value;
+      ++out.n;
+    }
+  if (out.n == 0) return out;
+  out.mean = sum / double(out.n);
+  if (out.n < 2) return out;
+  double squares = 0;
+  for (const double value : values)
+    if (std::isfinite(value)) squares += (value - out.mean) * (value - out.mean);
+  out.sd = std::sqrt(squares / double(out.n - 1));
+  return out;
+}
+
+const TableModel& Table::model(const std::string& name) const {
+  for (const TableModel& model : models)
+    if (model.name == name) return model;
+  throw InternalError(fmt::format("the table has no model \"{}\"", name));
+}
+
+std::vector<int64_t> Table::block_sizes() const {
+  std::set<int64_t> sizes;
+  for (const TableRow& row : rows) sizes.insert(row.block_size);
+  return {sizes.begin(), sizes.end()};
+}
+
+const TableRow* Table::find(const std::string& model, int64_t block_size) const {
+  for (const TableRow& row : rows)
+    if (row.model == model && row.block_size == block_size) return &row;
+  return nullptr;
+}
+
+std::optional<double> Table::uniform_loss() const {
+  if (!vocabulary_size) return std::nullopt;
+  return std::log(double(*vocabulary_size));
+}
+
+Table build_table(const Json& definition, const std::vector<TableRun>& runs, Provenance provenance) {
+  auto [table, paper] = read_definition(definition);
+  std::map<Cell, std::vector<const TableRun*>> cells;
+  std::set<int64_t> block_sizes;
+  for (const TableRun& run : runs) {
+    if (std::none_of(table.models.begin(), table.models.end(), [&](const auto& m) { return m.name == run.model; }))
+      throw ConfigError(fmt::format("run {} is of model \"{}\", which $.models does not name", run.run_dir, run.model));
+    cells[{run.model, run.block_size}].push_back(&run);
+    block_sizes.insert(run.block_size);
+    const double seconds = number_at(run, "seconds");
+    if (std::isfinite(seconds)) provenance.total_seconds += seconds;
+    const Json& commit = summary_at(run, "commit");
+    const std::string text = commit.is_string() ? commit.get<std::string>() : "unknown";
+    if (std::find(provenance.run_commits.begin(), provenance.run_commits.end(), text) == provenance.run_commits.end())
+      provenance.run_commits.push_back(text);
+  }
+  for (const int64_t block_size : block_sizes)
+    for (const TableModel& model : table.models) {
+      const Cell cell{model.name, block_size};
+      if (!cells.count(cell)) continue;
+      const auto figure = paper.find(cell);
+      table.rows.push_back(make_row(cells[cell], model, figure == paper.end() ? Json() : figure->second));
+    }
+  table.provenance = std::move(provenance);
+  return std::move(table);
+}
+
+}  // namespace reverie
