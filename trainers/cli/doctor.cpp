@@ -1,0 +1,39 @@
+#include <fmt/format.h>
+#include <omp.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "kernels/kernel.h"
+#include "kernels/matmul.h"
+#include "trainers/cli/arguments.h"
+#include "trainers/cli/commands.h"
+#include "trainers/machine.h"
+
+namespace reverie {
+
+void add_doctor_command(CLI::App& app) {
+  auto* command = app.add_subcommand("doctor", "What this machine and this build can do");
+  command->callback([] {
+    const MachineInfo m = machine_info();
+    fmt::print("build        {}\n", build_commit());
+    fmt::print("machine      {}, {} cores, {:.1f} GiB, {}\n", m.cpu, m.cores, double(m.memory_bytes) / (1 << 30), m.system);
+    std::string supported;
+    for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512})
+      if (isa_supported(isa)) supported += (supported.empty() ? "" : ", ") + std::string(name_of(isa));
+    fmt::print("cpu kernels  {} in use (this machine runs: {}; REVERIE_ISA overrides)\n", name_of(active_isa()), supported);
+    fmt::print("threads      {} (OMP_NUM_THREADS overrides)\n", omp_get_max_threads());
+    fmt::print("f32 matmul   {}\n", matmul_library());
+    int cuda = 0, rows = 0;
+    for (const KernelRow* row : kernel_table()) {
+      ++rows;
+      cuda += row->has_cuda();
+    }
+    fmt::print("cuda         {} of {} kernels in this build\n", cuda, rows);
+    const char* data = std::getenv("REVERIE_DATA");
+    fmt::print("data         REVERIE_DATA {}\n", !data ? "is not set: scripts/fetch.py shakespeare fetches the text" :
+               std::filesystem::exists(std::string(data) + "/tinyshakespeare/input.txt") ? std::string("holds tinyshakespeare") : std::string("is set, but holds no tinyshakespeare/input.txt"));
+  });
+}
+
+}  // namespace reverie

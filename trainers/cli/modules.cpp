@@ -1,0 +1,34 @@
+#include <fmt/format.h>
+
+#include "core/plugin.h"
+#include "core/registry.h"
+#include "layers/language_model.h"
+#include "layers/memory/memory_module.h"
+#include "trainers/cli/arguments.h"
+#include "trainers/cli/commands.h"
+
+namespace reverie {
+namespace {
+
+void list(const RegistryBase& registry) {
+  for (const auto& name : registry.names()) {
+    const auto& entry = registry.entry(name, "$");
+    auto fields = entry.new_fieldset();
+    fmt::print("{} \"{}\": {}\n{}\n", registry.kind(), name, entry.doc, config_help(*fields));
+  }
+}
+
+}  // namespace
+
+void add_modules_command(CLI::App& app) {
+  auto* command = app.add_subcommand("modules", "List models and memory modules with their options");
+  auto plugins = std::make_shared<std::vector<std::string>>();
+  command->add_option("--plugin", *plugins, "load this shared library first (repeatable)")->allow_extra_args(false);
+  command->callback([plugins] {
+    for (const auto& p : *plugins) load_plugin(p);
+    list(ModelRegistry::instance());
+    list(MemoryRegistry::instance());
+  });
+}
+
+}  // namespace reverie
