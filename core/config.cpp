@@ -26,11 +26,13 @@ std::string line_and_column(std::string_view text, size_t position) {
   const std::string_view before = text.substr(0, end == 0 ? 0 : end - 1);
   const auto line = 1 + std::count(before.begin(), before.end(), '\n');
   const size_t newline = before.rfind('\n');
-  const size_t column = newline == std::string_view::npos ? before.size() + 1 : before.size() - newline;
+  const size_t column =
+      newline == std::string_view::npos ? before.size() + 1 : before.size() - newline;
   return fmt::format("line {}, column {}", line, column);
 }
 
-// Builds the value as nlohmann's own reader would, but refuses duplicate keys and deep nesting, with the JSON path.
+// Builds the value as nlohmann's own reader would, but refuses duplicate keys and deep nesting,
+// with the JSON path.
 class StrictReader : public nlohmann::json_sax<Json> {
  public:
   StrictReader(std::string_view text, std::string_view source) : text_(text), source_(source) {}
@@ -59,8 +61,10 @@ class StrictReader : public nlohmann::json_sax<Json> {
     slot_ = &object.back().second;
     return true;
   }
-  bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception& e) override {
-    std::string_view reason = e.what();  // "[json.exception.parse_error.101] parse error at line 1, column 2: REASON"
+  bool parse_error(size_t position, const std::string&,
+                   const nlohmann::detail::exception& e) override {
+    std::string_view reason =
+        e.what();  // "[json.exception.parse_error.101] parse error at line 1, column 2: REASON"
     if (const size_t id = reason.find("] "); id != reason.npos) reason.remove_prefix(id + 2);
     if (reason.starts_with("parse error at ")) reason.remove_prefix(reason.find(": ") + 2);
     throw ConfigError(fmt::format("{}not valid JSON at {}: {}", source_prefix(source_),
@@ -86,7 +90,8 @@ class StrictReader : public nlohmann::json_sax<Json> {
   }
   bool open(Json value) {
     if (levels_.size() >= kMaxDepth)
-      throw ConfigError(fmt::format("{}nested deeper than {} levels at {}", source_prefix(source_), kMaxDepth, path()));
+      throw ConfigError(fmt::format("{}nested deeper than {} levels at {}", source_prefix(source_),
+                                    kMaxDepth, path()));
     levels_.push_back({place(std::move(value)), {}});
     return true;
   }
@@ -98,8 +103,10 @@ class StrictReader : public nlohmann::json_sax<Json> {
     std::string result = "$";
     for (size_t i = 0; i + 1 < levels_.size(); ++i) {
       const Json& value = *levels_[i].value;
-      if (value.is_array()) result = path_join(result, value.size() - 1);
-      else result = path_join(result, value.get_ref<const Json::object_t&>().back().first);
+      if (value.is_array())
+        result = path_join(result, value.size() - 1);
+      else
+        result = path_join(result, value.get_ref<const Json::object_t&>().back().first);
     }
     return result;
   }
@@ -116,32 +123,39 @@ Json parse_strictly(std::string_view text, std::string_view source) {
 }
 
 // The element of `array` that the path segment `name` means; one past the end appends.
-Json& array_element(Json& array, const std::string& name, const std::string& path, std::string_view assignment) {
-  const bool digits = !name.empty() && name.size() <= 9 &&
-                      std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isdigit(c); });
+Json& array_element(Json& array, const std::string& name, const std::string& path,
+                    std::string_view assignment) {
+  const bool digits =
+      !name.empty() && name.size() <= 9 &&
+      std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isdigit(c); });
   const size_t index = digits ? std::stoul(name) : 0;
   if (!digits || index > array.size())
-    throw ConfigError(fmt::format("--set {}: {} is an array of {}; \"{}\" is not an index in 0..{}", assignment, path,
-                                  array.size(), name, array.size()));
+    throw ConfigError(fmt::format("--set {}: {} is an array of {}; \"{}\" is not an index in 0..{}",
+                                  assignment, path, array.size(), name, array.size()));
   if (index == array.size()) array.push_back(nullptr);
   return array[index];
 }
 
-void differences(const Json& before, const Json& after, const std::string& path, std::vector<std::string>& out) {
+void differences(const Json& before, const Json& after, const std::string& path,
+                 std::vector<std::string>& out) {
   if (before.is_object() && after.is_object()) {
     for (const auto& [key, value] : before.items()) {
       const std::string where = path_join(path, key);
-      if (const auto other = after.find(key); other != after.end()) differences(value, *other, where, out);
-      else out.push_back(fmt::format("{}: {} -> (absent)", where, show(value)));
+      if (const auto other = after.find(key); other != after.end())
+        differences(value, *other, where, out);
+      else
+        out.push_back(fmt::format("{}: {} -> (absent)", where, show(value)));
     }
     for (const auto& [key, value] : after.items())
-      if (!before.contains(key)) out.push_back(fmt::format("{}: (absent) -> {}", path_join(path, key), show(value)));
+      if (!before.contains(key))
+        out.push_back(fmt::format("{}: (absent) -> {}", path_join(path, key), show(value)));
   } else if (before != after) {
     out.push_back(fmt::format("{}: {} -> {}", path, show(before), show(after)));
   }
 }
 
-// Optimal string alignment: insertions, deletions, substitutions and swaps of neighbours cost one each.
+// Optimal string alignment: insertions, deletions, substitutions and swaps of neighbours cost one
+// each.
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> before_last(b.size() + 1), last(b.size() + 1), row(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
@@ -167,9 +181,12 @@ std::string lower(std::string_view text) {
 }  // namespace
 
 std::string path_join(const std::string& path, std::string_view key) {
-  return plain_key(key) ? fmt::format("{}.{}", path, key) : fmt::format("{}[{}]", path, show(Json(key)));
+  return plain_key(key) ? fmt::format("{}.{}", path, key)
+                        : fmt::format("{}[{}]", path, show(Json(key)));
 }
-std::string path_join(const std::string& path, size_t index) { return fmt::format("{}[{}]", path, index); }
+std::string path_join(const std::string& path, size_t index) {
+  return fmt::format("{}[{}]", path, index);
+}
 
 std::string source_prefix(std::string_view source) {
   return source.empty() ? std::string() : fmt::format("{}: ", source);
@@ -180,23 +197,30 @@ std::string show(const Json& value) {
   std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
   if (text.size() <= kLongest) return text;
   size_t end = kLongest - 3;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // keep UTF-8 whole
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80)
+    --end;  // keep UTF-8 whole
   return text.substr(0, end) + "...";
 }
 
-std::string suggestion(std::string_view word, const std::vector<std::string>& candidates, std::string_view plural) {
+std::string suggestion(std::string_view word, const std::vector<std::string>& candidates,
+                       std::string_view plural) {
   std::string text;
-  if (const auto near = nearest_name(word, candidates)) text = fmt::format("; did you mean \"{}\"?", *near);
-  else text = ".";
+  if (const auto near = nearest_name(word, candidates))
+    text = fmt::format("; did you mean \"{}\"?", *near);
+  else
+    text = ".";
   if (candidates.empty()) return text + fmt::format(" There are no {}.", plural);
   std::string list;
   for (const std::string& name : candidates) list += (list.empty() ? "" : ", ") + name;
-  return fmt::format("{} {}{}: {}", text, char(std::toupper(static_cast<unsigned char>(plural[0]))), plural.substr(1), list);
+  return fmt::format("{} {}{}: {}", text, char(std::toupper(static_cast<unsigned char>(plural[0]))),
+                     plural.substr(1), list);
 }
 
 Config::Config() : Config(Json::object(), "$") {}
 Config::Config(Json value, std::string path, std::string source)
-    : value_(std::make_shared<Json>(std::move(value))), path_(std::move(path)), source_(std::move(source)) {}
+    : value_(std::make_shared<Json>(std::move(value))),
+      path_(std::move(path)),
+      source_(std::move(source)) {}
 
 Config Config::parse(std::string_view text, std::string_view source_name) {
   return Config(parse_strictly(text, source_name), "$", std::string(source_name));
@@ -212,17 +236,20 @@ Config Config::from_file(const std::string& file) {
   }
 }
 
-bool Config::has(std::string_view key) const { return value_->is_object() && value_->contains(key); }
+bool Config::has(std::string_view key) const {
+  return value_->is_object() && value_->contains(key);
+}
 
 Config Config::at(std::string_view key) const {
   if (!value_->is_object())
-    throw ConfigError(fmt::format("{}{} must be an object, got {}", source_prefix(source_), path_, show(*value_)));
+    throw ConfigError(fmt::format("{}{} must be an object, got {}", source_prefix(source_), path_,
+                                  show(*value_)));
   const auto found = value_->find(key);
   if (found == value_->end()) {
     std::vector<std::string> keys;
     for (const auto& [name, value] : value_->items()) keys.push_back(name);
-    throw ConfigError(fmt::format("{}missing key \"{}\" at {}{}", source_prefix(source_), key, path_,
-                                  suggestion(key, keys, "keys here")));
+    throw ConfigError(fmt::format("{}missing key \"{}\" at {}{}", source_prefix(source_), key,
+                                  path_, suggestion(key, keys, "keys here")));
   }
   return Config(*found, path_join(path_, key), source_);
 }
@@ -230,16 +257,20 @@ Config Config::at(std::string_view key) const {
 void Config::set(std::string_view assignment) {
   const size_t equals = assignment.find('=');
   if (equals == std::string_view::npos || equals == 0)
-    throw ConfigError(fmt::format("--set {}: wanted PATH=VALUE, as in --set train.steps=100", assignment));
+    throw ConfigError(
+        fmt::format("--set {}: wanted PATH=VALUE, as in --set train.steps=100", assignment));
   const std::string_view text = assignment.substr(equals + 1);
   if (text.empty())
-    throw ConfigError(fmt::format("--set {}: the value is empty; write null, or \"\" (quoted) for an empty string",
-                                  assignment));
-  Json value = Json::accept(text) ? parse_strictly(text, fmt::format("--set {}", assignment)) : Json(text);
+    throw ConfigError(fmt::format(
+        "--set {}: the value is empty; write null, or \"\" (quoted) for an empty string",
+        assignment));
+  Json value =
+      Json::accept(text) ? parse_strictly(text, fmt::format("--set {}", assignment)) : Json(text);
   try {
     (void)value.dump();
   } catch (const Json::exception&) {
-    throw ConfigError(fmt::format("--set {}: the value is not valid UTF-8", assignment.substr(0, equals)));
+    throw ConfigError(
+        fmt::format("--set {}: the value is not valid UTF-8", assignment.substr(0, equals)));
   }
 
   auto changed = std::make_shared<Json>(*value_);  // the original may be shared with copies
@@ -249,15 +280,18 @@ void Config::set(std::string_view assignment) {
   for (size_t depth = 0;; ++depth) {
     const size_t dot = rest.find('.');
     const std::string name(rest.substr(0, dot));
-    if (name.empty()) throw ConfigError(fmt::format("--set {}: a name in the path is empty", assignment));
-    if (depth >= kMaxDepth) throw ConfigError(fmt::format("--set: the path is deeper than {} levels", kMaxDepth));
+    if (name.empty())
+      throw ConfigError(fmt::format("--set {}: a name in the path is empty", assignment));
+    if (depth >= kMaxDepth)
+      throw ConfigError(fmt::format("--set: the path is deeper than {} levels", kMaxDepth));
     if (node->is_null()) *node = Json::object();
     if (node->is_array()) {
       node = &array_element(*node, name, path, assignment);
     } else if (node->is_object()) {
       node = &(*node)[name];
     } else {
-      throw ConfigError(fmt::format("--set {}: {} is {}, which has no \"{}\" inside", assignment, path, show(*node), name));
+      throw ConfigError(fmt::format("--set {}: {} is {}, which has no \"{}\" inside", assignment,
+                                    path, show(*node), name));
     }
     path = path_join(path, name);
     if (dot == std::string_view::npos) break;
@@ -273,15 +307,18 @@ void Config::merge(const Config& patch) {
   value_ = std::move(changed);
 }
 
-std::optional<std::string> nearest_name(std::string_view word, const std::vector<std::string>& candidates) {
-  constexpr size_t kLongest = 100;  // nobody mistypes longer names, and the distance costs a product of lengths
+std::optional<std::string> nearest_name(std::string_view word,
+                                        const std::vector<std::string>& candidates) {
+  constexpr size_t kLongest =
+      100;  // nobody mistypes longer names, and the distance costs a product of lengths
   const std::string wanted = lower(word);
   if (wanted.empty() || wanted.size() > kLongest) return std::nullopt;
   const size_t limit = std::max<size_t>(1, (wanted.size() + 1) / 3);
   std::optional<std::string> best;
   size_t best_distance = limit + 1;
   for (const std::string& candidate : candidates) {
-    if (candidate.size() > wanted.size() + limit || candidate.size() + limit < wanted.size()) continue;
+    if (candidate.size() > wanted.size() + limit || candidate.size() + limit < wanted.size())
+      continue;
     const size_t distance = edit_distance(wanted, lower(candidate));
     // A name that shares nothing with the word is no typo of it, however short both are.
     if (distance < best_distance && distance < std::max(wanted.size(), candidate.size())) {

@@ -1,6 +1,7 @@
 #pragma once
-// Strict configuration. Every component describes its own fields once, in Fieldset::fields(); from that one visit come
-// reading with checks, the resolved config with defaults, the JSON Schema and --help.
+// Strict configuration. Every component describes its own fields once, in Fieldset::fields(); from
+// that one visit come reading with checks, the resolved config with defaults, the JSON Schema and
+// --help.
 
 #include <cstdint>
 #include <limits>
@@ -15,8 +16,9 @@ namespace reverie {
 
 using Json = nlohmann::ordered_json;
 
-// A JSON value with the place it came from. Parsing rejects duplicate keys, comments, trailing text and nesting deeper
-// than 64 (ConfigError, with line and column or with the JSON path). A copy is independent of its original.
+// A JSON value with the place it came from. Parsing rejects duplicate keys, comments, trailing text
+// and nesting deeper than 64 (ConfigError, with line and column or with the JSON path). A copy is
+// independent of its original.
 class Config {
  public:
   Config();  // {}
@@ -29,8 +31,9 @@ class Config {
   bool has(std::string_view key) const;
   // The value at `key` with its path. Throws ConfigError when absent.
   Config at(std::string_view key) const;
-  // Applies "a.b=value"; `value` is JSON, or else a string. Creates missing objects; an array index is a number, at most
-  // the array's length (which appends). An empty value is an error: write null or "".
+  // Applies "a.b=value"; `value` is JSON, or else a string. Creates missing objects; an array index
+  // is a number, at most the array's length (which appends). An empty value is an error: write null
+  // or "".
   void set(std::string_view assignment);
   // RFC 7386 merge: objects merge, null removes, everything else replaces.
   void merge(const Config& patch);
@@ -51,9 +54,10 @@ struct Fieldset {
 
 // A nested object {"type": NAME, ...} whose remaining keys belong to the registered component NAME.
 struct Component {
-  std::string type;                // empty: not given (only where optional); set beforehand, it is the default
-  std::shared_ptr<Json> resolved;  // {"type": NAME, every field with its value}; made by read_config
-  std::string path = "$";          // where it stood, for messages
+  std::string type;  // empty: not given (only where optional); set beforehand, it is the default
+  std::shared_ptr<Json>
+      resolved;            // {"type": NAME, every field with its value}; made by read_config
+  std::string path = "$";  // where it stood, for messages
   bool given() const { return !type.empty(); }
 };
 
@@ -65,41 +69,47 @@ struct Range {
 inline constexpr Range<int64_t> kPositive{1, int64_t(1) << 40};
 inline constexpr Range<int64_t> kNonNegative{0, int64_t(1) << 40};
 
-// One visit over a Fieldset. `doc` is one line: what it is, its unit, when to change it. A default that its own range or
-// choices refuse (a size of 0 where 1 is the least) marks a field that must be given. So does a component without
-// a default type, unless it is optional; an optional one may be null.
+// One visit over a Fieldset. `doc` is one line: what it is, its unit, when to change it. A default
+// that its own range or choices refuse (a size of 0 where 1 is the least) marks a field that must
+// be given. So does a component without a default type, unless it is optional; an optional one may
+// be null.
 class Fields {
  public:
   virtual ~Fields() = default;
-  virtual void integer(std::string_view key, int64_t& value, Range<int64_t> range, std::string_view doc) = 0;
+  virtual void integer(std::string_view key, int64_t& value, Range<int64_t> range,
+                       std::string_view doc) = 0;
   // An integer or "auto" (nullopt).
-  virtual void integer_or_auto(std::string_view key, std::optional<int64_t>& value, Range<int64_t> range,
-                               std::string_view doc) = 0;
-  virtual void number(std::string_view key, double& value, Range<double> range, std::string_view doc) = 0;
+  virtual void integer_or_auto(std::string_view key, std::optional<int64_t>& value,
+                               Range<int64_t> range, std::string_view doc) = 0;
+  virtual void number(std::string_view key, double& value, Range<double> range,
+                      std::string_view doc) = 0;
   virtual void boolean(std::string_view key, bool& value, std::string_view doc) = 0;
   // `choices` empty: any string.
-  virtual void text(std::string_view key, std::string& value, const std::vector<std::string>& choices,
-                    std::string_view doc) = 0;
-  virtual void texts(std::string_view key, std::vector<std::string>& value, std::string_view doc) = 0;
+  virtual void text(std::string_view key, std::string& value,
+                    const std::vector<std::string>& choices, std::string_view doc) = 0;
+  virtual void texts(std::string_view key, std::vector<std::string>& value,
+                     std::string_view doc) = 0;
   virtual void integers(std::string_view key, std::vector<int64_t>& value, Range<int64_t> each,
                         std::string_view doc) = 0;
   virtual void object(std::string_view key, Fieldset& value, std::string_view doc) = 0;
-  virtual void component(std::string_view key, Component& value, const RegistryBase& registry, bool optional,
-                         std::string_view doc) = 0;
+  virtual void component(std::string_view key, Component& value, const RegistryBase& registry,
+                         bool optional, std::string_view doc) = 0;
 };
 
-// Reads `config` into `out`. Unknown keys (with JSON path and the nearest known key), wrong types and values out of
-// range are ConfigErrors; keys not given keep their defaults.
+// Reads `config` into `out`. Unknown keys (with JSON path and the nearest known key), wrong types
+// and values out of range are ConfigErrors; keys not given keep their defaults.
 void read_config(const Config& config, Fieldset& out);
 // Every field with its value, in the order of fields(). read_config(write_config(x)) gives x back.
 Json write_config(Fieldset& value);
-// JSON Schema (draft 2020-12), additionalProperties false, with defaults, ranges, choices and descriptions.
+// JSON Schema (draft 2020-12), additionalProperties false, with defaults, ranges, choices and
+// descriptions.
 Json config_schema(Fieldset& value);
 // Text for people: one line a field, indented by nesting.
 std::string config_help(Fieldset& value);
 
 // The candidate with the smallest edit distance to `word`, if it is near enough to be a typo.
-std::optional<std::string> nearest_name(std::string_view word, const std::vector<std::string>& candidates);
+std::optional<std::string> nearest_name(std::string_view word,
+                                        const std::vector<std::string>& candidates);
 
 // Paths whose values differ, as "path: before -> after" lines (for "resume into a changed config").
 std::vector<std::string> config_differences(const Json& before, const Json& after);

@@ -1,5 +1,6 @@
 #pragma once
-// What the config_*.cpp files share: texts for messages, and the rule for fields that must be given.
+// What the config_*.cpp files share: texts for messages, and the rule for fields that must be
+// given.
 
 #include <cmath>
 #include <nlohmann/json_fwd.hpp>
@@ -17,7 +18,8 @@ std::string path_join(const std::string& path, size_t index);
 std::string source_prefix(std::string_view source);  // "config.json: ", or nothing
 std::string show(const Json&);                       // on one line, shortened when long
 // `; did you mean "near"? Known keys: a, b` for a word that is none of the candidates.
-std::string suggestion(std::string_view word, const std::vector<std::string>& candidates, std::string_view plural);
+std::string suggestion(std::string_view word, const std::vector<std::string>& candidates,
+                       std::string_view plural);
 
 template <class T>
 bool in_range(T value, Range<T> range) {

@@ -15,37 +15,46 @@ namespace {
 class Reader final : public Fields {
  public:
   // `skipped_key` belongs to somebody else ("type" of a component).
-  Reader(const Config& config, std::string_view skipped_key) : config_(config), skipped_key_(skipped_key) {
+  Reader(const Config& config, std::string_view skipped_key)
+      : config_(config), skipped_key_(skipped_key) {
     if (!config.json().is_object())
-      throw ConfigError(fmt::format("{}{} must be an object {{...}}, got {}", source_prefix(config.source()),
-                                    config.path(), show(config.json())));
+      throw ConfigError(fmt::format("{}{} must be an object {{...}}, got {}",
+                                    source_prefix(config.source()), config.path(),
+                                    show(config.json())));
   }
 
-  // Throws what the visit found. An unknown key comes first: the field that seems to be missing is often that key.
+  // Throws what the visit found. An unknown key comes first: the field that seems to be missing is
+  // often that key.
   void finish() const {
     for (const auto& [key, value] : config_.json().items()) {
-      if (key == skipped_key_ || std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
-      throw ConfigError(fmt::format("{}unknown key \"{}\" at {}{}", source_prefix(config_.source()), key,
-                                    config_.path(), suggestion(key, known_, "known keys")));
+      if (key == skipped_key_ || std::find(known_.begin(), known_.end(), key) != known_.end())
+        continue;
+      throw ConfigError(fmt::format("{}unknown key \"{}\" at {}{}", source_prefix(config_.source()),
+                                    key, config_.path(), suggestion(key, known_, "known keys")));
     }
     if (first_error_) std::rethrow_exception(first_error_);
   }
 
-  void integer(std::string_view key, int64_t& value, Range<int64_t> range, std::string_view) override {
-    visit(key, must_be_given(value, range), range_text(range),
-          [&](const Json& json) { value = checked_integer(json, range, here(key), range_text(range)); });
+  void integer(std::string_view key, int64_t& value, Range<int64_t> range,
+               std::string_view) override {
+    visit(key, must_be_given(value, range), range_text(range), [&](const Json& json) {
+      value = checked_integer(json, range, here(key), range_text(range));
+    });
   }
   void integer_or_auto(std::string_view key, std::optional<int64_t>& value, Range<int64_t> range,
                        std::string_view) override {
     const std::string wanted = range_text(range) + " or \"auto\"";
     visit(key, value && must_be_given(*value, range), wanted, [&](const Json& json) {
-      if (json == "auto") value.reset();
-      else value = checked_integer(json, range, here(key), wanted);
+      if (json == "auto")
+        value.reset();
+      else
+        value = checked_integer(json, range, here(key), wanted);
     });
   }
   void number(std::string_view key, double& value, Range<double> range, std::string_view) override {
     visit(key, must_be_given(value, range), range_text(range), [&](const Json& json) {
-      if (!json.is_number() || !in_range(json.get<double>(), range)) refuse(here(key), range_text(range), json);
+      if (!json.is_number() || !in_range(json.get<double>(), range))
+        refuse(here(key), range_text(range), json);
       value = json.get<double>();
     });
   }
@@ -61,7 +70,8 @@ class Reader final : public Fields {
       if (!json.is_string()) refuse(here(key), "a string", json);
       std::string given = json.get<std::string>();
       if (!choices.empty() && std::find(choices.begin(), choices.end(), given) == choices.end())
-        throw ConfigError(fmt::format("{}{} cannot be {}{}", source_prefix(config_.source()), here(key), show(json),
+        throw ConfigError(fmt::format("{}{} cannot be {}{}", source_prefix(config_.source()),
+                                      here(key), show(json),
                                       suggestion(given, choices, "choices")));
       value = std::move(given);
     });
@@ -77,12 +87,14 @@ class Reader final : public Fields {
       value = std::move(given);
     });
   }
-  void integers(std::string_view key, std::vector<int64_t>& value, Range<int64_t> each, std::string_view) override {
+  void integers(std::string_view key, std::vector<int64_t>& value, Range<int64_t> each,
+                std::string_view) override {
     visit(key, false, "an array of integers", [&](const Json& json) {
       if (!json.is_array()) refuse(here(key), "an array of integers", json);
       std::vector<int64_t> given;
       for (const Json& element : json)
-        given.push_back(checked_integer(element, each, path_join(here(key), given.size()), range_text(each)));
+        given.push_back(
+            checked_integer(element, each, path_join(here(key), given.size()), range_text(each)));
       value = std::move(given);
     });
   }
@@ -93,8 +105,8 @@ class Reader final : public Fields {
       read_config(Config(json ? *json : Json::object(), here(key), config_.source()), value);
     });
   }
-  void component(std::string_view key, Component& value, const RegistryBase& registry, bool optional,
-                 std::string_view) override {
+  void component(std::string_view key, Component& value, const RegistryBase& registry,
+                 bool optional, std::string_view) override {
     const Json* json = take(key);
     keep_first_error([&] {
       if (json && !(optional && json->is_null())) {
@@ -117,7 +129,8 @@ class Reader final : public Fields {
   // The value given for `key`, or null; from now on the key is known.
   const Json* take(std::string_view key) {
     if (key == skipped_key_ || std::find(known_.begin(), known_.end(), key) != known_.end())
-      throw InternalError(fmt::format("field \"{}\" at {} is described twice", key, config_.path()));
+      throw InternalError(
+          fmt::format("field \"{}\" at {} is described twice", key, config_.path()));
     known_.emplace_back(key);
     const auto found = config_.json().find(key);
     return found == config_.json().end() ? nullptr : &*found;
@@ -126,8 +139,10 @@ class Reader final : public Fields {
   void visit(std::string_view key, bool required, const std::string& wanted, Read&& read) {
     const Json* json = take(key);
     keep_first_error([&] {
-      if (json) read(*json);
-      else if (required) missing(key, wanted);
+      if (json)
+        read(*json);
+      else if (required)
+        missing(key, wanted);
     });
   }
   template <class Body>
@@ -139,16 +154,20 @@ class Reader final : public Fields {
     }
   }
   [[noreturn]] void missing(std::string_view key, std::string_view wanted) const {
-    throw ConfigError(fmt::format("{}missing key \"{}\" at {}; wanted {}", source_prefix(config_.source()), key,
-                                  config_.path(), wanted));
+    throw ConfigError(fmt::format("{}missing key \"{}\" at {}; wanted {}",
+                                  source_prefix(config_.source()), key, config_.path(), wanted));
   }
-  [[noreturn]] void refuse(const std::string& path, std::string_view wanted, const Json& got) const {
-    throw ConfigError(fmt::format("{}{} must be {}, got {}", source_prefix(config_.source()), path, wanted, show(got)));
+  [[noreturn]] void refuse(const std::string& path, std::string_view wanted,
+                           const Json& got) const {
+    throw ConfigError(fmt::format("{}{} must be {}, got {}", source_prefix(config_.source()), path,
+                                  wanted, show(got)));
   }
-  int64_t checked_integer(const Json& json, Range<int64_t> range, const std::string& path, std::string_view wanted) const {
+  int64_t checked_integer(const Json& json, Range<int64_t> range, const std::string& path,
+                          std::string_view wanted) const {
     // A number beyond int64 was parsed as unsigned or as a float: neither is an integer of ours.
     const bool fits = json.is_number_integer() &&
-                      !(json.is_number_unsigned() && json.get<uint64_t>() > uint64_t(std::numeric_limits<int64_t>::max()));
+                      !(json.is_number_unsigned() &&
+                        json.get<uint64_t>() > uint64_t(std::numeric_limits<int64_t>::max()));
     if (!fits || !in_range(json.get<int64_t>(), range)) refuse(path, wanted, json);
     return json.get<int64_t>();
   }
@@ -163,24 +182,40 @@ class Writer final : public Fields {
  public:
   Json result = Json::object();
 
-  void integer(std::string_view key, int64_t& value, Range<int64_t>, std::string_view) override { put(key, value); }
-  void integer_or_auto(std::string_view key, std::optional<int64_t>& value, Range<int64_t>, std::string_view) override {
+  void integer(std::string_view key, int64_t& value, Range<int64_t>, std::string_view) override {
+    put(key, value);
+  }
+  void integer_or_auto(std::string_view key, std::optional<int64_t>& value, Range<int64_t>,
+                       std::string_view) override {
     put(key, value ? Json(*value) : Json("auto"));
   }
-  void number(std::string_view key, double& value, Range<double>, std::string_view) override { put(key, value); }
+  void number(std::string_view key, double& value, Range<double>, std::string_view) override {
+    put(key, value);
+  }
   void boolean(std::string_view key, bool& value, std::string_view) override { put(key, value); }
-  void text(std::string_view key, std::string& value, const std::vector<std::string>&, std::string_view) override {
+  void text(std::string_view key, std::string& value, const std::vector<std::string>&,
+            std::string_view) override {
     put(key, value);
   }
-  void texts(std::string_view key, std::vector<std::string>& value, std::string_view) override { put(key, value); }
-  void integers(std::string_view key, std::vector<int64_t>& value, Range<int64_t>, std::string_view) override {
+  void texts(std::string_view key, std::vector<std::string>& value, std::string_view) override {
     put(key, value);
   }
-  void object(std::string_view key, Fieldset& value, std::string_view) override { put(key, write_config(value)); }
-  void component(std::string_view key, Component& value, const RegistryBase& registry, bool, std::string_view) override {
-    if (!value.given()) put(key, nullptr);
-    else if (value.resolved) put(key, *value.resolved);
-    else put(key, *resolve_component(registry, Config(Json{{"type", value.type}}, value.path)).resolved);
+  void integers(std::string_view key, std::vector<int64_t>& value, Range<int64_t>,
+                std::string_view) override {
+    put(key, value);
+  }
+  void object(std::string_view key, Fieldset& value, std::string_view) override {
+    put(key, write_config(value));
+  }
+  void component(std::string_view key, Component& value, const RegistryBase& registry, bool,
+                 std::string_view) override {
+    if (!value.given())
+      put(key, nullptr);
+    else if (value.resolved)
+      put(key, *value.resolved);
+    else
+      put(key,
+          *resolve_component(registry, Config(Json{{"type", value.type}}, value.path)).resolved);
   }
 
  private:
@@ -189,8 +224,10 @@ class Writer final : public Fields {
 
 template <class T>
 std::string number_text(T value) {
-  if constexpr (std::is_floating_point_v<T>) return fmt::format("{:g}", value);
-  else return fmt::format("{}", value);
+  if constexpr (std::is_floating_point_v<T>)
+    return fmt::format("{:g}", value);
+  else
+    return fmt::format("{}", value);
 }
 
 }  // namespace
@@ -203,7 +240,8 @@ template <class T>
 std::string range_text(Range<T> range) {
   const std::string noun = std::is_floating_point_v<T> ? "a finite number" : "an integer";
   const bool low = range.low != Range<T>{}.low, high = range.high != Range<T>{}.high;
-  if (low && high) return fmt::format("{} in {}..{}", noun, number_text(range.low), number_text(range.high));
+  if (low && high)
+    return fmt::format("{} in {}..{}", noun, number_text(range.low), number_text(range.high));
   if (low) return fmt::format("{} >= {}", noun, number_text(range.low));
   if (high) return fmt::format("{} <= {}", noun, number_text(range.high));
   return noun;
@@ -225,9 +263,10 @@ Json write_config(Fieldset& value) {
 
 Component resolve_component(const RegistryBase& registry, const Config& config) {
   const auto refuse = [&](const std::string& got) {
-    throw ConfigError(fmt::format("{}{} must be an object {{\"type\": NAME, ...}} that names a {}, got {}{}",
-                                  source_prefix(config.source()), config.path(), registry.kind(), got,
-                                  suggestion("", registry.names(), "known names")));
+    throw ConfigError(
+        fmt::format("{}{} must be an object {{\"type\": NAME, ...}} that names a {}, got {}{}",
+                    source_prefix(config.source()), config.path(), registry.kind(), got,
+                    suggestion("", registry.names(), "known names")));
   };
   if (!config.json().is_object()) refuse(show(config.json()));
   if (!config.has("type")) refuse("no \"type\"");
@@ -248,7 +287,8 @@ Component resolve_component(const RegistryBase& registry, const Config& config) 
 
 Config component_options(const Component& component) {
   if (!component.resolved)
-    throw InternalError(fmt::format("component \"{}\" at {} was never resolved", component.type, component.path));
+    throw InternalError(
+        fmt::format("component \"{}\" at {} was never resolved", component.type, component.path));
   Json options = *component.resolved;
   options.erase("type");
   return Config(std::move(options), component.path);

@@ -27,7 +27,8 @@ std::string definition_name(const RegistryBase& registry, const std::string& typ
   return name;
 }
 
-// Components become definitions, so that one which holds others of its own kind has a finite schema.
+// Components become definitions, so that one which holds others of its own kind has a finite
+// schema.
 class SchemaWriter final : public Fields {
  public:
   explicit SchemaWriter(Json& definitions) : definitions_(definitions) {}
@@ -35,12 +36,15 @@ class SchemaWriter final : public Fields {
   static Json schema_of(Fieldset& value, Json& definitions) {
     SchemaWriter writer(definitions);
     value.fields(writer);
-    Json schema = {{"type", "object"}, {"properties", std::move(writer.properties_)}, {"additionalProperties", false}};
+    Json schema = {{"type", "object"},
+                   {"properties", std::move(writer.properties_)},
+                   {"additionalProperties", false}};
     if (!writer.required_.empty()) schema["required"] = std::move(writer.required_);
     return schema;
   }
 
-  void integer(std::string_view key, int64_t& value, Range<int64_t> range, std::string_view doc) override {
+  void integer(std::string_view key, int64_t& value, Range<int64_t> range,
+               std::string_view doc) override {
     Json schema = {{"type", "integer"}};
     put_range(schema, range);
     put(key, std::move(schema), value, must_be_given(value, range), doc);
@@ -50,10 +54,11 @@ class SchemaWriter final : public Fields {
     Json number = {{"type", "integer"}};
     put_range(number, range);
     Json automatic = {{"const", "auto"}};
-    put(key, {{"oneOf", Json::array({std::move(number), std::move(automatic)})}}, value ? Json(*value) : Json("auto"),
-        value && must_be_given(*value, range), doc);
+    put(key, {{"oneOf", Json::array({std::move(number), std::move(automatic)})}},
+        value ? Json(*value) : Json("auto"), value && must_be_given(*value, range), doc);
   }
-  void number(std::string_view key, double& value, Range<double> range, std::string_view doc) override {
+  void number(std::string_view key, double& value, Range<double> range,
+              std::string_view doc) override {
     Json schema = {{"type", "number"}};
     put_range(schema, range);
     put(key, std::move(schema), value, must_be_given(value, range), doc);
@@ -70,18 +75,20 @@ class SchemaWriter final : public Fields {
   void texts(std::string_view key, std::vector<std::string>& value, std::string_view doc) override {
     put(key, {{"type", "array"}, {"items", {{"type", "string"}}}}, value, false, doc);
   }
-  void integers(std::string_view key, std::vector<int64_t>& value, Range<int64_t> each, std::string_view doc) override {
+  void integers(std::string_view key, std::vector<int64_t>& value, Range<int64_t> each,
+                std::string_view doc) override {
     Json item = {{"type", "integer"}};
     put_range(item, each);
     put(key, {{"type", "array"}, {"items", std::move(item)}}, value, false, doc);
   }
   void object(std::string_view key, Fieldset& value, std::string_view doc) override {
     Json schema = schema_of(value, definitions_);
-    const bool required = schema.contains("required");  // then it cannot be left out as a whole either
+    const bool required =
+        schema.contains("required");  // then it cannot be left out as a whole either
     put(key, std::move(schema), nullptr, required, doc);
   }
-  void component(std::string_view key, Component& value, const RegistryBase& registry, bool optional,
-                 std::string_view doc) override {
+  void component(std::string_view key, Component& value, const RegistryBase& registry,
+                 bool optional, std::string_view doc) override {
     Json kinds = Json::array();
     for (const std::string& type : registry.names()) {
       const std::string name = definition_name(registry, type);
@@ -93,11 +100,15 @@ class SchemaWriter final : public Fields {
     }
     if (optional) kinds.push_back({{"type", "null"}});
     Json schema;
-    if (kinds.empty()) schema["not"] = Json::object();  // nothing is registered, so nothing is right
-    else schema["oneOf"] = std::move(kinds);
+    if (kinds.empty())
+      schema["not"] = Json::object();  // nothing is registered, so nothing is right
+    else
+      schema["oneOf"] = std::move(kinds);
     Json standard = nullptr;
-    if (value.resolved) standard = *value.resolved;
-    else if (value.given()) standard = {{"type", value.type}};
+    if (value.resolved)
+      standard = *value.resolved;
+    else if (value.given())
+      standard = {{"type", value.type}};
     put(key, std::move(schema), std::move(standard), !optional && !value.given(), doc);
   }
 
@@ -109,14 +120,20 @@ class SchemaWriter final : public Fields {
     Json properties = {{"type", {{"const", type}}}};
     properties.update(inner["properties"]);
     Json required = Json::array({"type"});
-    if (inner.contains("required")) required.insert(required.end(), inner["required"].begin(), inner["required"].end());
-    return {{"type", "object"}, {"description", entry.doc}, {"properties", std::move(properties)},
-            {"additionalProperties", false}, {"required", std::move(required)}};
+    if (inner.contains("required"))
+      required.insert(required.end(), inner["required"].begin(), inner["required"].end());
+    return {{"type", "object"},
+            {"description", entry.doc},
+            {"properties", std::move(properties)},
+            {"additionalProperties", false},
+            {"required", std::move(required)}};
   }
   // `standard` null: there is no default to show.
   void put(std::string_view key, Json schema, Json standard, bool required, std::string_view doc) {
-    if (required) required_.push_back(key);
-    else if (!standard.is_null()) schema["default"] = std::move(standard);
+    if (required)
+      required_.push_back(key);
+    else if (!standard.is_null())
+      schema["default"] = std::move(standard);
     if (!doc.empty()) schema["description"] = doc;
     properties_[std::string(key)] = std::move(schema);
   }
@@ -125,22 +142,33 @@ class SchemaWriter final : public Fields {
   Json properties_ = Json::object(), required_ = Json::array();
 };
 
+// The top of kPositive and kNonNegative only keeps products in range: to a reader it is no bound.
+template <class T>
+std::string range_for_people(Range<T> range) {
+  if constexpr (std::is_same_v<T, int64_t>)
+    if (range.high == kPositive.high) range.high = Range<T>{}.high;
+  return range_text(range);
+}
+
 class HelpWriter final : public Fields {
  public:
-  // `described` holds the kinds of components that were listed already, so that each is listed once.
+  // `described` holds the kinds of components that were listed already, so that each is listed
+  // once.
   HelpWriter(std::string& out, size_t indent, std::set<std::string>& described)
       : out_(out), indent_(indent), described_(described) {}
 
-  void integer(std::string_view key, int64_t& value, Range<int64_t> range, std::string_view doc) override {
-    line(key, range_text(range), must_be_given(value, range), Json(value), doc);
+  void integer(std::string_view key, int64_t& value, Range<int64_t> range,
+               std::string_view doc) override {
+    line(key, range_for_people(range), must_be_given(value, range), Json(value), doc);
   }
   void integer_or_auto(std::string_view key, std::optional<int64_t>& value, Range<int64_t> range,
                        std::string_view doc) override {
-    line(key, range_text(range) + " or \"auto\"", value && must_be_given(*value, range),
+    line(key, range_for_people(range) + " or \"auto\"", value && must_be_given(*value, range),
          value ? Json(*value) : Json("auto"), doc);
   }
-  void number(std::string_view key, double& value, Range<double> range, std::string_view doc) override {
-    line(key, range_text(range), must_be_given(value, range), Json(value), doc);
+  void number(std::string_view key, double& value, Range<double> range,
+              std::string_view doc) override {
+    line(key, range_for_people(range), must_be_given(value, range), Json(value), doc);
   }
   void boolean(std::string_view key, bool& value, std::string_view doc) override {
     line(key, "true or false", false, Json(value), doc);
@@ -148,24 +176,27 @@ class HelpWriter final : public Fields {
   void text(std::string_view key, std::string& value, const std::vector<std::string>& choices,
             std::string_view doc) override {
     std::string kind;
-    for (const std::string& choice : choices) kind += (kind.empty() ? "" : " | ") + Json(choice).dump();
+    for (const std::string& choice : choices)
+      kind += (kind.empty() ? "" : " | ") + Json(choice).dump();
     line(key, choices.empty() ? "a string" : kind, must_be_given(value, choices), Json(value), doc);
   }
   void texts(std::string_view key, std::vector<std::string>& value, std::string_view doc) override {
     line(key, "an array of strings", false, Json(value), doc);
   }
-  void integers(std::string_view key, std::vector<int64_t>& value, Range<int64_t> each, std::string_view doc) override {
-    line(key, "an array, each " + range_text(each), false, Json(value), doc);
+  void integers(std::string_view key, std::vector<int64_t>& value, Range<int64_t> each,
+                std::string_view doc) override {
+    line(key, "an array, each " + range_for_people(each), false, Json(value), doc);
   }
   void object(std::string_view key, Fieldset& value, std::string_view doc) override {
     line(key, "an object", false, nullptr, doc);
     HelpWriter inner(out_, indent_ + 2, described_);
     value.fields(inner);
   }
-  void component(std::string_view key, Component& value, const RegistryBase& registry, bool optional,
-                 std::string_view doc) override {
-    line(key, fmt::format("a {}{}", registry.kind(), optional ? " or null" : ""), !optional && !value.given(),
-         value.given() ? Json{{"type", value.type}} : Json(nullptr), doc);
+  void component(std::string_view key, Component& value, const RegistryBase& registry,
+                 bool optional, std::string_view doc) override {
+    line(key, fmt::format("a {}{}", registry.kind(), optional ? " or null" : ""),
+         !optional && !value.given(), value.given() ? Json{{"type", value.type}} : Json(nullptr),
+         doc);
     if (!described_.insert(registry.kind()).second) {
       out_ += fmt::format("{:{}}(the types are listed above)\n", "", indent_ + 2);
       return;
@@ -179,10 +210,13 @@ class HelpWriter final : public Fields {
   }
 
  private:
-  void line(std::string_view key, std::string_view kind, bool required, const Json& standard, std::string_view doc) {
+  void line(std::string_view key, std::string_view kind, bool required, const Json& standard,
+            std::string_view doc) {
     std::string about;
-    if (required) about = ", must be given";
-    else if (!standard.is_null()) about = ", default " + show(standard);
+    if (required)
+      about = ", must be given";
+    else if (!standard.is_null())
+      about = ", default " + show(standard);
     out_ += fmt::format("{:{}}{}  {} ({}{})\n", "", indent_, key, doc, kind, about);
   }
 

@@ -15,7 +15,8 @@ std::atomic<void (*)()> prelude_hook{nullptr};
 
 // The sink colours only when stderr is a terminal.
 std::unique_ptr<spdlog::logger> make_logger(const char* pattern) {
-  auto logger = std::make_unique<spdlog::logger>("", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+  auto logger =
+      std::make_unique<spdlog::logger>("", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
   logger->set_pattern(pattern);
   logger->set_level(spdlog::level::trace);  // `lowest` decides
   logger->flush_on(spdlog::level::trace);
@@ -34,8 +35,12 @@ Loggers& loggers() {
 
 }  // namespace
 
-void set_log_level(LogLevel level) { lowest = level; }
-void set_log_prelude(void (*prelude)()) { prelude_hook = prelude; }
+void set_log_level(LogLevel level) {
+  lowest = level;
+}
+void set_log_prelude(void (*prelude)()) {
+  prelude_hook = prelude;
+}
 
 void log_message(LogLevel level, const std::string& message) {
   if (level < lowest.load()) return;
@@ -43,10 +48,18 @@ void log_message(LogLevel level, const std::string& message) {
   const std::lock_guard lock(all.mutex);
   if (const auto prelude = prelude_hook.load()) prelude();
   switch (level) {
-    case LogLevel::debug: all.prefixed->debug("{}", message); break;
-    case LogLevel::info: all.plain->info("{}", message); break;
-    case LogLevel::warning: all.prefixed->warn("{}", message); break;
-    case LogLevel::error: all.prefixed->error("{}", message); break;
+    case LogLevel::debug:
+      all.prefixed->debug("{}", message);
+      break;
+    case LogLevel::info:
+      all.plain->info("{}", message);
+      break;
+    case LogLevel::warning:
+      all.prefixed->warn("{}", message);
+      break;
+    case LogLevel::error:
+      all.prefixed->error("{}", message);
+      break;
   }
 }
 

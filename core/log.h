@@ -13,8 +13,17 @@ void log_message(LogLevel, const std::string&);
 // A hook that runs before a line is printed: a live progress line clears itself here.
 void set_log_prelude(void (*prelude)());
 
-template <class... A> void log_info(fmt::format_string<A...> f, A&&... a) { log_message(LogLevel::info, fmt::format(f, std::forward<A>(a)...)); }
-template <class... A> void log_warning(fmt::format_string<A...> f, A&&... a) { log_message(LogLevel::warning, fmt::format(f, std::forward<A>(a)...)); }
-template <class... A> void log_error(fmt::format_string<A...> f, A&&... a) { log_message(LogLevel::error, fmt::format(f, std::forward<A>(a)...)); }
+template <class... A>
+void log_info(fmt::format_string<A...> f, A&&... a) {
+  log_message(LogLevel::info, fmt::format(f, std::forward<A>(a)...));
+}
+template <class... A>
+void log_warning(fmt::format_string<A...> f, A&&... a) {
+  log_message(LogLevel::warning, fmt::format(f, std::forward<A>(a)...));
+}
+template <class... A>
+void log_error(fmt::format_string<A...> f, A&&... a) {
+  log_message(LogLevel::error, fmt::format(f, std::forward<A>(a)...));
+}
 
 }  // namespace reverie

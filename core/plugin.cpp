@@ -54,28 +54,38 @@ void load_plugin(const std::string& file, const std::string& config_directory) {
   if (const fs::path beside = fs::path(config_directory) / file; fs::exists(beside, ignored))
     name = fs::absolute(beside, ignored).string();  // an absolute `file` stays itself
   else if (file.find('/') != std::string::npos)
-    throw ConfigError(fmt::format("plugin \"{}\" does not exist (looked in {}); build it, or mend its path in \"plugins\"",
-                                  file, fs::absolute(config_directory, ignored).string()));
+    throw ConfigError(fmt::format(
+        "plugin \"{}\" does not exist (looked in {}); build it, or mend its path in \"plugins\"",
+        file, fs::absolute(config_directory, ignored).string()));
 
   const std::lock_guard lock(plugins_mutex);
   void* handle = open_library(name);
   if (!handle) {
     const std::string reason = ::dlerror();
     if (reason.find("reverie_plugin_api_") != std::string::npos)
-      throw ConfigError(fmt::format("plugin \"{}\" was built for another plugin API version than {}, this program's; "
-                                    "rebuild it against this version ({})", file, kPluginApiVersion, reason));
+      throw ConfigError(fmt::format(
+          "plugin \"{}\" was built for another plugin API version than {}, this program's; "
+          "rebuild it against this version ({})",
+          file, kPluginApiVersion, reason));
     throw ConfigError(fmt::format("plugin \"{}\" does not load: {}", file, reason));
   }
-  if (std::any_of(plugins().begin(), plugins().end(), [&](const Loaded& p) { return p.handle == handle; })) return;
-  // From here on an error leaves the library mapped: the registry may already hold pointers into it.
+  if (std::any_of(plugins().begin(), plugins().end(),
+                  [&](const Loaded& p) { return p.handle == handle; }))
+    return;
+  // From here on an error leaves the library mapped: the registry may already hold pointers into
+  // it.
   auto* version = reinterpret_cast<int (*)()>(::dlsym(handle, "reverie_plugin_api_version"));
   if (!version)
-    throw ConfigError(fmt::format("plugin \"{}\" ({}) does not export reverie_plugin_api_version; put REVERIE_PLUGIN() in "
-                                  "one of its sources", file, name));
+    throw ConfigError(fmt::format(
+        "plugin \"{}\" ({}) does not export reverie_plugin_api_version; put REVERIE_PLUGIN() in "
+        "one of its sources",
+        file, name));
   if (version() != kPluginApiVersion)
-    throw ConfigError(fmt::format("plugin \"{}\" ({}) was built for plugin API version {}, this program has {}; rebuild it",
-                                  file, name, version(), kPluginApiVersion));
-  if (loading_error) throw ConfigError(fmt::format("plugin \"{}\" ({}): {}", file, name, *loading_error));
+    throw ConfigError(fmt::format(
+        "plugin \"{}\" ({}) was built for plugin API version {}, this program has {}; rebuild it",
+        file, name, version(), kPluginApiVersion));
+  if (loading_error)
+    throw ConfigError(fmt::format("plugin \"{}\" ({}): {}", file, name, *loading_error));
   plugins().push_back({handle, name});
   log_message(LogLevel::debug, "loaded plugin " + name);
 }

@@ -11,7 +11,8 @@ std::vector<std::string> RegistryBase::names() const {
   return result;
 }
 
-const RegistryBase::Entry& RegistryBase::entry(const std::string& name, const std::string& path) const {
+const RegistryBase::Entry& RegistryBase::entry(const std::string& name,
+                                               const std::string& path) const {
   const auto found = entries_.find(name);
   if (found == entries_.end())
     throw ConfigError(fmt::format("{}: unknown {} \"{}\"{}", path, kind_, name,
@@ -24,8 +25,9 @@ bool RegistryBase::add_entry(const std::string& name, Entry entry) {
   if (added) return true;
   const std::source_location& first = place->second.where;
   // try_emplace moves from its argument only when it inserts.
-  const std::string message = fmt::format("{} \"{}\" is registered twice: at {}:{} and at {}:{}; rename one", kind_, name,
-                                          first.file_name(), first.line(), entry.where.file_name(), entry.where.line());
+  const std::string message =
+      fmt::format("{} \"{}\" is registered twice: at {}:{} and at {}:{}; rename one", kind_, name,
+                  first.file_name(), first.line(), entry.where.file_name(), entry.where.line());
   if (note_error_while_loading_plugin(message)) return false;
   throw InternalError(message, entry.where);
 }

@@ -1,8 +1,11 @@
 #pragma once
-// Components by name. Registered once (a duplicate name is an error that names both places), made from a Config.
+// Components by name. Registered once (a duplicate name is an error that names both places), made
+// from a Config.
 //
-// A shared library registers its components when it is loaded, through initialisers of static variables:
-//   static const bool registered = Registry<MemoryModule, int64_t>::instance().add<Mine, MyOptions>("mine", "what it is");
+// A shared library registers its components when it is loaded, through initialisers of static
+// variables:
+//   static const bool registered = Registry<MemoryModule, int64_t>::instance().add<Mine,
+//   MyOptions>("mine", "what it is");
 
 #include <functional>
 #include <map>
@@ -27,12 +30,13 @@ class RegistryBase {
   virtual ~RegistryBase() = default;
   const std::string& kind() const { return kind_; }  // "memory module", for messages
   std::vector<std::string> names() const;
-  // Throws ConfigError with the list of known names and the nearest one; `path` says where the name stood.
+  // Throws ConfigError with the list of known names and the nearest one; `path` says where the name
+  // stood.
   const Entry& entry(const std::string& name, const std::string& path) const;
 
  protected:
-  // Throws InternalError for a duplicate; while a plugin is loading it returns false instead, and load_plugin() throws
-  // (an exception may not leave a shared library's initialisers).
+  // Throws InternalError for a duplicate; while a plugin is loading it returns false instead, and
+  // load_plugin() throws (an exception may not leave a shared library's initialisers).
   bool add_entry(const std::string& name, Entry);
 
  private:
@@ -64,10 +68,12 @@ class Registry final : public RegistryBase {
   std::map<std::string, std::function<std::unique_ptr<Base>(const Config&, A...)>> makers_;
 };
 
-// A resolved component's own options (without "type"), as read_config wants them. InternalError when it is not resolved.
+// A resolved component's own options (without "type"), as read_config wants them. InternalError
+// when it is not resolved.
 Config component_options(const Component&);
 
-// The component {"type": type, ...} of a JSON object that stood at `config`, checked and with every default filled in.
+// The component {"type": type, ...} of a JSON object that stood at `config`, checked and with every
+// default filled in.
 Component resolve_component(const RegistryBase&, const Config& config);
 
 template <class Base, class... A>

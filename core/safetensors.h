@@ -15,15 +15,20 @@ struct SafetensorsFile {
   NamedTensors tensors;  // views of the mapped file; CPU
   std::map<std::string, std::string> metadata;
   const Tensor& at(const std::string& name) const;  // DataError when absent, with the nearest name
-  const Tensor* find(const std::string& name) const;
+  const Tensor* find(const std::string& name) const;  // null when absent
 };
 
-// Maps the file read-only. A truncated or hostile header (length beyond the file or 100 MB, offsets negative, overlapping,
-// out of range or not matching shape and dtype, products that overflow, duplicate names) is refused with DataError before
-// anything is allocated for it.
+// Maps the file read-only. Dtypes F64 F32 BF16 F16 I64 I32 U16 U8, at most kMaxRank dimensions. A
+// truncated or hostile header (length beyond the file or 100 MB, offsets negative, overlapping,
+// with holes, out of range or not matching shape and dtype, products that overflow, duplicate
+// names) is refused with DataError before anything is allocated for it. A tensor that another
+// program stored misaligned for its dtype is copied. UserError when the file cannot be read.
 SafetensorsFile read_safetensors(const std::string& file);
 
-// Writes (and fsyncs) the file; the data start is aligned to 64 bytes by padding the header with spaces. MachineError when the disk is full.
+// Writes the file atomically (see write_file_atomically); any strides, any device. The data start
+// is aligned to 64 bytes by padding the header with spaces, and each tensor to its element by
+// storing wide dtypes first. UserError for undefined tensors and duplicate names, MachineError when
+// the disk is full.
 void write_safetensors(const std::string& file, const NamedTensors& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

@@ -170,7 +170,8 @@ Tensor Tensor::view(Shape shape) const {
       require(inferred < 0, "view {}: at most one -1", shape.str());
       inferred = i;
     } else {
-      known *= shape[i];
+      require(shape[i] >= 0 && !__builtin_mul_overflow(known, shape[i], &known), "cannot view {} as {}", str(),
+              shape.str());
     }
   }
   if (inferred >= 0 && known > 0) shape[inferred] = numel() / known;

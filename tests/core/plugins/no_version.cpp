@@ -1,0 +1,5 @@
+// A library that is no plugin.
+
+extern "C" int something_else() {
+  return 1;
+}

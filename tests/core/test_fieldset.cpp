@@ -1,0 +1,291 @@
+// Reading and writing options, and what they say of themselves: schema and help.
+
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+
+#include "core/config.h"
+#include "core/error.h"
+#include "core/fixtures.h"
+#include "core/registry.h"
+
+namespace reverie {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+struct Part {
+  virtual ~Part() = default;
+};
+using PartRegistry = Registry<Part>;
+
+const PartRegistry& parts();
+
+struct SlotOptions : Fieldset {
+  std::optional<int64_t> num_slots;
+  double decay = 0.5;
+  void fields(Fields& f) override {
+    f.integer_or_auto("num_slots", num_slots, {1, 64}, "how many slots");
+    f.number("decay", decay, {0.0, 1.0}, "per step");
+  }
+};
+struct Slots : Part {
+  explicit Slots(const SlotOptions&) {}
+};
+struct StackOptions : Fieldset {  // holds components of its own kind
+  Component inner;
+  int64_t depth = 0;
+  void fields(Fields& f) override {
+    f.component("inner", inner, parts(), true, "what it repeats");
+    f.integer("depth", depth, kPositive, "how often");
+  }
+};
+struct Stack : Part {
+  explicit Stack(const StackOptions&) {}
+};
+
+const PartRegistry& parts() {
+  static const PartRegistry registry = [] {
+    PartRegistry r("memory part");
+    r.add<Slots, SlotOptions>("slots", "a row of slots");
+    r.add<Stack, StackOptions>("stack", "another part, repeated");
+    return r;
+  }();
+  return registry;
+}
+
+struct BlockOptions : Fieldset {
+  int64_t n_layer = 12;
+  bool bias = false;
+  void fields(Fields& f) override {
+    f.integer("n_layer", n_layer, {1, 100}, "number of blocks");
+    f.boolean("bias", bias, "add biases");
+  }
+};
+struct Options : Fieldset {
+  int64_t vocab_size = 0;
+  std::optional<int64_t> slots = 3;
+  double rate = 1e-3;
+  std::string mode = "fast";
+  std::string name;
+  std::vector<std::string> plugins;
+  std::vector<int64_t> sizes = {1, 2};
+  BlockOptions model;
+  Component memory;
+  Component part{"slots", nullptr};
+  void fields(Fields& f) override {
+    f.integer("vocab_size", vocab_size, kPositive,
+              "tokens");  // its default is out of range: required
+    f.integer_or_auto("slots", slots, kPositive, "slots");
+    f.number("rate", rate, {0.0, 1.0}, "per step");
+    f.text("mode", mode, {"fast", "exact"}, "which way");
+    f.text("name", name, {}, "free text");
+    f.texts("plugins", plugins, "libraries");
+    f.integers("sizes", sizes, {0, 9}, "sizes");
+    f.object("model", model, "the model");
+    f.component("memory", memory, parts(), true, "memory, if any");
+    f.component("part", part, parts(), false, "a part with a default");
+  }
+};
+
+Options read(const std::string& text) {
+  Options o;
+  read_config(Config::parse(text, "c.json"), o);
+  return o;
+}
+// Reads {"vocab_size": 5, REST}.
+std::string error(const std::string& rest) {
+  return message_of<ConfigError>([&] { read("{\"vocab_size\": 5, " + rest + "}"); });
+}
+
+TEST(Fieldset, ReadsEveryKindOfField) {
+  const Options o =
+      read(R"({"vocab_size": 65, "slots": "auto", "rate": 1, "mode": "exact", "name": "é",
+      "plugins": ["a.so"], "sizes": [], "model": {"n_layer": 3, "bias": true},
+      "memory": {"type": "slots", "num_slots": 7}, "part": {"type": "stack", "depth": 2}})");
+  EXPECT_EQ(o.vocab_size, 65);
+  EXPECT_FALSE(o.slots.has_value());
+  EXPECT_EQ(o.rate, 1.0);
+  EXPECT_EQ(o.mode, "exact");
+  EXPECT_EQ(o.name, "é");
+  EXPECT_THAT(o.plugins, ElementsAre("a.so"));
+  EXPECT_TRUE(o.sizes.empty());
+  EXPECT_EQ(o.model.n_layer, 3);
+  EXPECT_TRUE(o.model.bias);
+  EXPECT_EQ(o.memory.type, "slots");
+  EXPECT_EQ(o.memory.path, "$.memory");
+  EXPECT_EQ(o.memory.resolved->dump(), R"({"type":"slots","num_slots":7,"decay":0.5})");
+  EXPECT_EQ(o.part.resolved->dump(), R"({"type":"stack","inner":null,"depth":2})");
+}
+
+TEST(Fieldset, KeysNotGivenKeepTheirDefaults) {
+  const Options o = read(R"({"vocab_size": 5})");
+  EXPECT_EQ(o.slots, 3);
+  EXPECT_EQ(o.rate, 1e-3);
+  EXPECT_EQ(o.model.n_layer, 12);
+  EXPECT_FALSE(o.memory.given());
+  EXPECT_EQ(o.part.resolved->dump(), R"({"type":"slots","num_slots":"auto","decay":0.5})");
+  EXPECT_FALSE(read(R"({"vocab_size": 5, "memory": null})").memory.given());
+}
+
+TEST(Fieldset, UnknownKeysNamePathNearestAndKnownKeys) {
+  EXPECT_EQ(error(R"("model": {"n_layers": 3})"),
+            "c.json: unknown key \"n_layers\" at $.model; did you mean \"n_layer\"? Known keys: "
+            "n_layer, bias");
+  EXPECT_THAT(error(R"("zzz": 3)"),
+              AllOf(HasSubstr("unknown key \"zzz\" at $."), Not(HasSubstr("did you mean")),
+                    HasSubstr("Known keys: vocab_size, slots")));
+  EXPECT_THAT(error(R"("memory": {"type": "slots", "decya": 0.5})"),
+              AllOf(HasSubstr("unknown key \"decya\" at $.memory;"), HasSubstr("\"decay\"?")));
+  EXPECT_THAT(
+      error(R"("memory": {"type": "stack", "depth": 1, "inner": {"type": "slots", "depth": 1}})"),
+      HasSubstr("unknown key \"depth\" at $.memory.inner"));
+  // A misspelt required key is told as such, not as missing.
+  EXPECT_THAT(message_of<ConfigError>([] { read(R"({"vocabsize": 5})"); }),
+              AllOf(HasSubstr("unknown key \"vocabsize\""), HasSubstr("\"vocab_size\"?")));
+  EXPECT_THAT(error(R"("type": "x")"), HasSubstr("unknown key \"type\""));
+}
+
+TEST(Fieldset, MistypedValuesAreRefused) {
+  EXPECT_THAT(error(R"("model": {"n_layer": 3.0})"),
+              HasSubstr("c.json: $.model.n_layer must be an integer in 1..100, got 3.0"));
+  EXPECT_THAT(error(R"("model": {"n_layer": "3"})"), HasSubstr("got \"3\""));
+  EXPECT_THAT(error(R"("model": {"n_layer": true})"), HasSubstr("must be an integer"));
+  EXPECT_THAT(error(R"("model": {"n_layer": null})"), HasSubstr("must be an integer"));
+  EXPECT_THAT(error(R"("model": {"bias": 1})"),
+              HasSubstr("$.model.bias must be true or false, got 1"));
+  EXPECT_THAT(error(R"("model": {"bias": "true"})"), HasSubstr("must be true or false"));
+  EXPECT_THAT(error(R"("model": [1])"), HasSubstr("$.model must be an object"));
+  EXPECT_THAT(error(R"("model": null)"), HasSubstr("$.model must be an object"));
+  EXPECT_THAT(error(R"("rate": "0.1")"), HasSubstr("$.rate must be a finite number in 0..1"));
+  EXPECT_THAT(error(R"("slots": "automatic")"), HasSubstr("or \"auto\", got \"automatic\""));
+  EXPECT_THAT(error(R"("name": 3)"), HasSubstr("$.name must be a string, got 3"));
+  EXPECT_THAT(error(R"("mode": "fats")"), AllOf(HasSubstr("$.mode cannot be \"fats\""),
+                                                HasSubstr("\"fast\"?"), HasSubstr("fast, exact")));
+  EXPECT_THAT(error(R"("plugins": "a.so")"), HasSubstr("$.plugins must be an array of strings"));
+  EXPECT_THAT(error(R"("plugins": ["a.so", 2])"),
+              HasSubstr("$.plugins[1] must be a string, got 2"));
+  EXPECT_THAT(error(R"("sizes": [1, 2.5])"), HasSubstr("$.sizes[1] must be an integer in 0..9"));
+  EXPECT_THAT(message_of<ConfigError>([] { read("[]"); }), HasSubstr("$ must be an object"));
+}
+
+TEST(Fieldset, ValuesOutOfRangeAreRefused) {
+  EXPECT_THAT(error(R"("model": {"n_layer": 0})"), HasSubstr("in 1..100, got 0"));
+  EXPECT_THAT(error(R"("model": {"n_layer": 101})"), HasSubstr("in 1..100, got 101"));
+  EXPECT_THAT(error(R"("model": {"n_layer": 18446744073709551615})"),
+              HasSubstr("must be an integer"));
+  EXPECT_THAT(error(R"("model": {"n_layer": 99999999999999999999999})"),
+              HasSubstr("must be an integer"));
+  EXPECT_THAT(error(R"("rate": 1.5)"), HasSubstr("in 0..1, got 1.5"));
+  EXPECT_THAT(error(R"("rate": -1e-9)"), HasSubstr("in 0..1"));
+  EXPECT_THAT(error(R"("slots": 0)"), HasSubstr("or \"auto\", got 0"));
+  EXPECT_THAT(error(R"("sizes": [10])"), HasSubstr("$.sizes[0]"));
+  EXPECT_THAT(error(R"("memory": {"type": "slots", "num_slots": 65})"),
+              HasSubstr("$.memory.num_slots must be an integer in 1..64 or \"auto\", got 65"));
+}
+
+TEST(Fieldset, MissingRequiredFieldsAreNamed) {
+  EXPECT_THAT(message_of<ConfigError>([] { read("{}"); }),
+              HasSubstr("c.json: missing key \"vocab_size\" at $;"));
+  EXPECT_THAT(error(R"("memory": {"type": "stack"})"),
+              HasSubstr("missing key \"depth\" at $.memory"));
+  struct Outer : Fieldset {
+    Component part;
+    void fields(Fields& f) override { f.component("part", part, parts(), false, ""); }
+  } outer;
+  EXPECT_THAT(message_of<ConfigError>([&] { read_config(Config(), outer); }),
+              AllOf(HasSubstr("missing key \"part\""), HasSubstr("memory part"),
+                    HasSubstr("slots, stack")));
+}
+
+TEST(Fieldset, BadComponentsAreRefused) {
+  EXPECT_THAT(error(R"("memory": "slots")"),
+              AllOf(HasSubstr("$.memory must be an object {\"type\": NAME, ...}"),
+                    HasSubstr("slots, stack")));
+  EXPECT_THAT(error(R"("memory": {})"), HasSubstr("got no \"type\""));
+  EXPECT_THAT(error(R"("memory": {"type": 3})"), HasSubstr("got \"type\": 3"));
+  EXPECT_THAT(error(R"("memory": {"type": "slot"})"),
+              AllOf(HasSubstr("c.json: $.memory.type: unknown memory part \"slot\""),
+                    HasSubstr("\"slots\"?")));
+  EXPECT_THAT(error(R"("part": null)"), HasSubstr("$.part must be an object"));
+}
+
+TEST(Fieldset, AFieldDescribedTwiceIsOurBug) {
+  struct Twice : Fieldset {
+    bool a = false;
+    void fields(Fields& f) override {
+      f.boolean("a", a, "");
+      f.boolean("a", a, "");
+    }
+  } twice;
+  EXPECT_THROW(read_config(Config(), twice), InternalError);
+}
+
+TEST(Fieldset, WhatIsWrittenReadsBackTheSame) {
+  for (
+      const char* text :
+      {R"({"vocab_size": 5})",
+       R"({"vocab_size": 65, "slots": "auto", "rate": 0.1234567890123, "mode": "exact", "name": "a\"b",
+                               "plugins": ["a.so", "b"], "sizes": [9], "model": {"n_layer": 3},
+                               "memory": {"type": "stack", "depth": 1, "inner": {"type": "slots"}}})"}) {
+    Options first = read(text);
+    const Json written = write_config(first);
+    Options second;
+    read_config(Config(written, "$"), second);
+    EXPECT_EQ(write_config(second).dump(), written.dump());
+    EXPECT_EQ(second.rate, first.rate);
+  }
+  Options o = read(R"({"vocab_size": 5})");
+  EXPECT_EQ(
+      write_config(o).dump(),
+      R"({"vocab_size":5,"slots":3,"rate":0.001,"mode":"fast","name":"","plugins":[],"sizes":[1,2],)"
+      R"("model":{"n_layer":12,"bias":false},"memory":null,)"
+      R"("part":{"type":"slots","num_slots":"auto","decay":0.5}})");
+  Options untouched;  // never read: a default component is resolved all the same
+  EXPECT_EQ(write_config(untouched)["part"]["decay"], 0.5);
+}
+
+TEST(Fieldset, SchemaSaysWhatTheReaderChecks) {
+  Options o;
+  const Json s = config_schema(o);
+  EXPECT_EQ(s["$schema"], "https://json-schema.org/draft/2020-12/schema");
+  EXPECT_EQ(s["additionalProperties"], false);
+  EXPECT_EQ(s["required"], Json::array({"vocab_size"}));
+  const Json& p = s["properties"];
+  EXPECT_EQ(p["vocab_size"]["minimum"], 1);
+  EXPECT_FALSE(p["vocab_size"].contains("default"));
+  EXPECT_EQ(
+      p["rate"].dump(),
+      R"({"type":"number","minimum":0.0,"maximum":1.0,"default":0.001,"description":"per step"})");
+  EXPECT_EQ(p["mode"]["enum"], Json::array({"fast", "exact"}));
+  EXPECT_EQ(p["slots"]["oneOf"][1]["const"], "auto");
+  EXPECT_EQ(p["sizes"]["items"]["maximum"], 9);
+  EXPECT_EQ(p["model"]["properties"]["n_layer"]["default"], 12);
+  EXPECT_EQ(p["model"]["additionalProperties"], false);
+  EXPECT_EQ(p["memory"]["oneOf"], Json::parse(R"([{"$ref": "#/$defs/memory_part.slots"},
+                                                 {"$ref": "#/$defs/memory_part.stack"}, {"type": "null"}])"));
+  EXPECT_EQ(p["part"]["oneOf"].size(), 2u);  // not optional: no null
+  const Json& stack = s["$defs"]["memory_part.stack"];
+  EXPECT_EQ(stack["properties"]["type"]["const"], "stack");
+  EXPECT_EQ(stack["required"], Json::array({"type", "depth"}));
+  EXPECT_EQ(stack["properties"]["inner"]["oneOf"][1]["$ref"], "#/$defs/memory_part.stack");
+  EXPECT_EQ(stack["description"], "another part, repeated");
+}
+
+TEST(Fieldset, HelpHasALineForEachField) {
+  Options o;
+  const std::string help = config_help(o);
+  EXPECT_THAT(help, HasSubstr("vocab_size  tokens (an integer >= 1, must be given)\n"));
+  EXPECT_THAT(help, HasSubstr("rate  per step (a finite number in 0..1, default 0.001)\n"));
+  EXPECT_THAT(help, HasSubstr("mode  which way (\"fast\" | \"exact\", default \"fast\")\n"));
+  EXPECT_THAT(help, HasSubstr("model  the model (an object)\n  n_layer  number of blocks"));
+  EXPECT_THAT(help,
+              HasSubstr("  \"type\": \"slots\"  a row of slots\n    num_slots  how many slots"));
+  EXPECT_THAT(help, HasSubstr("(the types are listed above)"));
+}
+
+}  // namespace
+}  // namespace reverie

@@ -1,0 +1,191 @@
+// Files that are whole or absent, also when the disk is full.
+
+#include "core/files.h"
+
+#include <gmock/gmock.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/fixtures.h"
+#include "core/tensor.h"
+
+namespace reverie {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+// No file may grow beyond `bytes`: what a full disk does to write(), without needing a disk or
+// root.
+class SmallDisk {
+ public:
+  explicit SmallDisk(rlim_t bytes) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    handler_ = std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{bytes, before_.rlim_max};
+    if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) throw std::runtime_error("setrlimit");
+  }
+  ~SmallDisk() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  rlimit before_{};
+  void (*handler_)(int);
+};
+
+TEST(Files, ReadsBackWhatWasWritten) {
+  const TemporaryDirectory directory;
+  const std::string file = directory.file("a.bin");
+  std::string all(100000, '\0');
+  for (size_t i = 0; i < all.size(); ++i) all[i] = char(i * 7);
+  for (const std::string& bytes : {std::string(), std::string("x"), all}) {
+    write_file_atomically(file, bytes);
+    EXPECT_EQ(read_file(file), bytes);
+    EXPECT_EQ(directory.entries(), 1u);  // no temporary file stays
+  }
+}
+
+TEST(Files, ReadingWhatIsNotThereIsTheUsersError) {
+  const TemporaryDirectory directory;
+  EXPECT_THAT(message_of<UserError>([&] { read_file(directory.file("none")); }),
+              AllOf(HasSubstr("none"), HasSubstr("No such file")));
+  EXPECT_THAT(message_of<UserError>([&] { read_file(directory.path.string()); }),
+              HasSubstr("directory"));
+  EXPECT_THROW(map_file(directory.file("none")), UserError);
+  EXPECT_THAT(message_of<UserError>([&] { map_file(directory.path.string()); }),
+              HasSubstr("not a regular file"));
+  EXPECT_THROW(hash_file(directory.file("none")), UserError);
+}
+
+TEST(Files, ReadsAPipeToItsEnd) {
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const std::string text(40000, 'q');
+  ASSERT_EQ(::write(ends[1], text.data(), text.size()), ssize_t(text.size()));
+  ::close(ends[1]);
+  EXPECT_EQ(read_file(fmt::format("/dev/fd/{}", ends[0])), text);
+  ::close(ends[0]);
+}
+
+TEST(Files, AFullDiskLeavesTheOldFileAndNoTemporary) {
+  const TemporaryDirectory directory;
+  const std::string file = directory.file("model.bin");
+  write_file_atomically(file, "old");
+  std::string message;
+  {
+    const SmallDisk disk(4096);
+    message =
+        message_of<MachineError>([&] { write_file_atomically(file, std::string(10000, 'n')); });
+  }
+  EXPECT_THAT(message, AllOf(HasSubstr(file), HasSubstr("File too large")));
+  EXPECT_EQ(read_file(file), "old");
+  EXPECT_EQ(directory.entries(), 1u);
+  {
+    const SmallDisk disk(4096);  // what fits is written
+    write_file_atomically(file, std::string(4096, 'n'));
+  }
+  EXPECT_EQ(read_file(file).size(), 4096u);
+}
+
+TEST(Files, ADirectoryThatCannotBeWrittenIsTheMachinesError) {
+  const TemporaryDirectory directory;
+  write_plainly(directory.file("plain"), "");
+  EXPECT_THAT(
+      message_of<MachineError>([&] { write_file_atomically(directory.file("plain/x"), "y"); }),
+      AllOf(HasSubstr("plain/x"), HasSubstr("Not a directory")));
+  EXPECT_THAT(
+      message_of<MachineError>([&] { write_file_atomically(directory.file("none/x"), "y"); }),
+      HasSubstr("No such file"));
+  // Replacing a directory fails at the last step: the temporary file goes away all the same.
+  std::filesystem::create_directory(directory.file("folder"));
+  EXPECT_THAT(
+      message_of<MachineError>([&] { write_file_atomically(directory.file("folder"), "y"); }),
+      HasSubstr("cannot replace"));
+  EXPECT_EQ(directory.entries(), 2u);
+}
+
+TEST(Files, AReadOnlyDirectoryIsTheMachinesError) {
+  if (::geteuid() == 0) GTEST_SKIP() << "root may write into read-only directories";
+  const TemporaryDirectory directory;
+  std::filesystem::create_directory(directory.file("ro"));
+  ::chmod(directory.file("ro").c_str(), 0555);
+  EXPECT_THAT(message_of<MachineError>([&] { write_file_atomically(directory.file("ro/x"), "y"); }),
+              HasSubstr("Permission denied"));
+  ::chmod(directory.file("ro").c_str(), 0755);
+}
+
+TEST(Files, AnUncommittedFileLeavesNothing) {
+  const TemporaryDirectory directory;
+  {
+    AtomicFile file(directory.file("a"));
+    file.write("abc", 3);
+    EXPECT_EQ(directory.entries(), 1u);
+  }
+  EXPECT_EQ(directory.entries(), 0u);
+  AtomicFile first(directory.file("a")),
+      second(directory.file("a"));  // two writers: the later commit stays
+  first.write("one", 3);
+  second.write("two", 3);
+  second.commit();
+  first.commit();
+  EXPECT_EQ(read_file(directory.file("a")), "one");
+  EXPECT_EQ(directory.entries(), 1u);
+}
+
+TEST(Files, AnAtomicFileCanRewriteItsHead) {
+  const TemporaryDirectory directory;
+  AtomicFile file(directory.file("a"));
+  file.write("0000abc", 7);
+  file.overwrite(0, "12", 2);
+  file.write("def", 3);
+  file.commit();
+  EXPECT_EQ(read_file(directory.file("a")), "1200abcdef");
+}
+
+TEST(Files, RenamesDirectoriesAndSyncs) {
+  const TemporaryDirectory directory;
+  std::filesystem::create_directory(directory.file("step.tmp"));
+  write_plainly(directory.file("step.tmp/x"), "1");
+  rename_durably(directory.file("step.tmp"), directory.file("step"));
+  EXPECT_EQ(read_file(directory.file("step/x")), "1");
+  fsync_path(directory.file("step"));
+  fsync_path(directory.file("step/x"));
+  EXPECT_THROW(fsync_path(directory.file("none")), MachineError);
+  EXPECT_THROW(rename_durably(directory.file("none"), directory.file("a")), MachineError);
+}
+
+TEST(Files, MapsAFileForAsLongAsATensorNeedsIt) {
+  const TemporaryDirectory directory;
+  const int32_t values[] = {1, -2, 3};
+  write_plainly(directory.file("a"), {reinterpret_cast<const char*>(values), sizeof values});
+  Tensor tensor = Tensor::over(map_file(directory.file("a")), {3}, DType::i32);
+  std::filesystem::remove(directory.file("a"));
+  EXPECT_EQ(tensor.to_vector(), (std::vector<double>{1, -2, 3}));
+
+  write_plainly(directory.file("empty"), "");
+  const auto empty = map_file(directory.file("empty"));
+  EXPECT_EQ(empty->bytes(), 0u);
+  EXPECT_TRUE(Tensor::over(empty, {0}, DType::f32).to_vector().empty());
+}
+
+TEST(Files, HashesAreXxh3) {
+  // The published XXH3-128 of nothing, with seed 0.
+  EXPECT_EQ(hash_bytes(nullptr, 0), "99aa06d3014798d86001c324468d497f");
+  const TemporaryDirectory directory;
+  std::string bytes(3 << 20, 'a');  // more than one read
+  bytes[12345] = 'b';
+  write_plainly(directory.file("a"), bytes);
+  EXPECT_EQ(hash_file(directory.file("a")), hash_bytes(bytes.data(), bytes.size()));
+  bytes[2 << 20] ^= 1;
+  EXPECT_NE(hash_file(directory.file("a")), hash_bytes(bytes.data(), bytes.size()));
+}
+
+}  // namespace
+}  // namespace reverie
