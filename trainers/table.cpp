@@ -1,6 +1,7 @@
 #include "trainers/table.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <map>
 #include <set>
@@ -55,36 +56,36 @@ struct Definition {
   std::map<Cell, Json> paper;
 };
 
-Definition read_definition(const Json& json) {
-  Definition out;
-  Table& table = out.table;
-  refuse_unknown_keys(json, {"title", "models", "paper", "vocabulary_size", "columns", "notes"}, "$");
-  table.title = text_at(json, "title", "$", true);
-  size_t index = 0;
-  for (const Json& model : *find_typed(json, "models", &Json::is_array, "a list", "$", true)) {
-    const std::string path = fmt::format("$.models[{}]", index++);
-    refuse_unknown_keys(model, {"name", "title", "description"}, path);
-    TableModel entry{text_at(model, "name", path, true), text_at(model, "title", path, false),
-                     text_at(model, "description", path, false)};
-    if (entry.title.empty()) entry.title = entry.name;
-    for (const TableModel& other : table.models)
-      if (other.name == entry.name) throw ConfigError(fmt::format("{}.name \"{}\" is there twice", path, entry.name));
-    table.models.push_back(std::move(entry));
-  }
-  if (const Json* paper = find_typed(json, "paper", &Json::is_object, "an object", "$", false)) {
-    refuse_unknown_keys(*paper, {"citation", "figures"}, "$.paper");
-    table.citation = text_at(*paper, "citation", "$.paper", true);
-    index = 0;
-    for (const Json& figure : *find_typed(*paper, "figures", &Json::is_array, "a list", "$.paper", true)) {
-      const std::string path = fmt::format("$.paper.figures[{}]", index++);
-      refuse_unknown_keys(figure, {"model", "block_size", "train_loss"}, path);
-      const Json& block_size = *find_typed(figure, "block_size", &Json::is_number_integer, "an integer", path, true);
-      const Json& loss = *find_typed(figure, "train_loss", &Json::is_number, "a number", path, true);
-      out.paper[{text_at(figure, "model", path, true), block_size.get<int64_t>()}] = {{"train_loss", loss}};
+// Figures of the paper by model and block size: {"gpt": {"64": {"train_loss": 1.70}}}.
+void read_paper(const Json& paper, Definition& out) {
+  for (const auto& [model, figures] : paper.items()) {
+    const std::string path = "$.paper." + model;
+    if (!figures.is_object())
+      throw ConfigError(fmt::format("{} is {}, wanted {{BLOCK_SIZE: {{\"train_loss\": x}}}}", path, figures.type_name()));
+    for (const auto& [block_size, figure] : figures.items()) {
+      int64_t number = 0;
+      const char* end = block_size.data() + block_size.size();
+      if (const auto read = std::from_chars(block_size.data(), end, number); read.ec != std::errc() || read.ptr != end)
+        throw ConfigError(fmt::format("{}: \"{}\" is no block size", path, block_size));
+      const std::string here = path + "." + block_size;
+      refuse_unknown_keys(figure, {"train_loss"}, here);
+      find_typed(figure, "train_loss", &Json::is_number, "a number", here, true);
+      out.paper[{model, number}] = figure;
     }
   }
-  if (const Json* size = find_typed(json, "vocabulary_size", &Json::is_number_integer, "an integer", "$", false))
-    table.vocabulary_size = size->get<int64_t>();
+}
+
+void read_models(const Json& models, Table& table) {
+  for (const auto& [name, model] : models.items()) {
+    const std::string path = "$.models." + name;
+    refuse_unknown_keys(model, {"title", "description"}, path);
+    TableModel entry{name, text_at(model, "title", path, false), text_at(model, "description", path, false)};
+    if (entry.title.empty()) entry.title = name;
+    table.models.push_back(std::move(entry));
+  }
+}
+
+void read_columns(const Json& json, Table& table) {
   table.columns = texts_at(json, "columns", "$");
   std::vector<std::string> known;
   for (const TableColumn& column : table_columns()) known.push_back(column.name);
@@ -92,7 +93,24 @@ Definition read_definition(const Json& json) {
     if (std::find(known.begin(), known.end(), column) == known.end())
       throw ConfigError(fmt::format("$.columns names \"{}\", wanted some of: {}", column, fmt::join(known, ", ")));
   if (table.columns.empty()) table.columns = known;
+}
+
+Definition read_definition(const Json& json) {
+  Definition out;
+  Table& table = out.table;
+  refuse_unknown_keys(json, {"title", "citation", "paper", "models", "vocabulary_size", "columns", "notes", "preset",
+                             "command", "planned_runs"}, "$");
+  table.title = text_at(json, "title", "$", true);
+  table.citation = text_at(json, "citation", "$", false);
+  if (const Json* paper = find_typed(json, "paper", &Json::is_object, "an object", "$", false)) read_paper(*paper, out);
+  if (const Json* models = find_typed(json, "models", &Json::is_object, "an object", "$", false))
+    read_models(*models, table);
+  if (const Json* size = find_typed(json, "vocabulary_size", &Json::is_number_integer, "an integer", "$", false))
+    table.vocabulary_size = size->get<int64_t>();
+  read_columns(json, table);
   table.notes = texts_at(json, "notes", "$");
+  if (const Json* planned = find_typed(json, "planned_runs", &Json::is_number_integer, "an integer", "$", false))
+    table.planned_runs = planned->get<int64_t>();
   return out;
 }
 
@@ -149,6 +167,32 @@ TableRow make_row(const std::vector<const TableRun*>& runs, const TableModel& mo
   return row;
 }
 
+// What a run says of its commit, time and data. Runs on different data belong in different tables.
+void add_provenance(const TableRun& run, Table& table) {
+  Provenance& p = table.provenance;
+  const double seconds = number_at(run, "seconds");
+  if (std::isfinite(seconds)) p.total_seconds += seconds;
+  const Json& commit = summary_at(run, "commit");
+  const std::string text = commit.is_string() ? commit.get<std::string>() : "unknown";
+  if (std::find(p.run_commits.begin(), p.run_commits.end(), text) == p.run_commits.end()) p.run_commits.push_back(text);
+  if (const Json size = run.summary.value("vocabulary_size", Json()); size.is_number_integer())
+    table.vocabulary_size = size.get<int64_t>();
+  const Json data = run.summary.value("dataset", Json::object());
+  if (!data.is_object()) return;
+  const auto take = [&](const char* key, std::string& known) {
+    const Json value = data.value(key, Json());
+    if (!value.is_string()) return;
+    if (known.empty()) known = value.get<std::string>();
+    if (known != value.get<std::string>())
+      throw UserError(fmt::format("run {} was trained on other data than runs before it ({} {}, not {}): their losses "
+                                  "cannot stand in one table; delete it or choose another --run-dir",
+                                  run.run_dir, key, value.get<std::string>(), known));
+  };
+  take("hash", p.dataset_hash);
+  take("name", p.dataset);
+  if (p.dataset_note.empty() && data.value("note", Json()).is_string()) p.dataset_note = data["note"].get<std::string>();
+}
+
 }  // namespace
 
 Statistic statistic(const std::vector<double>& values) {
@@ -194,28 +238,26 @@ std::optional<double> Table::uniform_loss() const {
 
 Table build_table(const Json& definition, const std::vector<TableRun>& runs, Provenance provenance) {
   auto [table, paper] = read_definition(definition);
+  if (provenance.preset.empty()) provenance.preset = text_at(definition, "preset", "$", false);
+  if (provenance.command.empty()) provenance.command = text_at(definition, "command", "$", false);
+  table.finished_runs = int64_t(runs.size());
+  table.provenance = std::move(provenance);
   std::map<Cell, std::vector<const TableRun*>> cells;
   std::set<int64_t> block_sizes;
   for (const TableRun& run : runs) {
     if (std::none_of(table.models.begin(), table.models.end(), [&](const auto& m) { return m.name == run.model; }))
-      throw ConfigError(fmt::format("run {} is of model \"{}\", which $.models does not name", run.run_dir, run.model));
+      table.models.push_back({run.model, run.model, ""});
     cells[{run.model, run.block_size}].push_back(&run);
     block_sizes.insert(run.block_size);
-    const double seconds = number_at(run, "seconds");
-    if (std::isfinite(seconds)) provenance.total_seconds += seconds;
-    const Json& commit = summary_at(run, "commit");
-    const std::string text = commit.is_string() ? commit.get<std::string>() : "unknown";
-    if (std::find(provenance.run_commits.begin(), provenance.run_commits.end(), text) == provenance.run_commits.end())
-      provenance.run_commits.push_back(text);
+    add_provenance(run, table);
   }
   for (const int64_t block_size : block_sizes)
     for (const TableModel& model : table.models) {
-      const Cell cell{model.name, block_size};
-      if (!cells.count(cell)) continue;
-      const auto figure = paper.find(cell);
-      table.rows.push_back(make_row(cells[cell], model, figure == paper.end() ? Json() : figure->second));
+      const auto found = cells.find({model.name, block_size});
+      if (found == cells.end()) continue;
+      const auto figure = paper.find(found->first);
+      table.rows.push_back(make_row(found->second, model, figure == paper.end() ? Json() : figure->second));
     }
-  table.provenance = std::move(provenance);
   return std::move(table);
 }
 

@@ -68,6 +68,7 @@ struct Table {
   std::optional<int64_t> vocabulary_size;
   std::vector<TableRow> rows;  // by block size, then in the order of `models`
   Provenance provenance;
+  int64_t finished_runs = 0, planned_runs = 0;  // planned: 0 when not known
 
   const TableModel& model(const std::string& name) const;
   std::vector<int64_t> block_sizes() const;
@@ -75,15 +76,17 @@ struct Table {
   std::optional<double> uniform_loss() const;  // ln(vocabulary size): the loss of uniform guessing
 };
 
-// `definition`:
-//   {"title": TEXT,
-//    "models": [{"name", "title"?, "description"?}, ...],       row order; the first causal one is the baseline
-//    "paper": {"citation": TEXT, "figures": [{"model", "block_size", "train_loss"}, ...]}?,
-//    "vocabulary_size": N?,
-//    "columns": [NAME, ...]?,                                   of table_columns(); default: all
-//    "notes": [TEXT, ...]?}
+// `definition`; only the title is required:
+//   {"title": TEXT, "citation": TEXT, "notes": [TEXT, ...],
+//    "paper": {MODEL: {BLOCK_SIZE: {"train_loss": x}}},
+//    "models": {NAME: {"title", "description"}},   row order; the first causal model is the baseline; others follow
+//    "vocabulary_size": N,                         a run's summary may say it, too
+//    "columns": [NAME, ...],                       of table_columns(); default: all
+//    "preset": TEXT, "command": TEXT,              provenance
+//    "planned_runs": N}                            so that an unfinished table says so
+// The data set comes from the summaries' "dataset" {"name", "hash", "note"}.
 // Throws ConfigError for another key or type, DataError for a summary that lacks what the contract promises, UserError
-// for two runs of the same cell and seed, or of one cell with different parameter counts.
+// for two runs of the same cell and seed, of one cell with different parameter counts, or trained on different data.
 Table build_table(const Json& definition, const std::vector<TableRun>& runs, Provenance provenance = {});
 
 struct TableColumn {
@@ -99,7 +102,9 @@ struct TableCell {
 };
 TableCell table_cell(const TableRow& row, const std::string& column);
 
-// Two or three sentences made from the numbers: what the leak gives, what remains without it.
+// "12 of 45 planned runs have finished."; empty when all have.
+std::string unfinished_note(const Table& table);
+// Two sentences made from the numbers: what the leak gives, what remains without it.
 std::string explain_table(const Table& table);
 
 Json table_json(const Table& table);             // the contract of table.json

@@ -162,6 +162,11 @@ std::string explain_table(const Table& table) {
          explain_causal(table, table.rows[0].block_size);
 }
 
+std::string unfinished_note(const Table& table) {
+  if (table.finished_runs >= table.planned_runs) return "";
+  return fmt::format("{} of {} planned runs have finished.", table.finished_runs, table.planned_runs);
+}
+
 Json table_json(const Table& table) {
   Json rows = Json::array();
   for (const TableRow& row : table.rows) {
@@ -187,6 +192,8 @@ Json table_json(const Table& table) {
           {"rows", std::move(rows)},
           {"explanation", explain_table(table)},
           {"notes", table.notes},
+          {"finished_runs", table.finished_runs},
+          {"planned_runs", table.planned_runs ? Json(table.planned_runs) : Json()},
           {"vocabulary_size", table.vocabulary_size ? Json(*table.vocabulary_size) : Json()},
           {"uniform_loss", uniform ? Json(*uniform) : Json()},
           {"provenance",
@@ -224,6 +231,7 @@ std::string table_markdown(const Table& table) {
   std::string out = "# " + escape_markdown(table.title) + "\n\n" + escape_markdown(explain_table(table)) + "\n\n";
   if (!table.provenance.dataset_note.empty())
     out += "**Data: " + escape_markdown(table.provenance.dataset_note) + "**\n\n";
+  if (const std::string note = unfinished_note(table); !note.empty()) out += "**" + note + "**\n\n";
   std::string rule = "|";
   out += "|";
   for (const std::string& name : table.columns) {

@@ -15,21 +15,16 @@ inline Json table_definition() {
   return Json::parse(R"({
     "title": "IMM on Shakespeare, character level",
     "vocabulary_size": 65,
-    "models": [
-      {"name": "gpt", "title": "GPT", "description": "4 layers, 128 wide"},
-      {"name": "gpt_matched", "title": "GPT matched", "description": "IMM's extra parameters spent on a wider MLP"},
-      {"name": "imm_as_published", "title": "IMM as published", "description": "reads the mean over the whole block"},
-      {"name": "imm_causal_mean", "title": "IMM causal mean", "description": "the same with a running mean"},
-      {"name": "imm_slots", "title": "IMM slots", "description": "the paper's definition, made causal"}],
+    "models": {
+      "gpt": {"title": "GPT", "description": "4 layers, 128 wide"},
+      "gpt_matched": {"title": "GPT matched", "description": "IMM's extra parameters spent on a wider MLP"},
+      "imm_as_published": {"title": "IMM as published", "description": "reads the mean over the whole block"},
+      "imm_causal_mean": {"title": "IMM causal mean", "description": "the same with a running mean"},
+      "imm_slots": {"title": "IMM slots", "description": "the paper's definition, made causal"}},
+    "citation": "J. I. Orlicki, arXiv 2502.21030",
     "paper": {
-      "citation": "J. I. Orlicki, arXiv 2502.21030",
-      "figures": [
-        {"model": "gpt", "block_size": 64, "train_loss": 1.70},
-        {"model": "gpt", "block_size": 128, "train_loss": 1.52},
-        {"model": "gpt", "block_size": 256, "train_loss": 1.22},
-        {"model": "imm_as_published", "block_size": 64, "train_loss": 0.79},
-        {"model": "imm_as_published", "block_size": 128, "train_loss": 0.65},
-        {"model": "imm_as_published", "block_size": 256, "train_loss": 0.80}]},
+      "gpt": {"64": {"train_loss": 1.70}, "128": {"train_loss": 1.52}, "256": {"train_loss": 1.22}},
+      "imm_as_published": {"64": {"train_loss": 0.79}, "128": {"train_loss": 0.65}, "256": {"train_loss": 0.80}}},
     "notes": ["The paper does not say how wide its model is."]})");
 }
 
@@ -55,7 +50,11 @@ inline TableRun make_run(const std::string& model, int64_t block_size, uint64_t 
                  {"tokens", 1536000},
                  {"seconds", 100.0},
                  {"tokens_per_second", 15360.0},
-                 {"commit", "0123456789abcdef0123456789abcdef01234567"}};
+                 {"commit", "0123456789abcdef0123456789abcdef01234567"},
+                 {"dataset",
+                  {{"name", "shakespeare-globe"},
+                   {"note", "shakespeare-globe: not the paper's text"},
+                   {"hash", "0123456789abcdef"}}}};
   std::mt19937_64 random(seed * 1000 + uint64_t(block_size));
   std::normal_distribution<double> noise(0, 0.05);
   for (int64_t step = 10; step <= 2000; step += 10) {
@@ -93,9 +92,6 @@ inline Provenance make_provenance() {
   Provenance p;
   p.command = "reverie repro configs/tables/imm_shakespeare.json --preset laptop";
   p.preset = "laptop";
-  p.dataset = "shakespeare-globe";
-  p.dataset_hash = "0123456789abcdef";
-  p.dataset_note = "shakespeare-globe: not the paper's text";
   p.date = "2025-03-01T12:34:56Z";
   p.commit = "0123456789abcdef0123456789abcdef01234567";
   p.machine = {"Some CPU", 2, int64_t(24) << 30, "Linux 6.1 x86_64"};

@@ -189,7 +189,7 @@ TEST(Table, ColumnsCanBeChosen) {
 
 TEST(Table, HostileTitlesStayInTheirCells) {
   Json definition = table_definition();
-  definition["models"][0]["title"] = "a|b\n| c <script> `x`";
+  definition["models"]["gpt"]["title"] = "a|b\n| c <script> `x`";
   const auto text = table_markdown(build_table(definition, {make_run("gpt", 64, 1, {1, 1, 1})}));
   EXPECT_THAT(text, HasSubstr("a\\|b \\| c \\<script\\> \\`x\\`"));
   EXPECT_THAT(text, Not(HasSubstr("<script>")));
@@ -239,8 +239,40 @@ TEST(Table, BadRunsAreNamed) {
   runs = make_runs({64}, 1);
   runs[0].summary["causal"] = "yes";
   EXPECT_THROW(build_table(table_definition(), runs), DataError);
-  EXPECT_THAT(message_of<ConfigError>([&] { build_table(table_definition(), {make_run("rnn", 64, 1, {1, 1, 1})}); }),
-              HasSubstr("\"rnn\""));
+  runs = make_runs({64}, 1);
+  runs[3].summary["dataset"]["hash"] = "another";
+  EXPECT_THAT(message_of<UserError>([&] { build_table(table_definition(), runs); }),
+              HasSubstr("runs/imm_causal_mean-64-1 was trained on other data"));
+}
+
+TEST(Table, ModelsThatTheDefinitionDoesNotNameFollowUnderTheirNames) {
+  const Table table = build_table({{"title", "t"}}, {make_run("b", 64, 1, {1, 1, 1}), make_run("a", 64, 1, {1, 1, 1})});
+  ASSERT_EQ(table.rows.size(), 2u);
+  EXPECT_EQ(table.rows[0].title, "b");
+  EXPECT_EQ(table.rows[1].title, "a");
+  EXPECT_FALSE(table.uniform_loss());
+}
+
+TEST(Table, DefinitionAndSummariesFillTheProvenance) {
+  Json definition = table_definition();
+  definition["preset"] = "smoke";
+  definition["command"] = "reverie repro x";
+  definition["planned_runs"] = 6;
+  auto runs = make_runs({64}, 1);
+  for (auto& run : runs) run.summary["vocabulary_size"] = 66;
+  runs[1].summary["commit"] = "another";
+  const Table table = build_table(definition, runs);
+  const Json json = table_json(table);
+  EXPECT_EQ(json["provenance"]["preset"], "smoke");
+  EXPECT_EQ(json["provenance"]["command"], "reverie repro x");
+  EXPECT_EQ(json["provenance"]["dataset"]["name"], "shakespeare-globe");
+  EXPECT_EQ(json["provenance"]["run_commits"], Json({"0123456789abcdef0123456789abcdef01234567", "another"}));
+  EXPECT_EQ(json["provenance"]["commit"], build_commit());
+  EXPECT_EQ(json["vocabulary_size"], 66);
+  EXPECT_EQ(json["finished_runs"], 5);
+  EXPECT_THAT(table_markdown(table), HasSubstr("**5 of 6 planned runs have finished.**"));
+  definition["planned_runs"] = 5;
+  EXPECT_THAT(table_markdown(build_table(definition, runs)), Not(HasSubstr("planned runs")));
 }
 
 TEST(Table, BadDefinitionsAreConfigErrorsWithTheirPath) {
@@ -252,11 +284,14 @@ TEST(Table, BadDefinitionsAreConfigErrorsWithTheirPath) {
   EXPECT_THAT(message([](Json& d) { d["colums"] = Json::array(); }), HasSubstr("$.colums; did you mean \"columns\"?"));
   EXPECT_THAT(message([](Json& d) { d.erase("title"); }), HasSubstr("$.title is missing"));
   EXPECT_THAT(message([](Json& d) { d["title"] = 3; }), HasSubstr("$.title is number, wanted a string"));
-  EXPECT_THAT(message([](Json& d) { d["models"][1]["nmae"] = ""; }), HasSubstr("$.models[1].nmae"));
-  EXPECT_THAT(message([](Json& d) { d["models"][1]["name"] = "gpt"; }), HasSubstr("there twice"));
-  EXPECT_THAT(message([](Json& d) { d["models"][1] = "gpt"; }), HasSubstr("$.models[1] is string"));
-  EXPECT_THAT(message([](Json& d) { d["paper"]["figures"][0].erase("train_loss"); }),
-              HasSubstr("$.paper.figures[0].train_loss is missing"));
+  EXPECT_THAT(message([](Json& d) { d["models"]["gpt"]["titel"] = ""; }),
+              HasSubstr("$.models.gpt.titel; did you mean \"title\"?"));
+  EXPECT_THAT(message([](Json& d) { d["models"]["gpt"] = "GPT"; }), HasSubstr("$.models.gpt is string"));
+  EXPECT_THAT(message([](Json& d) { d["models"] = Json::array(); }), HasSubstr("$.models is array"));
+  EXPECT_THAT(message([](Json& d) { d["paper"]["gpt"] = 1.7; }), HasSubstr("$.paper.gpt is number"));
+  EXPECT_THAT(message([](Json& d) { d["paper"]["gpt"]["64x"] = Json::object(); }), HasSubstr("\"64x\" is no block size"));
+  EXPECT_THAT(message([](Json& d) { d["paper"]["gpt"]["64"].erase("train_loss"); }),
+              HasSubstr("$.paper.gpt.64.train_loss is missing"));
   EXPECT_THAT(message([](Json& d) { d["columns"] = {"verdikt"}; }), HasSubstr("verdict"));
   EXPECT_THAT(message([](Json& d) { d["notes"] = {1}; }), HasSubstr("$.notes"));
   EXPECT_THAT(message([](Json& d) { d = Json::array(); }), HasSubstr("$ is array"));
