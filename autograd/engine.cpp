@@ -1,6 +1,7 @@
 // Variables, the tape, and the walk back over it.
 
 #include <algorithm>
+#include <atomic>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -13,16 +14,20 @@ namespace reverie {
 namespace {
 
 thread_local bool t_grad_enabled = true;
-thread_local uint64_t t_sequence = 0;
-thread_local int64_t t_live_nodes = 0;
+// Shared by all threads, so that the order holds in a graph that several threads made one after
+// another.
+std::atomic<uint64_t> last_sequence{0};
+std::atomic<int64_t> live{0};
 thread_local int t_backward_depth = 0;
 thread_local LeafCollector* t_collector = nullptr;
 
-Tensor contiguous(const Tensor& x) {
-  if (x.is_contiguous()) return x;
+Tensor copy_of(const Tensor& x) {
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   kernel::strided_copy(x.device(), {x, false, y});
   return y;
+}
+Tensor contiguous(const Tensor& x) {
+  return x.is_contiguous() ? x : copy_of(x);
 }
 
 // total += contribution, in place only where nobody else can see it.
@@ -31,21 +36,18 @@ void add_into(Tensor& total, const Tensor& contribution) {
     total = contiguous(contribution);
     return;
   }
-  if (!total.unique()) total = [&] {
-    Tensor copy = Tensor::empty(total.shape(), total.dtype(), total.device());
-    kernel::strided_copy(total.device(), {total, false, copy});
-    return copy;
-  }();
-  const Tensor x = contiguous(contribution);
-  kernel::accumulate(total.device(), {x, 1.0, total});
+  if (!total.unique()) total = copy_of(total);
+  kernel::accumulate(total.device(), {contiguous(contribution), 1.0, total});
 }
 
 }  // namespace
 
 // ---- Variable ----------------------------------------------------------------
-Variable::Variable(Tensor value, bool requires_grad) : impl_(std::make_shared<detail::VariableImpl>()) {
+Variable::Variable(Tensor value, bool requires_grad)
+    : impl_(std::make_shared<detail::VariableImpl>()) {
   require(value.defined(), "a Variable needs a tensor");
-  require(!requires_grad || is_floating(value.dtype()), "only floating tensors have gradients, got {}", value.str());
+  require(!requires_grad || is_floating(value.dtype()),
+          "only floating tensors have gradients, got {}", value.str());
   impl_->value = contiguous(value);
   impl_->requires_grad = requires_grad;
 }
@@ -53,27 +55,42 @@ const Tensor& Variable::tensor() const {
   if (!impl_) throw InternalError("an undefined Variable was read");
   return impl_->value;
 }
-bool Variable::requires_grad() const { return impl_ && impl_->requires_grad; }
-bool Variable::is_leaf() const { return impl_ && !impl_->producer; }
+bool Variable::requires_grad() const {
+  return impl_ && impl_->requires_grad;
+}
+bool Variable::is_leaf() const {
+  return impl_ && !impl_->producer;
+}
 void Variable::set_requires_grad(bool on) {
   require(is_leaf(), "only a leaf's requires_grad can be set");
+  require(!on || is_floating(dtype()), "only floating tensors have gradients, got {}",
+          tensor().str());
   impl_->requires_grad = on;
 }
-Variable Variable::detach() const { return Variable(tensor()); }
+Variable Variable::detach() const {
+  return Variable(tensor());
+}
 const Tensor& Variable::grad() const {
   tensor();
   return impl_->grad;
 }
-void Variable::clear_grad() { impl_->grad = Tensor(); }
+void Variable::clear_grad() {
+  tensor();
+  impl_->grad = Tensor();
+}
 void Variable::set_grad_buffer(Tensor buffer) {
-  require(buffer.shape() == shape() && buffer.dtype() == dtype(), "a gradient buffer {} for a parameter {}",
-          buffer.str(), tensor().str());
+  require(
+      is_leaf() && buffer.defined() && buffer.shape() == shape() && buffer.dtype() == dtype() &&
+          buffer.device() == device() && buffer.is_contiguous(),
+      "a gradient buffer {} for a {} {}; wanted the same shape and dtype, contiguous, for a leaf",
+      buffer.str(), is_leaf() ? "parameter" : "result", tensor().str());
   impl_->grad = Tensor();
   impl_->grad_buffer = std::move(buffer);
 }
 void Variable::set_tensor(Tensor value) {
-  require(is_leaf() && value.shape() == shape() && value.dtype() == dtype() && value.is_contiguous(),
-          "a leaf {} cannot hold {}", tensor().str(), value.str());
+  require(
+      is_leaf() && value.shape() == shape() && value.dtype() == dtype() && value.is_contiguous(),
+      "a leaf {} cannot hold {}", tensor().str(), value.str());
   impl_->value = std::move(value);
 }
 void Variable::on_grad_ready(std::function<void(const Tensor&)> hook) {
@@ -81,22 +98,44 @@ void Variable::on_grad_ready(std::function<void(const Tensor&)> hook) {
   impl_->grad_ready = std::move(hook);
 }
 
-void detail::VariableImpl::add_grad(const Tensor& contribution) {
-  if (!grad_buffer.defined()) {
+void detail::VariableImpl::add_grad(Tensor contribution) {
+  if (grad_buffer.defined()) {
+    kernel::strided_copy(value.device(), {contribution, grad.defined(), grad_buffer});
+    grad = grad_buffer;
+  } else if (grad.defined()) {
     add_into(grad, contribution);
-    return;
+  } else {
+    const bool own = contribution.unique() && contribution.is_contiguous() &&
+                     contribution.bytes() == contribution.storage()->bytes();
+    grad = own ? std::move(contribution) : copy_of(contribution);
   }
-  kernel::strided_copy(value.device(), {contribution, grad.defined(), grad_buffer});
-  grad = grad_buffer;
 }
 
-NoGrad::NoGrad() : before_(t_grad_enabled) { t_grad_enabled = false; }
-NoGrad::~NoGrad() { t_grad_enabled = before_; }
-bool grad_enabled() { return t_grad_enabled; }
+NoGrad::NoGrad() : before_(t_grad_enabled) {
+  t_grad_enabled = false;
+}
+NoGrad::~NoGrad() {
+  t_grad_enabled = before_;
+}
+WithGrad::WithGrad() : before_(t_grad_enabled) {
+  t_grad_enabled = true;
+}
+WithGrad::~WithGrad() {
+  t_grad_enabled = before_;
+}
+bool grad_enabled() {
+  return t_grad_enabled;
+}
 
-LeafCollector::LeafCollector() : outer_(t_collector) { t_collector = this; }
-LeafCollector::~LeafCollector() { t_collector = outer_; }
-int64_t live_nodes() { return t_live_nodes; }
+LeafCollector::LeafCollector() : outer_(t_collector) {
+  t_collector = this;
+}
+LeafCollector::~LeafCollector() {
+  t_collector = outer_;
+}
+int64_t live_nodes() {
+  return live.load(std::memory_order_relaxed);
+}
 
 // ---- Context and tape ---------------------------------------------------------
 void Context::save(std::initializer_list<Tensor> tensors) {
@@ -104,12 +143,15 @@ void Context::save(std::initializer_list<Tensor> tensors) {
   for (const Tensor& t : tensors) saved_.push_back({t, t.version()});
 }
 const Tensor& Context::saved(size_t i) const {
-  if (i >= saved_.size()) throw InternalError(fmt::format("{}: saved tensor {} of {}", op_, i, saved_.size()));
+  if (i >= saved_.size())
+    throw InternalError(fmt::format("{}: saved tensor {} of {}", op_, i, saved_.size()));
   const Saved& s = saved_[i];
   if (s.tensor.version() != s.version)
-    throw UserError(fmt::format("{}: {} was saved for the backward pass at version {} and has been written since (version {}); "
-                                "run backward() before changing it",
-                                op_, s.tensor.str(), s.version, s.tensor.version()));
+    throw UserError(
+        fmt::format("{}: {} was saved for the backward pass at version {} and has been written "
+                    "since (version {}); "
+                    "run backward() before changing it",
+                    op_, s.tensor.str(), s.version, s.tensor.version()));
   return s.tensor;
 }
 Tensor* Context::leaf_grad(size_t input, bool& accumulate) {
@@ -121,10 +163,13 @@ Tensor* Context::leaf_grad(size_t input, bool& accumulate) {
   return &leaf->grad_buffer;
 }
 
-Node::Node() : sequence(++t_sequence) { ++t_live_nodes; }
+Node::Node() : sequence(last_sequence.fetch_add(1, std::memory_order_relaxed) + 1) {
+  live.fetch_add(1, std::memory_order_relaxed);
+}
 Node::~Node() {
-  --t_live_nodes;
-  // A chain of producers would recurse once per node: hand them to the outermost destructor instead.
+  live.fetch_sub(1, std::memory_order_relaxed);
+  // A chain of producers would recurse once per node: hand them to the outermost destructor
+  // instead.
   thread_local std::vector<std::shared_ptr<Node>>* trash = nullptr;
   if (trash) {
     for (Edge& e : edges)
@@ -145,7 +190,14 @@ Node::~Node() {
 
 Tensor Tape::input(const Variable& v) {
   inputs_.push_back(v);
-  if (t_collector && v.requires_grad() && v.is_leaf()) t_collector->leaves.push_back(v.impl());
+  if (v.requires_grad()) {
+    for (LeafCollector* c = t_collector; c; c = c->outer_) {
+      if (v.is_leaf())
+        c->leaves.push_back(v.impl());
+      else
+        c->recorded = v.impl()->producer;
+    }
+  }
   return v.defined() ? v.tensor() : Tensor();
 }
 std::vector<Tensor> Tape::input(const std::vector<Variable>& list) {
@@ -154,10 +206,12 @@ std::vector<Tensor> Tape::input(const std::vector<Variable>& list) {
   return tensors;
 }
 bool Tape::wanted() const {
-  return t_grad_enabled &&
-         std::any_of(inputs_.begin(), inputs_.end(), [](const Variable& v) { return v.requires_grad(); });
+  return t_grad_enabled && std::any_of(inputs_.begin(), inputs_.end(),
+                                       [](const Variable& v) { return v.requires_grad(); });
 }
-void Tape::prepare(Context& context) const { context.op_ = op_; }
+void Tape::prepare(Context& context) const {
+  context.op_ = op_;
+}
 void Tape::prepare(Context& context, const std::shared_ptr<Node>& node) {
   context.op_ = op_;
   context.recording_ = true;
@@ -181,86 +235,159 @@ Variable Tape::output(Tensor value, const std::shared_ptr<Node>& node, int index
   impl->requires_grad = node != nullptr;
   impl->producer = node;
   impl->output = index;
+  if (node) {
+    node->outputs.push_back({impl->value.shape(), impl->value.dtype()});
+    node->pending.resize(node->outputs.size());
+  }
   return Variable(std::move(impl));
 }
 
 // ---- backward -----------------------------------------------------------------
+namespace {
+
+// The nodes that some outputs depend on, and how often their leaves will be contributed to.
+class Walk {
+ public:
+  Walk() { ++t_backward_depth; }
+  // Whatever a throw left behind is freed: a graph that was walked in part cannot be walked again.
+  ~Walk() {
+    --t_backward_depth;
+    for (auto& node : order_) free(node);
+  }
+  Walk(const Walk&) = delete;
+  Walk& operator=(const Walk&) = delete;
+
+  // Everything below `outputs`, newest first. Throws, with nothing changed, where a backward has
+  // been before.
+  void discover(std::span<const Variable> outputs, std::span<const Tensor> cotangents) {
+    std::vector<std::shared_ptr<Node>> found;
+    std::unordered_set<Node*> seen;
+    auto visit = [&](const std::shared_ptr<Node>& node) {
+      if (node->done)
+        throw InternalError(
+            fmt::format("{}: backward ran over this graph before, and freed it", node->name()));
+      if (seen.insert(node.get()).second) found.push_back(node);
+    };
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      if (!cotangents[i].defined() || !outputs[i].requires_grad()) continue;
+      if (outputs[i].is_leaf())
+        ++waiting_[outputs[i].impl().get()];
+      else
+        visit(outputs[i].impl()->producer);
+    }
+    for (size_t i = 0; i < found.size(); ++i) {
+      for (const Edge& e : found[i]->edges) {
+        if (e.node) visit(e.node);
+        if (e.leaf) ++waiting_[e.leaf.get()];
+      }
+      for (const auto& leaf : found[i]->inner_leaves) ++waiting_[leaf.get()];
+    }
+    std::sort(found.begin(), found.end(),
+              [](const auto& a, const auto& b) { return a->sequence > b->sequence; });
+    order_ = std::move(found);
+  }
+
+  void run(std::span<const Variable> outputs, std::span<const Tensor> cotangents) {
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      if (!cotangents[i].defined() || !outputs[i].requires_grad()) continue;
+      const auto& impl = outputs[i].impl();
+      if (!impl->producer) {
+        impl->add_grad(cotangents[i]);
+        contributed(*impl);
+      } else {
+        add_into(impl->producer->pending[size_t(impl->output)], cotangents[i]);
+      }
+    }
+    for (auto& node : order_) {
+      run_node(*node);
+      free(node);
+    }
+  }
+
+ private:
+  void run_node(Node& node) {
+    Grads grads;
+    if (std::any_of(node.pending.begin(), node.pending.end(),
+                    [](const Tensor& g) { return g.defined(); })) {
+      grads = node.run_backward(node.pending);
+      if (grads.size() != node.edges.size())
+        throw InternalError(fmt::format("{}: backward returned {} gradients for {} inputs",
+                                        node.name(), grads.size(), node.edges.size()));
+    }
+    grads.resize(node.edges.size());
+    // Before the gradients are passed on: what nobody else holds is then added to in place.
+    node.pending.clear();
+    node.context.release();
+    for (size_t i = 0; i < node.edges.size(); ++i) {
+      const Edge& e = node.edges[i];
+      if (grads[i].defined() && e.node) {
+        const Node::Output& wanted = e.node->outputs[size_t(e.output)];
+        check(node, i, grads[i], wanted.shape, wanted.dtype);
+        add_into(e.node->pending[size_t(e.output)], grads[i]);
+      } else if (grads[i].defined() && e.leaf) {
+        check(node, i, grads[i], e.leaf->value.shape(), e.leaf->value.dtype());
+        e.leaf->add_grad(std::move(grads[i]));
+      }
+      grads[i] = Tensor();
+      if (e.leaf) contributed(*e.leaf);
+    }
+    for (const auto& leaf : node.inner_leaves) contributed(*leaf);
+  }
+
+  static void check(const Node& node, size_t input, const Tensor& grad, const Shape& shape,
+                    DType dtype) {
+    if (!(grad.shape() == shape) || grad.dtype() != dtype)
+      throw InternalError(fmt::format("{}: backward made a gradient {} for input {}, which is {}{}",
+                                      node.name(), grad.str(), input, name_of(dtype), shape.str()));
+  }
+
+  // Hooks fire with a leaf's last contribution; those inside a nested backward count as one, made
+  // when its node is done.
+  void contributed(detail::VariableImpl& leaf) {
+    if (--waiting_[&leaf] == 0 && t_backward_depth == 1 && leaf.grad_ready && leaf.grad.defined())
+      leaf.grad_ready(leaf.grad);
+  }
+
+  static void free(std::shared_ptr<Node>& node) {
+    if (!node) return;
+    node->done = true;
+    node->pending.clear();
+    node->context.release();
+    node->edges.clear();
+    node->inner_leaves.clear();
+    node.reset();
+  }
+
+  std::vector<std::shared_ptr<Node>> order_;
+  std::unordered_map<detail::VariableImpl*, int> waiting_;
+};
+
+}  // namespace
+
 void backward(const Variable& loss) {
-  require(loss.defined() && loss.tensor().numel() == 1, "backward wants a loss with one element, got {}",
+  require(loss.defined() && loss.tensor().numel() == 1,
+          "backward wants a loss with one element, got {}",
           loss.defined() ? loss.tensor().str() : "an undefined Variable");
+  require(loss.requires_grad(),
+          "backward: the loss depends on nothing that requires a gradient (is every parameter "
+          "frozen, or was it computed under NoGrad?)");
   const Tensor one = Tensor::full(loss.shape(), 1.0, loss.dtype(), loss.device());
   backward({&loss, 1}, {&one, 1});
 }
 
 void backward(std::span<const Variable> outputs, std::span<const Tensor> cotangents) {
-  require(outputs.size() == cotangents.size(), "backward: {} outputs, {} cotangents", outputs.size(), cotangents.size());
-  std::vector<std::shared_ptr<Node>> order;
-  std::vector<std::shared_ptr<detail::VariableImpl>> direct;  // outputs that are leaves themselves
-  std::unordered_set<Node*> seen;
-  auto discover = [&](const std::shared_ptr<Node>& n) {
-    if (n->done)
-      throw InternalError(fmt::format("{}: backward ran over this graph before, and freed it", n->name()));
-    if (seen.insert(n.get()).second) order.push_back(n);
-  };
+  require(outputs.size() == cotangents.size(), "backward: {} outputs, {} cotangents",
+          outputs.size(), cotangents.size());
   for (size_t i = 0; i < outputs.size(); ++i) {
-    if (!cotangents[i].defined() || !outputs[i].requires_grad()) continue;
-    require(cotangents[i].shape() == outputs[i].shape(), "backward: cotangent {} for an output {}", cotangents[i].str(),
-            outputs[i].tensor().str());
-    if (outputs[i].is_leaf()) {
-      outputs[i].impl()->add_grad(cotangents[i]);
-      direct.push_back(outputs[i].impl());
-    } else {
-      discover(outputs[i].impl()->producer);
-      add_into(outputs[i].impl()->producer->pending[size_t(outputs[i].impl()->output)], cotangents[i]);
-    }
+    if (!cotangents[i].defined()) continue;
+    require(
+        cotangents[i].shape() == outputs[i].shape() && cotangents[i].dtype() == outputs[i].dtype(),
+        "backward: cotangent {} for an output {}", cotangents[i].str(), outputs[i].tensor().str());
   }
-  // How many contributions each leaf still waits for, so that its hook fires as early as possible.
-  std::unordered_map<detail::VariableImpl*, int> waiting;
-  for (size_t i = 0; i < order.size(); ++i) {
-    for (const Edge& e : order[i]->edges) {
-      if (e.node) discover(e.node);
-      if (e.leaf) ++waiting[e.leaf.get()];
-    }
-    for (const auto& leaf : order[i]->inner_leaves) ++waiting[leaf.get()];
-  }
-  std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a->sequence > b->sequence; });
-
-  ++t_backward_depth;
-  struct Depth { ~Depth() { --t_backward_depth; } } depth;
-  auto contributed = [&](detail::VariableImpl& leaf) {
-    if (--waiting[&leaf] == 0 && t_backward_depth == 1 && leaf.grad_ready && leaf.grad.defined())
-      leaf.grad_ready(leaf.grad);
-  };
-  for (auto& node : order) {
-    Grads grads;
-    const bool reached = std::any_of(node->pending.begin(), node->pending.end(), [](const Tensor& g) { return g.defined(); });
-    if (reached) {
-      grads = node->run_backward(node->pending);
-      if (grads.size() != node->edges.size())
-        throw InternalError(fmt::format("{}: backward returned {} gradients for {} inputs", node->name(), grads.size(),
-                                        node->edges.size()));
-    }
-    node->pending.clear();
-    node->context.release();
-    node->done = true;
-    for (size_t i = 0; i < node->edges.size(); ++i) {
-      Edge& e = node->edges[i];
-      if (i < grads.size() && grads[i].defined()) {
-        if (e.leaf && !(grads[i].shape() == e.leaf->value.shape()))
-          throw InternalError(fmt::format("{}: gradient {} for an input {}", node->name(), grads[i].str(), e.leaf->value.str()));
-        if (e.node) add_into(e.node->pending[size_t(e.output)], grads[i]);
-        if (e.leaf) e.leaf->add_grad(grads[i]);
-        grads[i] = Tensor();
-      }
-      if (e.leaf) contributed(*e.leaf);
-    }
-    for (const auto& leaf : node->inner_leaves) contributed(*leaf);
-    node->edges.clear();
-    node.reset();
-  }
-  if (t_backward_depth == 1)
-    for (const auto& leaf : direct)
-      if (leaf->grad_ready && !waiting.contains(leaf.get())) leaf->grad_ready(leaf->grad);
+  const NoGrad guard;  // backward passes are not differentiated themselves
+  Walk walk;
+  walk.discover(outputs, cotangents);
+  walk.run(outputs, cotangents);
 }
 
 }  // namespace reverie

@@ -18,20 +18,25 @@ double inner_product(const std::vector<Variable>& outputs, const std::vector<Ten
   return total;
 }
 
-std::vector<Tensor> analytic(const MultiFunction& f, const std::vector<Tensor>& inputs, const std::vector<Tensor>& cotangents, int only) {
+std::vector<Tensor> analytic(const MultiFunction& f, const std::vector<Tensor>& inputs,
+                             const std::vector<Tensor>& cotangents, int only) {
   std::vector<Variable> v;
-  for (size_t i = 0; i < inputs.size(); ++i) v.emplace_back(inputs[i].clone(), only < 0 || int(i) == only);
+  for (size_t i = 0; i < inputs.size(); ++i)
+    v.emplace_back(inputs[i].clone(), only < 0 || int(i) == only);
   const auto outputs = f(v);
   backward(outputs, cotangents);
   std::vector<Tensor> grads;
-  for (const Variable& x : v) grads.push_back(x.grad().defined() ? x.grad() : Tensor::zeros(x.shape(), x.dtype()));
+  for (const Variable& x : v)
+    grads.push_back(x.grad().defined() ? x.grad() : Tensor::zeros(x.shape(), x.dtype()));
   return grads;
 }
 
 }  // namespace
 
-GradcheckResult gradcheck(const MultiFunction& function, const std::vector<Tensor>& inputs, const GradcheckOptions& options) {
-  for (const Tensor& t : inputs) require(t.dtype() == DType::f64, "gradcheck wants f64 inputs, got {}", t.str());
+GradcheckResult gradcheck(const MultiFunction& function, const std::vector<Tensor>& inputs,
+                          const GradcheckOptions& options) {
+  for (const Tensor& t : inputs)
+    require(t.dtype() == DType::f64, "gradcheck wants f64 inputs, got {}", t.str());
   GradcheckResult result;
   Generator random(options.seed);
   auto evaluate = [&](const std::vector<Tensor>& at) {
@@ -41,14 +46,16 @@ GradcheckResult gradcheck(const MultiFunction& function, const std::vector<Tenso
     return function(v);
   };
   std::vector<Tensor> cotangents;
-  for (const Variable& y : evaluate(inputs)) cotangents.push_back(random.normal(y.shape(), 0, 1, DType::f64));
+  for (const Variable& y : evaluate(inputs))
+    cotangents.push_back(random.normal(y.shape(), 0, 1, DType::f64));
   const auto grads = analytic(function, inputs, cotangents, -1);
   for (size_t i = 0; i < inputs.size(); ++i) {
     const int64_t n = inputs[i].numel();
     std::vector<int64_t> places(static_cast<size_t>(n));
     for (int64_t j = 0; j < n; ++j) places[size_t(j)] = j;
     if (n > options.max_elements) {
-      for (int64_t j = 0; j < options.max_elements; ++j) std::swap(places[size_t(j)], places[size_t(j) + random.below(uint64_t(n - j))]);
+      for (int64_t j = 0; j < options.max_elements; ++j)
+        std::swap(places[size_t(j)], places[size_t(j) + random.below(uint64_t(n - j))]);
       places.resize(size_t(options.max_elements));
     }
     std::vector<double> numeric;
@@ -73,14 +80,17 @@ GradcheckResult gradcheck(const MultiFunction& function, const std::vector<Tenso
       if (!(error <= result.worst)) result.worst = error;
       if (!(error <= options.tolerance) && result.ok) {
         result.ok = false;
-        result.message = fmt::format("input {} element {}: backward gives {:.12g}, central difference {:.12g}", i, places[j], g[places[j]], numeric[j]);
+        result.message =
+            fmt::format("input {} element {}: backward gives {:.12g}, central difference {:.12g}",
+                        i, places[j], g[places[j]], numeric[j]);
       }
     }
     if (options.subsets && inputs.size() > 1) {
       const auto alone = analytic(function, inputs, cotangents, int(i));
       if (!bit_identical(alone[i], grads[i]) && result.ok) {
         result.ok = false;
-        result.message = fmt::format("input {} alone gives another gradient than together with the others", i);
+        result.message =
+            fmt::format("input {} alone gives another gradient than together with the others", i);
       }
     }
   }

@@ -26,8 +26,9 @@ struct VariableImpl {
   Tensor grad, grad_buffer;
   std::function<void(const Tensor&)> grad_ready;
 
-  // Adds a contribution. The first one is taken over or copied, so that buffers need no zeroing.
-  void add_grad(const Tensor& contribution);
+  // Adds a contribution. The first one is taken over where nobody else can see it, or copied, so
+  // that buffers need no zeroing and no two leaves ever share a gradient.
+  void add_grad(Tensor contribution);
 };
 }  // namespace detail
 
@@ -41,8 +42,10 @@ class Context {
   void save(std::initializer_list<Tensor> tensors);
   // Checked against the version it was saved with. Freed when the node has run.
   const Tensor& saved(size_t i) const;
-  // If input i is a leaf with a gradient buffer: that buffer, for an op that can add into it directly (a GEMM with beta = 1).
-  // `accumulate` says whether it already holds something. After writing, the op returns an undefined Tensor for the input.
+  // If input i is a leaf with a gradient buffer: that buffer, for an op that can add into it
+  // directly (a GEMM with beta = 1). `accumulate` says whether it already holds something; without,
+  // the op writes every element. After writing, the op returns an undefined Tensor for the input. A
+  // leaf that is two inputs of one op gets `accumulate` at its second.
   Tensor* leaf_grad(size_t input, bool& accumulate);
   std::string_view op() const { return op_; }
   void release() { saved_.clear(); }
@@ -50,7 +53,10 @@ class Context {
  private:
   friend class Node;
   friend class Tape;
-  struct Saved { Tensor tensor; uint32_t version; };
+  struct Saved {
+    Tensor tensor;
+    uint32_t version;
+  };
   std::string_view op_;
   bool recording_ = false;
   std::vector<bool> needs_;
@@ -59,9 +65,10 @@ class Context {
 };
 
 struct Edge {
-  std::shared_ptr<Node> node;                   // the producer of this input ...
+  std::shared_ptr<Node> node;  // the producer of this input ...
   int output = 0;
-  std::shared_ptr<detail::VariableImpl> leaf;   // ... or a leaf that wants a gradient; neither: no gradient wanted
+  std::shared_ptr<detail::VariableImpl>
+      leaf;  // ... or a leaf that wants a gradient; neither: no gradient wanted
 };
 
 class Node {
@@ -76,8 +83,14 @@ class Node {
   std::vector<Edge> edges;
   // Leaves whose gradients a nested backward inside this node adds to (rematerialisation).
   std::vector<std::shared_ptr<detail::VariableImpl>> inner_leaves;
+  struct Output {
+    Shape shape;
+    DType dtype;
+  };
+  std::vector<Output> outputs;  // what a cotangent must look like
   std::vector<Tensor> pending;  // cotangents that have arrived, one per output
-  uint64_t sequence;            // order of creation: a consumer's is larger than its producer's
+  uint64_t
+      sequence;  // order of creation, over all threads: a consumer's is larger than its producer's
   bool done = false;
 };
 
@@ -87,9 +100,10 @@ class Tape {
   explicit Tape(std::string_view op) : op_(op) {}
   Tensor input(const Variable&);
   std::vector<Tensor> input(const std::vector<Variable>&);
-  bool wanted() const;          // grad mode is on and an input requires a gradient
+  bool wanted() const;           // grad mode is on and an input requires a gradient
   void prepare(Context&) const;  // without a node
   void prepare(Context&, const std::shared_ptr<Node>&);
+  // Output `index` of `node` (null: not recorded); outputs are made in order.
   static Variable output(Tensor, const std::shared_ptr<Node>&, int index);
 
  private:
@@ -97,18 +111,37 @@ class Tape {
   std::vector<Variable> inputs_;
 };
 
-// While alive on this thread, notes every leaf requiring a gradient that an apply_op() reads, even under NoGrad.
+// While alive on this thread, notes every leaf requiring a gradient that an apply_op() reads, even
+// under NoGrad.
 class LeafCollector {
  public:
   LeafCollector();
   ~LeafCollector();
+  LeafCollector(const LeafCollector&) = delete;
+  LeafCollector& operator=(const LeafCollector&) = delete;
   std::vector<std::shared_ptr<detail::VariableImpl>> leaves;
+  std::shared_ptr<Node>
+      recorded;  // the producer of a recorded Variable that was read, if there was one
 
  private:
+  friend class Tape;
   LeafCollector* outer_;
 };
 
-// Number of nodes alive on this thread's tapes: tests watch for leaks.
+// While one is alive on this thread, ops record even inside a NoGrad: for a node that computes its
+// inside again.
+class WithGrad {
+ public:
+  WithGrad();
+  ~WithGrad();
+  WithGrad(const WithGrad&) = delete;
+  WithGrad& operator=(const WithGrad&) = delete;
+
+ private:
+  bool before_;
+};
+
+// Number of nodes alive in this process: tests watch for leaks.
 int64_t live_nodes();
 
 }  // namespace reverie

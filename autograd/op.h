@@ -5,8 +5,9 @@
 //   struct Scale {
 //     static constexpr std::string_view name = "scale";
 //     double factor;
-//     Tensor forward(Context&, const Tensor& x);             // or std::vector<Tensor> for several outputs
-//     Grads backward(Context&, const Tensor& grad_y);        // or std::span<const Tensor> for several
+//     Tensor forward(Context&, const Tensor& x);             // or std::vector<Tensor> for several
+//     outputs Grads backward(Context&, const Tensor& grad_y);        // or std::span<const Tensor>
+//     for several
 //   };
 //   Variable y = apply_op(Scale{2.0}, x);
 // Inputs are Variables (or vectors of them); an undefined Variable arrives as an undefined Tensor.
@@ -52,12 +53,11 @@ auto apply_op(Op op, const A&... inputs) {
   }
   Op& the_op = record ? node->op() : op;
   Context& context = record ? node->context : local;
-  auto result = std::apply([&](const auto&... t) { return the_op.forward(context, t...); }, tensors);
+  auto result =
+      std::apply([&](const auto&... t) { return the_op.forward(context, t...); }, tensors);
   if constexpr (std::is_same_v<decltype(result), Tensor>) {
-    if (record) node->pending.resize(1);
     return Tape::output(std::move(result), node, 0);
   } else {
-    if (record) node->pending.resize(result.size());
     std::vector<Variable> outputs;
     for (size_t i = 0; i < result.size(); ++i)
       outputs.push_back(Tape::output(std::move(result[i]), node, int(i)));

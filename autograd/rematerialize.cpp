@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "autograd/node.h"
+#include "core/error.h"
 #include "core/random.h"
 
 namespace reverie {
@@ -10,20 +11,60 @@ namespace {
 
 using Function = std::function<Variable(const std::vector<Variable>&)>;
 
+class RestoreGenerator {
+ public:
+  explicit RestoreGenerator(const Generator& from) : now_(default_generator()) {
+    default_generator() = from;
+  }
+  ~RestoreGenerator() { default_generator() = now_; }
+  RestoreGenerator(const RestoreGenerator&) = delete;
+  RestoreGenerator& operator=(const RestoreGenerator&) = delete;
+
+ private:
+  Generator now_;
+};
+
 class RematerializeNode final : public Node {
  public:
-  RematerializeNode(Function function, Generator random) : function_(std::move(function)), random_(random) {}
+  RematerializeNode(Function function, Generator random)
+      : function_(std::move(function)), random_(random) {}
   std::string_view name() const override { return "rematerialize"; }
+
+  // Sums of floats depend on their order, so contributions from inside must join those from outside
+  // one by one, as they would without rematerialisation: leaves take part themselves, and the
+  // stand-in of another input starts from what its producer has received so far.
   Grads run_backward(std::span<const Tensor> grads) override {
-    std::vector<Variable> inputs;
-    for (size_t i = 0; i < edges.size(); ++i) inputs.emplace_back(context.saved(i), context.needs(i));
-    const Generator now = default_generator();
-    default_generator() = random_;
-    const Variable output = function_(inputs);
-    default_generator() = now;
-    backward({&output, 1}, grads);
-    Grads result;
-    for (const Variable& v : inputs) result.push_back(v.grad());
+    for (size_t i = 0; i < inner_leaves.size(); ++i)
+      context.saved(edges.size() + i);  // written since? then this throws
+    std::vector<Variable> inputs(edges.size());
+    std::vector<size_t> stand_ins;
+    for (size_t i = 0; i < edges.size(); ++i) {
+      const Tensor& value = context.saved(i);
+      if (!value.defined()) continue;
+      Edge& e = edges[i];
+      const auto same = std::find_if(
+          edges.begin(), edges.begin() + std::ptrdiff_t(i),
+          [&](const Edge& o) { return e.node && o.node == e.node && o.output == e.output; });
+      if (e.leaf) {
+        inputs[i] = Variable(e.leaf);
+      } else if (!e.node) {
+        inputs[i] = Variable(value);
+      } else if (size_t(same - edges.begin()) < i) {
+        inputs[i] = inputs[size_t(same - edges.begin())];
+      } else {
+        inputs[i] = Variable(value, true);
+        inputs[i].impl()->grad = std::move(e.node->pending[size_t(e.output)]);
+        stand_ins.push_back(i);
+      }
+    }
+    {
+      const RestoreGenerator replay(random_);
+      const WithGrad recording;
+      const Variable output = function_(inputs);
+      backward({&output, 1}, grads);
+    }
+    Grads result(edges.size());
+    for (size_t i : stand_ins) result[i] = std::move(inputs[i].impl()->grad);
     return result;
   }
 
@@ -37,27 +78,39 @@ class RematerializeNode final : public Node {
 Variable rematerialize(const Function& function, const std::vector<Variable>& inputs) {
   if (!grad_enabled()) return function(inputs);
   const Generator before = default_generator();
-  LeafCollector collector;
   Tensor value;
+  std::vector<std::shared_ptr<detail::VariableImpl>> leaves;
   {
-    NoGrad guard;
+    const NoGrad guard;
+    LeafCollector collector;
     std::vector<Variable> detached;
-    for (const Variable& v : inputs) detached.push_back(v.detach());
-    value = function(detached).tensor();
+    for (const Variable& v : inputs) detached.push_back(v ? v.detach() : Variable());
+    const Variable output = function(detached);
+    value = output.tensor();
+    if (output.is_leaf() && output.requires_grad()) leaves.push_back(output.impl());
+    if (!output.is_leaf() && output.requires_grad()) collector.recorded = output.impl()->producer;
+    if (collector.recorded)
+      throw UserError(
+          fmt::format("rematerialize: the function reads a recorded result (of {}) that is not "
+                      "among its inputs; pass it as one",
+                      collector.recorded->name()));
+    leaves.insert(leaves.end(), collector.leaves.begin(), collector.leaves.end());
   }
-  const bool wanted = !collector.leaves.empty() ||
-                      std::any_of(inputs.begin(), inputs.end(), [](const Variable& v) { return v.requires_grad(); });
+  const bool wanted =
+      !leaves.empty() || std::any_of(inputs.begin(), inputs.end(),
+                                     [](const Variable& v) { return v.requires_grad(); });
   if (!wanted) return Variable(value);
   auto node = std::make_shared<RematerializeNode>(function, before);
   Tape tape("rematerialize");
   for (const Variable& v : inputs) tape.input(v);
   tape.prepare(node->context, node);
-  for (const Variable& v : inputs) node->context.save({v.tensor()});
-  // Each leaf once: the nested backward inside the node makes all its contributions before the node is done.
-  std::sort(collector.leaves.begin(), collector.leaves.end());
-  collector.leaves.erase(std::unique(collector.leaves.begin(), collector.leaves.end()), collector.leaves.end());
-  node->inner_leaves = std::move(collector.leaves);
-  node->pending.resize(1);
+  for (const Variable& v : inputs) node->context.save({v ? v.tensor() : Tensor()});
+  // Each leaf once: the nested backward inside the node makes all its contributions before the node
+  // is done.
+  std::sort(leaves.begin(), leaves.end());
+  leaves.erase(std::unique(leaves.begin(), leaves.end()), leaves.end());
+  for (const auto& leaf : leaves) node->context.save({leaf->value});
+  node->inner_leaves = std::move(leaves);
   return Tape::output(value, node, 0);
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// Variable: a tensor's membership in the graph, visible in the type. Kernels, optimizers and loaders use Tensor, and so
-// cannot record by accident.
+// Variable: a tensor's membership in the graph, visible in the type. Kernels, optimizers and
+// loaders use Tensor, and so cannot record by accident.
 
 #include <functional>
 #include <memory>
@@ -12,12 +12,15 @@
 namespace reverie {
 
 class Node;
-namespace detail { struct VariableImpl; }
+namespace detail {
+struct VariableImpl;
+}
 
 class Variable {
  public:
   Variable() = default;  // undefined: "no bias"
-  // A leaf. `value` must be contiguous. With requires_grad, backward() leaves its gradient in grad().
+  // A leaf. `value` must be contiguous. With requires_grad, backward() leaves its gradient in
+  // grad().
   explicit Variable(Tensor value, bool requires_grad = false);
 
   bool defined() const { return impl_ != nullptr; }
@@ -38,9 +41,11 @@ class Variable {
   // The gradient of a leaf; undefined before any backward() reached it.
   const Tensor& grad() const;
   void clear_grad();
-  // From now on the gradient lives in `buffer` (a view into a flat bucket); clear_grad() only marks it stale.
+  // From now on the gradient lives in `buffer` (contiguous, a view into a flat bucket);
+  // clear_grad() only marks it stale.
   void set_grad_buffer(Tensor buffer);
-  // The same leaf over other bytes of the same shape and dtype: how parameters move into flat buckets.
+  // The same leaf over other bytes of the same shape and dtype: how parameters move into flat
+  // buckets.
   void set_tensor(Tensor value);
   // Called with the gradient as soon as every use of this leaf in a backward() has contributed.
   void on_grad_ready(std::function<void(const Tensor&)> hook);
@@ -65,10 +70,13 @@ class NoGrad {
 };
 bool grad_enabled();
 
-// Adds d(loss)/d(leaf) into the gradient of every leaf that requires one. `loss` has one element. The graph is freed as it is
-// walked (newest node first, no recursion); a second backward over it is an InternalError.
+// Adds d(loss)/d(leaf) into the gradient of every leaf that requires one. `loss` has one element
+// and depends on such a leaf, else UserError. The graph is freed as it is walked (newest node
+// first, no recursion); a second backward over it is an InternalError. If anything throws on the
+// way, the rest of the graph is freed too, and gradients are partial: clear them.
 void backward(const Variable& loss);
-// The same from several outputs with given cotangents (an undefined one counts as zero).
+// The same from several outputs with given cotangents (an undefined one counts as zero; so does one
+// for a constant output).
 void backward(std::span<const Variable> outputs, std::span<const Tensor> cotangents);
 
 }  // namespace reverie

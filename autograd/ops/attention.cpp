@@ -11,10 +11,17 @@ namespace {
 
 // [B, T, heads * D] as [B, T, heads, D], also of a slice of a wider row.
 Tensor split_heads(const Tensor& x, int64_t first_head, int64_t heads, int64_t dim) {
-  return x.view({x.size(0), x.size(1), x.size(2) / dim, dim}).slice(2, first_head, first_head + heads);
+  return x.view({x.size(0), x.size(1), x.size(2) / dim, dim})
+      .slice(2, first_head, first_head + heads);
 }
 
-AttentionOptions options_of(const AttentionSpec& spec, int64_t dim, int64_t batch, int64_t queries, int64_t keys) {
+void require_heads(std::string_view op, int64_t heads, int64_t kv_heads) {
+  require(heads >= 1 && kv_heads >= 1 && heads % kv_heads == 0,
+          "{}: {} heads are not a multiple of {} kv heads", op, heads, kv_heads);
+}
+
+AttentionOptions options_of(const AttentionSpec& spec, int64_t dim, int64_t batch, int64_t queries,
+                            int64_t keys) {
   AttentionOptions o;
   o.scale = spec.scale != 0 ? spec.scale : 1 / std::sqrt(double(dim));
   o.first_position = spec.first_position;
@@ -32,15 +39,19 @@ struct PackedAttentionOp {
   AttentionSpec spec;
   AttentionOptions options;
   int64_t dim = 0;
-  struct Parts { Tensor q, k, v; };
+  struct Parts {
+    Tensor q, k, v;
+  };
   Parts parts(const Tensor& qkv) const {
     return {split_heads(qkv, 0, spec.heads, dim), split_heads(qkv, spec.heads, spec.kv_heads, dim),
             split_heads(qkv, spec.heads + spec.kv_heads, spec.kv_heads, dim)};
   }
   Tensor forward(Context& ctx, const Tensor& qkv) {
+    require_heads(name, spec.heads, spec.kv_heads);
     const int64_t all = spec.heads + 2 * spec.kv_heads;
-    require(qkv.rank() == 3 && qkv.size(2) % all == 0 && spec.heads % spec.kv_heads == 0,
-            "packed_attention: {} for {} heads and {} kv heads", qkv.str(), spec.heads, spec.kv_heads);
+    require(qkv.rank() == 3 && qkv.size(2) % all == 0,
+            "packed_attention: {} for {} heads and {} kv heads", qkv.str(), spec.heads,
+            spec.kv_heads);
     dim = qkv.size(2) / all;
     const int64_t batch = qkv.size(0), time = qkv.size(1);
     options = options_of(spec, dim, batch, time, time);
@@ -56,7 +67,8 @@ struct PackedAttentionOp {
     Tensor grad_qkv = empty_like(qkv);
     const Parts p = parts(qkv);
     Parts g = parts(grad_qkv);
-    kernel::attention_backward(qkv.device(), {p.q, p.k, p.v, output, ctx.saved(2), grad_y.view(output.shape()), options, g.q, g.k, g.v});
+    kernel::attention_backward(qkv.device(), {p.q, p.k, p.v, output, ctx.saved(2),
+                                              grad_y.view(output.shape()), options, g.q, g.k, g.v});
     return {grad_qkv};
   }
 };
@@ -67,29 +79,39 @@ struct AttentionOp {
   AttentionOptions options;
   int64_t dim = 0;
   Tensor forward(Context& ctx, const Tensor& query, const Tensor& key, const Tensor& value) {
-    require(query.rank() == 3 && key.rank() == 3 && key.shape() == value.shape() && query.size(0) == key.size(0) &&
-                query.size(2) % spec.heads == 0 && spec.heads % spec.kv_heads == 0 &&
+    require_heads(name, spec.heads, spec.kv_heads);
+    require(query.rank() == 3 && key.rank() == 3 && key.shape() == value.shape() &&
+                query.size(0) == key.size(0) && query.size(2) % spec.heads == 0 &&
                 key.size(2) == query.size(2) / spec.heads * spec.kv_heads,
-            "attention: query {}, key {}, value {} for {} heads and {} kv heads", query.str(), key.str(), value.str(), spec.heads,
-            spec.kv_heads);
-    require(spec.first_position + query.size(1) <= key.size(1), "attention: {} queries from position {} but {} keys", query.size(1),
+            "attention: query {}, key {}, value {} for {} heads and {} kv heads", query.str(),
+            key.str(), value.str(), spec.heads, spec.kv_heads);
+    require(spec.first_position + query.size(1) <= key.size(1),
+            "attention: {} queries from position {} but {} keys", query.size(1),
             spec.first_position, key.size(1));
     dim = query.size(2) / spec.heads;
     options = options_of(spec, dim, query.size(0), query.size(1), key.size(1));
-    Tensor output = Tensor::empty({query.size(0), query.size(1), spec.heads, dim}, query.dtype(), query.device());
-    Tensor lse = Tensor::empty({query.size(0), spec.heads, query.size(1)}, query.dtype(), query.device());
-    kernel::attention_forward(query.device(), {split_heads(query, 0, spec.heads, dim), split_heads(key, 0, spec.kv_heads, dim),
-                                       split_heads(value, 0, spec.kv_heads, dim), options, output, lse});
+    Tensor output = Tensor::empty({query.size(0), query.size(1), spec.heads, dim}, query.dtype(),
+                                  query.device());
+    Tensor lse =
+        Tensor::empty({query.size(0), spec.heads, query.size(1)}, query.dtype(), query.device());
+    kernel::attention_forward(
+        query.device(),
+        {split_heads(query, 0, spec.heads, dim), split_heads(key, 0, spec.kv_heads, dim),
+         split_heads(value, 0, spec.kv_heads, dim), options, output, lse});
     ctx.save({query, key, value, output, lse});
     return output.view(query.shape());
   }
   Grads backward(Context& ctx, const Tensor& grad_y) {
-    const Tensor &query = ctx.saved(0), &key = ctx.saved(1), &value = ctx.saved(2), &output = ctx.saved(3);
+    const Tensor &query = ctx.saved(0), &key = ctx.saved(1), &value = ctx.saved(2),
+                 &output = ctx.saved(3);
     Tensor gq = empty_like(query), gk = empty_like(key), gv = empty_like(value);
-    Tensor gq4 = split_heads(gq, 0, spec.heads, dim), gk4 = split_heads(gk, 0, spec.kv_heads, dim), gv4 = split_heads(gv, 0, spec.kv_heads, dim);
-    kernel::attention_backward(query.device(), {split_heads(query, 0, spec.heads, dim), split_heads(key, 0, spec.kv_heads, dim),
-                                        split_heads(value, 0, spec.kv_heads, dim), output, ctx.saved(4), grad_y.view(output.shape()), options,
-                                        gq4, gk4, gv4});
+    Tensor gq4 = split_heads(gq, 0, spec.heads, dim), gk4 = split_heads(gk, 0, spec.kv_heads, dim),
+           gv4 = split_heads(gv, 0, spec.kv_heads, dim);
+    kernel::attention_backward(
+        query.device(),
+        {split_heads(query, 0, spec.heads, dim), split_heads(key, 0, spec.kv_heads, dim),
+         split_heads(value, 0, spec.kv_heads, dim), output, ctx.saved(4),
+         grad_y.view(output.shape()), options, gq4, gk4, gv4});
     return {gq, gk, gv};
   }
 };
@@ -100,10 +122,12 @@ struct RopeOp {
   double base;
   int64_t first_position;
   Tensor turn(const Tensor& x, bool inverse) const {
-    require(x.rank() == 3 && x.size(2) % (2 * heads) == 0, "rope: {} for {} heads of an even size", x.str(), heads);
+    require(x.rank() == 3 && heads >= 1 && x.size(2) % (2 * heads) == 0,
+            "rope: {} for {} heads of an even size", x.str(), heads);
     Tensor y = empty_like(x);
     Tensor y4 = split_heads(y, 0, heads, x.size(2) / heads);
-    kernel::rope(x.device(), Rope{split_heads(x, 0, heads, x.size(2) / heads), first_position, base, inverse, y4});
+    kernel::rope(x.device(), Rope{split_heads(x, 0, heads, x.size(2) / heads), first_position, base,
+                                  inverse, y4});
     return y;
   }
   Tensor forward(Context&, const Tensor& x) { return turn(x, false); }
@@ -112,8 +136,11 @@ struct RopeOp {
 
 }  // namespace
 
-Variable packed_attention(const Variable& qkv, const AttentionSpec& spec) { return apply_op(PackedAttentionOp{spec, {}, 0}, qkv); }
-Variable attention(const Variable& query, const Variable& key, const Variable& value, const AttentionSpec& spec) {
+Variable packed_attention(const Variable& qkv, const AttentionSpec& spec) {
+  return apply_op(PackedAttentionOp{spec, {}, 0}, qkv);
+}
+Variable attention(const Variable& query, const Variable& key, const Variable& value,
+                   const AttentionSpec& spec) {
   return apply_op(AttentionOp{spec, {}, 0}, query, key, value);
 }
 Variable rope(const Variable& x, int64_t heads, double base, int64_t first_position) {

@@ -24,7 +24,9 @@ struct UnaryOp {
 };
 
 // a seen as [outer, middle, inner], b as [middle].
-struct Broadcast { int64_t outer = 1, middle = 1, inner = 1; };
+struct Broadcast {
+  int64_t outer = 1, middle = 1, inner = 1;
+};
 
 Broadcast broadcast_of(const Shape& a, const Shape& b) {
   const int shift = a.rank() - b.rank();
@@ -44,8 +46,10 @@ Broadcast broadcast_of(const Shape& a, const Shape& b) {
       fits = false;
     }
   }
-  require(fits, "{} does not broadcast over {}: wanted the same shape, or sizes 1 around one run of equal sizes", b.str(),
-          a.str());
+  require(fits,
+          "{} does not broadcast over {}: wanted the same shape, or sizes 1 around one run of "
+          "equal sizes",
+          b.str(), a.str());
   return r;
 }
 
@@ -54,7 +58,8 @@ struct BinaryOp {
   Binary f;
   Broadcast shape;
   Tensor forward(Context& ctx, const Tensor& a, const Tensor& b) {
-    require(a.dtype() == b.dtype(), "an elementwise op wants one dtype, got {} and {}", a.str(), b.str());
+    require(a.dtype() == b.dtype(), "an elementwise op wants one dtype, got {} and {}", a.str(),
+            b.str());
     shape = broadcast_of(a.shape(), b.shape());
     Tensor y = empty_like(a);
     kernel::binary_forward(a.device(), {f, a, b, y, shape.outer, shape.inner});
@@ -66,7 +71,8 @@ struct BinaryOp {
   // Sum over what b was repeated along.
   Tensor reduce(const Tensor& grad, double factor) const {
     Tensor rows = Tensor::empty({shape.outer, shape.middle}, grad.dtype(), grad.device());
-    kernel::sum_forward(grad.device(), {grad, shape.outer * shape.middle, shape.inner, 1, factor, false, rows});
+    kernel::sum_forward(grad.device(),
+                        {grad, shape.outer * shape.middle, shape.inner, 1, factor, false, rows});
     if (shape.outer == 1) return rows.view(b_shape);
     Tensor total = Tensor::empty({shape.middle}, grad.dtype(), grad.device());
     kernel::sum_forward(grad.device(), {rows, 1, shape.outer, shape.middle, 1.0, false, total});
@@ -79,18 +85,22 @@ struct BinaryOp {
       if (ctx.needs(0)) grads[0] = grad_y;
       const double sign = f == Binary::subtract ? -1 : 1;
       if (ctx.needs(1)) {
-        if (repeated || sign < 0 || !(b_shape == grad_y.shape())) grads[1] = reduce(grad_y, sign);
-        else grads[1] = grad_y;
+        if (repeated || sign < 0 || !(b_shape == grad_y.shape()))
+          grads[1] = reduce(grad_y, sign);
+        else
+          grads[1] = grad_y;
       }
       return grads;
     }
     if (ctx.needs(0)) {
       grads[0] = empty_like(grad_y);
-      kernel::binary_forward(grad_y.device(), {Binary::multiply, grad_y, ctx.saved(1), grads[0], shape.outer, shape.inner});
+      kernel::binary_forward(grad_y.device(), {Binary::multiply, grad_y, ctx.saved(1), grads[0],
+                                               shape.outer, shape.inner});
     }
     if (ctx.needs(1)) {
       Tensor product = empty_like(grad_y);
-      kernel::binary_forward(grad_y.device(), {Binary::multiply, grad_y, ctx.saved(0), product, 1, 1});
+      kernel::binary_forward(grad_y.device(),
+                             {Binary::multiply, grad_y, ctx.saved(0), product, 1, 1});
       grads[1] = repeated ? reduce(product, 1.0) : product.view(b_shape);
     }
     return grads;
@@ -116,6 +126,8 @@ struct BiasActivationOp {
   static constexpr std::string_view name = "bias_activation";
   Unary f;
   Tensor forward(Context& ctx, const Tensor& x, const Tensor& bias) {
+    require(!bias || (bias.rank() == 1 && bias.size(0) == x.size(-1)),
+            "bias_activation: bias {} for an input {}", bias.str(), x.str());
     Tensor y = empty_like(x);
     kernel::bias_activation_forward(x.device(), {f, rows(x), bias, y});
     ctx.save({x, bias});
@@ -144,7 +156,8 @@ struct GatedOp {
   }
   Grads backward(Context& ctx, const Tensor& grad_y) {
     Tensor grad_gate = empty_like(grad_y), grad_up = empty_like(grad_y);
-    kernel::gated_backward(grad_y.device(), {f, ctx.saved(0), ctx.saved(1), grad_y, grad_gate, grad_up});
+    kernel::gated_backward(grad_y.device(),
+                           {f, ctx.saved(0), ctx.saved(1), grad_y, grad_gate, grad_up});
     return {grad_gate, grad_up};
   }
 };
@@ -164,11 +177,21 @@ struct DropoutOp {
 
 }  // namespace
 
-Variable unary(Unary f, const Variable& x) { return apply_op(UnaryOp{f}, x); }
-Variable binary(Binary f, const Variable& a, const Variable& b) { return apply_op(BinaryOp{f, {}, {}}, a, b); }
-Variable affine(const Variable& x, double factor, double shift) { return apply_op(AffineOp{factor, shift}, x); }
-Variable bias_activation(Unary f, const Variable& x, const Variable& bias) { return apply_op(BiasActivationOp{f}, x, bias); }
-Variable gated(Unary f, const Variable& gate, const Variable& up) { return apply_op(GatedOp{f}, gate, up); }
+Variable unary(Unary f, const Variable& x) {
+  return apply_op(UnaryOp{f}, x);
+}
+Variable binary(Binary f, const Variable& a, const Variable& b) {
+  return apply_op(BinaryOp{f, {}, {}}, a, b);
+}
+Variable affine(const Variable& x, double factor, double shift) {
+  return apply_op(AffineOp{factor, shift}, x);
+}
+Variable bias_activation(Unary f, const Variable& x, const Variable& bias) {
+  return apply_op(BiasActivationOp{f}, x, bias);
+}
+Variable gated(Unary f, const Variable& gate, const Variable& up) {
+  return apply_op(GatedOp{f}, gate, up);
+}
 Variable dropout(const Variable& x, double p) {
   require(p >= 0 && p < 1, "dropout: p = {} is not in [0, 1)", p);
   if (p == 0) return x;

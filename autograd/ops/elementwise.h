@@ -8,30 +8,52 @@ namespace reverie {
 
 // f(x), any shape.
 Variable unary(Unary f, const Variable& x);
-inline Variable sigmoid(const Variable& x) { return unary(Unary::sigmoid, x); }
-inline Variable tanh(const Variable& x) { return unary(Unary::tanh, x); }
-inline Variable relu(const Variable& x) { return unary(Unary::relu, x); }
-inline Variable silu(const Variable& x) { return unary(Unary::silu, x); }
-inline Variable gelu(const Variable& x) { return unary(Unary::gelu, x); }
-inline Variable exp(const Variable& x) { return unary(Unary::exp, x); }
+inline Variable sigmoid(const Variable& x) {
+  return unary(Unary::sigmoid, x);
+}
+inline Variable tanh(const Variable& x) {
+  return unary(Unary::tanh, x);
+}
+inline Variable relu(const Variable& x) {
+  return unary(Unary::relu, x);
+}
+inline Variable silu(const Variable& x) {
+  return unary(Unary::silu, x);
+}
+inline Variable gelu(const Variable& x) {
+  return unary(Unary::gelu, x);
+}
+inline Variable exp(const Variable& x) {
+  return unary(Unary::exp, x);
+}
 
-// f(a, b). `b` has a's shape, or broadcasts: its sizes, aligned at the right, are a's or 1, and those that are a's are neighbours
+// f(a, b). `b` has a's shape, or broadcasts: its sizes, aligned at the right, are a's or 1, and
+// those that are a's are neighbours
 // ([C], [T, 1], [B, T, 1], [1] with a [B, T, C]). UserError otherwise.
 Variable binary(Binary f, const Variable& a, const Variable& b);
-inline Variable add(const Variable& a, const Variable& b) { return binary(Binary::add, a, b); }
-inline Variable subtract(const Variable& a, const Variable& b) { return binary(Binary::subtract, a, b); }
-inline Variable multiply(const Variable& a, const Variable& b) { return binary(Binary::multiply, a, b); }
+inline Variable add(const Variable& a, const Variable& b) {
+  return binary(Binary::add, a, b);
+}
+inline Variable subtract(const Variable& a, const Variable& b) {
+  return binary(Binary::subtract, a, b);
+}
+inline Variable multiply(const Variable& a, const Variable& b) {
+  return binary(Binary::multiply, a, b);
+}
 
 // factor * x + shift.
 Variable affine(const Variable& x, double factor, double shift = 0);
-inline Variable scale(const Variable& x, double factor) { return affine(x, factor); }
+inline Variable scale(const Variable& x, double factor) {
+  return affine(x, factor);
+}
 
 // f(x + bias), x [.., C], bias [C] or undefined.
 Variable bias_activation(Unary f, const Variable& x, const Variable& bias);
 // f(gate) * up: SwiGLU with silu, GeGLU with gelu_tanh.
 Variable gated(Unary f, const Variable& gate, const Variable& up);
 
-// Drops with probability p and scales what is kept by 1 / (1 - p); draws from default_generator(). p = 0: x itself.
+// Drops with probability p and scales what is kept by 1 / (1 - p); draws from default_generator().
+// p = 0: x itself.
 Variable dropout(const Variable& x, double p);
 
 }  // namespace reverie

@@ -12,11 +12,13 @@ struct EmbeddingOp {
   Shape table_shape, positions_shape;
   DType dtype = DType::f32;
   int64_t period() const { return tokens.size(-1); }
-  Tensor forward(Context&, const Tensor& table, const Tensor& positions) {
-    require(tokens.dtype() == DType::i32 && tokens.rank() >= 1 && tokens.is_contiguous(), "embedding: tokens {} (wanted i32 [.., T])", tokens.str());
+  Tensor forward(Context& ctx, const Tensor& table, const Tensor& positions) {
+    require(tokens.dtype() == DType::i32 && tokens.rank() >= 1 && tokens.is_contiguous(),
+            "embedding: tokens {} (wanted i32 [.., T])", tokens.str());
     require(table.rank() == 2, "embedding: table {} (wanted [V, C])", table.str());
     require(!positions || first_position + period() <= positions.size(0),
-            "the sequence reaches position {}, but the model knows {} positions; shorten the input or raise block_size",
+            "the sequence reaches position {}, but the model knows {} positions; shorten the input "
+            "or raise block_size",
             first_position + period(), positions ? positions.size(0) : 0);
     table_shape = table.shape();
     dtype = table.dtype();
@@ -24,10 +26,13 @@ struct EmbeddingOp {
     Shape shape = tokens.shape();
     shape.push_back(table.size(1));
     Tensor y = Tensor::empty(shape, table.dtype(), table.device());
-    kernel::embedding_forward(table.device(), {tokens, table, positions, first_position, period(), y});
+    kernel::embedding_forward(table.device(),
+                              {tokens, table, positions, first_position, period(), y});
+    ctx.save({tokens});
     return y;
   }
   Grads backward(Context& ctx, const Tensor& grad_y) {
+    ctx.saved(0);  // a loader that has overwritten the tokens is found out here
     Grads grads(2);
     // The kernel adds: into the leaf's own buffer if it holds something, else into zeros.
     Tensor targets[2];
@@ -42,14 +47,16 @@ struct EmbeddingOp {
         targets[i] = grads[i] = Tensor::zeros(*shapes[i], dtype, grad_y.device());
       }
     }
-    kernel::embedding_backward(grad_y.device(), {tokens, grad_y, first_position, period(), targets[0], targets[1]});
+    kernel::embedding_backward(grad_y.device(),
+                               {tokens, grad_y, first_position, period(), targets[0], targets[1]});
     return grads;
   }
 };
 
 }  // namespace
 
-Variable embedding(const Tensor& tokens, const Variable& table, const Variable& positions, int64_t first_position) {
+Variable embedding(const Tensor& tokens, const Variable& table, const Variable& positions,
+                   int64_t first_position) {
   return apply_op(EmbeddingOp{tokens, first_position, {}, {}}, table, positions);
 }
 

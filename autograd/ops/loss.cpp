@@ -14,17 +14,19 @@ struct CrossEntropyOp {
   Tensor forward(Context& ctx, const Tensor& logits) {
     const int64_t n = rows(logits).size(0);
     require(targets.dtype() == DType::i32 && targets.numel() == n && targets.is_contiguous(),
-            "cross_entropy: logits {} and targets {} (wanted one i32 a row)", logits.str(), targets.str());
+            "cross_entropy: logits {} and targets {} (wanted one i32 a row)", logits.str(),
+            targets.str());
     Tensor loss = Tensor::empty(targets.shape(), logits.dtype(), logits.device());
     Tensor lse = Tensor::empty({n}, logits.dtype(), logits.device());
     kernel::cross_entropy_forward(logits.device(), {rows(logits), targets, loss, lse});
-    ctx.save({logits, lse});
+    ctx.save({logits, lse, targets});
     return loss;
   }
   Grads backward(Context& ctx, const Tensor& grad_loss) {
     const Tensor& logits = ctx.saved(0);
     Tensor grad = empty_like(logits);
-    kernel::cross_entropy_backward(logits.device(), {rows(logits), targets, ctx.saved(1), grad_loss, grad});
+    kernel::cross_entropy_backward(logits.device(),
+                                   {rows(logits), ctx.saved(2), ctx.saved(1), grad_loss, grad});
     return {grad};
   }
 };
@@ -44,8 +46,10 @@ struct LinearCrossEntropyOp {
   Tensor forward(Context& ctx, const Tensor& hidden, const Tensor& weight) {
     const Tensor h = rows(hidden), t = targets.view({-1});
     const int64_t n = h.size(0), vocabulary = weight.size(0);
-    require(targets.dtype() == DType::i32 && t.numel() == n && weight.rank() == 2 && weight.size(1) == h.size(1),
-            "linear_cross_entropy: hidden {}, weight {}, targets {}", hidden.str(), weight.str(), targets.str());
+    require(targets.dtype() == DType::i32 && t.numel() == n && weight.rank() == 2 &&
+                weight.size(1) == h.size(1),
+            "linear_cross_entropy: hidden {}, weight {}, targets {}", hidden.str(), weight.str(),
+            targets.str());
     const Device device = hidden.device();
     const DType dtype = hidden.dtype();
     const int64_t chunk = chunk_rows(n, vocabulary, dtype);
@@ -57,16 +61,19 @@ struct LinearCrossEntropyOp {
     for (int64_t begin = 0; begin < n; begin += chunk) {
       const int64_t end = std::min(n, begin + chunk);
       const Tensor part = h.slice(0, begin, end), part_targets = t.slice(0, begin, end);
-      Tensor z = logits.slice(0, 0, end - begin), l = losses.slice(0, begin, end), s = lse.slice(0, begin, end);
+      Tensor z = logits.slice(0, 0, end - begin), l = losses.slice(0, begin, end),
+             s = lse.slice(0, begin, end);
       kernel::matmul(device, Matmul{part, weight.transpose(0, 1), 1.0, false, z});
       kernel::cross_entropy_forward(device, {z, part_targets, l, s});
       if (!ctx.recording()) continue;
-      kernel::cross_entropy_backward(device, {z, part_targets, s, row_weights.slice(0, 0, end - begin), z});
+      kernel::cross_entropy_backward(device,
+                                     {z, part_targets, s, row_weights.slice(0, 0, end - begin), z});
       if (grad_hidden) {
         Tensor g = rows(grad_hidden).slice(0, begin, end);
         kernel::matmul(device, Matmul{z, weight, 1.0, false, g});
       }
-      if (grad_weight) kernel::matmul(device, Matmul{z.transpose(0, 1), part, 1.0, begin > 0, grad_weight});
+      if (grad_weight)
+        kernel::matmul(device, Matmul{z.transpose(0, 1), part, 1.0, begin > 0, grad_weight});
     }
     Tensor loss = Tensor::empty({1}, dtype, device);
     kernel::sum_forward(device, {losses, 1, n, 1, weight_per_target, false, loss});
@@ -82,8 +89,11 @@ struct LinearCrossEntropyOp {
 
 }  // namespace
 
-Variable cross_entropy(const Variable& logits, const Tensor& targets) { return apply_op(CrossEntropyOp{targets}, logits); }
-Variable linear_cross_entropy(const Variable& hidden, const Variable& weight, const Tensor& targets, double weight_per_target) {
+Variable cross_entropy(const Variable& logits, const Tensor& targets) {
+  return apply_op(CrossEntropyOp{targets}, logits);
+}
+Variable linear_cross_entropy(const Variable& hidden, const Variable& weight, const Tensor& targets,
+                              double weight_per_target) {
   return apply_op(LinearCrossEntropyOp{targets, weight_per_target, {}, {}}, hidden, weight);
 }
 

@@ -5,11 +5,14 @@
 
 namespace reverie {
 
-// logits [.., V], targets i32 [..] (-1: no target) -> loss per row [..] in nats (0 without a target).
+// logits [.., V], targets i32 [..] (-1: no target) -> loss per row [..] in nats (0 without a
+// target).
 Variable cross_entropy(const Variable& logits, const Tensor& targets);
 
-// sum over rows of cross_entropy(hidden W^T, targets) * weight_per_target, without ever holding all logits: rows go through in chunks, each
-// chunk's gradient overwrites its logits. hidden [.., C], weight [V, C]; one element. The composite linear() + cross_entropy() is its oracle.
-Variable linear_cross_entropy(const Variable& hidden, const Variable& weight, const Tensor& targets, double weight_per_target);
+// sum over rows of cross_entropy(hidden W^T, targets) * weight_per_target, without ever holding all
+// logits: rows go through in chunks, each chunk's gradient overwrites its logits. hidden [.., C],
+// weight [V, C]; one element. The composite linear() + cross_entropy() is its oracle.
+Variable linear_cross_entropy(const Variable& hidden, const Variable& weight, const Tensor& targets,
+                              double weight_per_target);
 
 }  // namespace reverie

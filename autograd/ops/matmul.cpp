@@ -7,7 +7,9 @@
 namespace reverie {
 namespace {
 
-Tensor maybe_transposed(const Tensor& x, bool transpose) { return transpose ? x.transpose(-2, -1) : x; }
+Tensor maybe_transposed(const Tensor& x, bool transpose) {
+  return transpose ? x.transpose(-2, -1) : x;
+}
 
 struct MatmulOp {
   static constexpr std::string_view name = "matmul";
@@ -15,10 +17,13 @@ struct MatmulOp {
   double alpha;
   Tensor forward(Context& ctx, const Tensor& a, const Tensor& b) {
     const Tensor x = maybe_transposed(a, transpose_a), y = maybe_transposed(b, transpose_b);
-    require((a.rank() == 2 && b.rank() == 2) || (a.rank() == 3 && (b.rank() == 2 || (b.rank() == 3 && a.size(0) == b.size(0)))),
-            "matmul: ranks of {} and {} (wanted [M, K] [K, N], [B, M, K] [B, K, N] or [B, M, K] [K, N])", a.str(), b.str());
-    require(x.size(-1) == y.size(-2), "matmul: inner sizes of {}{} and {}{} differ", a.str(), transpose_a ? "^T" : "", b.str(),
-            transpose_b ? "^T" : "");
+    require((a.rank() == 2 && b.rank() == 2) ||
+                (a.rank() == 3 && (b.rank() == 2 || (b.rank() == 3 && a.size(0) == b.size(0)))),
+            "matmul: ranks of {} and {} (wanted [M, K] [K, N], [B, M, K] [B, K, N] or [B, M, K] "
+            "[K, N])",
+            a.str(), b.str());
+    require(x.size(-1) == y.size(-2), "matmul: inner sizes of {}{} and {}{} differ", a.str(),
+            transpose_a ? "^T" : "", b.str(), transpose_b ? "^T" : "");
     Shape shape = x.shape();
     shape[-1] = y.size(-1);
     Tensor c = Tensor::empty(shape, a.dtype(), a.device());
@@ -34,22 +39,28 @@ struct MatmulOp {
     if (ctx.needs(0)) {
       const Tensor b = maybe_transposed(ctx.saved(1), transpose_b);
       grads[0] = Tensor::empty(a_shape, g.dtype(), g.device());
-      if (!transpose_a) kernel::matmul(g.device(), Matmul{g, b.transpose(-2, -1), alpha, false, grads[0]});
-      else if (g.rank() == 3 && b.rank() == 2) {  // a^T with a shared b: grad_a = b g^T has its batch on the right
+      if (!transpose_a)
+        kernel::matmul(g.device(), Matmul{g, b.transpose(-2, -1), alpha, false, grads[0]});
+      else if (g.rank() == 3 &&
+               b.rank() == 2) {  // a^T with a shared b: grad_a = b g^T has its batch on the right
         Tensor t = Tensor::empty({g.size(0), a_shape[2], a_shape[1]}, g.dtype(), g.device());
         kernel::matmul(g.device(), Matmul{g, b.transpose(-2, -1), alpha, false, t});
         grads[0] = t.transpose(-2, -1);
-      } else kernel::matmul(g.device(), Matmul{b, g.transpose(-2, -1), alpha, false, grads[0]});
+      } else
+        kernel::matmul(g.device(), Matmul{b, g.transpose(-2, -1), alpha, false, grads[0]});
     }
     if (ctx.needs(1)) {
       Tensor a = maybe_transposed(ctx.saved(0), transpose_a), gy = g;
-      if (a.rank() == 3 && b_shape.rank() == 2) {  // b was shared by the batch: one product over all rows
-        a = a.contiguous().view({-1, a.size(-1)});
+      if (a.rank() == 3 &&
+          b_shape.rank() == 2) {  // b was shared by the batch: one product over all rows
+        a = contiguous(a).view({-1, a.size(-1)});
         gy = g.view({-1, g.size(-1)});
       }
       grads[1] = Tensor::empty(b_shape, g.dtype(), g.device());
-      if (transpose_b) kernel::matmul(g.device(), Matmul{gy.transpose(-2, -1), a, alpha, false, grads[1]});
-      else kernel::matmul(g.device(), Matmul{a.transpose(-2, -1), gy, alpha, false, grads[1]});
+      if (transpose_b)
+        kernel::matmul(g.device(), Matmul{gy.transpose(-2, -1), a, alpha, false, grads[1]});
+      else
+        kernel::matmul(g.device(), Matmul{a.transpose(-2, -1), gy, alpha, false, grads[1]});
     }
     return grads;
   }
@@ -60,7 +71,8 @@ struct LinearOp {
   WeightLayout layout;
   Tensor forward(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& bias) {
     const Tensor w = maybe_transposed(weight, layout == WeightLayout::out_in);  // [in, out]
-    require(x.rank() >= 1 && w.rank() == 2 && x.size(-1) == w.size(0), "linear: input {} for a weight {} ({})", x.str(), weight.str(),
+    require(x.rank() >= 1 && w.rank() == 2 && x.size(-1) == w.size(0),
+            "linear: input {} for a weight {} ({})", x.str(), weight.str(),
             layout == WeightLayout::out_in ? "[out, in]" : "[in, out]");
     Shape shape = x.shape();
     shape[-1] = w.size(1);
@@ -68,7 +80,8 @@ struct LinearOp {
     Tensor y_rows = rows(y);
     kernel::matmul(x.device(), Matmul{rows(x), w, 1.0, false, y_rows});
     if (bias) {
-      require(bias.rank() == 1 && bias.size(0) == w.size(1), "linear: bias {} for a weight {}", bias.str(), weight.str());
+      require(bias.rank() == 1 && bias.size(0) == w.size(1), "linear: bias {} for a weight {}",
+              bias.str(), weight.str());
       kernel::binary_forward(x.device(), {Binary::add, y, bias, y, y_rows.size(0), 1});
     }
     ctx.save({ctx.needs(1) ? x : Tensor(), ctx.needs(0) ? weight : Tensor()});
@@ -88,8 +101,10 @@ struct LinearOp {
       Tensor own;
       if (!buffer) own = Tensor::empty(weight_shape, g.dtype(), g.device());
       Tensor& out = buffer ? *buffer : own;
-      if (layout == WeightLayout::in_out) kernel::matmul(g.device(), Matmul{x.transpose(0, 1), g, 1.0, add, out});
-      else kernel::matmul(g.device(), Matmul{g.transpose(0, 1), x, 1.0, add, out});
+      if (layout == WeightLayout::in_out)
+        kernel::matmul(g.device(), Matmul{x.transpose(0, 1), g, 1.0, add, out});
+      else
+        kernel::matmul(g.device(), Matmul{g.transpose(0, 1), x, 1.0, add, out});
       grads[1] = own;
     }
     if (ctx.needs(0)) {
@@ -104,10 +119,12 @@ struct LinearOp {
 
 }  // namespace
 
-Variable matmul(const Variable& a, const Variable& b, bool transpose_a, bool transpose_b, double alpha) {
+Variable matmul(const Variable& a, const Variable& b, bool transpose_a, bool transpose_b,
+                double alpha) {
   return apply_op(MatmulOp{transpose_a, transpose_b, alpha, {}, {}}, a, b);
 }
-Variable linear(const Variable& x, const Variable& weight, const Variable& bias, WeightLayout layout) {
+Variable linear(const Variable& x, const Variable& weight, const Variable& bias,
+                WeightLayout layout) {
   return apply_op(LinearOp{layout, {}, {}}, x, weight, bias);
 }
 

@@ -10,26 +10,32 @@ struct NormState {
   Norm kind;
   double eps;
 
-  void run(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias, Tensor& sum, Tensor& y, Tensor& mean,
-           Tensor& rstd) const {
-    require(!weight || (weight.rank() == 1 && weight.size(0) == x.size(-1)), "norm: weight {} for an input {}", weight.str(), x.str());
-    require(!bias || (bias.rank() == 1 && bias.size(0) == x.size(-1)), "norm: bias {} for an input {}", bias.str(), x.str());
-    require(!residual || residual.shape() == x.shape(), "norm: residual {} for an input {}", residual.str(), x.str());
+  void run(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
+           Tensor& sum, Tensor& y, Tensor& mean, Tensor& rstd) const {
+    require(!weight || (weight.rank() == 1 && weight.size(0) == x.size(-1)),
+            "norm: weight {} for an input {}", weight.str(), x.str());
+    require(!bias || (bias.rank() == 1 && bias.size(0) == x.size(-1)),
+            "norm: bias {} for an input {}", bias.str(), x.str());
+    require(!residual || residual.shape() == x.shape(), "norm: residual {} for an input {}",
+            residual.str(), x.str());
     const int64_t n = rows(x).size(0);
     y = empty_like(x);
     mean = Tensor::empty({n}, x.dtype(), x.device());
     rstd = Tensor::empty({n}, x.dtype(), x.device());
     if (residual) sum = empty_like(x);
-    kernel::norm_forward(x.device(), {kind, rows(x), residual, weight, bias, eps, sum, y, mean, rstd});
+    kernel::norm_forward(x.device(),
+                         {kind, rows(x), residual, weight, bias, eps, sum, y, mean, rstd});
   }
   // Gradients of x, weight, bias; weight and bias are inputs `first` and `first` + 1.
-  Grads back(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& mean, const Tensor& rstd, const Tensor& grad_y,
-             const Tensor& grad_sum, bool want_x, size_t first) const {
+  Grads back(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& mean,
+             const Tensor& rstd, const Tensor& grad_y, const Tensor& grad_sum, bool want_x,
+             size_t first) const {
     Tensor grad_x, grad_weight, grad_bias;
     if (want_x) grad_x = empty_like(x);
     if (ctx.needs(first)) grad_weight = Tensor::empty({x.size(-1)}, x.dtype(), x.device());
     if (ctx.needs(first + 1)) grad_bias = Tensor::empty({x.size(-1)}, x.dtype(), x.device());
-    kernel::norm_backward(x.device(), {kind, rows(x), weight, mean, rstd, grad_y, grad_sum, grad_x, grad_weight, grad_bias});
+    kernel::norm_backward(x.device(), {kind, rows(x), weight, mean, rstd, grad_y, grad_sum, grad_x,
+                                       grad_weight, grad_bias});
     return {grad_x, grad_weight, grad_bias};
   }
 };
@@ -44,14 +50,16 @@ struct NormOp {
     return y;
   }
   Grads backward(Context& ctx, const Tensor& grad_y) {
-    return state.back(ctx, ctx.saved(0), ctx.saved(1), ctx.saved(2), ctx.saved(3), grad_y, {}, ctx.needs(0), 1);
+    return state.back(ctx, ctx.saved(0), ctx.saved(1), ctx.saved(2), ctx.saved(3), grad_y, {},
+                      ctx.needs(0), 1);
   }
 };
 
 struct ResidualNormOp {
   static constexpr std::string_view name = "residual_norm";
   NormState state;
-  std::vector<Tensor> forward(Context& ctx, const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias) {
+  std::vector<Tensor> forward(Context& ctx, const Tensor& x, const Tensor& residual,
+                              const Tensor& weight, const Tensor& bias) {
     Tensor sum, y, mean, rstd;
     state.run(x, residual, weight, bias, sum, y, mean, rstd);
     ctx.save({sum, weight, mean, rstd});
@@ -61,7 +69,8 @@ struct ResidualNormOp {
     const Tensor &grad_sum = grads[0], &grad_y = grads[1];
     if (!grad_y) return {grad_sum, grad_sum, {}, {}};
     const bool want_x = ctx.needs(0) || ctx.needs(1);
-    Grads g = state.back(ctx, ctx.saved(0), ctx.saved(1), ctx.saved(2), ctx.saved(3), grad_y, grad_sum, want_x, 2);
+    Grads g = state.back(ctx, ctx.saved(0), ctx.saved(1), ctx.saved(2), ctx.saved(3), grad_y,
+                         grad_sum, want_x, 2);
     return {g[0], g[0], g[1], g[2]};
   }
 };
@@ -74,7 +83,8 @@ Variable layer_norm(const Variable& x, const Variable& weight, const Variable& b
 Variable rms_norm(const Variable& x, const Variable& weight, double eps) {
   return apply_op(NormOp{{Norm::rms, eps}}, x, weight, Variable());
 }
-ResidualNorm residual_norm(Norm kind, const Variable& x, const Variable& residual, const Variable& weight, const Variable& bias, double eps) {
+ResidualNorm residual_norm(Norm kind, const Variable& x, const Variable& residual,
+                           const Variable& weight, const Variable& bias, double eps) {
   auto out = apply_op(ResidualNormOp{{kind, eps}}, x, residual, weight, bias);
   return {out[0], out[1]};
 }

@@ -6,13 +6,17 @@
 
 namespace reverie {
 
-// Layer norm over the last dimension (Ba et al. 2016): (x - mean) / sqrt(var + eps) * weight + bias; weight and bias [C] may be undefined.
+// Layer norm over the last dimension (Ba et al. 2016): (x - mean) / sqrt(var + eps) * weight +
+// bias; weight and bias [C] may be undefined.
 Variable layer_norm(const Variable& x, const Variable& weight, const Variable& bias, double eps);
 // RMS norm (Zhang & Sennrich 2019): x / sqrt(mean(x^2) + eps) * weight.
 Variable rms_norm(const Variable& x, const Variable& weight, double eps);
 
-struct ResidualNorm { Variable sum, normed; };
+struct ResidualNorm {
+  Variable sum, normed;
+};
 // sum = x + residual; normed = norm(sum). One pass over memory instead of two.
-ResidualNorm residual_norm(Norm kind, const Variable& x, const Variable& residual, const Variable& weight, const Variable& bias, double eps);
+ResidualNorm residual_norm(Norm kind, const Variable& x, const Variable& residual,
+                           const Variable& weight, const Variable& bias, double eps);
 
 }  // namespace reverie

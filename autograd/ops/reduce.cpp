@@ -68,20 +68,24 @@ struct CumulativeSumOp {
   Split split;
   Tensor forward(Context&, const Tensor& x, const Tensor& initial) {
     split = Split(x.shape(), at);
-    require(!initial || initial.shape() == without(x.shape(), at), "cumulative_sum: initial {} for {} along {}", initial.str(), x.str(), at);
+    require(!initial || initial.shape() == without(x.shape(), at),
+            "cumulative_sum: initial {} for {} along {}", initial.str(), x.str(), at);
     Tensor y = empty_like(x);
-    kernel::cumulative_sum(x.device(), CumulativeSum{x, split.outer, split.dim, split.inner, false, initial, y});
+    kernel::cumulative_sum(
+        x.device(), CumulativeSum{x, split.outer, split.dim, split.inner, false, initial, y});
     return y;
   }
   Grads backward(Context& ctx, const Tensor& g) {
     Grads grads(2);
     if (ctx.needs(0)) {
       grads[0] = empty_like(g);
-      kernel::cumulative_sum(g.device(), CumulativeSum{g, split.outer, split.dim, split.inner, true, {}, grads[0]});
+      kernel::cumulative_sum(
+          g.device(), CumulativeSum{g, split.outer, split.dim, split.inner, true, {}, grads[0]});
     }
     if (ctx.needs(1)) {
       grads[1] = Tensor::empty(without(g.shape(), at), g.dtype(), g.device());
-      kernel::sum_forward(g.device(), {g, split.outer, split.dim, split.inner, 1.0, false, grads[1]});
+      kernel::sum_forward(g.device(),
+                          {g, split.outer, split.dim, split.inner, 1.0, false, grads[1]});
     }
     return grads;
   }
@@ -106,12 +110,20 @@ struct SoftmaxOp {
 
 }  // namespace
 
-Variable sum(const Variable& x, int dim) { return apply_op(SumOp{dim, false, {}, {}}, x); }
-Variable mean(const Variable& x, int dim) { return apply_op(SumOp{dim, true, {}, {}}, x); }
-Variable sum_all(const Variable& x) { return apply_op(SumAllOp{}, x); }
+Variable sum(const Variable& x, int dim) {
+  return apply_op(SumOp{dim, false, {}, {}}, x);
+}
+Variable mean(const Variable& x, int dim) {
+  return apply_op(SumOp{dim, true, {}, {}}, x);
+}
+Variable sum_all(const Variable& x) {
+  return apply_op(SumAllOp{}, x);
+}
 Variable cumulative_sum(const Variable& x, int dim, const Variable& initial) {
   return apply_op(CumulativeSumOp{dim, {}}, x, initial);
 }
-Variable softmax(const Variable& x, double scale, const Tensor& valid) { return apply_op(SoftmaxOp{scale, valid}, x); }
+Variable softmax(const Variable& x, double scale, const Tensor& valid) {
+  return apply_op(SoftmaxOp{scale, valid}, x);
+}
 
 }  // namespace reverie

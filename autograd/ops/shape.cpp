@@ -47,14 +47,17 @@ struct ConcatOp {
   Tensor forward(Context&, const std::vector<Tensor>& parts) {
     require(!parts.empty(), "concat wants at least one part");
     Shape shape = parts[0].shape();
-    require(dim >= -shape.rank() && dim < shape.rank(), "concat: dimension {} of {}", dim, parts[0].str());
+    require(dim >= -shape.rank() && dim < shape.rank(), "concat: dimension {} of {}", dim,
+            parts[0].str());
     shape[dim] = 0;
     for (const Tensor& p : parts) {
       Shape same = p.shape();
-      require(same.rank() == shape.rank() && p.dtype() == parts[0].dtype(), "concat: {} and {}", parts[0].str(), p.str());
+      require(same.rank() == shape.rank() && p.dtype() == parts[0].dtype(), "concat: {} and {}",
+              parts[0].str(), p.str());
       sizes.push_back(same[dim]);
       same[dim] = shape[dim];
-      require(same == shape, "concat along {}: {} and {} differ elsewhere", dim, parts[0].str(), p.str());
+      require(same == shape, "concat along {}: {} and {} differ elsewhere", dim, parts[0].str(),
+              p.str());
       shape[dim] += sizes.back();
     }
     Tensor y = Tensor::empty(shape, parts[0].dtype(), parts[0].device());
@@ -84,7 +87,8 @@ struct ExpandOp {
   int64_t outer = 1, inner = 1;
   Shape before;
   Tensor forward(Context&, const Tensor& x) {
-    require(dim >= 0 && dim < x.rank() && x.size(dim) == 1 && times > 0, "expand: dimension {} of {} has no size 1 to repeat", dim, x.str());
+    require(dim >= 0 && dim < x.rank() && x.size(dim) == 1 && times > 0,
+            "expand: dimension {} of {} has no size 1 to repeat", dim, x.str());
     before = x.shape();
     for (int i = 0; i < x.rank(); ++i) (i < dim ? outer : inner) *= x.size(i);
     Shape shape = before;
@@ -102,10 +106,18 @@ struct ExpandOp {
 
 }  // namespace
 
-Variable reshape(const Variable& x, const Shape& shape) { return apply_op(ReshapeOp{shape, {}}, x); }
-Variable transpose(const Variable& x, int a, int b) { return apply_op(TransposeOp{a, b}, x); }
-Variable slice(const Variable& x, int dim, int64_t begin, int64_t end) { return apply_op(SliceOp{dim, begin, end, {}}, x); }
-Variable concat(const std::vector<Variable>& parts, int dim) { return apply_op(ConcatOp{dim, {}}, parts); }
+Variable reshape(const Variable& x, const Shape& shape) {
+  return apply_op(ReshapeOp{shape, {}}, x);
+}
+Variable transpose(const Variable& x, int a, int b) {
+  return apply_op(TransposeOp{a, b}, x);
+}
+Variable slice(const Variable& x, int dim, int64_t begin, int64_t end) {
+  return apply_op(SliceOp{dim, begin, end, {}}, x);
+}
+Variable concat(const std::vector<Variable>& parts, int dim) {
+  return apply_op(ConcatOp{dim, {}}, parts);
+}
 Variable expand(const Variable& x, int dim, int64_t times) {
   return apply_op(ExpandOp{dim < 0 ? dim + x.rank() : dim, times, 1, 1, {}}, x);
 }

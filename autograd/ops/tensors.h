@@ -2,11 +2,22 @@
 // Small things that the ops share.
 
 #include "autograd/node.h"
+#include "kernels/copy.h"
 #include "kernels/reduce.h"
 
 namespace reverie {
 
-inline Tensor empty_like(const Tensor& x) { return Tensor::empty(x.shape(), x.dtype(), x.device()); }
+inline Tensor empty_like(const Tensor& x) {
+  return Tensor::empty(x.shape(), x.dtype(), x.device());
+}
+
+// x itself, or a copy of it without gaps, made by its device's kernel.
+inline Tensor contiguous(const Tensor& x) {
+  if (x.is_contiguous()) return x;
+  Tensor y = empty_like(x);
+  kernel::strided_copy(x.device(), {x, false, y});
+  return y;
+}
 
 // [.., C] as [rows, C].
 inline Tensor rows(const Tensor& x) {
@@ -14,8 +25,8 @@ inline Tensor rows(const Tensor& x) {
   return x.rank() == 2 ? x : x.view({x.numel() / std::max<int64_t>(1, x.size(-1)), x.size(-1)});
 }
 
-// The gradient of a bias: sums x [.., C] over its rows, straight into the gradient buffer of input `i` where there is one
-// (then the returned tensor is undefined, as Context::leaf_grad wants it).
+// The gradient of a bias: sums x [.., C] over its rows, straight into the gradient buffer of input
+// `i` where there is one (then the returned tensor is undefined, as Context::leaf_grad wants it).
 inline Tensor column_sum(Context& ctx, size_t i, const Tensor& x) {
   const int64_t columns = x.size(-1), n = x.numel() / std::max<int64_t>(1, columns);
   bool add = false;
