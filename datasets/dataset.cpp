@@ -327,15 +327,16 @@ Dataset open_dataset(const DataOptions& options, const PrepareProgress& progress
   const OpenTokensOptions open{options.verify, options.vocabulary_size};
   data.train = open_tokens(in(directory, kTrainFile), open);
   data.validation = open_tokens(in(directory, kValidationFile), open);
+  const std::string tokenizer_hash = data.tokenizer->hash();
   for (const TokenFile* file : {&data.train, &data.validation})
-    if (file->tokenizer_hash() != data.tokenizer->hash() ||
+    if (file->tokenizer_hash() != tokenizer_hash ||
         file->vocabulary_size() != data.tokenizer->vocabulary_size())
       throw DataError(
           fmt::format("{} was made by another tokenizer than the one beside it (vocabulary {}, "
                       "hash {}; beside it {}, hash {}); "
                       "prepare the data again",
                       file->path(), file->vocabulary_size(), file->tokenizer_hash(),
-                      data.tokenizer->vocabulary_size(), data.tokenizer->hash()));
+                      data.tokenizer->vocabulary_size(), tokenizer_hash));
   data.hash = hash_of(data);
   return data;
 }
