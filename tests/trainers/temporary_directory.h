@@ -10,8 +10,8 @@ namespace reverie::testing {
 // A directory of its own for one test, removed with what it holds.
 class TemporaryDirectory {
  public:
-  TemporaryDirectory() {
-    std::string pattern = ::testing::TempDir() + "reverie-XXXXXX";
+  explicit TemporaryDirectory(const std::string& parent = ::testing::TempDir()) {
+    std::string pattern = parent + "reverie-XXXXXX";
     if (!::mkdtemp(pattern.data())) throw std::runtime_error("cannot make " + pattern);
     path_ = pattern;
   }

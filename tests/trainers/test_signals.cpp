@@ -1,0 +1,121 @@
+#include "trainers/signals.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <functional>
+
+namespace reverie {
+namespace {
+
+// The wait status of a child process that runs `body`.
+int status_of(const std::function<int()>& body) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::close(STDERR_FILENO);
+    ::_exit(body());
+  }
+  int status = -1;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  return status;
+}
+
+void (*handler_of(int signal))(int) {
+  struct sigaction action {};
+  ::sigaction(signal, nullptr, &action);
+  return action.sa_handler;
+}
+
+TEST(Signals, TheFirstIsRememberedAndOutlivesTheGuard) {
+  for (const int signal : {SIGTERM, SIGINT}) {
+    {
+      const SignalGuard guard;
+      EXPECT_EQ(requested_signal(), 0);
+      ::raise(signal);
+      EXPECT_EQ(requested_signal(), signal);
+    }
+    EXPECT_EQ(requested_signal(), signal);
+  }
+  const SignalGuard guard;
+  EXPECT_EQ(requested_signal(), 0);
+}
+
+TEST(Signals, OneSentFromOutsideLetsTheProcessEndInItsOwnWay) {
+  int ready[2];
+  ASSERT_EQ(::pipe(ready), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const SignalGuard guard;
+    [[maybe_unused]] const auto written = ::write(ready[1], "x", 1);
+    while (requested_signal() == 0) ::usleep(1000);
+    ::_exit(128 + requested_signal());
+  }
+  char x;
+  ASSERT_EQ(::read(ready[0], &x, 1), 1);
+  ::kill(child, SIGTERM);
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 143);
+  ::close(ready[0]);
+  ::close(ready[1]);
+}
+
+TEST(Signals, ASecondInterruptExitsAtOnce) {
+  for (const int first : {SIGINT, SIGTERM}) {
+    const int status = status_of([first] {
+      const SignalGuard guard;
+      ::raise(first);
+      ::raise(SIGINT);
+      return 1;
+    });
+    ASSERT_TRUE(WIFEXITED(status));
+    EXPECT_EQ(WEXITSTATUS(status), 130);
+  }
+}
+
+TEST(Signals, ASecondTerminateChangesNothing) {
+  for (const int first : {SIGINT, SIGTERM}) {
+    const SignalGuard guard;
+    ::raise(first);
+    ::raise(SIGTERM);
+    EXPECT_EQ(requested_signal(), first);
+  }
+}
+
+TEST(Signals, TheFormerHandlersComeBack) {
+  void (*const ignore)(int) = SIG_IGN;
+  const auto before = ::signal(SIGTERM, SIG_IGN);
+  {
+    const SignalGuard guard;
+    EXPECT_NE(handler_of(SIGTERM), ignore);
+    EXPECT_NE(handler_of(SIGINT), SIG_DFL);
+  }
+  EXPECT_EQ(handler_of(SIGTERM), ignore);
+  ::signal(SIGTERM, before);
+  for (const int signal : {SIGTERM, SIGINT}) {
+    const int status = status_of([signal] {
+      ::signal(signal, SIG_DFL);
+      { const SignalGuard guard; }
+      ::raise(signal);
+      return 1;
+    });
+    ASSERT_TRUE(WIFSIGNALED(status));
+    EXPECT_EQ(WTERMSIG(status), signal);
+  }
+}
+
+TEST(Signals, AnInnerGuardKeepsWhatTheOuterOneSaw) {
+  const SignalGuard outer;
+  ::raise(SIGTERM);
+  {
+    const SignalGuard inner;
+    EXPECT_EQ(requested_signal(), SIGTERM);
+  }
+  ::raise(SIGTERM);
+  EXPECT_EQ(requested_signal(), SIGTERM);
+}
+
+}  // namespace
+}  // namespace reverie
