@@ -1,0 +1,124 @@
+#include "kernels/case.h"
+
+#include <cmath>
+#include <cstring>
+
+namespace reverie::test {
+namespace {
+constexpr size_t kGuardBytes = 1024;
+constexpr int kCanary = 0xff;
+}  // namespace
+
+Guarded::Guarded(const Shape& shape, DType dtype) {
+  const size_t bytes = size_t(shape.numel()) * size_of(dtype);
+  // One element off the alignment of the storage: kernels may assume no more than an element's alignment.
+  begin_ = kGuardBytes + size_of(dtype);
+  end_ = begin_ + bytes;
+  storage_ = std::make_shared<Storage>(end_ + kGuardBytes, Device{});
+  std::memset(storage_->data(), kCanary, storage_->bytes());
+  tensor_ = Tensor::over(storage_, shape, dtype, int64_t(begin_ / size_of(dtype)));
+}
+
+bool Guarded::intact() const {
+  const auto* bytes = static_cast<const unsigned char*>(storage_->data());
+  for (size_t i = 0; i < storage_->bytes(); ++i)
+    if ((i < begin_ || i >= end_) && bytes[i] != kCanary) return false;
+  return true;
+}
+
+Tensor Execution::input(const Shape& shape, double scale, double shift) {
+  const Tensor random = generator_.normal(shape, shift, scale, DType::f64);
+  return input(shape, random.to_vector());
+}
+
+Tensor Execution::input(const Shape& shape, const Values& values) {
+  Tensor t = guarded_.emplace_back(shape, dtype_).tensor();
+  t.copy_from(Tensor::from<double>(shape, values));
+  inputs_.push_back({t, t.clone()});
+  return t;
+}
+
+Tensor Execution::indices(const std::vector<int32_t>& values) {
+  const Shape shape{int64_t(values.size())};
+  Tensor t = guarded_.emplace_back(shape, DType::i32).tensor();
+  t.copy_from(Tensor::from<int32_t>(shape, values));
+  inputs_.push_back({t, t.clone()});
+  return t;
+}
+
+Tensor& Execution::add_result(const std::string& name, const Shape& shape, bool wide) {
+  Tensor t = guarded_.emplace_back(shape, wide ? DType::f64 : dtype_).tensor();
+  results_.push_back({name, t, {}, 1, 0, false});
+  return results_.back().tensor;
+}
+
+Tensor& Execution::output(const std::string& name, const Shape& shape, bool wide) { return add_result(name, shape, wide); }
+
+Tensor& Execution::updated(const std::string& name, const Shape& shape, bool wide) {
+  Tensor& t = add_result(name, shape, wide);
+  t.copy_from(generator_.normal(shape, 0, 1, DType::f64));
+  return t;
+}
+
+void Execution::expect(const std::string& name, Values values, double factor, double least_size) {
+  for (Result& r : results_) {
+    if (r.name != name) continue;
+    r.expected = std::move(values);
+    r.factor = factor;
+    r.least_size = least_size;
+    r.has_expectation = true;
+    return;
+  }
+  throw InternalError("the case expects " + name + ", which it has not declared");
+}
+
+std::string Execution::damage() const {
+  for (const Guarded& g : guarded_)
+    if (!g.intact()) return "bytes beside " + g.tensor().str() + " were overwritten";
+  for (const Input& i : inputs_)
+    if (!bit_identical(i.tensor, i.before)) return "input " + i.tensor.str() + " was changed";
+  for (const Result& r : results_)
+    if (!r.has_expectation) return "the case expects nothing of its output " + r.name;
+  return "";
+}
+
+double typical_size(const Values& expected, double least_size) {
+  double squares = 0;
+  for (double e : expected) squares += e * e;
+  return std::max(least_size, expected.empty() ? 0.0 : std::sqrt(squares / double(expected.size())));
+}
+
+std::string disagreement(const Values& expected, const Values& actual, DType dtype, double factor, double least_size) {
+  if (expected.size() != actual.size()) return fmt::format("{} elements, wanted {}", actual.size(), expected.size());
+  const double typical = typical_size(expected, least_size);
+  const double relative = (dtype == DType::f32 ? 2e-6 : 4e-15) * factor;
+  double worst = 0;
+  size_t where = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double allowed = relative * std::max(std::abs(expected[i]), typical);
+    const double error = std::abs(expected[i] - actual[i]);
+    const double excess = error == 0 ? 0 : error / allowed;
+    if (!(excess <= worst)) {
+      worst = excess;
+      where = i;
+      if (std::isnan(excess)) break;
+    }
+  }
+  if (worst <= 1) return "";
+  return fmt::format("element {} of {} is {:.9g}, wanted {:.9g}: {:.2f} times the tolerance of {:.1g}", where, expected.size(),
+                     actual[where], expected[where], worst, relative);
+}
+
+const std::vector<Case>& all_cases() {
+  static const std::vector<Case> cases = [] {
+    std::vector<Case> all;
+    for (auto* part : {elementwise_cases, reduce_cases, softmax_cases, norm_cases, matmul_cases, attention_cases, embedding_cases,
+                       optimizer_cases, copy_cases}) {
+      for (Case& c : part()) all.push_back(std::move(c));
+    }
+    return all;
+  }();
+  return cases;
+}
+
+}  // namespace reverie::test
