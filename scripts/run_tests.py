@@ -143,14 +143,30 @@ def python_suite(name: str, file: Path, logs: Path, env: dict[str, str]) -> Suit
     return suite
 
 
-def check_suite(name: str, script: Path, build: Path, logs: Path, env: dict[str, str]) -> Suite:
+def check_suite(name: str, script: Path, logs: Path, env: dict[str, str]) -> Suite:
     suite = Suite(name)
     log = logs / f"{name}.log"
-    status = run([sys.executable, str(script)], log, env | {"REVERIE_BUILD_DIR": str(build)})
+    status = run([sys.executable, str(script)], log, env)
     if status == 0:
         suite.passed = 1
     else:
         suite.failed.append([script.name, log.read_text(errors="replace").strip()])
+    return suite
+
+
+def run_suite(kind: str, name: str, what: Path, build: Path, logs: Path) -> Suite:
+    """Runs one suite: a binary inside `build`, or a Python file."""
+    env = os.environ | {"REVERIE_BUILD_DIR": str(build)}
+    start = time.monotonic()
+    if kind == "gtest":
+        suite = gtest_suite(name, build / what, logs, env)
+    elif kind == "python":
+        suite = python_suite(name, what, logs, env)
+    else:
+        suite = check_suite(name, what, logs, env)
+    if not (suite.passed or suite.failed or suite.skipped):
+        suite.failed.append(["(the suite)", "has no tests"])
+    suite.seconds = time.monotonic() - start
     return suite
 
 
@@ -212,6 +228,9 @@ def show(suite: Suite, logs: Path) -> None:
     log = logs / f"{suite.name.replace('/', '.')}.log"
     if suite.failed and log.exists():
         print(f"  its output: {log}", flush=True)
+        if any(test.startswith("(") or why.startswith(("exit", "ended")) for test, why in suite.failed):
+            for line in log.read_text(errors="replace").splitlines()[-30:]:
+                print(f"    | {line}")
 
 
 def totals(suites: list[Suite]) -> tuple[int, int, int]:
@@ -268,7 +287,6 @@ def main(arguments: list[str]) -> int:
     build = options.build.resolve()
     logs = build / "test-logs"
     logs.mkdir(parents=True, exist_ok=True)
-    env = os.environ | {"REVERIE_BUILD_DIR": str(build)}
     found = find_suites(options.room, options.kind or list(KINDS))
     if not found:
         print(f"run_tests.py: no suite matches --room {' '.join(options.room)}", file=sys.stderr)
@@ -276,16 +294,7 @@ def main(arguments: list[str]) -> int:
         return 1
     suites = []
     for kind, name, what in found:
-        start = time.monotonic()
-        if kind == "gtest":
-            suite = gtest_suite(name, build / what, logs, env)
-        elif kind == "python":
-            suite = python_suite(name, what, logs, env)
-        else:
-            suite = check_suite(name, what, build, logs, env)
-        if not (suite.passed or suite.failed or suite.skipped):
-            suite.failed.append(["(the suite)", "has no tests"])
-        suite.seconds = time.monotonic() - start
+        suite = run_suite(kind, name, what, build, logs)
         show(suite, logs)
         suites.append(suite)
     if options.summary:

@@ -1,0 +1,171 @@
+"""A memory module in a project of its own: built against the installed package, trained, probed, refused.
+
+Needs a finished build (REVERIE_BUILD_DIR, or build/release), cmake and ninja. Installs into a temporary prefix.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+EXAMPLE = Path(__file__).resolve().parent
+ROOT = EXAMPLE.parent.parent
+BUILD = Path(os.environ.get("REVERIE_BUILD_DIR", ROOT / "build" / "release"))
+STEPS = 20
+REFUSED, LEAKS = 2, 5  # exit statuses: wrong configuration; a check did not hold
+
+
+class PluginTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.temporary = tempfile.TemporaryDirectory(prefix="reverie-plugin-")
+        cls.addClassCleanup(cls.temporary.cleanup)
+        cls.folder = Path(cls.temporary.name)
+        prefix, build = cls.folder / "prefix", cls.folder / "build"
+        cls.done(["cmake", "--install", BUILD, "--prefix", prefix])
+        # The example is copied out, so that it cannot lean on the repository around it.
+        example = cls.folder / "example"
+        shutil.copytree(EXAMPLE, example, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+        cls.done(["cmake", "-S", example, "-B", build, "-G", "Ninja", f"-DCMAKE_PREFIX_PATH={prefix}",
+                  "-DCMAKE_BUILD_TYPE=Release"])
+        cls.done(["cmake", "--build", build])
+        cls.reverie, cls.prefix = prefix / "bin" / "reverie", prefix
+
+        for plugin in build.glob("*.so"):
+            shutil.copy(plugin, cls.folder)  # "plugins" are looked for beside the config
+        text = "".join(f"The {n}. line of a text that is made up, to be learnt by heart.\n" for n in range(400))
+        (cls.folder / "text.txt").write_text(text)
+
+    @classmethod
+    def done(cls, command: list) -> str:
+        """The output of a command that must succeed."""
+        got = cls.run_command(command)
+        if got.returncode != 0:
+            raise AssertionError(f"{command} ended with {got.returncode}:\n{got.stdout}")
+        return got.stdout
+
+    @classmethod
+    def run_command(cls, command: list) -> subprocess.CompletedProcess:
+        """Standard output and error in one text; outside the repository, so that nothing lands in it."""
+        return subprocess.run([str(c) for c in command], cwd=cls.folder, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, check=False)
+
+    def config(self, name: str, memory: dict, plugin: str, **more) -> Path:
+        file = self.folder / f"{name}.json"
+        file.write_text(json.dumps({
+            "plugins": [plugin],
+            "data": {"path": str(self.folder / "text.txt"), "prepared_directory": str(self.folder / "tokens")},
+            "model": {"type": "gpt2", "block_size": 32, "n_layer": 2, "n_head": 2, "n_embd": 32, "memory": memory},
+            "train": {"steps": STEPS, "batch_size": 4},
+            "evaluation": {"interval": 10, "windows": 4, "prefix_only_windows": 2, "final_windows": 4,
+                           "final_prefix_only_windows": 2},
+            "sample": {"interval": 0, "tokens": 8},
+            **more,
+        }))
+        return file
+
+    def summary(self, run: Path) -> dict:
+        return json.loads((run / "summary.json").read_text())
+
+    def test_everything_lies_where_the_package_says(self) -> None:
+        for file in ("bin/reverie", "include/reverie/core/error.h", "include/reverie/layers/memory/memory_module.h",
+                     "share/reverie/docs/extending.md", "share/reverie/scripts/fetch.py",
+                     "share/reverie/configs/tables/imm_shakespeare.json"):
+            self.assertTrue((self.prefix / file).is_file(), file)
+        headers = {str(h.relative_to(self.prefix / "include" / "reverie"))
+                   for h in (self.prefix / "include").rglob("*.h")}
+        for room in ("core", "kernels", "autograd", "layers", "datasets", "trainers"):
+            self.assertTrue(any(h.startswith(f"{room}/") for h in headers), f"no headers of {room}")
+        self.assertFalse([h for h in headers if "/cpu/" in h or h.endswith("_internal.h")])
+
+    def test_every_installed_header_compiles_alone(self) -> None:
+        include = self.prefix / "include" / "reverie"
+        # CLI11 is the program's own; a plugin does not see it.
+        headers = sorted(h for h in include.rglob("*.h") if h.parent.name != "cli")
+        self.assertGreater(len(headers), 30)
+        # One after another in one file, each twice: a header that forgets "#pragma once" fails. Alone: only the
+        # first can lean on nothing, so each gets its own translation unit in the list given to the compiler.
+        failed = []
+        for header in headers:
+            command = ["c++", "-std=c++20", "-fsyntax-only", "-x", "c++", f"-I{include}", header]
+            got = self.run_command(command)
+            if got.returncode != 0:
+                failed.append(f"{header.relative_to(include)}:\n{got.stdout[-1500:]}")
+        self.assertFalse(failed, "\n".join(failed))
+
+    def test_modules_lists_the_plugin_with_its_options(self) -> None:
+        listed = self.done([self.reverie, "modules", "--plugin", self.folder / "decay_memory.so"])
+        self.assertIn('"decay"', listed)
+        self.assertIn("carry_state", listed)
+
+    def test_decay_memory_trains_from_a_config_and_is_causal(self) -> None:
+        config = self.config("decay", {"type": "decay", "decay": 0.8}, "decay_memory.so")
+        self.done([self.reverie, "check", "causality", config])
+        run = self.folder / "run-decay"
+        self.done([self.reverie, "train", config, "--run-dir", run])
+        summary = self.summary(run)
+        self.assertTrue(summary["causal"])
+        self.assertEqual(summary["max_future_logit_change"], 0)
+        self.assertLess(summary["val_loss"], 4.0)
+        steps = {json.loads(line).get("step") for line in (run / "metrics.jsonl").read_text().splitlines()}
+        self.assertIn(STEPS, steps)
+        self.assertTrue((run / "checkpoints" / f"step_{STEPS:08d}" / "COMPLETE").is_file())
+        # The trained weights hold the module's parameters, and pass the probe as well.
+        self.done([self.reverie, "check", "causality", run])
+        resolved = json.loads((run / "config.resolved.json").read_text())
+        self.assertEqual(resolved["model"]["memory"], {"type": "decay", "decay": 0.8, "carry_state": False})
+        weights = (run / "checkpoints" / f"step_{STEPS:08d}" / "model.safetensors").read_bytes()
+        header = json.loads(weights[8:8 + int.from_bytes(weights[:8], "little")])
+        self.assertTrue([name for name in header if name.endswith("memory.gate.weight")], sorted(header))
+
+    def test_memory_that_is_carried_is_causal_too(self) -> None:
+        config = self.config("carried", {"type": "decay", "carry_state": True}, "decay_memory.so")
+        self.done([self.reverie, "check", "causality", config])
+
+    def test_wrong_options_are_refused_with_their_place(self) -> None:
+        for memory, wanted in (({"type": "decay", "decya": 0.5}, "decay"), ({"type": "decay", "decay": 1.5}, "1.5"),
+                               ({"type": "deacy"}, "decay")):
+            config = self.config("wrong", memory, "decay_memory.so")
+            got = self.run_command([self.reverie, "train", config, "--run-dir", self.folder / "run-wrong"])
+            self.assertEqual(got.returncode, REFUSED, got.stdout)
+            self.assertIn("$.model.memory", got.stdout)
+            self.assertIn(wanted, got.stdout)
+
+    def test_peeking_memory_is_refused_by_the_gate(self) -> None:
+        config = self.config("peeking", {"type": "peeking"}, "peeking_memory.so")
+        got = self.run_command([self.reverie, "check", "causality", config])
+        self.assertEqual(got.returncode, LEAKS, got.stdout)
+        self.assertIn("LEAKS", got.stdout)
+        run = self.folder / "run-peeking"
+        got = self.run_command([self.reverie, "train", config, "--run-dir", run])
+        self.assertEqual(got.returncode, REFUSED, got.stdout)
+        self.assertIn("allow_future_leak", got.stdout)
+        self.assertFalse((run / "summary.json").exists())
+
+    def test_peeking_memory_trains_only_under_its_label(self) -> None:
+        config = self.config("allowed", {"type": "peeking"}, "peeking_memory.so", allow_future_leak=True)
+        run = self.folder / "run-allowed"
+        said = self.done([self.reverie, "train", config, "--run-dir", run])
+        self.assertIn("LEAKS", said)
+        summary = self.summary(run)
+        self.assertFalse(summary["causal"])
+        self.assertGreater(summary["max_future_logit_change"], 0)
+
+    def test_another_api_version_is_refused(self) -> None:
+        config = self.config("other", {"type": "decay"}, "other_api_version.so")
+        got = self.run_command([self.reverie, "train", config, "--run-dir", self.folder / "run-other"])
+        self.assertEqual(got.returncode, REFUSED, got.stdout)
+        self.assertIn("plugin API version", got.stdout)
+
+    def test_a_plugin_that_is_not_there_is_refused(self) -> None:
+        config = self.config("absent", {"type": "decay"}, "./no_such_plugin.so")
+        got = self.run_command([self.reverie, "train", config, "--run-dir", self.folder / "run-absent"])
+        self.assertEqual(got.returncode, REFUSED, got.stdout)
+        self.assertIn("no_such_plugin.so", got.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
