@@ -1,8 +1,8 @@
 #include "trainers/repro.h"
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -68,6 +68,7 @@ TableFile read_table(const ReproOptions& o) {
 
 std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o) {
   std::vector<PlannedRun> runs;
+  std::map<std::string, std::string> data_hashes;  // by the "data" object: other text under the same name is another run
   for (int64_t block : t.preset.block_sizes)
     for (int64_t seed : t.preset.seeds)
       for (const auto& model : t.preset.models) {
@@ -84,7 +85,9 @@ std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o) {
         r.config.set("seed=" + std::to_string(seed));
         for (const auto& s : o.overrides) r.config.set(s);
         ExperimentOptions options = read_experiment(r.config, t.directory);
-        const std::string resolved = write_config(options).dump();
+        const std::string data = write_config(options.data).dump();
+        if (!data_hashes.contains(data)) data_hashes[data] = open_dataset(options.data).hash;
+        const std::string resolved = write_config(options).dump() + data_hashes[data];
         r.directory = fmt::format("{}/runs/{}-{}-seed{}-{}", o.directory, model, block, seed, hash_bytes(resolved.data(), resolved.size()).substr(0, 8));
         runs.push_back(std::move(r));
       }
@@ -99,15 +102,10 @@ void write_table(const TableFile& t, const ReproOptions& o, const std::vector<Pl
   if (finished.empty()) return;
   Json definition = t.config.at("report").json();
   definition["title"] = t.config.at("title").json();
-  const Json& first = finished.front().summary;
-  definition["vocabulary_size"] = first.at("vocabulary_size");
-  Provenance provenance;
-  provenance.command = o.command;
-  provenance.preset = o.preset;
-  provenance.dataset = first.at("dataset").at("name");
-  provenance.dataset_hash = first.at("dataset").at("hash");
-  provenance.dataset_note = first.at("dataset").at("note");
-  const Table table = build_table(definition, finished, provenance);
+  definition["preset"] = o.preset;
+  definition["command"] = o.command;
+  definition["planned_runs"] = runs.size();
+  const Table table = build_table(definition, finished);
   write_file_atomically(o.directory + "/table.json", table_json(table).dump(2) + "\n");
   write_file_atomically(o.directory + "/table.md", table_markdown(table));
   write_file_atomically(o.directory + "/report.html", report_html(table, finished));

@@ -23,7 +23,7 @@ struct PlannedRun {
   std::string model;
   int64_t block_size = 0, seed = 0;
   Config config;          // of the experiment
-  std::string directory;  // under the table's: runs/<model>-<block>-seed<seed>-<hash of the resolved config>
+  std::string directory;  // under the table's: runs/<model>-<block>-seed<seed>-<hash of resolved config and tokens>
 };
 
 struct ReproOptions {
