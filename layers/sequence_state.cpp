@@ -18,7 +18,8 @@ void put(Tensor& buffer, const Tensor& rows, int64_t at) {
 void KvCache::append(const Tensor& key, const Tensor& value) {
   require(key.rank() == 3 && key.shape() == value.shape(), "a KV cache takes keys and values [B, T, C], got {} and {}", key.str(), value.str());
   const int64_t needed = length_ + key.size(1);
-  if (!key_.defined() || needed > key_.size(1)) {
+  // A buffer that a copy of this cache reads is left alone: copies go on independently.
+  if (!key_.defined() || needed > key_.size(1) || !key_.unique() || !value_.unique()) {
     // Doubling keeps the cost of growing linear in the final length.
     const Shape shape{key.size(0), std::max<int64_t>({needed, 2 * length_, 64}), key.size(2)};
     Tensor bigger_key = Tensor::empty(shape, key.dtype(), key.device()), bigger_value = Tensor::empty(shape, key.dtype(), key.device());

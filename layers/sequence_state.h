@@ -9,7 +9,7 @@
 
 namespace reverie {
 
-// Keys and values of one layer, appended to as a sequence grows. No gradient flows through it.
+// Keys and values of one layer, appended to as a sequence grows. A value: a copy goes on by itself. No gradient flows through it.
 class KvCache {
  public:
   // key, value [B, T, kv_heads * D]: appended after what is there.

@@ -1,0 +1,66 @@
+#pragma once
+// The causality gate: does any logit depend on what it must not see? The model is a black box here;
+// only its logits are looked at.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "layers/language_model.h"
+
+namespace reverie {
+
+struct CausalityOptions {
+  uint64_t seed = 1;         // of the tokens
+  int64_t sequences = 3;     // rows of a batch; at least 2
+  int64_t max_length = 256;  // longest sequence probed, where block_size is larger
+};
+
+// One way of changing what must not matter, and how far logits moved.
+struct Probe {
+  std::string name;      // "changing all tokens from the cut on"
+  double change = 0;     // largest |difference| of a logit; infinite where one is not a number
+  double tolerance = 0;  // rounding: relative to the largest |logit|
+  bool ok = true;
+  bool future = false;  // a failure means that logits depend on later tokens
+  bool leak = true;     // ... or on other rows or calls; false: two ways to one result disagree
+  std::string where;    // "cut 31, position 12, row 0, train mode, 64 tokens"
+};
+
+struct CausalityReport {
+  std::vector<Probe> probes;
+  double max_future_logit_change = 0;  // over the probes with `future`
+  std::string worst;    // the gravest failure as a sentence; of a causal model, what rounding did
+  std::string subject;  // what was probed: sizes and precision
+
+  // All probes hold. False for a report without probes: nothing was shown.
+  bool causal() const;
+  Json json() const;
+  // A table of the probes and a verdict line.
+  std::string text() const;
+};
+
+// Probes on random tokens, in eval and in train mode (with the same dropout masks on both sides of
+// a comparison), at block_size (or max_length) and at a shorter odd length:
+//   future   changing all tokens from a cut on, or the last token alone, or leaving out what comes
+//            after the cut, must not move logits before the cut
+//   rows     changing one row must not move another; permuting the rows permutes the logits
+//   repeats  the same input gives the same logits again, also after an unrelated input: no state
+//            is hidden in the model
+//   state    with state carried from a first piece to a second (memory, KV cache): all of the above
+//            for the second piece
+//   cache    decoding token by token, and in odd pieces, gives the full forward's logits
+// The model's mode and default_generator() are restored. Tolerance: 1e-8 max(1, largest |logit|) in
+// f64, 1e-4 in f32, 0.05 in shorter types; f64 is the way to see small leaks (probing_copy()).
+// UserError for a vocabulary below 2, where no token can change.
+CausalityReport probe_causality(LanguageModel& model, const CausalityOptions& options);
+
+// The model in f64, where rounding hides nothing: with `weights` in their place, or, without,
+// redrawn so that every path carries weight from the start: matrices of standard deviation
+// 1 / sqrt(larger size), vectors 1 + 0.1 N(0, 1), biases 0.1 N(0, 1). The usual small initial
+// weights could make a leak look like rounding.
+std::unique_ptr<LanguageModel> probing_copy(const Component& model_config,
+                                            const NamedTensors* weights);
+
+}  // namespace reverie

@@ -1,0 +1,41 @@
+#pragma once
+// The loss of a model on fixed windows of text: as it is trained, and as it would have to predict.
+
+#include "datasets/sampler.h"
+#include "layers/language_model.h"
+
+namespace reverie {
+
+// While alive, the model is in eval mode (no dropout) and nothing is recorded; then its mode is
+// restored.
+class EvaluationMode {
+ public:
+  explicit EvaluationMode(Module& model) : model_(model), was_training_(model.training()) {
+    model_.train(false);
+  }
+  ~EvaluationMode() { model_.train(was_training_); }
+  EvaluationMode(const EvaluationMode&) = delete;
+  EvaluationMode& operator=(const EvaluationMode&) = delete;
+
+ private:
+  NoGrad no_grad_;
+  Module& model_;
+  bool was_training_;
+};
+
+struct EvaluationResult {
+  double loss = 0;      // mean cross entropy, nats per target
+  int64_t targets = 0;  // how many were scored
+};
+
+// Teacher-forced: one forward over each window scores all its targets, so that a model which reads
+// ahead sees what it predicts. Every window is a text of its own (no state is carried). UserError
+// when no window has a target.
+EvaluationResult evaluate(LanguageModel& model, const EvaluationWindows& windows);
+
+// Prefix-only: the target at row t is scored from a forward over rows 0..t alone, as generation
+// would. The model is a black box here: no cache, no carried state. For a causal model it is the
+// same loss as evaluate()'s; T forwards a window instead of one.
+EvaluationResult evaluate_prefix_only(LanguageModel& model, const EvaluationWindows& windows);
+
+}  // namespace reverie

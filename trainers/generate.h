@@ -1,0 +1,32 @@
+#pragma once
+// Text from a language model.
+
+#include <functional>
+#include <vector>
+
+#include "layers/language_model.h"
+
+namespace reverie {
+
+struct GenerateOptions {
+  int64_t max_tokens = 200;
+  double temperature = 1;  // divides the logits; 0: always the likeliest token
+  int64_t top_k = 0;       // draw among the k likeliest alone; 0: among all
+  uint64_t seed = 1;       // of the draws
+};
+
+// The tokens that follow `prompt` (without it); on_token (may be empty) is called with each as it
+// comes. Eval mode, restored afterwards.
+//
+// A model that can goes on from a KV cache; another reads its whole context for every token. Both
+// see the same context: when it fills the block, it begins anew with its last half, so that a cache
+// is refilled every block_size / 2 tokens and not for each one. A prompt longer than a block begins
+// with its last block.
+//
+// UserError for an empty prompt, a token outside the vocabulary, or options out of range;
+// DivergedError where logits are not finite.
+std::vector<int32_t> generate(LanguageModel& model, std::vector<int32_t> prompt,
+                              const GenerateOptions& options,
+                              const std::function<void(int32_t)>& on_token = {});
+
+}  // namespace reverie
