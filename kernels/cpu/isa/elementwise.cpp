@@ -1,7 +1,6 @@
 #include "kernels/elementwise.h"
 
-#include "core/random.h"
-#include "kernels/cpu/isa/parallel.h"
+#include "kernels/cpu/isa/dropout.h"
 #include "kernels/functional.h"
 
 namespace reverie::cpu::REVERIE_ISA {
@@ -179,19 +178,19 @@ void run_gated_backward(const GatedBackward& a) {
 
 void run_dropout(const Dropout& a) {
   const View x = view(a.x), y = writable(a.y);
-  // uniform >= p for a uniform of 24 bits, without the conversion: bits >= ceil(p * 2^24).
-  const auto threshold = uint32_t(__builtin_ceil(a.p * 16777216.0));
-  const uint64_t seed = a.seed, offset = a.offset;
+  const DropoutStream stream = dropout_stream(a.p, a.seed, a.offset);
   for_float(x.dtype, [&](auto zero) {
     using T = decltype(zero);
     const T* in = pointer<T>(x);
     T* out = pointer<T>(y);
-    const T scale = T(1.0 / (1.0 - a.p));
     for_blocks(x.count, kExpensive, [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i += 4) {
-        const Philox4 draw = philox(seed, offset + uint64_t(i) / 4);
-        const int64_t here = smaller<int64_t>(4, end - i);
-        for (int64_t k = 0; k < here; ++k) out[i + k] = (draw.v[k] >> 8) >= threshold ? in[i + k] * scale : T(0);
+      constexpr int64_t kPiece = 512;
+      T room[kPiece + 2 * kDropoutSlack];
+      for (int64_t piece = begin; piece < end; piece += kPiece) {
+        const int64_t count = smaller(kPiece, end - piece);
+        const T* factor = draw_dropout(stream, uint64_t(piece), count, room);
+#pragma omp simd
+        for (int64_t i = 0; i < count; ++i) out[piece + i] = factor[i] != T(0) ? in[piece + i] * factor[i] : T(0);
       }
     });
   });

@@ -41,6 +41,20 @@ REVERIE_INLINE void multiply_tile(int64_t depth, Left<T> a, const T* b, int64_t 
   }
 }
 
+// The panel that multiply_tile reads, from a transposed matrix: to[k * kTileColumns + j] = from[j * from_row + k] for k < depth,
+// j < count <= kTileColumns, and zeros for the rest of the panel.
+template <class T>
+static inline void pack_transposed(const T* from, int64_t from_row, int64_t count, int64_t depth, T* to) {
+  constexpr int64_t kWidth = kTileColumns<T>, kSquare = kLanes<T>;
+  for (int64_t j = 0; j < kWidth; j += kSquare) {
+    int64_t k = 0;
+    if (j + kSquare <= count)
+      for (; k + kSquare <= depth; k += kSquare) transpose_square(from + j * from_row + k, from_row, to + k * kWidth + j, kWidth);
+    for (; k < depth; ++k)
+      for (int64_t l = j; l < j + kSquare; ++l) to[k * kWidth + l] = l < count ? from[l * from_row + k] : T(0);
+  }
+}
+
 // How a product meets what is in c.
 enum class Into : uint8_t { overwrite, add };
 

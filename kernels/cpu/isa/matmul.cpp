@@ -29,6 +29,10 @@ void pack_right(const Product<T>& p, int64_t k0, int64_t depth, int64_t first, i
   for (int64_t panel = 0; panel < columns; panel += kWidth, packed += depth * kWidth) {
     const int64_t width = smaller(kWidth, columns - panel);
     const T* from = p.b + k0 * p.b_row + (first + panel) * p.b_step;
+    if (p.b_step != 1 && p.b_row == 1) {
+      pack_transposed(from, p.b_step, width, depth, packed);
+      continue;
+    }
     if (width < kWidth)
       for (int64_t i = 0; i < depth * kWidth; ++i) packed[i] = 0;
     if (p.b_step == 1 && width == kWidth) {
@@ -60,7 +64,12 @@ void block(const Product<T>& p, int64_t first, int64_t rows, int64_t begin, int6
       Left<T> a{p.a + (first + i) * p.a_row + k0 * p.a_step, p.a_row, p.a_step};
       if (p.a_step != 1) {
         for (int64_t k = 0; k < depth; ++k)
-          for (int64_t r = 0; r < height; ++r) left[k * kTileRows + r] = a.data[r * a.row + k * a.step];
+          if (height == kTileRows) {
+#pragma GCC unroll 16
+            for (int64_t r = 0; r < kTileRows; ++r) left[k * kTileRows + r] = a.data[r * a.row + k * a.step];
+          } else {
+            for (int64_t r = 0; r < height; ++r) left[k * kTileRows + r] = a.data[r * a.row + k * a.step];
+          }
         a = {left, 1, kTileRows};
       }
       for (int64_t panel = 0; panel < panels; ++panel) {

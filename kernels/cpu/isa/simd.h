@@ -41,4 +41,47 @@ REVERIE_INLINE void store(T* p, Vector<T> v) {
   *reinterpret_cast<typename VectorOf<T>::unaligned*>(p) = v;
 }
 
+// Lanes of a and b by number: 0 .. lanes - 1 are a's, lanes .. 2 lanes - 1 are b's.
+template <int kHalf, bool kUpper, class T>
+REVERIE_INLINE Vector<T> exchange(Vector<T> a, Vector<T> b) {
+  // Lower: blocks of kHalf lanes alternate a's even blocks and b's even blocks; upper: the odd ones.
+  constexpr int n = kLanes<T>, u = kUpper ? kHalf : 0;
+#define REVERIE_LANE(i) ((i) & kHalf ? n + (i) - kHalf + u : (i) + u)
+  if constexpr (n == 2) {
+    return __builtin_shufflevector(a, b, REVERIE_LANE(0), REVERIE_LANE(1));
+  } else if constexpr (n == 4) {
+    return __builtin_shufflevector(a, b, REVERIE_LANE(0), REVERIE_LANE(1), REVERIE_LANE(2), REVERIE_LANE(3));
+  } else if constexpr (n == 8) {
+    return __builtin_shufflevector(a, b, REVERIE_LANE(0), REVERIE_LANE(1), REVERIE_LANE(2), REVERIE_LANE(3), REVERIE_LANE(4),
+                                   REVERIE_LANE(5), REVERIE_LANE(6), REVERIE_LANE(7));
+  } else {
+    return __builtin_shufflevector(a, b, REVERIE_LANE(0), REVERIE_LANE(1), REVERIE_LANE(2), REVERIE_LANE(3), REVERIE_LANE(4),
+                                   REVERIE_LANE(5), REVERIE_LANE(6), REVERIE_LANE(7), REVERIE_LANE(8), REVERIE_LANE(9),
+                                   REVERIE_LANE(10), REVERIE_LANE(11), REVERIE_LANE(12), REVERIE_LANE(13), REVERIE_LANE(14),
+                                   REVERIE_LANE(15));
+  }
+#undef REVERIE_LANE
+}
+template <int kHalf, class T>
+REVERIE_INLINE void exchange_rows(Vector<T> (&rows)[kLanes<T>]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes<T>; ++i) {
+    if (i & kHalf) continue;
+    const Vector<T> a = rows[i], b = rows[i + kHalf];
+    rows[i] = exchange<kHalf, false, T>(a, b);
+    rows[i + kHalf] = exchange<kHalf, true, T>(a, b);
+  }
+  if constexpr (kHalf > 1) exchange_rows<kHalf / 2, T>(rows);
+}
+// to[k * to_row + j] = from[j * from_row + k] for one square of lanes x lanes: quadrants are exchanged, then quadrants of those.
+template <class T>
+REVERIE_INLINE void transpose_square(const T* from, int64_t from_row, T* to, int64_t to_row) {
+  Vector<T> rows[kLanes<T>];
+#pragma GCC unroll 16
+  for (int j = 0; j < kLanes<T>; ++j) rows[j] = load(from + j * from_row);
+  exchange_rows<kLanes<T> / 2, T>(rows);
+#pragma GCC unroll 16
+  for (int k = 0; k < kLanes<T>; ++k) store(to + k * to_row, rows[k]);
+}
+
 }  // namespace reverie::cpu::REVERIE_ISA
