@@ -54,13 +54,14 @@ struct Stack {
       const Variable y = packed_attention(linear(rms_norm(v[0], norm, 1e-5), qkv), spec);
       return add(v[0], dropout(linear(add(y, v[0]), projection), 0.1));
     };
-    // The second input is used inside, by both blocks, and outside.
+    // The state comes in twice, is used by every block, and outside.
     const Block mix = [=, this](const Variables& v) {
       const Variable a = linear(v[0], shared), b = linear(v[0], projection);
-      return add(add(v[0], multiply(gelu(a), b)), multiply(dropout(v[1], 0.5), v[1]));
+      const Variable state = add(multiply(dropout(v[1], 0.5), v[2]), multiply(silu(v[2]), v[1]));
+      return add(add(v[0], multiply(gelu(a), b)), state);
     };
     const Block block = [=](const Variables& v) {
-      return run(parts, mix, {run(parts, attend, {v[0]}), v[1]});
+      return run(parts, mix, {run(parts, attend, {v[0]}), v[1], v[1]});
     };
     const Block stack = [=, this](const Variables& v) {
       Variable h = v[0];
