@@ -13,7 +13,7 @@
 namespace reverie {
 namespace {
 
-constexpr int kCurvePoints = 100;
+constexpr int kCurvePoints = 100;  // the caption says "each hundredth"
 
 std::string leak_mark(const TableRow& row) {
   return row.causal ? "" : " <span class=\"leaks\">" + escape_html(row.label()) + "</span>";
@@ -47,8 +47,8 @@ std::vector<PlotPoint> training_curve(const TableRun& run) {
 }
 
 LinePlot training_plot(const Table& table, const std::vector<TableRun>& runs, int64_t block_size) {
-  LinePlot plot{fmt::format("block size {}", block_size), "step", "training loss (nats)", {}, uniform_reference(table)};
-  double last_step = 0;
+  LinePlot plot{fmt::format("block size {}", block_size), "step", "training loss (nats)", 0, {}, uniform_reference(table)};
+  double& last_step = plot.x_end;
   for (const TableRun& run : runs)
     if (run.block_size == block_size)
       for (const PlotPoint& p : training_curve(run))
@@ -94,10 +94,10 @@ std::string model_legend(const Table& table) {
       if (row.model == model.name && (!shown || !row.causal)) shown = &row;
     if (!shown) continue;
     out += fmt::format("<li><svg viewBox=\"0 0 28 10\" class=\"swatch\" aria-hidden=\"true\"><path d=\"M1 5L27 5\" "
-                       "class=\"mean series-{}{}\"/></svg><b>{}</b>{}", color_of(table, model.name) % kPlotColors,
+                       "class=\"mean series-{}{}\"/></svg><span><b>{}</b>{}", color_of(table, model.name) % kPlotColors,
                        shown->causal ? "" : " dashed", escape_html(model.title), leak_mark(*shown));
     if (!model.description.empty()) out += "<span class=\"quiet\">: " + escape_html(model.description) + "</span>";
-    out += "</li>\n";
+    out += "</span></li>\n";
   }
   return out + "</ul>\n";
 }
@@ -154,17 +154,16 @@ std::string plot_sections(const Table& table, const std::vector<TableRun>& runs)
   std::string out;
   if (std::any_of(curves.begin(), curves.end(), [](const auto& c) { return !c.empty(); }))
     out += "<section>\n<h2>Training loss</h2>\n" + model_legend(table) + panels(curves) +
-           fmt::format("<p class=\"quiet\">Loss of the training batches, averaged over each {} of a run so that the lines can "
-                       "be told apart. Thick: the mean over the seeds; thin: each seed; dashed: a model that leaks.</p>\n"
-                       "</section>\n", "hundredth");
+           "<p class=\"quiet\">Loss of the training batches, averaged over each hundredth of a run so that the lines can be told "
+           "apart. Thick: the mean over the seeds; thin: each seed; dashed: a model that leaks.</p>\n</section>\n";
   out += "<section>\n<h2>Teacher-forced beside prefix-only</h2>\n"
          "<ul class=\"legend\">\n"
          "<li><svg viewBox=\"0 0 28 10\" class=\"swatch\" aria-hidden=\"true\"><rect x=\"1\" y=\"1\" width=\"26\" height=\"8\" "
-         "class=\"filled series-none\"/></svg><b>teacher-forced</b><span class=\"quiet\">: the whole block in one forward"
-         "</span></li>\n"
+         "class=\"filled series-none\"/></svg><span><b>teacher-forced</b><span class=\"quiet\">: the whole block in one forward"
+         "</span></span></li>\n"
          "<li><svg viewBox=\"0 0 28 10\" class=\"swatch\" aria-hidden=\"true\"><rect x=\"1\" y=\"1\" width=\"26\" height=\"8\" "
-         "class=\"outlined series-none\"/></svg><b>prefix-only</b><span class=\"quiet\">: each position from its own prefix, "
-         "as in generation</span></li>\n</ul>\n" + panels(losses) + "</section>\n";
+         "class=\"outlined series-none\"/></svg><span><b>prefix-only</b><span class=\"quiet\">: each position from its own prefix, "
+         "as in generation</span></span></li>\n</ul>\n" + panels(losses) + "</section>\n";
   return out;
 }
 

@@ -8,7 +8,7 @@ const char* const kReportStyle = R"css(:root {
   color-scheme: light dark;
   --ground: #fbfaf7; --panel: #ffffff; --ink: #1c1d1f; --quiet: #5d6066; --rule: #dcd9d2; --grid: #ebe8e1;
   --leak: #b3300a; --causal: #00694d; --warn-ground: #fdf3dc; --warn-rule: #d9a521;
-  --s0: #0a5c9e; --s1: #2f8ac4; --s2: #c2410c; --s3: #007a5a; --s4: #94408f; --s5: #7a6200; --none: #85888e;
+  --s0: #0b4478; --s1: #2377b3; --s2: #c2410c; --s3: #007a5a; --s4: #94408f; --s5: #7a6200; --none: #85888e;
 }
 @media (prefers-color-scheme: dark) {
   :root {
@@ -37,28 +37,28 @@ p.quiet { max-width: 62em; margin: 0.7rem 0 0; }
 .causal { color: var(--causal); font-weight: 600; }
 
 .scroll { overflow-x: auto; border: 1px solid var(--rule); border-radius: 8px; background: var(--panel); }
-table { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.42rem 0.7rem; text-align: left; white-space: nowrap; }
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.42rem 0.55rem; text-align: left; white-space: nowrap; }
 thead th { font-size: 0.8rem; font-weight: 600; line-height: 1.3; color: var(--quiet); vertical-align: bottom;
   white-space: normal; min-width: 4.2em; }
-tbody { border-top: 1px solid var(--rule); }
+tbody tr:first-child > * { border-top: 1px solid var(--rule); }
 tbody th { font-weight: 600; }
 .number { text-align: right; }
-.model { position: sticky; left: 0; background: var(--panel); }
+.model { position: sticky; left: 0; z-index: 1; background: var(--panel); }
 tbody tr:hover > * { background: var(--grid); }
 
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: 0.3rem 1.4rem; margin: 0 0 0.9rem; padding: 0;
   font-size: 0.9rem; }
-.legend li { display: flex; flex-wrap: wrap; align-items: baseline; gap: 0 0.4rem; }
-.legend .quiet { margin-left: -0.4rem; }
+.legend li { display: flex; align-items: baseline; gap: 0.45rem; }
 .swatch { width: 28px; height: 10px; flex: none; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); gap: 1rem; }
 .panel { background: var(--panel); border: 1px solid var(--rule); border-radius: 8px; padding: 0.7rem 0.6rem 0.4rem;
-  max-width: 620px; }
+  max-width: 500px; }
 .panel svg { display: block; width: 100%; height: auto; }
 svg text { font-family: inherit; font-size: 11px; fill: var(--ink); }
 svg .title { font-size: 13px; font-weight: 600; }
-svg .tick, svg .note { fill: var(--quiet); }
+svg .unit { font-size: 11px; font-weight: 400; }
+svg .tick, svg .note, svg .unit { fill: var(--quiet); }
 svg .note, svg .value, svg .row { paint-order: stroke; stroke: var(--panel); stroke-width: 3px; stroke-linejoin: round; }
 svg .right { text-anchor: end; }
 svg .middle { text-anchor: middle; }
@@ -71,7 +71,7 @@ svg .leader { stroke: var(--series); stroke-width: 0.8; opacity: 0.7; }
 svg .end { fill: var(--series); font-weight: 600; }
 svg .end.mark { fill: var(--leak); }
 svg path { fill: none; stroke: var(--series); stroke-linejoin: round; stroke-linecap: round; }
-svg .mean { stroke-width: 2; }
+svg .mean { stroke-width: 1.8; }
 svg .run { stroke-width: 0.8; opacity: 0.45; }
 svg .dashed { stroke-dasharray: 5 3.5; stroke-linecap: butt; }
 svg .filled { fill: var(--series); stroke: var(--series); }

@@ -12,7 +12,7 @@
 namespace reverie {
 namespace {
 
-constexpr double kCharacterWidth = 6.1;  // of an 11-unit sans-serif, about
+constexpr double kCharacterWidth = 7.2;  // of an 11-unit bold sans-serif, at most about
 constexpr double kLabelHeight = 13;
 
 // A linear map from values to units of the drawing.
@@ -141,7 +141,7 @@ std::vector<double> axis_ticks(double low, double high, int most) {
     step *= factor;
   }
   std::vector<double> ticks;
-  for (double i = std::ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; ++i) ticks.push_back(i * step);
+  for (double i = std::ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; ++i) ticks.push_back(i * step + 0.0);  // no -0
   return ticks;
 }
 
@@ -207,13 +207,14 @@ std::string draw_line_plot(const LinePlot& plot) {
   }
   if (ys.empty()) return "";
   if (plot.reference) ys.add(plot.reference->value);
-  const double height = 290, room = std::clamp(double(longest) * kCharacterWidth, 40.0, 120.0);
+  const double height = 290, room = std::clamp(double(longest) * kCharacterWidth, 44.0, 125.0);
   const double pad = std::max(0.05 * (ys.high - ys.low), 1e-6);
-  const Scale x{0, std::max(xs.high, 1e-9), 34, kPlotWidth - room - 16};
+  const Scale x{0, std::max({xs.high, plot.x_end, 1e-9}), 34, kPlotWidth - room - 16};
   const Scale y{std::max(0.0, ys.low - pad), ys.high + pad, height - 36, 28};
 
   std::string out = open_svg(height, fmt::format("{}: {} against {}", plot.title, plot.y_label, plot.x_label));
-  out += text(0, 14, plot.title, "class=\"title\"");
+  out += fmt::format("<text x=\"0\" y=\"14\" class=\"title\">{}<tspan class=\"unit\" dx=\"8\">{}</tspan></text>\n",
+                     escape_html(plot.title), escape_html(plot.y_label));
   const auto y_ticks = axis_ticks(y.low, y.high, 7), x_ticks = axis_ticks(x.low, x.high, 5);
   const auto y_texts = tick_texts(y_ticks), x_texts = tick_texts(x_ticks);
   for (size_t i = 0; i < y_ticks.size(); ++i) {
@@ -252,12 +253,12 @@ std::string draw_bar_plot(const BarPlot& plot) {
     for (const PlotBar* bar : {&pair.filled, &pair.outlined}) {
       values.add(bar->value + bar->sd.value_or(0));
       // A label is needed where the longest bar ends, at most.
-      longest = std::max(longest, bar->text.size() + pair.label.size());
+      longest = std::max(longest, bar->text.size() + (pair.label.empty() ? 0 : pair.label.size() + 1));
     }
   if (plot.reference) values.add(plot.reference->value);
-  const double top = 36, row = 46, bar_height = 11;
+  const double top = 40, row = 46, bar_height = 11;
   const double bottom = top + row * double(plot.pairs.size()), height = bottom + 34;
-  const double room = std::clamp(double(longest) * kCharacterWidth, 40.0, 130.0);
+  const double room = std::clamp(double(longest) * kCharacterWidth, 40.0, 150.0);
   const Scale x{0, std::max(values.high, 1e-9), 1, kPlotWidth - room - 4};
 
   std::string out = open_svg(height, fmt::format("{}: {}", plot.title, plot.x_label));
@@ -272,9 +273,9 @@ std::string draw_bar_plot(const BarPlot& plot) {
   if (plot.reference) {
     const double at = x(plot.reference->value);
     out += line(at, top - 6, at, bottom, "reference");
-    const bool right_half = at > kPlotWidth / 2;
-    out += text(at + (right_half ? 4 : -4), top - 10, plot.reference->label,
-                right_half ? "class=\"note right\"" : "class=\"note\"");
+    const bool room_on_the_left = at > kCharacterWidth * double(plot.reference->label.size());
+    out += text(at + (room_on_the_left ? 4 : -4), top - 10, plot.reference->label,
+                room_on_the_left ? "class=\"note right\"" : "class=\"note\"");
   }
   double y = top;
   for (const BarPair& pair : plot.pairs) {

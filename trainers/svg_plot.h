@@ -32,6 +32,7 @@ struct PlotSeries {
 };
 struct LinePlot {
   std::string title, x_label, y_label;
+  double x_end = 0;  // the x axis goes from 0 to here, or farther where there is data
   std::vector<PlotSeries> series;
   std::optional<PlotReference> reference;  // across the plot, at a value of y
 };
