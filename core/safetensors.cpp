@@ -64,7 +64,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     if (place_ == Place::shape) {
       if (value > kMostElements) fail(fmt::format("the size {}", value));
       if (entries.back().shape->rank() == kMaxRank)
-        fail(fmt::format("more than {} dimensions", kMaxRank));
+        unsupported(fmt::format("more than {} dimensions", kMaxRank));
       entries.back().shape->push_back(int64_t(value));
     } else if (place_ == Place::offsets) {
       if (entries.back().offsets.size() == 2) fail("a third number");
@@ -81,8 +81,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
       for (const DTypeName& known : kDTypes)
         if (known.name == value) entries.back().dtype = known.dtype;
       if (!entries.back().dtype)
-        fail(fmt::format(
-            "dtype \"{}\"; this program reads F64, F32, BF16, F16, I64, I32, U16 and U8", value));
+        unsupported(
+            fmt::format("dtype \"{}\", wanted one of F64 F32 BF16 F16 I64 I32 U16 U8", value));
     } else {
       fail(fmt::format("the string \"{}\"", value));
     }
@@ -153,6 +153,12 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
       where = fmt::format("tensor \"{}\" {}", entries.back().name, key_);
     throw DataError(fmt::format("{}: {} holds {}; the file is altered or no safetensors file",
                                 file_, where, what));
+  }
+
+  // Not this program's to read, though the file may be sound.
+  [[noreturn]] void unsupported(const std::string& what) const {
+    throw DataError(fmt::format("{}: tensor \"{}\" is not supported: it has {}", file_,
+                                entries.back().name, what));
   }
 
   const std::string& file_;
