@@ -69,8 +69,8 @@ TableFile read_table(const ReproOptions& o) {
 std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o) {
   std::vector<PlannedRun> runs;
   std::map<std::string, std::string> data_hashes;  // by the "data" object: other text under the same name is another run
-  for (int64_t block : t.preset.block_sizes)
-    for (int64_t seed : t.preset.seeds)
+  for (int64_t seed : t.preset.seeds)
+    for (int64_t block : t.preset.block_sizes)
       for (const auto& model : t.preset.models) {
         PlannedRun r;
         r.model = model;
@@ -133,7 +133,7 @@ int run_table(const ReproOptions& o) {
     control.resume = true;
     control.context = context;
     Trainer trainer(read_experiment(r.config, t.directory), control);
-    if (number == 1 && !trainer.dataset().note().empty()) log_warning("text: {}: {}", trainer.dataset().name(), trainer.dataset().note());
+    if (number == 1 && !trainer.dataset().note().empty()) log_info("text: {}: {}", trainer.dataset().name(), trainer.dataset().note());
     if (trainer.run() == RunEnd::stopped) {
       log_info("stopped in {}; the same command goes on from there", context);
       return requested_signal() ? 128 + requested_signal() : 0;

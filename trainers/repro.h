@@ -33,7 +33,7 @@ struct ReproOptions {
   bool report_only = false;             // train nothing, write the table of what is finished
 };
 
-// The runs of a preset, in the order they are trained: small blocks first, all models of one seed before the next seed.
+// The runs of a preset, in the order they are trained: every cell of the table has its first seed before any has its second.
 std::vector<PlannedRun> plan_table(const ReproOptions&);
 
 // Trains what is missing (finished runs of the same resolved config are reused, interrupted ones resumed), writes table.md, table.json and report.html into
