@@ -38,7 +38,7 @@ void DataOptions::fields(Fields& f) {
            "the part of the characters, at the end, held out");
   f.text("prepared_directory", prepared_directory, {},
          "where token files are kept; empty: data/<name>-<tokenizer>");
-  f.integer("vocabulary_size", vocabulary_size, {0, int64_t(1) << 31},
+  f.integer("vocabulary_size", vocabulary_size, {0, (int64_t(1) << 31) - 1},
             "of .bin files that do not say; 0: as the file says");
   f.boolean("special_tokens", special_tokens,
             "read <|endoftext|> in the text as GPT-2's end-of-text token");
