@@ -106,8 +106,15 @@ void Trainer::open_run_directory() {
 
 void Trainer::resume() {
   last_checkpoint_ = latest_checkpoint(control_.run_directory);
-  if (!last_checkpoint_) return;
+  if (!last_checkpoint_) {
+    if (const auto damaged = checkpoints_of(control_.run_directory); !damaged.empty())
+      throw DataError(fmt::format("none of the {} checkpoints of {} is whole (the warnings above say why); to begin anew, move the run directory away",
+                                  damaged.size(), control_.run_directory));
+    return;
+  }
   const CheckpointContents c = read_checkpoint(*last_checkpoint_);
+  for (const char* key : {"step", "tokens", "seconds", "batch", "random_seed", "random_offset", "memory_counters", "data_hash", "numerics", "config"})
+    if (!c.state.contains(key)) throw DataError(fmt::format("{}/state.json has no \"{}\": it was not written by this version of reverie", *last_checkpoint_, key));
   const auto differences = config_differences(c.state.at("config"), resolved_);
   if (!differences.empty()) throw ConfigError(fmt::format("{} was made with another config: {}", *last_checkpoint_, differences.front()));
   if (c.state.at("data_hash") != dataset_.hash)

@@ -1,0 +1,244 @@
+"""The command line as a user meets it: exit codes, messages, files.
+
+Needs a finished build (REVERIE_BUILD_DIR, or build/release).
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BUILD = Path(os.environ.get("REVERIE_BUILD_DIR", ROOT / "build" / "release"))
+REVERIE = BUILD / "reverie"
+
+EXPERIMENT = {
+    "seed": 7,
+    "model": {"type": "gpt2", "block_size": 16, "n_layer": 2, "n_head": 2, "n_embd": 16},
+    "train": {"steps": 8, "batch_size": 4},
+    "evaluation": {"interval": 4, "windows": 4, "prefix_only_windows": 2, "final_windows": 4, "final_prefix_only_windows": 2},
+    "sample": {"interval": 0, "tokens": 5},
+    "checkpoint": {"interval": 4, "keep": 2},
+}
+LEAKY_MEMORY = {"type": "imm", "mode": "as_published", "low_rank_dim": 4}
+
+
+class CliTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.temporary = tempfile.TemporaryDirectory(prefix="reverie-cli-")
+        cls.addClassCleanup(cls.temporary.cleanup)
+        cls.folder = Path(cls.temporary.name)
+        text = "".join(f"The {n}. line of a text that is made up, to be learnt by heart.\n" for n in range(400))
+        (cls.folder / "text.txt").write_text(text)
+
+    def reverie(self, *arguments, env=None):
+        return subprocess.run([str(REVERIE), *map(str, arguments)], cwd=self.folder, capture_output=True, text=True, check=False,
+                              env={**os.environ, **(env or {})})
+
+    def expect(self, status, *arguments, env=None):
+        got = self.reverie(*arguments, env=env)
+        self.assertEqual(got.returncode, status, f"{arguments}\n{got.stdout}\n{got.stderr}")
+        return got
+
+    def config(self, name, **changes):
+        experiment = json.loads(json.dumps(EXPERIMENT))
+        experiment["data"] = {"path": str(self.folder / "text.txt"), "prepared_directory": str(self.folder / "tokens")}
+        for key, value in changes.items():
+            if isinstance(value, dict) and isinstance(experiment.get(key), dict):
+                experiment[key].update(value)
+            else:
+                experiment[key] = value
+        file = self.folder / f"{name}.json"
+        file.write_text(json.dumps(experiment))
+        return file
+
+    def train(self, name, *more, **changes):
+        run = self.folder / name
+        self.expect(0, "train", self.config(name, **changes), "--run-dir", run, *more)
+        return run
+
+    def test_help_teaches_and_is_no_error(self):
+        self.assertIn("repro", self.expect(0, "--help").stdout)
+        for command in ("train", "eval", "sample", "prepare", "repro", "check", "inspect", "modules", "plan", "doctor"):
+            self.assertIn("--help", self.expect(0, command, "--help").stdout)
+        self.expect(0, "--version")
+
+    def test_usage_errors_exit_2(self):
+        self.expect(2)
+        self.expect(2, "fly")
+        self.expect(2, "train", "--no-such-option")
+        self.expect(2, "train")
+
+    def test_bad_configs_exit_2_and_say_where(self):
+        got = self.expect(2, "train", self.config("typo", model={"n_layers": 3}))
+        self.assertIn("$.model", got.stderr)
+        self.assertIn('"n_layer"', got.stderr)
+        (self.folder / "twice.json").write_text('{"seed": 1, "seed": 2}')
+        self.assertIn("seed", self.expect(2, "train", "twice.json").stderr)
+        (self.folder / "broken.json").write_text('{"seed": ')
+        self.expect(2, "train", "broken.json")
+        self.assertIn("$.train.steps", self.expect(2, "train", self.config("mistyped", train={"steps": "many"})).stderr)
+        self.assertIn("$.model.n_layer", self.expect(2, "train", self.config("range"), "--set", "model.n_layer=0").stderr)
+        self.expect(2, "train", self.config("unknown_model", model={"type": "gpt3"}))
+
+    def test_set_overrides(self):
+        got = self.expect(0, "train", "--set", "train.steps=3", "--set", "model.dropout=0.25", self.config("set"), "--print-config")
+        config = json.loads(got.stdout)
+        self.assertEqual(config["train"]["steps"], 3)
+        self.assertEqual(config["model"]["dropout"], 0.25)
+        self.assertEqual(config["optimizer"]["beta1"], 0.9)  # a default, filled in
+
+    def test_schema_describes_what_is_accepted(self):
+        schema = json.loads(self.expect(0, "train", "--print-schema").stdout)
+        self.assertIn("$schema", schema)
+        self.assertFalse(schema["additionalProperties"])
+        self.assertIn("as_published", json.dumps(schema))
+
+    def test_train_eval_sample_inspect(self):
+        run = self.train("plain")
+        summary = json.loads((run / "summary.json").read_text())
+        self.assertTrue(summary["causal"])
+        self.assertIn("prefix-only", self.expect(0, "eval", run, "--windows", 4, "--prefix-only-windows", 2, "--json", "eval.json").stdout)
+        evaluated = json.loads((self.folder / "eval.json").read_text())
+        self.assertAlmostEqual(evaluated["val_loss_prefix_only"], evaluated["val_loss_on_prefix_only_windows"], places=5)
+        self.assertAlmostEqual(evaluated["val_loss"], summary["val_loss"], places=6)
+        one, two = (self.expect(0, "sample", run, "--prompt", "The ", "--max-tokens", 30, "--greedy").stdout for _ in range(2))
+        self.assertEqual(one, two)
+        self.assertEqual(len(one), 31)  # 30 characters and a newline
+        self.assertIn("transformer.wte.weight", self.expect(0, "inspect", run).stdout)
+        self.assertIn("transformer.wte.weight", self.expect(0, "inspect", run / "checkpoints/step_00000008/model.safetensors").stdout)
+        self.expect(0, "inspect", run, "--export-hf", "exported")
+        exported = json.loads((self.folder / "exported/config.json").read_text())
+        self.assertEqual(exported["model_type"], "gpt2")
+        # A finished run is not trained again by accident.
+        self.assertIn("--resume", self.expect(2, "train", self.folder / "plain.json", "--run-dir", run).stderr)
+
+    def test_export_gives_transformers_the_same_logits(self):
+        try:
+            import torch  # noqa: F401
+            import transformers  # noqa: F401
+        except ImportError:
+            self.skipTest("needs Python's torch and transformers")
+        for name, changes in {"gpt": {}, "llama": {"model": {"type": "llama"}}}.items():
+            run = self.train(f"export_{name}", **changes)
+            self.expect(0, "inspect", run, "--export-hf", f"hf_{name}")
+            if name == "gpt":
+                subprocess.run(["python3", ROOT / "scripts/check_hf_export.py", self.folder / f"hf_{name}"], check=True)
+
+    def test_leaking_model_is_refused_unless_allowed(self):
+        file = self.config("leaky", model={"memory": LEAKY_MEMORY})
+        self.assertIn("allow_future_leak", self.expect(2, "train", file, "--run-dir", "leaky").stderr)
+        self.assertIn("LEAKS", self.expect(5, "check", "causality", file).stdout)
+        got = self.expect(0, "train", file, "--run-dir", "leaky", "--set", "allow_future_leak=true")
+        self.assertIn("LEAKS", got.stdout)
+        self.assertIn("LEAKS", got.stderr)
+        self.expect(5, "check", "causality", "leaky")
+        self.assertIn("LEAKS", self.expect(0, "eval", "leaky", "--windows", 2, "--prefix-only-windows", 1).stdout)
+        self.assertIn("LEAKS", self.expect(0, "sample", "leaky", "--max-tokens", 3).stderr)
+        self.expect(1, "inspect", "leaky", "--export-hf", "leaky_hf")  # transformers knows no memory
+
+    def test_causal_models_pass_the_check(self):
+        self.expect(0, "check", "causality", self.config("causal"))
+        for mode in ("causal_mean", "segment", "slots"):
+            memory = {"type": "imm", "mode": mode, "low_rank_dim": 4, "segment_length": 5, "chunk_length": 5}
+            got = self.expect(0, "check", "causality", self.config(mode, model={"memory": memory}), "--json", "probes.json")
+            self.assertIn("causal", got.stdout)
+        self.assertTrue(json.loads((self.folder / "probes.json").read_text()))
+
+    def test_resume_is_bit_exact(self):
+        file = self.config("resume", model={"dropout": 0.1})
+        self.assertIn("bit-exact", self.expect(0, "check", "resume", file, "--steps", 8, "--kill-at", 3, "--run-dir", "resume_check").stdout)
+
+    def test_signals_save_and_exit_128_plus_n(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            run = self.folder / f"signal{int(number)}"
+            file = self.config(f"signal{int(number)}", train={"steps": 1000000, "batch_size": 2}, evaluation={"interval": 0})
+            process = subprocess.Popen([str(REVERIE), "train", str(file), "--run-dir", str(run)], cwd=self.folder,
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            deadline = time.monotonic() + 120
+            metrics = run / "metrics.jsonl"
+            while time.monotonic() < deadline and not (metrics.exists() and metrics.stat().st_size > 200):
+                time.sleep(0.05)
+            process.send_signal(number)
+            self.assertEqual(process.wait(timeout=120), 128 + number)
+            saved = list((run / "checkpoints").glob("step_*/COMPLETE"))
+            self.assertTrue(saved)
+
+    def test_changed_config_is_refused_with_the_difference(self):
+        file = self.config("changed")
+        self.expect(0, "train", file, "--run-dir", "changed", "--stop-after", 4)
+        got = self.expect(2, "train", file, "--run-dir", "changed", "--resume", "--set", "optimizer.learning_rate=0.5")
+        self.assertIn("learning_rate", got.stderr)
+        self.expect(0, "train", file, "--run-dir", "changed", "--resume")
+
+    def test_corrupt_files_exit_3(self):
+        run = self.train("corrupt")
+        for model in run.glob("checkpoints/*/model.safetensors"):
+            data = bytearray(model.read_bytes())
+            data[-5] ^= 1
+            model.write_bytes(data)
+        got = self.reverie("eval", run)
+        self.assertIn(got.returncode, (1, 3), got.stderr)
+        self.assertRegex(got.stderr, "(?i)hash|whole")
+        (self.folder / "short.safetensors").write_bytes(b"\xff" * 8 + b"{}")
+        self.expect(3, "inspect", "short.safetensors")
+        self.train("tokens_corrupt", data={"path": str(self.folder / "text.txt"), "prepared_directory": str(self.folder / "tokens_corrupt_data")})
+        tokens = self.folder / "tokens_corrupt_data" / "train.tok"
+        tokens.write_bytes(tokens.read_bytes()[:-3])
+        self.expect(3, "train", self.folder / "tokens_corrupt.json", "--run-dir", "tokens_corrupt_again")
+
+    def test_diverging_run_exits_4(self):
+        file = self.config("diverge", optimizer={"learning_rate": 10, "minimum_learning_rate": 10, "warmup_steps": 0, "gradient_clip": 0, "weight_decay": 10},
+                           train={"steps": 3000, "batch_size": 2}, evaluation={"interval": 0}, checkpoint={"interval": 2})
+        got = self.expect(4, "train", file, "--run-dir", "diverge")
+        self.assertIn("checkpoint", got.stderr)
+
+    def test_prepare_reads_back(self):
+        got = self.expect(0, "prepare", "text.txt", "--out", "prepared")
+        self.assertEqual(got.stdout.strip(), "prepared")
+        self.assertTrue((self.folder / "prepared/train.tok").exists())
+        self.expect(3, "prepare", "/dev/null", "--out", "empty")
+
+    def test_repro_trains_reuses_and_reports(self):
+        table = {
+            "title": "a small table",
+            "report": {"paper": {"gpt": {"16": {"train_loss": 1.0}}}},
+            "base": {**EXPERIMENT, "data": {"path": str(self.folder / "text.txt"), "prepared_directory": str(self.folder / "tokens")}},
+            "block_sizes": {"16": {}},
+            "models": {"gpt": {}, "imm_as_published": {"allow_future_leak": True, "model": {"memory": LEAKY_MEMORY}}},
+            "presets": {"tiny": {"models": ["gpt", "imm_as_published"], "block_sizes": [16], "seeds": [1, 2]}},
+        }
+        (self.folder / "table.json").write_text(json.dumps(table))
+        self.expect(0, "repro", "table.json", "--preset", "tiny", "--run-dir", "repro")
+        out = self.folder / "repro"
+        rows = json.loads((out / "table.json").read_text())["rows"]
+        self.assertEqual([r["model"] for r in rows], ["gpt", "imm_as_published"])
+        self.assertEqual(rows[0]["paper"], {"train_loss": 1.0})
+        self.assertEqual(rows[0]["measured"]["train_loss"]["n"], 2)
+        self.assertTrue(rows[0]["causal"])
+        self.assertFalse(rows[1]["causal"])
+        self.assertIn("LEAKS", (out / "table.md").read_text())
+        self.assertNotRegex((out / "report.html").read_text(), r"(src|href)=\"https?:")
+        again = self.expect(0, "repro", "table.json", "--preset", "tiny", "--run-dir", "repro")
+        self.assertEqual(len(re.findall("reused", again.stderr)), 4)
+        self.assertIn("tiny", self.expect(2, "repro", "table.json", "--preset", "huge").stderr)
+
+    def test_plan_counts_parameters(self):
+        plan = json.loads(self.expect(0, "plan", self.config("plan"), "--json").stdout)
+        run = self.train("planned")
+        self.assertEqual(plan["parameters"], json.loads((run / "summary.json").read_text())["parameters"])
+
+    def test_modules_and_doctor(self):
+        self.assertIn("as_published", self.expect(0, "modules").stdout)
+        self.assertIn("cpu kernels", self.expect(0, "doctor").stdout)
+        self.assertIn("portable", self.expect(0, "doctor", env={"REVERIE_ISA": "portable"}).stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
