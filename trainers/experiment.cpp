@@ -1,5 +1,6 @@
 #include "trainers/experiment.h"
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -54,6 +55,10 @@ ExperimentOptions read_experiment(const Config& config, const std::string& direc
       if (p.is_string()) load_plugin(p.get<std::string>(), directory);
   ExperimentOptions options;
   read_config(config, options);
+  // The resolved config lies elsewhere, in the run directory, and must find the same files.
+  for (auto& p : options.plugins)
+    if (const auto beside = std::filesystem::path(directory) / p; std::filesystem::exists(beside))
+      p = std::filesystem::absolute(beside).lexically_normal().string();
   if (options.train.batch_size % options.train.micro_batches != 0)
     throw ConfigError(fmt::format("$.train.micro_batches {} does not divide $.train.batch_size {}", options.train.micro_batches, options.train.batch_size));
   return options;
