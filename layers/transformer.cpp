@@ -108,12 +108,12 @@ void TransformerBlock::forward(ResidualStream& stream, KvCache* cache, int64_t p
 Transformer::Transformer(const TransformerShape& s, const Build& build) : shape_(s) {
   const auto& n = s.names;
   auto name = [&](const std::string& local) { return n.root + "." + local; };
-  embedding_ = parameter(name(n.embedding) + ".weight", build.random.normal({s.vocabulary, s.features}, 0, 0.02, build.dtype));
-  if (s.rope_base == 0)
-    positions_ = parameter(name(n.positions) + ".weight", build.random.normal({s.block_size, s.features}, 0, 0.02, build.dtype));
+  auto table = [&](int64_t rows) { return build.random.normal({rows, s.features}, 0, 0.02, build.dtype).to(build.device); };
+  embedding_ = parameter(name(n.embedding) + ".weight", table(s.vocabulary));
+  if (s.rope_base == 0) positions_ = parameter(name(n.positions) + ".weight", table(s.block_size));
   for (int64_t i = 0; i < s.layers; ++i) blocks_.push_back(&child<TransformerBlock>(name(n.blocks) + "." + std::to_string(i), s, build));
   final_norm_ = &child<NormLayer>(name(n.final_norm), s.norm, s.features, s.bias, s.norm_eps, build);
-  head_ = s.tied ? embedding_ : parameter(n.head + ".weight", build.random.normal({s.vocabulary, s.features}, 0, 0.02, build.dtype));
+  head_ = s.tied ? embedding_ : parameter(n.head + ".weight", table(s.vocabulary));
   if (s.memory.given()) {
     const MemorySite site{s.features, s.layers, build};
     memory_ = static_cast<MemoryModule*>(&adopt(name("memory"), MemoryRegistry::instance().make(s.memory, site)));
@@ -133,7 +133,7 @@ Variable Transformer::hidden(const Tensor& tokens, SequenceState* state) {
   MemoryState* memory = state ? &state->memory : &fresh;
   if (memory_ && memory->values.empty() && memory->counters.empty()) *memory = memory_->initial(batch, embedding_.dtype(), embedding_.device());
 
-  Variable x = embedding(tokens, embedding_, positions_, position);
+  Variable x = embedding(tokens.to(embedding_.device()), embedding_, positions_, position);
   x = dropout(x, training() ? shape_.dropout : 0);
   ResidualStream stream(x);
   for (size_t i = 0; i < blocks_.size(); ++i) {

@@ -88,7 +88,7 @@ Variable Imm::running_mean(const Variable& x, MemoryState& state, const std::str
   int64_t& count = state.counters[count_name];
   std::vector<double> reciprocal;
   for (int64_t t = 0; t < time; ++t) reciprocal.push_back(1 / double(count + t + 1));
-  const Variable factors(Tensor::from<double>({time, 1}, reciprocal).to(x.dtype()));
+  const Variable factors(Tensor::from<double>({time, 1}, reciprocal).to(x.dtype()).to(x.device()));
   const Variable means = multiply(sums, factors);
   state.values[sum_name] = reshape(slice(sums, 1, time - 1, time), {batch, features_});
   count += time;
