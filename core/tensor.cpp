@@ -1,5 +1,6 @@
 #include "core/tensor.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -77,12 +78,13 @@ std::string Shape::str() const {
 }
 
 Tensor Tensor::over(std::shared_ptr<Storage> storage, const Shape& shape, DType dtype, int64_t offset) {
-  int64_t elements = 1;
+  int64_t extent = 1;  // as if no size were 0: strides are products of sizes, too
   for (int64_t d : shape) {
     require(d >= 0, "a tensor's sizes are not negative, got {}", shape.str());
-    require(!__builtin_mul_overflow(elements, d, &elements) && elements < (int64_t(1) << 60),
+    require(!__builtin_mul_overflow(extent, std::max<int64_t>(d, 1), &extent) && extent < (int64_t(1) << 60),
             "a tensor of shape {} has too many elements", shape.str());
   }
+  const int64_t elements = shape.numel();
   require(offset >= 0 && size_t(offset + elements) * size_of(dtype) <= storage->bytes(),
           "a tensor {}{} at element {} does not fit its storage of {} bytes", name_of(dtype), shape.str(), offset,
           storage->bytes());
