@@ -40,7 +40,9 @@ Json machine_json(const MachineInfo& info) {
           {"system", info.system}};
 }
 
-std::string build_commit() { return REVERIE_COMMIT; }
+std::string build_commit() {
+  return REVERIE_COMMIT;
+}
 
 std::string utc_now() {
   const std::time_t now = std::time(nullptr);

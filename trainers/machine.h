@@ -17,8 +17,8 @@ struct MachineInfo {
 MachineInfo machine_info();
 Json machine_json(const MachineInfo&);  // {"cpu","cores","memory_bytes","system"}
 
-// The commit that this library was built from (40 hexadecimal digits), with "-dirty" when tracked files had been changed;
-// "unknown" outside git.
+// The commit that this library was built from (40 hexadecimal digits), with "-dirty" when tracked
+// files had been changed; "unknown" outside git.
 std::string build_commit();
 
 std::string utc_now();  // "2025-03-01T12:34:56Z"

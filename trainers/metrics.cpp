@@ -14,9 +14,12 @@
 namespace reverie {
 namespace {
 
-std::string metrics_file(const std::string& run_dir) { return run_dir + "/metrics.jsonl"; }
+std::string metrics_file(const std::string& run_dir) {
+  return run_dir + "/metrics.jsonl";
+}
 
-// Bytes of text that are not UTF-8 become U+FFFD: a byte-level tokenizer may cut a character in two.
+// Bytes of text that are not UTF-8 become U+FFFD: a byte-level tokenizer may cut a character in
+// two.
 std::string one_line(const Json& event) {
   return event.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
 }
@@ -24,13 +27,17 @@ std::string one_line(const Json& event) {
 std::vector<Json> parse_lines(const std::string& file, const std::string& bytes) {
   std::vector<Json> events;
   size_t line = 0;
-  for (size_t begin = 0, end; (end = bytes.find('\n', begin)) != std::string::npos; begin = end + 1) {
+  for (size_t begin = 0, end; (end = bytes.find('\n', begin)) != std::string::npos;
+       begin = end + 1) {
     ++line;
-    Json event = Json::parse(bytes.begin() + int64_t(begin), bytes.begin() + int64_t(end), nullptr, false);
+    Json event =
+        Json::parse(bytes.begin() + int64_t(begin), bytes.begin() + int64_t(end), nullptr, false);
     if (!event.is_object() || !event.contains("event") || !event["event"].is_string() ||
         !event.contains("step") || !event["step"].is_number_integer())
-      throw DataError(fmt::format("{}:{} is no event, wanted {{\"event\": NAME, \"step\": N, ...}}; "
-                                  "delete that line to go on without it", file, line));
+      throw DataError(
+          fmt::format("{}:{} is no event, wanted {{\"event\": NAME, \"step\": N, ...}}; "
+                      "delete that line to go on without it",
+                      file, line));
     events.push_back(std::move(event));
   }
   return events;
@@ -48,7 +55,8 @@ MetricsLog::MetricsLog(const std::string& run_dir, std::optional<int64_t> resume
   write_file_atomically(file_, kept);
   descriptor_ = ::open(file_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
   if (descriptor_ < 0)
-    throw MachineError(fmt::format("cannot open {}: {}", file_, std::generic_category().message(errno)));
+    throw MachineError(
+        fmt::format("cannot open {}: {}", file_, std::generic_category().message(errno)));
 }
 
 MetricsLog::~MetricsLog() {
@@ -91,7 +99,8 @@ void MetricsLog::append(Json event) {
   const int error = written < 0 ? errno : ENOSPC;
   // Part of a line would spoil the next one.
   const bool undone = written <= 0 || ::ftruncate(descriptor_, before) == 0;
-  throw MachineError(fmt::format("cannot write {}: {}{}", file_, std::generic_category().message(error),
+  throw MachineError(fmt::format("cannot write {}: {}{}", file_,
+                                 std::generic_category().message(error),
                                  undone ? "" : " (its last line is torn)"));
 }
 

@@ -1,7 +1,8 @@
 #pragma once
 // metrics.jsonl: what a run measured, one JSON object a line, appended as it happens.
 //
-//   {"event":"train","step","loss","learning_rate","gradient_norm","tokens","tokens_per_second","seconds"}
+//   {"event":"train","step","loss","learning_rate","gradient_norm","tokens","tokens_per_second",
+//    "seconds"}
 //   {"event":"eval","step","train_loss","val_loss","val_loss_prefix_only"}
 //   {"event":"sample","step","text"}
 //
@@ -34,10 +35,11 @@ struct EvalMetrics {
 
 class MetricsLog {
  public:
-  // Opens run_dir/metrics.jsonl for appending. A fresh run (no `resume_step`) starts an empty file; a resumed one keeps
-  // the lines up to `resume_step` and drops later ones (they will come again) together with a torn last line.
-  // MachineError when the directory refuses.
-  explicit MetricsLog(const std::string& run_dir, std::optional<int64_t> resume_step = std::nullopt);
+  // Opens run_dir/metrics.jsonl for appending. A fresh run (no `resume_step`) starts an empty file;
+  // a resumed one keeps the lines up to `resume_step` and drops later ones (they will come again)
+  // together with a torn last line. MachineError when the directory refuses.
+  explicit MetricsLog(const std::string& run_dir,
+                      std::optional<int64_t> resume_step = std::nullopt);
   ~MetricsLog();
   MetricsLog(const MetricsLog&) = delete;
   MetricsLog& operator=(const MetricsLog&) = delete;
@@ -46,8 +48,9 @@ class MetricsLog {
   void train(const TrainMetrics&);
   void eval(const EvalMetrics&);
   void sample(int64_t step, const std::string& text);
-  // Any other event: an object with "event" and "step". One write(2) a line: a killed process leaves at most a torn last
-  // line. MachineError (and no part of the line in the file) when the disk is full.
+  // Any other event: an object with "event" and "step". One write(2) a line: a killed process
+  // leaves at most a torn last line. MachineError (and no part of the line in the file) when the
+  // disk is full.
   void append(Json event);
 
  private:
@@ -55,8 +58,8 @@ class MetricsLog {
   int descriptor_ = -1;
 };
 
-// All whole lines of run_dir/metrics.jsonl; none when the file is missing. A torn last line is left out; a damaged line
-// elsewhere is a DataError with its number.
+// All whole lines of run_dir/metrics.jsonl; none when the file is missing. A torn last line is left
+// out; a damaged line elsewhere is a DataError with its number.
 std::vector<Json> read_metrics(const std::string& run_dir);
 
 // event[key] as a number; NaN where it is missing or null.

@@ -36,7 +36,8 @@ std::string first_columns(const std::string& text, int width) {
 // A terminal takes control characters for commands; a context may come from a config.
 std::string printable(std::string_view text) {
   std::string out = valid_utf8(text);
-  std::replace_if(out.begin(), out.end(), [](char c) { return uint8_t(c) < 0x20 || c == 0x7F; }, ' ');
+  std::replace_if(
+      out.begin(), out.end(), [](char c) { return uint8_t(c) < 0x20 || c == 0x7F; }, ' ');
   return out;
 }
 
@@ -61,7 +62,8 @@ struct Piece {
 std::string join(const std::vector<Piece>& pieces, int highest_rank) {
   std::string out;
   for (const Piece& piece : pieces)
-    if (piece.rank <= highest_rank && !piece.text.empty()) out += (out.empty() ? "" : "  ") + piece.text;
+    if (piece.rank <= highest_rank && !piece.text.empty())
+      out += (out.empty() ? "" : "  ") + piece.text;
   return out;
 }
 
@@ -123,15 +125,18 @@ std::string format_progress(const ProgressState& s, int width, bool unicode) {
 ProgressOutput ProgressOutput::standard_error() {
   ProgressOutput output;
   output.write = [](std::string_view text) {
-    // One write, so that another process on the same terminal cannot come between; nothing can be done if it fails.
+    // One write, so that another process on the same terminal cannot come between; nothing can be
+    // done if it fails.
     [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
   };
   output.width = [] {
     winsize size{};
-    return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? int(size.ws_col) : 80;
+    return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? int(size.ws_col)
+                                                                             : 80;
   };
   output.clock = [] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
   };
   const char* kind = std::getenv("TERM");
   output.terminal = ::isatty(STDERR_FILENO) && !(kind && std::string_view(kind) == "dumb");
@@ -156,7 +161,9 @@ Progress::Progress(int64_t steps, ProgressOptions options, ProgressOutput output
   });
 }
 
-Progress::~Progress() { finish(); }
+Progress::~Progress() {
+  finish();
+}
 
 void Progress::step(int64_t step, double loss, double tokens_per_second) {
   const std::lock_guard lock(mutex_);
@@ -168,7 +175,8 @@ void Progress::step(int64_t step, double loss, double tokens_per_second) {
   const double now = output_.clock();
   // The average since the beginning: evaluations and checkpoints are part of the time left, too.
   if (step > options_.first_step)
-    state_.seconds_left = (now - began_) / double(step - options_.first_step) * double(state_.steps - step);
+    state_.seconds_left =
+        (now - began_) / double(step - options_.first_step) * double(state_.steps - step);
   const int64_t mark = state_.steps > 0 ? 10 * step / state_.steps : 0;
   const double wait = output_.terminal ? options_.redraw_seconds : options_.plain_line_seconds;
   if (now - last_drawn_ < wait && (output_.terminal || mark <= last_mark_)) return;

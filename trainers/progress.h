@@ -1,5 +1,6 @@
 #pragma once
-// The live progress line of a training run, on stderr: redrawn in place on a terminal, plain lines elsewhere.
+// The live progress line of a training run, on stderr: redrawn in place on a terminal, plain lines
+// elsewhere.
 
 #include <cstdint>
 #include <functional>
@@ -22,8 +23,9 @@ struct ProgressState {
   double seconds_left = std::numeric_limits<double>::quiet_NaN();
 };
 
-// "step 1200/2000  60 %  loss 1.8123  val 1.92  31.2k tok/s  ETA 00:42" with the context and a bar before it. Never wider than
-// `width` columns (0: no limit, and no bar): parts are left out, least important first. `unicode`: a smooth bar, else "[##--]".
+// "step 1200/2000  60 %  loss 1.8123  val 1.92  31.2k tok/s  ETA 00:42" with the context and a bar
+// before it. Never wider than `width` columns (0: no limit, and no bar): parts are left out, least
+// important first. `unicode`: a smooth bar, else "[##--]".
 std::string format_progress(const ProgressState& state, int width, bool unicode = false);
 
 std::string format_duration(double seconds);  // "00:42", "1:02:03", "2 d 03:04"
@@ -41,9 +43,9 @@ struct ProgressOutput {
 
 struct ProgressOptions {
   std::string context = {}, label = {};
-  int64_t first_step = 0;              // where a resumed run goes on
-  double redraw_seconds = 0.1;         // on a terminal: at most ten times a second
-  double plain_line_seconds = 30;      // elsewhere: a line at every 10 %, and at least this often
+  int64_t first_step = 0;          // where a resumed run goes on
+  double redraw_seconds = 0.1;     // on a terminal: at most ten times a second
+  double plain_line_seconds = 30;  // elsewhere: a line at every 10 %, and at least this often
 };
 
 // One at a time draws: while it lives, log messages clear its line first (set_log_prelude).
@@ -56,7 +58,7 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   void step(int64_t step, double loss, double tokens_per_second);  // may draw
-  void val_loss(double loss);                                       // shown from the next drawing on
+  void val_loss(double loss);                                      // shown from the next drawing on
   void set_label(std::string label);
   void clear();   // removes the drawn line, until the next step
   void finish();  // draws the last state and leaves it standing

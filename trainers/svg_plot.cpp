@@ -18,7 +18,9 @@ constexpr double kLabelHeight = 13;
 // A linear map from values to units of the drawing.
 struct Scale {
   double low = 0, high = 1, from = 0, to = 1;
-  double operator()(double value) const { return from + (value - low) / (high - low) * (to - from); }
+  double operator()(double value) const {
+    return from + (value - low) / (high - low) * (to - from);
+  }
 };
 
 struct Extent {
@@ -31,18 +33,22 @@ struct Extent {
   bool empty() const { return low > high; }
 };
 
-std::string text(double x, double y, const std::string& content, const std::string& attributes = "") {
-  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\"{}{}>{}</text>\n", x, y, attributes.empty() ? "" : " ", attributes,
-                     escape_html(content));
+std::string text(double x, double y, const std::string& content,
+                 const std::string& attributes = "") {
+  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\"{}{}>{}</text>\n", x, y,
+                     attributes.empty() ? "" : " ", attributes, escape_html(content));
 }
 std::string line(double x1, double y1, double x2, double y2, const std::string& kind) {
-  return fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" class=\"{}\"/>\n", x1, y1, x2, y2, kind);
+  return fmt::format(
+      "<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" class=\"{}\"/>\n", x1, y1, x2,
+      y2, kind);
 }
 
 std::string open_svg(double height, const std::string& title) {
   const std::string name = escape_html(title);
-  return fmt::format("<svg viewBox=\"0 0 {:.0f} {:.0f}\" role=\"img\" aria-label=\"{}\">\n<title>{}</title>\n", kPlotWidth,
-                     height, name, name);
+  return fmt::format(
+      "<svg viewBox=\"0 0 {:.0f} {:.0f}\" role=\"img\" aria-label=\"{}\">\n<title>{}</title>\n",
+      kPlotWidth, height, name, name);
 }
 
 std::string path(const std::vector<PlotPoint>& points, const Scale& x, const Scale& y) {
@@ -66,7 +72,8 @@ std::string tick_text(double value, double step) {
 }
 std::vector<std::string> tick_texts(const std::vector<double>& ticks) {
   std::vector<std::string> texts;
-  for (const double tick : ticks) texts.push_back(tick_text(tick, ticks.size() > 1 ? ticks[1] - ticks[0] : 1));
+  for (const double tick : ticks)
+    texts.push_back(tick_text(tick, ticks.size() > 1 ? ticks[1] - ticks[0] : 1));
   return texts;
 }
 
@@ -76,7 +83,9 @@ const PlotPoint* last_finite(const std::vector<PlotPoint>& points) {
   return nullptr;
 }
 
-int color_class(int color) { return ((color % kPlotColors) + kPlotColors) % kPlotColors; }
+int color_class(int color) {
+  return ((color % kPlotColors) + kPlotColors) % kPlotColors;
+}
 
 // The longest title that fits `room` units; the label goes on a line of its own.
 std::string shortened(const std::string& title, double room) {
@@ -114,11 +123,13 @@ std::string end_labels(const LinePlot& plot, const Scale& x, const Scale& y, dou
   return out;
 }
 
-std::string draw_bar(const PlotBar& bar, const Scale& x, double y, double height, const std::string& kind,
-                     const std::string& label) {
-  if (!std::isfinite(bar.value)) return text(x.from + 4, y + height - 1.5, "not finite", "class=\"value\"");
-  std::string out = fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" class=\"{}\"/>\n",
-                                x.from, y, std::max(0.5, x(bar.value) - x.from), height, kind);
+std::string draw_bar(const PlotBar& bar, const Scale& x, double y, double height,
+                     const std::string& kind, const std::string& label) {
+  if (!std::isfinite(bar.value))
+    return text(x.from + 4, y + height - 1.5, "not finite", "class=\"value\"");
+  std::string out = fmt::format(
+      "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" class=\"{}\"/>\n", x.from,
+      y, std::max(0.5, x(bar.value) - x.from), height, kind);
   double end = x(bar.value);
   if (bar.sd && *bar.sd > 0) {
     const double middle = y + height / 2;
@@ -127,7 +138,8 @@ std::string draw_bar(const PlotBar& bar, const Scale& x, double y, double height
   }
   std::string content = escape_html(bar.text);
   if (!label.empty()) content += " <tspan class=\"mark\">" + escape_html(label) + "</tspan>";
-  out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"value\">{}</text>\n", end + 4, y + height - 1.5, content);
+  out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"value\">{}</text>\n", end + 4,
+                     y + height - 1.5, content);
   return out;
 }
 
@@ -141,11 +153,13 @@ std::vector<double> axis_ticks(double low, double high, int most) {
     step *= factor;
   }
   std::vector<double> ticks;
-  for (double i = std::ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; ++i) ticks.push_back(i * step + 0.0);  // no -0
+  for (double i = std::ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; ++i)
+    ticks.push_back(i * step + 0.0);  // no -0
   return ticks;
 }
 
-std::vector<PlotPoint> bucket_means(const std::vector<PlotPoint>& points, double x_end, int buckets) {
+std::vector<PlotPoint> bucket_means(const std::vector<PlotPoint>& points, double x_end,
+                                    int buckets) {
   struct Sum {
     double x = 0, y = 0;
     int n = 0;
@@ -154,7 +168,8 @@ std::vector<PlotPoint> bucket_means(const std::vector<PlotPoint>& points, double
   for (const PlotPoint& p : points) {
     if (!std::isfinite(p.x) || !std::isfinite(p.y) || p.x < 0 || p.x > x_end) continue;
     // The last bucket holds its upper end, too.
-    const auto at = std::min(sums.size() - 1, size_t(x_end > 0 ? p.x / x_end * double(sums.size()) : 0));
+    const auto at =
+        std::min(sums.size() - 1, size_t(x_end > 0 ? p.x / x_end * double(sums.size()) : 0));
     sums[at].x += p.x;
     sums[at].y += p.y;
     ++sums[at].n;
@@ -165,14 +180,17 @@ std::vector<PlotPoint> bucket_means(const std::vector<PlotPoint>& points, double
   return means;
 }
 
-std::vector<double> spread_labels(const std::vector<double>& wanted, double distance, double low, double high) {
+std::vector<double> spread_labels(const std::vector<double>& wanted, double distance, double low,
+                                  double high) {
   const size_t n = wanted.size();
   if (n == 0) return {};
   distance = n > 1 ? std::min(distance, (high - low) / double(n - 1)) : distance;
   std::vector<size_t> order(n);
   std::iota(order.begin(), order.end(), size_t(0));
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return wanted[a] < wanted[b]; });
-  // Groups of touching labels share their displacement (pool adjacent violators: the nearest positions in least squares).
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return wanted[a] < wanted[b]; });
+  // Groups of touching labels share their displacement (pool adjacent violators: the nearest
+  // positions in least squares).
   struct Group {
     double sum = 0;  // of wanted[i] - distance * (place in the order)
     size_t count = 0;
@@ -192,7 +210,8 @@ std::vector<double> spread_labels(const std::vector<double>& wanted, double dist
   const double highest = high - distance * double(n - 1);
   for (const Group& group : groups)
     for (size_t i = 0; i < group.count; ++i, ++place)
-      placed[order[place]] = std::clamp(group.position(), low, std::max(low, highest)) + distance * double(place);
+      placed[order[place]] =
+          std::clamp(group.position(), low, std::max(low, highest)) + distance * double(place);
   return placed;
 }
 
@@ -212,9 +231,11 @@ std::string draw_line_plot(const LinePlot& plot) {
   const Scale x{0, std::max({xs.high, plot.x_end, 1e-9}), 34, kPlotWidth - room - 16};
   const Scale y{std::max(0.0, ys.low - pad), ys.high + pad, height - 36, 28};
 
-  std::string out = open_svg(height, fmt::format("{}: {} against {}", plot.title, plot.y_label, plot.x_label));
-  out += fmt::format("<text x=\"0\" y=\"14\" class=\"title\">{}<tspan class=\"unit\" dx=\"8\">{}</tspan></text>\n",
-                     escape_html(plot.title), escape_html(plot.y_label));
+  std::string out =
+      open_svg(height, fmt::format("{}: {} against {}", plot.title, plot.y_label, plot.x_label));
+  out += fmt::format(
+      "<text x=\"0\" y=\"14\" class=\"title\">{}<tspan class=\"unit\" dx=\"8\">{}</tspan></text>\n",
+      escape_html(plot.title), escape_html(plot.y_label));
   const auto y_ticks = axis_ticks(y.low, y.high, 7), x_ticks = axis_ticks(x.low, x.high, 5);
   const auto y_texts = tick_texts(y_ticks), x_texts = tick_texts(x_ticks);
   for (size_t i = 0; i < y_ticks.size(); ++i) {
@@ -233,7 +254,8 @@ std::string draw_line_plot(const LinePlot& plot) {
   }
   for (const bool mean : {false, true})  // means above all single runs
     for (const PlotSeries& series : plot.series) {
-      const std::string kind = fmt::format("series-{}{}", color_class(series.color), series.label.empty() ? "" : " dashed");
+      const std::string kind = fmt::format("series-{}{}", color_class(series.color),
+                                           series.label.empty() ? "" : " dashed");
       if (mean) {
         out += fmt::format("<path d=\"{}\" class=\"mean {}\"/>\n", path(series.mean, x, y), kind);
       } else if (series.runs.size() > 1) {
@@ -253,7 +275,8 @@ std::string draw_bar_plot(const BarPlot& plot) {
     for (const PlotBar* bar : {&pair.filled, &pair.outlined}) {
       values.add(bar->value + bar->sd.value_or(0));
       // A label is needed where the longest bar ends, at most.
-      longest = std::max(longest, bar->text.size() + (pair.label.empty() ? 0 : pair.label.size() + 1));
+      longest =
+          std::max(longest, bar->text.size() + (pair.label.empty() ? 0 : pair.label.size() + 1));
     }
   if (plot.reference) values.add(plot.reference->value);
   const double top = 40, row = 46, bar_height = 11;
@@ -267,7 +290,8 @@ std::string draw_bar_plot(const BarPlot& plot) {
   const auto texts = tick_texts(ticks);
   for (size_t i = 0; i < ticks.size(); ++i) {
     out += line(x(ticks[i]), top, x(ticks[i]), bottom, i == 0 ? "axis" : "grid");
-    out += text(x(ticks[i]), bottom + 13, texts[i], i == 0 ? "class=\"tick\"" : "class=\"tick middle\"");
+    out += text(x(ticks[i]), bottom + 13, texts[i],
+                i == 0 ? "class=\"tick\"" : "class=\"tick middle\"");
   }
   out += text(x.from, height - 4, plot.x_label, "class=\"tick\"");
   if (plot.reference) {
@@ -282,7 +306,8 @@ std::string draw_bar_plot(const BarPlot& plot) {
     const std::string kind = fmt::format("series-{}", color_class(pair.color));
     out += text(x.from + 4, y + 13, pair.title, "class=\"row " + kind + "\"");
     out += draw_bar(pair.filled, x, y + 17, bar_height, "filled " + kind, pair.label);
-    out += draw_bar(pair.outlined, x, y + 17 + bar_height + 2, bar_height, "outlined " + kind, pair.label);
+    out += draw_bar(pair.outlined, x, y + 17 + bar_height + 2, bar_height, "outlined " + kind,
+                    pair.label);
     y += row;
   }
   return out + "</svg>\n";

@@ -1,6 +1,6 @@
 #pragma once
-// Two kinds of plots as inline SVG. Colours are CSS variables of the page (report_style), so that light and dark share one
-// drawing; a plot is kPlotWidth units wide and scales with its box.
+// Two kinds of plots as inline SVG. Colours are CSS variables of the page (report_style), so that
+// light and dark share one drawing; a plot is kPlotWidth units wide and scales with its box.
 
 #include <optional>
 #include <string>
@@ -21,8 +21,8 @@ struct PlotReference {
   std::string label;
 };
 
-// One model: thin lines for its runs, a thick one for their mean, its name at the line's end. Points that are not finite
-// interrupt a line.
+// One model: thin lines for its runs, a thick one for their mean, its name at the line's end.
+// Points that are not finite interrupt a line.
 struct PlotSeries {
   std::string title;
   std::string label;  // "LEAKS", or empty; such a series is dashed
@@ -60,10 +60,14 @@ std::string draw_bar_plot(const BarPlot& plot);
 // Round values (1, 2 or 5 times a power of ten apart) in [low, high]: at most `most` of them.
 std::vector<double> axis_ticks(double low, double high, int most);
 
-// Means of `points` (ordered by x) over `buckets` equal parts of [0, x_end]; a part without finite points is left out.
-std::vector<PlotPoint> bucket_means(const std::vector<PlotPoint>& points, double x_end, int buckets);
+// Means of `points` (ordered by x) over `buckets` equal parts of [0, x_end]; a part without finite
+// points is left out.
+std::vector<PlotPoint> bucket_means(const std::vector<PlotPoint>& points, double x_end,
+                                    int buckets);
 
-// Positions as near to `wanted` as they can be while `distance` apart and within [low, high]; in the order of `wanted`.
-std::vector<double> spread_labels(const std::vector<double>& wanted, double distance, double low, double high);
+// Positions as near to `wanted` as they can be while `distance` apart and within [low, high]; in
+// the order of `wanted`.
+std::vector<double> spread_labels(const std::vector<double>& wanted, double distance, double low,
+                                  double high);
 
 }  // namespace reverie

@@ -16,7 +16,9 @@ namespace {
 constexpr const char* kUnknown = "\u2013";  // en dash
 
 // JSON has no NaN.
-Json number_or_null(double value) { return std::isfinite(value) ? Json(value) : Json(); }
+Json number_or_null(double value) {
+  return std::isfinite(value) ? Json(value) : Json();
+}
 
 Json statistic_json(const Statistic& s) {
   return {{"mean", number_or_null(s.mean)}, {"sd", s.sd ? Json(*s.sd) : Json()}, {"n", s.n}};
@@ -50,7 +52,8 @@ std::string labelled_title(const TableRow& row) {
   return row.causal ? row.title : row.title + " (" + row.label() + ")";
 }
 
-// The leak that deceives most: where the training loss is farthest below what a forward over the prefix scores.
+// The leak that deceives most: where the training loss is farthest below what a forward over the
+// prefix scores.
 const TableRow* worst_leak(const Table& table) {
   const TableRow* worst = nullptr;
   double widest = -INFINITY;
@@ -73,17 +76,23 @@ const TableRow* baseline(const Table& table, int64_t block_size) {
 std::string explain_leak(const Table& table, const TableRow& leak) {
   const TableRow* base = baseline(table, leak.block_size);
   const double prefix_only = leak.val_loss_prefix_only.mean;
-  std::string out = fmt::format("At block size {}, {} reaches a training loss of {}", leak.block_size,
-                                labelled_title(leak), format_loss(leak.train_loss.mean));
-  if (base) out += fmt::format(" where {} reaches {}", base->title, format_loss(base->train_loss.mean));
+  std::string out =
+      fmt::format("At block size {}, {} reaches a training loss of {}", leak.block_size,
+                  labelled_title(leak), format_loss(leak.train_loss.mean));
+  if (base)
+    out += fmt::format(" where {} reaches {}", base->title, format_loss(base->train_loss.mean));
   if (std::isfinite(prefix_only)) {
-    out += fmt::format(", but a forward that sees only the prefix, as generation does, scores {} on validation text",
-                       format_loss(prefix_only));
+    out += fmt::format(
+        ", but a forward that sees only the prefix, as generation does, scores {} on validation "
+        "text",
+        format_loss(prefix_only));
     const auto uniform = table.uniform_loss();
     if (uniform && prefix_only > *uniform)
-      out += fmt::format(", worse than guessing uniformly (ln {} = {})", *table.vocabulary_size, format_loss(*uniform));
+      out += fmt::format(", worse than guessing uniformly (ln {} = {})", *table.vocabulary_size,
+                         format_loss(*uniform));
     else if (base && prefix_only > base->val_loss_prefix_only.mean)
-      out += fmt::format(", worse than {}'s {}", base->title, format_loss(base->val_loss_prefix_only.mean));
+      out += fmt::format(", worse than {}'s {}", base->title,
+                         format_loss(base->val_loss_prefix_only.mean));
   }
   return out + fmt::format("; changing only later tokens moves earlier logits by up to {}.",
                            format_change(leak.max_future_logit_change));
@@ -92,18 +101,22 @@ std::string explain_leak(const Table& table, const TableRow& leak) {
 std::string explain_causal(const Table& table, int64_t block_size) {
   const TableRow* base = baseline(table, block_size);
   if (!base) return "No model here is causal.";
-  std::vector<std::string> losses{fmt::format("{} for {}", format_loss(base->val_loss.mean), base->title)};
+  std::vector<std::string> losses{
+      fmt::format("{} for {}", format_loss(base->val_loss.mean), base->title)};
   for (const TableRow& row : table.rows)
     if (row.block_size == block_size && row.causal && &row != base)
       losses.push_back(fmt::format("{} for {} ({:+.3f})", format_loss(row.val_loss.mean), row.title,
                                    row.val_loss.mean - base->val_loss.mean));
-  return fmt::format("Among the models that cannot see the future, validation loss at block size {} is {}.",
-                     block_size, enumerate(losses));
+  return fmt::format(
+      "Among the models that cannot see the future, validation loss at block size {} is {}.",
+      block_size, enumerate(losses));
 }
 
 }  // namespace
 
-std::string format_loss(double loss) { return std::isnan(loss) ? kUnknown : fmt::format("{:.3f}", loss); }
+std::string format_loss(double loss) {
+  return std::isnan(loss) ? kUnknown : fmt::format("{:.3f}", loss);
+}
 
 std::string format_statistic(const Statistic& s) {
   return s.sd ? fmt::format("{} \u00b1 {:.3f}", format_loss(s.mean), *s.sd) : format_loss(s.mean);
@@ -115,7 +128,8 @@ std::string format_change(double change) {
 
 std::string format_integer(int64_t value) {
   std::string digits = fmt::format("{}", value);
-  for (int64_t at = int64_t(digits.size()) - 3; at > (value < 0 ? 1 : 0); at -= 3) digits.insert(size_t(at), ",");
+  for (int64_t at = int64_t(digits.size()) - 3; at > (value < 0 ? 1 : 0); at -= 3)
+    digits.insert(size_t(at), ",");
   return digits;
 }
 
@@ -138,11 +152,13 @@ TableCell table_cell(const TableRow& row, const std::string& column) {
   if (column == "block_size") return {fmt::format("{}", row.block_size)};
   if (column == "model") return {row.title};
   if (column == "paper_train_loss")
-    return {row.paper.is_null() ? kUnknown : fmt::format("{:.2f}", row.paper.at("train_loss").get<double>())};
+    return {row.paper.is_null() ? kUnknown
+                                : fmt::format("{:.2f}", row.paper.at("train_loss").get<double>())};
   if (column == "train_loss") return {format_statistic(row.train_loss), true};
   if (column == "val_loss") return {format_statistic(row.val_loss), true};
   if (column == "val_loss_prefix_only") return {format_statistic(row.val_loss_prefix_only), true};
-  if (column == "max_future_logit_change") return {format_change(row.max_future_logit_change), true};
+  if (column == "max_future_logit_change")
+    return {format_change(row.max_future_logit_change), true};
   if (column == "verdict") return {row.causal ? "causal" : row.label()};
   if (column == "parameters") return {format_integer(row.parameters)};
   if (column == "seeds") return {fmt::format("{}", row.seeds.size())};
@@ -157,14 +173,18 @@ std::string explain_table(const Table& table) {
   for (const TableRow& row : table.rows)
     if (std::isnan(row.max_future_logit_change) || row.max_future_logit_change > change)
       change = row.max_future_logit_change;
-  return fmt::format("None of these models sees the future: changing later tokens moves no earlier logit by more "
-                     "than {}. ", format_change(change)) +
+  return fmt::format(
+             "None of these models sees the future: changing later tokens moves no earlier logit "
+             "by more "
+             "than {}. ",
+             format_change(change)) +
          explain_causal(table, table.rows[0].block_size);
 }
 
 std::string unfinished_note(const Table& table) {
   if (table.finished_runs >= table.planned_runs) return "";
-  return fmt::format("{} of {} planned runs have finished.", table.finished_runs, table.planned_runs);
+  return fmt::format("{} of {} planned runs have finished.", table.finished_runs,
+                     table.planned_runs);
 }
 
 Json table_json(const Table& table) {
@@ -228,7 +248,8 @@ std::vector<std::pair<std::string, std::string>> provenance_lines(const Provenan
 }
 
 std::string table_markdown(const Table& table) {
-  std::string out = "# " + escape_markdown(table.title) + "\n\n" + escape_markdown(explain_table(table)) + "\n\n";
+  std::string out =
+      "# " + escape_markdown(table.title) + "\n\n" + escape_markdown(explain_table(table)) + "\n\n";
   if (!table.provenance.dataset_note.empty())
     out += "**Data: " + escape_markdown(table.provenance.dataset_note) + "**\n\n";
   if (const std::string note = unfinished_note(table); !note.empty()) out += "**" + note + "**\n\n";
@@ -251,14 +272,20 @@ std::string table_markdown(const Table& table) {
     }
     out += "\n";
   }
-  out += "\nLosses are nats per character or token, mean \u00b1 sample standard deviation over the seeds. "
-         "*Teacher-forced*: one forward over the whole block, as in training. *Prefix-only*: each position is scored by a "
-         "forward over its own prefix alone, as in generation; for a causal model the two differ only by which positions were drawn. *Largest future logit "
-         "change*: how far logits at earlier positions move when only later tokens change; 0 for a causal model. "
-         "**LEAKS**: the model saw the tokens it was asked to predict, so this number says nothing about prediction.\n";
+  out +=
+      "\nLosses are nats per character or token, mean \u00b1 sample standard deviation over the "
+      "seeds. "
+      "*Teacher-forced*: one forward over the whole block, as in training. *Prefix-only*: each "
+      "position is scored by a "
+      "forward over its own prefix alone, as in generation; for a causal model the two differ only "
+      "by which positions were drawn. *Largest future logit "
+      "change*: how far logits at earlier positions move when only later tokens change; 0 for a "
+      "causal model. "
+      "**LEAKS**: the model saw the tokens it was asked to predict, so this number says nothing "
+      "about prediction.\n";
   if (const auto uniform = table.uniform_loss())
-    out += fmt::format("Uniform guessing over {} symbols scores ln {} = {}.\n", *table.vocabulary_size,
-                       *table.vocabulary_size, format_loss(*uniform));
+    out += fmt::format("Uniform guessing over {} symbols scores ln {} = {}.\n",
+                       *table.vocabulary_size, *table.vocabulary_size, format_loss(*uniform));
   if (!table.citation.empty()) out += "Paper: " + escape_markdown(table.citation) + "\n";
   if (!table.notes.empty()) out += "\n## Notes\n\n";
   for (const std::string& note : table.notes) out += "* " + escape_markdown(note) + "\n";

@@ -58,7 +58,9 @@ template <class T>
 void put_little_endian(std::string& out, T v) {
   for (size_t i = 0; i < sizeof v; ++i) out += char(v >> (8 * i));
 }
-void put_key(std::string& out, int field, WireType type) { put_varint(out, uint64_t(field) << 3 | type); }
+void put_key(std::string& out, int field, WireType type) {
+  put_varint(out, uint64_t(field) << 3 | type);
+}
 void put_integer(std::string& out, int field, int64_t v) {
   put_key(out, field, kVarint);
   put_varint(out, uint64_t(v));
@@ -109,7 +111,8 @@ std::string tfrecord_frame(std::string_view data) {
   return out;
 }
 
-TensorBoardWriter::TensorBoardWriter(const std::string& directory, std::optional<int64_t> resume_step) {
+TensorBoardWriter::TensorBoardWriter(const std::string& directory,
+                                     std::optional<int64_t> resume_step) {
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   if (error) throw MachineError(fmt::format("cannot make {}: {}", directory, error.message()));
@@ -119,7 +122,8 @@ TensorBoardWriter::TensorBoardWriter(const std::string& directory, std::optional
                       host_name(), ::getpid(), counter++);
   descriptor_ = ::open(file_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
   if (descriptor_ < 0)
-    throw MachineError(fmt::format("cannot create {}: {}", file_, std::generic_category().message(errno)));
+    throw MachineError(
+        fmt::format("cannot create {}: {}", file_, std::generic_category().message(errno)));
   write_event(0, event::file_version, "brain.Event:2");
   if (resume_step) {
     std::string message;

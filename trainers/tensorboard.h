@@ -1,6 +1,7 @@
 #pragma once
-// TensorBoard event files, written by hand: TFRecord frames with masked CRC32C around protobuf messages
-// (tensorflow/core/util/event.proto and framework/summary.proto), so that no TensorFlow is needed.
+// TensorBoard event files, written by hand: TFRecord frames with masked CRC32C around protobuf
+// messages (tensorflow/core/util/event.proto and framework/summary.proto), so that no TensorFlow is
+// needed.
 
 #include <cstdint>
 #include <optional>
@@ -11,16 +12,18 @@ namespace reverie {
 
 class TensorBoardWriter {
  public:
-  // Makes `directory` where needed and starts a new event file in it. With `resume_step`, TensorBoard is told to forget
-  // what earlier files say about later steps. MachineError when the directory or disk refuses.
-  explicit TensorBoardWriter(const std::string& directory, std::optional<int64_t> resume_step = std::nullopt);
+  // Makes `directory` where needed and starts a new event file in it. With `resume_step`,
+  // TensorBoard is told to forget what earlier files say about later steps. MachineError when the
+  // directory or disk refuses.
+  explicit TensorBoardWriter(const std::string& directory,
+                             std::optional<int64_t> resume_step = std::nullopt);
   ~TensorBoardWriter();
   TensorBoardWriter(const TensorBoardWriter&) = delete;
   TensorBoardWriter& operator=(const TensorBoardWriter&) = delete;
 
   void scalar(std::string_view tag, double value, int64_t step);
-  // Shown as it is (TensorBoard takes text for Markdown, hence it is written as a code block). Bytes that are not UTF-8
-  // become U+FFFD.
+  // Shown as it is (TensorBoard takes text for Markdown, hence it is written as a code block).
+  // Bytes that are not UTF-8 become U+FFFD.
   void text(std::string_view tag, std::string_view text, int64_t step);
   const std::string& file() const { return file_; }
 

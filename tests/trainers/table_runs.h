@@ -35,7 +35,8 @@ struct RunFigures {
   int64_t parameters = 803840;
 };
 
-inline TableRun make_run(const std::string& model, int64_t block_size, uint64_t seed, const RunFigures& f) {
+inline TableRun make_run(const std::string& model, int64_t block_size, uint64_t seed,
+                         const RunFigures& f) {
   TableRun run;
   run.model = model;
   run.block_size = block_size;
@@ -68,22 +69,35 @@ inline TableRun make_run(const std::string& model, int64_t block_size, uint64_t 
                            {"tokens_per_second", 15360.0},
                            {"seconds", 0.05 * double(step)}});
   }
-  run.metrics.push_back({{"event", "sample"}, {"step", 2000}, {"text", "ROMEO:\nWhat <light> & \"how\" through yonder window?\n"}});
+  run.metrics.push_back({{"event", "sample"},
+                         {"step", 2000},
+                         {"text", "ROMEO:\nWhat <light> & \"how\" through yonder window?\n"}});
   return run;
 }
 
 // Five models at each block size, three seeds; `imm_as_published` leaks.
-inline std::vector<TableRun> make_runs(const std::vector<int64_t>& block_sizes = {64, 128, 256}, int seeds = 3) {
+inline std::vector<TableRun> make_runs(const std::vector<int64_t>& block_sizes = {64, 128, 256},
+                                       int seeds = 3) {
   std::vector<TableRun> runs;
   for (const int64_t block_size : block_sizes)
     for (int seed = 1; seed <= seeds; ++seed) {
-      const double s = 0.01 * (seed - 2), lower = block_size == 64 ? 0 : block_size == 128 ? 0.15 : 0.3;
-      runs.push_back(make_run("gpt", block_size, uint64_t(seed), {1.7685 + s - lower, 1.8673 + s - lower, 1.8582 + s - lower}));
-      runs.push_back(make_run("gpt_matched", block_size, uint64_t(seed), {1.755 + s - lower, 1.860 - s - lower, 1.852 + s - lower, true, 0, 869760}));
+      const double s = 0.01 * (seed - 2), lower = block_size == 64    ? 0
+                                                  : block_size == 128 ? 0.15
+                                                                      : 0.3;
+      runs.push_back(make_run("gpt", block_size, uint64_t(seed),
+                              {1.7685 + s - lower, 1.8673 + s - lower, 1.8582 + s - lower}));
+      runs.push_back(
+          make_run("gpt_matched", block_size, uint64_t(seed),
+                   {1.755 + s - lower, 1.860 - s - lower, 1.852 + s - lower, true, 0, 869760}));
       runs.push_back(make_run("imm_as_published", block_size, uint64_t(seed),
-                              {0.7519 + s + 2 * lower, 0.8022 + s + 2 * lower, 5.1277 + 10 * s - 4 * lower, false, 9.44 + s - 25 * lower, 869760}));
-      runs.push_back(make_run("imm_causal_mean", block_size, uint64_t(seed), {1.7479 - s - lower, 1.8615 + s - lower, 1.8545 + s - lower, true, 0, 869760}));
-      runs.push_back(make_run("imm_slots", block_size, uint64_t(seed), {1.7601 - s - lower, 1.8702 + 2 * s - lower, 1.8650 + s - lower, true, 0, 875000}));
+                              {0.7519 + s + 2 * lower, 0.8022 + s + 2 * lower,
+                               5.1277 + 10 * s - 4 * lower, false, 9.44 + s - 25 * lower, 869760}));
+      runs.push_back(
+          make_run("imm_causal_mean", block_size, uint64_t(seed),
+                   {1.7479 - s - lower, 1.8615 + s - lower, 1.8545 + s - lower, true, 0, 869760}));
+      runs.push_back(make_run(
+          "imm_slots", block_size, uint64_t(seed),
+          {1.7601 - s - lower, 1.8702 + 2 * s - lower, 1.8650 + s - lower, true, 0, 875000}));
     }
   return runs;
 }

@@ -17,12 +17,17 @@
 
 namespace reverie {
 namespace {
-using testing::TemporaryDirectory;
 using ::testing::HasSubstr;
+using testing::TemporaryDirectory;
 
 TrainMetrics train_at(int64_t step) {
-  return {.step = step, .loss = 4.0 / double(step + 1), .learning_rate = 1e-3, .gradient_norm = 0.5,
-          .tokens = 768 * step, .tokens_per_second = 31234.5, .seconds = 0.1 * double(step)};
+  return {.step = step,
+          .loss = 4.0 / double(step + 1),
+          .learning_rate = 1e-3,
+          .gradient_norm = 0.5,
+          .tokens = 768 * step,
+          .tokens_per_second = 31234.5,
+          .seconds = 0.1 * double(step)};
 }
 
 void append_bytes(const std::string& file, const std::string& bytes) {
@@ -35,11 +40,13 @@ TEST(Metrics, LinesHoldWhatWasLoggedInOrder) {
   log.train(train_at(3));
   log.eval({.step = 4, .train_loss = 1.7, .val_loss = 1.8, .val_loss_prefix_only = 1.9});
   log.sample(4, "To be,\n\"or\" not \\ to be");
-  EXPECT_EQ(read_file(dir / "metrics.jsonl"),
-            "{\"event\":\"train\",\"step\":3,\"loss\":1.0,\"learning_rate\":0.001,\"gradient_norm\":0.5,"
-            "\"tokens\":2304,\"tokens_per_second\":31234.5,\"seconds\":0.30000000000000004}\n"
-            "{\"event\":\"eval\",\"step\":4,\"train_loss\":1.7,\"val_loss\":1.8,\"val_loss_prefix_only\":1.9}\n"
-            "{\"event\":\"sample\",\"step\":4,\"text\":\"To be,\\n\\\"or\\\" not \\\\ to be\"}\n");
+  EXPECT_EQ(
+      read_file(dir / "metrics.jsonl"),
+      "{\"event\":\"train\",\"step\":3,\"loss\":1.0,\"learning_rate\":0.001,\"gradient_norm\":0.5,"
+      "\"tokens\":2304,\"tokens_per_second\":31234.5,\"seconds\":0.30000000000000004}\n"
+      "{\"event\":\"eval\",\"step\":4,\"train_loss\":1.7,\"val_loss\":1.8,\"val_loss_prefix_only\":"
+      "1.9}\n"
+      "{\"event\":\"sample\",\"step\":4,\"text\":\"To be,\\n\\\"or\\\" not \\\\ to be\"}\n");
   const auto events = read_metrics(dir.path());
   ASSERT_EQ(events.size(), 3u);
   EXPECT_EQ(events[2]["text"], "To be,\n\"or\" not \\ to be");
@@ -104,7 +111,8 @@ TEST(Metrics, AFreshRunStartsEmptyAndResumingNothingWorks) {
 }
 
 TEST(Metrics, ADamagedLineInTheMiddleIsNamed) {
-  for (const std::string damaged : {"{\"event\":\"tr", "[]", "{}", "{\"event\":\"train\",\"step\":\"1\"}", ""}) {
+  for (const std::string damaged :
+       {"{\"event\":\"tr", "[]", "{}", "{\"event\":\"train\",\"step\":\"1\"}", ""}) {
     TemporaryDirectory dir;
     MetricsLog log(dir.path());
     log.train(train_at(1));
@@ -126,7 +134,8 @@ TEST(Metrics, AnEventWithoutNameOrStepIsABug) {
   EXPECT_THROW(log.append({{"event", "x"}}), InternalError);
 }
 
-// A file-size limit stands for a full disk; in a child process, since the limit holds for all of it.
+// A file-size limit stands for a full disk; in a child process, since the limit holds for all of
+// it.
 TEST(Metrics, AFullDiskLeavesWholeLinesOnly) {
   TemporaryDirectory dir;
   const pid_t child = ::fork();

@@ -21,13 +21,16 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-// What is wrong with the tags of `text`, or "": each is closed in its turn, attributes are quoted and not repeated, and no
-// stray < or & stands outside. `xml`: there are no elements without an end, and void ones end in "/>".
+// What is wrong with the tags of `text`, or "": each is closed in its turn, attributes are quoted
+// and not repeated, and no stray < or & stands outside. `xml`: there are no elements without an
+// end, and void ones end in "/>".
 std::string markup_fault(const std::string& text, bool xml) {
   static const std::set<std::string> kVoid{"meta", "br", "hr", "img", "link"};
   std::vector<std::string> open;
   size_t at = 0;
-  const auto starts = [&](const std::string& part) { return text.compare(at, part.size(), part) == 0; };
+  const auto starts = [&](const std::string& part) {
+    return text.compare(at, part.size(), part) == 0;
+  };
   const auto name = [&] {
     const size_t begin = at;
     while (at < text.size() && (std::isalnum(uint8_t(text[at])) || text[at] == '-')) ++at;
@@ -56,7 +59,8 @@ std::string markup_fault(const std::string& text, bool xml) {
     while (starts(" ")) {
       ++at;
       const std::string attribute = name();
-      if (!attributes.insert(attribute).second || !starts("=\"")) return "bad attribute at: " + here;
+      if (!attributes.insert(attribute).second || !starts("=\""))
+        return "bad attribute at: " + here;
       const size_t end = text.find_first_of("\"<", at += 2);
       if (end == text.npos || text[end] != '"') return "attribute without end at: " + here;
       at = end + 1;
@@ -81,7 +85,8 @@ std::string markup_fault(const std::string& text, bool xml) {
 
 TEST(MarkupFault, FindsFaults) {
   EXPECT_EQ(markup_fault("<!DOCTYPE html><p class=\"a\">x &amp; y<br><i>z</i></p>", false), "");
-  for (const char* bad : {"<p>", "</p>", "<p><i></p></i>", "a & b", "a < b", "<p class=a></p>", "<p a=\"1\" a=\"2\"></p>", "a > b"})
+  for (const char* bad : {"<p>", "</p>", "<p><i></p></i>", "a & b", "a < b", "<p class=a></p>",
+                          "<p a=\"1\" a=\"2\"></p>", "a > b"})
     EXPECT_NE(markup_fault(bad, false), "") << bad;
   EXPECT_NE(markup_fault("<br>", true), "");
   EXPECT_EQ(markup_fault("<br/>", true), "");
@@ -105,7 +110,8 @@ std::string report(const std::vector<TableRun>& runs, Json definition = table_de
 }
 
 TEST(Report, IsWellFormedWhateverTheRuns) {
-  std::vector<std::vector<TableRun>> cases{{}, make_runs(), make_runs({64}, 1), {make_run("gpt", 64, 1, {1.7, 1.8, 1.8})}};
+  std::vector<std::vector<TableRun>> cases{
+      {}, make_runs(), make_runs({64}, 1), {make_run("gpt", 64, 1, {1.7, 1.8, 1.8})}};
   cases.push_back(make_runs({64}, 2));
   for (TableRun& run : cases.back()) run.metrics.clear();
   cases.push_back({make_run("gpt", 64, 1, {1.7, 1.8, 1.8})});
@@ -116,14 +122,16 @@ TEST(Report, IsWellFormedWhateverTheRuns) {
     const std::string html = report(runs);
     EXPECT_EQ(markup_fault(html, false), "");
     for (const std::string& drawing : drawings(html)) EXPECT_EQ(markup_fault(drawing, true), "");
-    for (const char* part : {">nan", "\"nan", " nan", "nan "}) EXPECT_EQ(count(html, part), 0u) << part;
+    for (const char* part : {">nan", "\"nan", " nan", "nan "})
+      EXPECT_EQ(count(html, part), 0u) << part;
     EXPECT_THAT(html, Not(HasSubstr("-0<")));
   }
 }
 
 TEST(Report, NeedsNoNetworkAndNoScript) {
   const std::string html = report(make_runs());
-  for (const char* part : {"<script", "src=", "href=", "url(", "@import", "http:", "https:", "<link", "<iframe", "onload=", "onclick="})
+  for (const char* part : {"<script", "src=", "href=", "url(", "@import",
+                           "http:", "https:", "<link", "<iframe", "onload=", "onclick="})
     EXPECT_EQ(count(html, part), 0u) << part;
 }
 
@@ -139,7 +147,8 @@ TEST(Report, HoldsTheTablesTextAndCells) {
       EXPECT_THAT(html, HasSubstr(">" + escape_html(table_cell(row, column).text)));
     }
   for (const auto& [name, value] : provenance_lines(table.provenance))
-    EXPECT_THAT(html, HasSubstr("<dt>" + escape_html(name) + "</dt><dd>" + escape_html(value) + "</dd>"));
+    EXPECT_THAT(html,
+                HasSubstr("<dt>" + escape_html(name) + "</dt><dd>" + escape_html(value) + "</dd>"));
   EXPECT_EQ(count(html, "<tbody>"), 3u);
   EXPECT_EQ(count(html, "<div class=\"panel\">"), 6u);  // two plots a block size
   EXPECT_EQ(count(html, "guessing: ln 65 = 4.174"), 6u);
@@ -152,7 +161,8 @@ TEST(Report, EveryNumberOfALeakingModelIsMarked) {
   ASSERT_NE(begin, html.npos);
   EXPECT_EQ(count(html, "<tr class=\"leaking\">"), 1u);
   const std::string row = html.substr(begin, html.find("</tr>", begin) - begin);
-  EXPECT_EQ(count(row, "<span class=\"leaks\">LEAKS</span>"), 5u);  // three losses, the logit change, the verdict
+  EXPECT_EQ(count(row, "<span class=\"leaks\">LEAKS</span>"),
+            5u);  // three losses, the logit change, the verdict
   EXPECT_THAT(row, HasSubstr("5.128 \u00b1 0.100 <span class=\"leaks\">LEAKS</span>"));
   // Two bars, one curve, in one block size; and no mark in the other drawings.
   size_t bars = 0, curves = 0;
@@ -185,7 +195,10 @@ TEST(Report, HostileTextCannotLeaveItsPlace) {
   EXPECT_EQ(count(html, "<!--"), 0u);
   EXPECT_EQ(html.find('\x01'), html.npos);
   EXPECT_EQ(html, valid_utf8(html));
-  EXPECT_THAT(html, HasSubstr("&lt;/pre&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;!-- ]]&gt; &amp;amp; &quot;&#39;"));
+  EXPECT_THAT(
+      html,
+      HasSubstr(
+          "&lt;/pre&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;!-- ]]&gt; &amp;amp; &quot;&#39;"));
 }
 
 TEST(Report, ShowsTheLastSampleOfTheFirstSeed) {
@@ -198,7 +211,8 @@ TEST(Report, ShowsTheLastSampleOfTheFirstSeed) {
   const std::string html = report(runs);
   EXPECT_EQ(count(html, "runs/gpt-64-1 last"), 1u);
   EXPECT_EQ(count(html, "runs/gpt-128-1 last"), 1u);
-  EXPECT_LT(html.find("runs/gpt-64-1 last"), html.find("runs/gpt-128-1 last"));  // the other sizes are folded in
+  EXPECT_LT(html.find("runs/gpt-64-1 last"),
+            html.find("runs/gpt-128-1 last"));  // the other sizes are folded in
   EXPECT_EQ(count(html, " first</pre>"), 0u);
   EXPECT_EQ(count(html, "runs/gpt-64-2 last"), 0u);
 }
@@ -206,7 +220,8 @@ TEST(Report, ShowsTheLastSampleOfTheFirstSeed) {
 TEST(Report, SaysWhenRunsAreMissing) {
   Json definition = table_definition();
   definition["planned_runs"] = 45;
-  EXPECT_THAT(report(make_runs({64}, 1), definition), HasSubstr("5 of 45 planned runs have finished."));
+  EXPECT_THAT(report(make_runs({64}, 1), definition),
+              HasSubstr("5 of 45 planned runs have finished."));
 }
 
 TEST(Html, Escaping) {
@@ -245,7 +260,8 @@ TEST(Plot, LabelsAreSpreadAndStayNear) {
   EXPECT_THAT(spread_labels({10, 50}, 13, 0, 100), ElementsAre(10, 50));
   EXPECT_THAT(spread_labels({50, 50, 50}, 10, 0, 100), ElementsAre(40, 50, 60));
   EXPECT_THAT(spread_labels({99, 98}, 10, 0, 100), ElementsAre(100, 90));
-  EXPECT_THAT(spread_labels({0, 0, 0}, 60, 0, 100), ElementsAre(0, 50, 100));  // too many: closer, not outside
+  EXPECT_THAT(spread_labels({0, 0, 0}, 60, 0, 100),
+              ElementsAre(0, 50, 100));  // too many: closer, not outside
   EXPECT_TRUE(spread_labels({}, 10, 0, 100).empty());
 }
 

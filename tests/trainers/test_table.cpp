@@ -47,15 +47,17 @@ TEST(Table, RowsFollowBlockSizeAndModelOrderWhateverTheRunsOrder) {
   std::reverse(runs.begin(), runs.end());
   const Table table = build_table(table_definition(), runs, make_provenance());
   std::vector<std::string> order;
-  for (const TableRow& row : table.rows) order.push_back(row.model + "/" + std::to_string(row.block_size));
-  EXPECT_THAT(order, ElementsAre("gpt/64", "gpt_matched/64", "imm_as_published/64", "imm_causal_mean/64", "imm_slots/64",
-                                 "gpt/128", "gpt_matched/128", "imm_as_published/128", "imm_causal_mean/128",
-                                 "imm_slots/128"));
+  for (const TableRow& row : table.rows)
+    order.push_back(row.model + "/" + std::to_string(row.block_size));
+  EXPECT_THAT(order, ElementsAre("gpt/64", "gpt_matched/64", "imm_as_published/64",
+                                 "imm_causal_mean/64", "imm_slots/64", "gpt/128", "gpt_matched/128",
+                                 "imm_as_published/128", "imm_causal_mean/128", "imm_slots/128"));
   EXPECT_THAT(table.block_sizes(), ElementsAre(64, 128));
 }
 
 TEST(Table, WhatWasNotRunIsAbsent) {
-  const Table table = build_table(table_definition(), {make_run("imm_slots", 256, 1, {1.5, 1.6, 1.61})});
+  const Table table =
+      build_table(table_definition(), {make_run("imm_slots", 256, 1, {1.5, 1.6, 1.61})});
   ASSERT_EQ(table.rows.size(), 1u);
   EXPECT_EQ(table.rows[0].model, "imm_slots");
   EXPECT_TRUE(table.rows[0].paper.is_null());
@@ -78,7 +80,8 @@ TEST(Table, JsonKeepsItsContract) {
   EXPECT_NEAR(row["measured"]["val_loss_prefix_only"]["mean"].get<double>(), 5.1277, 1e-12);
   EXPECT_EQ(row["causal"], false);
   EXPECT_EQ(row["label"], "LEAKS");
-  EXPECT_NEAR(row["max_future_logit_change"].get<double>(), 9.45, 1e-12);  // the largest of the seeds
+  EXPECT_NEAR(row["max_future_logit_change"].get<double>(), 9.45,
+              1e-12);  // the largest of the seeds
   EXPECT_EQ(row["parameters"], 869760);
   EXPECT_EQ(row["seeds"], Json({1, 2, 3}));
   EXPECT_EQ(json["rows"][1]["paper"], Json());
@@ -158,7 +161,9 @@ TEST(Table, MarkdownShowsTheNumbersOfTheJsonAndLabelsEveryLeakingOne) {
       EXPECT_NEAR(std::stod(cell), row["measured"][loss]["mean"].get<double>(), 0.0005001) << cell;
       const size_t sign = cell.find("\u00b1");
       ASSERT_NE(sign, cell.npos);
-      EXPECT_NEAR(std::stod(cell.substr(sign + 3)), row["measured"][loss]["sd"].get<double>(), 0.0005001) << cell;
+      EXPECT_NEAR(std::stod(cell.substr(sign + 3)), row["measured"][loss]["sd"].get<double>(),
+                  0.0005001)
+          << cell;
     }
     EXPECT_NEAR(std::stod(rows[i][6]), row["max_future_logit_change"].get<double>(), 0.0051);
     for (at = 3; at <= 6; ++at) EXPECT_EQ(rows[i][at].ends_with(" LEAKS"), leaks) << rows[i][at];
@@ -171,11 +176,13 @@ TEST(Table, MarkdownShowsTheNumbersOfTheJsonAndLabelsEveryLeakingOne) {
 }
 
 TEST(Table, MarkdownCarriesLegendNotesAndProvenance) {
-  const std::string text = table_markdown(build_table(table_definition(), make_runs({64}), make_provenance()));
-  for (const char* part : {"# IMM on Shakespeare, character level\n", "not the paper's text", "ln 65 = 4.174",
-                           "J. I. Orlicki, arXiv 2502.21030", "* The paper does not say how wide its model is.",
-                           "Some CPU, 2 cores, 24 GiB", "0123456789abcdef0123456789abcdef01234567", "25:00",
-                           "reverie repro configs/tables/imm"})
+  const std::string text =
+      table_markdown(build_table(table_definition(), make_runs({64}), make_provenance()));
+  for (const char* part :
+       {"# IMM on Shakespeare, character level\n", "not the paper's text", "ln 65 = 4.174",
+        "J. I. Orlicki, arXiv 2502.21030", "* The paper does not say how wide its model is.",
+        "Some CPU, 2 cores, 24 GiB", "0123456789abcdef0123456789abcdef01234567", "25:00",
+        "reverie repro configs/tables/imm"})
     EXPECT_THAT(text, HasSubstr(part));
 }
 
@@ -198,27 +205,35 @@ TEST(Table, HostileTitlesStayInTheirCells) {
 TEST(Table, ExplanationIsMadeOfTheNumbers) {
   const Table table = build_table(table_definition(), make_runs());
   EXPECT_EQ(explain_table(table),
-            "At block size 64, IMM as published (LEAKS) reaches a training loss of 0.752 where GPT reaches 1.769, but a "
-            "forward that sees only the prefix, as generation does, scores 5.128 on validation text, worse than guessing "
-            "uniformly (ln 65 = 4.174); changing only later tokens moves earlier logits by up to 9.45. Among the models "
-            "that cannot see the future, validation loss at block size 64 is 1.867 for GPT, 1.860 for GPT matched "
+            "At block size 64, IMM as published (LEAKS) reaches a training loss of 0.752 where GPT "
+            "reaches 1.769, but a "
+            "forward that sees only the prefix, as generation does, scores 5.128 on validation "
+            "text, worse than guessing "
+            "uniformly (ln 65 = 4.174); changing only later tokens moves earlier logits by up to "
+            "9.45. Among the models "
+            "that cannot see the future, validation loss at block size 64 is 1.867 for GPT, 1.860 "
+            "for GPT matched "
             "(-0.007), 1.862 for IMM causal mean (-0.006) and 1.870 for IMM slots (+0.003).");
 }
 
 TEST(Table, ExplanationClaimsOnlyWhatHolds) {
   // A prefix-only loss between GPT's and guessing, and one better than GPT's.
   const auto leak = [](double prefix_only) {
-    return explain_table(build_table(table_definition(), {make_run("gpt", 64, 1, {1.75, 1.85, 1.85}),
-                                                          make_run("imm_as_published", 64, 1,
-                                                                   {0.8, 0.9, prefix_only, false, 2.5})}));
+    return explain_table(
+        build_table(table_definition(),
+                    {make_run("gpt", 64, 1, {1.75, 1.85, 1.85}),
+                     make_run("imm_as_published", 64, 1, {0.8, 0.9, prefix_only, false, 2.5})}));
   };
   EXPECT_THAT(leak(3.5), HasSubstr("scores 3.500 on validation text, worse than GPT's 1.850;"));
   EXPECT_THAT(leak(1.5), HasSubstr("scores 1.500 on validation text; changing"));
   EXPECT_THAT(leak(1.5), Not(HasSubstr("worse")));
-  const auto no_leak = build_table(table_definition(), {make_run("gpt", 64, 1, {1.75, 1.85, 1.85, true, 1e-6})});
-  EXPECT_THAT(explain_table(no_leak), HasSubstr("None of these models sees the future: changing later tokens moves no "
-                                                "earlier logit by more than 1e-06."));
-  const auto only_leak = build_table(table_definition(), {make_run("imm_as_published", 64, 1, {0.8, 0.9, 5, false, 2.5})});
+  const auto no_leak =
+      build_table(table_definition(), {make_run("gpt", 64, 1, {1.75, 1.85, 1.85, true, 1e-6})});
+  EXPECT_THAT(explain_table(no_leak),
+              HasSubstr("None of these models sees the future: changing later tokens moves no "
+                        "earlier logit by more than 1e-06."));
+  const auto only_leak = build_table(
+      table_definition(), {make_run("imm_as_published", 64, 1, {0.8, 0.9, 5, false, 2.5})});
   EXPECT_THAT(explain_table(only_leak), HasSubstr("No model here is causal."));
 }
 
@@ -229,12 +244,14 @@ TEST(Table, BadRunsAreNamed) {
               HasSubstr("two runs of gpt at block size 64 have seed 1"));
   runs = make_runs({64}, 2);
   runs[5].summary["parameters"] = 7;
-  EXPECT_THAT(message_of<UserError>([&] { build_table(table_definition(), runs); }), HasSubstr("803840 and 7 parameters"));
-  for (const char* key : {"train_loss", "val_loss", "val_loss_prefix_only", "causal", "max_future_logit_change",
-                          "parameters", "seconds", "commit"}) {
+  EXPECT_THAT(message_of<UserError>([&] { build_table(table_definition(), runs); }),
+              HasSubstr("803840 and 7 parameters"));
+  for (const char* key : {"train_loss", "val_loss", "val_loss_prefix_only", "causal",
+                          "max_future_logit_change", "parameters", "seconds", "commit"}) {
     runs = make_runs({64}, 1);
     runs[0].summary.erase(key);
-    EXPECT_THAT(message_of<DataError>([&] { build_table(table_definition(), runs); }), HasSubstr(key));
+    EXPECT_THAT(message_of<DataError>([&] { build_table(table_definition(), runs); }),
+                HasSubstr(key));
   }
   runs = make_runs({64}, 1);
   runs[0].summary["causal"] = "yes";
@@ -246,7 +263,8 @@ TEST(Table, BadRunsAreNamed) {
 }
 
 TEST(Table, ModelsThatTheDefinitionDoesNotNameFollowUnderTheirNames) {
-  const Table table = build_table({{"title", "t"}}, {make_run("b", 64, 1, {1, 1, 1}), make_run("a", 64, 1, {1, 1, 1})});
+  const Table table = build_table(
+      {{"title", "t"}}, {make_run("b", 64, 1, {1, 1, 1}), make_run("a", 64, 1, {1, 1, 1})});
   ASSERT_EQ(table.rows.size(), 2u);
   EXPECT_EQ(table.rows[0].title, "b");
   EXPECT_EQ(table.rows[1].title, "a");
@@ -266,7 +284,8 @@ TEST(Table, DefinitionAndSummariesFillTheProvenance) {
   EXPECT_EQ(json["provenance"]["preset"], "smoke");
   EXPECT_EQ(json["provenance"]["command"], "reverie repro x");
   EXPECT_EQ(json["provenance"]["dataset"]["name"], "shakespeare-globe");
-  EXPECT_EQ(json["provenance"]["run_commits"], Json({"0123456789abcdef0123456789abcdef01234567", "another"}));
+  EXPECT_EQ(json["provenance"]["run_commits"],
+            Json({"0123456789abcdef0123456789abcdef01234567", "another"}));
   EXPECT_EQ(json["provenance"]["commit"], build_commit());
   EXPECT_EQ(json["vocabulary_size"], 66);
   EXPECT_EQ(json["finished_runs"], 5);
@@ -281,15 +300,21 @@ TEST(Table, BadDefinitionsAreConfigErrorsWithTheirPath) {
     change(definition);
     return message_of<ConfigError>([&] { build_table(definition, {}); });
   };
-  EXPECT_THAT(message([](Json& d) { d["colums"] = Json::array(); }), HasSubstr("$.colums; did you mean \"columns\"?"));
+  EXPECT_THAT(message([](Json& d) { d["colums"] = Json::array(); }),
+              HasSubstr("$.colums; did you mean \"columns\"?"));
   EXPECT_THAT(message([](Json& d) { d.erase("title"); }), HasSubstr("$.title is missing"));
-  EXPECT_THAT(message([](Json& d) { d["title"] = 3; }), HasSubstr("$.title is number, wanted a string"));
+  EXPECT_THAT(message([](Json& d) { d["title"] = 3; }),
+              HasSubstr("$.title is number, wanted a string"));
   EXPECT_THAT(message([](Json& d) { d["models"]["gpt"]["titel"] = ""; }),
               HasSubstr("$.models.gpt.titel; did you mean \"title\"?"));
-  EXPECT_THAT(message([](Json& d) { d["models"]["gpt"] = "GPT"; }), HasSubstr("$.models.gpt is string"));
-  EXPECT_THAT(message([](Json& d) { d["models"] = Json::array(); }), HasSubstr("$.models is array"));
-  EXPECT_THAT(message([](Json& d) { d["paper"]["gpt"] = 1.7; }), HasSubstr("$.paper.gpt is number"));
-  EXPECT_THAT(message([](Json& d) { d["paper"]["gpt"]["64x"] = Json::object(); }), HasSubstr("\"64x\" is no block size"));
+  EXPECT_THAT(message([](Json& d) { d["models"]["gpt"] = "GPT"; }),
+              HasSubstr("$.models.gpt is string"));
+  EXPECT_THAT(message([](Json& d) { d["models"] = Json::array(); }),
+              HasSubstr("$.models is array"));
+  EXPECT_THAT(message([](Json& d) { d["paper"]["gpt"] = 1.7; }),
+              HasSubstr("$.paper.gpt is number"));
+  EXPECT_THAT(message([](Json& d) { d["paper"]["gpt"]["64x"] = Json::object(); }),
+              HasSubstr("\"64x\" is no block size"));
   EXPECT_THAT(message([](Json& d) { d["paper"]["gpt"]["64"].erase("train_loss"); }),
               HasSubstr("$.paper.gpt.64.train_loss is missing"));
   EXPECT_THAT(message([](Json& d) { d["columns"] = {"verdikt"}; }), HasSubstr("verdict"));

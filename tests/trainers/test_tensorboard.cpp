@@ -33,7 +33,8 @@ TEST(TensorBoard, Crc32cOfKnownData) {
   EXPECT_EQ(masked_crc32c(""), 0xa282ead8u);
 }
 
-// A decoder written apart from the encoder: a message as field number -> values, as bytes or as integer.
+// A decoder written apart from the encoder: a message as field number -> values, as bytes or as
+// integer.
 struct Field {
   uint64_t number = 0;
   std::string bytes;
@@ -71,18 +72,28 @@ Message decode(std::string_view bytes) {
     const uint64_t key = reader.varint();
     Field field;
     switch (key & 7) {
-      case 0: field.number = reader.varint(); break;
-      case 1: field.number = reader.fixed(8); break;
-      case 2: field.bytes = reader.take(reader.varint()); break;
-      case 5: field.number = reader.fixed(4); break;
-      default: throw std::runtime_error("unknown wire type");
+      case 0:
+        field.number = reader.varint();
+        break;
+      case 1:
+        field.number = reader.fixed(8);
+        break;
+      case 2:
+        field.bytes = reader.take(reader.varint());
+        break;
+      case 5:
+        field.number = reader.fixed(4);
+        break;
+      default:
+        throw std::runtime_error("unknown wire type");
     }
     message.emplace(int(key >> 3), field);
   }
   return message;
 }
 const Field& only(const Message& message, int field) {
-  if (message.count(field) != 1) throw std::runtime_error("field " + std::to_string(field) + " not there once");
+  if (message.count(field) != 1)
+    throw std::runtime_error("field " + std::to_string(field) + " not there once");
   return message.find(field)->second;
 }
 
@@ -130,7 +141,7 @@ TEST(TensorBoard, FileHoldsVersionScalarsAndText) {
   const Message text = decode(only(decode(only(events[3], 5).bytes), 1).bytes);
   EXPECT_EQ(only(text, 1).bytes, "sample");
   const Message tensor = decode(only(text, 8).bytes);
-  EXPECT_EQ(only(tensor, 1).number, 7u);  // DT_STRING
+  EXPECT_EQ(only(tensor, 1).number, 7u);                                                // DT_STRING
   EXPECT_EQ(only(decode(only(decode(only(tensor, 2).bytes), 2).bytes), 1).number, 1u);  // shape [1]
   EXPECT_EQ(only(tensor, 8).bytes, "    first\n    *second* \xEF\xBF\xBD");
   EXPECT_EQ(only(decode(only(decode(only(text, 9).bytes), 1).bytes), 1).bytes, "text");
