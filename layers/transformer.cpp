@@ -10,19 +10,6 @@
 
 namespace reverie {
 
-Variable ResidualStream::normed(const NormLayer& norm) {
-  if (!addend_) return norm.forward(x_);
-  ResidualNorm r = norm.forward(addend_, x_);
-  x_ = r.sum;
-  addend_ = Variable();
-  return r.normed;
-}
-Variable ResidualStream::value() {
-  if (addend_) x_ = add(x_, addend_);
-  addend_ = Variable();
-  return x_;
-}
-
 // ---- attention -----------------------------------------------------------------
 SelfAttention::SelfAttention(const TransformerShape& s, const Build& build)
     : heads_(s.heads), kv_heads_(s.kv_heads), rope_base_(s.rope_base), dropout_(s.dropout) {
@@ -98,10 +85,11 @@ TransformerBlock::TransformerBlock(const TransformerShape& s, const Build& build
   mlp_norm_ = &child<NormLayer>(s.names.mlp_norm, s.norm, s.features, s.bias, s.norm_eps, build);
   mlp_ = &child<Mlp>(s.names.mlp, s, build);
 }
-void TransformerBlock::forward(ResidualStream& stream, KvCache* cache, int64_t position) const {
+Variable TransformerBlock::forward(const Variable& x, KvCache* cache, int64_t position) const {
   const double p = training() ? dropout_ : 0;
-  stream.add_later(dropout(attention_->forward(stream.normed(*attention_norm_), cache, position), p));
-  stream.add_later(dropout(mlp_->forward(stream.normed(*mlp_norm_)), p));
+  const Variable mixed = dropout(attention_->forward(attention_norm_->forward(x), cache, position), p);
+  const ResidualNorm after = mlp_norm_->forward(mixed, x);
+  return add(after.sum, dropout(mlp_->forward(after.normed), p));
 }
 
 // ---- model -------------------------------------------------------------------------
@@ -135,25 +123,17 @@ Variable Transformer::hidden(const Tensor& tokens, SequenceState* state) {
 
   Variable x = embedding(tokens.to(embedding_.device()), embedding_, positions_, position);
   x = dropout(x, training() ? shape_.dropout : 0);
-  ResidualStream stream(x);
   for (size_t i = 0; i < blocks_.size(); ++i) {
-    if (memory_) stream = ResidualStream(memory_->before_block({int64_t(i), stream.value()}, *memory));
-    KvCache* cache = cached ? &state->layers[i] : nullptr;
-    if (shape_.rematerialize && !cached) {
-      const TransformerBlock* block = blocks_[i];
-      auto run = [block](const std::vector<Variable>& in) {
-        ResidualStream inner(in[0]);
-        block->forward(inner, nullptr, 0);
-        return inner.value();
-      };
-      stream = ResidualStream(rematerialize(run, {stream.value()}));
-    } else {
-      blocks_[i]->forward(stream, cache, position);
-    }
-    if (memory_) stream = ResidualStream(memory_->after_block({int64_t(i), stream.value()}, *memory));
+    const TransformerBlock* block = blocks_[i];
+    if (memory_) x = memory_->before_block({int64_t(i), x}, *memory);
+    if (shape_.rematerialize && !cached)
+      x = rematerialize([block](const std::vector<Variable>& in) { return block->forward(in[0], nullptr, 0); }, {x});
+    else
+      x = block->forward(x, cached ? &state->layers[i] : nullptr, position);
+    if (memory_) x = memory_->after_block({int64_t(i), x}, *memory);
   }
   if (state) state->position += time;
-  return stream.normed(*final_norm_);
+  return final_norm_->forward(x);
 }
 
 double Transformer::forward_flops_per_token(int64_t length) const {

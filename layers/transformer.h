@@ -52,18 +52,6 @@ struct LlamaOptions final : Fieldset {
   TransformerShape shape() const;
 };
 
-// The residual stream: its last addend stays apart until the next norm, which adds it in the same pass.
-class ResidualStream {
- public:
-  explicit ResidualStream(Variable x) : x_(std::move(x)) {}
-  Variable normed(const NormLayer& norm);
-  void add_later(Variable addend) { addend_ = std::move(addend); }
-  Variable value();
-
- private:
-  Variable x_, addend_;
-};
-
 class SelfAttention final : public Module {
  public:
   SelfAttention(const TransformerShape&, const Build&);
@@ -91,7 +79,9 @@ class Mlp final : public Module {
 class TransformerBlock final : public Module {
  public:
   TransformerBlock(const TransformerShape&, const Build&);
-  void forward(ResidualStream&, KvCache*, int64_t position) const;
+  // x [B, T, C] -> [B, T, C]. The sum between attention and MLP is made inside the norm that follows it; the one at the block's end is not, so that a block is one
+  // function of x, the same to the bit whether it is rematerialised or not.
+  Variable forward(const Variable& x, KvCache*, int64_t position) const;
 
  private:
   double dropout_;

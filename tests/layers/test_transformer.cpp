@@ -1,0 +1,336 @@
+#include "layers/transformer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+
+#include "core/error.h"
+#include "tiny_models.h"
+
+namespace reverie {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::kTinyModels;
+using testing::make_model;
+using testing::NamedModel;
+using testing::random_tokens;
+
+std::vector<std::string> names_and_shapes(const Module& module) {
+  std::vector<std::string> out;
+  for (const auto& [name, v] : module.parameters()) out.push_back(name + v.shape().str());
+  return out;
+}
+std::unique_ptr<LanguageModel> initial_model(const std::string& json, uint64_t seed = 1) {
+  Generator random(seed);
+  return ModelRegistry::instance().make(testing::model_component(json), Build{random});
+}
+std::string message_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const UserError& e) {
+    return e.what();
+  }
+  return "nothing was thrown";
+}
+// The same options and one more.
+std::string with_option(std::string json, const std::string& option) {
+  json.insert(json.size() - 1, "," + option);
+  return json;
+}
+// A loss with everything in it: ignored targets, dropout (the same masks every time), and, where
+// memory is carried, a second window that reads the first one's state.
+Variable whole_loss(LanguageModel& model, bool detach = false) {
+  default_generator() = Generator(99);
+  const Tensor tokens = random_tokens(2, 17, model.vocabulary_size(), 5);
+  Tensor targets = random_tokens(2, 17, model.vocabulary_size(), 6);
+  targets.mutable_data<int32_t>()[4] = -1;
+  if (!model.carries_memory()) return model.loss(tokens, targets, 0.05);
+  SequenceState state;
+  const Variable first = model.loss(tokens, targets, 0.05, &state);
+  if (detach) state.memory.detach();
+  const Variable second = model.loss(targets.to(DType::i32).slice(1, 5, 17).contiguous(),
+                                     tokens.slice(1, 5, 17).contiguous(), 0.05, &state);
+  return add(first, second);
+}
+
+// ---- parameters ---------------------------------------------------------------------------------
+
+TEST(Transformer, Gpt2HasHuggingFacesNames) {
+  const auto model = initial_model(
+      R"({"type":"gpt2","vocab_size":13,"block_size":6,"n_layer":1,"n_head":2,"n_embd":8,)"
+      R"("bias":true})");
+  EXPECT_THAT(
+      names_and_shapes(*model),
+      ::testing::UnorderedElementsAre(
+          "transformer.wte.weight[13, 8]", "transformer.wpe.weight[6, 8]",
+          "transformer.h.0.ln_1.weight[8]", "transformer.h.0.ln_1.bias[8]",
+          "transformer.h.0.attn.c_attn.weight[8, 24]", "transformer.h.0.attn.c_attn.bias[24]",
+          "transformer.h.0.attn.c_proj.weight[8, 8]", "transformer.h.0.attn.c_proj.bias[8]",
+          "transformer.h.0.ln_2.weight[8]", "transformer.h.0.ln_2.bias[8]",
+          "transformer.h.0.mlp.c_fc.weight[8, 32]", "transformer.h.0.mlp.c_fc.bias[32]",
+          "transformer.h.0.mlp.c_proj.weight[32, 8]", "transformer.h.0.mlp.c_proj.bias[8]",
+          "transformer.ln_f.weight[8]", "transformer.ln_f.bias[8]"));
+  EXPECT_EQ(model->parameter_count(), 13 * 8 + 6 * 8 + 12 * 64 + 15 * 8);
+  // nanoGPT's form has no biases.
+  const auto plain = initial_model(
+      R"({"type":"gpt2","vocab_size":13,"block_size":6,"n_layer":1,"n_head":2,"n_embd":8})");
+  EXPECT_EQ(plain->parameters().size(), 9u);
+}
+
+TEST(Transformer, LlamaHasHuggingFacesNames) {
+  const char* json =
+      R"({"type":"llama","vocab_size":13,"n_layer":1,"n_head":4,"n_kv_head":2,"n_embd":8,)"
+      R"("n_hidden":20})";
+  EXPECT_THAT(names_and_shapes(*initial_model(json)),
+              ::testing::UnorderedElementsAre("model.embed_tokens.weight[13, 8]",
+                                              "model.layers.0.input_layernorm.weight[8]",
+                                              "model.layers.0.self_attn.q_proj.weight[8, 8]",
+                                              "model.layers.0.self_attn.k_proj.weight[4, 8]",
+                                              "model.layers.0.self_attn.v_proj.weight[4, 8]",
+                                              "model.layers.0.self_attn.o_proj.weight[8, 8]",
+                                              "model.layers.0.post_attention_layernorm.weight[8]",
+                                              "model.layers.0.mlp.gate_proj.weight[20, 8]",
+                                              "model.layers.0.mlp.up_proj.weight[20, 8]",
+                                              "model.layers.0.mlp.down_proj.weight[8, 20]",
+                                              "model.norm.weight[8]", "lm_head.weight[13, 8]"));
+  EXPECT_EQ(initial_model(with_option(json, R"("tie_weights":true)"))->parameters().size(), 11u);
+}
+
+TEST(Transformer, InitialWeightsAreGpt2s) {
+  const auto model = initial_model(R"({"type":"gpt2","vocab_size":65,"n_layer":8,"n_embd":128})");
+  std::map<std::string, double> deviation;
+  for (const auto& [name, v] : model->parameters()) {
+    double sum = 0;
+    const auto values = v.tensor().to_vector();
+    for (double x : values) sum += x * x;
+    deviation[name] = std::sqrt(sum / double(values.size()));
+  }
+  EXPECT_NEAR(deviation["transformer.wte.weight"], 0.02, 0.001);
+  EXPECT_NEAR(deviation["transformer.wpe.weight"], 0.02, 0.001);
+  EXPECT_NEAR(deviation["transformer.h.3.attn.c_attn.weight"], 0.02, 0.001);
+  EXPECT_NEAR(deviation["transformer.h.3.attn.c_proj.weight"], 0.005, 0.0002);  // / sqrt(2 * 8)
+  EXPECT_NEAR(deviation["transformer.h.3.mlp.c_proj.weight"], 0.005, 0.0002);
+  EXPECT_EQ(deviation["transformer.h.3.ln_1.weight"], 1);
+  // The seed decides.
+  const char* json = kTinyModels[0].json;
+  EXPECT_EQ(initial_model(json, 1)->state()[0].second.to_vector(),
+            initial_model(json, 1)->state()[0].second.to_vector());
+  EXPECT_NE(initial_model(json, 1)->state()[0].second.to_vector(),
+            initial_model(json, 2)->state()[0].second.to_vector());
+}
+
+TEST(Transformer, SizesThatDoNotFitAreConfigErrors) {
+  const std::string start = R"({"vocab_size":5,"type":)";
+  EXPECT_THROW(initial_model(start + R"("gpt2","n_head":3,"n_embd":8})"), ConfigError);
+  EXPECT_THROW(initial_model(start + R"("llama","n_head":4,"n_kv_head":3,"n_embd":8})"),
+               ConfigError);
+  EXPECT_THAT(message_of([&] { initial_model(start + R"("llama","n_head":4,"n_embd":12})"); }),
+              HasSubstr("n_embd / n_head is 3, which is odd"));
+}
+
+// ---- Module -------------------------------------------------------------------------------------
+
+TEST(Module, StateGoesIntoAnotherModel) {
+  const auto from = make_model(kTinyModels[2].json), to = initial_model(kTinyModels[2].json);
+  to->load(from->state());  // f64 into f32
+  NoGrad guard;
+  const Tensor tokens = random_tokens(2, 9, 13);
+  EXPECT_LT(testing::largest_difference(from->logits(tokens).tensor(), to->logits(tokens).tensor()),
+            1e-4);
+  // A copy: the source may change afterwards.
+  Tensor source = from->parameters()[0].second.tensor();
+  const auto before = to->parameters()[0].second.tensor().to_vector();
+  source.fill(7);
+  EXPECT_EQ(to->parameters()[0].second.tensor().to_vector(), before);
+}
+
+TEST(Module, LoadingNamesEverythingThatDoesNotFit) {
+  const auto model = make_model(kTinyModels[0].json);
+  NamedTensors tensors = model->state();
+  const auto before = tensors[2].second.to_vector();
+  for (auto& [name, tensor] : tensors) tensor = Tensor::zeros(tensor.shape(), DType::f32);
+  tensors.erase(tensors.begin());                         // transformer.wte.weight
+  tensors[0].second = Tensor::zeros({3, 8}, DType::f32);  // transformer.wpe.weight
+  tensors.emplace_back("transformer.more", Tensor::zeros({2}, DType::f32));
+  const std::string message = message_of([&] { model->load(tensors); });
+  EXPECT_THAT(message, HasSubstr("missing: transformer.wte.weight f64[13, 8]"));
+  EXPECT_THAT(message,
+              HasSubstr("wrong shape: transformer.wpe.weight is [3, 8], the model wants [19, 8]"));
+  EXPECT_THAT(message, HasSubstr("unexpected: transformer.more f32[2]"));
+  // Nothing was changed.
+  EXPECT_EQ(model->parameters()[2].second.tensor().to_vector(), before);
+}
+
+TEST(Module, LoadingMayIgnoreWhatIsUnexpectedButNotWhatIsMissing) {
+  const auto model = make_model(kTinyModels[0].json);
+  NamedTensors tensors = model->state();
+  tensors.emplace_back("transformer.more", Tensor::zeros({2}, DType::f32));
+  EXPECT_THROW(model->load(tensors), UserError);
+  EXPECT_NO_THROW(model->load(tensors, false));
+  tensors.erase(tensors.begin());
+  EXPECT_THROW(model->load(tensors, false), UserError);
+}
+
+TEST(Module, FrozenParametersGetNoGradient) {
+  const auto model = make_model(kTinyModels[0].json);
+  model->freeze();
+  EXPECT_THROW(backward(whole_loss(*model)), UserError);
+  for (auto& [name, parameter] : model->parameters()) {
+    Variable v = parameter;
+    if (name == "transformer.h.1.mlp.c_fc.weight") v.set_requires_grad(true);
+  }
+  backward(whole_loss(*model));
+  for (const auto& [name, v] : model->parameters())
+    EXPECT_EQ(v.grad().defined(), name == "transformer.h.1.mlp.c_fc.weight") << name;
+  model->freeze(false);
+  backward(whole_loss(*model));
+  for (const auto& [name, v] : model->parameters()) EXPECT_TRUE(v.grad().defined()) << name;
+}
+
+TEST(Module, TrainingTurnsDropoutOn) {
+  const auto model = make_model(with_option(kTinyModels[0].json, R"("dropout":0.4)"));
+  NoGrad guard;
+  const Tensor tokens = random_tokens(1, 8, 13);
+  auto logits = [&](uint64_t seed) {
+    default_generator() = Generator(seed);
+    return model->logits(tokens).tensor().to_vector();
+  };
+  EXPECT_TRUE(model->training());
+  EXPECT_NE(logits(1), logits(2));
+  EXPECT_EQ(logits(1), logits(1));
+  model->train(false);
+  EXPECT_EQ(logits(1), logits(2));
+}
+
+// ---- forward ------------------------------------------------------------------------------------
+
+TEST(Transformer, RefusesTokensThatDoNotFit) {
+  const auto model = make_model(kTinyModels[0].json);
+  EXPECT_THAT(message_of([&] { model->hidden(random_tokens(1, 20, 13)); }),
+              HasSubstr("reaches 20 tokens, the model's block_size is 19"));
+  EXPECT_THAT(message_of([&] { model->hidden(random_tokens(1, 4, 13).to(DType::i64)); }),
+              HasSubstr("i32 [B, T]"));
+  EXPECT_THROW(model->hidden(random_tokens(1, 4, 13).view({4})), UserError);
+  EXPECT_THROW(model->hidden(Tensor::from<int32_t>({1, 2}, {1, 13})), UserError);
+  EXPECT_THROW(model->hidden(Tensor::from<int32_t>({1, 2}, {-1, 3})), UserError);
+}
+
+// Grouped queries: sharing a key head is having it twice.
+TEST(Transformer, GroupedQueriesEqualRepeatedKeyHeads) {
+  const char* start = R"({"type":"llama","vocab_size":13,"n_layer":1,"n_head":4,"n_embd":16)";
+  const auto grouped = make_model(std::string(start) + R"(,"n_kv_head":2})");
+  const auto full = make_model(std::string(start) + "}");
+  NamedTensors tensors = grouped->state();
+  for (auto& [name, tensor] : tensors) {
+    if (name.find("k_proj") == std::string::npos && name.find("v_proj") == std::string::npos)
+      continue;
+    std::vector<double> rows;
+    for (const int64_t head : {0, 0, 1, 1}) {
+      const auto part = tensor.slice(0, 4 * head, 4 * head + 4).to_vector();
+      rows.insert(rows.end(), part.begin(), part.end());
+    }
+    tensor = Tensor::from<double>({16, 16}, rows);
+  }
+  full->load(tensors);
+  NoGrad guard;
+  const Tensor tokens = random_tokens(2, 11, 13);
+  EXPECT_LT(
+      testing::largest_difference(grouped->logits(tokens).tensor(), full->logits(tokens).tensor()),
+      1e-12);
+}
+
+TEST(Transformer, CountsItsWork) {
+  const auto model = initial_model(
+      R"({"type":"gpt2","vocab_size":10,"block_size":8,"n_layer":3,"n_head":2,"n_embd":4})");
+  // A layer: 12 C^2 weights, two operations each, and C operations for every (query, key) pair,
+  // twice for scores and twice for values; 5 tokens see (5 + 1) / 2 keys on average. Then the head.
+  EXPECT_EQ(model->forward_flops_per_token(5), 3 * (2 * 12 * 16 + 4 * 4 * 3) + 2 * 4 * 10);
+}
+
+// ---- gradients ----------------------------------------------------------------------------------
+
+class EveryModel : public ::testing::TestWithParam<NamedModel> {};
+class CarryingModel : public ::testing::TestWithParam<NamedModel> {};
+
+// Of the whole loss, dropout and carried state included, for a sample of every parameter.
+TEST_P(EveryModel, GradientsAreCentralDifferences) {
+  const auto model = make_model(GetParam().json);
+  backward(whole_loss(*model));
+  NoGrad guard;
+  Generator random(17);
+  for (const auto& [name, parameter] : model->parameters()) {
+    Tensor value = parameter.tensor();
+    double* x = value.mutable_data<double>();
+    ASSERT_TRUE(parameter.grad().defined()) << name;
+    const auto gradient = parameter.grad().to_vector();
+    double scale = 1e-3;
+    for (double g : gradient) scale = std::max(scale, std::abs(g));
+    for (int sample = 0; sample < 8; ++sample) {
+      const size_t i = size_t(random.below(gradient.size()));
+      const double before = x[i], h = 1e-5;
+      x[i] = before + h;
+      const double above = whole_loss(*model).tensor().item();
+      x[i] = before - h;
+      const double below = whole_loss(*model).tensor().item();
+      x[i] = before;
+      EXPECT_NEAR(gradient[i], (above - below) / (2 * h), 1e-6 * scale) << name << "[" << i << "]";
+    }
+  }
+}
+
+// Cutting the graph changes gradients, not losses.
+TEST_P(CarryingModel, DetachedStateCarriesNoGradient) {
+  const auto model = make_model(GetParam().json);
+  ASSERT_TRUE(model->carries_memory());
+  auto gradients = [&](bool detach) {
+    const Variable loss = whole_loss(*model, detach);
+    backward(loss);
+    std::vector<double> all = {loss.tensor().item()};
+    for (auto [name, v] : model->parameters()) {
+      const auto g = v.grad().to_vector();
+      all.insert(all.end(), g.begin(), g.end());
+      v.clear_grad();
+    }
+    return all;
+  };
+  const auto whole = gradients(false), cut = gradients(true);
+  EXPECT_EQ(whole[0], cut[0]);
+  EXPECT_NE(whole, cut);
+}
+
+// Losses and gradients to the bit, with dropout on.
+TEST_P(EveryModel, RematerializingChangesNothing) {
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    std::string json = GetParam().json;
+    if (json.find("dropout") == std::string::npos) json = with_option(json, R"("dropout":0.3)");
+    const auto plain = make_model(json, dtype);
+    const auto again = make_model(with_option(json, R"("rematerialize":true)"), dtype);
+    const Variable loss = whole_loss(*plain), loss_again = whole_loss(*again);
+    EXPECT_TRUE(bit_identical(loss.tensor(), loss_again.tensor()));
+    backward(loss);
+    backward(loss_again);
+    const auto parameters = plain->parameters(), others = again->parameters();
+    ASSERT_EQ(parameters.size(), others.size());
+    for (size_t i = 0; i < parameters.size(); ++i)
+      EXPECT_TRUE(bit_identical(parameters[i].second.grad(), others[i].second.grad()))
+          << parameters[i].first << ", largest difference "
+          << testing::largest_difference(parameters[i].second.grad(), others[i].second.grad());
+  }
+}
+
+std::vector<NamedModel> carrying_models() {
+  std::vector<NamedModel> models;
+  for (const NamedModel& m : kTinyModels)
+    if (std::string(m.name).ends_with("_carried")) models.push_back(m);
+  return models;
+}
+INSTANTIATE_TEST_SUITE_P(Transformer, CarryingModel, ::testing::ValuesIn(carrying_models()),
+                         [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(Transformer, EveryModel, ::testing::ValuesIn(kTinyModels),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace reverie
