@@ -25,7 +25,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CHECKS = ("check_includes.py", "check_isa_objects.py")
+# Scripts that check the sources or the build, with the arguments of each time they run.
+CHECKS = {
+    "check_includes.py": ([], ["--self-test"]),
+    "check_isa_objects.py": (["BUILD"],),
+}
 KINDS = ("gtest", "python", "check")
 HUNG_AFTER_SECONDS = 1800  # stops a suite that hangs; not a measure of speed
 
@@ -146,11 +150,14 @@ def python_suite(name: str, file: Path, logs: Path, env: dict[str, str]) -> Suit
 def check_suite(name: str, script: Path, logs: Path, env: dict[str, str]) -> Suite:
     suite = Suite(name)
     log = logs / f"{name}.log"
-    status = run([sys.executable, str(script)], log, env)
-    if status == 0:
-        suite.passed = 1
-    else:
-        suite.failed.append([script.name, log.read_text(errors="replace").strip()])
+    for arguments in CHECKS[script.name]:
+        arguments = [env["REVERIE_BUILD_DIR"] if a == "BUILD" else a for a in arguments]
+        status = run([sys.executable, str(script), *arguments], log, env)
+        if status == 0:
+            suite.passed += 1
+        else:
+            said = log.read_text(errors="replace").strip()
+            suite.failed.append([" ".join([script.name, *arguments]), said or how_it_ended(status)])
     return suite
 
 

@@ -29,7 +29,8 @@ build=build/$preset
 log=$build/build.log
 arguments=(--build "$build" --label "$preset" --summary "$build/test-summary.json")
 case $preset in
-  release | dev | emulated | cuda) ;;
+  release | emulated | cuda) ;;
+  dev) arguments+=(--kind gtest --kind python) ;;  # check_isa_objects.py looks at optimised objects
   asan)
     # Python tests and checks of the sources say nothing that the release run has not said.
     arguments+=(--kind gtest)
