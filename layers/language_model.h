@@ -13,7 +13,8 @@ class LanguageModel : public Module {
  public:
   virtual int64_t vocabulary_size() const = 0;
   virtual int64_t block_size() const = 0;  // most rows in one forward
-  // tokens i32 [B, T] -> final hidden states [B, T, C], after the last norm. `state` (may be null) is read and advanced.
+  // tokens i32 [B, T] -> final hidden states [B, T, C], after the last norm. `state` (may be null)
+  // is read and advanced.
   virtual Variable hidden(const Tensor& tokens, SequenceState* state = nullptr) = 0;
   // The output projection [V, C].
   virtual const Variable& head() const = 0;
@@ -27,7 +28,8 @@ class LanguageModel : public Module {
   // [B, T, V].
   Variable logits(const Tensor& tokens, SequenceState* state = nullptr);
   // sum over targets (-1: none) of the cross entropy, times `weight_per_target`. One element.
-  Variable loss(const Tensor& tokens, const Tensor& targets, double weight_per_target, SequenceState* state = nullptr);
+  Variable loss(const Tensor& tokens, const Tensor& targets, double weight_per_target,
+                SequenceState* state = nullptr);
 };
 
 using ModelRegistry = Registry<LanguageModel, const Build&>;

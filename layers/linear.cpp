@@ -2,13 +2,16 @@
 
 namespace reverie {
 
-Linear::Linear(int64_t in, int64_t out, const LinearOptions& options, const Build& build) : layout_(options.layout) {
+Linear::Linear(int64_t in, int64_t out, const LinearOptions& options, const Build& build)
+    : layout_(options.layout) {
   const Shape shape = layout_ == WeightLayout::out_in ? Shape{out, in} : Shape{in, out};
-  weight_ = parameter("weight", build.random.normal(shape, 0, options.stddev, build.dtype).to(build.device));
+  weight_ = parameter("weight",
+                      build.random.normal(shape, 0, options.stddev, build.dtype).to(build.device));
   if (options.bias) bias_ = parameter("bias", Tensor::zeros({out}, build.dtype, build.device));
 }
 
-NormLayer::NormLayer(Norm kind, int64_t features, bool bias, double eps, const Build& build) : kind_(kind), eps_(eps) {
+NormLayer::NormLayer(Norm kind, int64_t features, bool bias, double eps, const Build& build)
+    : kind_(kind), eps_(eps) {
   weight_ = parameter("weight", Tensor::full({features}, 1, build.dtype, build.device));
   if (bias) bias_ = parameter("bias", Tensor::zeros({features}, build.dtype, build.device));
 }

@@ -19,7 +19,9 @@ class Linear final : public Module {
   Linear(int64_t in, int64_t out, const LinearOptions& options, const Build& build);
   Variable forward(const Variable& x) const { return linear(x, weight_, bias_, layout_); }
   // f(forward(x)) with the bias and the activation in one pass.
-  Variable forward(const Variable& x, Unary f) const { return bias_activation(f, linear(x, weight_, {}, layout_), bias_); }
+  Variable forward(const Variable& x, Unary f) const {
+    return bias_activation(f, linear(x, weight_, {}, layout_), bias_);
+  }
   const Variable& weight() const { return weight_; }
 
  private:

@@ -16,9 +16,12 @@ Module& Module::adopt(std::string name, std::unique_ptr<Module> module) {
   entries_.push_back({std::move(name), {}, std::move(module)});
   return *entries_.back().module;
 }
-void Module::collect(const std::string& prefix, std::vector<std::pair<std::string, Variable>>& out) const {
+void Module::collect(const std::string& prefix,
+                     std::vector<std::pair<std::string, Variable>>& out) const {
   for (const Entry& e : entries_) {
-    const std::string name = prefix.empty() ? e.name : e.name.empty() ? prefix : prefix + "." + e.name;
+    const std::string name = prefix.empty()   ? e.name
+                             : e.name.empty() ? prefix
+                                              : prefix + "." + e.name;
     if (e.module)
       e.module->collect(name, out);
     else
@@ -62,11 +65,13 @@ void Module::load(const NamedTensors& tensors, bool strict) {
     if (it->second->shape() == v.shape())
       copies.emplace_back(v, it->second);
     else
-      problems += fmt::format("\n  wrong shape: {} is {}, the model wants {}", name, it->second->shape().str(), v.shape().str());
+      problems += fmt::format("\n  wrong shape: {} is {}, the model wants {}", name,
+                              it->second->shape().str(), v.shape().str());
     given.erase(it);
   }
   if (strict)
-    for (const auto& [name, t] : given) problems += fmt::format("\n  unexpected: {} {}", name, t->str());
+    for (const auto& [name, t] : given)
+      problems += fmt::format("\n  unexpected: {} {}", name, t->str());
   if (!problems.empty()) throw UserError("these tensors do not fit the model:" + problems);
   for (auto& [v, t] : copies) {
     Tensor target = v.tensor();

@@ -34,20 +34,26 @@ class Module {
   bool training() const { return training_; }
 
   NamedTensors state() const;
-  // Copies values into the parameters. One UserError lists everything missing, unexpected and wrongly shaped; `strict` false ignores unexpected names.
+  // Copies values into the parameters. One UserError lists everything missing, unexpected and
+  // wrongly shaped; `strict` false ignores unexpected names.
   void load(const NamedTensors& tensors, bool strict = true);
 
  protected:
   Variable parameter(std::string name, Tensor initial);
   template <class M, class... A>
   M& child(std::string name, A&&... arguments) {
-    return static_cast<M&>(adopt(std::move(name), std::make_unique<M>(std::forward<A>(arguments)...)));
+    return static_cast<M&>(
+        adopt(std::move(name), std::make_unique<M>(std::forward<A>(arguments)...)));
   }
   // An empty name adds the child's parameters under this module's own.
   Module& adopt(std::string name, std::unique_ptr<Module>);
 
  private:
-  struct Entry { std::string name; Variable variable; std::unique_ptr<Module> module; };
+  struct Entry {
+    std::string name;
+    Variable variable;
+    std::unique_ptr<Module> module;
+  };
   void collect(const std::string& prefix, std::vector<std::pair<std::string, Variable>>& out) const;
   std::vector<Entry> entries_;  // parameters and children, in order
   bool training_ = true;

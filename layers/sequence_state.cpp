@@ -16,15 +16,17 @@ void put(Tensor& buffer, const Tensor& rows, int64_t at) {
 }  // namespace
 
 void KvCache::append(const Tensor& key, const Tensor& value) {
-  require(key.rank() == 3 && key.shape() == value.shape(), "a KV cache takes keys and values [B, T, C], got {} and {}", key.str(), value.str());
-  require(!key_ || (key_.size(0) == key.size(0) && key_.size(2) == key.size(2)), "a KV cache of {} was given rows {}: another batch or width",
-          key_.str(), key.str());
+  require(key.rank() == 3 && key.shape() == value.shape(),
+          "a KV cache takes keys and values [B, T, C], got {} and {}", key.str(), value.str());
+  require(!key_ || (key_.size(0) == key.size(0) && key_.size(2) == key.size(2)),
+          "a KV cache of {} was given rows {}: another batch or width", key_.str(), key.str());
   const int64_t needed = length_ + key.size(1);
   // A buffer that a copy of this cache reads is left alone: copies go on independently.
   if (!key_.defined() || needed > key_.size(1) || !key_.unique() || !value_.unique()) {
     // Doubling keeps the cost of growing linear in the final length.
     const Shape shape{key.size(0), std::max<int64_t>({needed, 2 * length_, 64}), key.size(2)};
-    Tensor bigger_key = Tensor::empty(shape, key.dtype(), key.device()), bigger_value = Tensor::empty(shape, key.dtype(), key.device());
+    Tensor bigger_key = Tensor::empty(shape, key.dtype(), key.device()),
+           bigger_value = Tensor::empty(shape, key.dtype(), key.device());
     if (length_ > 0) {
       put(bigger_key, this->key(), 0);
       put(bigger_value, this->value(), 0);

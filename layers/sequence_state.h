@@ -9,7 +9,8 @@
 
 namespace reverie {
 
-// Keys and values of one layer, appended to as a sequence grows. A value: a copy goes on by itself. No gradient flows through it.
+// Keys and values of one layer, appended to as a sequence grows. A value: a copy goes on by itself.
+// No gradient flows through it.
 class KvCache {
  public:
   // key, value [B, T, kv_heads * D]: appended after what is there.
@@ -24,7 +25,8 @@ class KvCache {
   int64_t length_ = 0;
 };
 
-// A memory module's state: named tensors, one set per sequence of the batch (first dimension: batch).
+// A memory module's state: named tensors, one set per sequence of the batch (first dimension:
+// batch).
 struct MemoryState {
   std::map<std::string, Variable> values;
   std::map<std::string, int64_t> counters;
@@ -35,7 +37,8 @@ struct MemoryState {
 };
 
 struct SequenceState {
-  bool use_cache = false;  // true: incremental decoding, keys and values are kept and positions go on
+  bool use_cache =
+      false;  // true: incremental decoding, keys and values are kept and positions go on
   std::vector<KvCache> layers;
   MemoryState memory;
   int64_t position = 0;  // rows seen so far (with use_cache)

@@ -10,15 +10,16 @@ namespace reverie {
 
 // Everything that distinguishes one decoder-only family from another.
 struct TransformerShape {
-  int64_t vocabulary = 0, block_size = 0, layers = 0, heads = 0, kv_heads = 0, features = 0, hidden = 0;
+  int64_t vocabulary = 0, block_size = 0, layers = 0, heads = 0, kv_heads = 0, features = 0,
+          hidden = 0;
   Norm norm = Norm::layer;
   double norm_eps = 1e-5;
   Unary activation = Unary::gelu;
-  bool gated = false;        // activation(gate) * up instead of activation(up)
-  double rope_base = 0;      // 0: learned positions
+  bool gated = false;    // activation(gate) * up instead of activation(up)
+  double rope_base = 0;  // 0: learned positions
   bool bias = false;
-  bool tied = true;          // the output projection is the embedding table
-  bool packed = true;        // query, key and value from one projection (GPT-2's c_attn)
+  bool tied = true;    // the output projection is the embedding table
+  bool packed = true;  // query, key and value from one projection (GPT-2's c_attn)
   double dropout = 0;
   bool rematerialize = false;
   WeightLayout layout = WeightLayout::out_in;
@@ -59,7 +60,8 @@ class SelfAttention final : public Module {
   Variable forward(const Variable& x, KvCache* cache, int64_t position) const;
 
  private:
-  Variable cached(const Variable& q, const Variable& k, const Variable& v, KvCache&, int64_t position) const;
+  Variable cached(const Variable& q, const Variable& k, const Variable& v, KvCache&,
+                  int64_t position) const;
   int64_t heads_, kv_heads_;
   double rope_base_, dropout_;
   Linear *qkv_ = nullptr, *query_ = nullptr, *key_ = nullptr, *value_ = nullptr, *out_;
@@ -79,8 +81,9 @@ class Mlp final : public Module {
 class TransformerBlock final : public Module {
  public:
   TransformerBlock(const TransformerShape&, const Build&);
-  // x [B, T, C] -> [B, T, C]. The sum between attention and MLP is made inside the norm that follows it; the one at the block's end is not, so that a block is one
-  // function of x, the same to the bit whether it is rematerialised or not.
+  // x [B, T, C] -> [B, T, C]. The sum between attention and MLP is made inside the norm that
+  // follows it; the one at the block's end is not, so that a block is one function of x, the same
+  // to the bit whether it is rematerialised or not.
   Variable forward(const Variable& x, KvCache*, int64_t position) const;
 
  private:

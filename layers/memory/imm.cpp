@@ -10,25 +10,36 @@
 namespace reverie {
 namespace {
 
-const std::map<std::string, ImmMode> kModes = {{"as_published", ImmMode::as_published}, {"full_rank", ImmMode::full_rank},
-                                               {"causal_mean", ImmMode::causal_mean},   {"segment", ImmMode::segment},
+const std::map<std::string, ImmMode> kModes = {{"as_published", ImmMode::as_published},
+                                               {"full_rank", ImmMode::full_rank},
+                                               {"causal_mean", ImmMode::causal_mean},
+                                               {"segment", ImmMode::segment},
                                                {"slots", ImmMode::slots}};
 
-Variable zeros(const Shape& shape, const Variable& like) { return Variable(Tensor::zeros(shape, like.dtype(), like.device())); }
+Variable zeros(const Shape& shape, const Variable& like) {
+  return Variable(Tensor::zeros(shape, like.dtype(), like.device()));
+}
 
-REVERIE_REGISTER_MEMORY("imm", Imm, ImmOptions, "Implicit Memory Module (arXiv 2502.21030): as published (leaks) and in causal forms");
+REVERIE_REGISTER_MEMORY(
+    "imm", Imm, ImmOptions,
+    "Implicit Memory Module (arXiv 2502.21030): as published (leaks) and in causal forms");
 
 }  // namespace
 
 void ImmOptions::fields(Fields& f) {
   f.text("mode", mode, {"as_published", "full_rank", "causal_mean", "segment", "slots"},
-         "as_published and full_rank read the whole block, future included (they LEAK); the others are causal");
-  f.integer("low_rank_dim", low_rank_dim, kPositive, "k: size of queries and keys (not used by full_rank)");
-  f.integer_or_auto("num_slots", num_slots, kPositive, "N; \"auto\" is the paper's floor(sqrt(n_embd))");
+         "as_published and full_rank read the whole block, future included (they LEAK); the others "
+         "are causal");
+  f.integer("low_rank_dim", low_rank_dim, kPositive,
+            "k: size of queries and keys (not used by full_rank)");
+  f.integer_or_auto("num_slots", num_slots, kPositive,
+                    "N; \"auto\" is the paper's floor(sqrt(n_embd))");
   f.number("dropout", dropout, {0, 0.99}, "of the read weights");
   f.integer("segment_length", segment_length, kPositive, "rows per write, mode segment");
   f.integer("chunk_length", chunk_length, kPositive, "rows per write, mode slots (1: every row)");
-  f.boolean("carry_state", carry_state, "keep the memory from one training window to the next of the same text (segment, slots, causal_mean; sequential batches)");
+  f.boolean("carry_state", carry_state,
+            "keep the memory from one training window to the next of the same text (segment, "
+            "slots, causal_mean; sequential batches)");
 }
 
 Imm::Imm(const ImmOptions& o, const MemorySite& site)
@@ -40,11 +51,14 @@ Imm::Imm(const ImmOptions& o, const MemorySite& site)
       dropout_(o.dropout),
       carry_state_(o.carry_state) {
   if (carry_state_ && !incremental())
-    throw ConfigError(fmt::format("memory mode {} starts from zero at every block: carry_state does not apply", o.mode));
+    throw ConfigError(fmt::format(
+        "memory mode {} starts from zero at every block: carry_state does not apply", o.mode));
   const LinearOptions plain;
   write_ = &child<Linear>("write", features_, features_, plain, site.build);
   query_ = &child<Linear>("query", features_, key_size_, plain, site.build);
-  if (mode_ != ImmMode::full_rank) project_ = &child<Linear>("project", features_, key_size_, LinearOptions{.bias = false}, site.build);
+  if (mode_ != ImmMode::full_rank)
+    project_ =
+        &child<Linear>("project", features_, key_size_, LinearOptions{.bias = false}, site.build);
   value_ = &child<Linear>("value", features_, features_, plain, site.build);
   if (mode_ == ImmMode::slots) {
     write_gate_ = &child<Linear>("write_gate", features_, 1, plain, site.build);
@@ -56,10 +70,13 @@ Variable Imm::after_block(const LayerView& view, MemoryState& state) {
   const std::string layer = std::to_string(view.layer) + ".";
   switch (mode_) {
     case ImmMode::as_published:
-    case ImmMode::full_rank: return whole_block(view.hidden);
-    case ImmMode::causal_mean: return running_mean(view.hidden, state, layer);
+    case ImmMode::full_rank:
+      return whole_block(view.hidden);
+    case ImmMode::causal_mean:
+      return running_mean(view.hidden, state, layer);
     case ImmMode::segment:
-    case ImmMode::slots: return in_pieces(view.hidden, state, layer);
+    case ImmMode::slots:
+      return in_pieces(view.hidden, state, layer);
   }
   throw InternalError("an IMM mode without a rule");
 }
@@ -75,16 +92,19 @@ Variable Imm::read(const Variable& x, const Variable& slots) {
 Variable Imm::whole_block(const Variable& x) {
   const int64_t batch = x.size(0);
   const Variable block_mean = reshape(mean(write_->forward(x), 1), {batch, 1, features_});
-  const Variable slots = slots_ == 1 ? block_mean : concat({block_mean, zeros({batch, slots_ - 1, features_}, x)}, 1);
+  const Variable slots =
+      slots_ == 1 ? block_mean : concat({block_mean, zeros({batch, slots_ - 1, features_}, x)}, 1);
   return merge(x, read(x, slots));
 }
 
-// Slot 0 differs from row to row, so its key and value are computed per row; the other slots are zero and only weigh in the softmax.
+// Slot 0 differs from row to row, so its key and value are computed per row; the other slots are
+// zero and only weigh in the softmax.
 Variable Imm::running_mean(const Variable& x, MemoryState& state, const std::string& layer) {
   const int64_t batch = x.size(0), time = x.size(1);
   const std::string sum_name = layer + "sum", count_name = layer + "count";
   const auto before = state.values.find(sum_name);
-  const Variable sums = cumulative_sum(write_->forward(x), 1, before == state.values.end() ? Variable() : before->second);
+  const Variable sums = cumulative_sum(write_->forward(x), 1,
+                                       before == state.values.end() ? Variable() : before->second);
   int64_t& count = state.counters[count_name];
   std::vector<double> reciprocal;
   for (int64_t t = 0; t < time; ++t) reciprocal.push_back(1 / double(count + t + 1));
@@ -96,10 +116,12 @@ Variable Imm::running_mean(const Variable& x, MemoryState& state, const std::str
   const Variable ones(Tensor::full({key_size_, 1}, 1, x.dtype(), x.device()));
   const Variable product = multiply(query_->forward(x), project_->forward(means));  // [B, T, k]
   const Variable score = matmul(product, ones);                                     // [B, T, 1]
-  const Variable scores = slots_ == 1 ? score : concat({score, zeros({batch, time, slots_ - 1}, x)}, 2);
+  const Variable scores =
+      slots_ == 1 ? score : concat({score, zeros({batch, time, slots_ - 1}, x)}, 2);
   Variable weights = softmax(scores, 1 / std::sqrt(double(key_size_)));
   if (training()) weights = dropout(weights, dropout_);
-  // r = w_0 (W_v m + b_v) + (sum of the other weights) b_v, since the value of an empty slot is b_v.
+  // r = w_0 (W_v m + b_v) + (sum of the other weights) b_v, since the value of an empty slot is
+  // b_v.
   const Variable own = slice(weights, 2, 0, 1);
   const Variable empty_value = reshape(value_->forward(zeros({1, features_}, x)), {features_});
   Variable r = multiply(value_->forward(means), own);
@@ -110,7 +132,8 @@ Variable Imm::running_mean(const Variable& x, MemoryState& state, const std::str
   return merge(x, r);
 }
 
-Variable Imm::slots_of(const MemoryState& state, const std::string& layer, int64_t batch, int64_t count) const {
+Variable Imm::slots_of(const MemoryState& state, const std::string& layer, int64_t batch,
+                       int64_t count) const {
   std::vector<Variable> slots;
   for (int64_t i = 0; i < count; ++i) {
     const auto it = state.values.find(layer + "slot" + std::to_string(i));
@@ -120,7 +143,8 @@ Variable Imm::slots_of(const MemoryState& state, const std::string& layer, int64
   return concat(slots, 1);
 }
 
-// Rows are taken in pieces that end where a segment (chunk) ends: within a piece the memory does not change.
+// Rows are taken in pieces that end where a segment (chunk) ends: within a piece the memory does
+// not change.
 Variable Imm::in_pieces(const Variable& x, MemoryState& state, const std::string& layer) {
   const int64_t batch = x.size(0), time = x.size(1);
   int64_t& seen = state.counters[layer + "rows"];
@@ -136,9 +160,11 @@ Variable Imm::in_pieces(const Variable& x, MemoryState& state, const std::string
     else
       reads.push_back(zeros(piece.shape(), x));
 
-    const std::string partial_name = layer + "partial", slot_name = layer + "slot" + std::to_string(number % slots_);
+    const std::string partial_name = layer + "partial",
+                      slot_name = layer + "slot" + std::to_string(number % slots_);
     Variable total = sum(piece, 1);
-    if (const auto it = state.values.find(partial_name); it != state.values.end()) total = add(total, it->second);
+    if (const auto it = state.values.find(partial_name); it != state.values.end())
+      total = add(total, it->second);
     seen += end - begin;
     begin = end;
     if (seen % piece_ != 0) {
@@ -164,8 +190,10 @@ Variable Imm::in_pieces(const Variable& x, MemoryState& state, const std::string
 
 double Imm::flops_per_token() const {
   const double d = double(features_), k = double(key_size_), n = double(slots_);
-  const double per_slot_work = mode_ == ImmMode::causal_mean ? 2 * d * k + 2 * d * d : 0;  // keys and values per row
-  const double writes = mode_ == ImmMode::segment || mode_ == ImmMode::slots ? 2 * d * d / double(piece_) : 2 * d * d;
+  const double per_slot_work =
+      mode_ == ImmMode::causal_mean ? 2 * d * k + 2 * d * d : 0;  // keys and values per row
+  const double writes =
+      mode_ == ImmMode::segment || mode_ == ImmMode::slots ? 2 * d * d / double(piece_) : 2 * d * d;
   return writes + 2 * d * k + per_slot_work + 2 * n * (k + d);
 }
 

@@ -1,5 +1,6 @@
 #pragma once
-// Memory modules: what a model may remember beside its attention. Users register their own (docs/extending.md).
+// Memory modules: what a model may remember beside its attention. Users register their own
+// (docs/extending.md).
 
 #include <memory>
 #include <string>
@@ -24,8 +25,9 @@ struct LayerView {
   Variable hidden;  // [B, T, features]
 };
 
-// One module serves all layers of a model; its parameters appear under "<prefix>.memory.". Per-layer state lives in MemoryState under names of
-// the module's choosing ("3.sum"). To be causal, row t of what a hook returns may depend on rows 0..t alone: the gate probes it.
+// One module serves all layers of a model; its parameters appear under "<prefix>.memory.".
+// Per-layer state lives in MemoryState under names of the module's choosing ("3.sum"). To be
+// causal, row t of what a hook returns may depend on rows 0..t alone: the gate probes it.
 class MemoryModule : public Module {
  public:
   // State at the start of a text, for a batch of B sequences. Default: nothing.
@@ -33,7 +35,8 @@ class MemoryModule : public Module {
   // The residual stream before and after layer `view.layer`'s block; both return what goes on.
   virtual Variable before_block(const LayerView& view, MemoryState& state) { return view.hidden; }
   virtual Variable after_block(const LayerView& view, MemoryState& state) { return view.hidden; }
-  // Whether processing a text in pieces, with the state carried, equals processing it whole (needed for incremental decoding).
+  // Whether processing a text in pieces, with the state carried, equals processing it whole (needed
+  // for incremental decoding).
   virtual bool incremental() const = 0;
   // Whether the state is carried from one training window to the next of the same text.
   virtual bool carries_memory() const { return false; }
@@ -47,6 +50,8 @@ MemoryRegistry& MemoryRegistry::instance();
 
 }  // namespace reverie
 
-// Registers TYPE, constructed as TYPE(const OPTIONS&, const reverie::MemorySite&), under NAME. OPTIONS is a Fieldset.
-#define REVERIE_REGISTER_MEMORY(NAME, TYPE, OPTIONS, DOC) \
-  [[maybe_unused]] static const bool reverie_memory_##TYPE = ::reverie::MemoryRegistry::instance().add<TYPE, OPTIONS>(NAME, DOC)
+// Registers TYPE, constructed as TYPE(const OPTIONS&, const reverie::MemorySite&), under NAME.
+// OPTIONS is a Fieldset.
+#define REVERIE_REGISTER_MEMORY(NAME, TYPE, OPTIONS, DOC)    \
+  [[maybe_unused]] static const bool reverie_memory_##TYPE = \
+      ::reverie::MemoryRegistry::instance().add<TYPE, OPTIONS>(NAME, DOC)
