@@ -36,11 +36,11 @@ p { margin: 0 0 0.8rem; }
 .lead { font-size: 1.1rem; line-height: 1.6; max-width: 48em; }
 .quiet { color: var(--quiet); font-size: 0.875rem; }
 p.quiet { max-width: 62em; margin: 0.7rem 0 0; }
-.warning { border-left: 4px solid var(--warn-rule); background: var(--warn-ground); padding: 0.5rem
-  0.9rem; max-width: 54em; }
+.notice { border-left: 4px solid var(--rule); background: var(--panel); max-width: 54em;
+  padding: 0.5rem 0.9rem; }
+.warning { border-color: var(--warn-rule); background: var(--warn-ground); }
 .leaks { display: inline-block; font-size: 0.68em; font-weight: 700; letter-spacing: 0.05em;
-  line-height: 1.4;
-  color: var(--leak); border: 1px solid currentColor; border-radius: 3px; padding: 0 0.35em;
+  line-height: 1.4; color: var(--leak); border: 1px solid currentColor; border-radius: 3px; padding: 0 0.35em;
     vertical-align: 0.12em; }
 .causal { color: var(--causal); font-weight: 600; }
 
@@ -50,8 +50,7 @@ table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: 0.
   font-variant-numeric: tabular-nums; }
 th, td { padding: 0.42rem 0.55rem; text-align: left; white-space: nowrap; }
 thead th { font-size: 0.8rem; font-weight: 600; line-height: 1.3; color: var(--quiet);
-  vertical-align: bottom;
-  white-space: normal; min-width: 4.2em; }
+  vertical-align: bottom; white-space: normal; min-width: 4.2em; }
 tbody tr:first-child > * { border-top: 1px solid var(--rule); }
 tbody th { font-weight: 600; }
 .number { text-align: right; }
@@ -62,7 +61,7 @@ tbody tr:hover > * { background: var(--grid); }
   padding: 0; font-size: 0.9rem; }
 .legend li { display: flex; align-items: baseline; gap: 0.45rem; }
 .swatch { width: 28px; height: 10px; flex: none; }
-.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr));
+.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr));
   gap: 1rem; }
 .panel { background: var(--panel); border: 1px solid var(--rule); border-radius: 8px;
   padding: 0.7rem 0.6rem 0.4rem; max-width: 500px; }

@@ -40,11 +40,15 @@ const TableColumn& column_named(const std::string& name) {
   throw InternalError(fmt::format("table has no column \"{}\"", name));
 }
 
-// "a, b and c"
+// "a; b; and c": titles may hold commas.
 std::string enumerate(const std::vector<std::string>& items) {
   std::string out;
   for (size_t i = 0; i < items.size(); ++i)
-    out += (i == 0 ? "" : i + 1 == items.size() ? " and " : ", ") + items[i];
+    out += (i == 0                 ? ""
+            : i + 1 < items.size() ? "; "
+            : items.size() > 2     ? "; and "
+                                   : " and ") +
+           items[i];
   return out;
 }
 
