@@ -78,6 +78,13 @@ double AdamWOptimizer::gradient_norm() {
   return std::sqrt(total.item());
 }
 
+bool AdamWOptimizer::parameters_finite() const {
+  Tensor total = Tensor::zeros({1}, DType::f64);
+  for (const Bucket& b : buckets_)
+    if (!b.members.empty()) kernel::sum_squares(b.parameters.device(), {b.parameters, total});
+  return std::isfinite(total.item());
+}
+
 void AdamWOptimizer::step(double rate, double gradient_norm) {
   ++steps_;
   const double clip = options_.gradient_clip;

@@ -30,6 +30,8 @@ class AdamWOptimizer {
   double gradient_norm();
   // One update with learning rate `rate`; gradients are scaled so that their norm is at most gradient_clip (0: no clipping).
   void step(double rate, double gradient_norm);
+  // Whether every parameter is a finite number.
+  bool parameters_finite() const;
   int64_t steps() const { return steps_; }
 
   // Moments by parameter name ("m.NAME", "v.NAME"); with `steps` all that resuming needs.

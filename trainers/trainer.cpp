@@ -204,9 +204,7 @@ StepInfo Trainer::train_step() {
   }
   const double norm = optimizer_->gradient_norm();
   if (!std::isfinite(loss) || !std::isfinite(norm))
-    throw DivergedError(fmt::format("step {}: loss {} and gradient norm {} are not both finite; the weights were not changed by this step. {}. Try a lower learning rate, "
-                                    "more warmup, or look at the data of batch {}", step_ + 1, loss, norm,
-                                    last_checkpoint_ ? "The last good checkpoint is " + *last_checkpoint_ : "There is no checkpoint yet", index));
+    diverged(fmt::format("step {}: loss {} and gradient norm {} are not both finite (batch {}); the weights were not changed by this step", step_ + 1, loss, norm, index));
   StepInfo info;
   info.learning_rate = learning_rate_at(options_.optimizer, step_, options_.train.steps);
   optimizer_->step(info.learning_rate, norm);
@@ -247,7 +245,14 @@ std::string Trainer::sample_text() {
   return dataset_.tokenizer->decode(generate(*model_, dataset_.tokenizer->encode(options_.sample.prompt), g, {}));
 }
 
+void Trainer::diverged(const std::string& what) const {
+  throw DivergedError(fmt::format("{}. {}. Try a lower learning rate, more warmup, or look at the data", what,
+                                  last_checkpoint_ ? "The last good checkpoint is " + *last_checkpoint_ : "There is no checkpoint yet"));
+}
+
 std::string Trainer::save_checkpoint() {
+  // A checkpoint of weights that are not numbers would replace one that is worth keeping.
+  if (!optimizer_->parameters_finite()) diverged(fmt::format("step {}: the weights are not all finite", step_));
   CheckpointContents c;
   c.model = model_->state();
   c.optimizer = optimizer_->state();

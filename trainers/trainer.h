@@ -74,6 +74,7 @@ class Trainer {
   EvaluationInfo evaluate_now(int64_t windows, int64_t prefix_windows);
   std::string sample_text();
   std::string save_checkpoint();
+  [[noreturn]] void diverged(const std::string& what) const;
   void write_summary(const EvaluationInfo&);
   template <class F> void notify(F&& f);
 

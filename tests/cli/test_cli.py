@@ -203,7 +203,9 @@ class CliTest(unittest.TestCase):
         got = self.expect(0, "prepare", "text.txt", "--out", "prepared")
         self.assertEqual(got.stdout.strip(), "prepared")
         self.assertTrue((self.folder / "prepared/train.tok").exists())
-        self.expect(3, "prepare", "/dev/null", "--out", "empty")
+        (self.folder / "empty.txt").write_text("")
+        self.expect(3, "prepare", "empty.txt", "--out", "empty")
+        self.expect(1, "prepare", "no-such-file.txt", "--out", "missing")
 
     def test_repro_trains_reuses_and_reports(self):
         table = {
