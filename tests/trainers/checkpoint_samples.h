@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "trainers/checkpoint.h"
+#include "trainers/training/checkpoint.h"
 
 namespace reverie::testing {
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "trainers/table.h"
+#include "trainers/tables/table.h"
 
 namespace reverie::testing {
 

@@ -1,4 +1,4 @@
-#include "trainers/causality.h"
+#include "trainers/evaluation/causality.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

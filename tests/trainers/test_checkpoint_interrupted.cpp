@@ -23,7 +23,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "temporary_directory.h"
-#include "trainers/checkpoint.h"
+#include "trainers/training/checkpoint.h"
 
 namespace reverie {
 namespace {

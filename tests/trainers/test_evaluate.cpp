@@ -1,4 +1,4 @@
-#include "trainers/evaluate.h"
+#include "trainers/evaluation/evaluate.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "trainers/generate.h"
+#include "trainers/evaluation/generate.h"
 
 #include <gtest/gtest.h>
 

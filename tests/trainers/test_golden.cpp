@@ -8,7 +8,7 @@
 
 #include "core/safetensors.h"
 #include "layers/language_model.h"
-#include "trainers/optimizer.h"
+#include "trainers/training/optimizer.h"
 
 namespace reverie {
 namespace {

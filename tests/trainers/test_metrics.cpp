@@ -1,4 +1,4 @@
-#include "trainers/metrics.h"
+#include "trainers/monitoring/metrics.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "trainers/progress.h"
+#include "trainers/monitoring/progress.h"
 
 #include <gtest/gtest.h>
 

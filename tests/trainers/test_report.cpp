@@ -1,4 +1,4 @@
-#include "trainers/report.h"
+#include "trainers/tables/report.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "table_runs.h"
-#include "trainers/html.h"
-#include "trainers/svg_plot.h"
+#include "trainers/tables/html.h"
+#include "trainers/tables/svg_plot.h"
 
 namespace reverie {
 namespace {

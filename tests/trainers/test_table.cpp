@@ -1,4 +1,4 @@
-#include "trainers/table.h"
+#include "trainers/tables/table.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "trainers/tensorboard.h"
+#include "trainers/monitoring/tensorboard.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // The training loop: gates, splits of a batch, carried memory, refusals, what a run directory holds.
 
-#include "trainers/trainer.h"
+#include "trainers/training/trainer.h"
 
 #include <gtest/gtest.h>
 
@@ -13,9 +13,9 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "temporary_directory.h"
-#include "trainers/checkpoint.h"
-#include "trainers/metrics.h"
-#include "trainers/signals.h"
+#include "trainers/training/checkpoint.h"
+#include "trainers/monitoring/metrics.h"
+#include "trainers/training/signals.h"
 
 namespace reverie {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "trainers/experiment.h"
+#include "trainers/training/experiment.h"
 
 namespace reverie {
 

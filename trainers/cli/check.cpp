@@ -5,12 +5,12 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
-#include "trainers/causality.h"
-#include "trainers/checkpoint.h"
+#include "trainers/evaluation/causality.h"
+#include "trainers/training/checkpoint.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
-#include "trainers/resume_check.h"
-#include "trainers/trainer.h"
+#include "trainers/training/resume_check.h"
+#include "trainers/training/trainer.h"
 
 namespace reverie {
 namespace {

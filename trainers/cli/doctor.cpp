@@ -8,7 +8,7 @@
 #include "kernels/matmul.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
-#include "trainers/machine.h"
+#include "trainers/monitoring/machine.h"
 
 namespace reverie {
 

@@ -8,8 +8,8 @@
 #include "core/log.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
-#include "trainers/evaluate.h"
-#include "trainers/trainer.h"
+#include "trainers/evaluation/evaluate.h"
+#include "trainers/training/trainer.h"
 
 namespace reverie {
 namespace {

@@ -7,8 +7,8 @@
 #include "core/safetensors.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
-#include "trainers/hf_export.h"
-#include "trainers/trainer.h"
+#include "trainers/evaluation/hf_export.h"
+#include "trainers/training/trainer.h"
 
 namespace reverie {
 namespace {

@@ -8,7 +8,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "trainers/cli/commands.h"
-#include "trainers/machine.h"
+#include "trainers/monitoring/machine.h"
 
 int main(int argc, char** argv) {
   using namespace reverie;

@@ -4,7 +4,7 @@
 
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
-#include "trainers/plan.h"
+#include "trainers/training/plan.h"
 
 namespace reverie {
 

@@ -5,7 +5,7 @@
 #include "core/log.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
-#include "trainers/progress.h"
+#include "trainers/monitoring/progress.h"
 
 namespace reverie {
 

@@ -4,8 +4,8 @@
 
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
-#include "trainers/repro.h"
-#include "trainers/signals.h"
+#include "trainers/tables/repro.h"
+#include "trainers/training/signals.h"
 
 namespace reverie {
 

@@ -6,8 +6,8 @@
 #include "core/log.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
-#include "trainers/generate.h"
-#include "trainers/trainer.h"
+#include "trainers/evaluation/generate.h"
+#include "trainers/training/trainer.h"
 
 namespace reverie {
 namespace {

@@ -1,0 +1,377 @@
+#include "trainers/evaluation/causality.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "trainers/evaluation/evaluate.h"
+
+namespace reverie {
+namespace {
+
+double relative_tolerance(DType dtype) {
+  return dtype == DType::f64 ? 1e-8 : dtype == DType::f32 ? 1e-4 : 0.05;
+}
+
+// Around powers of two, where segments and chunks end, and before the last token.
+std::vector<int64_t> cuts_of(int64_t length) {
+  std::vector<int64_t> cuts;
+  for (int64_t cut : {1, 3, 7, 15, 31, 32, 63, 64, 127, 128, 255, 256, 511, 512})
+    if (cut < length - 1) cuts.push_back(cut);
+  if (length > 1) cuts.push_back(length - 1);
+  return cuts;
+}
+
+// The kinds of failure, the graver the larger: where repeats differ, no other probe means much.
+enum class Kind { consistency, rows, future, repeat };
+
+// Collects one probe's comparisons: base[row, begin..end) against moved.
+class Comparison {
+ public:
+  // Row `row` of base [B, T, V] at positions begin .. end - 1 against row `moved_row` of moved,
+  // whose position 0 is position `moved_from` of base.
+  void row(const Tensor& base, const Tensor& moved, int64_t row, int64_t moved_row, int64_t begin,
+           int64_t end, int64_t cut = -1, int64_t moved_from = 0) {
+    const int64_t vocabulary = base.size(2);
+    for (int64_t t = begin; t < end; ++t) {
+      const double* a = base.data<double>() + (row * base.size(1) + t) * vocabulary;
+      const double* b =
+          moved.data<double>() + (moved_row * moved.size(1) + t - moved_from) * vocabulary;
+      double largest = 0;
+      for (int64_t i = 0; i < vocabulary; ++i) {
+        const double difference = std::abs(a[i] - b[i]);
+        // Not a number, or infinite: as large as can be.
+        if (!(difference <= largest)) largest = std::isfinite(difference) ? difference : INFINITY;
+        largest_logit_ = std::max(largest_logit_, std::abs(a[i]));
+      }
+      if (largest > change_) {
+        change_ = largest;
+        position_ = t;
+        place_ = cut >= 0 ? fmt::format("cut {}, ", cut) : "";
+        row_ = row;
+      }
+    }
+  }
+  // The same row of both, for all rows first .. last - 1.
+  void rows(const Tensor& base, const Tensor& moved, int64_t first, int64_t last, int64_t begin,
+            int64_t end, int64_t cut = -1) {
+    for (int64_t r = first; r < last; ++r) row(base, moved, r, r, begin, end, cut);
+  }
+
+  double change() const { return change_; }
+  double scale() const { return std::max(1.0, std::isfinite(largest_logit_) ? largest_logit_ : 1); }
+  int64_t position() const { return position_; }
+  // "cut 31, position 12, row 0, "
+  std::string where() const {
+    return fmt::format("{}position {}, row {}, ", place_, position_, row_);
+  }
+  // "row 0, cut 31, "
+  std::string beside() const { return fmt::format("row {}, {}", row_, place_); }
+
+ private:
+  double change_ = 0, largest_logit_ = 0;
+  int64_t position_ = -1, row_ = -1;
+  std::string place_;
+};
+
+class Prober {
+ public:
+  Prober(LanguageModel& model, const CausalityOptions& options)
+      : model_(model),
+        rows_(options.sequences),
+        random_(options.seed),
+        dropout_seed_(options.seed) {
+    require(rows_ >= 2, "the causality probe needs at least 2 sequences, got {}", rows_);
+    require(options.max_length >= 2, "the causality probe needs at least 2 tokens, got {}",
+            options.max_length);
+    require(model.vocabulary_size() >= 2,
+            "the causality probe changes tokens: it needs a vocabulary of at least 2, got {}",
+            model.vocabulary_size());
+    length_ = std::min(model.block_size(), options.max_length);
+    // Odd, and one more than a multiple of the usual piece lengths.
+    const int64_t shorter = length_ / 2 | 1;
+    if (shorter < length_)
+      lengths_ = {length_, shorter};
+    else
+      lengths_ = {length_};
+    report_.subject = fmt::format("{} sequences of {} random tokens{}", rows_, length_,
+                                  lengths_.size() > 1 ? fmt::format(" (and of {})", shorter) : "");
+    report_.subject += length_ < model.block_size()
+                           ? fmt::format(", cut short from block_size {}", model.block_size())
+                           : ", the whole block";
+    report_.subject += fmt::format(", {}", name_of(model.head().dtype()));
+  }
+
+  CausalityReport run() {
+    for (const bool train : {false, true}) {
+      model_.train(train);
+      for (const int64_t length : lengths_) whole(train, length);
+      if (model_.carries_memory())
+        carried(train, false, length_, length_);
+      else if (!train)
+        not_offered("carrying memory from one window to the next");
+    }
+    model_.train(false);
+    if (model_.incremental()) {
+      const int64_t first = std::max<int64_t>(1, (length_ / 3) | 1);
+      if (first < length_) carried(false, true, first, length_ - first);
+      decode();
+    } else {
+      not_offered("decoding with a KV cache");
+    }
+    if (report_.causal())
+      report_.worst = fmt::format("no logit moved by more than {:.2g}", largest_change_);
+    return std::move(report_);
+  }
+
+ private:
+  // ---- inputs and outputs ----
+  Tensor random_tokens(int64_t length) {
+    std::vector<int32_t> tokens(size_t(rows_ * length));
+    for (int32_t& t : tokens) t = int32_t(random_.below(uint64_t(model_.vocabulary_size())));
+    return Tensor::from<int32_t>({rows_, length}, tokens);
+  }
+  // Other tokens in rows first .. last - 1 from column `cut` on.
+  Tensor changed(const Tensor& tokens, int64_t first, int64_t last, int64_t cut) {
+    Tensor other = tokens.clone();
+    const int64_t length = tokens.size(1), vocabulary = model_.vocabulary_size();
+    int32_t* data = other.mutable_data<int32_t>();
+    for (int64_t r = first; r < last; ++r)
+      for (int64_t t = cut; t < length; ++t) {
+        int32_t& token = data[r * length + t];
+        token =
+            int32_t((token + 1 + int64_t(random_.below(uint64_t(vocabulary - 1)))) % vocabulary);
+      }
+    return other;
+  }
+  Tensor changed(const Tensor& tokens, int64_t cut) { return changed(tokens, 0, rows_, cut); }
+  // [B, T, V] in f64 on the CPU. In train mode every call draws the same dropout masks.
+  Tensor logits(const Tensor& tokens, SequenceState* state = nullptr) {
+    default_generator() = Generator(dropout_seed_);
+    return model_.logits(tokens, state).tensor().to(Device{}).to(DType::f64).contiguous();
+  }
+
+  // ---- findings ----
+  void add(Kind kind, const std::string& name, const Comparison& c, const std::string& site) {
+    Probe p;
+    p.name = name;
+    p.change = c.change();
+    p.tolerance = relative_tolerance(model_.head().dtype()) * c.scale();
+    p.ok = p.change <= p.tolerance;
+    p.future = kind == Kind::future;
+    p.leak = kind != Kind::consistency;
+    p.where = (p.ok ? "" : c.where()) + site;
+    if (p.future)
+      report_.max_future_logit_change = std::max(report_.max_future_logit_change, p.change);
+    largest_change_ = std::max(largest_change_, p.change);
+    if (!p.ok && (kind > worst_kind_ || (kind == worst_kind_ && p.change > worst_change_) ||
+                  report_.worst.empty())) {
+      worst_kind_ = kind;
+      worst_change_ = p.change;
+      report_.worst = fmt::format("{} moves the logit of position {} by {:.3g} ({}{})", name,
+                                  c.position(), p.change, c.beside(), site);
+    }
+    report_.probes.push_back(std::move(p));
+  }
+  void not_offered(const std::string& name) {
+    Probe p;
+    p.name = name;
+    p.where = "not offered by this model";
+    report_.probes.push_back(std::move(p));
+  }
+
+  // ---- probes ----
+  void whole(bool train, int64_t length) {
+    const std::string site = fmt::format("{} mode, {} tokens", train ? "train" : "eval", length);
+    const Tensor tokens = random_tokens(length), base = logits(tokens);
+    auto all = [&](const Tensor& moved) {
+      Comparison c;
+      c.rows(base, moved, 0, rows_, 0, length);
+      return c;
+    };
+    add(Kind::repeat, "running the same input again", all(logits(tokens)), site);
+    logits(random_tokens(length));
+    add(Kind::repeat, "running it again after an unrelated input", all(logits(tokens)), site);
+
+    Comparison suffix, last_token, shortened;
+    for (int64_t cut : cuts_of(length)) {
+      Comparison& c = cut == length - 1 ? last_token : suffix;
+      c.rows(base, logits(changed(tokens, cut)), 0, rows_, 0, cut, cut);
+      // Masks of another shape are other masks.
+      if (!train)
+        shortened.rows(base, logits(tokens.slice(1, 0, cut).contiguous()), 0, rows_, 0, cut, cut);
+    }
+    add(Kind::future, "changing all tokens from the cut on", suffix, site);
+    add(Kind::future, "changing the last token", last_token, site);
+    if (!train) add(Kind::future, "leaving out all tokens from the cut on", shortened, site);
+
+    Comparison others;
+    others.rows(base, logits(changed(tokens, rows_ - 1, rows_, 0)), 0, rows_ - 1, 0, length);
+    others.rows(base, logits(changed(tokens, 0, 1, 0)), 1, rows_, 0, length);
+    add(Kind::rows, "changing another row", others, site);
+
+    if (train) return;  // masks stay with the place, not with the row
+    Tensor rotated = tokens.clone();
+    for (int64_t r = 0; r < rows_; ++r) {
+      Tensor place = rotated.slice(0, (r + 1) % rows_, (r + 1) % rows_ + 1);
+      place.copy_from(tokens.slice(0, r, r + 1));
+    }
+    const Tensor moved = logits(rotated);
+    Comparison permuted;
+    for (int64_t r = 0; r < rows_; ++r) permuted.row(base, moved, r, (r + 1) % rows_, 0, length);
+    add(Kind::consistency, "permuting the rows", permuted, site);
+  }
+
+  // Two pieces of a text, the second from the first one's state. `cache`: pieces of one block with
+  // a KV cache; else two windows with only the memory between them.
+  void carried(bool train, bool cache, int64_t first_length, int64_t second_length) {
+    const std::string site =
+        fmt::format("{} mode, {} + {} tokens with carried {}", train ? "train" : "eval",
+                    first_length, second_length, cache ? "KV cache" : "memory");
+    auto after = [&](const Tensor& piece) {
+      SequenceState state;
+      state.use_cache = cache;
+      logits(piece, &state);
+      return state;
+    };
+    auto from = [&](SequenceState state, const Tensor& piece) { return logits(piece, &state); };
+    const Tensor first = random_tokens(first_length), second = random_tokens(second_length);
+    const SequenceState state = after(first);
+    const Tensor base = from(state, second);
+    auto all = [&](const Tensor& moved) {
+      Comparison c;
+      c.rows(base, moved, 0, rows_, 0, second_length);
+      return c;
+    };
+    add(Kind::repeat, "running the second piece again from the same state",
+        all(from(state, second)), site);
+    add(Kind::repeat, "running both pieces again", all(from(after(first), second)), site);
+
+    Comparison suffix;
+    for (int64_t cut : cuts_of(second_length))
+      suffix.rows(base, from(state, changed(second, cut)), 0, rows_, 0, cut, cut);
+    add(Kind::future, "changing the second piece from the cut on", suffix, site);
+
+    Comparison others;
+    others.rows(base, from(after(changed(first, rows_ - 1, rows_, 0)), second), 0, rows_ - 1, 0,
+                second_length);
+    others.rows(base, from(after(changed(first, 0, 1, 0)), second), 1, rows_, 0, second_length);
+    add(Kind::rows, "changing the first piece of another row", others, site);
+  }
+
+  // Decoding with a cache against the full forward.
+  void decode() {
+    const Tensor tokens = random_tokens(length_), base = logits(tokens);
+    auto in_pieces = [&](const std::vector<int64_t>& sizes) {
+      Comparison c;
+      SequenceState state;
+      state.use_cache = true;
+      int64_t begin = 0;
+      for (size_t i = 0; begin < length_; ++i) {
+        const int64_t end = std::min(length_, begin + sizes[i % sizes.size()]);
+        const Tensor part = logits(tokens.slice(1, begin, end).contiguous(), &state);
+        for (int64_t r = 0; r < rows_; ++r) c.row(base, part, r, r, begin, end, -1, begin);
+        begin = end;
+      }
+      return c;
+    };
+    const std::string site = fmt::format("eval mode, {} tokens, against the full forward", length_);
+    add(Kind::consistency, "decoding token by token", in_pieces({1}), site);
+    add(Kind::consistency, "decoding in pieces of 3, 1, 5 and 7 tokens", in_pieces({3, 1, 5, 7}),
+        site);
+  }
+
+  LanguageModel& model_;
+  int64_t rows_, length_ = 0;
+  std::vector<int64_t> lengths_;
+  Generator random_;
+  uint64_t dropout_seed_;
+  CausalityReport report_;
+  Kind worst_kind_ = Kind::consistency;
+  double worst_change_ = 0, largest_change_ = 0;
+};
+
+// Gives the dropout generator's place back.
+class GeneratorPlace {
+ public:
+  GeneratorPlace() : before_(default_generator()) {}
+  ~GeneratorPlace() { default_generator() = before_; }
+  GeneratorPlace(const GeneratorPlace&) = delete;
+  GeneratorPlace& operator=(const GeneratorPlace&) = delete;
+
+ private:
+  Generator before_;
+};
+
+}  // namespace
+
+bool CausalityReport::causal() const {
+  return !probes.empty() &&
+         std::all_of(probes.begin(), probes.end(), [](const Probe& p) { return p.ok; });
+}
+
+Json CausalityReport::json() const {
+  Json list = Json::array();
+  for (const Probe& p : probes)
+    list.push_back({{"name", p.name},
+                    {"ok", p.ok},
+                    {"change", p.change},
+                    {"tolerance", p.tolerance},
+                    {"future", p.future},
+                    {"leak", p.leak},
+                    {"where", p.where}});
+  return {{"causal", causal()},
+          {"max_future_logit_change", max_future_logit_change},
+          {"worst", worst},
+          {"subject", subject},
+          {"probes", list}};
+}
+
+std::string CausalityReport::text() const {
+  size_t width = 5;
+  for (const Probe& p : probes) width = std::max(width, p.name.size());
+  std::string out = subject + "\n";
+  out += fmt::format("{:<{}}  {:>9}  {:>9}         where\n", "probe", width, "change", "allowed");
+  bool leaks = false;
+  for (const Probe& p : probes) {
+    if (p.tolerance == 0) {
+      out += fmt::format("{:<{}}  {:>9}  {:>9}  {:<6} {}\n", p.name, width, "-", "-", "-", p.where);
+      continue;
+    }
+    out += fmt::format("{:<{}}  {:>9.2g}  {:>9.2g}  {:<6} {}\n", p.name, width, p.change,
+                       p.tolerance, p.ok ? "ok" : "FAILED", p.where);
+    leaks = leaks || (!p.ok && p.leak);
+  }
+  return out + (causal() ? "causal: " : leaks ? "LEAKS: " : "FAILS: ") + worst;
+}
+
+CausalityReport probe_causality(LanguageModel& model, const CausalityOptions& options) {
+  const EvaluationMode mode(model);
+  const GeneratorPlace place;
+  return Prober(model, options).run();
+}
+
+std::unique_ptr<LanguageModel> probing_copy(const Component& model_config,
+                                            const NamedTensors* weights) {
+  Generator random(1);
+  auto model = ModelRegistry::instance().make(model_config, Build{random, DType::f64});
+  if (weights) {
+    model->load(*weights);
+    return model;
+  }
+  for (auto& [name, parameter] : model->parameters()) {
+    const Shape& shape = parameter.shape();
+    // A weight's layout is not known here; its larger size bounds the fan-in.
+    double fan_in = 1;
+    for (int i = 0; i < shape.rank(); ++i) fan_in = std::max(fan_in, double(shape[i]));
+    const bool bias = name.ends_with("bias");
+    const double mean = shape.rank() >= 2 || bias ? 0 : 1;
+    Tensor target = parameter.tensor();
+    target.copy_from(
+        random.normal(shape, mean, shape.rank() >= 2 ? 1 / std::sqrt(fan_in) : 0.1, DType::f64));
+  }
+  return model;
+}
+
+}  // namespace reverie

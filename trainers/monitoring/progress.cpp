@@ -1,0 +1,235 @@
+#include "trainers/monitoring/progress.h"
+
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <vector>
+
+#include "core/log.h"
+#include "datasets/utf8.h"
+#include "trainers/tables/html.h"
+
+namespace reverie {
+namespace {
+
+// The one that draws; held while the log's prelude uses it, so that it cannot end meanwhile.
+std::mutex active_mutex;
+Progress* active = nullptr;
+
+// Code points; every one that we print is one column wide.
+int columns(std::string_view text) {
+  return int(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+std::string first_columns(const std::string& text, int width) {
+  size_t end = 0;
+  for (int used = 0; used < width && end < text.size(); ++used)
+    end += size_t(std::max(1, decode_code_point(text, end).bytes));
+  return text.substr(0, end);
+}
+
+// A terminal takes control characters for commands; a context may come from a config.
+std::string printable(std::string_view text) {
+  std::string out = valid_utf8(text);
+  std::replace_if(
+      out.begin(), out.end(), [](char c) { return uint8_t(c) < 0x20 || c == 0x7F; }, ' ');
+  return out;
+}
+
+std::string bar(double fraction, int width, bool unicode) {
+  fraction = std::clamp(fraction, 0.0, 1.0);
+  if (!unicode) {
+    const int inside = width - 2, full = int(fraction * inside);
+    return "[" + std::string(size_t(full), '#') + std::string(size_t(inside - full), '-') + "]";
+  }
+  const int full = int(fraction * width);
+  std::string out;
+  for (int i = 0; i < width; ++i) out += i < full ? "\u2501" : "\u2500";  // heavy and light lines
+  return out;
+}
+
+// A piece of the line; those with the highest `rank` go first when the terminal is narrow.
+struct Piece {
+  std::string text;
+  int rank;
+};
+
+std::string join(const std::vector<Piece>& pieces, int highest_rank) {
+  std::string out;
+  for (const Piece& piece : pieces)
+    if (piece.rank <= highest_rank && !piece.text.empty())
+      out += (out.empty() ? "" : "  ") + piece.text;
+  return out;
+}
+
+bool locale_is_utf8() {
+  for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"})
+    if (const char* value = std::getenv(name); value && *value) {
+      const std::string_view locale = value;
+      return locale.find("UTF-8") != locale.npos || locale.find("utf8") != locale.npos;
+    }
+  return false;
+}
+
+}  // namespace
+
+std::string format_duration(double seconds) {
+  if (!std::isfinite(seconds)) return "--:--";
+  const auto total = int64_t(std::llround(std::clamp(seconds, 0.0, 1e12)));
+  const int64_t days = total / 86400, hours = total / 3600 % 24, minutes = total / 60 % 60;
+  if (days > 0) return fmt::format("{} d {:02}:{:02}", days, hours, minutes);
+  if (hours > 0) return fmt::format("{}:{:02}:{:02}", hours, minutes, total % 60);
+  return fmt::format("{:02}:{:02}", minutes, total % 60);
+}
+
+std::string format_count(double count) {
+  if (count < 999.5) return fmt::format("{:.0f}", count);
+  if (count < 999.5e3) return fmt::format("{:.3g}k", count / 1e3);
+  if (count < 999.5e6) return fmt::format("{:.3g}M", count / 1e6);
+  return fmt::format("{:.3g}G", count / 1e9);
+}
+
+std::string format_progress(const ProgressState& s, int width, bool unicode) {
+  const double fraction = s.steps > 0 ? double(s.step) / double(s.steps) : 0;
+  const std::string mark = s.label.empty() ? "" : printable(s.label) + " ";
+  std::vector<Piece> pieces;
+  pieces.push_back({printable(s.context), 4});
+  pieces.push_back({"", 6});  // the bar
+  pieces.push_back({fmt::format("step {}/{}", s.step, s.steps), 0});
+  pieces.push_back({fmt::format("{:.0f} %", std::floor(100 * fraction)), 2});
+  if (!std::isnan(s.loss)) pieces.push_back({fmt::format("{}loss {:.4f}", mark, s.loss), 0});
+  if (!std::isnan(s.val_loss)) pieces.push_back({fmt::format("{}val {:.2f}", mark, s.val_loss), 3});
+  if (!std::isnan(s.tokens_per_second))
+    pieces.push_back({format_count(s.tokens_per_second) + " tok/s", 5});
+  if (!std::isnan(s.seconds_left)) pieces.push_back({"ETA " + format_duration(s.seconds_left), 1});
+  if (width <= 0) return join(pieces, 5);
+
+  std::string line;
+  for (int rank = 5; rank >= 0; --rank) {
+    line = join(pieces, rank);
+    if (columns(line) <= width) {
+      const int room = std::min(30, width - columns(line) - 2);
+      if (rank < 5 || room < 8) return line;
+      pieces[1].text = bar(fraction, room, unicode);
+      return join(pieces, 6);
+    }
+  }
+  return first_columns(line, width);
+}
+
+ProgressOutput ProgressOutput::standard_error() {
+  ProgressOutput output;
+  output.write = [](std::string_view text) {
+    // One write, so that another process on the same terminal cannot come between; nothing can be
+    // done if it fails.
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
+  };
+  output.width = [] {
+    winsize size{};
+    return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? int(size.ws_col)
+                                                                             : 80;
+  };
+  output.clock = [] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  };
+  const char* kind = std::getenv("TERM");
+  output.terminal = ::isatty(STDERR_FILENO) && !(kind && std::string_view(kind) == "dumb");
+  output.unicode = locale_is_utf8();
+  return output;
+}
+
+Progress::Progress(int64_t steps, ProgressOptions options, ProgressOutput output)
+    : options_(std::move(options)), output_(std::move(output)) {
+  state_.context = options_.context;
+  state_.label = options_.label;
+  state_.step = options_.first_step;
+  state_.steps = steps;
+  began_ = output_.clock();
+  last_drawn_ = output_.terminal ? -1e300 : began_;
+  last_mark_ = steps > 0 ? 10 * state_.step / steps : 0;
+  const std::lock_guard lock(active_mutex);
+  active = this;
+  set_log_prelude([] {
+    const std::lock_guard lock(active_mutex);
+    if (active) active->clear();
+  });
+}
+
+Progress::~Progress() {
+  finish();
+}
+
+void Progress::step(int64_t step, double loss, double tokens_per_second) {
+  const std::lock_guard lock(mutex_);
+  if (finished_) return;
+  state_.step = step;
+  state_.loss = loss;
+  state_.tokens_per_second = tokens_per_second;
+  stale_ = true;
+  const double now = output_.clock();
+  // The average since the beginning: evaluations and checkpoints are part of the time left, too.
+  if (step > options_.first_step)
+    state_.seconds_left =
+        (now - began_) / double(step - options_.first_step) * double(state_.steps - step);
+  const int64_t mark = state_.steps > 0 ? 10 * step / state_.steps : 0;
+  const double wait = output_.terminal ? options_.redraw_seconds : options_.plain_line_seconds;
+  if (now - last_drawn_ < wait && (output_.terminal || mark <= last_mark_)) return;
+  last_mark_ = mark;
+  draw(now);
+}
+
+void Progress::val_loss(double loss) {
+  const std::lock_guard lock(mutex_);
+  state_.val_loss = loss;
+  stale_ = true;
+}
+
+void Progress::set_label(std::string label) {
+  const std::lock_guard lock(mutex_);
+  state_.label = std::move(label);
+}
+
+void Progress::clear() {
+  const std::lock_guard lock(mutex_);
+  erase();
+}
+
+void Progress::finish() {
+  {
+    // The prelude stays: it does nothing without an active line.
+    const std::lock_guard lock(active_mutex);
+    if (active == this) active = nullptr;
+  }
+  const std::lock_guard lock(mutex_);
+  if (finished_) return;
+  finished_ = true;
+  if (output_.terminal ? stale_ || drawn_ : stale_) draw(output_.clock());
+  if (output_.terminal && drawn_) output_.write("\n");
+  drawn_ = false;
+}
+
+void Progress::draw(double now) {
+  last_drawn_ = now;
+  stale_ = false;
+  if (output_.terminal) {
+    // One column less: a full last column makes some terminals wrap.
+    output_.write("\r" + format_progress(state_, output_.width() - 1, output_.unicode) + "\x1b[K");
+    drawn_ = true;
+  } else {
+    output_.write(format_progress(state_, 0) + "\n");
+  }
+}
+
+void Progress::erase() {
+  if (!drawn_) return;
+  output_.write("\r\x1b[K");
+  drawn_ = false;
+}
+
+}  // namespace reverie

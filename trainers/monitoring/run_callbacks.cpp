@@ -1,0 +1,84 @@
+#include "trainers/monitoring/run_callbacks.h"
+
+#include "core/log.h"
+#include "trainers/monitoring/metrics.h"
+#include "trainers/monitoring/progress.h"
+#include "trainers/monitoring/tensorboard.h"
+
+namespace reverie {
+namespace {
+
+std::optional<int64_t> resumed_at(int64_t first_step) {
+  return first_step > 0 ? std::optional(first_step) : std::nullopt;
+}
+
+class MetricsCallback final : public Callback {
+ public:
+  MetricsCallback(const Trainer& t, int64_t first_step) : log_(t.run_directory(), resumed_at(first_step)) {
+    if (t.leaks()) log_.set_label("LEAKS");
+  }
+  void on_step(const Trainer&, const StepInfo& s) override {
+    log_.train({s.step, s.loss, s.learning_rate, s.gradient_norm, s.tokens, s.tokens_per_second, s.seconds});
+  }
+  void on_evaluation(const Trainer&, const EvaluationInfo& e) override {
+    log_.eval({e.step, e.train_loss, e.val_loss, e.val_loss_prefix_only});
+  }
+  void on_sample(const Trainer&, int64_t step, const std::string& text) override {
+    if (!text.empty()) log_.sample(step, text);
+  }
+
+ private:
+  MetricsLog log_;
+};
+
+class TensorBoardCallback final : public Callback {
+ public:
+  TensorBoardCallback(const Trainer& t, int64_t first_step)
+      : writer_(t.run_directory() + "/tensorboard", resumed_at(first_step)), prefix_(t.leaks() ? "LEAKS/" : "") {}
+  void on_step(const Trainer&, const StepInfo& s) override {
+    writer_.scalar(prefix_ + "train/loss", s.loss, s.step);
+    writer_.scalar(prefix_ + "train/learning_rate", s.learning_rate, s.step);
+    writer_.scalar(prefix_ + "train/gradient_norm", s.gradient_norm, s.step);
+    writer_.scalar(prefix_ + "train/tokens_per_second", s.tokens_per_second, s.step);
+  }
+  void on_evaluation(const Trainer&, const EvaluationInfo& e) override {
+    writer_.scalar(prefix_ + "evaluation/train_loss", e.train_loss, e.step);
+    writer_.scalar(prefix_ + "evaluation/val_loss", e.val_loss, e.step);
+    writer_.scalar(prefix_ + "evaluation/val_loss_prefix_only", e.val_loss_prefix_only, e.step);
+  }
+  void on_sample(const Trainer&, int64_t step, const std::string& text) override {
+    if (!text.empty()) writer_.text(prefix_ + "sample", text, step);
+  }
+
+ private:
+  TensorBoardWriter writer_;
+  std::string prefix_;
+};
+
+class ProgressCallback final : public Callback {
+ public:
+  ProgressCallback(const Trainer& t, int64_t first_step)
+      : progress_(t.options().train.steps, {.context = t.context(), .label = t.leaks() ? "LEAKS" : "", .first_step = first_step}) {}
+  void on_step(const Trainer&, const StepInfo& s) override { progress_.step(s.step, s.loss, s.tokens_per_second); }
+  void on_evaluation(const Trainer& t, const EvaluationInfo& e) override {
+    progress_.val_loss(e.val_loss);
+    log_info("{}step {}: train {:.4f}  val {:.4f}  val prefix-only {:.4f}{}", t.context().empty() ? "" : t.context() + "  ", e.step, e.train_loss, e.val_loss,
+             e.val_loss_prefix_only, t.leaks() ? "  LEAKS" : "");
+  }
+  void on_end(const Trainer&) override { progress_.finish(); }
+
+ private:
+  Progress progress_;
+};
+
+}  // namespace
+
+std::vector<std::unique_ptr<Callback>> standard_callbacks(const Trainer& t, bool progress, int64_t first_step) {
+  std::vector<std::unique_ptr<Callback>> list;
+  list.push_back(std::make_unique<MetricsCallback>(t, first_step));
+  list.push_back(std::make_unique<TensorBoardCallback>(t, first_step));
+  if (progress) list.push_back(std::make_unique<ProgressCallback>(t, first_step));
+  return list;
+}
+
+}  // namespace reverie

@@ -1,0 +1,302 @@
+// A table as JSON, as Markdown, and in sentences.
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "trainers/monitoring/progress.h"
+#include "trainers/tables/table.h"
+
+namespace reverie {
+namespace {
+
+constexpr const char* kUnknown = "\u2013";  // en dash
+
+// JSON has no NaN.
+Json number_or_null(double value) {
+  return std::isfinite(value) ? Json(value) : Json();
+}
+
+Json statistic_json(const Statistic& s) {
+  return {{"mean", number_or_null(s.mean)}, {"sd", s.sd ? Json(*s.sd) : Json()}, {"n", s.n}};
+}
+
+// Text inside a Markdown table or paragraph: no new cell, line, or markup.
+std::string escape_markdown(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (std::string_view("\\`*_|<>[]#").find(c) != std::string_view::npos) out += '\\';
+    out += c == '\n' || c == '\r' ? ' ' : c;
+  }
+  return out;
+}
+
+const TableColumn& column_named(const std::string& name) {
+  for (const TableColumn& column : table_columns())
+    if (name == column.name) return column;
+  throw InternalError(fmt::format("table has no column \"{}\"", name));
+}
+
+// "a; b; and c": titles may hold commas.
+std::string enumerate(const std::vector<std::string>& items) {
+  std::string out;
+  for (size_t i = 0; i < items.size(); ++i)
+    out += (i == 0                 ? ""
+            : i + 1 < items.size() ? "; "
+            : items.size() > 2     ? "; and "
+                                   : " and ") +
+           items[i];
+  return out;
+}
+
+std::string labelled_title(const TableRow& row) {
+  return row.causal ? row.title : row.title + " (" + row.label() + ")";
+}
+
+// The leak that deceives most: where the training loss is farthest below what a forward over the
+// prefix scores.
+const TableRow* worst_leak(const Table& table) {
+  const TableRow* worst = nullptr;
+  double widest = -INFINITY;
+  for (const TableRow& row : table.rows) {
+    const double gap = row.val_loss_prefix_only.mean - row.train_loss.mean;
+    if (!row.causal && (!worst || gap > widest)) {
+      worst = &row;
+      widest = std::isnan(gap) ? -INFINITY : gap;
+    }
+  }
+  return worst;
+}
+
+const TableRow* baseline(const Table& table, int64_t block_size) {
+  for (const TableModel& model : table.models)
+    if (const TableRow* row = table.find(model.name, block_size); row && row->causal) return row;
+  return nullptr;
+}
+
+std::string explain_leak(const Table& table, const TableRow& leak) {
+  const TableRow* base = baseline(table, leak.block_size);
+  const double prefix_only = leak.val_loss_prefix_only.mean;
+  std::string out =
+      fmt::format("At block size {}, {} reaches a training loss of {}", leak.block_size,
+                  labelled_title(leak), format_loss(leak.train_loss.mean));
+  if (base)
+    out += fmt::format(" where {} reaches {}", base->title, format_loss(base->train_loss.mean));
+  if (std::isfinite(prefix_only)) {
+    out += fmt::format(
+        ", but a forward that sees only the prefix, as generation does, scores {} on validation "
+        "text",
+        format_loss(prefix_only));
+    const auto uniform = table.uniform_loss();
+    if (uniform && prefix_only > *uniform)
+      out += fmt::format(", worse than guessing uniformly (ln {} = {})", *table.vocabulary_size,
+                         format_loss(*uniform));
+    else if (base && prefix_only > base->val_loss_prefix_only.mean)
+      out += fmt::format(", worse than {}'s {}", base->title,
+                         format_loss(base->val_loss_prefix_only.mean));
+  }
+  return out + fmt::format("; changing only later tokens moves earlier logits by up to {}.",
+                           format_change(leak.max_future_logit_change));
+}
+
+std::string explain_causal(const Table& table, int64_t block_size) {
+  const TableRow* base = baseline(table, block_size);
+  if (!base) return "No model here is causal.";
+  std::vector<std::string> losses{
+      fmt::format("{} for {}", format_loss(base->val_loss.mean), base->title)};
+  for (const TableRow& row : table.rows)
+    if (row.block_size == block_size && row.causal && &row != base)
+      losses.push_back(fmt::format("{} for {} ({:+.3f})", format_loss(row.val_loss.mean), row.title,
+                                   row.val_loss.mean - base->val_loss.mean));
+  return fmt::format(
+      "Among the models that cannot see the future, validation loss at block size {} is {}.",
+      block_size, enumerate(losses));
+}
+
+}  // namespace
+
+std::string format_loss(double loss) {
+  return std::isnan(loss) ? kUnknown : fmt::format("{:.3f}", loss);
+}
+
+std::string format_statistic(const Statistic& s) {
+  return s.sd ? fmt::format("{} \u00b1 {:.3f}", format_loss(s.mean), *s.sd) : format_loss(s.mean);
+}
+
+std::string format_change(double change) {
+  return std::isnan(change) ? "not finite" : fmt::format("{:.3g}", change);
+}
+
+std::string format_integer(int64_t value) {
+  std::string digits = fmt::format("{}", value);
+  for (int64_t at = int64_t(digits.size()) - 3; at > (value < 0 ? 1 : 0); at -= 3)
+    digits.insert(size_t(at), ",");
+  return digits;
+}
+
+const std::vector<TableColumn>& table_columns() {
+  static const std::vector<TableColumn> columns{
+      {"block_size", "block size", true},
+      {"model", "model", false},
+      {"paper_train_loss", "paper: train", true},
+      {"train_loss", "train", true},
+      {"val_loss", "val, teacher-forced", true},
+      {"val_loss_prefix_only", "val, prefix-only", true},
+      {"max_future_logit_change", "largest future logit change", true},
+      {"verdict", "verdict", false},
+      {"parameters", "parameters", true},
+      {"seeds", "seeds", true}};
+  return columns;
+}
+
+TableCell table_cell(const TableRow& row, const std::string& column) {
+  if (column == "block_size") return {fmt::format("{}", row.block_size)};
+  if (column == "model") return {row.title};
+  if (column == "paper_train_loss")
+    return {row.paper.is_null() ? kUnknown
+                                : fmt::format("{:.2f}", row.paper.at("train_loss").get<double>())};
+  if (column == "train_loss") return {format_statistic(row.train_loss), true};
+  if (column == "val_loss") return {format_statistic(row.val_loss), true};
+  if (column == "val_loss_prefix_only") return {format_statistic(row.val_loss_prefix_only), true};
+  if (column == "max_future_logit_change")
+    return {format_change(row.max_future_logit_change), true};
+  if (column == "verdict") return {row.causal ? "causal" : row.label()};
+  if (column == "parameters") return {format_integer(row.parameters)};
+  if (column == "seeds") return {fmt::format("{}", row.seeds.size())};
+  throw InternalError(fmt::format("table has no column \"{}\"", column));
+}
+
+std::string explain_table(const Table& table) {
+  if (table.rows.empty()) return "No run has finished yet.";
+  if (const TableRow* leak = worst_leak(table))
+    return explain_leak(table, *leak) + " " + explain_causal(table, leak->block_size);
+  double change = 0;
+  for (const TableRow& row : table.rows)
+    if (std::isnan(row.max_future_logit_change) || row.max_future_logit_change > change)
+      change = row.max_future_logit_change;
+  return fmt::format(
+             "None of these models sees the future: changing later tokens moves no earlier logit "
+             "by more "
+             "than {}. ",
+             format_change(change)) +
+         explain_causal(table, table.rows[0].block_size);
+}
+
+std::string unfinished_note(const Table& table) {
+  if (table.finished_runs >= table.planned_runs) return "";
+  return fmt::format("{} of {} planned runs have finished.", table.finished_runs,
+                     table.planned_runs);
+}
+
+Json table_json(const Table& table) {
+  Json rows = Json::array();
+  for (const TableRow& row : table.rows) {
+    Json out = {{"model", row.model},
+                {"title", row.title},
+                {"block_size", row.block_size},
+                {"paper", row.paper},
+                {"measured",
+                 {{"train_loss", statistic_json(row.train_loss)},
+                  {"val_loss", statistic_json(row.val_loss)},
+                  {"val_loss_prefix_only", statistic_json(row.val_loss_prefix_only)}}},
+                {"causal", row.causal}};
+    if (!row.causal) out["label"] = row.label();
+    out["max_future_logit_change"] = number_or_null(row.max_future_logit_change);
+    out["parameters"] = row.parameters;
+    out["seeds"] = row.seeds;
+    rows.push_back(std::move(out));
+  }
+  const Provenance& p = table.provenance;
+  const auto uniform = table.uniform_loss();
+  return {{"title", table.title},
+          {"citation", table.citation},
+          {"rows", std::move(rows)},
+          {"explanation", explain_table(table)},
+          {"notes", table.notes},
+          {"finished_runs", table.finished_runs},
+          {"planned_runs", table.planned_runs ? Json(table.planned_runs) : Json()},
+          {"vocabulary_size", table.vocabulary_size ? Json(*table.vocabulary_size) : Json()},
+          {"uniform_loss", uniform ? Json(*uniform) : Json()},
+          {"provenance",
+           {{"commit", p.commit},
+            {"run_commits", p.run_commits},
+            {"machine", machine_json(p.machine)},
+            {"command", p.command},
+            {"preset", p.preset},
+            {"dataset", {{"name", p.dataset}, {"hash", p.dataset_hash}, {"note", p.dataset_note}}},
+            {"date", p.date},
+            {"total_seconds", p.total_seconds}}}};
+}
+
+std::vector<std::pair<std::string, std::string>> provenance_lines(const Provenance& p) {
+  std::vector<std::pair<std::string, std::string>> lines;
+  const auto add = [&](const char* name, const std::string& value) {
+    if (!value.empty()) lines.emplace_back(name, value);
+  };
+  add("data", p.dataset);
+  add("data note", p.dataset_note);
+  add("data hash", p.dataset_hash);
+  add("preset", p.preset);
+  add("command", p.command);
+  add("commit", p.commit);
+  const std::string runs = fmt::format("{}", fmt::join(p.run_commits, ", "));
+  if (runs != p.commit) add("commit of the runs", runs);
+  add("machine", fmt::format("{}, {} cores, {:.0f} GiB, {}", p.machine.cpu, p.machine.cores,
+                             double(p.machine.memory_bytes) / double(1 << 30), p.machine.system));
+  add("training time", fmt::format("{} in all runs together", format_duration(p.total_seconds)));
+  add("date", p.date);
+  return lines;
+}
+
+std::string table_markdown(const Table& table) {
+  std::string out =
+      "# " + escape_markdown(table.title) + "\n\n" + escape_markdown(explain_table(table)) + "\n\n";
+  if (!table.provenance.dataset_note.empty())
+    out += "**Data: " + escape_markdown(table.provenance.dataset_note) + "**\n\n";
+  if (const std::string note = unfinished_note(table); !note.empty()) out += "**" + note + "**\n\n";
+  std::string rule = "|";
+  out += "|";
+  for (const std::string& name : table.columns) {
+    const TableColumn& column = column_named(name);
+    out += fmt::format(" {} |", column.heading);
+    rule += column.numeric ? "---:|" : "---|";
+  }
+  out += "\n" + rule + "\n";
+  for (const TableRow& row : table.rows) {
+    out += "|";
+    for (const std::string& name : table.columns) {
+      const TableCell cell = table_cell(row, name);
+      const bool verdict = name == "verdict" && !row.causal;
+      out += " " + (verdict ? "**" + cell.text + "**" : escape_markdown(cell.text));
+      if (cell.labelled && !row.causal) out += " " + row.label();
+      out += " |";
+    }
+    out += "\n";
+  }
+  out +=
+      "\nLosses are nats per character or token, mean \u00b1 sample standard deviation over the "
+      "seeds. "
+      "*Teacher-forced*: one forward over the whole block, as in training. *Prefix-only*: each "
+      "position is scored by a "
+      "forward over its own prefix alone, as in generation; for a causal model the two differ only "
+      "by which positions were drawn. *Largest future logit "
+      "change*: how far logits at earlier positions move when only later tokens change; 0 for a "
+      "causal model. "
+      "**LEAKS**: the model saw the tokens it was asked to predict, so this number says nothing "
+      "about prediction.\n";
+  if (const auto uniform = table.uniform_loss())
+    out += fmt::format("Uniform guessing over {} symbols scores ln {} = {}.\n",
+                       *table.vocabulary_size, *table.vocabulary_size, format_loss(*uniform));
+  if (!table.citation.empty()) out += "Paper: " + escape_markdown(table.citation) + "\n";
+  if (!table.notes.empty()) out += "\n## Notes\n\n";
+  for (const std::string& note : table.notes) out += "* " + escape_markdown(note) + "\n";
+  out += "\n## Provenance\n\n";
+  for (const auto& [name, value] : provenance_lines(table.provenance))
+    out += fmt::format("* {}: {}\n", name, escape_markdown(value));
+  return out;
+}
+
+}  // namespace reverie

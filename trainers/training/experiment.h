@@ -1,0 +1,56 @@
+#pragma once
+// What a training run is: the JSON config, with every field's default.
+
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "datasets/dataset.h"
+#include "trainers/training/optimizer.h"
+
+namespace reverie {
+
+struct TrainingOptions final : Fieldset {
+  int64_t steps = 2000, batch_size = 12, micro_batches = 1;
+  void fields(Fields&) override;
+};
+struct EvaluationOptions final : Fieldset {
+  int64_t interval = 250, windows = 64, prefix_only_windows = 8;
+  int64_t final_windows = 0, final_prefix_only_windows = 64, batch_size = 32;
+  void fields(Fields&) override;
+};
+struct SampleOptions final : Fieldset {
+  int64_t interval = 1000, tokens = 200, top_k = 0;
+  double temperature = 0.8;
+  std::string prompt = "\n";
+  void fields(Fields&) override;
+};
+struct CheckpointOptions final : Fieldset {
+  int64_t interval = 500, keep = 2;
+  void fields(Fields&) override;
+};
+
+struct ExperimentOptions final : Fieldset {
+  int64_t seed = 1337;
+  std::string device = "cpu", precision = "f32";
+  bool allow_future_leak = false;
+  std::vector<std::string> plugins;
+  DataOptions data;
+  Component model;
+  TrainingOptions train;
+  OptimizerOptions optimizer;
+  EvaluationOptions evaluation;
+  SampleOptions sample;
+  CheckpointOptions checkpoint;
+  void fields(Fields&) override;
+};
+
+// Loads the plugins that `config` names (relative to `directory`), then reads it strictly.
+ExperimentOptions read_experiment(const Config& config, const std::string& directory);
+
+// A field of the resolved model config ("block_size"), or `otherwise` where the model has none.
+int64_t model_field(const Component& model, const std::string& key, int64_t otherwise);
+// The component with one field replaced and everything checked again.
+Component with_model_field(const Component& model, const std::string& key, const Json& value);
+
+}  // namespace reverie

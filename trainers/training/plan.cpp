@@ -1,0 +1,51 @@
+#include "trainers/training/plan.h"
+
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "layers/language_model.h"
+
+namespace reverie {
+
+Json Plan::json() const {
+  return {{"parameters", parameters}, {"tokens_per_step", tokens_per_step}, {"steps", steps}, {"step_flops", step_flops},
+          {"weight_bytes", weight_bytes}, {"peak_bytes", peak_bytes}};
+}
+
+Plan plan_run(const ExperimentOptions& given) {
+  ExperimentOptions o = given;
+  if (model_field(o.model, "vocab_size", 0) == 0) {
+    int64_t vocabulary = 65;
+    try {
+      vocabulary = open_dataset(o.data).vocabulary_size();
+    } catch (const UserError&) {
+      // Planning must work before the data is there.
+    }
+    o.model = with_model_field(o.model, "vocab_size", vocabulary);
+  }
+  Allocator& memory = allocator({});
+  const size_t before = memory.stats().in_use;
+  memory.reset_peak();
+  Generator random(1);
+  const DType dtype = o.precision == "f64" ? DType::f64 : DType::f32;
+  auto model = ModelRegistry::instance().make(o.model, Build{random, dtype});
+  AdamWOptimizer optimizer(*model, o.optimizer);
+  const int64_t rows = o.train.batch_size / o.train.micro_batches, block = model->block_size();
+  std::vector<int32_t> ids;
+  for (int64_t i = 0; i < rows * block; ++i) ids.push_back(int32_t(random.below(uint64_t(model->vocabulary_size()))));
+  const Tensor tokens = Tensor::from<int32_t>({rows, block}, ids);
+  const Variable loss = model->loss(tokens, tokens, 1.0);
+  backward(loss);
+  optimizer.step(0, optimizer.gradient_norm());
+
+  Plan p;
+  p.parameters = model->parameter_count();
+  p.steps = o.train.steps;
+  p.tokens_per_step = o.train.batch_size * block;
+  p.step_flops = 3 * model->forward_flops_per_token(block) * double(p.tokens_per_step);
+  p.weight_bytes = double(p.parameters) * double(size_of(dtype));
+  p.peak_bytes = double(memory.stats().peak - before);
+  return p;
+}
+
+}  // namespace reverie

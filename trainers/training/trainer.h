@@ -1,0 +1,110 @@
+#pragma once
+// Training a language model: a loop that reads top to bottom, with five hooks.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "datasets/sampler.h"
+#include "layers/language_model.h"
+#include "trainers/evaluation/causality.h"
+#include "trainers/training/experiment.h"
+
+namespace reverie {
+
+class Trainer;
+
+struct StepInfo {
+  int64_t step = 0;  // finished steps, this one included
+  double loss = 0, gradient_norm = 0, learning_rate = 0;
+  int64_t tokens = 0;  // target tokens since step 0
+  double tokens_per_second = 0, seconds = 0;
+};
+struct EvaluationInfo {
+  int64_t step = 0;
+  double train_loss = 0, val_loss = 0, val_loss_prefix_only = 0;  // nats per token, eval mode
+  double val_loss_same_windows = 0;  // teacher-forced on exactly the windows of val_loss_prefix_only
+};
+
+// What may watch a run. Callbacks see everything and change nothing.
+struct Callback {
+  virtual ~Callback() = default;
+  virtual void on_start(const Trainer&, int64_t first_step) {}
+  virtual void on_step(const Trainer&, const StepInfo&) {}
+  virtual void on_evaluation(const Trainer&, const EvaluationInfo&) {}
+  virtual void on_sample(const Trainer&, int64_t step, const std::string& text) {}
+  virtual void on_checkpoint(const Trainer&, const std::string& directory) {}
+  virtual void on_end(const Trainer&) {}
+};
+
+struct RunControl {
+  std::string run_directory;
+  bool resume = false;                   // go on from the newest whole checkpoint
+  std::optional<int64_t> stop_after;     // save and stop (unfinished) after this many finished steps
+  std::string context;                   // for the progress line: "run 3/15"
+  std::vector<Callback*> callbacks;      // besides metrics, TensorBoard and progress
+  bool progress = true;
+};
+
+enum class RunEnd { finished, stopped };
+
+class Trainer {
+ public:
+  // Opens the data, builds the model, probes its causality (ConfigError if it leaks and may not), prepares the run directory or resumes from it.
+  Trainer(const ExperimentOptions&, const RunControl&);
+  ~Trainer();
+  // Trains to the end and writes summary.json. On SIGTERM or SIGINT (under a SignalGuard) it saves a checkpoint and returns `stopped`; a loss or gradient that is not
+  // finite throws DivergedError naming the last good checkpoint.
+  RunEnd run();
+
+  const ExperimentOptions& options() const { return options_; }
+  const Json& resolved_config() const { return resolved_; }
+  LanguageModel& model() const { return *model_; }
+  const Dataset& dataset() const { return dataset_; }
+  const std::string& run_directory() const { return control_.run_directory; }
+  int64_t step() const { return step_; }
+  bool leaks() const { return !causality_.causal(); }
+  const std::string& context() const { return control_.context; }
+
+ private:
+  void open_run_directory();
+  void resume();
+  StepInfo train_step();
+  EvaluationInfo evaluate_now(int64_t windows, int64_t prefix_windows);
+  std::string sample_text();
+  std::string save_checkpoint();
+  [[noreturn]] void diverged(const std::string& what) const;
+  void write_summary(const EvaluationInfo&);
+  template <class F> void notify(F&& f);
+
+  ExperimentOptions options_;
+  RunControl control_;
+  Json resolved_;
+  Dataset dataset_;
+  std::unique_ptr<LanguageModel> model_;
+  std::unique_ptr<AdamWOptimizer> optimizer_;
+  std::unique_ptr<Sampler> sampler_;
+  CausalityReport causality_;
+  std::vector<std::unique_ptr<Callback>> own_callbacks_;
+  std::vector<SequenceState> carried_;  // per micro-batch, for models that carry memory
+  int64_t step_ = 0, tokens_ = 0;
+  double seconds_ = 0;
+  std::optional<std::string> last_checkpoint_;
+};
+
+// The reader's side of a run directory.
+bool run_finished(const std::string& run_directory);             // summary.json is there
+Json read_summary(const std::string& run_directory);
+ExperimentOptions read_run_config(const std::string& run_directory);  // config.resolved.json, plugins loaded
+// The model of a run with the weights of its newest whole checkpoint, and the tokenizer it was trained with.
+struct LoadedRun {
+  ExperimentOptions options;
+  std::unique_ptr<LanguageModel> model;
+  std::shared_ptr<const Tokenizer> tokenizer;  // null: the run's data came without one
+  std::string checkpoint;
+  bool leaks = false;
+};
+LoadedRun load_run(const std::string& run_directory);
+
+}  // namespace reverie
