@@ -15,6 +15,8 @@ struct Device {
   bool operator==(const Device&) const = default;
 };
 
-constexpr std::string_view name_of(DeviceKind k) { return k == DeviceKind::cpu ? "cpu" : "cuda"; }
+constexpr std::string_view name_of(DeviceKind k) {
+  return k == DeviceKind::cpu ? "cpu" : "cuda";
+}
 
 }  // namespace reverie

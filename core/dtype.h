@@ -24,23 +24,39 @@ struct BFloat16 {
 
 constexpr size_t size_of(DType t) {
   switch (t) {
-    case DType::f64: case DType::i64: return 8;
-    case DType::f32: case DType::i32: return 4;
-    case DType::bf16: case DType::f16: case DType::u16: return 2;
-    case DType::u8: return 1;
+    case DType::f64:
+    case DType::i64:
+      return 8;
+    case DType::f32:
+    case DType::i32:
+      return 4;
+    case DType::bf16:
+    case DType::f16:
+    case DType::u16:
+      return 2;
+    case DType::u8:
+      return 1;
   }
   return 0;
 }
 constexpr std::string_view name_of(DType t) {
   switch (t) {
-    case DType::f64: return "f64";
-    case DType::f32: return "f32";
-    case DType::bf16: return "bf16";
-    case DType::f16: return "f16";
-    case DType::i64: return "i64";
-    case DType::i32: return "i32";
-    case DType::u16: return "u16";
-    case DType::u8: return "u8";
+    case DType::f64:
+      return "f64";
+    case DType::f32:
+      return "f32";
+    case DType::bf16:
+      return "bf16";
+    case DType::f16:
+      return "f16";
+    case DType::i64:
+      return "i64";
+    case DType::i32:
+      return "i32";
+    case DType::u16:
+      return "u16";
+    case DType::u8:
+      return "u8";
   }
   return "?";
 }
@@ -48,14 +64,37 @@ constexpr bool is_floating(DType t) {
   return t == DType::f64 || t == DType::f32 || t == DType::bf16 || t == DType::f16;
 }
 
-template <class T> struct dtype_of_impl;
-template <> struct dtype_of_impl<double> { static constexpr DType value = DType::f64; };
-template <> struct dtype_of_impl<float> { static constexpr DType value = DType::f32; };
-template <> struct dtype_of_impl<BFloat16> { static constexpr DType value = DType::bf16; };
-template <> struct dtype_of_impl<int64_t> { static constexpr DType value = DType::i64; };
-template <> struct dtype_of_impl<int32_t> { static constexpr DType value = DType::i32; };
-template <> struct dtype_of_impl<uint16_t> { static constexpr DType value = DType::u16; };
-template <> struct dtype_of_impl<uint8_t> { static constexpr DType value = DType::u8; };
-template <class T> inline constexpr DType dtype_of = dtype_of_impl<T>::value;
+template <class T>
+struct dtype_of_impl;
+template <>
+struct dtype_of_impl<double> {
+  static constexpr DType value = DType::f64;
+};
+template <>
+struct dtype_of_impl<float> {
+  static constexpr DType value = DType::f32;
+};
+template <>
+struct dtype_of_impl<BFloat16> {
+  static constexpr DType value = DType::bf16;
+};
+template <>
+struct dtype_of_impl<int64_t> {
+  static constexpr DType value = DType::i64;
+};
+template <>
+struct dtype_of_impl<int32_t> {
+  static constexpr DType value = DType::i32;
+};
+template <>
+struct dtype_of_impl<uint16_t> {
+  static constexpr DType value = DType::u16;
+};
+template <>
+struct dtype_of_impl<uint8_t> {
+  static constexpr DType value = DType::u8;
+};
+template <class T>
+inline constexpr DType dtype_of = dtype_of_impl<T>::value;
 
 }  // namespace reverie

@@ -1,8 +1,8 @@
 #pragma once
 // The three kinds of errors, and how each ends a program.
 //
-//   UserError     the user can mend it: a config, a shape, a file. Says what was got, what was wanted, where.
-//   MachineError  the machine failed: device, disk, network, a peer rank.
+//   UserError     the user can mend it: a config, a shape, a file. Says what was got, what was
+//   wanted, where. MachineError  the machine failed: device, disk, network, a peer rank.
 //   InternalError ours: a bug. Please report it.
 
 #include <fmt/format.h>
@@ -15,7 +15,14 @@
 namespace reverie {
 
 // Exit status of the command line for each way a run can end (128 + n: stopped by signal n).
-enum class ExitCode : int { ok = 0, runtime = 1, usage = 2, corrupt_data = 3, diverged = 4, check_failed = 5 };
+enum class ExitCode : int {
+  ok = 0,
+  runtime = 1,
+  usage = 2,
+  corrupt_data = 3,
+  diverged = 4,
+  check_failed = 5
+};
 
 class Error : public std::runtime_error {
  public:
@@ -61,14 +68,16 @@ class InternalError : public Error {
  public:
   explicit InternalError(const std::string& message,
                          std::source_location where = std::source_location::current())
-      : Error(ExitCode::runtime, fmt::format("bug in reverie: {} ({}:{})", message,
-                                             where.file_name(), where.line())) {}
+      : Error(ExitCode::runtime,
+              fmt::format("bug in reverie: {} ({}:{})", message, where.file_name(), where.line())) {
+  }
 };
 
 // Throws UserError with a formatted message unless `condition` holds: for shapes and arguments.
 template <class... A>
 void require(bool condition, fmt::format_string<A...> format, A&&... args) {
-  if (!condition) [[unlikely]] throw UserError(fmt::format(format, std::forward<A>(args)...));
+  if (!condition) [[unlikely]]
+    throw UserError(fmt::format(format, std::forward<A>(args)...));
 }
 
 }  // namespace reverie

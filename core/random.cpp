@@ -7,7 +7,9 @@
 
 namespace reverie {
 
-uint32_t Generator::next_u32() { return philox(seed_, offset_++).v[0]; }
+uint32_t Generator::next_u32() {
+  return philox(seed_, offset_++).v[0];
+}
 double Generator::uniform() {
   const Philox4 r = philox(seed_, offset_++);
   return double((uint64_t(r.v[0]) << 32 | r.v[1]) >> 11) * 0x1p-53;

@@ -1,6 +1,7 @@
 #pragma once
-// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): counter-based, so that
-// (seed, offset) replays the same numbers on any device, in any order, and under rematerialisation.
+// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011):
+// counter-based, so that (seed, offset) replays the same numbers on any device, in any order, and
+// under rematerialisation.
 
 #include <array>
 #include <cstdint>
@@ -10,7 +11,9 @@
 
 namespace reverie {
 
-struct Philox4 { uint32_t v[4]; };
+struct Philox4 {
+  uint32_t v[4];
+};
 
 // Block `counter` of the stream of `seed`: four independent 32-bit numbers.
 REVERIE_INLINE Philox4 philox(uint64_t seed, uint64_t counter) {
@@ -32,7 +35,8 @@ REVERIE_INLINE float uniform_from_bits(uint32_t bits) {
   return float(bits >> 8) * (1.0f / 16777216.0f);
 }
 
-// A place in a Philox stream. Ops that draw n numbers reserve them; replaying the offset replays the numbers.
+// A place in a Philox stream. Ops that draw n numbers reserve them; replaying the offset replays
+// the numbers.
 class Generator {
  public:
   explicit Generator(uint64_t seed = 0, uint64_t offset = 0) : seed_(seed), offset_(offset) {}
@@ -44,20 +48,22 @@ class Generator {
     offset_ += (count + 3) / 4;
     return first;
   }
-  uint32_t next_u32();                    // one number, one block
-  double uniform();                       // [0, 1) with 53 bits
-  uint64_t below(uint64_t n);             // uniform in 0..n-1, unbiased
-  Tensor normal(const Shape&, double mean, double stddev, DType);   // Box-Muller, CPU
+  uint32_t next_u32();                                             // one number, one block
+  double uniform();                                                // [0, 1) with 53 bits
+  uint64_t below(uint64_t n);                                      // uniform in 0..n-1, unbiased
+  Tensor normal(const Shape&, double mean, double stddev, DType);  // Box-Muller, CPU
   Tensor uniform(const Shape&, double low, double high, DType);
 
  private:
   uint64_t seed_, offset_;
 };
 
-// The generator that dropout draws from on this thread. A trainer seeds it; a checkpoint holds its place.
+// The generator that dropout draws from on this thread. A trainer seeds it; a checkpoint holds its
+// place.
 Generator& default_generator();
 
-// An independent seed for purpose `stream` of a run seeded with `seed` (weights, data order, dropout, sampling...).
+// An independent seed for purpose `stream` of a run seeded with `seed` (weights, data order,
+// dropout, sampling...).
 uint64_t derive_seed(uint64_t seed, uint64_t stream);
 
 }  // namespace reverie

@@ -16,7 +16,8 @@ class Shape {
  public:
   Shape() = default;
   Shape(std::initializer_list<int64_t> dims) {
-    require(dims.size() <= kMaxRank, "a tensor has at most {} dimensions, got {}", kMaxRank, dims.size());
+    require(dims.size() <= kMaxRank, "a tensor has at most {} dimensions, got {}", kMaxRank,
+            dims.size());
     for (int64_t d : dims) dims_[size_t(rank_++)] = d;
   }
   int rank() const { return rank_; }

@@ -29,7 +29,8 @@ size_t class_index(size_t size) {
   return 16 + size_t(std::countr_zero(power)) * 8 + (size - power) / (power / 8);
 }
 
-// Freed blocks wait in lists by size class: training repeats the same sizes every step, and page faults are what costs.
+// Freed blocks wait in lists by size class: training repeats the same sizes every step, and page
+// faults are what costs.
 class CachingCpuAllocator final : public Allocator {
  public:
   void* allocate(size_t bytes) override {
@@ -53,7 +54,8 @@ class CachingCpuAllocator final : public Allocator {
       std::lock_guard lock(mutex_);
       stats_.in_use -= size;
       stats_.reserved -= size;
-      throw MachineError(fmt::format("out of memory: wanted {} bytes on cpu, {} are in use", bytes, stats_.in_use));
+      throw MachineError(fmt::format("out of memory: wanted {} bytes on cpu, {} are in use", bytes,
+                                     stats_.in_use));
     }
     if (huge) madvise(p, size, MADV_HUGEPAGE);
     return p;
@@ -93,7 +95,8 @@ Allocator& allocator(Device device) {
   // Never destroyed: tensors with static lifetime may be freed after main.
   static auto* cpu = new CachingCpuAllocator;
   if (device.kind != DeviceKind::cpu)
-    throw UserError(fmt::format("this build has no allocator for device {}:{}", name_of(device.kind), device.index));
+    throw UserError(fmt::format("this build has no allocator for device {}:{}",
+                                name_of(device.kind), device.index));
   return *cpu;
 }
 

@@ -20,7 +20,8 @@ struct AllocatorStats {
 class Allocator {
  public:
   virtual ~Allocator() = default;
-  // At least `bytes` bytes, 64-byte aligned; contents undefined. Throws MachineError when there are none.
+  // At least `bytes` bytes, 64-byte aligned; contents undefined. Throws MachineError when there are
+  // none.
   virtual void* allocate(size_t bytes) = 0;
   virtual void free(void* pointer, size_t bytes) noexcept = 0;
   virtual AllocatorStats stats() const = 0;
@@ -43,7 +44,8 @@ class Storage {
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
-  // Grows with each mutable access: a tensor saved for backward must still carry the version it was saved with.
+  // Grows with each mutable access: a tensor saved for backward must still carry the version it was
+  // saved with.
   uint32_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump() { version_.fetch_add(1, std::memory_order_relaxed); }
 

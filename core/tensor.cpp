@@ -23,24 +23,37 @@ Shape row_major(const Shape& shape) {
 template <class F>
 decltype(auto) visit_dtype(DType t, F&& f) {
   switch (t) {
-    case DType::f64: return f(static_cast<double*>(nullptr));
-    case DType::f32: return f(static_cast<float*>(nullptr));
-    case DType::bf16: return f(static_cast<BFloat16*>(nullptr));
-    case DType::i64: return f(static_cast<int64_t*>(nullptr));
-    case DType::i32: return f(static_cast<int32_t*>(nullptr));
-    case DType::u16: return f(static_cast<uint16_t*>(nullptr));
-    case DType::u8: return f(static_cast<uint8_t*>(nullptr));
-    case DType::f16: break;
+    case DType::f64:
+      return f(static_cast<double*>(nullptr));
+    case DType::f32:
+      return f(static_cast<float*>(nullptr));
+    case DType::bf16:
+      return f(static_cast<BFloat16*>(nullptr));
+    case DType::i64:
+      return f(static_cast<int64_t*>(nullptr));
+    case DType::i32:
+      return f(static_cast<int32_t*>(nullptr));
+    case DType::u16:
+      return f(static_cast<uint16_t*>(nullptr));
+    case DType::u8:
+      return f(static_cast<uint8_t*>(nullptr));
+    case DType::f16:
+      break;
   }
-  throw UserError(fmt::format("tensors of {} hold bytes only: no arithmetic or conversion", name_of(t)));
+  throw UserError(
+      fmt::format("tensors of {} hold bytes only: no arithmetic or conversion", name_of(t)));
 }
 
 template <class To, class From>
 To convert(From v) {
-  if constexpr (std::is_same_v<To, From>) return v;
-  else if constexpr (std::is_same_v<From, BFloat16>) return convert<To>(float(v));
-  else if constexpr (std::is_same_v<To, BFloat16>) return BFloat16(float(v));
-  else return static_cast<To>(v);
+  if constexpr (std::is_same_v<To, From>)
+    return v;
+  else if constexpr (std::is_same_v<From, BFloat16>)
+    return convert<To>(float(v));
+  else if constexpr (std::is_same_v<To, BFloat16>)
+    return BFloat16(float(v));
+  else
+    return static_cast<To>(v);
 }
 
 // Calls f(linear index, element offset) for every element in row-major order.
@@ -61,7 +74,8 @@ void for_each_offset(const Tensor& t, F&& f) {
 }
 
 int checked_dim(const Tensor& t, int dim, const char* what) {
-  require(dim >= -t.rank() && dim < t.rank(), "{}: dimension {} of a tensor {}", what, dim, t.str());
+  require(dim >= -t.rank() && dim < t.rank(), "{}: dimension {} of a tensor {}", what, dim,
+          t.str());
   return dim < 0 ? dim + t.rank() : dim;
 }
 
@@ -77,17 +91,19 @@ std::string Shape::str() const {
   return s + "]";
 }
 
-Tensor Tensor::over(std::shared_ptr<Storage> storage, const Shape& shape, DType dtype, int64_t offset) {
+Tensor Tensor::over(std::shared_ptr<Storage> storage, const Shape& shape, DType dtype,
+                    int64_t offset) {
   int64_t extent = 1;  // as if no size were 0: strides are products of sizes, too
   for (int64_t d : shape) {
     require(d >= 0, "a tensor's sizes are not negative, got {}", shape.str());
-    require(!__builtin_mul_overflow(extent, std::max<int64_t>(d, 1), &extent) && extent < (int64_t(1) << 60),
+    require(!__builtin_mul_overflow(extent, std::max<int64_t>(d, 1), &extent) &&
+                extent < (int64_t(1) << 60),
             "a tensor of shape {} has too many elements", shape.str());
   }
   const int64_t elements = shape.numel();
   require(offset >= 0 && size_t(offset + elements) * size_of(dtype) <= storage->bytes(),
-          "a tensor {}{} at element {} does not fit its storage of {} bytes", name_of(dtype), shape.str(), offset,
-          storage->bytes());
+          "a tensor {}{} at element {} does not fit its storage of {} bytes", name_of(dtype),
+          shape.str(), offset, storage->bytes());
   Tensor t;
   t.storage_ = std::move(storage);
   t.shape_ = shape;
@@ -116,7 +132,8 @@ Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device
 }
 template <class T>
 Tensor Tensor::from(const Shape& shape, std::span<const T> values) {
-  require(int64_t(values.size()) == shape.numel(), "{} values do not fill shape {}", values.size(), shape.str());
+  require(int64_t(values.size()) == shape.numel(), "{} values do not fill shape {}", values.size(),
+          shape.str());
   Tensor t = empty(shape, dtype_of<T>);
   if (!values.empty()) std::memcpy(t.mutable_raw(), values.data(), values.size_bytes());
   return t;
@@ -126,7 +143,9 @@ template Tensor Tensor::from<double>(const Shape&, std::span<const double>);
 template Tensor Tensor::from<int32_t>(const Shape&, std::span<const int32_t>);
 template Tensor Tensor::from<int64_t>(const Shape&, std::span<const int64_t>);
 
-Device Tensor::device() const { return storage_ ? storage_->device() : Device{}; }
+Device Tensor::device() const {
+  return storage_ ? storage_->device() : Device{};
+}
 bool Tensor::is_contiguous() const {
   int64_t step = 1;
   for (int i = rank() - 1; i >= 0; --i) {
@@ -146,7 +165,8 @@ void* Tensor::mutable_raw() {
   return static_cast<char*>(storage_->data()) + size_t(offset_) * size_of(dtype_);
 }
 void Tensor::check_dtype(DType wanted) const {
-  if (dtype_ != wanted) throw UserError(fmt::format("wanted a tensor of {}, got {}", name_of(wanted), str()));
+  if (dtype_ != wanted)
+    throw UserError(fmt::format("wanted a tensor of {}, got {}", name_of(wanted), str()));
 }
 double Tensor::item() const {
   require(numel() == 1, "item() wants a tensor with one element, got {}", str());
@@ -163,7 +183,8 @@ std::vector<double> Tensor::to_vector() const {
 }
 
 Tensor Tensor::view(Shape shape) const {
-  require(is_contiguous(), "view wants a contiguous tensor, got {} with strides {}; call contiguous() first", str(),
+  require(is_contiguous(),
+          "view wants a contiguous tensor, got {} with strides {}; call contiguous() first", str(),
           strides_.str());
   int64_t known = 1;
   int inferred = -1;
@@ -172,8 +193,8 @@ Tensor Tensor::view(Shape shape) const {
       require(inferred < 0, "view {}: at most one -1", shape.str());
       inferred = i;
     } else {
-      require(shape[i] >= 0 && !__builtin_mul_overflow(known, shape[i], &known), "cannot view {} as {}", str(),
-              shape.str());
+      require(shape[i] >= 0 && !__builtin_mul_overflow(known, shape[i], &known),
+              "cannot view {} as {}", str(), shape.str());
     }
   }
   if (inferred >= 0 && known > 0) shape[inferred] = numel() / known;
@@ -185,8 +206,8 @@ Tensor Tensor::view(Shape shape) const {
 }
 Tensor Tensor::slice(int dim, int64_t begin, int64_t end) const {
   dim = checked_dim(*this, dim, "slice");
-  require(0 <= begin && begin <= end && end <= shape_[dim], "slice [{}, {}) of dimension {} of {}", begin, end, dim,
-          str());
+  require(0 <= begin && begin <= end && end <= shape_[dim], "slice [{}, {}) of dimension {} of {}",
+          begin, end, dim, str());
   Tensor t = *this;
   t.offset_ += begin * strides_[dim];
   t.shape_[dim] = end - begin;
@@ -213,7 +234,9 @@ Tensor Tensor::transpose(int a, int b) const {
   std::swap(t.strides_[a], t.strides_[b]);
   return t;
 }
-Tensor Tensor::contiguous() const { return is_contiguous() ? *this : clone(); }
+Tensor Tensor::contiguous() const {
+  return is_contiguous() ? *this : clone();
+}
 Tensor Tensor::clone() const {
   Tensor t = empty(shape_, dtype_, device());
   t.copy_from(*this);
@@ -243,7 +266,8 @@ void Tensor::copy_from(const Tensor& source) {
       To* to = mutable_data<To>();
       std::vector<int64_t> offsets(static_cast<size_t>(numel()));
       for_each_offset(*this, [&](int64_t i, int64_t o) { offsets[size_t(i)] = o; });
-      for_each_offset(source, [&](int64_t i, int64_t o) { to[offsets[size_t(i)]] = convert<To>(from[o]); });
+      for_each_offset(source,
+                      [&](int64_t i, int64_t o) { to[offsets[size_t(i)]] = convert<To>(from[o]); });
     });
   });
 }

@@ -1,5 +1,6 @@
 #pragma once
-// Tensor: a value. A copy shares storage, a view shares storage, and nothing visible to users writes in place.
+// Tensor: a value. A copy shares storage, a view shares storage, and nothing visible to users
+// writes in place.
 
 #include <initializer_list>
 #include <memory>
@@ -42,9 +43,18 @@ class Tensor {
   Device device() const;
   bool is_contiguous() const;
 
-  // First element, checked for the element type. data(): read only, any strides. mutable_data(): counts as a write.
-  template <class T> const T* data() const { check_dtype(dtype_of<T>); return static_cast<const T*>(raw()); }
-  template <class T> T* mutable_data() { check_dtype(dtype_of<T>); return static_cast<T*>(mutable_raw()); }
+  // First element, checked for the element type. data(): read only, any strides. mutable_data():
+  // counts as a write.
+  template <class T>
+  const T* data() const {
+    check_dtype(dtype_of<T>);
+    return static_cast<const T*>(raw());
+  }
+  template <class T>
+  T* mutable_data() {
+    check_dtype(dtype_of<T>);
+    return static_cast<T*>(mutable_raw());
+  }
   const void* raw() const;
   void* mutable_raw();
   // The only element of a tensor with one element, from any device and number type.
@@ -62,7 +72,8 @@ class Tensor {
   Tensor to(Device) const;
   Tensor to(DType) const;  // rounds to nearest even
   Tensor clone() const;    // always a fresh, contiguous copy
-  // Copies `source` (same shape; cast if needed) into this tensor's bytes: for loaders and optimizers, not for model code.
+  // Copies `source` (same shape; cast if needed) into this tensor's bytes: for loaders and
+  // optimizers, not for model code.
   void copy_from(const Tensor& source);
   void fill(double value);
 

@@ -1,40 +1,72 @@
 #pragma once
-// Causal attention with tiles and an online softmax (Dao et al., FlashAttention, 2022): no T x T matrix is stored.
+// Causal attention with tiles and an online softmax (Dao et al., FlashAttention, 2022): no T x T
+// matrix is stored.
 
 #include "core/tensor.h"
 #include "kernels/kernel.h"
 
 namespace reverie {
 
-// query [B, Tq, H, D], key and value [B, Tk, Hkv, D]; any strides with the last dimension contiguous, so that views into one packed
-// qkv projection are taken as they are. H is a multiple of Hkv (grouped queries: head h reads kv head h / (H / Hkv)).
-// Query row i sits at position first_position + i and sees keys 0 .. first_position + i (causal; Tk >= first_position + Tq).
-// dropout_p > 0: probability (b, h, i, j) is dropped by Philox number ((b * H + h) * Tq + i) * Tk + j of the stream (seed, offset),
-// as in `dropout`: number n is the (n % 4)th of block offset + n / 4; kept ones are scaled by 1 / (1 - p).
+// query [B, Tq, H, D], key and value [B, Tk, Hkv, D]; any strides with the last dimension
+// contiguous, so that views into one packed qkv projection are taken as they are. H is a multiple
+// of Hkv (grouped queries: head h reads kv head h / (H / Hkv)). Query row i sits at position
+// first_position + i and sees keys 0 .. first_position + i (causal; Tk >= first_position + Tq).
+// dropout_p > 0: probability (b, h, i, j) is dropped by Philox number ((b * H + h) * Tq + i) * Tk +
+// j of the stream (seed, offset), as in `dropout`: number n is the (n % 4)th of block offset + n /
+// 4; kept ones are scaled by 1 / (1 - p).
 struct AttentionOptions {
-  double scale = 1; int64_t first_position = 0;
-  double dropout_p = 0; uint64_t seed = 0; uint64_t offset = 0;
+  double scale = 1;
+  int64_t first_position = 0;
+  double dropout_p = 0;
+  uint64_t seed = 0;
+  uint64_t offset = 0;
 };
 // output [B, Tq, H, D] contiguous, log_sum_exp [B, H, Tq] (of the scaled scores, before dropout).
 struct AttentionForward {
-  const Tensor& query; const Tensor& key; const Tensor& value; AttentionOptions options; Tensor& output; Tensor& log_sum_exp;
+  const Tensor& query;
+  const Tensor& key;
+  const Tensor& value;
+  AttentionOptions options;
+  Tensor& output;
+  Tensor& log_sum_exp;
 };
 void check(const AttentionForward&);
-namespace kernel { inline constinit Kernel<AttentionForward> attention_forward{"attention_forward"}; }
-// grad_query, grad_key, grad_value: strided like the inputs (views into one packed gradient are welcome); written, not added to.
-// Deterministic.
+namespace kernel {
+inline constinit Kernel<AttentionForward> attention_forward{"attention_forward"};
+}
+// grad_query, grad_key, grad_value: strided like the inputs (views into one packed gradient are
+// welcome); written, not added to. Deterministic.
 struct AttentionBackward {
-  const Tensor& query; const Tensor& key; const Tensor& value; const Tensor& output; const Tensor& log_sum_exp; const Tensor& grad_output;
-  AttentionOptions options; Tensor& grad_query; Tensor& grad_key; Tensor& grad_value;
+  const Tensor& query;
+  const Tensor& key;
+  const Tensor& value;
+  const Tensor& output;
+  const Tensor& log_sum_exp;
+  const Tensor& grad_output;
+  AttentionOptions options;
+  Tensor& grad_query;
+  Tensor& grad_key;
+  Tensor& grad_value;
 };
 void check(const AttentionBackward&);
-namespace kernel { inline constinit Kernel<AttentionBackward> attention_backward{"attention_backward"}; }
+namespace kernel {
+inline constinit Kernel<AttentionBackward> attention_backward{"attention_backward"};
+}
 
-// Rotary positions (Su et al. 2021), the half-split form of Llama in Hugging Face: x [B, T, H, D] (strided, last contiguous) -> y likewise;
-// pair (d, d + D/2) of row t turns by angle (first_position + t) * base^(-2d/D); inverse: by minus that angle (the backward pass).
-// y may be x.
-struct Rope { const Tensor& x; int64_t first_position; double base; bool inverse; Tensor& y; };
+// Rotary positions (Su et al. 2021), the half-split form of Llama in Hugging Face: x [B, T, H, D]
+// (strided, last contiguous) -> y likewise; pair (d, d + D/2) of row t turns by angle
+// (first_position + t) * base^(-2d/D); inverse: by minus that angle (the backward pass). y may be
+// x.
+struct Rope {
+  const Tensor& x;
+  int64_t first_position;
+  double base;
+  bool inverse;
+  Tensor& y;
+};
 void check(const Rope&);
-namespace kernel { inline constinit Kernel<Rope> rope{"rope"}; }
+namespace kernel {
+inline constinit Kernel<Rope> rope{"rope"};
+}
 
 }  // namespace reverie

@@ -18,36 +18,41 @@ void defined(std::string_view op, std::string_view name, const Tensor& t) {
 }
 void contiguous(std::string_view op, std::string_view name, const Tensor& t) {
   defined(op, name, t);
-  require(t.is_contiguous(), "{}: {} {} with strides {} must be contiguous; call contiguous() first", op, name, t.str(),
-          t.strides().str());
+  require(t.is_contiguous(),
+          "{}: {} {} with strides {} must be contiguous; call contiguous() first", op, name,
+          t.str(), t.strides().str());
 }
 void floating(std::string_view op, std::string_view name, const Tensor& t) {
   defined(op, name, t);
-  require(t.dtype() == DType::f32 || t.dtype() == DType::f64, "{}: {} is {}; wanted f32 or f64", op, name, t.str());
+  require(t.dtype() == DType::f32 || t.dtype() == DType::f64, "{}: {} is {}; wanted f32 or f64", op,
+          name, t.str());
 }
-void alike(std::string_view op, std::string_view name, const Tensor& t, std::string_view reference_name, const Tensor& reference) {
+void alike(std::string_view op, std::string_view name, const Tensor& t,
+           std::string_view reference_name, const Tensor& reference) {
   defined(op, name, t);
-  require(t.dtype() == reference.dtype(), "{}: {} is {} but {} is {}; wanted one dtype", op, name, t.str(), reference_name,
-          reference.str());
-  require(t.device() == reference.device(), "{}: {} is {} but {} is {}; wanted one device", op, name, t.str(), reference_name,
-          reference.str());
+  require(t.dtype() == reference.dtype(), "{}: {} is {} but {} is {}; wanted one dtype", op, name,
+          t.str(), reference_name, reference.str());
+  require(t.device() == reference.device(), "{}: {} is {} but {} is {}; wanted one device", op,
+          name, t.str(), reference_name, reference.str());
 }
 // A contiguous tensor of `count` elements, of the dtype and device of `reference`.
-void buffer(std::string_view op, std::string_view name, const Tensor& t, int64_t count, std::string_view reference_name,
-            const Tensor& reference) {
+void buffer(std::string_view op, std::string_view name, const Tensor& t, int64_t count,
+            std::string_view reference_name, const Tensor& reference) {
   alike(op, name, t, reference_name, reference);
   contiguous(op, name, t);
-  require(t.numel() == count, "{}: {} is {}; wanted {} elements to go with {} {}", op, name, t.str(), count, reference_name,
-          reference.str());
+  require(t.numel() == count, "{}: {} is {}; wanted {} elements to go with {} {}", op, name,
+          t.str(), count, reference_name, reference.str());
 }
-void optional_buffer(std::string_view op, std::string_view name, const Tensor& t, int64_t count, std::string_view reference_name,
-                     const Tensor& reference) {
+void optional_buffer(std::string_view op, std::string_view name, const Tensor& t, int64_t count,
+                     std::string_view reference_name, const Tensor& reference) {
   if (t.defined()) buffer(op, name, t, count, reference_name, reference);
 }
-void integers(std::string_view op, std::string_view name, const Tensor& t, int64_t count, const Tensor& reference) {
+void integers(std::string_view op, std::string_view name, const Tensor& t, int64_t count,
+              const Tensor& reference) {
   contiguous(op, name, t);
   require(t.dtype() == DType::i32, "{}: {} is {}; wanted i32", op, name, t.str());
-  require(t.device() == reference.device(), "{}: {} is {} but the data is {}; wanted one device", op, name, t.str(), reference.str());
+  require(t.device() == reference.device(), "{}: {} is {} but the data is {}; wanted one device",
+          op, name, t.str(), reference.str());
   require(t.numel() == count, "{}: {} is {}; wanted {} elements", op, name, t.str(), count);
 }
 void rows_of(std::string_view op, std::string_view name, const Tensor& t) {
@@ -55,25 +60,34 @@ void rows_of(std::string_view op, std::string_view name, const Tensor& t) {
   contiguous(op, name, t);
   require(t.rank() >= 1, "{}: {} is {}; wanted at least one dimension", op, name, t.str());
 }
-int64_t columns_of(const Tensor& t) { return t.size(-1); }
-int64_t count_rows(const Tensor& t) { return columns_of(t) == 0 ? 0 : t.numel() / columns_of(t); }
-void probability(std::string_view op, double p) { require(p >= 0 && p < 1, "{}: p is {}; wanted 0 <= p < 1", op, p); }
+int64_t columns_of(const Tensor& t) {
+  return t.size(-1);
+}
+int64_t count_rows(const Tensor& t) {
+  return columns_of(t) == 0 ? 0 : t.numel() / columns_of(t);
+}
+void probability(std::string_view op, double p) {
+  require(p >= 0 && p < 1, "{}: p is {}; wanted 0 <= p < 1", op, p);
+}
 
 // Every index within [low, high): read on the host, so only for tensors there.
-void within(std::string_view op, std::string_view name, const Tensor& t, int64_t low, int64_t high) {
+void within(std::string_view op, std::string_view name, const Tensor& t, int64_t low,
+            int64_t high) {
   if (t.device().kind != DeviceKind::cpu) return;
   const int32_t* indices = t.data<int32_t>();
   const int64_t count = t.numel();
   for (int64_t i = 0; i < count; ++i)
-    require(indices[i] >= low && indices[i] < high, "{}: {}[{}] is {}; wanted {} <= index < {}", op, name, i, indices[i], low, high);
+    require(indices[i] >= low && indices[i] < high, "{}: {}[{}] is {}; wanted {} <= index < {}", op,
+            name, i, indices[i], low, high);
 }
 
 // [a, b, heads, d] with a contiguous last dimension.
 void head_layout(std::string_view op, std::string_view name, const Tensor& t) {
   floating(op, name, t);
   require(t.rank() == 4, "{}: {} is {}; wanted [batch, time, heads, head_dim]", op, name, t.str());
-  require(t.strides()[3] == 1 || t.size(3) == 1, "{}: the last dimension of {} {} must be contiguous, its stride is {}", op, name,
-          t.str(), t.strides()[3]);
+  require(t.strides()[3] == 1 || t.size(3) == 1,
+          "{}: the last dimension of {} {} must be contiguous, its stride is {}", op, name, t.str(),
+          t.strides()[3]);
 }
 void same_shape(std::string_view op, std::string_view name, const Tensor& t, const Shape& wanted) {
   require(t.shape() == wanted, "{}: {} is {}; wanted {}", op, name, t.str(), wanted.str());
@@ -95,7 +109,8 @@ void check(const UnaryBackward& a) {
 void check(const BinaryForward& a) {
   floating("binary_forward", "a", a.a);
   contiguous("binary_forward", "a", a.a);
-  require(a.outer >= 1 && a.inner >= 1, "binary_forward: outer {} and inner {} must be at least 1", a.outer, a.inner);
+  require(a.outer >= 1 && a.inner >= 1, "binary_forward: outer {} and inner {} must be at least 1",
+          a.outer, a.inner);
   buffer("binary_forward", "b", a.b, a.a.numel() / (a.outer * a.inner), "a", a.a);
   buffer("binary_forward", "y", a.y, a.outer * a.inner * a.b.numel(), "b", a.b);
   buffer("binary_forward", "a", a.a, a.y.numel(), "y", a.y);
@@ -157,14 +172,17 @@ void check(const CumulativeSum& a) {
   buffer("cumulative_sum", "x", a.x, a.outer * a.dim * a.inner, "x", a.x);
   buffer("cumulative_sum", "y", a.y, a.outer * a.dim * a.inner, "x", a.x);
   optional_buffer("cumulative_sum", "initial", a.initial, a.outer * a.inner, "x", a.x);
-  require(!(a.reverse && a.initial.defined()), "cumulative_sum: an initial value does not go with reverse");
+  require(!(a.reverse && a.initial.defined()),
+          "cumulative_sum: an initial value does not go with reverse");
 }
 void check(const SumSquares& a) {
   floating("sum_squares", "x", a.x);
   contiguous("sum_squares", "x", a.x);
   defined("sum_squares", "result", a.result);
-  require(a.result.dtype() == DType::f64 && a.result.numel() == 1, "sum_squares: result is {}; wanted f64[1]", a.result.str());
-  require(a.result.device() == a.x.device(), "sum_squares: result is {} but x is {}; wanted one device", a.result.str(), a.x.str());
+  require(a.result.dtype() == DType::f64 && a.result.numel() == 1,
+          "sum_squares: result is {}; wanted f64[1]", a.result.str());
+  require(a.result.device() == a.x.device(),
+          "sum_squares: result is {} but x is {}; wanted one device", a.result.str(), a.x.str());
 }
 
 void check(const SoftmaxForward& a) {
@@ -182,15 +200,19 @@ void check(const CrossEntropyForward& a) {
   integers("cross_entropy_forward", "targets", a.targets, count_rows(a.logits), a.logits);
   within("cross_entropy_forward", "targets", a.targets, -1, columns_of(a.logits));
   buffer("cross_entropy_forward", "loss", a.loss, count_rows(a.logits), "logits", a.logits);
-  buffer("cross_entropy_forward", "log_sum_exp", a.log_sum_exp, count_rows(a.logits), "logits", a.logits);
+  buffer("cross_entropy_forward", "log_sum_exp", a.log_sum_exp, count_rows(a.logits), "logits",
+         a.logits);
 }
 void check(const CrossEntropyBackward& a) {
   rows_of("cross_entropy_backward", "logits", a.logits);
   integers("cross_entropy_backward", "targets", a.targets, count_rows(a.logits), a.logits);
   within("cross_entropy_backward", "targets", a.targets, -1, columns_of(a.logits));
-  buffer("cross_entropy_backward", "log_sum_exp", a.log_sum_exp, count_rows(a.logits), "logits", a.logits);
-  buffer("cross_entropy_backward", "grad_loss", a.grad_loss, count_rows(a.logits), "logits", a.logits);
-  buffer("cross_entropy_backward", "grad_logits", a.grad_logits, a.logits.numel(), "logits", a.logits);
+  buffer("cross_entropy_backward", "log_sum_exp", a.log_sum_exp, count_rows(a.logits), "logits",
+         a.logits);
+  buffer("cross_entropy_backward", "grad_loss", a.grad_loss, count_rows(a.logits), "logits",
+         a.logits);
+  buffer("cross_entropy_backward", "grad_logits", a.grad_logits, a.logits.numel(), "logits",
+         a.logits);
 }
 
 void check(const NormForward& a) {
@@ -219,13 +241,19 @@ void check(const NormBackward& a) {
 
 namespace {
 
-// Rows of unit stride, or columns of unit stride (a transposed view); a stride along a dimension of one element is never used.
+// Rows of unit stride, or columns of unit stride (a transposed view); a stride along a dimension of
+// one element is never used.
 void matrix(std::string_view name, const Tensor& t) {
-  const int64_t rows = t.size(-2), columns = t.size(-1), row_stride = t.strides()[-2], column_stride = t.strides()[-1];
-  const bool row_major = (column_stride == 1 || columns <= 1) && (row_stride >= columns || rows <= 1);
-  const bool column_major = (row_stride == 1 || rows <= 1) && (column_stride >= rows || columns <= 1);
-  require(row_major || column_major, "matmul: {} {} with strides {} is neither row-major nor transposed; call contiguous() first", name,
-          t.str(), t.strides().str());
+  const int64_t rows = t.size(-2), columns = t.size(-1), row_stride = t.strides()[-2],
+                column_stride = t.strides()[-1];
+  const bool row_major =
+      (column_stride == 1 || columns <= 1) && (row_stride >= columns || rows <= 1);
+  const bool column_major =
+      (row_stride == 1 || rows <= 1) && (column_stride >= rows || columns <= 1);
+  require(
+      row_major || column_major,
+      "matmul: {} {} with strides {} is neither row-major nor transposed; call contiguous() first",
+      name, t.str(), t.strides().str());
 }
 
 }  // namespace
@@ -236,19 +264,20 @@ void check(const Matmul& a) {
   alike("matmul", "c", a.c, "a", a.a);
   const int rank = a.a.rank();
   require(rank == 2 || rank == 3, "matmul: a is {}; wanted 2 or 3 dimensions", a.a.str());
-  require(a.c.rank() == rank && (a.b.rank() == rank || a.b.rank() == 2), "matmul: a {}, b {} and c {} differ in rank", a.a.str(),
-          a.b.str(), a.c.str());
-  require(a.a.size(-1) == a.b.size(-2), "matmul: a {} has {} columns but b {} has {} rows", a.a.str(), a.a.size(-1), a.b.str(),
-          a.b.size(-2));
-  require(a.c.size(-2) == a.a.size(-2) && a.c.size(-1) == a.b.size(-1), "matmul: c is {}; wanted {} rows and {} columns", a.c.str(),
-          a.a.size(-2), a.b.size(-1));
+  require(a.c.rank() == rank && (a.b.rank() == rank || a.b.rank() == 2),
+          "matmul: a {}, b {} and c {} differ in rank", a.a.str(), a.b.str(), a.c.str());
+  require(a.a.size(-1) == a.b.size(-2), "matmul: a {} has {} columns but b {} has {} rows",
+          a.a.str(), a.a.size(-1), a.b.str(), a.b.size(-2));
+  require(a.c.size(-2) == a.a.size(-2) && a.c.size(-1) == a.b.size(-1),
+          "matmul: c is {}; wanted {} rows and {} columns", a.c.str(), a.a.size(-2), a.b.size(-1));
   if (rank == 3) {
     require(a.c.size(0) == a.a.size(0) && (a.b.rank() == 2 || a.b.size(0) == a.a.size(0)),
             "matmul: the batches of a {}, b {} and c {} differ", a.a.str(), a.b.str(), a.c.str());
   }
   matrix("a", a.a);
   matrix("b", a.b);
-  require((a.c.strides()[-1] == 1 || a.c.size(-1) <= 1) && (a.c.strides()[-2] >= a.c.size(-1) || a.c.size(-2) <= 1),
+  require((a.c.strides()[-1] == 1 || a.c.size(-1) <= 1) &&
+              (a.c.strides()[-2] >= a.c.size(-1) || a.c.size(-2) <= 1),
           "matmul: c {} with strides {} must be row-major", a.c.str(), a.c.strides().str());
 }
 
@@ -259,12 +288,13 @@ void check(const AttentionForward& a) {
   head_layout(op, "value", a.value);
   alike(op, "key", a.key, "query", a.query);
   alike(op, "value", a.value, "query", a.query);
-  const int64_t batch = a.query.size(0), queries = a.query.size(1), heads = a.query.size(2), dim = a.query.size(3);
+  const int64_t batch = a.query.size(0), queries = a.query.size(1), heads = a.query.size(2),
+                dim = a.query.size(3);
   same_shape(op, "value", a.value, a.key.shape());
-  require(a.key.size(0) == batch && a.key.size(3) == dim, "{}: query {} and key {} differ in batch or head_dim", op, a.query.str(),
-          a.key.str());
-  require(a.key.size(2) > 0 && heads % a.key.size(2) == 0, "{}: {} query heads are not a multiple of {} key heads", op, heads,
-          a.key.size(2));
+  require(a.key.size(0) == batch && a.key.size(3) == dim,
+          "{}: query {} and key {} differ in batch or head_dim", op, a.query.str(), a.key.str());
+  require(a.key.size(2) > 0 && heads % a.key.size(2) == 0,
+          "{}: {} query heads are not a multiple of {} key heads", op, heads, a.key.size(2));
   require(a.options.first_position >= 0 && a.key.size(1) >= a.options.first_position + queries,
           "{}: queries at positions {}..{} need as many keys, got {}", op, a.options.first_position,
           a.options.first_position + queries - 1, a.key.size(1));
@@ -290,8 +320,10 @@ void check(const Rope& a) {
   head_layout("rope", "y", a.y);
   alike("rope", "y", a.y, "x", a.x);
   same_shape("rope", "y", a.y, a.x.shape());
-  require(a.x.size(3) % 2 == 0, "rope: head_dim {} is odd; wanted an even number of pairs' members", a.x.size(3));
-  require(a.base > 0 && a.first_position >= 0, "rope: base {} must be positive and first_position {} not negative", a.base,
+  require(a.x.size(3) % 2 == 0, "rope: head_dim {} is odd; wanted an even number of pairs' members",
+          a.x.size(3));
+  require(a.base > 0 && a.first_position >= 0,
+          "rope: base {} must be positive and first_position {} not negative", a.base,
           a.first_position);
 }
 
@@ -306,11 +338,12 @@ void check(const EmbeddingForward& a) {
   if (a.positions.defined()) {
     alike(op, "positions", a.positions, "table", a.table);
     contiguous(op, "positions", a.positions);
-    require(a.positions.rank() == 2 && a.positions.size(1) == channels, "{}: positions is {}; wanted [.., {}]", op, a.positions.str(),
-            channels);
-    require(a.period >= 1 && a.first_position >= 0 && a.first_position + a.period <= a.positions.size(0),
-            "{}: positions {}..{} are outside the table of {}", op, a.first_position, a.first_position + a.period - 1,
-            a.positions.size(0));
+    require(a.positions.rank() == 2 && a.positions.size(1) == channels,
+            "{}: positions is {}; wanted [.., {}]", op, a.positions.str(), channels);
+    require(a.period >= 1 && a.first_position >= 0 &&
+                a.first_position + a.period <= a.positions.size(0),
+            "{}: positions {}..{} are outside the table of {}", op, a.first_position,
+            a.first_position + a.period - 1, a.positions.size(0));
   }
 }
 void check(const EmbeddingBackward& a) {
@@ -321,18 +354,19 @@ void check(const EmbeddingBackward& a) {
   if (a.grad_table.defined()) {
     alike(op, "grad_table", a.grad_table, "grad_y", a.grad_y);
     contiguous(op, "grad_table", a.grad_table);
-    require(a.grad_table.rank() == 2 && a.grad_table.size(1) == channels, "{}: grad_table is {}; wanted [.., {}]", op,
-            a.grad_table.str(), channels);
+    require(a.grad_table.rank() == 2 && a.grad_table.size(1) == channels,
+            "{}: grad_table is {}; wanted [.., {}]", op, a.grad_table.str(), channels);
     within(op, "indices", a.indices, 0, a.grad_table.size(0));
   }
   if (a.grad_positions.defined()) {
     alike(op, "grad_positions", a.grad_positions, "grad_y", a.grad_y);
     contiguous(op, "grad_positions", a.grad_positions);
-    require(a.grad_positions.rank() == 2 && a.grad_positions.size(1) == channels, "{}: grad_positions is {}; wanted [.., {}]", op,
-            a.grad_positions.str(), channels);
-    require(a.period >= 1 && a.first_position >= 0 && a.first_position + a.period <= a.grad_positions.size(0),
-            "{}: positions {}..{} are outside the table of {}", op, a.first_position, a.first_position + a.period - 1,
-            a.grad_positions.size(0));
+    require(a.grad_positions.rank() == 2 && a.grad_positions.size(1) == channels,
+            "{}: grad_positions is {}; wanted [.., {}]", op, a.grad_positions.str(), channels);
+    require(a.period >= 1 && a.first_position >= 0 &&
+                a.first_position + a.period <= a.grad_positions.size(0),
+            "{}: positions {}..{} are outside the table of {}", op, a.first_position,
+            a.first_position + a.period - 1, a.grad_positions.size(0));
   }
 }
 

@@ -7,8 +7,14 @@
 namespace reverie {
 
 // y = x, same shape and dtype, any strides on either side; accumulate: y += x (floats).
-struct StridedCopy { const Tensor& x; bool accumulate; Tensor& y; };
+struct StridedCopy {
+  const Tensor& x;
+  bool accumulate;
+  Tensor& y;
+};
 void check(const StridedCopy&);
-namespace kernel { inline constinit Kernel<StridedCopy> strided_copy{"strided_copy"}; }
+namespace kernel {
+inline constinit Kernel<StridedCopy> strided_copy{"strided_copy"};
+}
 
 }  // namespace reverie

@@ -1,60 +1,148 @@
 #pragma once
-// Elementwise maps. Float tensors are f32 or f64, contiguous, all of one dtype, unless said otherwise.
+// Elementwise maps. Float tensors are f32 or f64, contiguous, all of one dtype, unless said
+// otherwise.
 
 #include "core/tensor.h"
 #include "kernels/kernel.h"
 
 namespace reverie {
 
-enum class Unary : uint8_t { sigmoid, tanh, relu, silu, gelu, gelu_tanh, exp };  // gelu: exact, by erf
+enum class Unary : uint8_t {
+  sigmoid,
+  tanh,
+  relu,
+  silu,
+  gelu,
+  gelu_tanh,
+  exp
+};  // gelu: exact, by erf
 enum class Binary : uint8_t { add, subtract, multiply };
 
 // y = f(x). y may be x.
-struct UnaryForward { Unary f; const Tensor& x; Tensor& y; };
+struct UnaryForward {
+  Unary f;
+  const Tensor& x;
+  Tensor& y;
+};
 void check(const UnaryForward&);
-namespace kernel { inline constinit Kernel<UnaryForward> unary_forward{"unary_forward"}; }
+namespace kernel {
+inline constinit Kernel<UnaryForward> unary_forward{"unary_forward"};
+}
 // grad_x = grad_y * f'(x), computed from x. grad_x may be grad_y.
-struct UnaryBackward { Unary f; const Tensor& x; const Tensor& grad_y; Tensor& grad_x; };
+struct UnaryBackward {
+  Unary f;
+  const Tensor& x;
+  const Tensor& grad_y;
+  Tensor& grad_x;
+};
 void check(const UnaryBackward&);
-namespace kernel { inline constinit Kernel<UnaryBackward> unary_backward{"unary_backward"}; }
+namespace kernel {
+inline constinit Kernel<UnaryBackward> unary_backward{"unary_backward"};
+}
 
-// y = f(a, b); b is repeated: y and a are [outer, middle, inner] and b is [middle] seen as [1, middle, 1] (see `outer`, `inner`;
-// same shapes: outer = inner = 1). y may be a; y may be b when nothing is repeated.
-struct BinaryForward { Binary f; const Tensor& a; const Tensor& b; Tensor& y; int64_t outer; int64_t inner; };
+// y = f(a, b); b is repeated: y and a are [outer, middle, inner] and b is [middle] seen as [1,
+// middle, 1] (see `outer`, `inner`; same shapes: outer = inner = 1). y may be a; y may be b when
+// nothing is repeated.
+struct BinaryForward {
+  Binary f;
+  const Tensor& a;
+  const Tensor& b;
+  Tensor& y;
+  int64_t outer;
+  int64_t inner;
+};
 void check(const BinaryForward&);
-namespace kernel { inline constinit Kernel<BinaryForward> binary_forward{"binary_forward"}; }
+namespace kernel {
+inline constinit Kernel<BinaryForward> binary_forward{"binary_forward"};
+}
 
 // y = scale * x + shift. y may be x.
-struct Affine { const Tensor& x; double scale; double shift; Tensor& y; };
+struct Affine {
+  const Tensor& x;
+  double scale;
+  double shift;
+  Tensor& y;
+};
 void check(const Affine&);
-namespace kernel { inline constinit Kernel<Affine> affine{"affine"}; }
+namespace kernel {
+inline constinit Kernel<Affine> affine{"affine"};
+}
 
 // y += scale * x.
-struct Accumulate { const Tensor& x; double scale; Tensor& y; };
+struct Accumulate {
+  const Tensor& x;
+  double scale;
+  Tensor& y;
+};
 void check(const Accumulate&);
-namespace kernel { inline constinit Kernel<Accumulate> accumulate{"accumulate"}; }
+namespace kernel {
+inline constinit Kernel<Accumulate> accumulate{"accumulate"};
+}
 
-// x [rows, columns] (+ bias [columns], may be undefined) -> y = f(x + bias). Fused so that the sum is never stored.
-struct BiasActivationForward { Unary f; const Tensor& x; const Tensor& bias; Tensor& y; };
+// x [rows, columns] (+ bias [columns], may be undefined) -> y = f(x + bias). Fused so that the sum
+// is never stored.
+struct BiasActivationForward {
+  Unary f;
+  const Tensor& x;
+  const Tensor& bias;
+  Tensor& y;
+};
 void check(const BiasActivationForward&);
-namespace kernel { inline constinit Kernel<BiasActivationForward> bias_activation_forward{"bias_activation_forward"}; }
+namespace kernel {
+inline constinit Kernel<BiasActivationForward> bias_activation_forward{"bias_activation_forward"};
+}
 // grad_x = grad_y * f'(x + bias). The bias gradient is column_sum of grad_x.
-struct BiasActivationBackward { Unary f; const Tensor& x; const Tensor& bias; const Tensor& grad_y; Tensor& grad_x; };
+struct BiasActivationBackward {
+  Unary f;
+  const Tensor& x;
+  const Tensor& bias;
+  const Tensor& grad_y;
+  Tensor& grad_x;
+};
 void check(const BiasActivationBackward&);
-namespace kernel { inline constinit Kernel<BiasActivationBackward> bias_activation_backward{"bias_activation_backward"}; }
+namespace kernel {
+inline constinit Kernel<BiasActivationBackward> bias_activation_backward{
+    "bias_activation_backward"};
+}
 
-// Gated units (Shazeer, "GLU variants", 2020): y = f(gate) * up; all [rows, columns]. f = silu: SwiGLU; gelu_tanh: GeGLU.
-struct GatedForward { Unary f; const Tensor& gate; const Tensor& up; Tensor& y; };
+// Gated units (Shazeer, "GLU variants", 2020): y = f(gate) * up; all [rows, columns]. f = silu:
+// SwiGLU; gelu_tanh: GeGLU.
+struct GatedForward {
+  Unary f;
+  const Tensor& gate;
+  const Tensor& up;
+  Tensor& y;
+};
 void check(const GatedForward&);
-namespace kernel { inline constinit Kernel<GatedForward> gated_forward{"gated_forward"}; }
-struct GatedBackward { Unary f; const Tensor& gate; const Tensor& up; const Tensor& grad_y; Tensor& grad_gate; Tensor& grad_up; };
+namespace kernel {
+inline constinit Kernel<GatedForward> gated_forward{"gated_forward"};
+}
+struct GatedBackward {
+  Unary f;
+  const Tensor& gate;
+  const Tensor& up;
+  const Tensor& grad_y;
+  Tensor& grad_gate;
+  Tensor& grad_up;
+};
 void check(const GatedBackward&);
-namespace kernel { inline constinit Kernel<GatedBackward> gated_backward{"gated_backward"}; }
+namespace kernel {
+inline constinit Kernel<GatedBackward> gated_backward{"gated_backward"};
+}
 
-// y[i] = x[i] / (1 - p) where keep(i), else 0. keep(i): uniform number i of the Philox stream (seed, offset + i / 4) >= p,
-// the (i % 4)th of its block. The backward pass is the same map on the gradient. y may be x.
-struct Dropout { const Tensor& x; double p; uint64_t seed; uint64_t offset; Tensor& y; };
+// y[i] = x[i] / (1 - p) where keep(i), else 0. keep(i): uniform number i of the Philox stream
+// (seed, offset + i / 4) >= p, the (i % 4)th of its block. The backward pass is the same map on the
+// gradient. y may be x.
+struct Dropout {
+  const Tensor& x;
+  double p;
+  uint64_t seed;
+  uint64_t offset;
+  Tensor& y;
+};
 void check(const Dropout&);
-namespace kernel { inline constinit Kernel<Dropout> dropout{"dropout"}; }
+namespace kernel {
+inline constinit Kernel<Dropout> dropout{"dropout"};
+}
 
 }  // namespace reverie

@@ -1,5 +1,6 @@
 #pragma once
-// The elementwise functions and their derivatives, as functors over float and double that every device shares.
+// The elementwise functions and their derivatives, as functors over float and double that every
+// device shares.
 
 #include "core/host_device.h"
 #include "kernels/elementwise.h"
@@ -14,88 +15,137 @@ REVERIE_INLINE T sigmoid_of(T x) {
 
 // Each has value(x) and derivative(x).
 struct Sigmoid {
-  template <class T> static REVERIE_INLINE T value(T x) { return sigmoid_of(x); }
-  template <class T> static REVERIE_INLINE T derivative(T x) {
+  template <class T>
+  static REVERIE_INLINE T value(T x) {
+    return sigmoid_of(x);
+  }
+  template <class T>
+  static REVERIE_INLINE T derivative(T x) {
     const T s = sigmoid_of(x);
     return s * (T(1) - s);
   }
 };
 struct Tanh {
-  template <class T> static REVERIE_INLINE T value(T x) { return fmath::tanh(x); }
-  template <class T> static REVERIE_INLINE T derivative(T x) {
+  template <class T>
+  static REVERIE_INLINE T value(T x) {
+    return fmath::tanh(x);
+  }
+  template <class T>
+  static REVERIE_INLINE T derivative(T x) {
     const T t = fmath::tanh(x);
     return T(1) - t * t;
   }
 };
 // The derivative at 0 is 0. NaN stays NaN.
 struct Relu {
-  template <class T> static REVERIE_INLINE T value(T x) { return x < T(0) ? T(0) : x; }
-  template <class T> static REVERIE_INLINE T derivative(T x) { return x > T(0) ? T(1) : T(0); }
+  template <class T>
+  static REVERIE_INLINE T value(T x) {
+    return x < T(0) ? T(0) : x;
+  }
+  template <class T>
+  static REVERIE_INLINE T derivative(T x) {
+    return x > T(0) ? T(1) : T(0);
+  }
 };
 struct Silu {
-  template <class T> static REVERIE_INLINE T value(T x) { return x * sigmoid_of(x); }
-  template <class T> static REVERIE_INLINE T derivative(T x) {
+  template <class T>
+  static REVERIE_INLINE T value(T x) {
+    return x * sigmoid_of(x);
+  }
+  template <class T>
+  static REVERIE_INLINE T derivative(T x) {
     const T s = sigmoid_of(x);
     return s + x * s * (T(1) - s);
   }
 };
 // x Phi(x) (Hendrycks & Gimpel 2016).
 struct Gelu {
-  template <class T> static REVERIE_INLINE T normal_cdf(T x) {
-    return T(0.5) + T(0.5) * fmath::erf(x * T(0.70710678118654752440));
+  template <class T>
+  static REVERIE_INLINE T value(T x) {
+    return x * fmath::normal(x).cdf;
   }
-  template <class T> static REVERIE_INLINE T value(T x) { return x * normal_cdf(x); }
-  template <class T> static REVERIE_INLINE T derivative(T x) {
-    const T density = T(0.39894228040143267794) * fmath::exp(T(-0.5) * x * x);
-    return normal_cdf(x) + x * density;
+  template <class T>
+  static REVERIE_INLINE T derivative(T x) {
+    const fmath::Normal<T> n = fmath::normal(x);
+    return n.cdf + x * (T(0.39894228040143267794) * n.exponential);
   }
 };
 // The same by 0.5 x (1 + tanh(u)) = x sigmoid(2u), u = sqrt(2 / pi) (x + 0.044715 x^3).
 struct GeluTanh {
-  template <class T> static REVERIE_INLINE T gate(T x) {
+  template <class T>
+  static REVERIE_INLINE T gate(T x) {
     return sigmoid_of(T(1.59576912160573071176) * (x + T(0.044715) * (x * x * x)));
   }
-  template <class T> static REVERIE_INLINE T value(T x) { return x * gate(x); }
-  template <class T> static REVERIE_INLINE T derivative(T x) {
+  template <class T>
+  static REVERIE_INLINE T value(T x) {
+    return x * gate(x);
+  }
+  template <class T>
+  static REVERIE_INLINE T derivative(T x) {
     const T s = gate(x);
     const T slope = T(1.59576912160573071176) * (T(1) + T(0.134145) * (x * x));
     return s + x * s * (T(1) - s) * slope;
   }
 };
 struct Exp {
-  template <class T> static REVERIE_INLINE T value(T x) { return fmath::exp(x); }
-  template <class T> static REVERIE_INLINE T derivative(T x) { return fmath::exp(x); }
+  template <class T>
+  static REVERIE_INLINE T value(T x) {
+    return fmath::exp(x);
+  }
+  template <class T>
+  static REVERIE_INLINE T derivative(T x) {
+    return fmath::exp(x);
+  }
 };
 struct Add {
-  template <class T> static REVERIE_INLINE T value(T a, T b) { return a + b; }
+  template <class T>
+  static REVERIE_INLINE T value(T a, T b) {
+    return a + b;
+  }
 };
 struct Subtract {
-  template <class T> static REVERIE_INLINE T value(T a, T b) { return a - b; }
+  template <class T>
+  static REVERIE_INLINE T value(T a, T b) {
+    return a - b;
+  }
 };
 struct Multiply {
-  template <class T> static REVERIE_INLINE T value(T a, T b) { return a * b; }
+  template <class T>
+  static REVERIE_INLINE T value(T a, T b) {
+    return a * b;
+  }
 };
 
-// Calls f(Functor{}) for the functor that `which` names. The switch stands here alone: a new function is a struct above,
-// a name in Unary, and a line below.
+// Calls f(Functor{}) for the functor that `which` names. The switch stands here alone: a new
+// function is a struct above, a name in Unary, and a line below.
 template <class F>
 REVERIE_INLINE void with_unary(Unary which, const F& f) {
   switch (which) {
-    case Unary::sigmoid: return f(Sigmoid{});
-    case Unary::tanh: return f(Tanh{});
-    case Unary::relu: return f(Relu{});
-    case Unary::silu: return f(Silu{});
-    case Unary::gelu: return f(Gelu{});
-    case Unary::gelu_tanh: return f(GeluTanh{});
-    case Unary::exp: return f(Exp{});
+    case Unary::sigmoid:
+      return f(Sigmoid{});
+    case Unary::tanh:
+      return f(Tanh{});
+    case Unary::relu:
+      return f(Relu{});
+    case Unary::silu:
+      return f(Silu{});
+    case Unary::gelu:
+      return f(Gelu{});
+    case Unary::gelu_tanh:
+      return f(GeluTanh{});
+    case Unary::exp:
+      return f(Exp{});
   }
 }
 template <class F>
 REVERIE_INLINE void with_binary(Binary which, const F& f) {
   switch (which) {
-    case Binary::add: return f(Add{});
-    case Binary::subtract: return f(Subtract{});
-    case Binary::multiply: return f(Multiply{});
+    case Binary::add:
+      return f(Add{});
+    case Binary::subtract:
+      return f(Subtract{});
+    case Binary::multiply:
+      return f(Multiply{});
   }
 }
 

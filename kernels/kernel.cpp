@@ -24,12 +24,15 @@ void remember(const KernelRow* row) {
 }
 
 Isa best_isa() {
-  return isa_supported(Isa::avx512) ? Isa::avx512 : isa_supported(Isa::avx2) ? Isa::avx2 : Isa::portable;
+  return isa_supported(Isa::avx512) ? Isa::avx512
+         : isa_supported(Isa::avx2) ? Isa::avx2
+                                    : Isa::portable;
 }
 Isa checked(Isa isa) {
   if (!isa_supported(isa)) {
-    throw ConfigError(fmt::format("instruction set {} is asked for, but this machine lacks it; the best it has is {}",
-                                  name_of(isa), name_of(best_isa())));
+    throw ConfigError(fmt::format(
+        "instruction set {} is asked for, but this machine lacks it; the best it has is {}",
+        name_of(isa), name_of(best_isa())));
   }
   return isa;
 }
@@ -38,7 +41,8 @@ Isa initial_isa() {
   if (wanted == nullptr || *wanted == '\0') return best_isa();
   for (int i = 0; i < kIsas; ++i)
     if (name_of(Isa(i)) == wanted) return checked(Isa(i));
-  throw ConfigError(fmt::format("environment variable REVERIE_ISA is '{}'; wanted portable, avx2 or avx512", wanted));
+  throw ConfigError(fmt::format(
+      "environment variable REVERIE_ISA is '{}'; wanted portable, avx2 or avx512", wanted));
 }
 
 constexpr int kUnknown = -1;
@@ -49,12 +53,15 @@ std::atomic<int> active{kUnknown};
 bool isa_supported(Isa isa) {
 #if defined(__x86_64__)
   switch (isa) {
-    case Isa::portable: return true;
+    case Isa::portable:
+      return true;
     case Isa::avx2:
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+             __builtin_cpu_supports("f16c");
     case Isa::avx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("fma");
   }
   return false;
 #else
@@ -71,7 +78,9 @@ Isa active_isa() {
   return Isa(isa);
 }
 
-void set_active_isa(Isa isa) { active.store(int(checked(isa)), std::memory_order_relaxed); }
+void set_active_isa(Isa isa) {
+  active.store(int(checked(isa)), std::memory_order_relaxed);
+}
 
 KernelRow::Function KernelRow::function(Device device) const {
   if (device.kind == DeviceKind::cpu) {

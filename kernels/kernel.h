@@ -1,7 +1,8 @@
 #pragma once
-// The kernel table: a row per kernel, a column per device. Kernels are data: a missing one is a clear error and a failing
-// coverage test, not a stub. The CPU column has one entry per instruction set.
-// Rows live in namespace reverie::kernel (kernel::matmul(device, args)), so that the ops of autograd can have the plain names.
+// The kernel table: a row per kernel, a column per device. Kernels are data: a missing one is a
+// clear error and a failing coverage test, not a stub. The CPU column has one entry per instruction
+// set. Rows live in namespace reverie::kernel (kernel::matmul(device, args)), so that the ops of
+// autograd can have the plain names.
 
 #include <array>
 #include <string_view>
@@ -51,18 +52,26 @@ class Kernel : public KernelRow {
  public:
   using Implementation = void (*)(const Args&);
   explicit constexpr Kernel(std::string_view name) : KernelRow(name) {}
-  // `check`, declared beside each Args, throws UserError on shapes, dtypes or devices that the comment on Args rules out,
-  // so that implementations for every device and instruction set may rely on them.
+  // `check`, declared beside each Args, throws UserError on shapes, dtypes or devices that the
+  // comment on Args rules out, so that implementations for every device and instruction set may
+  // rely on them.
   void operator()(Device device, const Args& args) const {
     check(args);
     reinterpret_cast<Implementation>(function(device))(args);
   }
-  REVERIE_INLINE bool add_cpu(Isa isa, Implementation f) { set_cpu(isa, reinterpret_cast<Function>(f)); return true; }
-  bool add_cuda(Implementation f) { set_cuda(reinterpret_cast<Function>(f)); return true; }
+  REVERIE_INLINE bool add_cpu(Isa isa, Implementation f) {
+    set_cpu(isa, reinterpret_cast<Function>(f));
+    return true;
+  }
+  bool add_cuda(Implementation f) {
+    set_cuda(reinterpret_cast<Function>(f));
+    return true;
+  }
 };
 
 }  // namespace reverie
 
 // In kernels/cpu/isa/*.cpp, inside namespace reverie::cpu::REVERIE_ISA.
-#define REVERIE_CPU_KERNEL(row, implementation) \
-  [[maybe_unused]] static const bool reverie_cpu_##row = ::reverie::kernel::row.add_cpu(::reverie::Isa::REVERIE_ISA, &implementation)
+#define REVERIE_CPU_KERNEL(row, implementation)          \
+  [[maybe_unused]] static const bool reverie_cpu_##row = \
+      ::reverie::kernel::row.add_cpu(::reverie::Isa::REVERIE_ISA, &implementation)

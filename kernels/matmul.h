@@ -6,15 +6,25 @@
 
 namespace reverie {
 
-// c [.., M, N] = alpha * a [.., M, K] b [.., K, N] (+ c if accumulate). Rank 2, or rank 3 with a batch (b of rank 2 is shared by the batch).
-// a and b may be transposed views (last two dimensions: one stride must be 1, the other >= the row length); c is row-major with any
-// row stride. f32 goes to the library (oneDNN, CBLAS), f64 to our own tiles.
-struct Matmul { const Tensor& a; const Tensor& b; double alpha; bool accumulate; Tensor& c; };
+// c [.., M, N] = alpha * a [.., M, K] b [.., K, N] (+ c if accumulate). Rank 2, or rank 3 with a
+// batch (b of rank 2 is shared by the batch). a and b may be transposed views (last two dimensions:
+// one stride must be 1, the other >= the row length); c is row-major with any row stride. f32 goes
+// to the library (oneDNN, CBLAS), f64 to our own tiles.
+struct Matmul {
+  const Tensor& a;
+  const Tensor& b;
+  double alpha;
+  bool accumulate;
+  Tensor& c;
+};
 void check(const Matmul&);
-namespace kernel { inline constinit Kernel<Matmul> matmul{"matmul"}; }
+namespace kernel {
+inline constinit Kernel<Matmul> matmul{"matmul"};
+}
 
-// What multiplies f32 on the CPU: the library, or our own tiles (always those for f64, and for batches of small products).
-// Environment REVERIE_GEMM=library|own decides (anything else, or a library this build lacks, is ConfigError); set_gemm overrides.
+// What multiplies f32 on the CPU: the library, or our own tiles (always those for f64, and for
+// batches of small products). Environment REVERIE_GEMM=library|own decides (anything else, or a
+// library this build lacks, is ConfigError); set_gemm overrides.
 enum class GemmChoice : uint8_t { library, own };
 GemmChoice gemm();
 void set_gemm(GemmChoice);

@@ -1,6 +1,6 @@
 #pragma once
-// Layer norm (Ba et al. 2016) and RMS norm (Zhang & Sennrich 2019) over the last dimension, with the residual addition fused.
-// x, residual, y, sum: [rows, columns] contiguous, f32 or f64.
+// Layer norm (Ba et al. 2016) and RMS norm (Zhang & Sennrich 2019) over the last dimension, with
+// the residual addition fused. x, residual, y, sum: [rows, columns] contiguous, f32 or f64.
 
 #include "core/tensor.h"
 #include "kernels/kernel.h"
@@ -10,23 +10,45 @@ namespace reverie {
 enum class Norm : uint8_t { layer, rms };
 
 // sum = x + residual (residual undefined: x itself is normalised and `sum` is not written);
-// layer: y = (sum - mean) * rstd * weight + bias; rms: y = sum * rstd * weight. weight, bias [columns] may be undefined (1, 0).
-// mean, rstd [rows] are kept for the backward pass (mean unused by rms).
+// layer: y = (sum - mean) * rstd * weight + bias; rms: y = sum * rstd * weight. weight, bias
+// [columns] may be undefined (1, 0). mean, rstd [rows] are kept for the backward pass (mean unused
+// by rms).
 struct NormForward {
-  Norm kind; const Tensor& x; const Tensor& residual; const Tensor& weight; const Tensor& bias; double eps;
-  Tensor& sum; Tensor& y; Tensor& mean; Tensor& rstd;
+  Norm kind;
+  const Tensor& x;
+  const Tensor& residual;
+  const Tensor& weight;
+  const Tensor& bias;
+  double eps;
+  Tensor& sum;
+  Tensor& y;
+  Tensor& mean;
+  Tensor& rstd;
 };
 void check(const NormForward&);
-namespace kernel { inline constinit Kernel<NormForward> norm_forward{"norm_forward"}; }
+namespace kernel {
+inline constinit Kernel<NormForward> norm_forward{"norm_forward"};
+}
 
-// From the normalised input `x` (= sum where there was a residual): grad_x = d(y)/d(x) applied to grad_y, plus grad_sum where that is
-// defined (the gradient that reaches the sum past the norm). grad_weight, grad_bias [columns] (undefined: not wanted) are written, not added to.
-// grad_x undefined: not wanted. Column sums do not depend on the number of threads.
+// From the normalised input `x` (= sum where there was a residual): grad_x = d(y)/d(x) applied to
+// grad_y, plus grad_sum where that is defined (the gradient that reaches the sum past the norm).
+// grad_weight, grad_bias [columns] (undefined: not wanted) are written, not added to. grad_x
+// undefined: not wanted. Column sums do not depend on the number of threads.
 struct NormBackward {
-  Norm kind; const Tensor& x; const Tensor& weight; const Tensor& mean; const Tensor& rstd; const Tensor& grad_y; const Tensor& grad_sum;
-  Tensor& grad_x; Tensor& grad_weight; Tensor& grad_bias;
+  Norm kind;
+  const Tensor& x;
+  const Tensor& weight;
+  const Tensor& mean;
+  const Tensor& rstd;
+  const Tensor& grad_y;
+  const Tensor& grad_sum;
+  Tensor& grad_x;
+  Tensor& grad_weight;
+  Tensor& grad_bias;
 };
 void check(const NormBackward&);
-namespace kernel { inline constinit Kernel<NormBackward> norm_backward{"norm_backward"}; }
+namespace kernel {
+inline constinit Kernel<NormBackward> norm_backward{"norm_backward"};
+}
 
 }  // namespace reverie

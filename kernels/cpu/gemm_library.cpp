@@ -31,10 +31,13 @@ GemmChoice initial_choice() {
   const std::string name = wanted == nullptr ? "" : wanted;
   if (name == "own") return GemmChoice::own;
   if (!name.empty() && name != "library") {
-    throw ConfigError(fmt::format("environment variable REVERIE_GEMM is '{}'; wanted library or own", name));
+    throw ConfigError(
+        fmt::format("environment variable REVERIE_GEMM is '{}'; wanted library or own", name));
   }
   if (name == "library" && !kHaveLibrary) {
-    throw ConfigError("REVERIE_GEMM=library, but this build has neither oneDNN nor CBLAS; unset it to use our own tiles");
+    throw ConfigError(
+        "REVERIE_GEMM=library, but this build has neither oneDNN nor CBLAS; unset it to use our "
+        "own tiles");
   }
   return kHaveLibrary ? GemmChoice::library : GemmChoice::own;
 }
@@ -73,7 +76,10 @@ const char* matmul_library() {
     auto* parallel = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "openblas_get_parallel"));
     if (config == nullptr) return std::string("CBLAS");
     const int threading = parallel == nullptr ? 0 : parallel();  // 1: pthreads, 2: OpenMP
-    return fmt::format("{}{}", config(), threading == 1 ? " (pthread build: its threads fight OpenMP's; install the openmp build)" : "");
+    return fmt::format(
+        "{}{}", config(),
+        threading == 1 ? " (pthread build: its threads fight OpenMP's; install the openmp build)"
+                       : "");
 #else
     return std::string("own tiles");
 #endif
@@ -83,30 +89,43 @@ const char* matmul_library() {
 
 namespace cpu {
 
-bool use_gemm_library() { return gemm() == GemmChoice::library; }
+bool use_gemm_library() {
+  return gemm() == GemmChoice::library;
+}
 
-void library_sgemm([[maybe_unused]] int64_t m, [[maybe_unused]] int64_t n, [[maybe_unused]] int64_t k, [[maybe_unused]] float alpha,
-                   [[maybe_unused]] const float* a, [[maybe_unused]] int64_t a_row, [[maybe_unused]] int64_t a_step,
-                   [[maybe_unused]] const float* b, [[maybe_unused]] int64_t b_row, [[maybe_unused]] int64_t b_step,
-                   [[maybe_unused]] bool accumulate, [[maybe_unused]] float* c, [[maybe_unused]] int64_t c_row) {
-  // A leading dimension must be at least the length of its row, also where a single row or column makes it meaningless.
-  const bool a_transposed = !(a_step == 1 && (a_row >= k || m == 1)), b_transposed = !(b_step == 1 && (b_row >= n || k == 1));
-  [[maybe_unused]] const int64_t a_leading = a_transposed ? (k == 1 ? m : a_step) : (m == 1 ? k : a_row);
-  [[maybe_unused]] const int64_t b_leading = b_transposed ? (n == 1 ? k : b_step) : (k == 1 ? n : b_row);
+void library_sgemm([[maybe_unused]] int64_t m, [[maybe_unused]] int64_t n,
+                   [[maybe_unused]] int64_t k, [[maybe_unused]] float alpha,
+                   [[maybe_unused]] const float* a, [[maybe_unused]] int64_t a_row,
+                   [[maybe_unused]] int64_t a_step, [[maybe_unused]] const float* b,
+                   [[maybe_unused]] int64_t b_row, [[maybe_unused]] int64_t b_step,
+                   [[maybe_unused]] bool accumulate, [[maybe_unused]] float* c,
+                   [[maybe_unused]] int64_t c_row) {
+  // A leading dimension must be at least the length of its row, also where a single row or column
+  // makes it meaningless.
+  const bool a_transposed = !(a_step == 1 && (a_row >= k || m == 1)),
+             b_transposed = !(b_step == 1 && (b_row >= n || k == 1));
+  [[maybe_unused]] const int64_t a_leading =
+      a_transposed ? (k == 1 ? m : a_step) : (m == 1 ? k : a_row);
+  [[maybe_unused]] const int64_t b_leading =
+      b_transposed ? (n == 1 ? k : b_step) : (k == 1 ? n : b_row);
   [[maybe_unused]] const int64_t c_leading = m == 1 ? n : c_row;
 #if defined(REVERIE_HAVE_ONEDNN)
-  const dnnl_status_t status = dnnl_sgemm(a_transposed ? 'T' : 'N', b_transposed ? 'T' : 'N', m, n, k, alpha, a, a_leading, b, b_leading,
-                                          accumulate ? 1.0f : 0.0f, c, c_leading);
+  const dnnl_status_t status =
+      dnnl_sgemm(a_transposed ? 'T' : 'N', b_transposed ? 'T' : 'N', m, n, k, alpha, a, a_leading,
+                 b, b_leading, accumulate ? 1.0f : 0.0f, c, c_leading);
   if (status != dnnl_success) {
-    throw InternalError(fmt::format("dnnl_sgemm failed with status {} for m {} n {} k {} lda {} ldb {} ldc {}", int(status), m, n, k,
-                                    a_leading, b_leading, c_leading));
+    throw InternalError(
+        fmt::format("dnnl_sgemm failed with status {} for m {} n {} k {} lda {} ldb {} ldc {}",
+                    int(status), m, n, k, a_leading, b_leading, c_leading));
   }
 #elif defined(REVERIE_HAVE_CBLAS)
   constexpr int64_t kMost = std::numeric_limits<int>::max();
-  require(m <= kMost && n <= kMost && k <= kMost && a_leading <= kMost && b_leading <= kMost && c_leading <= kMost,
+  require(m <= kMost && n <= kMost && k <= kMost && a_leading <= kMost && b_leading <= kMost &&
+              c_leading <= kMost,
           "matmul: CBLAS counts in 32 bits; got m {} n {} k {}; set REVERIE_GEMM=own", m, n, k);
-  cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans, b_transposed ? CblasTrans : CblasNoTrans, int(m), int(n), int(k),
-              alpha, a, int(a_leading), b, int(b_leading), accumulate ? 1.0f : 0.0f, c, int(c_leading));
+  cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
+              b_transposed ? CblasTrans : CblasNoTrans, int(m), int(n), int(k), alpha, a,
+              int(a_leading), b, int(b_leading), accumulate ? 1.0f : 0.0f, c, int(c_leading));
 #else
   throw InternalError("library_sgemm is called in a build without a library");
 #endif

@@ -45,7 +45,9 @@ View writable(Tensor& t) {
   return v;
 }
 
-bool defined(const Tensor& t) { return t.defined(); }
+bool defined(const Tensor& t) {
+  return t.defined();
+}
 
 void* scratch(Slot slot, size_t bytes) {
   static thread_local Block blocks[4];
@@ -55,7 +57,9 @@ void* scratch(Slot slot, size_t bytes) {
     block.bytes = 0;
     const size_t rounded = (bytes + bytes / 2 + 4095) / 4096 * 4096 + 4096;
     block.memory.reset(std::aligned_alloc(64, rounded));
-    if (block.memory == nullptr) throw MachineError(fmt::format("kernels: no memory for a working buffer of {} bytes", rounded));
+    if (block.memory == nullptr)
+      throw MachineError(
+          fmt::format("kernels: no memory for a working buffer of {} bytes", rounded));
     block.bytes = rounded;
   }
   return block.memory.get();

@@ -11,7 +11,8 @@ constexpr int kCanary = 0xff;
 
 Guarded::Guarded(const Shape& shape, DType dtype) {
   const size_t bytes = size_t(shape.numel()) * size_of(dtype);
-  // One element off the alignment of the storage: kernels may assume no more than an element's alignment.
+  // One element off the alignment of the storage: kernels may assume no more than an element's
+  // alignment.
   begin_ = kGuardBytes + size_of(dtype);
   end_ = begin_ + bytes;
   storage_ = std::make_shared<Storage>(end_ + kGuardBytes, Device{});
@@ -52,7 +53,9 @@ Tensor& Execution::add_result(const std::string& name, const Shape& shape, bool 
   return results_.back().tensor;
 }
 
-Tensor& Execution::output(const std::string& name, const Shape& shape, bool wide) { return add_result(name, shape, wide); }
+Tensor& Execution::output(const std::string& name, const Shape& shape, bool wide) {
+  return add_result(name, shape, wide);
+}
 
 Tensor& Execution::updated(const std::string& name, const Shape& shape, bool wide) {
   Tensor& t = add_result(name, shape, wide);
@@ -85,11 +88,14 @@ std::string Execution::damage() const {
 double typical_size(const Values& expected, double least_size) {
   double squares = 0;
   for (double e : expected) squares += e * e;
-  return std::max(least_size, expected.empty() ? 0.0 : std::sqrt(squares / double(expected.size())));
+  return std::max(least_size,
+                  expected.empty() ? 0.0 : std::sqrt(squares / double(expected.size())));
 }
 
-std::string disagreement(const Values& expected, const Values& actual, DType dtype, double factor, double least_size) {
-  if (expected.size() != actual.size()) return fmt::format("{} elements, wanted {}", actual.size(), expected.size());
+std::string disagreement(const Values& expected, const Values& actual, DType dtype, double factor,
+                         double least_size) {
+  if (expected.size() != actual.size())
+    return fmt::format("{} elements, wanted {}", actual.size(), expected.size());
   const double typical = typical_size(expected, least_size);
   const double relative = (dtype == DType::f32 ? 2e-6 : 4e-15) * factor;
   double worst = 0;
@@ -105,15 +111,16 @@ std::string disagreement(const Values& expected, const Values& actual, DType dty
     }
   }
   if (worst <= 1) return "";
-  return fmt::format("element {} of {} is {:.9g}, wanted {:.9g}: {:.2f} times the tolerance of {:.1g}", where, expected.size(),
-                     actual[where], expected[where], worst, relative);
+  return fmt::format(
+      "element {} of {} is {:.9g}, wanted {:.9g}: {:.2f} times the tolerance of {:.1g}", where,
+      expected.size(), actual[where], expected[where], worst, relative);
 }
 
 const std::vector<Case>& all_cases() {
   static const std::vector<Case> cases = [] {
     std::vector<Case> all;
-    for (auto* part : {elementwise_cases, reduce_cases, softmax_cases, norm_cases, matmul_cases, attention_cases, embedding_cases,
-                       optimizer_cases, copy_cases}) {
+    for (auto* part : {elementwise_cases, reduce_cases, softmax_cases, norm_cases, matmul_cases,
+                       attention_cases, embedding_cases, optimizer_cases, copy_cases}) {
       for (Case& c : part()) all.push_back(std::move(c));
     }
     return all;

@@ -1,6 +1,6 @@
 #pragma once
-// A kernel case: what to feed a row of the kernel table and what must come out. One list of cases (all_cases) serves the
-// parity tests, the coverage test and the benchmark.
+// A kernel case: what to feed a row of the kernel table and what must come out. One list of cases
+// (all_cases) serves the parity tests, the coverage test and the benchmark.
 
 #include <deque>
 #include <functional>
@@ -15,8 +15,8 @@ namespace reverie::test {
 
 using Values = std::vector<double>;
 
-// Storage with canaries (0xff bytes: NaN as floats, -1 as integers) on both sides of one tensor's bytes, at an address that is
-// aligned to an element only.
+// Storage with canaries (0xff bytes: NaN as floats, -1 as integers) on both sides of one tensor's
+// bytes, at an address that is aligned to an element only.
 class Guarded {
  public:
   Guarded(const Shape& shape, DType dtype);
@@ -29,7 +29,8 @@ class Guarded {
   size_t begin_ = 0, end_ = 0;
 };
 
-// One execution of a case in one dtype. Random numbers depend on the seed alone, so that two runs see the same inputs.
+// One execution of a case in one dtype. Random numbers depend on the seed alone, so that two runs
+// see the same inputs.
 class Execution {
  public:
   Execution(DType dtype, uint64_t seed) : dtype_(dtype), generator_(seed) {}
@@ -40,12 +41,14 @@ class Execution {
   Tensor input(const Shape& shape, double scale = 1, double shift = 0);
   Tensor input(const Shape& shape, const Values& values);
   Tensor indices(const std::vector<int32_t>& values);
-  // Poisoned with NaN: an element that is not written is found. `wide`: f64 whatever the run's dtype.
+  // Poisoned with NaN: an element that is not written is found. `wide`: f64 whatever the run's
+  // dtype.
   Tensor& output(const std::string& name, const Shape& shape, bool wide = false);
   // Random, and written by the call.
   Tensor& updated(const std::string& name, const Shape& shape, bool wide = false);
-  // What output or updated `name` must hold after the call. `factor` multiplies the tolerance, for sums of many terms;
-  // errors are taken relative to at least `least_size`, for values that may all be zero.
+  // What output or updated `name` must hold after the call. `factor` multiplies the tolerance, for
+  // sums of many terms; errors are taken relative to at least `least_size`, for values that may all
+  // be zero.
   void expect(const std::string& name, Values values, double factor = 1, double least_size = 0);
 
   struct Result {
@@ -78,10 +81,13 @@ struct Case {
   std::function<void(Execution&)> body;
 };
 
-// What errors are relative to: the element itself, or the root mean square of all where that is larger.
+// What errors are relative to: the element itself, or the root mean square of all where that is
+// larger.
 double typical_size(const Values& expected, double least_size);
-// Empty where `actual` agrees with `expected` within the dtype's tolerance; else the worst element in words. NaN never agrees.
-std::string disagreement(const Values& expected, const Values& actual, DType dtype, double factor = 1, double least_size = 0);
+// Empty where `actual` agrees with `expected` within the dtype's tolerance; else the worst element
+// in words. NaN never agrees.
+std::string disagreement(const Values& expected, const Values& actual, DType dtype,
+                         double factor = 1, double least_size = 0);
 
 std::vector<Case> elementwise_cases();
 std::vector<Case> reduce_cases();

@@ -10,7 +10,8 @@ namespace {
 using naive::AttentionShape;
 
 struct Options {
-  bool packed = false;  // query, key and value are views into one [B, T, (H + 2 Hkv) D] tensor, as a fused projection makes them
+  bool packed = false;  // query, key and value are views into one [B, T, (H + 2 Hkv) D] tensor, as
+                        // a fused projection makes them
   double dropout = 0;
   int64_t first_position = 0;
 };
@@ -19,7 +20,8 @@ AttentionOptions options_of(const AttentionShape& s, const Options& o) {
   return {1 / std::sqrt(double(s.dim)), o.first_position, o.dropout, 77, 4294967295};
 }
 std::string name_of_case(const AttentionShape& s, const Options& o) {
-  return fmt::format("B{} Tq{} Tk{} H{}/{} D{}{}{}{}", s.batch, s.queries, s.keys, s.heads, s.kv_heads, s.dim, o.packed ? " packed" : "",
+  return fmt::format("B{} Tq{} Tk{} H{}/{} D{}{}{}{}", s.batch, s.queries, s.keys, s.heads,
+                     s.kv_heads, s.dim, o.packed ? " packed" : "",
                      o.dropout > 0 ? fmt::format(" dropout {}", o.dropout) : "",
                      o.first_position > 0 ? fmt::format(" from {}", o.first_position) : "");
 }
@@ -31,63 +33,73 @@ Three views(const AttentionShape& s, const Tensor& packed) {
   const int64_t q = s.heads * s.dim, kv = s.kv_heads * s.dim;
   const auto heads = [&](int64_t begin, int64_t count) {
     // [B, T, all] -> [B, T, H, D] without a copy: whole heads are columns of the packed tensor.
-    return packed.view({s.batch, s.queries, (q + 2 * kv) / s.dim, s.dim}).slice(2, begin / s.dim, begin / s.dim + count);
+    return packed.view({s.batch, s.queries, (q + 2 * kv) / s.dim, s.dim})
+        .slice(2, begin / s.dim, begin / s.dim + count);
   };
   return {heads(0, s.heads), heads(q, s.kv_heads), heads(q + kv, s.kv_heads)};
 }
 Three inputs(Execution& run, const AttentionShape& s, const Options& o) {
-  if (o.packed) return views(s, run.input({s.batch, s.queries, (s.heads + 2 * s.kv_heads) * s.dim}));
-  return {run.input({s.batch, s.queries, s.heads, s.dim}), run.input({s.batch, s.keys, s.kv_heads, s.dim}),
+  if (o.packed)
+    return views(s, run.input({s.batch, s.queries, (s.heads + 2 * s.kv_heads) * s.dim}));
+  return {run.input({s.batch, s.queries, s.heads, s.dim}),
+          run.input({s.batch, s.keys, s.kv_heads, s.dim}),
           run.input({s.batch, s.keys, s.kv_heads, s.dim})};
 }
 
 void forward(std::vector<Case>& cases, AttentionShape s, Options o) {
   cases.push_back({"attention_forward", name_of_case(s, o), [=](Execution& run) {
-    const Three in = inputs(run, s, o);
-    Tensor &output = run.output("output", {s.batch, s.queries, s.heads, s.dim}),
-           &log_sum_exp = run.output("log_sum_exp", {s.batch, s.heads, s.queries});
-    kernel::attention_forward({}, {in.query, in.key, in.value, options_of(s, o), output, log_sum_exp});
-    const auto r = naive::attention(s, in.query.to_vector(), in.key.to_vector(), in.value.to_vector(), options_of(s, o));
-    run.expect("output", r.output, 4);
-    run.expect("log_sum_exp", r.log_sum_exp, 4);
-  }});
+                     const Three in = inputs(run, s, o);
+                     Tensor &output = run.output("output", {s.batch, s.queries, s.heads, s.dim}),
+                            &log_sum_exp = run.output("log_sum_exp", {s.batch, s.heads, s.queries});
+                     kernel::attention_forward(
+                         {}, {in.query, in.key, in.value, options_of(s, o), output, log_sum_exp});
+                     const auto r = naive::attention(s, in.query.to_vector(), in.key.to_vector(),
+                                                     in.value.to_vector(), options_of(s, o));
+                     run.expect("output", r.output, 4);
+                     run.expect("log_sum_exp", r.log_sum_exp, 4);
+                   }});
 }
 
 void backward(std::vector<Case>& cases, AttentionShape s, Options o) {
-  cases.push_back({"attention_backward", name_of_case(s, o), [=](Execution& run) {
-    const Three in = inputs(run, s, o);
-    const Tensor grad_output = run.input({s.batch, s.queries, s.heads, s.dim});
-    const auto r = naive::attention(s, in.query.to_vector(), in.key.to_vector(), in.value.to_vector(), options_of(s, o),
-                                    grad_output.to_vector());
-    const Tensor output = run.input({s.batch, s.queries, s.heads, s.dim}, r.output),
-                 log_sum_exp = run.input({s.batch, s.heads, s.queries}, r.log_sum_exp);
-    Three grads;
-    if (o.packed) {
-      Tensor& packed = run.output("packed", {s.batch, s.queries, (s.heads + 2 * s.kv_heads) * s.dim});
-      grads = views(s, packed);
-    } else {
-      grads = {run.output("grad_query", in.query.shape()), run.output("grad_key", in.key.shape()),
-               run.output("grad_value", in.value.shape())};
-    }
-    kernel::attention_backward({}, {in.query, in.key, in.value, output, log_sum_exp, grad_output, options_of(s, o), grads.query, grads.key,
-                                    grads.value});
-    if (!o.packed) {
-      run.expect("grad_query", r.grad_query, 16, 0.01);
-      run.expect("grad_key", r.grad_key, 16, 0.01);
-      run.expect("grad_value", r.grad_value, 16, 0.01);
-      return;
-    }
-    Values all;
-    for (int64_t row = 0; row < s.batch * s.queries; ++row) {
-      const auto take = [&](const Values& from, int64_t width) {
-        all.insert(all.end(), from.begin() + row * width, from.begin() + (row + 1) * width);
-      };
-      take(r.grad_query, s.heads * s.dim);
-      take(r.grad_key, s.kv_heads * s.dim);
-      take(r.grad_value, s.kv_heads * s.dim);
-    }
-    run.expect("packed", all, 16, 0.01);
-  }});
+  cases.push_back(
+      {"attention_backward", name_of_case(s, o), [=](Execution& run) {
+         const Three in = inputs(run, s, o);
+         const Tensor grad_output = run.input({s.batch, s.queries, s.heads, s.dim});
+         const auto r =
+             naive::attention(s, in.query.to_vector(), in.key.to_vector(), in.value.to_vector(),
+                              options_of(s, o), grad_output.to_vector());
+         const Tensor output = run.input({s.batch, s.queries, s.heads, s.dim}, r.output),
+                      log_sum_exp = run.input({s.batch, s.heads, s.queries}, r.log_sum_exp);
+         Three grads;
+         if (o.packed) {
+           Tensor& packed =
+               run.output("packed", {s.batch, s.queries, (s.heads + 2 * s.kv_heads) * s.dim});
+           grads = views(s, packed);
+         } else {
+           grads = {run.output("grad_query", in.query.shape()),
+                    run.output("grad_key", in.key.shape()),
+                    run.output("grad_value", in.value.shape())};
+         }
+         kernel::attention_backward(
+             {}, {in.query, in.key, in.value, output, log_sum_exp, grad_output, options_of(s, o),
+                  grads.query, grads.key, grads.value});
+         if (!o.packed) {
+           run.expect("grad_query", r.grad_query, 16, 0.01);
+           run.expect("grad_key", r.grad_key, 16, 0.01);
+           run.expect("grad_value", r.grad_value, 16, 0.01);
+           return;
+         }
+         Values all;
+         for (int64_t row = 0; row < s.batch * s.queries; ++row) {
+           const auto take = [&](const Values& from, int64_t width) {
+             all.insert(all.end(), from.begin() + row * width, from.begin() + (row + 1) * width);
+           };
+           take(r.grad_query, s.heads * s.dim);
+           take(r.grad_key, s.kv_heads * s.dim);
+           take(r.grad_value, s.kv_heads * s.dim);
+         }
+         run.expect("packed", all, 16, 0.01);
+       }});
 }
 
 void rope(std::vector<Case>& cases, Shape shape, int64_t first_position, bool inverse, int form) {
@@ -98,7 +110,8 @@ void rope(std::vector<Case>& cases, Shape shape, int64_t first_position, bool in
     Values y(x.size());
     for (int64_t row = 0; row < shape[0] * time * heads; ++row)
       for (int64_t d = 0; d < half; ++d) {
-        const double angle = double(first_position + row / heads % time) * std::pow(base, -2.0 * double(d) / double(dim));
+        const double angle = double(first_position + row / heads % time) *
+                             std::pow(base, -2.0 * double(d) / double(dim));
         const double c = std::cos(angle), s = inverse ? -std::sin(angle) : std::sin(angle);
         const auto low = size_t(row * dim + d), high = size_t(row * dim + d + half);
         y[low] = x[low] * c - x[high] * s;
@@ -106,19 +119,23 @@ void rope(std::vector<Case>& cases, Shape shape, int64_t first_position, bool in
       }
     return y;
   };
-  cases.push_back({"rope", fmt::format("{} from {}{}{}", shape.str(), first_position, inverse ? " inverse" : "", kForms[form]),
+  cases.push_back({"rope",
+                   fmt::format("{} from {}{}{}", shape.str(), first_position,
+                               inverse ? " inverse" : "", kForms[form]),
                    [=](Execution& run) {
-    if (form == 1) {
-      Tensor& x = run.updated("x", shape);
-      const Values before = x.to_vector();
-      kernel::rope({}, {x, first_position, base, inverse, x});
-      run.expect("x", reference(before), 2);
-      return;
-    }
-    Tensor x = form == 0 ? run.input(shape) : run.input({shape[0], shape[1], shape[2] + 2, shape[3]}).slice(2, 1, 1 + shape[2]);
-    kernel::rope({}, {x, first_position, base, inverse, run.output("y", shape)});
-    run.expect("y", reference(x.to_vector()), 2);
-  }});
+                     if (form == 1) {
+                       Tensor& x = run.updated("x", shape);
+                       const Values before = x.to_vector();
+                       kernel::rope({}, {x, first_position, base, inverse, x});
+                       run.expect("x", reference(before), 2);
+                       return;
+                     }
+                     Tensor x = form == 0 ? run.input(shape)
+                                          : run.input({shape[0], shape[1], shape[2] + 2, shape[3]})
+                                                .slice(2, 1, 1 + shape[2]);
+                     kernel::rope({}, {x, first_position, base, inverse, run.output("y", shape)});
+                     run.expect("y", reference(x.to_vector()), 2);
+                   }});
 }
 
 }  // namespace

@@ -12,23 +12,51 @@ struct Pair {
   View from_view, to_view;
 };
 
-Tensor whole(const Tensor& t) { return t; }
+Tensor whole(const Tensor& t) {
+  return t;
+}
 
 std::vector<Pair> pairs() {
   return {
       {"one element", {1}, {1}, whole, whole},
       {"flat", {100003}, {100003}, whole, whole},
       {"transposed", {33, 65}, {65, 33}, [](const Tensor& t) { return t.transpose(0, 1); }, whole},
-      {"transposed on the other side", {300, 129}, {129, 300}, whole, [](const Tensor& t) { return t.transpose(0, 1); }},
-      {"heads to the front", {3, 17, 4, 7}, {3, 4, 17, 7}, [](const Tensor& t) { return t.transpose(1, 2); }, whole},
-      {"every dimension turned", {3, 7, 5, 2}, {2, 5, 7, 3},
-       [](const Tensor& t) { return t.transpose(0, 3).transpose(1, 2); }, whole},
-      {"columns of a wider tensor", {7, 33}, {7, 17}, [](const Tensor& t) { return t.slice(1, 5, 22); }, whole},
-      {"into columns of a wider tensor", {7, 17}, {7, 33}, whole, [](const Tensor& t) { return t.slice(1, 5, 22); }},
-      {"slices on both sides", {5, 9, 6}, {4, 10, 8}, [](const Tensor& t) { return t.slice(0, 1, 4).slice(2, 2, 5); },
+      {"transposed on the other side",
+       {300, 129},
+       {129, 300},
+       whole,
+       [](const Tensor& t) { return t.transpose(0, 1); }},
+      {"heads to the front",
+       {3, 17, 4, 7},
+       {3, 4, 17, 7},
+       [](const Tensor& t) { return t.transpose(1, 2); },
+       whole},
+      {"every dimension turned",
+       {3, 7, 5, 2},
+       {2, 5, 7, 3},
+       [](const Tensor& t) { return t.transpose(0, 3).transpose(1, 2); },
+       whole},
+      {"columns of a wider tensor",
+       {7, 33},
+       {7, 17},
+       [](const Tensor& t) { return t.slice(1, 5, 22); },
+       whole},
+      {"into columns of a wider tensor",
+       {7, 17},
+       {7, 33},
+       whole,
+       [](const Tensor& t) { return t.slice(1, 5, 22); }},
+      {"slices on both sides",
+       {5, 9, 6},
+       {4, 10, 8},
+       [](const Tensor& t) { return t.slice(0, 1, 4).slice(2, 2, 5); },
        [](const Tensor& t) { return t.slice(0, 0, 3).slice(1, 1, 10).slice(2, 4, 7); }},
       {"one row of many", {9, 100}, {100}, [](const Tensor& t) { return t.select(0, 4); }, whole},
-      {"one column of many", {100, 9}, {100}, [](const Tensor& t) { return t.select(1, 4); }, whole},
+      {"one column of many",
+       {100, 9},
+       {100},
+       [](const Tensor& t) { return t.select(1, 4); },
+       whole},
   };
 }
 
@@ -38,21 +66,24 @@ std::vector<Case> copy_cases() {
   std::vector<Case> cases;
   for (const Pair& p : pairs()) {
     for (bool accumulate : {false, true}) {
-      cases.push_back({"strided_copy", p.name + (accumulate ? " accumulate" : ""), [=](Execution& run) {
-        const Tensor x = p.from_view(run.input(p.from));
-        Tensor& base = run.updated("y", p.to);
-        Tensor y = p.to_view(base);
-        Tensor places = Tensor::zeros(p.to, DType::f64);  // each element's own number, to find the view's elements in the whole
-        for (int64_t i = 0; i < places.numel(); ++i) places.mutable_data<double>()[i] = double(i);
-        const Values where = p.to_view(places).to_vector(), in = x.to_vector();
-        Values expected = base.to_vector();
-        kernel::strided_copy({}, {x, accumulate, y});
-        for (size_t i = 0; i < in.size(); ++i) {
-          double& to = expected[size_t(where[i])];
-          to = accumulate ? to + in[i] : in[i];
-        }
-        run.expect("y", expected);
-      }});
+      cases.push_back(
+          {"strided_copy", p.name + (accumulate ? " accumulate" : ""), [=](Execution& run) {
+             const Tensor x = p.from_view(run.input(p.from));
+             Tensor& base = run.updated("y", p.to);
+             Tensor y = p.to_view(base);
+             Tensor places = Tensor::zeros(p.to, DType::f64);  // each element's own number, to find
+                                                               // the view's elements in the whole
+             for (int64_t i = 0; i < places.numel(); ++i)
+               places.mutable_data<double>()[i] = double(i);
+             const Values where = p.to_view(places).to_vector(), in = x.to_vector();
+             Values expected = base.to_vector();
+             kernel::strided_copy({}, {x, accumulate, y});
+             for (size_t i = 0; i < in.size(); ++i) {
+               double& to = expected[size_t(where[i])];
+               to = accumulate ? to + in[i] : in[i];
+             }
+             run.expect("y", expected);
+           }});
     }
   }
   return cases;

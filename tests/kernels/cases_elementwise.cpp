@@ -5,13 +5,15 @@
 namespace reverie::test {
 namespace {
 
-constexpr Unary kUnary[] = {Unary::sigmoid, Unary::tanh, Unary::relu, Unary::silu, Unary::gelu, Unary::gelu_tanh, Unary::exp};
+constexpr Unary kUnary[] = {Unary::sigmoid, Unary::tanh,      Unary::relu, Unary::silu,
+                            Unary::gelu,    Unary::gelu_tanh, Unary::exp};
 constexpr Binary kBinary[] = {Binary::add, Binary::subtract, Binary::multiply};
 constexpr int64_t kCounts[] = {1, 3, 7, 17, 33, 65, 100, 70001};
 struct Matrix {
   int64_t rows, columns;
 };
-constexpr Matrix kMatrices[] = {{1, 1}, {3, 7}, {7, 3}, {17, 33}, {1, 65}, {100, 1}, {65, 100}, {301, 129}};
+constexpr Matrix kMatrices[] = {{1, 1},  {3, 7},   {7, 3},    {17, 33},
+                                {1, 65}, {100, 1}, {65, 100}, {301, 129}};
 
 Values map(const Values& x, const std::function<double(double)>& f) {
   Values y;
@@ -28,29 +30,40 @@ void unary(std::vector<Case>& cases) {
   for (Unary f : kUnary) {
     for (int64_t n : kCounts) {
       cases.push_back({"unary_forward", fmt::format("f{} n{}", int(f), n), [=](Execution& run) {
-        const Tensor x = run.input({n}, 3);
-        kernel::unary_forward({}, {f, x, run.output("y", {n})});
-        run.expect("y", map(x.to_vector(), [=](double v) { return naive::value(f, v); }), 2, 0.1);
-      }});
+                         const Tensor x = run.input({n}, 3);
+                         kernel::unary_forward({}, {f, x, run.output("y", {n})});
+                         run.expect(
+                             "y", map(x.to_vector(), [=](double v) { return naive::value(f, v); }),
+                             2, 0.1);
+                       }});
       cases.push_back({"unary_backward", fmt::format("f{} n{}", int(f), n), [=](Execution& run) {
-        const Tensor x = run.input({n}, 2), grad_y = run.input({n});
-        kernel::unary_backward({}, {f, x, grad_y, run.output("grad_x", {n})});
-        run.expect("grad_x", zip(x.to_vector(), grad_y.to_vector(), [=](double v, double g) { return g * naive::derivative(f, v); }), 4, 0.1);
-      }});
+                         const Tensor x = run.input({n}, 2), grad_y = run.input({n});
+                         kernel::unary_backward({}, {f, x, grad_y, run.output("grad_x", {n})});
+                         run.expect(
+                             "grad_x",
+                             zip(x.to_vector(), grad_y.to_vector(),
+                                 [=](double v, double g) { return g * naive::derivative(f, v); }),
+                             4, 0.1);
+                       }});
     }
     cases.push_back({"unary_forward", fmt::format("f{} in place", int(f)), [=](Execution& run) {
-      Tensor& x = run.updated("x", {33});
-      const Values before = x.to_vector();
-      kernel::unary_forward({}, {f, x, x});
-      run.expect("x", map(before, [=](double v) { return naive::value(f, v); }), 2, 0.1);
-    }});
-    cases.push_back({"unary_backward", fmt::format("f{} over its gradient", int(f)), [=](Execution& run) {
-      const Tensor x = run.input({65});
-      Tensor& grad = run.updated("grad", {65});
-      const Values before = grad.to_vector();
-      kernel::unary_backward({}, {f, x, grad, grad});
-      run.expect("grad", zip(x.to_vector(), before, [=](double v, double g) { return g * naive::derivative(f, v); }), 4, 0.1);
-    }});
+                       Tensor& x = run.updated("x", {33});
+                       const Values before = x.to_vector();
+                       kernel::unary_forward({}, {f, x, x});
+                       run.expect("x", map(before, [=](double v) { return naive::value(f, v); }), 2,
+                                  0.1);
+                     }});
+    cases.push_back(
+        {"unary_backward", fmt::format("f{} over its gradient", int(f)), [=](Execution& run) {
+           const Tensor x = run.input({65});
+           Tensor& grad = run.updated("grad", {65});
+           const Values before = grad.to_vector();
+           kernel::unary_backward({}, {f, x, grad, grad});
+           run.expect("grad",
+                      zip(x.to_vector(), before,
+                          [=](double v, double g) { return g * naive::derivative(f, v); }),
+                      4, 0.1);
+         }});
   }
 }
 
@@ -59,88 +72,130 @@ void binary(std::vector<Case>& cases) {
     int64_t outer, middle, inner;
   };
   for (Binary f : kBinary) {
-    for (Layout l : {Layout{1, 1, 1}, {1, 70001, 1}, {1, 65, 1}, {7, 33, 1}, {513, 129, 1}, {3, 7, 17}, {1, 17, 3}, {9, 65, 100}}) {
-      cases.push_back({"binary_forward", fmt::format("f{} {}x{}x{}", int(f), l.outer, l.middle, l.inner), [=](Execution& run) {
-        const Shape shape{l.outer, l.middle, l.inner};
-        const Tensor a = run.input(shape), b = run.input({l.middle});
-        kernel::binary_forward({}, {f, a, b, run.output("y", shape), l.outer, l.inner});
-        const Values left = a.to_vector(), right = b.to_vector();
-        Values y;
-        for (int64_t i = 0; i < a.numel(); ++i) y.push_back(naive::value(f, left[size_t(i)], right[size_t(i / l.inner % l.middle)]));
-        run.expect("y", y);
-      }});
+    for (Layout l : {Layout{1, 1, 1},
+                     {1, 70001, 1},
+                     {1, 65, 1},
+                     {7, 33, 1},
+                     {513, 129, 1},
+                     {3, 7, 17},
+                     {1, 17, 3},
+                     {9, 65, 100}}) {
+      cases.push_back(
+          {"binary_forward", fmt::format("f{} {}x{}x{}", int(f), l.outer, l.middle, l.inner),
+           [=](Execution& run) {
+             const Shape shape{l.outer, l.middle, l.inner};
+             const Tensor a = run.input(shape), b = run.input({l.middle});
+             kernel::binary_forward({}, {f, a, b, run.output("y", shape), l.outer, l.inner});
+             const Values left = a.to_vector(), right = b.to_vector();
+             Values y;
+             for (int64_t i = 0; i < a.numel(); ++i)
+               y.push_back(naive::value(f, left[size_t(i)], right[size_t(i / l.inner % l.middle)]));
+             run.expect("y", y);
+           }});
     }
-    cases.push_back({"binary_forward", fmt::format("f{} over a, then over b", int(f)), [=](Execution& run) {
-      Tensor &a = run.updated("a", {100}), &b = run.updated("b", {100});
-      const Values left = a.to_vector(), right = b.to_vector();
-      kernel::binary_forward({}, {f, a, b, a, 1, 1});
-      run.expect("a", zip(left, right, [=](double x, double y) { return naive::value(f, x, y); }));
-      const Values again = a.to_vector();
-      kernel::binary_forward({}, {f, a, b, b, 1, 1});
-      run.expect("b", zip(again, right, [=](double x, double y) { return naive::value(f, x, y); }));
-    }});
+    cases.push_back(
+        {"binary_forward", fmt::format("f{} over a, then over b", int(f)), [=](Execution& run) {
+           Tensor &a = run.updated("a", {100}), &b = run.updated("b", {100});
+           const Values left = a.to_vector(), right = b.to_vector();
+           kernel::binary_forward({}, {f, a, b, a, 1, 1});
+           run.expect("a",
+                      zip(left, right, [=](double x, double y) { return naive::value(f, x, y); }));
+           const Values again = a.to_vector();
+           kernel::binary_forward({}, {f, a, b, b, 1, 1});
+           run.expect("b",
+                      zip(again, right, [=](double x, double y) { return naive::value(f, x, y); }));
+         }});
   }
 }
 
 void linear(std::vector<Case>& cases) {
   for (int64_t n : kCounts) {
     cases.push_back({"affine", fmt::format("n{}", n), [=](Execution& run) {
-      const Tensor x = run.input({n});
-      kernel::affine({}, {x, -1.5, 0.25, run.output("y", {n})});
-      run.expect("y", map(x.to_vector(), [](double v) { return -1.5 * v + 0.25; }));
-    }});
+                       const Tensor x = run.input({n});
+                       kernel::affine({}, {x, -1.5, 0.25, run.output("y", {n})});
+                       run.expect("y",
+                                  map(x.to_vector(), [](double v) { return -1.5 * v + 0.25; }));
+                     }});
     cases.push_back({"accumulate", fmt::format("n{}", n), [=](Execution& run) {
-      const Tensor x = run.input({n});
-      Tensor& y = run.updated("y", {n});
-      const Values before = y.to_vector();
-      kernel::accumulate({}, {x, 0.75, y});
-      run.expect("y", zip(before, x.to_vector(), [](double a, double b) { return a + 0.75 * b; }));
-    }});
+                       const Tensor x = run.input({n});
+                       Tensor& y = run.updated("y", {n});
+                       const Values before = y.to_vector();
+                       kernel::accumulate({}, {x, 0.75, y});
+                       run.expect("y", zip(before, x.to_vector(),
+                                           [](double a, double b) { return a + 0.75 * b; }));
+                     }});
   }
   cases.push_back({"affine", "in place", [](Execution& run) {
-    Tensor& x = run.updated("x", {17});
-    const Values before = x.to_vector();
-    kernel::affine({}, {x, 2, 1, x});
-    run.expect("x", map(before, [](double v) { return 2 * v + 1; }));
-  }});
+                     Tensor& x = run.updated("x", {17});
+                     const Values before = x.to_vector();
+                     kernel::affine({}, {x, 2, 1, x});
+                     run.expect("x", map(before, [](double v) { return 2 * v + 1; }));
+                   }});
 }
 
 void fused(std::vector<Case>& cases) {
   for (Unary f : kUnary) {
     for (Matrix m : kMatrices) {
       for (bool with_bias : {true, false}) {
-        const std::string name = fmt::format("f{} {}x{}{}", int(f), m.rows, m.columns, with_bias ? " bias" : "");
+        const std::string name =
+            fmt::format("f{} {}x{}{}", int(f), m.rows, m.columns, with_bias ? " bias" : "");
         const Shape shape{m.rows, m.columns};
-        cases.push_back({"bias_activation_forward", name, [=](Execution& run) {
-          const Tensor x = run.input(shape, 2), bias = with_bias ? run.input({m.columns}) : Tensor();
-          kernel::bias_activation_forward({}, {f, x, bias, run.output("y", shape)});
-          const Values shift = with_bias ? bias.to_vector() : Values{0};
-          run.expect("y", zip(x.to_vector(), shift, [=](double v, double b) { return naive::value(f, v + b); }), 8, 0.1);
-        }});
-        cases.push_back({"bias_activation_backward", name, [=](Execution& run) {
-          const Tensor x = run.input(shape, 2), bias = with_bias ? run.input({m.columns}) : Tensor(), grad_y = run.input(shape);
-          kernel::bias_activation_backward({}, {f, x, bias, grad_y, run.output("grad_x", shape)});
-          const Values shift = with_bias ? bias.to_vector() : Values{0};
-          const Values slope = zip(x.to_vector(), shift, [=](double v, double b) { return naive::derivative(f, v + b); });
-          run.expect("grad_x", zip(slope, grad_y.to_vector(), [](double s, double g) { return s * g; }), 8, 0.1);
-        }});
+        cases.push_back(
+            {"bias_activation_forward", name, [=](Execution& run) {
+               const Tensor x = run.input(shape, 2),
+                            bias = with_bias ? run.input({m.columns}) : Tensor();
+               kernel::bias_activation_forward({}, {f, x, bias, run.output("y", shape)});
+               const Values shift = with_bias ? bias.to_vector() : Values{0};
+               run.expect("y",
+                          zip(x.to_vector(), shift,
+                              [=](double v, double b) { return naive::value(f, v + b); }),
+                          8, 0.1);
+             }});
+        cases.push_back(
+            {"bias_activation_backward", name, [=](Execution& run) {
+               const Tensor x = run.input(shape, 2),
+                            bias = with_bias ? run.input({m.columns}) : Tensor(),
+                            grad_y = run.input(shape);
+               kernel::bias_activation_backward({},
+                                                {f, x, bias, grad_y, run.output("grad_x", shape)});
+               const Values shift = with_bias ? bias.to_vector() : Values{0};
+               const Values slope = zip(x.to_vector(), shift, [=](double v, double b) {
+                 return naive::derivative(f, v + b);
+               });
+               run.expect("grad_x",
+                          zip(slope, grad_y.to_vector(), [](double s, double g) { return s * g; }),
+                          8, 0.1);
+             }});
       }
       const std::string name = fmt::format("f{} {}x{}", int(f), m.rows, m.columns);
       const Shape shape{m.rows, m.columns};
       cases.push_back({"gated_forward", name, [=](Execution& run) {
-        const Tensor gate = run.input(shape, 2), up = run.input(shape);
-        kernel::gated_forward({}, {f, gate, up, run.output("y", shape)});
-        run.expect("y", zip(gate.to_vector(), up.to_vector(), [=](double g, double u) { return naive::value(f, g) * u; }), 4, 0.1);
-      }});
-      cases.push_back({"gated_backward", name, [=](Execution& run) {
-        const Tensor gate = run.input(shape, 2), up = run.input(shape), grad_y = run.input(shape);
-        Tensor &grad_gate = run.output("grad_gate", shape), &grad_up = run.output("grad_up", shape);
-        kernel::gated_backward({}, {f, gate, up, grad_y, grad_gate, grad_up});
-        const Values g = gate.to_vector(), gradient = grad_y.to_vector();
-        const Values scaled = zip(up.to_vector(), gradient, [](double u, double d) { return u * d; });
-        run.expect("grad_gate", zip(g, scaled, [=](double v, double s) { return naive::derivative(f, v) * s; }), 8, 0.1);
-        run.expect("grad_up", zip(g, gradient, [=](double v, double d) { return naive::value(f, v) * d; }), 4, 0.1);
-      }});
+                         const Tensor gate = run.input(shape, 2), up = run.input(shape);
+                         kernel::gated_forward({}, {f, gate, up, run.output("y", shape)});
+                         run.expect("y",
+                                    zip(gate.to_vector(), up.to_vector(),
+                                        [=](double g, double u) { return naive::value(f, g) * u; }),
+                                    4, 0.1);
+                       }});
+      cases.push_back(
+          {"gated_backward", name, [=](Execution& run) {
+             const Tensor gate = run.input(shape, 2), up = run.input(shape),
+                          grad_y = run.input(shape);
+             Tensor &grad_gate = run.output("grad_gate", shape),
+                    &grad_up = run.output("grad_up", shape);
+             kernel::gated_backward({}, {f, gate, up, grad_y, grad_gate, grad_up});
+             const Values g = gate.to_vector(), gradient = grad_y.to_vector();
+             const Values scaled =
+                 zip(up.to_vector(), gradient, [](double u, double d) { return u * d; });
+             run.expect(
+                 "grad_gate",
+                 zip(g, scaled, [=](double v, double s) { return naive::derivative(f, v) * s; }), 8,
+                 0.1);
+             run.expect(
+                 "grad_up",
+                 zip(g, gradient, [=](double v, double d) { return naive::value(f, v) * d; }), 4,
+                 0.1);
+           }});
     }
   }
 }
@@ -149,13 +204,17 @@ void dropout(std::vector<Case>& cases) {
   for (int64_t n : kCounts) {
     for (double p : {0.0, 0.2, 0.5, 0.9}) {
       cases.push_back({"dropout", fmt::format("n{} p{}", n, p), [=](Execution& run) {
-        const Tensor x = run.input({n}, 1, 5);  // away from 0, so that a wrongly kept or dropped number shows
-        constexpr uint64_t kSeed = 1234567890123, kOffset = 4294967290;  // the counter passes 2^32
-        kernel::dropout({}, {x, p, kSeed, kOffset, run.output("y", {n})});
-        Values y = x.to_vector();
-        for (size_t i = 0; i < y.size(); ++i) y[i] = naive::keep(p, kSeed, kOffset, i) ? y[i] / (1 - p) : 0;
-        run.expect("y", y);
-      }});
+                         const Tensor x = run.input(
+                             {n}, 1,
+                             5);  // away from 0, so that a wrongly kept or dropped number shows
+                         constexpr uint64_t kSeed = 1234567890123,
+                                            kOffset = 4294967290;  // the counter passes 2^32
+                         kernel::dropout({}, {x, p, kSeed, kOffset, run.output("y", {n})});
+                         Values y = x.to_vector();
+                         for (size_t i = 0; i < y.size(); ++i)
+                           y[i] = naive::keep(p, kSeed, kOffset, i) ? y[i] / (1 - p) : 0;
+                         run.expect("y", y);
+                       }});
     }
   }
 }

@@ -11,54 +11,73 @@ struct Sizes {
 
 std::vector<int32_t> indices_for(Execution& run, const Sizes& s) {
   std::vector<int32_t> indices;
-  for (int64_t n = 0; n < s.count; ++n) indices.push_back(int32_t(run.generator().below(uint64_t(s.vocabulary))));
+  for (int64_t n = 0; n < s.count; ++n)
+    indices.push_back(int32_t(run.generator().below(uint64_t(s.vocabulary))));
   return indices;
 }
 
 void forward(std::vector<Case>& cases, Sizes s, bool with_positions, const std::string& name) {
-  cases.push_back({"embedding_forward", name, [=](Execution& run) {
-    const std::vector<int32_t> index = indices_for(run, s);
-    const Tensor indices = run.indices(index), table = run.input({s.vocabulary, s.width}),
-                 positions = with_positions ? run.input({s.places(), s.width}) : Tensor();
-    kernel::embedding_forward({}, {indices, table, positions, s.first_position, s.period, run.output("y", {s.count, s.width})});
-    const Values tokens = table.to_vector(), places = with_positions ? positions.to_vector() : Values();
-    Values y;
-    for (int64_t n = 0; n < s.count; ++n)
-      for (int64_t i = 0; i < s.width; ++i) {
-        const double place = with_positions ? places[size_t((s.first_position + n % s.period) * s.width + i)] : 0;
-        y.push_back(tokens[size_t(index[size_t(n)] * s.width + i)] + place);
-      }
-    run.expect("y", y);
-  }});
+  cases.push_back(
+      {"embedding_forward", name, [=](Execution& run) {
+         const std::vector<int32_t> index = indices_for(run, s);
+         const Tensor indices = run.indices(index), table = run.input({s.vocabulary, s.width}),
+                      positions = with_positions ? run.input({s.places(), s.width}) : Tensor();
+         kernel::embedding_forward({}, {indices, table, positions, s.first_position, s.period,
+                                        run.output("y", {s.count, s.width})});
+         const Values tokens = table.to_vector(),
+                      places = with_positions ? positions.to_vector() : Values();
+         Values y;
+         for (int64_t n = 0; n < s.count; ++n)
+           for (int64_t i = 0; i < s.width; ++i) {
+             const double place =
+                 with_positions ? places[size_t((s.first_position + n % s.period) * s.width + i)]
+                                : 0;
+             y.push_back(tokens[size_t(index[size_t(n)] * s.width + i)] + place);
+           }
+         run.expect("y", y);
+       }});
 }
 
-void backward(std::vector<Case>& cases, Sizes s, bool wants_table, bool wants_positions, const std::string& name) {
-  cases.push_back({"embedding_backward", name, [=](Execution& run) {
-    const std::vector<int32_t> index = indices_for(run, s);
-    const Tensor indices = run.indices(index), grad_y = run.input({s.count, s.width});
-    Tensor none;
-    Tensor& grad_table = wants_table ? run.updated("grad_table", {s.vocabulary, s.width}) : none;
-    Tensor& grad_positions = wants_positions ? run.updated("grad_positions", {s.places(), s.width}) : none;
-    Values table = wants_table ? grad_table.to_vector() : Values(), places = wants_positions ? grad_positions.to_vector() : Values();
-    kernel::embedding_backward({}, {indices, grad_y, s.first_position, s.period, grad_table, grad_positions});
-    const Values g = grad_y.to_vector();
-    for (int64_t n = 0; n < s.count; ++n)
-      for (int64_t i = 0; i < s.width; ++i) {
-        const double gradient = g[size_t(n * s.width + i)];
-        if (wants_table) table[size_t(index[size_t(n)] * s.width + i)] += gradient;
-        if (wants_positions) places[size_t((s.first_position + n % s.period) * s.width + i)] += gradient;
-      }
-    if (wants_table) run.expect("grad_table", table, 4);
-    if (wants_positions) run.expect("grad_positions", places, 4);
-  }});
+void backward(std::vector<Case>& cases, Sizes s, bool wants_table, bool wants_positions,
+              const std::string& name) {
+  cases.push_back(
+      {"embedding_backward", name, [=](Execution& run) {
+         const std::vector<int32_t> index = indices_for(run, s);
+         const Tensor indices = run.indices(index), grad_y = run.input({s.count, s.width});
+         Tensor none;
+         Tensor& grad_table =
+             wants_table ? run.updated("grad_table", {s.vocabulary, s.width}) : none;
+         Tensor& grad_positions =
+             wants_positions ? run.updated("grad_positions", {s.places(), s.width}) : none;
+         Values table = wants_table ? grad_table.to_vector() : Values(),
+                places = wants_positions ? grad_positions.to_vector() : Values();
+         kernel::embedding_backward(
+             {}, {indices, grad_y, s.first_position, s.period, grad_table, grad_positions});
+         const Values g = grad_y.to_vector();
+         for (int64_t n = 0; n < s.count; ++n)
+           for (int64_t i = 0; i < s.width; ++i) {
+             const double gradient = g[size_t(n * s.width + i)];
+             if (wants_table) table[size_t(index[size_t(n)] * s.width + i)] += gradient;
+             if (wants_positions)
+               places[size_t((s.first_position + n % s.period) * s.width + i)] += gradient;
+           }
+         if (wants_table) run.expect("grad_table", table, 4);
+         if (wants_positions) run.expect("grad_positions", places, 4);
+       }});
 }
 
 }  // namespace
 
 std::vector<Case> embedding_cases() {
   std::vector<Case> cases;
-  for (Sizes s : {Sizes{1, 1, 1, 1, 0}, {7, 3, 17, 7, 0}, {33, 65, 33, 3, 2}, {100, 7, 65, 33, 0}, {768, 65, 100, 64, 0}, {5, 1000, 3, 8, 4}}) {
-    const std::string name = fmt::format("n{} V{} C{} period {} from {}", s.count, s.vocabulary, s.width, s.period, s.first_position);
+  for (Sizes s : {Sizes{1, 1, 1, 1, 0},
+                  {7, 3, 17, 7, 0},
+                  {33, 65, 33, 3, 2},
+                  {100, 7, 65, 33, 0},
+                  {768, 65, 100, 64, 0},
+                  {5, 1000, 3, 8, 4}}) {
+    const std::string name = fmt::format("n{} V{} C{} period {} from {}", s.count, s.vocabulary,
+                                         s.width, s.period, s.first_position);
     forward(cases, s, true, name + " positions");
     forward(cases, s, false, name);
     backward(cases, s, true, true, name);

@@ -9,14 +9,16 @@ struct Sizes {
   int64_t batch, m, n, k;  // batch 0: rank 2
 };
 struct Options {
-  bool a_transposed = false, b_transposed = false, shared_b = false, accumulate = false, padded = false;
+  bool a_transposed = false, b_transposed = false, shared_b = false, accumulate = false,
+       padded = false;
   GemmChoice choice = GemmChoice::library;
 };
 
 std::string name_of_case(Sizes s, Options o) {
-  return fmt::format("{}x{}x{}x{}{}{}{}{}{}{}", s.batch, s.m, s.n, s.k, o.a_transposed ? " a^T" : "", o.b_transposed ? " b^T" : "",
-                     o.shared_b ? " shared b" : "", o.accumulate ? " accumulate" : "", o.padded ? " padded" : "",
-                     o.choice == GemmChoice::own ? " own" : "");
+  return fmt::format("{}x{}x{}x{}{}{}{}{}{}{}", s.batch, s.m, s.n, s.k,
+                     o.a_transposed ? " a^T" : "", o.b_transposed ? " b^T" : "",
+                     o.shared_b ? " shared b" : "", o.accumulate ? " accumulate" : "",
+                     o.padded ? " padded" : "", o.choice == GemmChoice::own ? " own" : "");
 }
 
 Shape with_batch(int64_t batch, int64_t rows, int64_t columns) {
@@ -24,8 +26,10 @@ Shape with_batch(int64_t batch, int64_t rows, int64_t columns) {
 }
 
 // A [rows, columns] operand: stored so, or transposed, or as columns of a wider tensor.
-Tensor operand(Execution& run, int64_t batch, int64_t rows, int64_t columns, bool transposed, bool padded) {
-  const int64_t stored_rows = transposed ? columns : rows, stored_columns = transposed ? rows : columns;
+Tensor operand(Execution& run, int64_t batch, int64_t rows, int64_t columns, bool transposed,
+               bool padded) {
+  const int64_t stored_rows = transposed ? columns : rows,
+                stored_columns = transposed ? rows : columns;
   Tensor t = run.input(with_batch(batch, stored_rows, stored_columns + (padded ? 5 : 0)));
   if (padded) t = t.slice(-1, 2, 2 + stored_columns);
   return transposed ? t.transpose(-1, -2) : t;
@@ -36,8 +40,9 @@ void run_case(Execution& run, Sizes s, Options o) {
   if (o.choice == GemmChoice::own) set_gemm(GemmChoice::own);
   const Tensor a = operand(run, s.batch, s.m, s.k, o.a_transposed, o.padded);
   const Tensor b = operand(run, o.shared_b ? 0 : s.batch, s.k, s.n, o.b_transposed, o.padded);
-  Tensor& base = o.accumulate || o.padded ? run.updated("c", with_batch(s.batch, s.m, s.n + (o.padded ? 3 : 0)))
-                                          : run.output("c", with_batch(s.batch, s.m, s.n));
+  Tensor& base = o.accumulate || o.padded
+                     ? run.updated("c", with_batch(s.batch, s.m, s.n + (o.padded ? 3 : 0)))
+                     : run.output("c", with_batch(s.batch, s.m, s.n));
   Values expected = o.accumulate || o.padded ? base.to_vector() : Values(size_t(base.numel()));
   Tensor c = o.padded ? base.slice(-1, 1, 1 + s.n) : base;
   kernel::matmul({}, {a, b, 0.5, o.accumulate, c});
@@ -49,7 +54,8 @@ void run_case(Execution& run, Sizes s, Options o) {
       const int64_t from = shared ? 0 : i * count;
       return Values(all.begin() + from, all.begin() + from + count);
     };
-    const Values product = naive::matmul(part(left, s.m * s.k, false), part(right, s.k * s.n, o.shared_b), s.m, s.n, s.k);
+    const Values product = naive::matmul(part(left, s.m * s.k, false),
+                                         part(right, s.k * s.n, o.shared_b), s.m, s.n, s.k);
     for (int64_t row = 0; row < s.m; ++row)
       for (int64_t column = 0; column < s.n; ++column) {
         double& to = expected[size_t((i * s.m + row) * width + shift + column)];
@@ -67,8 +73,20 @@ std::vector<Case> matmul_cases() {
     cases.push_back({"matmul", name_of_case(s, o), [=](Execution& run) { run_case(run, s, o); }});
   };
   for (GemmChoice choice : {gemm(), GemmChoice::own}) {
-    for (Sizes s : {Sizes{0, 1, 1, 1}, {0, 3, 7, 1}, {0, 1, 65, 33}, {0, 65, 1, 17}, {0, 7, 3, 100}, {0, 33, 17, 65}, {0, 100, 100, 100},
-                    {0, 65, 65, 300}, {0, 301, 65, 129}, {0, 40, 300, 600}, {1, 7, 7, 7}, {3, 17, 11, 33}, {12, 64, 11, 32}, {2, 100, 129, 65}}) {
+    for (Sizes s : {Sizes{0, 1, 1, 1},
+                    {0, 3, 7, 1},
+                    {0, 1, 65, 33},
+                    {0, 65, 1, 17},
+                    {0, 7, 3, 100},
+                    {0, 33, 17, 65},
+                    {0, 100, 100, 100},
+                    {0, 65, 65, 300},
+                    {0, 301, 65, 129},
+                    {0, 40, 300, 600},
+                    {1, 7, 7, 7},
+                    {3, 17, 11, 33},
+                    {12, 64, 11, 32},
+                    {2, 100, 129, 65}}) {
       for (bool a_transposed : {false, true})
         for (bool b_transposed : {false, true}) {
           Options o{a_transposed, b_transposed};

@@ -1,5 +1,6 @@
 #pragma once
-// References in double, by straight loops over the definitions: slow, short, and without anything of the kernels in them.
+// References in double, by straight loops over the definitions: slow, short, and without anything
+// of the kernels in them.
 
 #include <cmath>
 #include <functional>
@@ -16,15 +17,23 @@ namespace reverie::naive {
 using Values = std::vector<double>;
 
 inline double value(Unary f, double x) {
-  const double sigmoid = 1 / (1 + std::exp(-x)), u = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
+  const double sigmoid = 1 / (1 + std::exp(-x)),
+               u = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
   switch (f) {
-    case Unary::sigmoid: return sigmoid;
-    case Unary::tanh: return std::tanh(x);
-    case Unary::relu: return std::max(x, 0.0);
-    case Unary::silu: return x * sigmoid;
-    case Unary::gelu: return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
-    case Unary::gelu_tanh: return 0.5 * x * (1 + std::tanh(u));
-    case Unary::exp: return std::exp(x);
+    case Unary::sigmoid:
+      return sigmoid;
+    case Unary::tanh:
+      return std::tanh(x);
+    case Unary::relu:
+      return std::max(x, 0.0);
+    case Unary::silu:
+      return x * sigmoid;
+    case Unary::gelu:
+      return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+    case Unary::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(u));
+    case Unary::exp:
+      return std::exp(x);
   }
   return 0;
 }
@@ -33,13 +42,21 @@ inline double derivative(Unary f, double x) {
   const double sigmoid = 1 / (1 + std::exp(-x)), root = std::sqrt(2 / M_PI);
   const double u = root * (x + 0.044715 * x * x * x), tanh_u = std::tanh(u);
   switch (f) {
-    case Unary::sigmoid: return sigmoid * (1 - sigmoid);
-    case Unary::tanh: return 1 - std::tanh(x) * std::tanh(x);
-    case Unary::relu: return x > 0 ? 1 : 0;
-    case Unary::silu: return sigmoid * (1 + x * (1 - sigmoid));
-    case Unary::gelu: return 0.5 * std::erfc(-x / std::sqrt(2.0)) + x * std::exp(-x * x / 2) / std::sqrt(2 * M_PI);
-    case Unary::gelu_tanh: return 0.5 * (1 + tanh_u) + 0.5 * x * (1 - tanh_u * tanh_u) * root * (1 + 3 * 0.044715 * x * x);
-    case Unary::exp: return std::exp(x);
+    case Unary::sigmoid:
+      return sigmoid * (1 - sigmoid);
+    case Unary::tanh:
+      return 1 - std::tanh(x) * std::tanh(x);
+    case Unary::relu:
+      return x > 0 ? 1 : 0;
+    case Unary::silu:
+      return sigmoid * (1 + x * (1 - sigmoid));
+    case Unary::gelu:
+      return 0.5 * std::erfc(-x / std::sqrt(2.0)) + x * std::exp(-x * x / 2) / std::sqrt(2 * M_PI);
+    case Unary::gelu_tanh:
+      return 0.5 * (1 + tanh_u) +
+             0.5 * x * (1 - tanh_u * tanh_u) * root * (1 + 3 * 0.044715 * x * x);
+    case Unary::exp:
+      return std::exp(x);
   }
   return 0;
 }
@@ -68,7 +85,8 @@ inline Values matmul(const Values& a, const Values& b, int64_t m, int64_t n, int
 struct NormResult {
   Values y, mean, rstd;
 };
-inline NormResult norm(Norm kind, const Values& x, const Values& weight, const Values& bias, double eps, int64_t width) {
+inline NormResult norm(Norm kind, const Values& x, const Values& weight, const Values& bias,
+                       double eps, int64_t width) {
   NormResult r;
   for (size_t row = 0; row < x.size() / size_t(width); ++row) {
     const double* in = x.data() + row * size_t(width);
@@ -79,7 +97,8 @@ inline NormResult norm(Norm kind, const Values& x, const Values& weight, const V
     r.mean.push_back(mean);
     r.rstd.push_back(rstd);
     for (int64_t i = 0; i < width; ++i) {
-      const double w = weight.empty() ? 1 : weight[size_t(i)], b = bias.empty() ? 0 : bias[size_t(i)];
+      const double w = weight.empty() ? 1 : weight[size_t(i)],
+                   b = bias.empty() ? 0 : bias[size_t(i)];
       r.y.push_back((in[i] - mean) * rstd * w + b);
     }
   }
@@ -89,20 +108,25 @@ inline NormResult norm(Norm kind, const Values& x, const Values& weight, const V
 struct NormGradients {
   Values x, weight, bias;
 };
-// By the Jacobian of one row, term by term: d xhat_i / d x_j = rstd (delta_ij - 1/n [layer] - xhat_i xhat_j / n).
-inline NormGradients norm_gradients(Norm kind, const Values& x, const Values& weight, const Values& mean, const Values& rstd,
-                                    const Values& grad_y, int64_t width) {
+// By the Jacobian of one row, term by term: d xhat_i / d x_j = rstd (delta_ij - 1/n [layer] -
+// xhat_i xhat_j / n).
+inline NormGradients norm_gradients(Norm kind, const Values& x, const Values& weight,
+                                    const Values& mean, const Values& rstd, const Values& grad_y,
+                                    int64_t width) {
   NormGradients g{Values(x.size()), Values(size_t(width)), Values(size_t(width))};
   const size_t n = size_t(width);
   for (size_t row = 0; row < rstd.size(); ++row) {
     Values xhat(n);
-    for (size_t i = 0; i < n; ++i) xhat[i] = (x[row * n + i] - (kind == Norm::layer ? mean[row] : 0)) * rstd[row];
+    for (size_t i = 0; i < n; ++i)
+      xhat[i] = (x[row * n + i] - (kind == Norm::layer ? mean[row] : 0)) * rstd[row];
     for (size_t i = 0; i < n; ++i) {
       const double gradient = grad_y[row * n + i];
       g.weight[i] += gradient * xhat[i];
       g.bias[i] += gradient;
       for (size_t j = 0; j < n; ++j) {
-        const double jacobian = (i == j ? 1.0 : 0.0) - (kind == Norm::layer ? 1.0 / double(n) : 0.0) - xhat[i] * xhat[j] / double(n);
+        const double jacobian = (i == j ? 1.0 : 0.0) -
+                                (kind == Norm::layer ? 1.0 / double(n) : 0.0) -
+                                xhat[i] * xhat[j] / double(n);
         g.x[row * n + j] += gradient * (weight.empty() ? 1 : weight[i]) * rstd[row] * jacobian;
       }
     }
@@ -113,20 +137,25 @@ inline NormGradients norm_gradients(Norm kind, const Values& x, const Values& we
 // Attention over dense arrays: query [B, Tq, H, D], key and value [B, Tk, Hkv, D].
 struct AttentionShape {
   int64_t batch, queries, keys, heads, kv_heads, dim;
-  size_t query(int64_t b, int64_t i, int64_t h, int64_t d) const { return size_t(((b * queries + i) * heads + h) * dim + d); }
+  size_t query(int64_t b, int64_t i, int64_t h, int64_t d) const {
+    return size_t(((b * queries + i) * heads + h) * dim + d);
+  }
   size_t key(int64_t b, int64_t j, int64_t h, int64_t d) const {
     return size_t(((b * keys + j) * kv_heads + h / (heads / kv_heads)) * dim + d);
   }
-  size_t row(int64_t b, int64_t h, int64_t i) const { return size_t((b * heads + h) * queries + i); }
+  size_t row(int64_t b, int64_t h, int64_t i) const {
+    return size_t((b * heads + h) * queries + i);
+  }
 };
 struct AttentionResult {
   Values output, log_sum_exp, grad_query, grad_key, grad_value;
 };
 // Forward, and backward from grad_output where that is not empty.
-inline AttentionResult attention(const AttentionShape& s, const Values& query, const Values& key, const Values& value,
-                                 const AttentionOptions& options, const Values& grad_output = {}) {
-  AttentionResult r{Values(query.size()), Values(size_t(s.batch * s.heads * s.queries)), Values(query.size()), Values(key.size()),
-                    Values(key.size())};
+inline AttentionResult attention(const AttentionShape& s, const Values& query, const Values& key,
+                                 const Values& value, const AttentionOptions& options,
+                                 const Values& grad_output = {}) {
+  AttentionResult r{Values(query.size()), Values(size_t(s.batch * s.heads * s.queries)),
+                    Values(query.size()), Values(key.size()), Values(key.size())};
   for (int64_t b = 0; b < s.batch; ++b)
     for (int64_t h = 0; h < s.heads; ++h)
       for (int64_t i = 0; i < s.queries; ++i) {
@@ -135,7 +164,8 @@ inline AttentionResult attention(const AttentionShape& s, const Values& query, c
         double total = 0;
         for (int64_t j = 0; j < seen; ++j) {
           double dot = 0;
-          for (int64_t d = 0; d < s.dim; ++d) dot += query[s.query(b, i, h, d)] * key[s.key(b, j, h, d)];
+          for (int64_t d = 0; d < s.dim; ++d)
+            dot += query[s.query(b, i, h, d)] * key[s.key(b, j, h, d)];
           total += p[size_t(j)] = std::exp(dot * options.scale);
         }
         r.log_sum_exp[s.row(b, h, i)] = std::log(total);
@@ -143,15 +173,20 @@ inline AttentionResult attention(const AttentionShape& s, const Values& query, c
         for (int64_t j = 0; j < seen; ++j) {
           const uint64_t number = uint64_t(s.row(b, h, i)) * uint64_t(s.keys) + uint64_t(j);
           p[size_t(j)] /= total;
-          kept[size_t(j)] = keep(options.dropout_p, options.seed, options.offset, number) ? 1 / (1 - options.dropout_p) : 0;
+          kept[size_t(j)] = keep(options.dropout_p, options.seed, options.offset, number)
+                                ? 1 / (1 - options.dropout_p)
+                                : 0;
           for (int64_t d = 0; d < s.dim; ++d)
-            r.output[s.query(b, i, h, d)] += p[size_t(j)] * kept[size_t(j)] * value[s.key(b, j, h, d)];
+            r.output[s.query(b, i, h, d)] +=
+                p[size_t(j)] * kept[size_t(j)] * value[s.key(b, j, h, d)];
         }
         if (grad_output.empty()) continue;
         for (int64_t j = 0; j < seen; ++j) {
           for (int64_t d = 0; d < s.dim; ++d) {
-            grad_p[size_t(j)] += grad_output[s.query(b, i, h, d)] * value[s.key(b, j, h, d)] * kept[size_t(j)];
-            r.grad_value[s.key(b, j, h, d)] += grad_output[s.query(b, i, h, d)] * p[size_t(j)] * kept[size_t(j)];
+            grad_p[size_t(j)] +=
+                grad_output[s.query(b, i, h, d)] * value[s.key(b, j, h, d)] * kept[size_t(j)];
+            r.grad_value[s.key(b, j, h, d)] +=
+                grad_output[s.query(b, i, h, d)] * p[size_t(j)] * kept[size_t(j)];
           }
           average += grad_p[size_t(j)] * p[size_t(j)];
         }

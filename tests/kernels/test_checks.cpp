@@ -1,4 +1,5 @@
-// Arguments that a row must refuse, and the words in which it does: one fault at a time in otherwise good arguments.
+// Arguments that a row must refuse, and the words in which it does: one fault at a time in
+// otherwise good arguments.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -18,10 +19,18 @@ namespace {
 
 using testing::HasSubstr;
 
-Tensor f32(const Shape& s) { return Tensor::zeros(s, DType::f32); }
-Tensor f64(const Shape& s) { return Tensor::zeros(s, DType::f64); }
-Tensor none() { return {}; }
-Tensor i32(std::initializer_list<int32_t> values) { return Tensor::from<int32_t>({int64_t(values.size())}, values); }
+Tensor f32(const Shape& s) {
+  return Tensor::zeros(s, DType::f32);
+}
+Tensor f64(const Shape& s) {
+  return Tensor::zeros(s, DType::f64);
+}
+Tensor none() {
+  return {};
+}
+Tensor i32(std::initializer_list<int32_t> values) {
+  return Tensor::from<int32_t>({int64_t(values.size())}, values);
+}
 
 template <class Args>
 void refuses(const Args& args, const std::string& words) {
@@ -35,12 +44,14 @@ void refuses(const Args& args, const std::string& words) {
 }
 
 TEST(Checks, Elementwise) {
-  Tensor x = f32({3, 4}), y = f32({3, 4}), wrong = f64({3, 4}), short_ = f32({3, 3}), bias = f32({4}), turned = f32({4, 3}).transpose(0, 1);
+  Tensor x = f32({3, 4}), y = f32({3, 4}), wrong = f64({3, 4}), short_ = f32({3, 3}),
+         bias = f32({4}), turned = f32({4, 3}).transpose(0, 1);
   Tensor undefined = none(), integers = i32({1, 2});
   EXPECT_NO_THROW(check(UnaryForward{Unary::exp, x, y}));
   refuses(UnaryForward{Unary::exp, undefined, y}, "unary_forward: x is undefined");
   refuses(UnaryForward{Unary::exp, x, undefined}, "unary_forward: y is undefined");
-  refuses(UnaryForward{Unary::exp, x, wrong}, "unary_forward: y is f64[3, 4] cpu but x is f32[3, 4] cpu; wanted one dtype");
+  refuses(UnaryForward{Unary::exp, x, wrong},
+          "unary_forward: y is f64[3, 4] cpu but x is f32[3, 4] cpu; wanted one dtype");
   refuses(UnaryForward{Unary::exp, x, short_}, "wanted 12 elements");
   refuses(UnaryForward{Unary::exp, turned, y}, "must be contiguous");
   refuses(UnaryForward{Unary::exp, integers, integers}, "wanted f32 or f64");
@@ -60,7 +71,8 @@ TEST(Checks, Elementwise) {
 }
 
 TEST(Checks, Reductions) {
-  Tensor x = f32({2, 3, 4}), y = f32({2, 4}), z = f32({2, 3, 4}), initial = f32({2, 4}), none_, result = f64({1}), small = f32({1});
+  Tensor x = f32({2, 3, 4}), y = f32({2, 4}), z = f32({2, 3, 4}), initial = f32({2, 4}), none_,
+         result = f64({1}), small = f32({1});
   EXPECT_NO_THROW(check(SumForward{x, 2, 3, 4, 1, false, y}));
   refuses(SumForward{x, 2, 2, 4, 1, false, y}, "sum_forward: x");
   refuses(SumForward{x, 2, 3, 4, 1, false, z}, "sum_forward: y");
@@ -72,24 +84,34 @@ TEST(Checks, Reductions) {
 }
 
 TEST(Checks, SoftmaxAndLoss) {
-  Tensor x = f32({2, 3}), y = f32({2, 3}), loss = f32({2}), sums = f32({2}), none_, narrow = f32({3});
+  Tensor x = f32({2, 3}), y = f32({2, 3}), loss = f32({2}), sums = f32({2}), none_,
+         narrow = f32({3});
   refuses(SoftmaxForward{x, 1, i32({1, 2, 3}), y}, "valid");
   refuses(SoftmaxForward{x, 1, f32({2}), y}, "wanted i32");
   refuses(SoftmaxBackward{x, narrow, 1, y}, "grad_y");
   EXPECT_NO_THROW(check(CrossEntropyForward{x, i32({-1, 2}), loss, sums}));
-  refuses(CrossEntropyForward{x, i32({0, 3}), loss, sums}, "targets[1] is 3; wanted -1 <= index < 3");
+  refuses(CrossEntropyForward{x, i32({0, 3}), loss, sums},
+          "targets[1] is 3; wanted -1 <= index < 3");
   refuses(CrossEntropyForward{x, i32({-2, 0}), loss, sums}, "targets[0] is -2");
   refuses(CrossEntropyBackward{x, i32({0, 0}), sums, narrow, y}, "grad_loss");
 }
 
 TEST(Checks, Norms) {
-  Tensor x = f32({2, 3}), w = f32({3}), y = f32({2, 3}), rows = f32({2}), sum = f32({2, 3}), undefined = none();
-  EXPECT_NO_THROW(check(NormForward{Norm::rms, x, undefined, w, undefined, 1e-5, undefined, y, undefined, rows}));
-  refuses(NormForward{Norm::layer, x, undefined, w, undefined, 1e-5, undefined, y, undefined, rows}, "mean is undefined");
-  refuses(NormForward{Norm::rms, x, x, w, undefined, 1e-5, undefined, y, undefined, rows}, "sum is undefined");
-  refuses(NormForward{Norm::rms, x, undefined, rows, undefined, 1e-5, undefined, y, undefined, rows}, "weight");
-  refuses(NormBackward{Norm::rms, x, w, undefined, rows, x, undefined, y, rows, undefined}, "grad_weight");
-  EXPECT_NO_THROW(check(NormBackward{Norm::rms, x, w, undefined, rows, x, undefined, undefined, w, undefined}));
+  Tensor x = f32({2, 3}), w = f32({3}), y = f32({2, 3}), rows = f32({2}), sum = f32({2, 3}),
+         undefined = none();
+  EXPECT_NO_THROW(check(
+      NormForward{Norm::rms, x, undefined, w, undefined, 1e-5, undefined, y, undefined, rows}));
+  refuses(NormForward{Norm::layer, x, undefined, w, undefined, 1e-5, undefined, y, undefined, rows},
+          "mean is undefined");
+  refuses(NormForward{Norm::rms, x, x, w, undefined, 1e-5, undefined, y, undefined, rows},
+          "sum is undefined");
+  refuses(
+      NormForward{Norm::rms, x, undefined, rows, undefined, 1e-5, undefined, y, undefined, rows},
+      "weight");
+  refuses(NormBackward{Norm::rms, x, w, undefined, rows, x, undefined, y, rows, undefined},
+          "grad_weight");
+  EXPECT_NO_THROW(
+      check(NormBackward{Norm::rms, x, w, undefined, rows, x, undefined, undefined, w, undefined}));
 }
 
 TEST(Checks, Matmul) {
@@ -107,10 +129,13 @@ TEST(Checks, Matmul) {
 }
 
 TEST(Checks, Attention) {
-  Tensor q = f32({2, 3, 4, 8}), k = f32({2, 5, 2, 8}), out = f32({2, 3, 4, 8}), lse = f32({2, 4, 3}), gk = f32({2, 5, 2, 8});
+  Tensor q = f32({2, 3, 4, 8}), k = f32({2, 5, 2, 8}), out = f32({2, 3, 4, 8}),
+         lse = f32({2, 4, 3}), gk = f32({2, 5, 2, 8});
   EXPECT_NO_THROW(check(AttentionForward{q, k, k, {1, 2}, out, lse}));
-  refuses(AttentionForward{q, k, k, {1, 3}, out, lse}, "queries at positions 3..5 need as many keys, got 5");
-  refuses(AttentionForward{q, f32({2, 5, 3, 8}), f32({2, 5, 3, 8}), {}, out, lse}, "not a multiple");
+  refuses(AttentionForward{q, k, k, {1, 3}, out, lse},
+          "queries at positions 3..5 need as many keys, got 5");
+  refuses(AttentionForward{q, f32({2, 5, 3, 8}), f32({2, 5, 3, 8}), {}, out, lse},
+          "not a multiple");
   refuses(AttentionForward{q, k, f32({2, 4, 2, 8}), {}, out, lse}, "value");
   refuses(AttentionForward{q, k, k, {1, 0, 1.5}, out, lse}, "p is 1.5");
   refuses(AttentionForward{q.transpose(2, 3), k, k, {}, out, lse}, "the last dimension of query");
@@ -123,9 +148,11 @@ TEST(Checks, Attention) {
 TEST(Checks, Embeddings) {
   Tensor table = f32({5, 2}), y = f32({3, 2}), undefined = none(), positions = f32({4, 2});
   EXPECT_NO_THROW(check(EmbeddingForward{i32({0, 4, 2}), table, positions, 0, 4, y}));
-  refuses(EmbeddingForward{i32({0, 5, 2}), table, undefined, 0, 1, y}, "indices[1] is 5; wanted 0 <= index < 5");
+  refuses(EmbeddingForward{i32({0, 5, 2}), table, undefined, 0, 1, y},
+          "indices[1] is 5; wanted 0 <= index < 5");
   refuses(EmbeddingForward{i32({0, -1, 2}), table, undefined, 0, 1, y}, "indices[1] is -1");
-  refuses(EmbeddingForward{i32({0, 1, 2}), table, positions, 2, 3, y}, "positions 2..4 are outside the table of 4");
+  refuses(EmbeddingForward{i32({0, 1, 2}), table, positions, 2, 3, y},
+          "positions 2..4 are outside the table of 4");
   refuses(EmbeddingBackward{i32({0, 1}), y, 0, 1, table, undefined}, "indices");
   refuses(EmbeddingBackward{i32({0, 1, 7}), y, 0, 1, table, undefined}, "indices[2] is 7");
   refuses(EmbeddingBackward{i32({0, 1, 2}), y, 0, 9, undefined, positions}, "outside the table");

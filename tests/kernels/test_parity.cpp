@@ -1,5 +1,6 @@
-// Every case of every row, in both dtypes, on every instruction set of this machine, with one and two threads: against the
-// naive references, to the bit between thread counts, and within the bytes that belong to each tensor.
+// Every case of every row, in both dtypes, on every instruction set of this machine, with one and
+// two threads: against the naive references, to the bit between thread counts, and within the bytes
+// that belong to each tensor.
 
 #include <gtest/gtest.h>
 #include <omp.h>
@@ -16,7 +17,8 @@ namespace {
 
 uint64_t seed_of(const Case& c) {
   uint64_t hash = 14695981039346656037u;  // FNV-1a: the same inputs everywhere
-  for (char character : c.row + " " + c.name) hash = (hash ^ uint64_t(uint8_t(character))) * 1099511628211u;
+  for (char character : c.row + " " + c.name)
+    hash = (hash ^ uint64_t(uint8_t(character))) * 1099511628211u;
   return hash;
 }
 
@@ -49,7 +51,8 @@ std::vector<Place> places() {
 class Parity : public testing::TestWithParam<Place> {
  protected:
   void SetUp() override {
-    if (!isa_supported(GetParam().isa)) GTEST_SKIP() << "this machine lacks " << name_of(GetParam().isa);
+    if (!isa_supported(GetParam().isa))
+      GTEST_SKIP() << "this machine lacks " << name_of(GetParam().isa);
     set_active_isa(GetParam().isa);
   }
   void TearDown() override {
@@ -72,7 +75,8 @@ TEST_P(Parity, MatchesTheNaiveReference) {
         const Execution::Result& r = one.results()[i];
         EXPECT_EQ(disagreement(r.expected, r.tensor.to_vector(), dtype, r.factor, r.least_size), "")
             << r.name;
-        EXPECT_TRUE(bit_identical(r.tensor, two.results()[i].tensor)) << r.name << " differs between one and two threads";
+        EXPECT_TRUE(bit_identical(r.tensor, two.results()[i].tensor))
+            << r.name << " differs between one and two threads";
         ++count;
       }
     }
@@ -84,7 +88,8 @@ INSTANTIATE_TEST_SUITE_P(Rows, Parity, testing::ValuesIn(places()), [](const aut
   return fmt::format("{}_{}", info.param.row, name_of(info.param.isa));
 });
 
-// The comparison must reject a reference that is off in one element by a ten-thousandth of the typical size.
+// The comparison must reject a reference that is off in one element by a ten-thousandth of the
+// typical size.
 TEST(ParityItself, RejectsAPerturbedReferenceOfEveryRow) {
   std::set<std::string> rejected;
   for (const Case& c : all_cases()) {
@@ -95,7 +100,9 @@ TEST(ParityItself, RejectsAPerturbedReferenceOfEveryRow) {
         if (wrong.empty()) continue;
         double& victim = wrong[seed_of(c) % wrong.size()];
         victim += 1e-4 * std::max(std::abs(victim), typical_size(wrong, result.least_size)) + 1e-12;
-        EXPECT_NE(disagreement(wrong, result.tensor.to_vector(), dtype, result.factor, result.least_size), "")
+        EXPECT_NE(
+            disagreement(wrong, result.tensor.to_vector(), dtype, result.factor, result.least_size),
+            "")
             << c.row << " " << c.name << " " << result.name << " " << name_of(dtype);
         rejected.insert(c.row);
       }
@@ -129,7 +136,8 @@ TEST(Coverage, EveryRowHasACaseAndAnImplementationForEachInstructionSet) {
   std::set<std::string> in_table;
   for (const KernelRow* row : kernel_table()) {
     in_table.insert(std::string(row->name()));
-    for (int isa = 0; isa < kIsas; ++isa) EXPECT_TRUE(row->has_cpu(Isa(isa))) << row->name() << " " << name_of(Isa(isa));
+    for (int isa = 0; isa < kIsas; ++isa)
+      EXPECT_TRUE(row->has_cpu(Isa(isa))) << row->name() << " " << name_of(Isa(isa));
   }
   EXPECT_EQ(in_table, rows_with_cases());
 }

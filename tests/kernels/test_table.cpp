@@ -34,11 +34,13 @@ std::string message_of(const std::function<void()>& f) {
   return "nothing was thrown";
 }
 
-// Runs DISABLED_Print below in a new process with the environment variable set, and returns what it prints.
+// Runs DISABLED_Print below in a new process with the environment variable set, and returns what it
+// prints.
 std::string run_with(const std::string& variable, const std::string& value) {
   const std::string self = std::filesystem::read_symlink("/proc/self/exe");
   const std::string command =
-      variable + "='" + value + "' '" + self + "' --gtest_also_run_disabled_tests --gtest_filter=Table.DISABLED_Print 2>&1";
+      variable + "='" + value + "' '" + self +
+      "' --gtest_also_run_disabled_tests --gtest_filter=Table.DISABLED_Print 2>&1";
   FILE* pipe = popen(command.c_str(), "r");
   std::string output;
   std::array<char, 256> buffer;
@@ -48,28 +50,34 @@ std::string run_with(const std::string& variable, const std::string& value) {
 }
 
 TEST(Table, DISABLED_Print) {
-  const std::string isa = message_of([] { std::printf("isa is %s\n", std::string(name_of(active_isa())).c_str()); });
+  const std::string isa =
+      message_of([] { std::printf("isa is %s\n", std::string(name_of(active_isa())).c_str()); });
   const std::string library = message_of([] { std::printf("f32 goes to %s\n", matmul_library()); });
   std::printf("%s\n%s\n", isa.c_str(), library.c_str());
 }
 
 TEST(Table, EnvironmentNamesTheInstructionSet) {
   EXPECT_THAT(run_with("REVERIE_ISA", "portable"), HasSubstr("isa is portable"));
-  const std::string best = std::string("isa is ") + std::string(name_of(isa_supported(Isa::avx512) ? Isa::avx512
-                                                                        : isa_supported(Isa::avx2) ? Isa::avx2
-                                                                                                   : Isa::portable));
+  const std::string best =
+      std::string("isa is ") + std::string(name_of(isa_supported(Isa::avx512) ? Isa::avx512
+                                                   : isa_supported(Isa::avx2) ? Isa::avx2
+                                                                              : Isa::portable));
   EXPECT_THAT(run_with("REVERIE_ISA", ""), HasSubstr(best));
-  EXPECT_THAT(run_with("REVERIE_ISA", "sse9"), HasSubstr("REVERIE_ISA is 'sse9'; wanted portable, avx2 or avx512"));
+  EXPECT_THAT(run_with("REVERIE_ISA", "sse9"),
+              HasSubstr("REVERIE_ISA is 'sse9'; wanted portable, avx2 or avx512"));
   for (Isa isa : {Isa::avx2, Isa::avx512}) {
     const std::string name(name_of(isa));
     EXPECT_THAT(run_with("REVERIE_ISA", name),
-                HasSubstr(isa_supported(isa) ? "isa is " + name : "instruction set " + name + " is asked for, but this machine lacks it"));
+                HasSubstr(isa_supported(isa) ? "isa is " + name
+                                             : "instruction set " + name +
+                                                   " is asked for, but this machine lacks it"));
   }
 }
 
 TEST(Table, EnvironmentNamesTheMatrixLibrary) {
   EXPECT_THAT(run_with("REVERIE_GEMM", "own"), HasSubstr("f32 goes to own tiles"));
-  EXPECT_THAT(run_with("REVERIE_GEMM", "mine"), HasSubstr("REVERIE_GEMM is 'mine'; wanted library or own"));
+  EXPECT_THAT(run_with("REVERIE_GEMM", "mine"),
+              HasSubstr("REVERIE_GEMM is 'mine'; wanted library or own"));
 }
 
 TEST(Table, UnsupportedInstructionSetIsRefused) {
@@ -84,8 +92,12 @@ TEST(Table, UnsupportedInstructionSetIsRefused) {
 TEST(Table, MissingKernelSaysWhichAndWhere) {
   static constinit Kernel<Nothing> row{"frobnicate"};
   Nothing args;
-  EXPECT_THAT(message_of([&] { row({}, args); }), HasSubstr("frobnicate: no cpu kernel in this build"));
-  EXPECT_THAT(message_of([&] { row({DeviceKind::cuda, 0}, args); }), HasSubstr("frobnicate: no cuda kernel in this build"));
+  EXPECT_THAT(message_of([&] { row({}, args); }),
+              HasSubstr("frobnicate: no cpu kernel in this build"));
+  EXPECT_THAT(message_of([&] {
+                row({DeviceKind::cuda, 0}, args);
+              }),
+              HasSubstr("frobnicate: no cuda kernel in this build"));
 }
 
 TEST(Table, FallsBackToALowerInstructionSet) {
@@ -94,8 +106,8 @@ TEST(Table, FallsBackToALowerInstructionSet) {
     static void count(const Nothing& n) { const_cast<Nothing&>(n).calls += 1; }
     static void count_ten(const Nothing& n) { const_cast<Nothing&>(n).calls += 10; }
   };
-  // A row stays in the table for good, hence static; it bears the name of one with cases for the coverage test's sake, which
-  // goes by names, and gets every instruction set below.
+  // A row stays in the table for good, hence static; it bears the name of one with cases for the
+  // coverage test's sake, which goes by names, and gets every instruction set below.
   static constinit Kernel<Nothing> row{"accumulate"};
   row.add_cpu(Isa::avx512, &Local::count_ten);
   Nothing args;

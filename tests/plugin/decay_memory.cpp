@@ -1,4 +1,5 @@
-// A memory that fades: an exponential moving average of a projection of the hidden state, read back through a gate.
+// A memory that fades: an exponential moving average of a projection of the hidden state, read back
+// through a gate.
 //
 //   v_t = W h_t                                what is written at row t
 //   m_t = decay * m_(t-1) + (1 - decay) * v_t  the memory
@@ -27,7 +28,8 @@ struct DecayOptions final : Fieldset {
   double decay = 0.9;
   bool carry_state = false;
   void fields(Fields& f) override {
-    f.number("decay", decay, {0, 0.9999}, "share of the memory that stays from one row to the next");
+    f.number("decay", decay, {0, 0.9999},
+             "share of the memory that stays from one row to the next");
     f.boolean("carry_state", carry_state, "keep the memory from one training window to the next");
   }
 };
@@ -50,7 +52,8 @@ class DecayMemory final : public MemoryModule {
     const Variable written = concat({memory, write_->forward(x)}, 1);
 
     // One matrix product does all rows at once.
-    const Variable memories = matmul(expand(weights(time, x), 0, batch), written);  // [B, T, features]
+    const Variable memories =
+        matmul(expand(weights(time, x), 0, batch), written);  // [B, T, features]
     memory = slice(memories, 1, time - 1, time);
     return add(x, multiply(memories, sigmoid(gate_->forward(x))));
   }
@@ -60,7 +63,8 @@ class DecayMemory final : public MemoryModule {
   double flops_per_token() const override { return 4.0 * double(features_ * features_); }
 
  private:
-  // [1, T, 1 + T]: how much row t keeps of the memory before row 0 (first column) and of what row s wrote.
+  // [1, T, 1 + T]: how much row t keeps of the memory before row 0 (first column) and of what row s
+  // wrote.
   Variable weights(int64_t time, const Variable& like) const {
     std::vector<double> w(size_t(time * (time + 1)), 0.0);
     for (int64_t t = 0; t < time; ++t) {
@@ -78,6 +82,7 @@ class DecayMemory final : public MemoryModule {
   Linear *write_, *gate_;
 };
 
-REVERIE_REGISTER_MEMORY("decay", DecayMemory, DecayOptions, "exponential moving average of a projection, read through a gate");
+REVERIE_REGISTER_MEMORY("decay", DecayMemory, DecayOptions,
+                        "exponential moving average of a projection, read through a gate");
 
 }  // namespace

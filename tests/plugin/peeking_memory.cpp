@@ -1,4 +1,5 @@
-// A memory that looks one row ahead, to be refused by the causality gate: row t reads what row t + 1 wrote.
+// A memory that looks one row ahead, to be refused by the causality gate: row t reads what row t +
+// 1 wrote.
 
 #include "autograd/ops/elementwise.h"
 #include "autograd/ops/shape.h"
@@ -25,11 +26,14 @@ class PeekingMemory final : public MemoryModule {
   Variable after_block(const LayerView& view, MemoryState&) override {
     const Variable& x = view.hidden;
     const Variable written = write_->forward(x);
-    const Variable nothing = Variable(Tensor::zeros({x.size(0), 1, x.size(2)}, x.dtype(), x.device()));
+    const Variable nothing =
+        Variable(Tensor::zeros({x.size(0), 1, x.size(2)}, x.dtype(), x.device()));
     return add(x, slice(concat({written, nothing}, 1), 1, 1, x.size(1) + 1));
   }
 
-  bool incremental() const override { return false; }  // a row cannot be read before the next one is there
+  bool incremental() const override {
+    return false;
+  }  // a row cannot be read before the next one is there
 
  private:
   Linear* write_;

@@ -204,13 +204,14 @@ TEST(Table, HostileTitlesStayInTheirCells) {
 
 TEST(Table, ExplanationIsMadeOfTheNumbers) {
   const Table table = build_table(table_definition(), make_runs());
-  EXPECT_EQ(explain_table(table),
-            "At block size 64, IMM as published (LEAKS) reaches a training loss of 0.752 where GPT "
-            "reaches 1.769, but a forward that sees only the prefix, as generation does, scores "
-            "5.128 on validation text, worse than guessing uniformly (ln 65 = 4.174); changing only "
-            "later tokens moves earlier logits by up to 9.45. Among the models that cannot see the "
-            "future, validation loss at block size 64 is 1.867 for GPT; 1.860 for GPT matched "
-            "(-0.007); 1.862 for IMM causal mean (-0.006); and 1.870 for IMM slots (+0.003).");
+  EXPECT_EQ(
+      explain_table(table),
+      "At block size 64, IMM as published (LEAKS) reaches a training loss of 0.752 where GPT "
+      "reaches 1.769, but a forward that sees only the prefix, as generation does, scores "
+      "5.128 on validation text, worse than guessing uniformly (ln 65 = 4.174); changing only "
+      "later tokens moves earlier logits by up to 9.45. Among the models that cannot see the "
+      "future, validation loss at block size 64 is 1.867 for GPT; 1.860 for GPT matched "
+      "(-0.007); 1.862 for IMM causal mean (-0.006); and 1.870 for IMM slots (+0.003).");
 }
 
 TEST(Table, ExplanationClaimsOnlyWhatHolds) {

@@ -1,4 +1,5 @@
-// The training loop: gates, splits of a batch, carried memory, refusals, what a run directory holds.
+// The training loop: gates, splits of a batch, carried memory, refusals, what a run directory
+// holds.
 
 #include "trainers/training/trainer.h"
 
@@ -13,8 +14,8 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "temporary_directory.h"
-#include "trainers/training/checkpoint.h"
 #include "trainers/monitoring/metrics.h"
+#include "trainers/training/checkpoint.h"
 #include "trainers/training/signals.h"
 
 namespace reverie {
@@ -26,14 +27,17 @@ class TrainerTest : public ::testing::Test {
  protected:
   void SetUp() override {
     std::ofstream text(directory_ / "text.txt");
-    for (int i = 0; i < 300; ++i) text << "The " << i << ". line of a made-up text, to be learnt.\n";
+    for (int i = 0; i < 300; ++i)
+      text << "The " << i << ". line of a made-up text, to be learnt.\n";
   }
   // A tiny experiment; `patch` is merged into it.
   ExperimentOptions experiment(const std::string& patch = "{}") {
-    Config c = Config::parse(R"({"seed": 7, "model": {"type": "gpt2", "block_size": 16, "n_layer": 2, "n_head": 2, "n_embd": 16},
+    Config c = Config::parse(
+        R"({"seed": 7, "model": {"type": "gpt2", "block_size": 16, "n_layer": 2, "n_head": 2, "n_embd": 16},
       "train": {"steps": 6, "batch_size": 8}, "optimizer": {"warmup_steps": 2, "learning_rate": 0.01},
       "evaluation": {"interval": 3, "windows": 8, "prefix_only_windows": 2, "final_windows": 8, "final_prefix_only_windows": 4},
-      "sample": {"interval": 0, "tokens": 5}, "checkpoint": {"interval": 2, "keep": 0}})", "test");
+      "sample": {"interval": 0, "tokens": 5}, "checkpoint": {"interval": 2, "keep": 0}})",
+        "test");
     c.set("data.path=" + (directory_ / "text.txt"));
     c.set("data.prepared_directory=" + (directory_ / "tokens"));
     c.merge(Config::parse(patch, "patch"));
@@ -46,7 +50,9 @@ class TrainerTest : public ::testing::Test {
     c.progress = false;
     return c;
   }
-  NamedTensors weights(const std::string& name) { return read_checkpoint(latest_checkpoint(directory_ / name).value()).model; }
+  NamedTensors weights(const std::string& name) {
+    return read_checkpoint(latest_checkpoint(directory_ / name).value()).model;
+  }
 
   TemporaryDirectory directory_;
   SignalGuard signals_;  // forgets the signals that other tests of this process sent
@@ -65,20 +71,27 @@ std::string message_of(F&& f) {
 TEST_F(TrainerTest, RunDirectoryHoldsWhatTheContractSays) {
   const std::string run = directory_ / "run";
   EXPECT_EQ(Trainer(experiment(), control("run")).run(), RunEnd::finished);
-  for (const char* file : {"config.resolved.json", "metrics.jsonl", "summary.json", "dataset.json", "reverie_tokenizer.json",
-                           "checkpoints/step_00000006/model.safetensors", "checkpoints/step_00000006/optimizer.safetensors",
-                           "checkpoints/step_00000006/state.json", "checkpoints/step_00000006/COMPLETE"})
+  for (const char* file :
+       {"config.resolved.json", "metrics.jsonl", "summary.json", "dataset.json",
+        "reverie_tokenizer.json", "checkpoints/step_00000006/model.safetensors",
+        "checkpoints/step_00000006/optimizer.safetensors", "checkpoints/step_00000006/state.json",
+        "checkpoints/step_00000006/COMPLETE"})
     EXPECT_TRUE(std::filesystem::exists(run + "/" + file)) << file;
   const Json s = read_summary(run);
-  for (const char* key : {"train_loss", "val_loss", "val_loss_prefix_only", "causal", "max_future_logit_change", "parameters", "tokens", "seconds",
-                          "tokens_per_second", "commit"})
+  for (const char* key :
+       {"train_loss", "val_loss", "val_loss_prefix_only", "causal", "max_future_logit_change",
+        "parameters", "tokens", "seconds", "tokens_per_second", "commit"})
     EXPECT_TRUE(s.contains(key)) << key;
   EXPECT_TRUE(s.at("causal"));
   EXPECT_FALSE(s.contains("label"));
   EXPECT_EQ(s.at("tokens"), 6 * 8 * 16);
-  EXPECT_NEAR(s.at("val_loss_prefix_only"), s.at("val_loss_on_prefix_only_windows").get<double>(), 1e-5);
+  EXPECT_NEAR(s.at("val_loss_prefix_only"), s.at("val_loss_on_prefix_only_windows").get<double>(),
+              1e-5);
   int64_t train = 0, eval = 0;
-  for (const Json& e : read_metrics(run)) (e.at("event") == "train" ? train : e.at("event") == "eval" ? eval : train) += e.at("event") != "sample";
+  for (const Json& e : read_metrics(run))
+    (e.at("event") == "train"  ? train
+     : e.at("event") == "eval" ? eval
+                               : train) += e.at("event") != "sample";
   EXPECT_EQ(train, 6);
   EXPECT_EQ(eval, 2);
 }
@@ -94,12 +107,15 @@ TEST_F(TrainerTest, AnySplitOfABatchGivesTheSameTraining) {
   Trainer(experiment("{" + f64 + "}"), control("whole")).run();
   for (int parts : {2, 4, 8}) {
     const std::string name = "parts" + std::to_string(parts);
-    Trainer(experiment(fmt::format(R"({{{}, "train": {{"micro_batches": {}}}}})", f64, parts)), control(name)).run();
+    Trainer(experiment(fmt::format(R"({{{}, "train": {{"micro_batches": {}}}}})", f64, parts)),
+            control(name))
+        .run();
     const auto a = weights("whole"), b = weights(name);
     ASSERT_EQ(a.size(), b.size());
     for (size_t i = 0; i < a.size(); ++i) {
       const auto x = a[i].second.to_vector(), y = b[i].second.to_vector();
-      for (size_t j = 0; j < x.size(); ++j) ASSERT_NEAR(x[j], y[j], 1e-9) << a[i].first << " in " << parts << " parts";
+      for (size_t j = 0; j < x.size(); ++j)
+        ASSERT_NEAR(x[j], y[j], 1e-9) << a[i].first << " in " << parts << " parts";
     }
   }
   // The comparison can fail: another seed gives other weights.
@@ -108,10 +124,14 @@ TEST_F(TrainerTest, AnySplitOfABatchGivesTheSameTraining) {
 }
 
 TEST_F(TrainerTest, StoppedAndResumedIsBitIdentical) {
-  for (const char* memory : {"null", R"({"type": "imm", "mode": "slots", "low_rank_dim": 4, "num_slots": 2, "chunk_length": 4, "carry_state": true})"}) {
+  for (
+      const char* memory :
+      {"null",
+       R"({"type": "imm", "mode": "slots", "low_rank_dim": 4, "num_slots": 2, "chunk_length": 4, "carry_state": true})"}) {
     std::filesystem::remove_all(directory_ / "whole");
     std::filesystem::remove_all(directory_ / "parts");
-    const std::string patch = fmt::format(R"({{"model": {{"dropout": 0.1, "memory": {}}}}})", memory);
+    const std::string patch =
+        fmt::format(R"({{"model": {{"dropout": 0.1, "memory": {}}}}})", memory);
     const ExperimentOptions e = experiment(patch);
     Trainer(e, control("whole")).run();
     RunControl first = control("parts");
@@ -120,14 +140,19 @@ TEST_F(TrainerTest, StoppedAndResumedIsBitIdentical) {
     EXPECT_FALSE(run_finished(directory_ / "parts"));
     EXPECT_EQ(Trainer(e, control("parts", true)).run(), RunEnd::finished);
     const auto a = weights("whole"), b = weights("parts");
-    for (size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(bit_identical(a[i].second, b[i].second)) << a[i].first << " with memory " << memory;
-    EXPECT_EQ(read_summary(directory_ / "whole").at("val_loss"), read_summary(directory_ / "parts").at("val_loss"));
+    for (size_t i = 0; i < a.size(); ++i)
+      EXPECT_TRUE(bit_identical(a[i].second, b[i].second))
+          << a[i].first << " with memory " << memory;
+    EXPECT_EQ(read_summary(directory_ / "whole").at("val_loss"),
+              read_summary(directory_ / "parts").at("val_loss"));
   }
 }
 
 TEST_F(TrainerTest, LeakingModelNeedsPermissionAndCarriesTheLabel) {
-  const std::string leaky = R"("model": {"memory": {"type": "imm", "mode": "as_published", "low_rank_dim": 4}})";
-  const std::string refusal = message_of<ConfigError>([&] { Trainer(experiment("{" + leaky + "}"), control("leaky")); });
+  const std::string leaky =
+      R"("model": {"memory": {"type": "imm", "mode": "as_published", "low_rank_dim": 4}})";
+  const std::string refusal =
+      message_of<ConfigError>([&] { Trainer(experiment("{" + leaky + "}"), control("leaky")); });
   EXPECT_NE(refusal.find("allow_future_leak"), std::string::npos) << refusal;
   EXPECT_FALSE(std::filesystem::exists(directory_ / "leaky"));
   Trainer(experiment("{" + leaky + R"(, "allow_future_leak": true})"), control("leaky")).run();
@@ -146,7 +171,9 @@ TEST_F(TrainerTest, AnotherConfigInTheSameDirectoryIsRefusedWithTheDifference) {
   RunControl first = control("run");
   first.stop_after = 2;
   Trainer(experiment(), first).run();
-  const std::string changed = message_of<ConfigError>([&] { Trainer(experiment(R"({"optimizer": {"learning_rate": 0.02}})"), control("run", true)); });
+  const std::string changed = message_of<ConfigError>([&] {
+    Trainer(experiment(R"({"optimizer": {"learning_rate": 0.02}})"), control("run", true));
+  });
   EXPECT_NE(changed.find("learning_rate"), std::string::npos) << changed;
   EXPECT_NE(changed.find("0.02"), std::string::npos) << changed;
   const std::string again = message_of<ConfigError>([&] { Trainer(experiment(), control("run")); });
@@ -159,7 +186,8 @@ TEST_F(TrainerTest, ResumingOnOtherTokensIsRefused) {
   Trainer(experiment(), first).run();
   std::ofstream(directory_ / "text.txt", std::ios::app) << "one more line\n";
   std::filesystem::remove_all(directory_ / "tokens");
-  const std::string refusal = message_of<ConfigError>([&] { Trainer(experiment(), control("run", true)); });
+  const std::string refusal =
+      message_of<ConfigError>([&] { Trainer(experiment(), control("run", true)); });
   EXPECT_NE(refusal.find("other tokens"), std::string::npos) << refusal;
 }
 
@@ -167,7 +195,8 @@ TEST_F(TrainerTest, AllCheckpointsDamagedIsAnErrorNotAFreshStart) {
   RunControl first = control("run");
   first.stop_after = 2;
   Trainer(experiment(), first).run();
-  std::filesystem::resize_file(latest_checkpoint(directory_ / "run").value() + "/model.safetensors", 100);
+  std::filesystem::resize_file(latest_checkpoint(directory_ / "run").value() + "/model.safetensors",
+                               100);
   EXPECT_THROW(Trainer(experiment(), control("run", true)), DataError);
 }
 
@@ -186,7 +215,8 @@ TEST_F(TrainerTest, NonFiniteLossStopsAndNamesTheLastGoodCheckpoint) {
   PoisonCallback poison(3);
   RunControl c = control("run");
   c.callbacks.push_back(&poison);
-  const std::string message = message_of<DivergedError>([&] { Trainer(experiment(R"({"evaluation": {"interval": 0}})"), c).run(); });
+  const std::string message = message_of<DivergedError>(
+      [&] { Trainer(experiment(R"({"evaluation": {"interval": 0}})"), c).run(); });
   EXPECT_NE(message.find("step 4: loss"), std::string::npos) << message;
   EXPECT_NE(message.find("step_00000002"), std::string::npos) << message;
 }
@@ -195,16 +225,19 @@ TEST_F(TrainerTest, WeightsThatAreNotFiniteAreNeverSaved) {
   PoisonCallback poison(4);  // just before the checkpoint of step 4
   RunControl c = control("run");
   c.callbacks.push_back(&poison);
-  const std::string message = message_of<DivergedError>([&] { Trainer(experiment(R"({"evaluation": {"interval": 0}})"), c).run(); });
+  const std::string message = message_of<DivergedError>(
+      [&] { Trainer(experiment(R"({"evaluation": {"interval": 0}})"), c).run(); });
   EXPECT_NE(message.find("weights"), std::string::npos) << message;
   EXPECT_NE(message.find("step_00000002"), std::string::npos) << message;
   EXPECT_TRUE(latest_checkpoint(directory_ / "run").value().ends_with("step_00000002"));
 }
 
 TEST_F(TrainerTest, VocabularyAndBlockSizeMustFitTheData) {
-  const std::string small = message_of<UserError>([&] { Trainer(experiment(R"({"model": {"vocab_size": 5}})"), control("a")); });
+  const std::string small = message_of<UserError>(
+      [&] { Trainer(experiment(R"({"model": {"vocab_size": 5}})"), control("a")); });
   EXPECT_NE(small.find("5"), std::string::npos) << small;
-  const std::string large = message_of<UserError>([&] { Trainer(experiment(R"({"model": {"block_size": 100000}})"), control("b")); });
+  const std::string large = message_of<UserError>(
+      [&] { Trainer(experiment(R"({"model": {"block_size": 100000}})"), control("b")); });
   EXPECT_NE(large.find("100000"), std::string::npos) << large;
 }
 

@@ -17,11 +17,14 @@ void add_doctor_command(CLI::App& app) {
   command->callback([] {
     const MachineInfo m = machine_info();
     fmt::print("build        {}\n", build_commit());
-    fmt::print("machine      {}, {} cores, {:.1f} GiB, {}\n", m.cpu, m.cores, double(m.memory_bytes) / (1 << 30), m.system);
+    fmt::print("machine      {}, {} cores, {:.1f} GiB, {}\n", m.cpu, m.cores,
+               double(m.memory_bytes) / (1 << 30), m.system);
     std::string supported;
     for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512})
-      if (isa_supported(isa)) supported += (supported.empty() ? "" : ", ") + std::string(name_of(isa));
-    fmt::print("cpu kernels  {} in use (this machine runs: {}; REVERIE_ISA overrides)\n", name_of(active_isa()), supported);
+      if (isa_supported(isa))
+        supported += (supported.empty() ? "" : ", ") + std::string(name_of(isa));
+    fmt::print("cpu kernels  {} in use (this machine runs: {}; REVERIE_ISA overrides)\n",
+               name_of(active_isa()), supported);
     fmt::print("threads      {} (OMP_NUM_THREADS overrides)\n", omp_get_max_threads());
     fmt::print("f32 matmul   {}\n", matmul_library());
     int cuda = 0, rows = 0;
@@ -31,8 +34,11 @@ void add_doctor_command(CLI::App& app) {
     }
     fmt::print("cuda         {} of {} kernels in this build\n", cuda, rows);
     const char* data = std::getenv("REVERIE_DATA");
-    fmt::print("data         REVERIE_DATA {}\n", !data ? "is not set: scripts/fetch.py shakespeare fetches the text" :
-               std::filesystem::exists(std::string(data) + "/tinyshakespeare/input.txt") ? std::string("holds tinyshakespeare") : std::string("is set, but holds no tinyshakespeare/input.txt"));
+    fmt::print("data         REVERIE_DATA {}\n",
+               !data ? "is not set: scripts/fetch.py shakespeare fetches the text"
+               : std::filesystem::exists(std::string(data) + "/tinyshakespeare/input.txt")
+                   ? std::string("holds tinyshakespeare")
+                   : std::string("is set, but holds no tinyshakespeare/input.txt"));
   });
 }
 

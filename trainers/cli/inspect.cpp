@@ -25,13 +25,18 @@ void print_tensors(const NamedTensors& tensors) {
 }  // namespace
 
 void add_inspect_command(CLI::App& app) {
-  auto* command = app.add_subcommand("inspect", "Show a run or a safetensors file; export to Hugging Face's form");
+  auto* command = app.add_subcommand(
+      "inspect", "Show a run or a safetensors file; export to Hugging Face's form");
   auto path = std::make_shared<std::string>(), out = std::make_shared<std::string>();
   command->add_option("path", *path, "run directory or .safetensors file")->required();
-  command->add_option("--export-hf", *out, "write config.json and model.safetensors that transformers' GPT2LMHeadModel or LlamaForCausalLM loads");
+  command->add_option("--export-hf", *out,
+                      "write config.json and model.safetensors that transformers' GPT2LMHeadModel "
+                      "or LlamaForCausalLM loads");
   command->callback([path, out] {
     if (!is_run_directory(*path)) {
-      if (!out->empty()) throw ConfigError(fmt::format("--export-hf wants a run directory; {} has no config.resolved.json", *path));
+      if (!out->empty())
+        throw ConfigError(fmt::format(
+            "--export-hf wants a run directory; {} has no config.resolved.json", *path));
       const SafetensorsFile file = read_safetensors(*path);
       for (const auto& [key, value] : file.metadata) fmt::print("{}: {}\n", key, value);
       print_tensors(file.tensors);

@@ -12,9 +12,11 @@
 
 int main(int argc, char** argv) {
   using namespace reverie;
-  CLI::App app{"Reverie trains language models that think in latent space, and does not let them fool you.\n"
-               "Start with: reverie repro configs/tables/imm_shakespeare.json --preset smoke\n"
-               "Exit codes: 0 ok, 1 runtime, 2 usage or config, 3 corrupt data, 4 diverged, 5 check failed, 128+n stopped by signal n."};
+  CLI::App app{
+      "Reverie trains language models that think in latent space, and does not let them fool you.\n"
+      "Start with: reverie repro configs/tables/imm_shakespeare.json --preset smoke\n"
+      "Exit codes: 0 ok, 1 runtime, 2 usage or config, 3 corrupt data, 4 diverged, 5 check failed, "
+      "128+n stopped by signal n."};
   app.name("reverie");
   app.require_subcommand(1);
   app.set_version_flag("--version", fmt::format("reverie 0.1.0 ({})", build_commit()));

@@ -21,9 +21,11 @@ void list(const RegistryBase& registry) {
 }  // namespace
 
 void add_modules_command(CLI::App& app) {
-  auto* command = app.add_subcommand("modules", "List models and memory modules with their options");
+  auto* command =
+      app.add_subcommand("modules", "List models and memory modules with their options");
   auto plugins = std::make_shared<std::vector<std::string>>();
-  command->add_option("--plugin", *plugins, "load this shared library first (repeatable)")->allow_extra_args(false);
+  command->add_option("--plugin", *plugins, "load this shared library first (repeatable)")
+      ->allow_extra_args(false);
   command->callback([plugins] {
     for (const auto& p : *plugins) load_plugin(p);
     list(ModelRegistry::instance());

@@ -9,7 +9,8 @@
 namespace reverie {
 
 void add_plan_command(CLI::App& app) {
-  auto* command = app.add_subcommand("plan", "What a run will take: parameters, operations, memory");
+  auto* command =
+      app.add_subcommand("plan", "What a run will take: parameters, operations, memory");
   auto a = std::make_shared<ConfigArguments>();
   auto as_json = std::make_shared<bool>(false);
   a->add_to(*command);
@@ -27,7 +28,8 @@ void add_plan_command(CLI::App& app) {
     fmt::print("operations per run    {:.2f} TFLOP\n", p.step_flops * double(p.steps) / 1e12);
     fmt::print("weights, gradients    {:.1f} MiB\n", p.weight_bytes * 2 / mib);
     fmt::print("optimizer             {:.1f} MiB\n", p.weight_bytes * 2 / mib);
-    fmt::print("peak of one step      {:.1f} MiB (measured on a step of random tokens)\n", p.peak_bytes / mib);
+    fmt::print("peak of one step      {:.1f} MiB (measured on a step of random tokens)\n",
+               p.peak_bytes / mib);
   });
 }
 

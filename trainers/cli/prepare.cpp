@@ -10,13 +10,22 @@
 namespace reverie {
 
 void add_prepare_command(CLI::App& app) {
-  auto* command = app.add_subcommand("prepare", "Turn text into token files (train.tok, validation.tok, tokenizer)");
+  auto* command = app.add_subcommand(
+      "prepare", "Turn text into token files (train.tok, validation.tok, tokenizer)");
   auto o = std::make_shared<DataOptions>();
   command->add_option("text", o->path, "a UTF-8 text file; left out: --name");
-  command->add_option("--name", o->name, "a known text, e.g. tinyshakespeare (see scripts/fetch.py --list)");
-  command->add_option("--tokenizer", o->tokenizer, "char or gpt2")->check(CLI::IsMember({"char", "gpt2"}))->capture_default_str();
-  command->add_option("--out", o->prepared_directory, "where the files go (default: data/<name>-<tokenizer>)");
-  command->add_option("--validation-fraction", o->validation_fraction, "share of the characters, at the end of the text")->check(CLI::Range(0.0, 0.999))->capture_default_str();
+  command->add_option("--name", o->name,
+                      "a known text, e.g. tinyshakespeare (see scripts/fetch.py --list)");
+  command->add_option("--tokenizer", o->tokenizer, "char or gpt2")
+      ->check(CLI::IsMember({"char", "gpt2"}))
+      ->capture_default_str();
+  command->add_option("--out", o->prepared_directory,
+                      "where the files go (default: data/<name>-<tokenizer>)");
+  command
+      ->add_option("--validation-fraction", o->validation_fraction,
+                   "share of the characters, at the end of the text")
+      ->check(CLI::Range(0.0, 0.999))
+      ->capture_default_str();
   command->callback([o] {
     const std::string directory = prepare_dataset(*o, [](int64_t done, int64_t total) {
       if (done >= total) log_info("encoded {} bytes", format_count(double(total)));
@@ -24,7 +33,8 @@ void add_prepare_command(CLI::App& app) {
     DataOptions opened = *o;
     opened.prepared_directory = directory;
     const Dataset d = open_dataset(opened);
-    log_info("train {} tokens, validation {} tokens, vocabulary {}", d.train.count(), d.validation.count(), d.vocabulary_size());
+    log_info("train {} tokens, validation {} tokens, vocabulary {}", d.train.count(),
+             d.validation.count(), d.vocabulary_size());
     if (!d.note().empty()) log_warning("{}: {}", d.name(), d.note());
     fmt::print("{}\n", directory);
   });

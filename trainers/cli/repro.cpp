@@ -10,17 +10,31 @@
 namespace reverie {
 
 void add_repro_command(CLI::App& app) {
-  auto* command = app.add_subcommand("repro", "Reproduce a table: train what is missing, write table.md, table.json, report.html");
+  auto* command = app.add_subcommand(
+      "repro", "Reproduce a table: train what is missing, write table.md, table.json, report.html");
   auto o = std::make_shared<ReproOptions>();
-  command->add_option("table", o->table_file, "table definition, e.g. configs/tables/imm_shakespeare.json")->required();
-  command->add_option("--preset", o->preset, "smoke (minutes), laptop (an hour or more) or paper (wants a GPU)")->capture_default_str();
-  command->add_option("--run-dir", o->directory, "where runs and table go (default: runs/<table>-<preset>)");
-  command->add_option("--only", o->only, "train these models only, now (repeatable)")->allow_extra_args(false);
-  command->add_flag("--report-only", o->report_only, "train nothing: write the table of what is finished");
-  command->add_option("--set", o->overrides, "override one value of every run's config (repeatable)")->allow_extra_args(false);
+  command
+      ->add_option("table", o->table_file,
+                   "table definition, e.g. configs/tables/imm_shakespeare.json")
+      ->required();
+  command
+      ->add_option("--preset", o->preset,
+                   "smoke (minutes), laptop (an hour or more) or paper (wants a GPU)")
+      ->capture_default_str();
+  command->add_option("--run-dir", o->directory,
+                      "where runs and table go (default: runs/<table>-<preset>)");
+  command->add_option("--only", o->only, "train these models only, now (repeatable)")
+      ->allow_extra_args(false);
+  command->add_flag("--report-only", o->report_only,
+                    "train nothing: write the table of what is finished");
+  command
+      ->add_option("--set", o->overrides, "override one value of every run's config (repeatable)")
+      ->allow_extra_args(false);
   o->preset = "smoke";
   command->callback([o] {
-    if (o->directory.empty()) o->directory = fmt::format("runs/{}-{}", std::filesystem::path(o->table_file).stem().string(), o->preset);
+    if (o->directory.empty())
+      o->directory = fmt::format("runs/{}-{}", std::filesystem::path(o->table_file).stem().string(),
+                                 o->preset);
     o->command = fmt::format("reverie repro {} --preset {}", o->table_file, o->preset);
     for (const auto& s : o->overrides) o->command += " --set " + s;
     SignalGuard signals;

@@ -20,8 +20,12 @@ struct SampleArguments {
 
 void run(const SampleArguments& a) {
   const LoadedRun r = load_run(a.run);
-  if (!r.tokenizer) throw UserError(fmt::format("{} was trained on token files without a tokenizer: there is no text to print", a.run));
-  if (r.leaks) log_warning("LEAKS: this model was trained on what lies ahead, which is not there when it writes");
+  if (!r.tokenizer)
+    throw UserError(fmt::format(
+        "{} was trained on token files without a tokenizer: there is no text to print", a.run));
+  if (r.leaks)
+    log_warning(
+        "LEAKS: this model was trained on what lies ahead, which is not there when it writes");
   GenerateOptions options = a.generate;
   if (a.greedy) options.temperature = 0;
   // Printed as it comes; bytes of an unfinished character wait for the rest.
@@ -43,10 +47,14 @@ void add_sample_command(CLI::App& app) {
   auto* command = app.add_subcommand("sample", "Let a run's model write");
   auto a = std::make_shared<SampleArguments>();
   command->add_option("run,--model", a->run, "run directory")->required();
-  command->add_option("--prompt", a->prompt, "what the text begins with (not repeated in the output)")->capture_default_str();
+  command
+      ->add_option("--prompt", a->prompt, "what the text begins with (not repeated in the output)")
+      ->capture_default_str();
   command->add_option("--max-tokens", a->generate.max_tokens, "length")->capture_default_str();
-  command->add_option("--temperature", a->generate.temperature, "0: always the likeliest token")->capture_default_str();
-  command->add_option("--top-k", a->generate.top_k, "sample among the k likeliest; 0: among all")->capture_default_str();
+  command->add_option("--temperature", a->generate.temperature, "0: always the likeliest token")
+      ->capture_default_str();
+  command->add_option("--top-k", a->generate.top_k, "sample among the k likeliest; 0: among all")
+      ->capture_default_str();
   command->add_option("--seed", a->generate.seed, "of the draws")->capture_default_str();
   command->add_flag("--greedy", a->greedy, "the same as --temperature 0");
   command->callback([a] { run(*a); });

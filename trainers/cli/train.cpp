@@ -25,43 +25,56 @@ void run(const TrainArguments& a) {
     fmt::print("{}\n", config_schema(options).dump(2));
     return;
   }
-  if (a.config.file.empty()) throw ConfigError("which experiment? Give a JSON file: reverie train configs/shakespeare_gpt.json");
+  if (a.config.file.empty())
+    throw ConfigError(
+        "which experiment? Give a JSON file: reverie train configs/shakespeare_gpt.json");
   ExperimentOptions options = a.config.experiment();
   if (a.print_config) {
     fmt::print("{}\n", write_config(options).dump(2));
     return;
   }
   RunControl control;
-  control.run_directory = !a.run_directory.empty() ? a.run_directory : "runs/" + std::filesystem::path(a.config.file).stem().string();
+  control.run_directory = !a.run_directory.empty()
+                              ? a.run_directory
+                              : "runs/" + std::filesystem::path(a.config.file).stem().string();
   control.resume = a.resume;
   control.progress = !a.quiet;
   if (a.stop_after >= 0) control.stop_after = a.stop_after;
   SignalGuard signals;
   Trainer trainer(options, control);
-  if (trainer.leaks()) log_warning("LEAKS: this model reads the future; every number below carries that label");
+  if (trainer.leaks())
+    log_warning("LEAKS: this model reads the future; every number below carries that label");
   if (trainer.run() == RunEnd::stopped) {
-    log_info("stopped at step {}; go on with: reverie train {} --run-dir {} --resume", trainer.step(), a.config.file, control.run_directory);
+    log_info("stopped at step {}; go on with: reverie train {} --run-dir {} --resume",
+             trainer.step(), a.config.file, control.run_directory);
     if (const int signal = requested_signal()) exit_with(128 + signal);
     return;
   }
   const Json s = read_summary(control.run_directory);
   log_info("{}", control.run_directory + "/summary.json");
-  fmt::print("train loss {:.4f}  val loss {:.4f}  val prefix-only {:.4f}  {}\n", s.at("train_loss").get<double>(), s.at("val_loss").get<double>(),
-             s.at("val_loss_prefix_only").get<double>(), s.at("causal").get<bool>() ? "causal" : "LEAKS");
+  fmt::print("train loss {:.4f}  val loss {:.4f}  val prefix-only {:.4f}  {}\n",
+             s.at("train_loss").get<double>(), s.at("val_loss").get<double>(),
+             s.at("val_loss_prefix_only").get<double>(),
+             s.at("causal").get<bool>() ? "causal" : "LEAKS");
 }
 
 }  // namespace
 
 void add_train_command(CLI::App& app) {
-  auto* command = app.add_subcommand("train", "Train a model from a JSON config into a run directory");
+  auto* command =
+      app.add_subcommand("train", "Train a model from a JSON config into a run directory");
   auto a = std::make_shared<TrainArguments>();
   a->config.add_to(*command, false);
-  command->add_option("--run-dir", a->run_directory, "where the run lives (default: runs/<config's name>)");
+  command->add_option("--run-dir", a->run_directory,
+                      "where the run lives (default: runs/<config's name>)");
   command->add_flag("--resume", a->resume, "go on from the newest whole checkpoint, bit-exactly");
-  command->add_option("--stop-after", a->stop_after, "save a checkpoint and stop after this step, unfinished");
+  command->add_option("--stop-after", a->stop_after,
+                      "save a checkpoint and stop after this step, unfinished");
   command->add_flag("--quiet", a->quiet, "no progress line");
-  command->add_flag("--print-schema", a->print_schema, "print the JSON Schema of experiments and exit");
-  command->add_flag("--print-config", a->print_config, "print the config with every default filled in and exit");
+  command->add_flag("--print-schema", a->print_schema,
+                    "print the JSON Schema of experiments and exit");
+  command->add_flag("--print-config", a->print_config,
+                    "print the config with every default filled in and exit");
   command->callback([a] { run(*a); });
 }
 

@@ -14,11 +14,13 @@ std::optional<int64_t> resumed_at(int64_t first_step) {
 
 class MetricsCallback final : public Callback {
  public:
-  MetricsCallback(const Trainer& t, int64_t first_step) : log_(t.run_directory(), resumed_at(first_step)) {
+  MetricsCallback(const Trainer& t, int64_t first_step)
+      : log_(t.run_directory(), resumed_at(first_step)) {
     if (t.leaks()) log_.set_label("LEAKS");
   }
   void on_step(const Trainer&, const StepInfo& s) override {
-    log_.train({s.step, s.loss, s.learning_rate, s.gradient_norm, s.tokens, s.tokens_per_second, s.seconds});
+    log_.train({s.step, s.loss, s.learning_rate, s.gradient_norm, s.tokens, s.tokens_per_second,
+                s.seconds});
   }
   void on_evaluation(const Trainer&, const EvaluationInfo& e) override {
     log_.eval({e.step, e.train_loss, e.val_loss, e.val_loss_prefix_only});
@@ -34,7 +36,8 @@ class MetricsCallback final : public Callback {
 class TensorBoardCallback final : public Callback {
  public:
   TensorBoardCallback(const Trainer& t, int64_t first_step)
-      : writer_(t.run_directory() + "/tensorboard", resumed_at(first_step)), prefix_(t.leaks() ? "LEAKS/" : "") {}
+      : writer_(t.run_directory() + "/tensorboard", resumed_at(first_step)),
+        prefix_(t.leaks() ? "LEAKS/" : "") {}
   void on_step(const Trainer&, const StepInfo& s) override {
     writer_.scalar(prefix_ + "train/loss", s.loss, s.step);
     writer_.scalar(prefix_ + "train/learning_rate", s.learning_rate, s.step);
@@ -58,11 +61,17 @@ class TensorBoardCallback final : public Callback {
 class ProgressCallback final : public Callback {
  public:
   ProgressCallback(const Trainer& t, int64_t first_step)
-      : progress_(t.options().train.steps, {.context = t.context(), .label = t.leaks() ? "LEAKS" : "", .first_step = first_step}) {}
-  void on_step(const Trainer&, const StepInfo& s) override { progress_.step(s.step, s.loss, s.tokens_per_second); }
+      : progress_(
+            t.options().train.steps,
+            {.context = t.context(), .label = t.leaks() ? "LEAKS" : "", .first_step = first_step}) {
+  }
+  void on_step(const Trainer&, const StepInfo& s) override {
+    progress_.step(s.step, s.loss, s.tokens_per_second);
+  }
   void on_evaluation(const Trainer& t, const EvaluationInfo& e) override {
     progress_.val_loss(e.val_loss);
-    log_info("{}step {}: train {:.4f}  val {:.4f}  val prefix-only {:.4f}{}", t.context().empty() ? "" : t.context() + "  ", e.step, e.train_loss, e.val_loss,
+    log_info("{}step {}: train {:.4f}  val {:.4f}  val prefix-only {:.4f}{}",
+             t.context().empty() ? "" : t.context() + "  ", e.step, e.train_loss, e.val_loss,
              e.val_loss_prefix_only, t.leaks() ? "  LEAKS" : "");
   }
   void on_end(const Trainer&) override { progress_.finish(); }
@@ -73,7 +82,8 @@ class ProgressCallback final : public Callback {
 
 }  // namespace
 
-std::vector<std::unique_ptr<Callback>> standard_callbacks(const Trainer& t, bool progress, int64_t first_step) {
+std::vector<std::unique_ptr<Callback>> standard_callbacks(const Trainer& t, bool progress,
+                                                          int64_t first_step) {
   std::vector<std::unique_ptr<Callback>> list;
   list.push_back(std::make_unique<MetricsCallback>(t, first_step));
   list.push_back(std::make_unique<TensorBoardCallback>(t, first_step));

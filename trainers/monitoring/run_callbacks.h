@@ -8,6 +8,7 @@
 
 namespace reverie {
 
-std::vector<std::unique_ptr<Callback>> standard_callbacks(const Trainer&, bool progress, int64_t first_step);
+std::vector<std::unique_ptr<Callback>> standard_callbacks(const Trainer&, bool progress,
+                                                          int64_t first_step);
 
 }  // namespace reverie

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <map>
 
-#include "trainers/tables/html.h"
 #include "trainers/monitoring/metrics.h"
+#include "trainers/tables/html.h"
 #include "trainers/tables/svg_plot.h"
 
 namespace reverie {
@@ -269,8 +269,8 @@ std::string report_html(const Table& table, const std::vector<TableRun>& runs) {
       "</style>\n</head>\n<body>\n<main>\n<header>\n<h1>" + title + "</h1>\n";
   out += "<p class=\"lead\">" + escape_html(explain_table(table)) + "</p>\n";
   if (!table.provenance.dataset_note.empty())
-    out += "<p class=\"notice\"><b>Data:</b> " + escape_html(table.provenance.dataset_note) +
-           "</p>\n";
+    out +=
+        "<p class=\"notice\"><b>Data:</b> " + escape_html(table.provenance.dataset_note) + "</p>\n";
   if (const std::string note = unfinished_note(table); !note.empty())
     out += "<p class=\"notice warning\">" + escape_html(note) + "</p>\n";
   out += "</header>\n";

@@ -11,8 +11,8 @@
 #include "trainers/monitoring/machine.h"
 #include "trainers/monitoring/metrics.h"
 #include "trainers/tables/report.h"
-#include "trainers/training/signals.h"
 #include "trainers/tables/table.h"
+#include "trainers/training/signals.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
@@ -31,7 +31,8 @@ std::vector<T> list_of(const Config& c, const std::string& key) {
   try {
     return c.at(key).json().get<std::vector<T>>();
   } catch (const nlohmann::json::exception&) {
-    throw ConfigError(fmt::format("{}.{}: wanted a list, got {}", c.path(), key, c.at(key).json().dump()));
+    throw ConfigError(
+        fmt::format("{}.{}: wanted a list, got {}", c.path(), key, c.at(key).json().dump()));
   }
 }
 
@@ -39,7 +40,8 @@ void known_keys(const Config& c, const std::vector<std::string>& known) {
   for (const auto& [key, value] : c.json().items()) {
     if (std::find(known.begin(), known.end(), key) != known.end()) continue;
     const auto near = nearest_name(key, known);
-    throw ConfigError(fmt::format("unknown key \"{}\" at {}{}", key, c.path(), near ? fmt::format("; did you mean \"{}\"?", *near) : ""));
+    throw ConfigError(fmt::format("unknown key \"{}\" at {}{}", key, c.path(),
+                                  near ? fmt::format("; did you mean \"{}\"?", *near) : ""));
   }
 }
 
@@ -51,11 +53,14 @@ TableFile read_table(const ReproOptions& o) {
   const Config presets = t.config.at("presets");
   if (!presets.has(o.preset)) {
     std::string known;
-    for (const auto& [name, value] : presets.json().items()) known += (known.empty() ? "" : ", ") + name;
-    throw ConfigError(fmt::format("{} has no preset \"{}\"; it has: {}", o.table_file, o.preset, known));
+    for (const auto& [name, value] : presets.json().items())
+      known += (known.empty() ? "" : ", ") + name;
+    throw ConfigError(
+        fmt::format("{} has no preset \"{}\"; it has: {}", o.table_file, o.preset, known));
   }
   const Config p = presets.at(o.preset);
-  t.preset = {list_of<std::string>(p, "models"), list_of<int64_t>(p, "block_sizes"), list_of<int64_t>(p, "seeds")};
+  t.preset = {list_of<std::string>(p, "models"), list_of<int64_t>(p, "block_sizes"),
+              list_of<int64_t>(p, "seeds")};
   known_keys(t.config, {"title", "report", "base", "block_sizes", "models", "presets"});
   known_keys(p, {"models", "block_sizes", "seeds", "patch", "model_patches"});
   if (p.has("patch")) t.preset_patch = p.at("patch").json();
@@ -68,7 +73,8 @@ TableFile read_table(const ReproOptions& o) {
 
 std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o) {
   std::vector<PlannedRun> runs;
-  std::map<std::string, std::string> data_hashes;  // by the "data" object: other text under the same name is another run
+  std::map<std::string, std::string>
+      data_hashes;  // by the "data" object: other text under the same name is another run
   for (int64_t seed : t.preset.seeds)
     for (int64_t block : t.preset.block_sizes)
       for (const auto& model : t.preset.models) {
@@ -88,7 +94,8 @@ std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o) {
         const std::string data = write_config(options.data).dump();
         if (!data_hashes.contains(data)) data_hashes[data] = open_dataset(options.data).hash;
         const std::string resolved = write_config(options).dump() + data_hashes[data];
-        r.directory = fmt::format("{}/runs/{}-{}-seed{}-{}", o.directory, model, block, seed, hash_bytes(resolved.data(), resolved.size()).substr(0, 8));
+        r.directory = fmt::format("{}/runs/{}-{}-seed{}-{}", o.directory, model, block, seed,
+                                  hash_bytes(resolved.data(), resolved.size()).substr(0, 8));
         runs.push_back(std::move(r));
       }
   return runs;
@@ -98,7 +105,9 @@ std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o) {
 void write_table(const TableFile& t, const ReproOptions& o, const std::vector<PlannedRun>& runs) {
   std::vector<TableRun> finished;
   for (const PlannedRun& r : runs)
-    if (run_finished(r.directory)) finished.push_back({r.model, r.block_size, uint64_t(r.seed), read_summary(r.directory), read_metrics(r.directory), r.directory});
+    if (run_finished(r.directory))
+      finished.push_back({r.model, r.block_size, uint64_t(r.seed), read_summary(r.directory),
+                          read_metrics(r.directory), r.directory});
   if (finished.empty()) return;
   Json definition = t.config.at("report").json();
   definition["title"] = t.config.at("title").json();
@@ -113,7 +122,9 @@ void write_table(const TableFile& t, const ReproOptions& o, const std::vector<Pl
 
 }  // namespace
 
-std::vector<PlannedRun> plan_table(const ReproOptions& o) { return plan(read_table(o), o); }
+std::vector<PlannedRun> plan_table(const ReproOptions& o) {
+  return plan(read_table(o), o);
+}
 
 int run_table(const ReproOptions& o) {
   const TableFile t = read_table(o);
@@ -122,8 +133,11 @@ int run_table(const ReproOptions& o) {
   size_t number = 0;
   for (const PlannedRun& r : runs) {
     ++number;
-    if (o.report_only || (!o.only.empty() && std::find(o.only.begin(), o.only.end(), r.model) == o.only.end())) continue;
-    const std::string context = fmt::format("run {}/{} {}/{} seed {}", number, runs.size(), r.model, r.block_size, r.seed);
+    if (o.report_only ||
+        (!o.only.empty() && std::find(o.only.begin(), o.only.end(), r.model) == o.only.end()))
+      continue;
+    const std::string context =
+        fmt::format("run {}/{} {}/{} seed {}", number, runs.size(), r.model, r.block_size, r.seed);
     if (run_finished(r.directory)) {
       log_info("{}: finished before, reused", context);
       continue;
@@ -133,7 +147,8 @@ int run_table(const ReproOptions& o) {
     control.resume = true;
     control.context = context;
     Trainer trainer(read_experiment(r.config, t.directory), control);
-    if (number == 1 && !trainer.dataset().note().empty()) log_info("text: {}: {}", trainer.dataset().name(), trainer.dataset().note());
+    if (number == 1 && !trainer.dataset().note().empty())
+      log_info("text: {}: {}", trainer.dataset().name(), trainer.dataset().note());
     if (trainer.run() == RunEnd::stopped) {
       log_info("stopped in {}; the same command goes on from there", context);
       return requested_signal() ? 128 + requested_signal() : 0;
@@ -141,7 +156,9 @@ int run_table(const ReproOptions& o) {
     write_table(t, o, runs);
   }
   write_table(t, o, runs);
-  if (std::filesystem::exists(o.directory + "/table.md")) fmt::print("{}\n{}/table.md\n{}/table.json\n{}/report.html\n", read_file(o.directory + "/table.md"), o.directory, o.directory, o.directory);
+  if (std::filesystem::exists(o.directory + "/table.md"))
+    fmt::print("{}\n{}/table.md\n{}/table.json\n{}/report.html\n",
+               read_file(o.directory + "/table.md"), o.directory, o.directory, o.directory);
   return 0;
 }
 

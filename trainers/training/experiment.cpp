@@ -13,18 +13,27 @@ namespace reverie {
 void TrainingOptions::fields(Fields& f) {
   f.integer("steps", steps, kNonNegative, "optimizer steps");
   f.integer("batch_size", batch_size, kPositive, "sequences of the model's block_size per step");
-  f.integer("micro_batches", micro_batches, kPositive, "parts a batch is split into (gradient accumulation); the gradient is the same for any split");
+  f.integer("micro_batches", micro_batches, kPositive,
+            "parts a batch is split into (gradient accumulation); the gradient is the same for any "
+            "split");
 }
 void EvaluationOptions::fields(Fields& f) {
-  f.integer("interval", interval, kNonNegative, "steps between evaluations during training; 0: only at the end");
-  f.integer("windows", windows, kPositive, "windows of each split per evaluation, the same ones every time");
-  f.integer("prefix_only_windows", prefix_only_windows, kPositive, "validation windows scored prefix by prefix (block_size forwards each)");
-  f.integer("final_windows", final_windows, kNonNegative, "windows of each split in the final evaluation; 0: all of the validation split, and as many of train");
-  f.integer("final_prefix_only_windows", final_prefix_only_windows, kPositive, "validation windows scored prefix by prefix at the end");
+  f.integer("interval", interval, kNonNegative,
+            "steps between evaluations during training; 0: only at the end");
+  f.integer("windows", windows, kPositive,
+            "windows of each split per evaluation, the same ones every time");
+  f.integer("prefix_only_windows", prefix_only_windows, kPositive,
+            "validation windows scored prefix by prefix (block_size forwards each)");
+  f.integer("final_windows", final_windows, kNonNegative,
+            "windows of each split in the final evaluation; 0: all of the validation split, and as "
+            "many of train");
+  f.integer("final_prefix_only_windows", final_prefix_only_windows, kPositive,
+            "validation windows scored prefix by prefix at the end");
   f.integer("batch_size", batch_size, kPositive, "windows per forward");
 }
 void SampleOptions::fields(Fields& f) {
-  f.integer("interval", interval, kNonNegative, "steps between text samples during training; 0: only at the end");
+  f.integer("interval", interval, kNonNegative,
+            "steps between text samples during training; 0: only at the end");
   f.integer("tokens", tokens, kNonNegative, "length of a sample; 0: no samples");
   f.number("temperature", temperature, {0, 100}, "of sampling; 0: always the likeliest token");
   f.integer("top_k", top_k, kNonNegative, "sample among the k likeliest tokens; 0: among all");
@@ -35,10 +44,14 @@ void CheckpointOptions::fields(Fields& f) {
   f.integer("keep", keep, kNonNegative, "newest checkpoints kept; 0: all");
 }
 void ExperimentOptions::fields(Fields& f) {
-  f.integer("seed", seed, {0, int64_t(1) << 53}, "of initial weights, data order, dropout and samples");
+  f.integer("seed", seed, {0, int64_t(1) << 53},
+            "of initial weights, data order, dropout and samples");
   f.text("device", device, {"cpu"}, "where tensors live");
-  f.text("precision", precision, {"f32", "f64"}, "of parameters and activations; f64 is for checks");
-  f.boolean("allow_future_leak", allow_future_leak, "train a model that fails the causality probe; every number from it is then labelled LEAKS");
+  f.text("precision", precision, {"f32", "f64"},
+         "of parameters and activations; f64 is for checks");
+  f.boolean(
+      "allow_future_leak", allow_future_leak,
+      "train a model that fails the causality probe; every number from it is then labelled LEAKS");
   f.texts("plugins", plugins, "shared libraries that register more components");
   f.object("data", data, "the text and its tokens");
   f.component("model", model, ModelRegistry::instance(), false, "the model");
@@ -60,7 +73,8 @@ ExperimentOptions read_experiment(const Config& config, const std::string& direc
     if (const auto beside = std::filesystem::path(directory) / p; std::filesystem::exists(beside))
       p = std::filesystem::absolute(beside).lexically_normal().string();
   if (options.train.batch_size % options.train.micro_batches != 0)
-    throw ConfigError(fmt::format("$.train.micro_batches {} does not divide $.train.batch_size {}", options.train.micro_batches, options.train.batch_size));
+    throw ConfigError(fmt::format("$.train.micro_batches {} does not divide $.train.batch_size {}",
+                                  options.train.micro_batches, options.train.batch_size));
   return options;
 }
 

@@ -17,18 +17,21 @@ struct OptimizerOptions final : Fieldset {
   void fields(Fields&) override;
 };
 
-// Linear warmup, then a cosine from learning_rate to minimum_learning_rate at decay_steps, then constant (nanoGPT's form).
+// Linear warmup, then a cosine from learning_rate to minimum_learning_rate at decay_steps, then
+// constant (nanoGPT's form).
 double learning_rate_at(const OptimizerOptions&, int64_t step, int64_t total_steps);
 
-// Parameters and gradients of a module live in two flat buckets: those with weight decay (rank >= 2) and those without. After construction the module's
-// Variables are views into them. Frozen parameters stay where they are.
+// Parameters and gradients of a module live in two flat buckets: those with weight decay (rank >=
+// 2) and those without. After construction the module's Variables are views into them. Frozen
+// parameters stay where they are.
 class AdamWOptimizer {
  public:
   AdamWOptimizer(Module& module, const OptimizerOptions& options);
   void clear_gradients();
   // Global L2 norm over all gradients, in double.
   double gradient_norm();
-  // One update with learning rate `rate`; gradients are scaled so that their norm is at most gradient_clip (0: no clipping).
+  // One update with learning rate `rate`; gradients are scaled so that their norm is at most
+  // gradient_clip (0: no clipping).
   void step(double rate, double gradient_norm);
   // Whether every parameter is a finite number.
   bool parameters_finite() const;
@@ -39,8 +42,16 @@ class AdamWOptimizer {
   void load(const NamedTensors&, int64_t steps);
 
  private:
-  struct Member { std::string name; Variable variable; int64_t offset; };
-  struct Bucket { std::vector<Member> members; Tensor parameters, gradients, m, v; double weight_decay = 0; };
+  struct Member {
+    std::string name;
+    Variable variable;
+    int64_t offset;
+  };
+  struct Bucket {
+    std::vector<Member> members;
+    Tensor parameters, gradients, m, v;
+    double weight_decay = 0;
+  };
   OptimizerOptions options_;
   std::vector<Bucket> buckets_;
   int64_t steps_ = 0;

@@ -8,8 +8,9 @@
 namespace reverie {
 
 Json Plan::json() const {
-  return {{"parameters", parameters}, {"tokens_per_step", tokens_per_step}, {"steps", steps}, {"step_flops", step_flops},
-          {"weight_bytes", weight_bytes}, {"peak_bytes", peak_bytes}};
+  return {
+      {"parameters", parameters}, {"tokens_per_step", tokens_per_step}, {"steps", steps},
+      {"step_flops", step_flops}, {"weight_bytes", weight_bytes},       {"peak_bytes", peak_bytes}};
 }
 
 Plan plan_run(const ExperimentOptions& given) {
@@ -32,7 +33,8 @@ Plan plan_run(const ExperimentOptions& given) {
   AdamWOptimizer optimizer(*model, o.optimizer);
   const int64_t rows = o.train.batch_size / o.train.micro_batches, block = model->block_size();
   std::vector<int32_t> ids;
-  for (int64_t i = 0; i < rows * block; ++i) ids.push_back(int32_t(random.below(uint64_t(model->vocabulary_size()))));
+  for (int64_t i = 0; i < rows * block; ++i)
+    ids.push_back(int32_t(random.below(uint64_t(model->vocabulary_size()))));
   const Tensor tokens = Tensor::from<int32_t>({rows, block}, ids);
   const Variable loss = model->loss(tokens, tokens, 1.0);
   backward(loss);

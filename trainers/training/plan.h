@@ -13,7 +13,8 @@ struct Plan {
   Json json() const;
 };
 
-// Builds the model and runs one step on random tokens to measure its peak. A vocabulary of 0 (the data's) is taken as 65 when the data is not at hand.
+// Builds the model and runs one step on random tokens to measure its peak. A vocabulary of 0 (the
+// data's) is taken as 65 when the data is not at hand.
 Plan plan_run(const ExperimentOptions&);
 
 }  // namespace reverie

@@ -8,14 +8,15 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "trainers/training/checkpoint.h"
 #include "trainers/monitoring/metrics.h"
+#include "trainers/training/checkpoint.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
 namespace {
 
-// Kills its own process, without a chance to tidy up, some steps after the checkpoint it is to be resumed from.
+// Kills its own process, without a chance to tidy up, some steps after the checkpoint it is to be
+// resumed from.
 struct KillCallback final : Callback {
   explicit KillCallback(int64_t step) : at(step) {}
   void on_step(const Trainer&, const StepInfo& s) override {
@@ -24,8 +25,10 @@ struct KillCallback final : Callback {
   int64_t at;
 };
 
-// In a process of its own, which must really die. (The caller must not have started OpenMP threads: they do not survive a fork.)
-int train_in_child(const ExperimentOptions& options, const std::string& directory, bool resume, int64_t kill_at) {
+// In a process of its own, which must really die. (The caller must not have started OpenMP threads:
+// they do not survive a fork.)
+int train_in_child(const ExperimentOptions& options, const std::string& directory, bool resume,
+                   int64_t kill_at) {
   const pid_t child = fork();
   if (child < 0) throw MachineError("cannot start a child process");
   if (child == 0) {
@@ -50,7 +53,8 @@ int train_in_child(const ExperimentOptions& options, const std::string& director
   return status;
 }
 
-void compare(const NamedTensors& a, const NamedTensors& b, const char* what, std::vector<std::string>& differences) {
+void compare(const NamedTensors& a, const NamedTensors& b, const char* what,
+             std::vector<std::string>& differences) {
   if (a.size() != b.size()) {
     differences.push_back(fmt::format("{}: {} tensors against {}", what, a.size(), b.size()));
     return;
@@ -62,8 +66,10 @@ void compare(const NamedTensors& a, const NamedTensors& b, const char* what, std
 
 }  // namespace
 
-ResumeCheck check_resume(const ExperimentOptions& given, int64_t steps, int64_t killed_at, const std::string& directory) {
-  require(0 < killed_at && killed_at < steps, "check resume: wanted 0 < kill step < steps, got {} and {}", killed_at, steps);
+ResumeCheck check_resume(const ExperimentOptions& given, int64_t steps, int64_t killed_at,
+                         const std::string& directory) {
+  require(0 < killed_at && killed_at < steps,
+          "check resume: wanted 0 < kill step < steps, got {} and {}", killed_at, steps);
   namespace fs = std::filesystem;
   ExperimentOptions options = given;
   options.train.steps = steps;
@@ -73,25 +79,34 @@ ResumeCheck check_resume(const ExperimentOptions& given, int64_t steps, int64_t 
   const std::string whole = directory + "/whole", parts = directory + "/killed_and_resumed";
   fs::remove_all(whole);
   fs::remove_all(parts);
-  require(train_in_child(options, whole, false, 0) == 0, "check resume: the uninterrupted run failed; its message is above");
+  require(train_in_child(options, whole, false, 0) == 0,
+          "check resume: the uninterrupted run failed; its message is above");
   const int killed = train_in_child(options, parts, false, std::min(killed_at + 1, steps));
-  require(WIFSIGNALED(killed) && WTERMSIG(killed) == SIGKILL, "check resume: the run to be killed ended by itself (status {})", killed);
-  require(train_in_child(options, parts, true, 0) == 0, "check resume: the resumed run failed; its message is above");
+  require(WIFSIGNALED(killed) && WTERMSIG(killed) == SIGKILL,
+          "check resume: the run to be killed ended by itself (status {})", killed);
+  require(train_in_child(options, parts, true, 0) == 0,
+          "check resume: the resumed run failed; its message is above");
 
-  const CheckpointContents a = read_checkpoint(latest_checkpoint(whole).value()), b = read_checkpoint(latest_checkpoint(parts).value());
+  const CheckpointContents a = read_checkpoint(latest_checkpoint(whole).value()),
+                           b = read_checkpoint(latest_checkpoint(parts).value());
   compare(a.model, b.model, "weights", result.differences);
   compare(a.optimizer, b.optimizer, "optimizer", result.differences);
-  for (const auto& key : {"step", "tokens", "batch", "random_seed", "random_offset", "memory_counters"})
-    if (a.state.at(key) != b.state.at(key)) result.differences.push_back(fmt::format("state: {} is {} against {}", key, a.state.at(key).dump(), b.state.at(key).dump()));
+  for (const auto& key :
+       {"step", "tokens", "batch", "random_seed", "random_offset", "memory_counters"})
+    if (a.state.at(key) != b.state.at(key))
+      result.differences.push_back(fmt::format("state: {} is {} against {}", key,
+                                               a.state.at(key).dump(), b.state.at(key).dump()));
   const auto x = read_metrics(whole), y = read_metrics(parts);
   auto losses = [](const std::vector<Json>& events) {
     Json list = Json::array();
     for (const Json& e : events)
-      for (const auto& key : {"loss", "gradient_norm", "train_loss", "val_loss", "val_loss_prefix_only", "text"})
+      for (const auto& key :
+           {"loss", "gradient_norm", "train_loss", "val_loss", "val_loss_prefix_only", "text"})
         if (e.contains(key)) list.push_back({e.at("step"), key, e.at(key)});
     return list;
   };
-  if (losses(x) != losses(y)) result.differences.push_back("metrics.jsonl: losses, gradient norms or samples differ");
+  if (losses(x) != losses(y))
+    result.differences.push_back("metrics.jsonl: losses, gradient norms or samples differ");
   return result;
 }
 

@@ -14,8 +14,10 @@ struct ResumeCheck {
   bool ok() const { return differences.empty(); }
 };
 
-// Trains `steps` steps in one go; then `killed_at` of them in a child process that is killed with SIGKILL mid-way after its checkpoint, resumes to the
-// end, and compares every weight, every moment, the training state and all losses bit by bit. Works in (and empties) `directory`.
-ResumeCheck check_resume(const ExperimentOptions& options, int64_t steps, int64_t killed_at, const std::string& directory);
+// Trains `steps` steps in one go; then `killed_at` of them in a child process that is killed with
+// SIGKILL mid-way after its checkpoint, resumes to the end, and compares every weight, every
+// moment, the training state and all losses bit by bit. Works in (and empties) `directory`.
+ResumeCheck check_resume(const ExperimentOptions& options, int64_t steps, int64_t killed_at,
+                         const std::string& directory);
 
 }  // namespace reverie

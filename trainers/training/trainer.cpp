@@ -11,11 +11,11 @@
 #include "core/log.h"
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
-#include "trainers/training/checkpoint.h"
 #include "trainers/evaluation/evaluate.h"
 #include "trainers/evaluation/generate.h"
 #include "trainers/monitoring/machine.h"
 #include "trainers/monitoring/run_callbacks.h"
+#include "trainers/training/checkpoint.h"
 #include "trainers/training/signals.h"
 
 namespace reverie {
@@ -27,7 +27,9 @@ enum SeedStream : uint64_t { kWeights = 1, kDropout = 2, kBatches = 3, kSamples 
 constexpr const char* kConfigFile = "config.resolved.json";
 constexpr const char* kSummaryFile = "summary.json";
 
-std::string in(const std::string& directory, const char* file) { return directory + "/" + file; }
+std::string in(const std::string& directory, const char* file) {
+  return directory + "/" + file;
+}
 
 double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -35,10 +37,14 @@ double now_seconds() {
 
 // What a resumed run must share with the one before to be bit-exact.
 Json machine_numerics() {
-  return {{"threads", omp_get_max_threads()}, {"isa", std::string(name_of(active_isa()))}, {"matmul_library", matmul_library()}};
+  return {{"threads", omp_get_max_threads()},
+          {"isa", std::string(name_of(active_isa()))},
+          {"matmul_library", matmul_library()}};
 }
 
-DType dtype_of_precision(const std::string& precision) { return precision == "f64" ? DType::f64 : DType::f32; }
+DType dtype_of_precision(const std::string& precision) {
+  return precision == "f64" ? DType::f64 : DType::f32;
+}
 
 std::unique_ptr<LanguageModel> make_model(const ExperimentOptions& o) {
   Generator random(derive_seed(uint64_t(o.seed), kWeights));
@@ -52,22 +58,29 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
   // A vocabulary of 0 means the data's; anything else must hold the data's tokens.
   if (model_field(options_.model, "vocab_size", 0) == 0)
     options_.model = with_model_field(options_.model, "vocab_size", dataset_.vocabulary_size());
-  dataset_.require_vocabulary(model_field(options_.model, "vocab_size", dataset_.vocabulary_size()));
+  dataset_.require_vocabulary(
+      model_field(options_.model, "vocab_size", dataset_.vocabulary_size()));
   resolved_ = write_config(options_);
 
-  // The gate comes before anything is written: redrawn, larger weights show a leak that small initial ones would hide.
+  // The gate comes before anything is written: redrawn, larger weights show a leak that small
+  // initial ones would hide.
   causality_ = probe_causality(*probing_copy(options_.model, nullptr), {});
   if (leaks() && !options_.allow_future_leak)
-    throw ConfigError(fmt::format("this model reads what it must not: {}. Numbers from it are not language-modelling results. To train it all the same, with every "
-                                  "number labelled LEAKS, set \"allow_future_leak\": true.\n{}", causality_.worst, causality_.text()));
+    throw ConfigError(
+        fmt::format("this model reads what it must not: {}. Numbers from it are not "
+                    "language-modelling results. To train it all the same, with every "
+                    "number labelled LEAKS, set \"allow_future_leak\": true.\n{}",
+                    causality_.worst, causality_.text()));
 
   model_ = make_model(options_);
   optimizer_ = std::make_unique<AdamWOptimizer>(*model_, options_.optimizer);
   if (model_->carries_memory())
-    sampler_ = std::make_unique<SequentialSampler>(dataset_.train, options_.train.batch_size, model_->block_size());
+    sampler_ = std::make_unique<SequentialSampler>(dataset_.train, options_.train.batch_size,
+                                                   model_->block_size());
   else
-    sampler_ = std::make_unique<RandomWindowSampler>(dataset_.train, options_.train.batch_size, model_->block_size(),
-                                                     derive_seed(uint64_t(options_.seed), kBatches));
+    sampler_ = std::make_unique<RandomWindowSampler>(
+        dataset_.train, options_.train.batch_size, model_->block_size(),
+        derive_seed(uint64_t(options_.seed), kBatches));
   carried_.resize(size_t(options_.train.micro_batches));
   default_generator() = Generator(derive_seed(uint64_t(options_.seed), kDropout));
   open_run_directory();
@@ -89,14 +102,21 @@ void Trainer::open_run_directory() {
     if (!differences.empty()) {
       std::string list;
       for (const auto& d : differences) list += "\n  " + d;
-      throw ConfigError(fmt::format("{} holds a run of another config; use another --run-dir, or undo these changes:{}", directory, list));
+      throw ConfigError(fmt::format(
+          "{} holds a run of another config; use another --run-dir, or undo these changes:{}",
+          directory, list));
     }
     if (!control_.resume)
-      throw ConfigError(fmt::format("{} holds a run of this config already: give --resume to go on with it, or another --run-dir", directory));
+      throw ConfigError(
+          fmt::format("{} holds a run of this config already: give --resume to go on with it, or "
+                      "another --run-dir",
+                      directory));
   }
   std::error_code error;
   fs::create_directories(directory, error);
-  if (error) throw MachineError(fmt::format("cannot make the run directory {}: {}", directory, error.message()));
+  if (error)
+    throw MachineError(
+        fmt::format("cannot make the run directory {}: {}", directory, error.message()));
   if (control_.resume) resume();
   write_file_atomically(config_file, resolved_.dump(2) + "\n");
   write_file_atomically(in(directory, "dataset.json"), dataset_.provenance.dump(2) + "\n");
@@ -108,19 +128,32 @@ void Trainer::resume() {
   last_checkpoint_ = latest_checkpoint(control_.run_directory);
   if (!last_checkpoint_) {
     if (const auto damaged = checkpoints_of(control_.run_directory); !damaged.empty())
-      throw DataError(fmt::format("none of the {} checkpoints of {} is whole (the warnings above say why); to begin anew, move the run directory away",
-                                  damaged.size(), control_.run_directory));
+      throw DataError(
+          fmt::format("none of the {} checkpoints of {} is whole (the warnings above say why); to "
+                      "begin anew, move the run directory away",
+                      damaged.size(), control_.run_directory));
     return;
   }
   const CheckpointContents c = read_checkpoint(*last_checkpoint_);
-  for (const char* key : {"step", "tokens", "seconds", "batch", "random_seed", "random_offset", "memory_counters", "data_hash", "numerics", "config"})
-    if (!c.state.contains(key)) throw DataError(fmt::format("{}/state.json has no \"{}\": it was not written by this version of reverie", *last_checkpoint_, key));
+  for (const char* key : {"step", "tokens", "seconds", "batch", "random_seed", "random_offset",
+                          "memory_counters", "data_hash", "numerics", "config"})
+    if (!c.state.contains(key))
+      throw DataError(
+          fmt::format("{}/state.json has no \"{}\": it was not written by this version of reverie",
+                      *last_checkpoint_, key));
   const auto differences = config_differences(c.state.at("config"), resolved_);
-  if (!differences.empty()) throw ConfigError(fmt::format("{} was made with another config: {}", *last_checkpoint_, differences.front()));
+  if (!differences.empty())
+    throw ConfigError(
+        fmt::format("{} was made with another config: {}", *last_checkpoint_, differences.front()));
   if (c.state.at("data_hash") != dataset_.hash)
-    throw ConfigError(fmt::format("{} was trained on other tokens (data hash {}, now {})", *last_checkpoint_, c.state.at("data_hash").get<std::string>(), dataset_.hash));
+    throw ConfigError(fmt::format("{} was trained on other tokens (data hash {}, now {})",
+                                  *last_checkpoint_, c.state.at("data_hash").get<std::string>(),
+                                  dataset_.hash));
   if (const Json now = machine_numerics(); c.state.at("numerics") != now)
-    log_warning("resuming with {} where the run before had {}: results will be close, but not bit-identical", now.dump(), c.state.at("numerics").dump());
+    log_warning(
+        "resuming with {} where the run before had {}: results will be close, but not "
+        "bit-identical",
+        now.dump(), c.state.at("numerics").dump());
   model_->load(c.model);
   step_ = c.state.at("step");
   tokens_ = c.state.at("tokens");
@@ -134,10 +167,12 @@ void Trainer::resume() {
       continue;
     }
     const size_t dot = name.find('.', 7);
-    carried_.at(std::stoul(name.substr(7, dot - 7))).memory.values[name.substr(dot + 1)] = Variable(tensor.clone());
+    carried_.at(std::stoul(name.substr(7, dot - 7))).memory.values[name.substr(dot + 1)] =
+        Variable(tensor.clone());
   }
   for (size_t i = 0; i < carried_.size(); ++i)
-    carried_[i].memory.counters = c.state.at("memory_counters").at(i).get<std::map<std::string, int64_t>>();
+    carried_[i].memory.counters =
+        c.state.at("memory_counters").at(i).get<std::map<std::string, int64_t>>();
   optimizer_->load(moments, step_);
   log_info("resumed {} at step {}", control_.run_directory, step_);
 }
@@ -145,11 +180,14 @@ void Trainer::resume() {
 RunEnd Trainer::run() {
   const int64_t steps = options_.train.steps;
   const auto& o = options_;
-  auto due = [&](int64_t interval) { return interval > 0 && step_ % interval == 0 && step_ < steps; };
+  auto due = [&](int64_t interval) {
+    return interval > 0 && step_ % interval == 0 && step_ < steps;
+  };
   notify([&](Callback& c) { c.on_start(*this, step_); });
   int64_t saved_at = last_checkpoint_ ? step_ : -1;
   while (step_ < steps) {
-    const bool stop = requested_signal() != 0 || (control_.stop_after && step_ >= *control_.stop_after);
+    const bool stop =
+        requested_signal() != 0 || (control_.stop_after && step_ >= *control_.stop_after);
     if ((due(o.checkpoint.interval) && step_ > 0 && step_ != saved_at) || stop) {
       save_checkpoint();
       saved_at = step_;
@@ -169,7 +207,8 @@ RunEnd Trainer::run() {
       notify([&](Callback& c) { c.on_sample(*this, step_, text); });
     }
   }
-  const EvaluationInfo last = evaluate_now(o.evaluation.final_windows, o.evaluation.final_prefix_only_windows);
+  const EvaluationInfo last =
+      evaluate_now(o.evaluation.final_windows, o.evaluation.final_prefix_only_windows);
   notify([&](Callback& c) { c.on_evaluation(*this, last); });
   const std::string text = sample_text();
   notify([&](Callback& c) { c.on_sample(*this, step_, text); });
@@ -183,9 +222,11 @@ StepInfo Trainer::train_step() {
   const double begin = now_seconds();
   model_->train(true);
   optimizer_->clear_gradients();
-  const int64_t index = sampler_->position(), parts = options_.train.micro_batches, rows = options_.train.batch_size / parts;
+  const int64_t index = sampler_->position(), parts = options_.train.micro_batches,
+                rows = options_.train.batch_size / parts;
   const bool carries = model_->carries_memory();
-  if (carries && static_cast<SequentialSampler&>(*sampler_).starts_pass(index)) carried_.assign(size_t(parts), {});
+  if (carries && static_cast<SequentialSampler&>(*sampler_).starts_pass(index))
+    carried_.assign(size_t(parts), {});
   std::vector<Batch> batches;
   int64_t targets = 0;
   for (int64_t i = 0; i < parts; ++i) {
@@ -193,18 +234,23 @@ StepInfo Trainer::train_step() {
     targets += batches.back().target_count;
   }
   sampler_->seek(index + 1);
-  // Every part is weighted by the targets of the whole batch, so that the split does not change the gradient.
+  // Every part is weighted by the targets of the whole batch, so that the split does not change the
+  // gradient.
   double loss = 0;
   for (size_t i = 0; i < batches.size(); ++i) {
     SequenceState* state = carries ? &carried_[i] : nullptr;
-    const Variable part = model_->loss(batches[i].tokens, batches[i].targets, 1.0 / double(targets), state);
+    const Variable part =
+        model_->loss(batches[i].tokens, batches[i].targets, 1.0 / double(targets), state);
     loss += part.tensor().item();
     backward(part);
     if (state) state->memory.detach();
   }
   const double norm = optimizer_->gradient_norm();
   if (!std::isfinite(loss) || !std::isfinite(norm))
-    diverged(fmt::format("step {}: loss {} and gradient norm {} are not both finite (batch {}); the weights were not changed by this step", step_ + 1, loss, norm, index));
+    diverged(
+        fmt::format("step {}: loss {} and gradient norm {} are not both finite (batch {}); the "
+                    "weights were not changed by this step",
+                    step_ + 1, loss, norm, index));
   StepInfo info;
   info.learning_rate = learning_rate_at(options_.optimizer, step_, options_.train.steps);
   optimizer_->step(info.learning_rate, norm);
@@ -242,29 +288,42 @@ std::string Trainer::sample_text() {
   g.temperature = options_.sample.temperature;
   g.top_k = options_.sample.top_k;
   g.seed = derive_seed(uint64_t(options_.seed), kSamples);
-  return dataset_.tokenizer->decode(generate(*model_, dataset_.tokenizer->encode(options_.sample.prompt), g, {}));
+  return dataset_.tokenizer->decode(
+      generate(*model_, dataset_.tokenizer->encode(options_.sample.prompt), g, {}));
 }
 
 void Trainer::diverged(const std::string& what) const {
-  throw DivergedError(fmt::format("{}. {}. Try a lower learning rate, more warmup, or look at the data", what,
-                                  last_checkpoint_ ? "The last good checkpoint is " + *last_checkpoint_ : "There is no checkpoint yet"));
+  throw DivergedError(
+      fmt::format("{}. {}. Try a lower learning rate, more warmup, or look at the data", what,
+                  last_checkpoint_ ? "The last good checkpoint is " + *last_checkpoint_
+                                   : "There is no checkpoint yet"));
 }
 
 std::string Trainer::save_checkpoint() {
   // A checkpoint of weights that are not numbers would replace one that is worth keeping.
-  if (!optimizer_->parameters_finite()) diverged(fmt::format("step {}: the weights are not all finite", step_));
+  if (!optimizer_->parameters_finite())
+    diverged(fmt::format("step {}: the weights are not all finite", step_));
   CheckpointContents c;
   c.model = model_->state();
   c.optimizer = optimizer_->state();
   Json counters = Json::array();
   for (size_t i = 0; i < carried_.size(); ++i) {
-    for (const auto& [name, v] : carried_[i].memory.values) c.optimizer.emplace_back(fmt::format("memory.{}.{}", i, name), v.tensor());
+    for (const auto& [name, v] : carried_[i].memory.values)
+      c.optimizer.emplace_back(fmt::format("memory.{}.{}", i, name), v.tensor());
     counters.push_back(carried_[i].memory.counters);
   }
   c.model_metadata = {{"format", "pt"}, {"config", options_.model.resolved->dump()}};
-  c.state = {{"step", step_}, {"tokens", tokens_}, {"seconds", seconds_}, {"batch", sampler_->position()},
-             {"random_seed", default_generator().seed()}, {"random_offset", default_generator().offset()}, {"memory_counters", counters},
-             {"data_hash", dataset_.hash}, {"numerics", machine_numerics()}, {"commit", build_commit()}, {"config", resolved_}};
+  c.state = {{"step", step_},
+             {"tokens", tokens_},
+             {"seconds", seconds_},
+             {"batch", sampler_->position()},
+             {"random_seed", default_generator().seed()},
+             {"random_offset", default_generator().offset()},
+             {"memory_counters", counters},
+             {"data_hash", dataset_.hash},
+             {"numerics", machine_numerics()},
+             {"commit", build_commit()},
+             {"config", resolved_}};
   if (leaks()) c.state["label"] = c.model_metadata["label"] = "LEAKS";
   last_checkpoint_ = write_checkpoint(control_.run_directory, step_, c, options_.checkpoint.keep);
   notify([&](Callback& cb) { cb.on_checkpoint(*this, *last_checkpoint_); });
@@ -272,15 +331,23 @@ std::string Trainer::save_checkpoint() {
 }
 
 void Trainer::write_summary(const EvaluationInfo& e) {
-  // The verdict is on the trained weights; the gate's, on redrawn ones, already decided whether the architecture leaks.
+  // The verdict is on the trained weights; the gate's, on redrawn ones, already decided whether the
+  // architecture leaks.
   const NamedTensors weights = model_->state();
   const CausalityReport trained = probe_causality(*probing_copy(options_.model, &weights), {});
   const bool causal = trained.causal() && causality_.causal();
-  Json s = {{"train_loss", e.train_loss}, {"val_loss", e.val_loss}, {"val_loss_prefix_only", e.val_loss_prefix_only},
-            {"val_loss_on_prefix_only_windows", e.val_loss_same_windows}, {"causal", causal},
-            {"max_future_logit_change", trained.max_future_logit_change}, {"causality_worst", trained.worst},
-            {"parameters", model_->parameter_count()}, {"tokens", tokens_}, {"seconds", seconds_},
-            {"tokens_per_second", seconds_ > 0 ? double(tokens_) / seconds_ : 0.0}, {"commit", build_commit()}};
+  Json s = {{"train_loss", e.train_loss},
+            {"val_loss", e.val_loss},
+            {"val_loss_prefix_only", e.val_loss_prefix_only},
+            {"val_loss_on_prefix_only_windows", e.val_loss_same_windows},
+            {"causal", causal},
+            {"max_future_logit_change", trained.max_future_logit_change},
+            {"causality_worst", trained.worst},
+            {"parameters", model_->parameter_count()},
+            {"tokens", tokens_},
+            {"seconds", seconds_},
+            {"tokens_per_second", seconds_ > 0 ? double(tokens_) / seconds_ : 0.0},
+            {"commit", build_commit()}};
   if (!causal) s["label"] = "LEAKS";
   s["steps"] = step_;
   s["seed"] = options_.seed;
@@ -291,12 +358,17 @@ void Trainer::write_summary(const EvaluationInfo& e) {
 }
 
 // ---- reading runs ----------------------------------------------------------------
-bool run_finished(const std::string& directory) { return std::filesystem::exists(in(directory, kSummaryFile)); }
-Json read_summary(const std::string& directory) { return Config::from_file(in(directory, kSummaryFile)).json(); }
+bool run_finished(const std::string& directory) {
+  return std::filesystem::exists(in(directory, kSummaryFile));
+}
+Json read_summary(const std::string& directory) {
+  return Config::from_file(in(directory, kSummaryFile)).json();
+}
 ExperimentOptions read_run_config(const std::string& directory) {
   const std::string file = in(directory, kConfigFile);
   if (!std::filesystem::exists(file))
-    throw UserError(fmt::format("{} is not a run directory: there is no {}", directory, kConfigFile));
+    throw UserError(
+        fmt::format("{} is not a run directory: there is no {}", directory, kConfigFile));
   return read_experiment(Config::from_file(file), directory);
 }
 LoadedRun load_run(const std::string& directory) {
@@ -310,7 +382,8 @@ LoadedRun load_run(const std::string& directory) {
   run.model->load(contents.model);
   run.model->train(false);
   run.leaks = contents.state.contains("label");
-  if (std::filesystem::exists(in(directory, std::string(kTokenizerFile).c_str()))) run.tokenizer = load_tokenizer(directory);
+  if (std::filesystem::exists(in(directory, std::string(kTokenizerFile).c_str())))
+    run.tokenizer = load_tokenizer(directory);
   return run;
 }
 

@@ -24,7 +24,8 @@ struct StepInfo {
 struct EvaluationInfo {
   int64_t step = 0;
   double train_loss = 0, val_loss = 0, val_loss_prefix_only = 0;  // nats per token, eval mode
-  double val_loss_same_windows = 0;  // teacher-forced on exactly the windows of val_loss_prefix_only
+  double val_loss_same_windows =
+      0;  // teacher-forced on exactly the windows of val_loss_prefix_only
 };
 
 // What may watch a run. Callbacks see everything and change nothing.
@@ -40,10 +41,10 @@ struct Callback {
 
 struct RunControl {
   std::string run_directory;
-  bool resume = false;                   // go on from the newest whole checkpoint
-  std::optional<int64_t> stop_after;     // save and stop (unfinished) after this many finished steps
-  std::string context;                   // for the progress line: "run 3/15"
-  std::vector<Callback*> callbacks;      // besides metrics, TensorBoard and progress
+  bool resume = false;                // go on from the newest whole checkpoint
+  std::optional<int64_t> stop_after;  // save and stop (unfinished) after this many finished steps
+  std::string context;                // for the progress line: "run 3/15"
+  std::vector<Callback*> callbacks;   // besides metrics, TensorBoard and progress
   bool progress = true;
 };
 
@@ -51,11 +52,13 @@ enum class RunEnd { finished, stopped };
 
 class Trainer {
  public:
-  // Opens the data, builds the model, probes its causality (ConfigError if it leaks and may not), prepares the run directory or resumes from it.
+  // Opens the data, builds the model, probes its causality (ConfigError if it leaks and may not),
+  // prepares the run directory or resumes from it.
   Trainer(const ExperimentOptions&, const RunControl&);
   ~Trainer();
-  // Trains to the end and writes summary.json. On SIGTERM or SIGINT (under a SignalGuard) it saves a checkpoint and returns `stopped`; a loss or gradient that is not
-  // finite throws DivergedError naming the last good checkpoint.
+  // Trains to the end and writes summary.json. On SIGTERM or SIGINT (under a SignalGuard) it saves
+  // a checkpoint and returns `stopped`; a loss or gradient that is not finite throws DivergedError
+  // naming the last good checkpoint.
   RunEnd run();
 
   const ExperimentOptions& options() const { return options_; }
@@ -76,7 +79,8 @@ class Trainer {
   std::string save_checkpoint();
   [[noreturn]] void diverged(const std::string& what) const;
   void write_summary(const EvaluationInfo&);
-  template <class F> void notify(F&& f);
+  template <class F>
+  void notify(F&& f);
 
   ExperimentOptions options_;
   RunControl control_;
@@ -94,10 +98,12 @@ class Trainer {
 };
 
 // The reader's side of a run directory.
-bool run_finished(const std::string& run_directory);             // summary.json is there
+bool run_finished(const std::string& run_directory);  // summary.json is there
 Json read_summary(const std::string& run_directory);
-ExperimentOptions read_run_config(const std::string& run_directory);  // config.resolved.json, plugins loaded
-// The model of a run with the weights of its newest whole checkpoint, and the tokenizer it was trained with.
+ExperimentOptions read_run_config(
+    const std::string& run_directory);  // config.resolved.json, plugins loaded
+// The model of a run with the weights of its newest whole checkpoint, and the tokenizer it was
+// trained with.
 struct LoadedRun {
   ExperimentOptions options;
   std::unique_ptr<LanguageModel> model;

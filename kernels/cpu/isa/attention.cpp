@@ -4,11 +4,12 @@
 #include "kernels/cpu/isa/gemm_tiles.h"
 #include "kernels/fmath.h"
 
-// Keys are taken in blocks of kBlock, queries in tiles of kTileRows: the scores of a tile against a block never leave the
-// first-level cache. Every row is computed in the same order whatever the number of threads.
+// Keys are taken in blocks of kBlock, queries in tiles of kTileRows: the scores of a tile against a
+// block never leave the first-level cache. Every row is computed in the same order whatever the
+// number of threads.
 //
-// A key that a query may not see takes part in a tile with weight 0, so its key and value reach that query only if they are
-// not finite.
+// A key that a query may not see takes part in a tile with weight 0, so its key and value reach
+// that query only if they are not finite.
 
 namespace reverie::cpu::REVERIE_ISA {
 namespace {
@@ -18,7 +19,9 @@ constexpr int64_t kBlock = 64;
 template <class T>
 constexpr T kLowest = sizeof(T) == 4 ? T(-3.0e38f) : T(-1.0e308);
 
-int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+int64_t round_up(int64_t n, int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
 
 // Rows of `dim` numbers, of one head.
 template <class T>
@@ -44,8 +47,8 @@ struct Arena {
   }
 };
 
-// Tiles read the rows of their right operand in whole vectors. Where `dim` is no multiple of that, rows are copied to `room`
-// and padded with zeros.
+// Tiles read the rows of their right operand in whole vectors. Where `dim` is no multiple of that,
+// rows are copied to `room` and padded with zeros.
 template <class T>
 Rows<T> whole_vectors(Rows<T> rows, int64_t count, int64_t dim, T* room) {
   const int64_t padded = round_up(dim, kLanes<T>);
@@ -65,64 +68,60 @@ int64_t whole_vectors_size(int64_t count, int64_t dim) {
 template <class T>
 void pack_rows(Rows<T> rows, int64_t count, int64_t dim, T* packed) {
   constexpr int64_t kWidth = kTileColumns<T>;
-  for (int64_t j = 0; j < count; j += kWidth) pack_transposed(rows[j], rows.stride, smaller(kWidth, count - j), dim, packed + j * dim);
+  for (int64_t j = 0; j < count; j += kWidth)
+    pack_transposed(rows[j], rows.stride, smaller(kWidth, count - j), dim, packed + j * dim);
 }
 
-// to [rows, columns rounded up to panels] = alpha * left [rows, dim] times the packed rows; `to` has rows of kBlock.
+// to [rows, columns rounded up to panels] = alpha * left [rows, dim] times the packed rows; `to`
+// has rows of kBlock.
 template <class T>
-void multiply_packed(int64_t rows, Rows<T> left, int64_t dim, const T* packed, int64_t columns, T alpha, T* to) {
+void multiply_packed(int64_t rows, Rows<T> left, int64_t dim, const T* packed, int64_t columns,
+                     T alpha, T* to) {
   constexpr int64_t kWidth = kTileColumns<T>;
   for (int64_t j = 0; j < columns; j += kWidth)
-    product(rows, dim, Left<T>{left.data, left.stride, 1}, packed + j * dim, kWidth, alpha, Into::overwrite, to + j, kBlock, kWidth);
+    product(rows, dim, Left<T>{left.data, left.stride, 1}, packed + j * dim, kWidth, alpha,
+            Into::overwrite, to + j, kBlock, kWidth);
 }
 
 // to [rows, dim] = or += left [rows, depth] times right [depth, dim] (whole vectors).
 template <class T>
-void multiply_rows(int64_t rows, int64_t depth, Left<T> left, Rows<T> right, int64_t dim, Into into, Rows<T> to) {
+void multiply_rows(int64_t rows, int64_t depth, Left<T> left, Rows<T> right, int64_t dim, Into into,
+                   Rows<T> to) {
   constexpr int64_t kWidth = kTileColumns<T>;
   for (int64_t d = 0; d < dim; d += kWidth)
-    product(rows, depth, left, right.data + d, right.stride, T(1), into, to.data + d, to.stride, smaller(kWidth, dim - d));
+    product(rows, depth, left, right.data + d, right.stride, T(1), into, to.data + d, to.stride,
+            smaller(kWidth, dim - d));
 }
 
 template <class T>
 T dot(const T* a, const T* b, int64_t n) {
-  T total = 0;
-#pragma omp simd reduction(+ : total)
-  for (int64_t i = 0; i < n; ++i) total += a[i] * b[i];
-  return total;
+  return sum_terms<T>(n, [=](auto at, int64_t i) { return at(a + i) * at(b + i); });
 }
 
-// One more block of scores for the online softmax of a row: scores [0, padded) become exp(score - top), 0 from `seen` on.
-// Returns what earlier sums and outputs of the row must be multiplied by.
+// One more block of scores for the online softmax of a row: scores [0, padded) become exp(score -
+// top), 0 from `seen` on. Returns what earlier sums and outputs of the row must be multiplied by.
+// `padded` is a multiple of the lanes.
 template <class T>
 T online_softmax(T* scores, int64_t seen, int64_t padded, T& top, T& total) {
   constexpr int kWidth = kLanes<T>;
-  T lanes[kWidth];
-  for (int l = 0; l < kWidth; ++l) lanes[l] = top;
+  using Number = typename IndexOf<T>::scalar;
+  const Index<T> numbers = lane_numbers<T>();
+  Vector<T> tops = splat(top), sums = {};
   for (int64_t j = 0; j < padded; j += kWidth) {
-#pragma omp simd
-    for (int l = 0; l < kWidth; ++l) {
-      const T score = int(j) + l < int(seen) ? scores[j + l] : kLowest<T>;
-      lanes[l] = score > lanes[l] ? score : lanes[l];
-    }
+    const Vector<T> score =
+        choose_lanes<T>(numbers < Number(seen - j), load(scores + j), splat(kLowest<T>));
+    tops = choose_lanes<T>(score > tops, score, tops);
   }
-  T highest = lanes[0];
-  for (int l = 1; l < kWidth; ++l) highest = lanes[l] > highest ? lanes[l] : highest;
-  T sums[kWidth] = {};
+  const T highest = largest_lane<T>(tops);
   for (int64_t j = 0; j < padded; j += kWidth) {
-#pragma omp simd
-    for (int l = 0; l < kWidth; ++l) {
-      const T e = fmath::exp(scores[j + l] - highest);
-      const T weight = int(j) + l < int(seen) ? e : T(0);
-      scores[j + l] = weight;
-      sums[l] += weight;
-    }
+    const Vector<T> weights = choose_lanes<T>(
+        numbers < Number(seen - j), exp_lanes<T>(load(scores + j) - splat(highest)), Vector<T>{});
+    store(scores + j, weights);
+    sums += weights;
   }
-  T sum = sums[0];
-  for (int l = 1; l < kWidth; ++l) sum += sums[l];
-  const T correction = fmath::exp(top - highest);
+  const T correction = total > T(0) ? fmath::exp(top - highest) : T(0);
   top = highest;
-  total = total * correction + sum;
+  total = total * correction + sum_lanes<T>(sums);
   return correction;
 }
 
@@ -132,10 +131,18 @@ struct Problem {
   DropoutStream dropout;
 };
 Problem problem_of(const View& query, const View& key, const AttentionOptions& o) {
-  return {query.size[0], query.size[1],           key.size[1],      query.size[2],     key.size[2],
-          query.size[3], query.size[2] / key.size[2], o.first_position, o.dropout_p > 0, dropout_stream(o.dropout_p, o.seed, o.offset)};
+  return {query.size[0],
+          query.size[1],
+          key.size[1],
+          query.size[2],
+          key.size[2],
+          query.size[3],
+          query.size[2] / key.size[2],
+          o.first_position,
+          o.dropout_p > 0,
+          dropout_stream(o.dropout_p, o.seed, o.offset)};
 }
-constexpr int64_t kDropoutRoom = kBlock + 2 * kDropoutSlack;
+constexpr int64_t kDropoutRoom = kBlock + kDropoutSlack;
 
 // Number of the first probability of row i of head h.
 uint64_t dropout_number(const Problem& p, int64_t b, int64_t h, int64_t i) {
@@ -144,14 +151,17 @@ uint64_t dropout_number(const Problem& p, int64_t b, int64_t h, int64_t i) {
 
 // Queries [begin, end) of one head.
 template <class T>
-void forward_head(const Problem& p, T scale, int64_t b, int64_t h, int64_t begin, int64_t end, Rows<T> query, Rows<T> key, Rows<T> value,
-                  Rows<T> output, T* log_sum_exp) {
+void forward_head(const Problem& p, T scale, int64_t b, int64_t h, int64_t begin, int64_t end,
+                  Rows<T> query, Rows<T> key, Rows<T> value, Rows<T> output, T* log_sum_exp) {
   const int64_t count = end - begin;
   Arena<T> arena{static_cast<T*>(
-      scratch(Slot::local, size_t(kBlock * p.dim + whole_vectors_size<T>(kBlock, p.dim) + kTileRows * kBlock + 2 * count + kDropoutRoom + 96) *
+      scratch(Slot::local, size_t(kBlock * p.dim + whole_vectors_size<T>(kBlock, p.dim) +
+                                  kTileRows * kBlock + 2 * count + kDropoutRoom + 96) *
                                sizeof(T)))};
-  T *packed_key = arena.take(kBlock * p.dim), *padded_value = arena.take(whole_vectors_size<T>(kBlock, p.dim)),
-    *scores = arena.take(kTileRows * kBlock), *tops = arena.take(count), *totals = arena.take(count), *room = arena.take(kDropoutRoom);
+  T *packed_key = arena.take(kBlock * p.dim),
+    *padded_value = arena.take(whole_vectors_size<T>(kBlock, p.dim)),
+    *scores = arena.take(kTileRows * kBlock), *tops = arena.take(count),
+    *totals = arena.take(count), *room = arena.take(kDropoutRoom);
   for (int64_t i = 0; i < count; ++i) {
     tops[i] = kLowest<T>;
     totals[i] = 0;
@@ -160,27 +170,32 @@ void forward_head(const Problem& p, T scale, int64_t b, int64_t h, int64_t begin
     const int64_t block = smaller(kBlock, p.keys - k0);
     pack_rows(key.from(k0), block, p.dim, packed_key);
     const Rows<T> values = whole_vectors(value.from(k0), block, p.dim, padded_value);
-    const int64_t first_row = larger(begin, k0 - p.first);  // earlier ones see nothing of this block
+    const int64_t first_row =
+        larger(begin, k0 - p.first);  // earlier ones see nothing of this block
     for (int64_t i = begin + (first_row - begin) / kTileRows * kTileRows; i < end; i += kTileRows) {
       const int64_t rows = smaller<int64_t>(kTileRows, end - i);
-      const int64_t most = smaller(block, p.first + i + rows - k0), padded = round_up(most, kTileColumns<T>);
+      const int64_t most = smaller(block, p.first + i + rows - k0),
+                    padded = round_up(most, kTileColumns<T>);
       multiply_packed(rows, query.from(i), p.dim, packed_key, most, scale, scores);
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t seen = larger<int64_t>(0, smaller(block, p.first + i + r + 1 - k0));
         T* row = scores + r * kBlock;
-        const T correction = online_softmax(row, seen, padded, tops[i + r - begin], totals[i + r - begin]);
+        const T correction =
+            online_softmax(row, seen, padded, tops[i + r - begin], totals[i + r - begin]);
         if (k0 > 0) {
           T* out = output[i + r];
 #pragma omp simd
           for (int64_t d = 0; d < p.dim; ++d) out[d] *= correction;
         }
         if (p.drops) {
-          const T* factor = draw_dropout(p.dropout, dropout_number(p, b, h, i + r) + uint64_t(k0), most, room);
+          const T* factor =
+              draw_dropout(p.dropout, dropout_number(p, b, h, i + r) + uint64_t(k0), most, room);
 #pragma omp simd
           for (int64_t j = 0; j < most; ++j) row[j] *= factor[j];
         }
       }
-      multiply_rows(rows, most, Left<T>{scores, kBlock, 1}, values, p.dim, k0 == 0 ? Into::overwrite : Into::add, output.from(i));
+      multiply_rows(rows, most, Left<T>{scores, kBlock, 1}, values, p.dim,
+                    k0 == 0 ? Into::overwrite : Into::add, output.from(i));
     }
   }
   for (int64_t i = 0; i < count; ++i) {
@@ -194,10 +209,11 @@ void forward_head(const Problem& p, T scale, int64_t b, int64_t h, int64_t begin
 
 // One query, as in decoding: keys are read once, as they lie.
 template <class T>
-void forward_row(const Problem& p, T scale, int64_t b, int64_t h, int64_t i, const T* query, Rows<T> key, Rows<T> value, T* output,
-                 T* log_sum_exp) {
+void forward_row(const Problem& p, T scale, int64_t b, int64_t h, int64_t i, const T* query,
+                 Rows<T> key, Rows<T> value, T* output, T* log_sum_exp) {
   const int64_t seen = p.first + i + 1;
-  Arena<T> arena{static_cast<T*>(scratch(Slot::local, size_t(round_up(seen, kBlock) + kDropoutRoom + 64) * sizeof(T)))};
+  Arena<T> arena{static_cast<T*>(
+      scratch(Slot::local, size_t(round_up(seen, kBlock) + kDropoutRoom + 64) * sizeof(T)))};
   T *scores = arena.take(round_up(seen, kBlock)), *room = arena.take(kDropoutRoom);
   T top = kLowest<T>, total = 0;
   for (int64_t j = 0; j < seen; ++j) scores[j] = scale * dot(query, key[j], p.dim);
@@ -207,7 +223,8 @@ void forward_row(const Problem& p, T scale, int64_t b, int64_t h, int64_t i, con
   for (int64_t k0 = 0; k0 < seen; k0 += kBlock) {
     const int64_t block = smaller(kBlock, seen - k0);
     if (p.drops) {
-      const T* factor = draw_dropout(p.dropout, dropout_number(p, b, h, i) + uint64_t(k0), block, room);
+      const T* factor =
+          draw_dropout(p.dropout, dropout_number(p, b, h, i) + uint64_t(k0), block, room);
       for (int64_t j = 0; j < block; ++j) scores[k0 + j] *= factor[j];
     }
     for (int64_t j = k0; j < k0 + block; ++j) {
@@ -222,26 +239,32 @@ void forward_row(const Problem& p, T scale, int64_t b, int64_t h, int64_t i, con
 
 template <class T>
 void forward(const AttentionForward& args) {
-  const View query = view(args.query), key = view(args.key), value = view(args.value), output = writable(args.output),
-             log_sum_exp = writable(args.log_sum_exp);
+  const View query = view(args.query), key = view(args.key), value = view(args.value),
+             output = writable(args.output), log_sum_exp = writable(args.log_sum_exp);
   const Problem p = problem_of(query, key, args.options);
   if (query.count == 0) return;
   const T scale = T(args.options.scale);
   // Long sequences are cut, so that few heads keep many threads busy.
-  const int64_t cut = p.batch * p.heads >= 32 ? p.queries : larger<int64_t>(4 * kBlock, round_up((p.queries + 7) / 8, kTileRows));
+  const int64_t cut = p.batch * p.heads >= 32
+                          ? p.queries
+                          : larger<int64_t>(4 * kBlock, round_up((p.queries + 7) / 8, kTileRows));
   const int64_t cuts = (p.queries + cut - 1) / cut;
-  for_each(p.batch * p.heads * cuts, smaller(cut, p.queries) * p.keys * p.dim / 4, [&](int64_t task) {
-    const int64_t head = task / cuts, b = head / p.heads, h = head % p.heads;
-    const int64_t begin = task % cuts * cut, end = smaller(p.queries, begin + cut);
-    const Rows<T> q = head_rows<T>(query, b, h), k = head_rows<T>(key, b, h / p.group), v = head_rows<T>(value, b, h / p.group);
-    const Rows<T> out{pointer<T>(output) + (b * p.queries * p.heads + h) * p.dim, p.heads * p.dim};
-    T* sums = pointer<T>(log_sum_exp) + head * p.queries;
-    if (p.queries < 3) {
-      for (int64_t i = begin; i < end; ++i) forward_row(p, scale, b, h, i, q[i], k, v, out[i], sums + i);
-    } else {
-      forward_head(p, scale, b, h, begin, end, q, k, v, out, sums);
-    }
-  });
+  for_each(p.batch * p.heads * cuts, smaller(cut, p.queries) * p.keys * p.dim / 4,
+           [&](int64_t task) {
+             const int64_t head = task / cuts, b = head / p.heads, h = head % p.heads;
+             const int64_t begin = task % cuts * cut, end = smaller(p.queries, begin + cut);
+             const Rows<T> q = head_rows<T>(query, b, h), k = head_rows<T>(key, b, h / p.group),
+                           v = head_rows<T>(value, b, h / p.group);
+             const Rows<T> out{pointer<T>(output) + (b * p.queries * p.heads + h) * p.dim,
+                               p.heads * p.dim};
+             T* sums = pointer<T>(log_sum_exp) + head * p.queries;
+             if (p.queries < 3) {
+               for (int64_t i = begin; i < end; ++i)
+                 forward_row(p, scale, b, h, i, q[i], k, v, out[i], sums + i);
+             } else {
+               forward_head(p, scale, b, h, begin, end, q, k, v, out, sums);
+             }
+           });
 }
 
 // Everything that one key and value head and the query heads on it need.
@@ -255,47 +278,48 @@ struct Backward {
   T *packed_key, *packed_value, *room, *weights, *grad_scores;
 };
 
-// weights and grad_scores of queries [i, i + rows) against the block of keys at k0, into rows of kBlock from `row` on.
+// weights and grad_scores of queries [i, i + rows) against the block of keys at k0, into rows of
+// kBlock from `row` on.
 template <class T>
-void recompute(const Backward<T>& w, int64_t i, int64_t rows, int64_t k0, int64_t block, int64_t row) {
-  constexpr int kWidth = kLanes<T>;
+void recompute(const Backward<T>& w, int64_t i, int64_t rows, int64_t k0, int64_t block,
+               int64_t row) {
   const int64_t most = smaller(block, w.p.first + i + rows - k0);
   T *weights = w.weights + row * kBlock, *grad_scores = w.grad_scores + row * kBlock;
   multiply_packed(rows, w.query.from(i), w.p.dim, w.packed_key, most, w.scale, weights);
   multiply_packed(rows, w.grad_output.from(i), w.p.dim, w.packed_value, most, T(1), grad_scores);
   // Tiles of keys reach beyond the diagonal by less than a tile: zeros there.
-  const int64_t cleared = smaller(kBlock, round_up(most + kTileRows, kWidth));
+  const int cleared = int(smaller(kBlock, round_up(most + kTileRows, kLanes<T>)));
   for (int64_t r = 0; r < rows; ++r) {
     T *weight = weights + r * kBlock, *grad_score = grad_scores + r * kBlock;
     const int seen = int(larger<int64_t>(0, smaller(block, w.p.first + i + r + 1 - k0)));
     const T log_sum_exp = w.log_sum_exp[i + r], delta = w.delta[i + r], scale = w.scale;
-    const T* factor = nullptr;
-    if (w.p.drops) factor = draw_dropout(w.p.dropout, dropout_number(w.p, w.b, w.h, i + r) + uint64_t(k0), kBlock, w.room);
-    for (int64_t j = 0; j < cleared; j += kWidth) {
+    const T* factor = w.room;  // ones, unless drawn
+    if (w.p.drops)
+      factor = draw_dropout(w.p.dropout, dropout_number(w.p, w.b, w.h, i + r) + uint64_t(k0),
+                            kBlock, w.room);
 #pragma omp simd
-      for (int l = 0; l < kWidth; ++l) {
-        const T e = fmath::exp(weight[j + l] - log_sum_exp);
-        const T keep = factor != nullptr ? factor[j + l] : T(1);
-        const T gradient = e * (keep * grad_score[j + l] - delta) * scale;
-        const bool visible = int(j) + l < seen;
-        weight[j + l] = visible ? e * keep : T(0);
-        grad_score[j + l] = visible ? gradient : T(0);
-      }
+    for (int j = 0; j < cleared; ++j) {
+      const T e = fmath::exp(weight[j] - log_sum_exp), keep = factor[j];
+      const T gradient = e * (keep * grad_score[j] - delta) * scale;
+      weight[j] = j < seen ? e * keep : T(0);
+      grad_score[j] = j < seen ? gradient : T(0);
     }
   }
 }
 
-// Adds one chunk of queries' share to the gradients of one block of keys and values, and the block's to the queries'.
+// Adds one chunk of queries' share to the gradients of one block of keys and values, and the
+// block's to the queries'.
 template <class T>
-void backward_chunk(const Backward<T>& w, int64_t begin, int64_t end, int64_t k0, int64_t block, bool first_share, Rows<T> keys,
-                    Rows<T> queries, Rows<T> grad_outputs) {
+void backward_chunk(const Backward<T>& w, int64_t begin, int64_t end, int64_t k0, int64_t block,
+                    bool first_share, Rows<T> keys, Rows<T> queries, Rows<T> grad_outputs) {
   const Problem& p = w.p;
   for (int64_t i = begin; i < end; i += kTileRows) {
-    const int64_t rows = smaller<int64_t>(kTileRows, end - i), most = smaller(block, p.first + i + rows - k0);
+    const int64_t rows = smaller<int64_t>(kTileRows, end - i),
+                  most = smaller(block, p.first + i + rows - k0);
     if (most <= 0) continue;
     recompute(w, i, rows, k0, block, i - begin);
-    multiply_rows(rows, most, Left<T>{w.grad_scores + (i - begin) * kBlock, kBlock, 1}, keys, p.dim, k0 == 0 ? Into::overwrite : Into::add,
-                  w.grad_query.from(i));
+    multiply_rows(rows, most, Left<T>{w.grad_scores + (i - begin) * kBlock, kBlock, 1}, keys, p.dim,
+                  k0 == 0 ? Into::overwrite : Into::add, w.grad_query.from(i));
   }
   const Into into = first_share ? Into::overwrite : Into::add;
   for (int64_t j = 0; j < block; j += kTileRows) {
@@ -303,8 +327,10 @@ void backward_chunk(const Backward<T>& w, int64_t begin, int64_t end, int64_t k0
     const int64_t from = larger(begin, k0 + j - p.first);  // the first query that sees key j
     if (from >= end && into == Into::add) continue;
     const int64_t depth = larger<int64_t>(0, end - from), at = (from - begin) * kBlock + j;
-    multiply_rows(rows, depth, Left<T>{w.grad_scores + at, 1, kBlock}, queries.from(from - begin), p.dim, into, w.grad_key.from(k0 + j));
-    multiply_rows(rows, depth, Left<T>{w.weights + at, 1, kBlock}, grad_outputs.from(from - begin), p.dim, into, w.grad_value.from(k0 + j));
+    multiply_rows(rows, depth, Left<T>{w.grad_scores + at, 1, kBlock}, queries.from(from - begin),
+                  p.dim, into, w.grad_key.from(k0 + j));
+    multiply_rows(rows, depth, Left<T>{w.weights + at, 1, kBlock}, grad_outputs.from(from - begin),
+                  p.dim, into, w.grad_value.from(k0 + j));
   }
 }
 
@@ -316,27 +342,50 @@ void clear(Rows<T> rows, int64_t begin, int64_t end, int64_t dim) {
 
 template <class T>
 void backward(const AttentionBackward& args) {
-  const View query = view(args.query), key = view(args.key), value = view(args.value), output = view(args.output),
-             log_sum_exp = view(args.log_sum_exp), grad_output = view(args.grad_output), grad_query = writable(args.grad_query),
+  const View query = view(args.query), key = view(args.key), value = view(args.value),
+             output = view(args.output), log_sum_exp = view(args.log_sum_exp),
+             grad_output = view(args.grad_output), grad_query = writable(args.grad_query),
              grad_key = writable(args.grad_key), grad_value = writable(args.grad_value);
   const Problem p = problem_of(query, key, args.options);
   const T scale = T(args.options.scale);
   // One task owns a key head with all query heads on it: nobody else adds to its gradients.
   for_each(p.batch * p.kv_heads, p.group * p.queries * p.keys * p.dim, [&](int64_t task) {
-    const int64_t b = task / p.kv_heads, kv = task % p.kv_heads, padding = whole_vectors_size<T>(kBlock, p.dim);
-    Arena<T> arena{static_cast<T*>(scratch(Slot::local, size_t(2 * kBlock * p.dim + 3 * padding + 2 * kBlock * kBlock + kDropoutRoom +
-                                                              p.group * p.queries + 128) * sizeof(T)))};
-    Backward<T> w{p, scale, b, 0, {}, head_rows<T>(key, b, kv), head_rows<T>(value, b, kv), {}, {}, {}, head_rows<T>(grad_key, b, kv),
-                  head_rows<T>(grad_value, b, kv), nullptr, nullptr, arena.take(kBlock * p.dim), arena.take(kBlock * p.dim),
-                  arena.take(kDropoutRoom), arena.take(kBlock * kBlock), arena.take(kBlock * kBlock)};
-    T *key_room = arena.take(padding), *query_room = arena.take(padding), *gradient_room = arena.take(padding),
-      *deltas = arena.take(p.group * p.queries);
+    const int64_t b = task / p.kv_heads, kv = task % p.kv_heads,
+                  padding = whole_vectors_size<T>(kBlock, p.dim);
+    Arena<T> arena{static_cast<T*>(
+        scratch(Slot::local, size_t(2 * kBlock * p.dim + 3 * padding + 2 * kBlock * kBlock +
+                                    kDropoutRoom + p.group * p.queries + 128) *
+                                 sizeof(T)))};
+    Backward<T> w{p,
+                  scale,
+                  b,
+                  0,
+                  {},
+                  head_rows<T>(key, b, kv),
+                  head_rows<T>(value, b, kv),
+                  {},
+                  {},
+                  {},
+                  head_rows<T>(grad_key, b, kv),
+                  head_rows<T>(grad_value, b, kv),
+                  nullptr,
+                  nullptr,
+                  arena.take(kBlock * p.dim),
+                  arena.take(kBlock * p.dim),
+                  arena.take(kDropoutRoom),
+                  arena.take(kBlock * kBlock),
+                  arena.take(kBlock * kBlock)};
+    T *key_room = arena.take(padding), *query_room = arena.take(padding),
+      *gradient_room = arena.take(padding), *deltas = arena.take(p.group * p.queries);
+    for (int64_t i = 0; i < kDropoutRoom; ++i) w.room[i] = 1;
     const auto contiguous_rows = [&](const View& v, int64_t h) {
       return Rows<T>{pointer<T>(v) + (b * p.queries * p.heads + h) * p.dim, p.heads * p.dim};
     };
     for (int64_t g = 0; g < p.group; ++g) {
-      const Rows<T> out = contiguous_rows(output, kv * p.group + g), gradient = contiguous_rows(grad_output, kv * p.group + g);
-      for (int64_t i = 0; i < p.queries; ++i) deltas[g * p.queries + i] = dot(out[i], gradient[i], p.dim);
+      const Rows<T> out = contiguous_rows(output, kv * p.group + g),
+                    gradient = contiguous_rows(grad_output, kv * p.group + g);
+      for (int64_t i = 0; i < p.queries; ++i)
+        deltas[g * p.queries + i] = dot(out[i], gradient[i], p.dim);
     }
     const int64_t reached = smaller(p.keys, p.first + p.queries);
     clear(w.grad_key, reached, p.keys, p.dim);
@@ -355,10 +404,13 @@ void backward(const AttentionBackward& args) {
         w.grad_output = contiguous_rows(grad_output, w.h);
         w.log_sum_exp = pointer<T>(log_sum_exp) + (b * p.heads + w.h) * p.queries;
         w.delta = deltas + g * p.queries;
-        for (int64_t begin = larger<int64_t>(0, k0 - p.first) / kBlock * kBlock; begin < p.queries; begin += kBlock) {
+        for (int64_t begin = larger<int64_t>(0, k0 - p.first) / kBlock * kBlock; begin < p.queries;
+             begin += kBlock) {
           const int64_t end = smaller(p.queries, begin + kBlock);
-          backward_chunk(w, begin, end, k0, block, first_share, keys, whole_vectors(w.query.from(begin), end - begin, p.dim, query_room),
-                         whole_vectors(w.grad_output.from(begin), end - begin, p.dim, gradient_room));
+          backward_chunk(
+              w, begin, end, k0, block, first_share, keys,
+              whole_vectors(w.query.from(begin), end - begin, p.dim, query_room),
+              whole_vectors(w.grad_output.from(begin), end - begin, p.dim, gradient_room));
           first_share = false;
         }
       }

@@ -5,7 +5,8 @@
 namespace reverie::cpu::REVERIE_ISA {
 namespace {
 
-// The tensor as [outer dimensions.., height, width], dimensions that lie together on both sides joined.
+// The tensor as [outer dimensions.., height, width], dimensions that lie together on both sides
+// joined.
 struct Plan {
   int rank = 0;
   int64_t size[kMaxRank + 2], from[kMaxRank + 2], to[kMaxRank + 2];
@@ -16,7 +17,8 @@ Plan plan(const View& x, const View& y) {
   for (int d = 0; d < x.rank; ++d) {
     if (x.size[d] == 1) continue;
     const int last = p.rank - 1;
-    if (last >= 0 && p.from[last] == x.stride[d] * x.size[d] && p.to[last] == y.stride[d] * x.size[d]) {
+    if (last >= 0 && p.from[last] == x.stride[d] * x.size[d] &&
+        p.to[last] == y.stride[d] * x.size[d]) {
       p.size[last] *= x.size[d];
       p.from[last] = x.stride[d];
       p.to[last] = y.stride[d];
@@ -67,8 +69,8 @@ void copy(const View& x, const View& y) {
   const Plan p = plan(x, y);
   const int height_dim = p.rank - 2, width_dim = p.rank - 1;
   const int64_t height = p.size[height_dim], width = p.size[width_dim];
-  // Where neither side is contiguous along the last dimension on both ends (a transposition), squares of 16 keep the
-  // cache lines of both in use.
+  // Where neither side is contiguous along the last dimension on both ends (a transposition),
+  // squares of 16 keep the cache lines of both in use.
   const bool transposed = p.from[width_dim] != 1 || p.to[width_dim] != 1;
   const int64_t step = transposed ? 16 : 1;
   const int64_t bands = (height + step - 1) / step;
@@ -88,8 +90,9 @@ void copy(const View& x, const View& y) {
     for (int64_t begin = 0; begin < width; begin += piece) {
       const int64_t count = smaller(piece, width - begin);
       for (int64_t row = first; row < last; ++row) {
-        copy_row<kAccumulate>(in + from + row * p.from[height_dim] + begin * p.from[width_dim], p.from[width_dim],
-                              out + to + row * p.to[height_dim] + begin * p.to[width_dim], p.to[width_dim], count);
+        copy_row<kAccumulate>(
+            in + from + row * p.from[height_dim] + begin * p.from[width_dim], p.from[width_dim],
+            out + to + row * p.to[height_dim] + begin * p.to[width_dim], p.to[width_dim], count);
       }
     }
   });
@@ -102,10 +105,18 @@ void run_strided_copy(const StridedCopy& a) {
     return;
   }
   switch (x.dtype) {
-    case DType::f64: case DType::i64: return copy<false, uint64_t>(x, y);
-    case DType::f32: case DType::i32: return copy<false, uint32_t>(x, y);
-    case DType::bf16: case DType::f16: case DType::u16: return copy<false, uint16_t>(x, y);
-    case DType::u8: return copy<false, uint8_t>(x, y);
+    case DType::f64:
+    case DType::i64:
+      return copy<false, uint64_t>(x, y);
+    case DType::f32:
+    case DType::i32:
+      return copy<false, uint32_t>(x, y);
+    case DType::bf16:
+    case DType::f16:
+    case DType::u16:
+      return copy<false, uint16_t>(x, y);
+    case DType::u8:
+      return copy<false, uint8_t>(x, y);
   }
 }
 

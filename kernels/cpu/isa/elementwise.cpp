@@ -9,11 +9,15 @@ namespace {
 // body(functor, T(0)).
 template <class Body>
 void with_unary(DType dtype, Unary f, const Body& body) {
-  for_float(dtype, [&](auto zero) { functional::with_unary(f, [&](auto functor) { body(functor, zero); }); });
+  for_float(dtype, [&](auto zero) {
+    functional::with_unary(f, [&](auto functor) { body(functor, zero); });
+  });
 }
 template <class Body>
 void with_binary(DType dtype, Binary f, const Body& body) {
-  for_float(dtype, [&](auto zero) { functional::with_binary(f, [&](auto functor) { body(functor, zero); }); });
+  for_float(dtype, [&](auto zero) {
+    functional::with_binary(f, [&](auto functor) { body(functor, zero); });
+  });
 }
 
 void run_unary_forward(const UnaryForward& a) {
@@ -125,7 +129,8 @@ void run_bias_activation_forward(const BiasActivationForward& a) {
 }
 
 void run_bias_activation_backward(const BiasActivationBackward& a) {
-  const View x = view(a.x), bias = view(a.bias), grad_y = view(a.grad_y), grad_x = writable(a.grad_x);
+  const View x = view(a.x), bias = view(a.bias), grad_y = view(a.grad_y),
+             grad_x = writable(a.grad_x);
   with_unary(x.dtype, a.f, [&](auto f, auto zero) {
     using T = decltype(zero);
     const int64_t width = columns(x);
@@ -159,8 +164,8 @@ void run_gated_forward(const GatedForward& a) {
 }
 
 void run_gated_backward(const GatedBackward& a) {
-  const View gate = view(a.gate), up = view(a.up), grad_y = view(a.grad_y), grad_gate = writable(a.grad_gate),
-             grad_up = writable(a.grad_up);
+  const View gate = view(a.gate), up = view(a.up), grad_y = view(a.grad_y),
+             grad_gate = writable(a.grad_gate), grad_up = writable(a.grad_up);
   with_unary(gate.dtype, a.f, [&](auto f, auto zero) {
     using T = decltype(zero);
     const T *g = pointer<T>(gate), *u = pointer<T>(up), *gradient = pointer<T>(grad_y);
@@ -185,12 +190,15 @@ void run_dropout(const Dropout& a) {
     T* out = pointer<T>(y);
     for_blocks(x.count, kExpensive, [=](int64_t begin, int64_t end) {
       constexpr int64_t kPiece = 512;
-      T room[kPiece + 2 * kDropoutSlack];
+      T room[kPiece + kDropoutSlack];
       for (int64_t piece = begin; piece < end; piece += kPiece) {
         const int64_t count = smaller(kPiece, end - piece);
         const T* factor = draw_dropout(stream, uint64_t(piece), count, room);
 #pragma omp simd
-        for (int64_t i = 0; i < count; ++i) out[piece + i] = factor[i] != T(0) ? in[piece + i] * factor[i] : T(0);
+        for (int64_t i = 0; i < count; ++i) {
+          const T scaled = in[piece + i] * factor[i];
+          out[piece + i] = factor[i] == T(0) ? T(0) : scaled;  // also where x is not finite
+        }
       }
     });
   });

@@ -6,7 +6,8 @@ namespace reverie::cpu::REVERIE_ISA {
 namespace {
 
 void run_embedding_forward(const EmbeddingForward& a) {
-  const View indices = view(a.indices), table = view(a.table), positions = view(a.positions), y = writable(a.y);
+  const View indices = view(a.indices), table = view(a.table), positions = view(a.positions),
+             y = writable(a.y);
   const int64_t first = a.first_position, period = a.period;
   for_float(table.dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -36,8 +37,8 @@ void add_row(const T* from, int64_t width, T* to) {
 }
 
 void run_embedding_backward(const EmbeddingBackward& a) {
-  const View indices = view(a.indices), grad_y = view(a.grad_y), grad_table = writable(a.grad_table),
-             grad_positions = writable(a.grad_positions);
+  const View indices = view(a.indices), grad_y = view(a.grad_y),
+             grad_table = writable(a.grad_table), grad_positions = writable(a.grad_positions);
   const int64_t count = indices.count, first = a.first_position, period = a.period;
   for_float(grad_y.dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -46,17 +47,19 @@ void run_embedding_backward(const EmbeddingBackward& a) {
     const T* gradient = pointer<T>(grad_y);
     T *tokens = pointer<T>(grad_table), *places = pointer<T>(grad_positions);
     if (tokens != nullptr) {
-      // Each part owns the indices of one remainder and scans them all: no two threads meet in a row, and a row's sum runs
-      // in the order of n whatever the number of threads.
+      // Each part owns the indices of one remainder and scans them all: no two threads meet in a
+      // row, and a row's sum runs in the order of n whatever the number of threads.
       constexpr int64_t kParts = 16;
       for_each(kParts, count * width / kParts, [=](int64_t part) {
         for (int64_t n = 0; n < count; ++n)
-          if (index[n] % kParts == part) add_row(gradient + n * width, width, tokens + index[n] * width);
+          if (index[n] % kParts == part)
+            add_row(gradient + n * width, width, tokens + index[n] * width);
       });
     }
     if (places != nullptr) {
       for_each(smaller(period, count), width * (count / period + 1), [=](int64_t place) {
-        for (int64_t n = place; n < count; n += period) add_row(gradient + n * width, width, places + (first + place) * width);
+        for (int64_t n = place; n < count; n += period)
+          add_row(gradient + n * width, width, places + (first + place) * width);
       });
     }
   });

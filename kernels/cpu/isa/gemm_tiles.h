@@ -6,7 +6,8 @@
 
 namespace reverie::cpu::REVERIE_ISA {
 
-// Rows of a tile: with two vectors of columns, as many accumulators as leave registers for two of b and one of a.
+// Rows of a tile: with two vectors of columns, as many accumulators as leave registers for two of b
+// and one of a.
 #if defined(__AVX512F__)
 inline constexpr int kTileRows = 12;
 #elif defined(__AVX2__)
@@ -16,7 +17,7 @@ inline constexpr int kTileRows = 4;
 #endif
 inline constexpr int kTileVectors = 2;
 template <class T>
-inline constexpr int kTileColumns = kTileVectors * kLanes<T>;
+inline constexpr int kTileColumns = kTileVectors* kLanes<T>;
 
 // A matrix read one element at a time: element (i, k) at data[i * row + k * step].
 template <class T>
@@ -27,7 +28,8 @@ struct Left {
 
 // total[i][v] += sum over k < depth of a(i, k) * b[k * b_row + v * lanes ..].
 template <int kRows, int kVectors, class T>
-REVERIE_INLINE void multiply_tile(int64_t depth, Left<T> a, const T* b, int64_t b_row, Vector<T> (&total)[kRows][kVectors]) {
+REVERIE_INLINE void multiply_tile(int64_t depth, Left<T> a, const T* b, int64_t b_row,
+                                  Vector<T> (&total)[kRows][kVectors]) {
   for (int64_t k = 0; k < depth; ++k) {
     Vector<T> right[kVectors];
 #pragma GCC unroll 4
@@ -41,28 +43,31 @@ REVERIE_INLINE void multiply_tile(int64_t depth, Left<T> a, const T* b, int64_t 
   }
 }
 
-// The panel that multiply_tile reads, from a transposed matrix: to[k * kTileColumns + j] = from[j * from_row + k] for k < depth,
-// j < count <= kTileColumns, and zeros for the rest of the panel.
+// The panel that multiply_tile reads, from a transposed matrix: to[k * kTileColumns + j] = from[j *
+// from_row + k] for k < depth, j < count <= kTileColumns, and zeros for the rest of the panel.
 template <class T>
-static inline void pack_transposed(const T* from, int64_t from_row, int64_t count, int64_t depth, T* to) {
+static inline void pack_transposed(const T* from, int64_t from_row, int64_t count, int64_t depth,
+                                   T* to) {
   constexpr int64_t kWidth = kTileColumns<T>, kSquare = kLanes<T>;
   for (int64_t j = 0; j < kWidth; j += kSquare) {
     int64_t k = 0;
     if (j + kSquare <= count)
-      for (; k + kSquare <= depth; k += kSquare) transpose_square(from + j * from_row + k, from_row, to + k * kWidth + j, kWidth);
+      for (; k + kSquare <= depth; k += kSquare)
+        transpose_square(from + j * from_row + k, from_row, to + k * kWidth + j, kWidth);
     for (; k < depth; ++k)
-      for (int64_t l = j; l < j + kSquare; ++l) to[k * kWidth + l] = l < count ? from[l * from_row + k] : T(0);
+      for (int64_t l = j; l < j + kSquare; ++l)
+        to[k * kWidth + l] = l < count ? from[l * from_row + k] : T(0);
   }
 }
 
 // How a product meets what is in c.
 enum class Into : uint8_t { overwrite, add };
 
-// c [rows, columns] = or += alpha * a b for one tile of kRows rows; b holds kVectors vectors of columns in each of its rows,
-// of which the first `columns` are wanted.
+// c [rows, columns] = or += alpha * a b for one tile of kRows rows; b holds kVectors vectors of
+// columns in each of its rows, of which the first `columns` are wanted.
 template <int kRows, int kVectors, class T>
-static inline void product_tile(int64_t depth, Left<T> a, const T* b, int64_t b_row, T alpha, Into into, T* c, int64_t c_row,
-                                int64_t columns) {
+static inline void product_tile(int64_t depth, Left<T> a, const T* b, int64_t b_row, T alpha,
+                                Into into, T* c, int64_t c_row, int64_t columns) {
   Vector<T> total[kRows][kVectors] = {};
   multiply_tile<kRows, kVectors>(depth, a, b, b_row, total);
 #pragma GCC unroll 16
@@ -84,8 +89,8 @@ static inline void product_tile(int64_t depth, Left<T> a, const T* b, int64_t b_
 }
 
 template <int kRows, class T>
-static void product_panel(int64_t depth, Left<T> a, const T* b, int64_t b_row, T alpha, Into into, T* c, int64_t c_row,
-                          int64_t columns) {
+static void product_panel(int64_t depth, Left<T> a, const T* b, int64_t b_row, T alpha, Into into,
+                          T* c, int64_t c_row, int64_t columns) {
   if (columns > kLanes<T>) {
     product_tile<kRows, 2>(depth, a, b, b_row, alpha, into, c, c_row, columns);
   } else {
@@ -93,19 +98,23 @@ static void product_panel(int64_t depth, Left<T> a, const T* b, int64_t b_row, T
   }
 }
 
-// c [rows, columns] = or += alpha * a b, rows <= kTileRows, columns <= kTileColumns. Rows of b are read in whole vectors.
+// c [rows, columns] = or += alpha * a b, rows <= kTileRows, columns <= kTileColumns. Rows of b are
+// read in whole vectors.
 template <class T>
-static inline void product(int64_t rows, int64_t depth, Left<T> a, const T* b, int64_t b_row, T alpha, Into into, T* c, int64_t c_row,
-                           int64_t columns) {
+static inline void product(int64_t rows, int64_t depth, Left<T> a, const T* b, int64_t b_row,
+                           T alpha, Into into, T* c, int64_t c_row, int64_t columns) {
   switch (rows) {
 #define REVERIE_TILE(n) \
-  case n: return product_panel<n, T>(depth, a, b, b_row, alpha, into, c, c_row, columns);
-    REVERIE_TILE(1) REVERIE_TILE(2) REVERIE_TILE(3) REVERIE_TILE(4)
+  case n:               \
+    return product_panel<n, T>(depth, a, b, b_row, alpha, into, c, c_row, columns);
+    REVERIE_TILE(1)
+    REVERIE_TILE(2) REVERIE_TILE(3) REVERIE_TILE(4)
 #if defined(__AVX2__)
-    REVERIE_TILE(5) REVERIE_TILE(6)
+        REVERIE_TILE(5) REVERIE_TILE(6)
 #endif
 #if defined(__AVX512F__)
-    REVERIE_TILE(7) REVERIE_TILE(8) REVERIE_TILE(9) REVERIE_TILE(10) REVERIE_TILE(11) REVERIE_TILE(12)
+            REVERIE_TILE(7) REVERIE_TILE(8) REVERIE_TILE(9) REVERIE_TILE(10) REVERIE_TILE(11)
+                REVERIE_TILE(12)
 #endif
 #undef REVERIE_TILE
   }

@@ -6,7 +6,8 @@
 namespace reverie::cpu::REVERIE_ISA {
 namespace {
 
-// One product of a batch: a(i, k) at a[i * a_row + k * a_step], b(k, j) at b[k * b_row + j * b_step].
+// One product of a batch: a(i, k) at a[i * a_row + k * a_step], b(k, j) at b[k * b_row + j *
+// b_step].
 template <class T>
 struct Product {
   int64_t m, n, k;
@@ -20,11 +21,14 @@ struct Product {
   bool accumulate;
 };
 
-constexpr int64_t kDepth = 256;  // of b that is packed at a time: a panel of it stays in the first-level cache
+constexpr int64_t kDepth =
+    256;  // of b that is packed at a time: a panel of it stays in the first-level cache
 
-// Columns [first, first + columns) of b, rows [k0, k0 + depth), as panels of kTileColumns columns each, padded with zeros.
+// Columns [first, first + columns) of b, rows [k0, k0 + depth), as panels of kTileColumns columns
+// each, padded with zeros.
 template <class T>
-void pack_right(const Product<T>& p, int64_t k0, int64_t depth, int64_t first, int64_t columns, T* packed) {
+void pack_right(const Product<T>& p, int64_t k0, int64_t depth, int64_t first, int64_t columns,
+                T* packed) {
   constexpr int64_t kWidth = kTileColumns<T>;
   for (int64_t panel = 0; panel < columns; panel += kWidth, packed += depth * kWidth) {
     const int64_t width = smaller(kWidth, columns - panel);
@@ -37,13 +41,15 @@ void pack_right(const Product<T>& p, int64_t k0, int64_t depth, int64_t first, i
       for (int64_t i = 0; i < depth * kWidth; ++i) packed[i] = 0;
     if (p.b_step == 1 && width == kWidth) {
       for (int64_t k = 0; k < depth; ++k)
-        for (int v = 0; v < kTileVectors; ++v) store(packed + k * kWidth + v * kLanes<T>, load(from + k * p.b_row + v * kLanes<T>));
+        for (int v = 0; v < kTileVectors; ++v)
+          store(packed + k * kWidth + v * kLanes<T>, load(from + k * p.b_row + v * kLanes<T>));
     } else if (p.b_step == 1) {
       for (int64_t k = 0; k < depth; ++k)
         for (int64_t j = 0; j < width; ++j) packed[k * kWidth + j] = from[k * p.b_row + j];
     } else {
       for (int64_t j = 0; j < width; ++j)
-        for (int64_t k = 0; k < depth; ++k) packed[k * kWidth + j] = from[k * p.b_row + j * p.b_step];
+        for (int64_t k = 0; k < depth; ++k)
+          packed[k * kWidth + j] = from[k * p.b_row + j * p.b_step];
     }
   }
 }
@@ -53,7 +59,8 @@ template <class T>
 void block(const Product<T>& p, int64_t first, int64_t rows, int64_t begin, int64_t columns) {
   constexpr int64_t kWidth = kTileColumns<T>;
   const int64_t panels = (columns + kWidth - 1) / kWidth;
-  auto* right = static_cast<T*>(scratch(Slot::local, size_t(panels * kWidth * smaller(kDepth, p.k)) * sizeof(T)));
+  auto* right = static_cast<T*>(
+      scratch(Slot::local, size_t(panels * kWidth * smaller(kDepth, p.k)) * sizeof(T)));
   T left[kTileRows * kDepth];
   for (int64_t k0 = 0; k0 < p.k; k0 += kDepth) {
     const int64_t depth = smaller(kDepth, p.k - k0);
@@ -66,23 +73,26 @@ void block(const Product<T>& p, int64_t first, int64_t rows, int64_t begin, int6
         for (int64_t k = 0; k < depth; ++k)
           if (height == kTileRows) {
 #pragma GCC unroll 16
-            for (int64_t r = 0; r < kTileRows; ++r) left[k * kTileRows + r] = a.data[r * a.row + k * a.step];
+            for (int64_t r = 0; r < kTileRows; ++r)
+              left[k * kTileRows + r] = a.data[r * a.row + k * a.step];
           } else {
-            for (int64_t r = 0; r < height; ++r) left[k * kTileRows + r] = a.data[r * a.row + k * a.step];
+            for (int64_t r = 0; r < height; ++r)
+              left[k * kTileRows + r] = a.data[r * a.row + k * a.step];
           }
         a = {left, 1, kTileRows};
       }
       for (int64_t panel = 0; panel < panels; ++panel) {
         const int64_t j = panel * kWidth;
-        product(height, depth, a, right + panel * depth * kWidth, kWidth, p.alpha, into, p.c + (first + i) * p.c_row + begin + j,
-                p.c_row, smaller(kWidth, columns - j));
+        product(height, depth, a, right + panel * depth * kWidth, kWidth, p.alpha, into,
+                p.c + (first + i) * p.c_row + begin + j, p.c_row, smaller(kWidth, columns - j));
       }
     }
   }
 }
 
-// Own tiles: every product of the batch is cut into blocks, all of which run in parallel. Each element is summed in the
-// order of k whatever the blocks, so results do not depend on the number of threads.
+// Own tiles: every product of the batch is cut into blocks, all of which run in parallel. Each
+// element is summed in the order of k whatever the blocks, so results do not depend on the number
+// of threads.
 template <class T, class ProductOf>
 void multiply_own(int64_t batch, const ProductOf& product_of) {
   const Product<T> first = product_of(0);
@@ -98,13 +108,16 @@ void multiply_own(int64_t batch, const ProductOf& product_of) {
   // Tall blocks pack b seldom; at least four blocks keep two to four threads busy.
   constexpr int64_t kColumns = 256;
   int64_t height = 32 * kTileRows;
-  while (height > 4 * kTileRows && batch * ((m + height - 1) / height) * ((n + kColumns - 1) / kColumns) < 8) height /= 2;
+  while (height > 4 * kTileRows &&
+         batch * ((m + height - 1) / height) * ((n + kColumns - 1) / kColumns) < 8)
+    height /= 2;
   const int64_t down = (m + height - 1) / height, across = (n + kColumns - 1) / kColumns;
-  for_each(batch * down * across, smaller(height, m) * smaller(kColumns, n) * k / 16, [&](int64_t task) {
-    const Product<T> p = product_of(task / (down * across));
-    const int64_t i = task / across % down * height, j = task % across * kColumns;
-    block(p, i, smaller(height, m - i), j, smaller(kColumns, n - j));
-  });
+  for_each(batch * down * across, smaller(height, m) * smaller(kColumns, n) * k / 16,
+           [&](int64_t task) {
+             const Product<T> p = product_of(task / (down * across));
+             const int64_t i = task / across % down * height, j = task % across * kColumns;
+             block(p, i, smaller(height, m - i), j, smaller(kColumns, n - j));
+           });
 }
 
 template <class T>
@@ -113,22 +126,33 @@ void multiply(const Matmul& args, const View& a, const View& b, const View& c) {
   const int64_t batch = rank == 3 ? a.size[0] : 1;
   const int64_t m = a.size[rank - 2], k = a.size[rank - 1], n = c.size[rank - 1];
   if (batch == 0 || m == 0 || n == 0) return;
-  const int64_t a_batch = rank == 3 ? a.stride[0] : 0, b_batch = b.rank == 3 ? b.stride[0] : 0, c_batch = rank == 3 ? c.stride[0] : 0;
+  const int64_t a_batch = rank == 3 ? a.stride[0] : 0, b_batch = b.rank == 3 ? b.stride[0] : 0,
+                c_batch = rank == 3 ? c.stride[0] : 0;
   const auto product_of = [&](int64_t i) {
-    return Product<T>{m, n, k, pointer<T>(a) + i * a_batch, a.stride[rank - 2], a.stride[rank - 1], pointer<T>(b) + i * b_batch,
-                      b.stride[b.rank - 2], b.stride[b.rank - 1], pointer<T>(c) + i * c_batch, c.stride[rank - 2], T(args.alpha),
+    return Product<T>{m,
+                      n,
+                      k,
+                      pointer<T>(a) + i * a_batch,
+                      a.stride[rank - 2],
+                      a.stride[rank - 1],
+                      pointer<T>(b) + i * b_batch,
+                      b.stride[b.rank - 2],
+                      b.stride[b.rank - 1],
+                      pointer<T>(c) + i * c_batch,
+                      c.stride[rank - 2],
+                      T(args.alpha),
                       args.accumulate};
   };
   if constexpr (sizeof(T) == sizeof(float)) {
     // A library call is for one product: many small ones are better spread over the threads here.
-    const bool shared = batch > 1 && b_batch == 0 && a_batch == m * a.stride[rank - 2] && c_batch == m * c.stride[rank - 2] &&
-                        a.stride[rank - 1] == 1;
+    const bool shared = batch > 1 && b_batch == 0 && a_batch == m * a.stride[rank - 2] &&
+                        c_batch == m * c.stride[rank - 2] && a.stride[rank - 1] == 1;
     const int64_t calls = shared ? 1 : batch;
     if (use_gemm_library() && k > 0 && (calls == 1 || m * n * k >= 1 << 20)) {
       for (int64_t i = 0; i < calls; ++i) {
         const Product<T> p = product_of(i);
-        library_sgemm(shared ? batch * m : m, n, k, p.alpha, p.a, p.a_row, p.a_step, p.b, p.b_row, p.b_step, p.accumulate, p.c,
-                      p.c_row);
+        library_sgemm(shared ? batch * m : m, n, k, p.alpha, p.a, p.a_row, p.a_step, p.b, p.b_row,
+                      p.b_step, p.accumulate, p.c, p.c_row);
       }
       return;
     }

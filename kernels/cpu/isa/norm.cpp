@@ -1,6 +1,7 @@
 #include "kernels/norm.h"
 
 #include "kernels/cpu/isa/parallel.h"
+#include "kernels/cpu/isa/simd.h"
 #include "kernels/fmath.h"
 
 namespace reverie::cpu::REVERIE_ISA {
@@ -8,8 +9,8 @@ namespace {
 
 // One row. Null weight: 1; null bias: 0; null residual: x is normalised as it is.
 template <class T>
-void normalise(Norm kind, const T* x, const T* residual, const T* weight, const T* bias, T eps, int64_t width, T* sum, T* y, T* mean,
-               T* rstd) {
+void normalise(Norm kind, const T* x, const T* residual, const T* weight, const T* bias, T eps,
+               int64_t width, T* sum, T* y, T* mean, T* rstd) {
   if (residual != nullptr) {
 #pragma omp simd
     for (int64_t i = 0; i < width; ++i) sum[i] = x[i] + residual[i];
@@ -17,15 +18,13 @@ void normalise(Norm kind, const T* x, const T* residual, const T* weight, const 
   }
   T centre = 0;
   if (kind == Norm::layer) {
-    T total = 0;
-#pragma omp simd reduction(+ : total)
-    for (int64_t i = 0; i < width; ++i) total += x[i];
-    centre = total / T(width);
+    centre = sum_terms<T>(width, [=](auto at, int64_t i) { return at(x + i); }) / T(width);
     *mean = centre;
   }
-  T squares = 0;
-#pragma omp simd reduction(+ : squares)
-  for (int64_t i = 0; i < width; ++i) squares += (x[i] - centre) * (x[i] - centre);
+  const T squares = sum_terms<T>(width, [=](auto at, int64_t i) {
+    const auto offset = at(x + i) - centre;
+    return offset * offset;
+  });
   const T scale = T(1) / fmath::sqrt(squares / T(width) + eps);
   *rstd = scale;
   if (weight != nullptr && bias != nullptr) {
@@ -35,25 +34,30 @@ void normalise(Norm kind, const T* x, const T* residual, const T* weight, const 
 #pragma omp simd
     for (int64_t i = 0; i < width; ++i) y[i] = (x[i] - centre) * scale * weight[i];
   } else {
-    for (int64_t i = 0; i < width; ++i) y[i] = (x[i] - centre) * scale + (bias != nullptr ? bias[i] : T(0));
+    for (int64_t i = 0; i < width; ++i)
+      y[i] = (x[i] - centre) * scale + (bias != nullptr ? bias[i] : T(0));
   }
 }
 
 void run_norm_forward(const NormForward& a) {
-  const View x = view(a.x), residual = view(a.residual), weight = view(a.weight), bias = view(a.bias), y = writable(a.y),
-             rstd = writable(a.rstd), mean = a.kind == Norm::layer ? writable(a.mean) : View{},
+  const View x = view(a.x), residual = view(a.residual), weight = view(a.weight),
+             bias = view(a.bias), y = writable(a.y), rstd = writable(a.rstd),
+             mean = a.kind == Norm::layer ? writable(a.mean) : View{},
              sum = residual.data != nullptr ? writable(a.sum) : View{};
   const Norm kind = a.kind;
   for_float(x.dtype, [&](auto zero) {
     using T = decltype(zero);
     const int64_t width = columns(x);
-    const T *in = pointer<T>(x), *other = pointer<T>(residual), *w = pointer<T>(weight), *b = pointer<T>(bias);
-    T *sums = pointer<T>(sum), *out = pointer<T>(y), *means = pointer<T>(mean), *scales = pointer<T>(rstd);
+    const T *in = pointer<T>(x), *other = pointer<T>(residual), *w = pointer<T>(weight),
+            *b = pointer<T>(bias);
+    T *sums = pointer<T>(sum), *out = pointer<T>(y), *means = pointer<T>(mean),
+      *scales = pointer<T>(rstd);
     const T eps = T(a.eps);
     for_each(rows(x), width * 3, [=](int64_t row) {
       const int64_t at = row * width;
-      normalise(kind, in + at, other == nullptr ? nullptr : other + at, w, b, eps, width, sums == nullptr ? nullptr : sums + at,
-                out + at, means == nullptr ? nullptr : means + row, scales + row);
+      normalise(kind, in + at, other == nullptr ? nullptr : other + at, w, b, eps, width,
+                sums == nullptr ? nullptr : sums + at, out + at,
+                means == nullptr ? nullptr : means + row, scales + row);
     });
   });
 }
@@ -61,34 +65,36 @@ void run_norm_forward(const NormForward& a) {
 // With xhat = (x - mean) * rstd and g = grad_y * weight:
 // grad_x = rstd * (g - average(g) - xhat * average(g * xhat)), without average(g) for rms.
 template <class T>
-void grad_row(Norm kind, const T* x, const T* weight, T mean, T rstd, const T* grad_y, const T* grad_sum, int64_t width, T* grad_x) {
+void grad_row(Norm kind, const T* x, const T* weight, T mean, T rstd, const T* grad_y,
+              const T* grad_sum, int64_t width, T* grad_x) {
+  const auto xhat = [=](auto at, int64_t i) { return (at(x + i) - mean) * rstd; };
   T total = 0, dot = 0;
   if (weight != nullptr) {
-#pragma omp simd reduction(+ : total, dot)
-    for (int64_t i = 0; i < width; ++i) {
-      const T g = grad_y[i] * weight[i];
-      total += g;
-      dot += g * ((x[i] - mean) * rstd);
-    }
+    if (kind == Norm::layer)
+      total =
+          sum_terms<T>(width, [=](auto at, int64_t i) { return at(grad_y + i) * at(weight + i); });
+    dot = sum_terms<T>(
+        width, [=](auto at, int64_t i) { return at(grad_y + i) * at(weight + i) * xhat(at, i); });
   } else {
-#pragma omp simd reduction(+ : total, dot)
-    for (int64_t i = 0; i < width; ++i) {
-      total += grad_y[i];
-      dot += grad_y[i] * ((x[i] - mean) * rstd);
-    }
+    if (kind == Norm::layer)
+      total = sum_terms<T>(width, [=](auto at, int64_t i) { return at(grad_y + i); });
+    dot = sum_terms<T>(width, [=](auto at, int64_t i) { return at(grad_y + i) * xhat(at, i); });
   }
-  const T average = kind == Norm::layer ? total / T(width) : T(0);
+  const T average = total / T(width);
   dot /= T(width);
   if (weight != nullptr && grad_sum != nullptr) {
 #pragma omp simd
     for (int64_t i = 0; i < width; ++i)
-      grad_x[i] = rstd * (grad_y[i] * weight[i] - average - (x[i] - mean) * rstd * dot) + grad_sum[i];
+      grad_x[i] =
+          rstd * (grad_y[i] * weight[i] - average - (x[i] - mean) * rstd * dot) + grad_sum[i];
   } else if (weight != nullptr) {
 #pragma omp simd
-    for (int64_t i = 0; i < width; ++i) grad_x[i] = rstd * (grad_y[i] * weight[i] - average - (x[i] - mean) * rstd * dot);
+    for (int64_t i = 0; i < width; ++i)
+      grad_x[i] = rstd * (grad_y[i] * weight[i] - average - (x[i] - mean) * rstd * dot);
   } else {
     for (int64_t i = 0; i < width; ++i)
-      grad_x[i] = rstd * (grad_y[i] - average - (x[i] - mean) * rstd * dot) + (grad_sum != nullptr ? grad_sum[i] : T(0));
+      grad_x[i] = rstd * (grad_y[i] - average - (x[i] - mean) * rstd * dot) +
+                  (grad_sum != nullptr ? grad_sum[i] : T(0));
   }
 }
 
@@ -102,12 +108,15 @@ void add_blocks(const T* partial, int64_t blocks, int64_t width, T* total) {
   }
 }
 
-// Rows are cut into blocks that depend on their number alone; each block sums its own weight and bias gradients.
+// Rows are cut into blocks that depend on their number alone; each block sums its own weight and
+// bias gradients.
 template <class T>
-void norm_gradients(Norm kind, int64_t count, int64_t width, const T* x, const T* weight, const T* mean, const T* rstd, const T* grad_y,
-                    const T* grad_sum, T* grad_x, T* grad_weight, T* grad_bias) {
+void norm_gradients(Norm kind, int64_t count, int64_t width, const T* x, const T* weight,
+                    const T* mean, const T* rstd, const T* grad_y, const T* grad_sum, T* grad_x,
+                    T* grad_weight, T* grad_bias) {
   const int64_t height = rows_per_block(count), blocks = (count + height - 1) / height;
-  auto* partial_weight = static_cast<T*>(scratch(Slot::shared, size_t(blocks * width * 2 + 1) * sizeof(T)));
+  auto* partial_weight =
+      static_cast<T*>(scratch(Slot::shared, size_t(blocks * width * 2 + 1) * sizeof(T)));
   T* partial_bias = partial_weight + blocks * width;
   for_each(blocks, height * width * 4, [=](int64_t block) {
     T *sum_weight = partial_weight + block * width, *sum_bias = partial_bias + block * width;
@@ -125,7 +134,8 @@ void norm_gradients(Norm kind, int64_t count, int64_t width, const T* x, const T
         for (int64_t i = 0; i < width; ++i) sum_bias[i] += g[i];
       }
       if (grad_x != nullptr) {
-        grad_row(kind, in, weight, centre, scale, g, grad_sum == nullptr ? nullptr : grad_sum + row * width, width,
+        grad_row(kind, in, weight, centre, scale, g,
+                 grad_sum == nullptr ? nullptr : grad_sum + row * width, width,
                  grad_x + row * width);
       }
     }
@@ -135,14 +145,14 @@ void norm_gradients(Norm kind, int64_t count, int64_t width, const T* x, const T
 }
 
 void run_norm_backward(const NormBackward& a) {
-  const View x = view(a.x), weight = view(a.weight), mean = view(a.mean), rstd = view(a.rstd), grad_y = view(a.grad_y),
-             grad_sum = view(a.grad_sum), grad_x = writable(a.grad_x), grad_weight = writable(a.grad_weight),
-             grad_bias = writable(a.grad_bias);
+  const View x = view(a.x), weight = view(a.weight), mean = view(a.mean), rstd = view(a.rstd),
+             grad_y = view(a.grad_y), grad_sum = view(a.grad_sum), grad_x = writable(a.grad_x),
+             grad_weight = writable(a.grad_weight), grad_bias = writable(a.grad_bias);
   for_float(x.dtype, [&](auto zero) {
     using T = decltype(zero);
     norm_gradients(a.kind, rows(x), columns(x), pointer<T>(x), pointer<T>(weight), pointer<T>(mean),
-                                            pointer<T>(rstd), pointer<T>(grad_y), pointer<T>(grad_sum), pointer<T>(grad_x),
-                                            pointer<T>(grad_weight), pointer<T>(grad_bias));
+                   pointer<T>(rstd), pointer<T>(grad_y), pointer<T>(grad_sum), pointer<T>(grad_x),
+                   pointer<T>(grad_weight), pointer<T>(grad_bias));
   });
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// Loops of the CPU kernels. Included only by the files of this folder, which are compiled once per instruction set: all that
-// is defined here lives in the namespace of that set.
+// Loops of the CPU kernels. Included only by the files of this folder, which are compiled once per
+// instruction set: all that is defined here lives in the namespace of that set.
 
 #include <cstdint>
 
@@ -25,18 +25,24 @@ static inline void for_float(DType dtype, const Body& body) {
 }
 
 template <class T>
-static inline T smaller(T a, T b) { return b < a ? b : a; }
+static inline T smaller(T a, T b) {
+  return b < a ? b : a;
+}
 template <class T>
-static inline T larger(T a, T b) { return a < b ? b : a; }
+static inline T larger(T a, T b) {
+  return a < b ? b : a;
+}
 
-// body(begin, end) over blocks of [0, n) whose bounds depend on n alone, never on the number of threads: an element is always
-// computed by the same code (vector body or tail), so that results are the same to the bit.
+// body(begin, end) over blocks of [0, n) whose bounds depend on n alone, never on the number of
+// threads: an element is always computed by the same code (vector body or tail), so that results
+// are the same to the bit.
 template <class Body>
 static inline void for_blocks(int64_t n, int64_t cost, const Body& body) {
   constexpr int64_t kBlock = 4096;
   const int64_t blocks = (n + kBlock - 1) / kBlock;
 #pragma omp parallel for schedule(static) if (n * cost >= kParallelWork)
-  for (int64_t block = 0; block < blocks; ++block) body(block * kBlock, smaller(n, (block + 1) * kBlock));
+  for (int64_t block = 0; block < blocks; ++block)
+    body(block * kBlock, smaller(n, (block + 1) * kBlock));
 }
 
 // body(i) for i in [0, n), each of about `work` elements.
@@ -46,7 +52,10 @@ static inline void for_each(int64_t n, int64_t work, const Body& body) {
   for (int64_t i = 0; i < n; ++i) body(i);
 }
 
-// How [0, n) rows are cut for a sum over rows: at most 64 blocks of at least 16 rows. Depends on n alone.
-static inline int64_t rows_per_block(int64_t n) { return larger<int64_t>(16, (n + 63) / 64); }
+// How [0, n) rows are cut for a sum over rows: at most 64 blocks of at least 16 rows. Depends on n
+// alone.
+static inline int64_t rows_per_block(int64_t n) {
+  return larger<int64_t>(16, (n + 63) / 64);
+}
 
 }  // namespace reverie::cpu::REVERIE_ISA

@@ -1,6 +1,7 @@
 #include "kernels/reduce.h"
 
 #include "kernels/cpu/isa/parallel.h"
+#include "kernels/cpu/isa/simd.h"
 
 namespace reverie::cpu::REVERIE_ISA {
 namespace {
@@ -12,17 +13,16 @@ double sum_contiguous(const T* x, int64_t n) {
   double total = 0;
   for (int64_t begin = 0; begin < n; begin += kPiece) {
     const int64_t end = smaller(n, begin + kPiece);
-    T piece = 0;
-#pragma omp simd reduction(+ : piece)
-    for (int64_t i = begin; i < end; ++i) piece += x[i];
-    total += double(piece);
+    total +=
+        double(sum_terms<T>(end - begin, [=](auto at, int64_t i) { return at(x + begin + i); }));
   }
   return total;
 }
 
 template <class T>
 void sum_rows(const T* x, int64_t outer, int64_t dim, double scale, bool accumulate, T* y) {
-  if (outer == 1 && dim >= kParallelWork) {  // one long sum: blocks in parallel, then their sums in order
+  if (outer == 1 &&
+      dim >= kParallelWork) {  // one long sum: blocks in parallel, then their sums in order
     constexpr int64_t kBlock = 16384;
     const int64_t blocks = (dim + kBlock - 1) / kBlock;
     auto* partial = static_cast<double*>(scratch(Slot::shared, size_t(blocks) * sizeof(double)));
@@ -51,12 +51,15 @@ void add_rows(const T* x, int64_t count, int64_t inner, int64_t begin, int64_t e
 }
 
 template <class T>
-void sum_columns(const T* x, int64_t outer, int64_t dim, int64_t inner, T scale, bool accumulate, T* y) {
+void sum_columns(const T* x, int64_t outer, int64_t dim, int64_t inner, T scale, bool accumulate,
+                 T* y) {
   const int64_t height = rows_per_block(dim), blocks = (dim + height - 1) / height;
-  auto* partial = static_cast<T*>(scratch(Slot::shared, size_t(outer * blocks * inner) * sizeof(T)));
+  auto* partial =
+      static_cast<T*>(scratch(Slot::shared, size_t(outer * blocks * inner) * sizeof(T)));
   for_each(outer * blocks, height * inner, [=](int64_t task) {
     const int64_t o = task / blocks, first = task % blocks * height;
-    add_rows(x + (o * dim + first) * inner, smaller(height, dim - first), inner, 0, inner, partial + task * inner);
+    add_rows(x + (o * dim + first) * inner, smaller(height, dim - first), inner, 0, inner,
+             partial + task * inner);
   });
   for_each(outer, blocks * inner, [=](int64_t o) {
     T* total = partial + o * blocks * inner;
@@ -144,6 +147,26 @@ void run_cumulative_sum(const CumulativeSum& a) {
   });
 }
 
+// In double: the square of an f32 may be beyond the range of f32.
+template <class T>
+double squares(const T* x, int64_t n) {
+  typedef T Half __attribute__((vector_size(kLanes<double> * sizeof(T)), aligned(sizeof(T))));
+  constexpr int64_t kWidth = kLanes<double>;
+  Vector<double> sums[4] = {};
+  int64_t i = 0;
+  for (; i + 4 * kWidth <= n; i += 4 * kWidth) {
+#pragma GCC unroll 4
+    for (int part = 0; part < 4; ++part) {
+      const Vector<double> v = __builtin_convertvector(
+          *reinterpret_cast<const Half*>(x + i + part * kWidth), Vector<double>);
+      sums[part] += v * v;
+    }
+  }
+  double total = sum_lanes<double>((sums[0] + sums[1]) + (sums[2] + sums[3]));
+  for (; i < n; ++i) total += double(x[i]) * double(x[i]);
+  return total;
+}
+
 void run_sum_squares(const SumSquares& a) {
   constexpr int64_t kBlock = 16384;
   const View x = view(a.x), result = writable(a.result);
@@ -154,10 +177,7 @@ void run_sum_squares(const SumSquares& a) {
     const T* in = pointer<T>(x);
     for_each(blocks, kBlock, [=](int64_t block) {
       const int64_t end = smaller(x.count, (block + 1) * kBlock);
-      double total = 0;
-#pragma omp simd reduction(+ : total)
-      for (int64_t i = block * kBlock; i < end; ++i) total += double(in[i]) * double(in[i]);
-      partial[block] = total;
+      partial[block] = squares(in + block * kBlock, end - block * kBlock);
     });
   });
   double total = 0;

@@ -1,33 +1,52 @@
 #include "kernels/softmax.h"
 
 #include "kernels/cpu/isa/parallel.h"
-#include "kernels/fmath.h"
+#include "kernels/cpu/isa/simd.h"
 
 namespace reverie::cpu::REVERIE_ISA {
 namespace {
 
 template <class T>
-T largest(const T* x, int64_t n) {
-  T top = x[0];
-#pragma omp simd reduction(max : top)
-  for (int64_t i = 0; i < n; ++i) top = x[i] > top ? x[i] : top;
+T largest(const T* x, T scale, int64_t n) {
+  T top = scale * x[0];
+  if (n >= kLanes<T>) {
+    Vector<T> tops = splat(top);
+    over_vectors(x, n, [&](Vector<T> v, int64_t, int64_t) {
+      tops = choose_lanes<T>(scale * v > tops, scale * v, tops);
+    });
+    return largest_lane<T>(tops);
+  }
+  for (int64_t i = 1; i < n; ++i) top = scale * x[i] > top ? scale * x[i] : top;
   return top;
+}
+
+// Sum of exp(scale * x - top); each is also written to y, unless that is null. y may be x.
+template <class T>
+T sum_of_exponentials(const T* x, T scale, T top, int64_t n, T* y) {
+  if (n >= kLanes<T>) {
+    using Number = typename IndexOf<T>::scalar;
+    Vector<T> sums = {};
+    over_vectors(x, n, [&](Vector<T> v, int64_t i, int64_t fresh) {
+      const Vector<T> e = exp_lanes<T>(scale * v - splat(top));
+      if (y != nullptr) store(y + i, e);
+      sums += choose_lanes<T>(lane_numbers<T>() >= Number(kLanes<T> - fresh), e, Vector<T>{});
+    });
+    return sum_lanes<T>(sums);
+  }
+  T total = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const T e = fmath::exp(scale * x[i] - top);
+    if (y != nullptr) y[i] = e;
+    total += e;
+  }
+  return total;
 }
 
 template <class T>
 void softmax_row(const T* x, T scale, int64_t valid, int64_t width, T* y) {
   if (valid > 0) {
-    T top = scale * x[0];
-#pragma omp simd reduction(max : top)
-    for (int64_t i = 0; i < valid; ++i) top = scale * x[i] > top ? scale * x[i] : top;
-    T total = 0;
-#pragma omp simd reduction(+ : total)
-    for (int64_t i = 0; i < valid; ++i) {
-      const T e = fmath::exp(scale * x[i] - top);
-      y[i] = e;
-      total += e;
-    }
-    const T inverse = T(1) / total;
+    const T top = largest(x, scale, valid);
+    const T inverse = T(1) / sum_of_exponentials(x, scale, top, valid, y);
 #pragma omp simd
     for (int64_t i = 0; i < valid; ++i) y[i] *= inverse;
   }
@@ -44,7 +63,8 @@ void run_softmax_forward(const SoftmaxForward& a) {
     T* out = pointer<T>(y);
     const T scale = T(a.scale);
     for_each(rows(x), width * kExpensive, [=](int64_t row) {
-      const int64_t count = counts == nullptr ? width : smaller<int64_t>(width, larger<int64_t>(0, counts[row]));
+      const int64_t count =
+          counts == nullptr ? width : smaller<int64_t>(width, larger<int64_t>(0, counts[row]));
       softmax_row(in + row * width, scale, count, width, out + row * width);
     });
   });
@@ -61,9 +81,7 @@ void run_softmax_backward(const SoftmaxBackward& a) {
     for_each(rows(y), width * 2, [=](int64_t row) {
       const T *p = probability + row * width, *g = gradient + row * width;
       T* to = out + row * width;
-      T dot = 0;
-#pragma omp simd reduction(+ : dot)
-      for (int64_t i = 0; i < width; ++i) dot += p[i] * g[i];
+      const T dot = sum_terms<T>(width, [=](auto at, int64_t i) { return at(p + i) * at(g + i); });
 #pragma omp simd
       for (int64_t i = 0; i < width; ++i) to[i] = scale * p[i] * (g[i] - dot);
     });
@@ -71,7 +89,8 @@ void run_softmax_backward(const SoftmaxBackward& a) {
 }
 
 void run_cross_entropy_forward(const CrossEntropyForward& a) {
-  const View logits = view(a.logits), targets = view(a.targets), loss = writable(a.loss), log_sum_exp = writable(a.log_sum_exp);
+  const View logits = view(a.logits), targets = view(a.targets), loss = writable(a.loss),
+             log_sum_exp = writable(a.log_sum_exp);
   for_float(logits.dtype, [&](auto zero) {
     using T = decltype(zero);
     const int64_t width = columns(logits);
@@ -80,11 +99,8 @@ void run_cross_entropy_forward(const CrossEntropyForward& a) {
     T *losses = pointer<T>(loss), *sums = pointer<T>(log_sum_exp);
     for_each(rows(logits), width * kExpensive, [=](int64_t row) {
       const T* x = in + row * width;
-      const T top = largest(x, width);
-      T total = 0;
-#pragma omp simd reduction(+ : total)
-      for (int64_t i = 0; i < width; ++i) total += fmath::exp(x[i] - top);
-      const T log_total = fmath::log(total);
+      const T top = largest(x, T(1), width);
+      const T log_total = fmath::log(sum_of_exponentials<T>(x, T(1), top, width, nullptr));
       sums[row] = top + log_total;
       // In this order a confident, right prediction keeps its small loss.
       losses[row] = target[row] < 0 ? T(0) : (top - x[target[row]]) + log_total;
@@ -93,12 +109,13 @@ void run_cross_entropy_forward(const CrossEntropyForward& a) {
 }
 
 void run_cross_entropy_backward(const CrossEntropyBackward& a) {
-  const View logits = view(a.logits), targets = view(a.targets), log_sum_exp = view(a.log_sum_exp), grad_loss = view(a.grad_loss),
-             grad_logits = writable(a.grad_logits);
+  const View logits = view(a.logits), targets = view(a.targets), log_sum_exp = view(a.log_sum_exp),
+             grad_loss = view(a.grad_loss), grad_logits = writable(a.grad_logits);
   for_float(logits.dtype, [&](auto zero) {
     using T = decltype(zero);
     const int64_t width = columns(logits);
-    const T *in = pointer<T>(logits), *sums = pointer<T>(log_sum_exp), *gradients = pointer<T>(grad_loss);
+    const T *in = pointer<T>(logits), *sums = pointer<T>(log_sum_exp),
+            *gradients = pointer<T>(grad_loss);
     const int32_t* target = pointer<int32_t>(targets);
     T* out = pointer<T>(grad_logits);
     for_each(rows(logits), width * kExpensive, [=](int64_t row) {
@@ -109,8 +126,13 @@ void run_cross_entropy_backward(const CrossEntropyBackward& a) {
         return;
       }
       const T sum = sums[row], gradient = gradients[row];
-#pragma omp simd
-      for (int64_t i = 0; i < width; ++i) to[i] = fmath::exp(x[i] - sum) * gradient;
+      if (width >= kLanes<T>) {
+        over_vectors(x, width, [=](Vector<T> v, int64_t i, int64_t) {
+          store(to + i, gradient * exp_lanes<T>(v - splat(sum)));
+        });
+      } else {
+        for (int64_t i = 0; i < width; ++i) to[i] = gradient * fmath::exp(x[i] - sum);
+      }
       to[target[row]] -= gradient;
     });
   });
