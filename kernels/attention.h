@@ -14,14 +14,20 @@ namespace reverie {
 // dropout_p > 0: probability (b, h, i, j) is dropped by Philox number ((b * H + h) * Tq + i) * Tk +
 // j of the stream (seed, offset), as in `dropout`: number n is the (n % 4)th of block offset + n /
 // 4; kept ones are scaled by 1 / (1 - p).
+// softcap > 0: a scaled score s becomes softcap * tanh(s / softcap) before mask and softmax
+// (Gemma 2). window > 0: position p sees keys p - window + 1 .. p only, and blocks of keys outside
+// the window cost nothing.
 struct AttentionOptions {
   double scale = 1;
   int64_t first_position = 0;
   double dropout_p = 0;
   uint64_t seed = 0;
   uint64_t offset = 0;
+  double softcap = 0;
+  int64_t window = 0;
 };
-// output [B, Tq, H, D] contiguous, log_sum_exp [B, H, Tq] (of the scaled scores, before dropout).
+// output [B, Tq, H, D] contiguous, log_sum_exp [B, H, Tq] (of the scores that meet the
+// softmax, before dropout).
 struct AttentionForward {
   const Tensor& query;
   const Tensor& key;
@@ -54,13 +60,14 @@ inline constinit Kernel<AttentionBackward> attention_backward{"attention_backwar
 }
 
 // Rotary positions (Su et al. 2021), the half-split form of Llama in Hugging Face: x [B, T, H, D]
-// (strided, last contiguous) -> y likewise; pair (d, d + D/2) of row t turns by angle
-// (first_position + t) * base^(-2d/D); inverse: by minus that angle (the backward pass). y may be
-// x.
+// (strided, last contiguous) -> y likewise; pair (d, d + D/2) of row (b, t) turns by angle
+// positions[b, t] * frequencies[d] (in double); inverse: by minus that angle (the backward pass).
+// positions: i32 [T], of every batch entry, or [B, T]; none negative. frequencies: f64 [D/2],
+// base^(-2d/D) where nothing is scaled. y may be x.
 struct Rope {
   const Tensor& x;
-  int64_t first_position;
-  double base;
+  const Tensor& positions;
+  const Tensor& frequencies;
   bool inverse;
   Tensor& y;
 };

@@ -1,5 +1,7 @@
 // What each row demands of its arguments; called by the row before any implementation.
 
+#include <cmath>
+
 #include "kernels/attention.h"
 #include "kernels/copy.h"
 #include "kernels/elementwise.h"
@@ -91,6 +93,12 @@ void head_layout(std::string_view op, std::string_view name, const Tensor& t) {
 }
 void same_shape(std::string_view op, std::string_view name, const Tensor& t, const Shape& wanted) {
   require(t.shape() == wanted, "{}: {} is {}; wanted {}", op, name, t.str(), wanted.str());
+}
+void attention_options(std::string_view op, const AttentionOptions& o) {
+  probability(op, o.dropout_p);
+  require(o.softcap >= 0 && std::isfinite(o.softcap),
+          "{}: softcap is {}; wanted a positive number, or 0 for none", op, o.softcap);
+  require(o.window >= 0, "{}: window is {}; wanted a number of keys, or 0 for all", op, o.window);
 }
 
 }  // namespace
@@ -298,7 +306,7 @@ void check(const AttentionForward& a) {
   require(a.options.first_position >= 0 && a.key.size(1) >= a.options.first_position + queries,
           "{}: queries at positions {}..{} need as many keys, got {}", op, a.options.first_position,
           a.options.first_position + queries - 1, a.key.size(1));
-  probability(op, a.options.dropout_p);
+  attention_options(op, a.options);
   buffer(op, "output", a.output, a.query.numel(), "query", a.query);
   buffer(op, "log_sum_exp", a.log_sum_exp, batch * heads * queries, "query", a.query);
 }
@@ -322,9 +330,17 @@ void check(const Rope& a) {
   same_shape("rope", "y", a.y, a.x.shape());
   require(a.x.size(3) % 2 == 0, "rope: head_dim {} is odd; wanted an even number of pairs' members",
           a.x.size(3));
-  require(a.base > 0 && a.first_position >= 0,
-          "rope: base {} must be positive and first_position {} not negative", a.base,
-          a.first_position);
+  integers("rope", "positions", a.positions, a.positions.numel(), a.x);
+  require(a.positions.shape() == Shape{a.x.size(1)} ||
+              a.positions.shape() == Shape{a.x.size(0), a.x.size(1)},
+          "rope: positions is {}; wanted [{}] or [{}, {}] to go with x {}", a.positions.str(),
+          a.x.size(1), a.x.size(0), a.x.size(1), a.x.str());
+  within("rope", "positions", a.positions, 0, int64_t(1) << 31);
+  contiguous("rope", "frequencies", a.frequencies);
+  require(a.frequencies.dtype() == DType::f64 && a.frequencies.numel() == a.x.size(3) / 2 &&
+              a.frequencies.device() == a.x.device(),
+          "rope: frequencies is {}; wanted f64[{}], one a pair, beside x {}", a.frequencies.str(),
+          a.x.size(3) / 2, a.x.str());
 }
 
 void check(const EmbeddingForward& a) {

@@ -25,6 +25,8 @@ AttentionOptions options_of(const AttentionSpec& spec, int64_t dim, int64_t batc
   AttentionOptions o;
   o.scale = spec.scale != 0 ? spec.scale : 1 / std::sqrt(double(dim));
   o.first_position = spec.first_position;
+  o.softcap = spec.softcap;
+  o.window = spec.window;
   if (spec.dropout > 0) {
     Generator& g = default_generator();
     o.dropout_p = spec.dropout;
@@ -119,15 +121,14 @@ struct AttentionOp {
 struct RopeOp {
   static constexpr std::string_view name = "rope";
   int64_t heads;
-  double base;
-  int64_t first_position;
+  Tensor positions, frequencies;
   Tensor turn(const Tensor& x, bool inverse) const {
     require(x.rank() == 3 && heads >= 1 && x.size(2) % (2 * heads) == 0,
             "rope: {} for {} heads of an even size", x.str(), heads);
     Tensor y = empty_like(x);
     Tensor y4 = split_heads(y, 0, heads, x.size(2) / heads);
-    kernel::rope(x.device(), Rope{split_heads(x, 0, heads, x.size(2) / heads), first_position, base,
-                                  inverse, y4});
+    kernel::rope(x.device(), Rope{split_heads(x, 0, heads, x.size(2) / heads), positions,
+                                  frequencies, inverse, y4});
     return y;
   }
   Tensor forward(Context&, const Tensor& x) { return turn(x, false); }
@@ -143,8 +144,31 @@ Variable attention(const Variable& query, const Variable& key, const Variable& v
                    const AttentionSpec& spec) {
   return apply_op(AttentionOp{spec, {}, 0}, query, key, value);
 }
+Variable rope(const Variable& x, int64_t heads, const Tensor& positions,
+              const Tensor& frequencies) {
+  return apply_op(RopeOp{heads, positions, frequencies}, x);
+}
 Variable rope(const Variable& x, int64_t heads, double base, int64_t first_position) {
-  return apply_op(RopeOp{heads, base, first_position}, x);
+  require(x.tensor().rank() == 3 && heads >= 1 && x.size(2) % (2 * heads) == 0,
+          "rope: {} for {} heads of an even size", x.tensor().str(), heads);
+  const int64_t time = x.size(1);
+  require(first_position >= 0 && first_position + time <= int64_t(1) << 31,
+          "rope: {} rows from position {}; wanted positions of 0 and more that fit 32 bits", time,
+          first_position);
+  Tensor positions = Tensor::empty({time}, DType::i32);
+  int32_t* position = positions.mutable_data<int32_t>();
+  for (int64_t t = 0; t < time; ++t) position[t] = int32_t(first_position + t);
+  const Device device = x.tensor().device();
+  return rope(x, heads, positions.to(device), rope_frequencies(x.size(2) / heads, base).to(device));
+}
+Tensor rope_frequencies(int64_t dim, double base) {
+  require(dim >= 2 && dim % 2 == 0 && base > 0,
+          "rope: frequencies for head_dim {} and base {}; wanted an even size and a positive base",
+          dim, base);
+  Tensor frequencies = Tensor::empty({dim / 2}, DType::f64);
+  auto* frequency = frequencies.mutable_data<double>();
+  for (int64_t d = 0; d < dim / 2; ++d) frequency[d] = std::pow(base, -2 * double(d) / double(dim));
+  return frequencies;
 }
 
 }  // namespace reverie

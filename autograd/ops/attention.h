@@ -10,6 +10,8 @@ struct AttentionSpec {
   double scale = 0;            // 0: 1 / sqrt(head_dim)
   double dropout = 0;          // of probabilities; draws from default_generator()
   int64_t first_position = 0;  // of the first query row
+  double softcap = 0;          // scaled score s -> softcap * tanh(s / softcap) (Gemma 2); 0: none
+  int64_t window = 0;          // position p sees keys p - window + 1 .. p; 0: all up to p
 };
 
 // qkv [B, T, (heads + 2 kv_heads) * D], one projection's output: query heads, then key heads, then
@@ -22,8 +24,13 @@ Variable packed_attention(const Variable& qkv, const AttentionSpec&);
 Variable attention(const Variable& query, const Variable& key, const Variable& value,
                    const AttentionSpec&);
 
-// Rotary positions (Su et al. 2021, half-split pairs): x [B, T, heads * D]; row t is at
-// first_position + t.
+// Rotary positions (Su et al. 2021, half-split pairs): x [B, T, heads * D]; pair (d, d + D/2) of
+// row t turns by positions[t] * frequencies[d]. positions: i32 [T] or [B, T]; frequencies: f64
+// [D/2]. Neither is differentiated.
+Variable rope(const Variable& x, int64_t heads, const Tensor& positions, const Tensor& frequencies);
+// The common case: rows at first_position, first_position + 1, ..; frequencies of `base`.
 Variable rope(const Variable& x, int64_t heads, double base, int64_t first_position);
+// f64 [dim / 2]: base^(-2d / dim), what schemes that scale rotary positions start from.
+Tensor rope_frequencies(int64_t dim, double base);
 
 }  // namespace reverie

@@ -196,10 +196,35 @@ void attentions(CaseList& list) {
            [=](const Variables& v) { return Variables{attention(v[0], v[1], v[2], scaled)}; });
   list.add("attention_of_one_thing", {{1, 3, 8}},
            [=](const Variables& v) { return Variables{attention(v[0], v[0], v[0], scaled)}; });
+  struct Reach {
+    const char* name;
+    double softcap;
+    int64_t window, time;
+  };
+  for (const Reach& r : {Reach{"softcap", 0.7, 0, 9}, Reach{"window", 0, 3, 9},
+                         Reach{"softcap_window", 2, 66, 75}, Reach{"softcap_row", 0.5, 4, 1}}) {
+    AttentionSpec spec;
+    spec.heads = 4;
+    spec.kv_heads = 2;
+    spec.softcap = r.softcap;
+    spec.window = r.window;
+    list.add(
+        fmt::format("packed_attention_{}", r.name), {{2, r.time, 8 * 6}},
+        [=](const Variables& v) { return Variables{packed_attention(v[0], spec)}; }, few);
+    spec.first_position = 7;
+    list.add(
+        fmt::format("attention_{}", r.name),
+        {{1, r.time, 4 * 6}, {1, r.time + 8, 2 * 6}, {1, r.time + 8, 2 * 6}},
+        [=](const Variables& v) { return Variables{attention(v[0], v[1], v[2], spec)}; }, few);
+  }
   for (int64_t first : {0, 9}) {
     list.add(fmt::format("rope_from_{}", first), {{2, 5, 12}},
              [=](const Variables& v) { return Variables{rope(v[0], 3, 10000, first)}; });
   }
+  const Tensor positions = Tensor::from<int32_t>({2, 3}, {3, 4, 5, 0, 8, 8});
+  list.add("rope_at_positions", {{2, 3, 12}}, [=](const Variables& v) {
+    return Variables{rope(v[0], 2, positions, rope_frequencies(6, 100))};
+  });
 }
 
 void tables_and_losses(CaseList& list) {
@@ -217,6 +242,11 @@ void tables_and_losses(CaseList& list) {
   list.add("linear_cross_entropy", {{2, 3, 4}, {5, 4}}, [=](const Variables& v) {
     return Variables{linear_cross_entropy(v[0], v[1], targets, 0.25)};
   });
+  // Logits of a few units against a cap of 1.5: well into the bend.
+  list.add("linear_cross_entropy_capped", {{2, 3, 4}, {5, 4}}, [=](const Variables& v) {
+    return Variables{linear_cross_entropy(v[0], v[1], targets, 0.25, 1.5)};
+  });
+  list.add("softcap", {{3, 5}}, [](const Variables& v) { return Variables{softcap(v[0], 0.8)}; });
   // Enough vocabulary and rows for three chunks; few elements, for each takes two evaluations.
   const int64_t rows = 150, vocabulary = 40000;
   Tensor many = Tensor::empty({rows}, DType::i32);

@@ -151,17 +151,24 @@ TEST(Composite, Norms) {
 // query [B, Tq, H * D], key and value [B, Tk, Hkv * D], one head at a time.
 Variable plain_attention(const Variable& query, const Variable& key, const Variable& value,
                          const AttentionSpec& spec) {
-  const int64_t dim = query.size(2) / spec.heads, queries = query.size(1), batch = query.size(0);
-  Tensor valid = Tensor::empty({batch * queries}, DType::i32);
-  for (int64_t i = 0; i < batch * queries; ++i)
-    valid.mutable_data<int32_t>()[i] = int32_t(spec.first_position + i % queries + 1);
+  const int64_t dim = query.size(2) / spec.heads, queries = query.size(1);
+  const int64_t keys = key.size(1);
+  Tensor mask = Tensor::zeros({queries, keys}, DType::f64);
+  for (int64_t i = 0; i < queries; ++i)
+    for (int64_t j = 0; j < keys; ++j) {
+      const int64_t behind = spec.first_position + i - j;
+      if (behind < 0 || (spec.window > 0 && behind >= spec.window))
+        mask.mutable_data<double>()[i * keys + j] = -1e30;
+    }
   Variables heads;
   for (int64_t h = 0; h < spec.heads; ++h) {
     const int64_t kv = h / (spec.heads / spec.kv_heads);
-    const Variable scores = matmul(slice(query, 2, h * dim, (h + 1) * dim),
-                                   slice(key, 2, kv * dim, (kv + 1) * dim), false, true);
-    const Variable weights =
-        softmax(scores, spec.scale != 0 ? spec.scale : 1 / std::sqrt(double(dim)), valid);
+    Variable scores =
+        matmul(slice(query, 2, h * dim, (h + 1) * dim), slice(key, 2, kv * dim, (kv + 1) * dim),
+               false, true, spec.scale != 0 ? spec.scale : 1 / std::sqrt(double(dim)));
+    if (spec.softcap > 0)
+      scores = scale(unary(Unary::tanh, scale(scores, 1 / spec.softcap)), spec.softcap);
+    const Variable weights = softmax(add(scores, Variable(mask)));
     heads.push_back(matmul(weights, slice(value, 2, kv * dim, (kv + 1) * dim)));
   }
   return concat(heads, 2);
@@ -183,6 +190,12 @@ TEST(Composite, Attention) {
       AttentionSpec later = spec;
       later.first_position = 5;
       later.scale = 0.2;
+      expect_same(
+          [=](const Variables& v) { return Variables{attention(v[0], v[1], v[2], later)}; },
+          [=](const Variables& v) { return Variables{plain_attention(v[0], v[1], v[2], later)}; },
+          {normal({2, time, q}), normal({2, time + 8, k}, 2), normal({2, time + 8, k}, 3)});
+      later.softcap = 0.8;
+      later.window = 6;
       expect_same(
           [=](const Variables& v) { return Variables{attention(v[0], v[1], v[2], later)}; },
           [=](const Variables& v) { return Variables{plain_attention(v[0], v[1], v[2], later)}; },
@@ -260,15 +273,20 @@ TEST(Composite, LinearCrossEntropyInAnyNumberOfChunks) {
     for (int64_t i = 0; i < rows; ++i)
       targets.mutable_data<int32_t>()[i] = int32_t(i % 7 == 3 ? -1 : (i * 271) % vocabulary);
     const double weight = 1.0 / double(rows);
-    expect_same(
-        [=](const Variables& v) {
-          return Variables{linear_cross_entropy(v[0], v[1], targets, weight)};
-        },
-        [=](const Variables& v) {
-          return Variables{scale(sum_all(cross_entropy(linear(v[0], v[1]), targets)), weight)};
-        },
-        {normal({rows, 3}), normal({vocabulary, 3}, 2)});
+    for (const double cap : {0.0, 1.3})
+      expect_same(
+          [=](const Variables& v) {
+            return Variables{linear_cross_entropy(v[0], v[1], targets, weight, cap)};
+          },
+          [=](const Variables& v) {
+            const Variable logits = softcap(linear(v[0], v[1]), cap);
+            return Variables{scale(sum_all(cross_entropy(logits, targets)), weight)};
+          },
+          {normal({rows, 3}), normal({vocabulary, 3}, 2)});
   }
+  EXPECT_THROW(linear_cross_entropy(Variable(normal({1, 2})), Variable(normal({3, 2})),
+                                    Tensor::from<int32_t>({1}, {0}), 1, -1),
+               UserError);
 }
 
 TEST(Composite, LinearCrossEntropyUnderNoGradIsTheSameNumber) {
@@ -340,6 +358,9 @@ TEST(Composite, WrongShapesSayWhatWasWanted) {
   }
   EXPECT_THROW(rope(a, 0, 10000, 0), UserError);
   EXPECT_THROW(rope(a, 4, 10000, 0), UserError) << "one number a head has no pair";
+  EXPECT_THROW(rope(a, 2, 10000, -1), UserError);
+  EXPECT_THROW(rope(a, 2, 0, 0), UserError);
+  EXPECT_THROW(rope(a, 2, 10000, (int64_t(1) << 31) - 2), UserError);
 }
 
 // A block of attention, two linear layers and a loss: f32 stays close to f64.

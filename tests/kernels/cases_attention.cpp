@@ -14,16 +14,26 @@ struct Options {
                         // a fused projection makes them
   double dropout = 0;
   int64_t first_position = 0;
+  double softcap = 0;
+  int64_t window = 0;
 };
 
 AttentionOptions options_of(const AttentionShape& s, const Options& o) {
-  return {1 / std::sqrt(double(s.dim)), o.first_position, o.dropout, 77, 4294967295};
+  return {1 / std::sqrt(double(s.dim)),
+          o.first_position,
+          o.dropout,
+          77,
+          4294967295,
+          o.softcap,
+          o.window};
 }
 std::string name_of_case(const AttentionShape& s, const Options& o) {
-  return fmt::format("B{} Tq{} Tk{} H{}/{} D{}{}{}{}", s.batch, s.queries, s.keys, s.heads,
+  return fmt::format("B{} Tq{} Tk{} H{}/{} D{}{}{}{}{}{}", s.batch, s.queries, s.keys, s.heads,
                      s.kv_heads, s.dim, o.packed ? " packed" : "",
                      o.dropout > 0 ? fmt::format(" dropout {}", o.dropout) : "",
-                     o.first_position > 0 ? fmt::format(" from {}", o.first_position) : "");
+                     o.first_position > 0 ? fmt::format(" from {}", o.first_position) : "",
+                     o.softcap > 0 ? fmt::format(" capped at {}", o.softcap) : "",
+                     o.window > 0 ? fmt::format(" window {}", o.window) : "");
 }
 
 struct Three {
@@ -102,16 +112,30 @@ void backward(std::vector<Case>& cases, AttentionShape s, Options o) {
        }});
 }
 
-void rope(std::vector<Case>& cases, Shape shape, int64_t first_position, bool inverse, int form) {
+struct Turn {
+  Shape shape;
+  std::vector<int32_t> positions;  // of T rows, or of B * T
+  double base = 10000;
+};
+std::vector<int32_t> from(int32_t first, int32_t count) {
+  std::vector<int32_t> p;
+  for (int32_t i = 0; i < count; ++i) p.push_back(first + i);
+  return p;
+}
+
+void rope(std::vector<Case>& cases, const Turn& turn, bool inverse, int form) {
   static constexpr const char* kForms[] = {"", " in place", " strided"};
-  const double base = 10000;
+  const Shape shape = turn.shape;
+  const int64_t time = shape[1], heads = shape[2], dim = shape[3], half = dim / 2;
+  std::vector<double> frequencies;
+  for (int64_t d = 0; d < half; ++d)
+    frequencies.push_back(std::pow(turn.base, -2.0 * double(d) / double(dim)));
   const auto reference = [=](const Values& x) {
-    const int64_t time = shape[1], heads = shape[2], dim = shape[3], half = dim / 2;
     Values y(x.size());
     for (int64_t row = 0; row < shape[0] * time * heads; ++row)
       for (int64_t d = 0; d < half; ++d) {
-        const double angle = double(first_position + row / heads % time) *
-                             std::pow(base, -2.0 * double(d) / double(dim));
+        const double angle =
+            turn.positions[size_t(row / heads) % turn.positions.size()] * frequencies[size_t(d)];
         const double c = std::cos(angle), s = inverse ? -std::sin(angle) : std::sin(angle);
         const auto low = size_t(row * dim + d), high = size_t(row * dim + d + half);
         y[low] = x[low] * c - x[high] * s;
@@ -119,23 +143,27 @@ void rope(std::vector<Case>& cases, Shape shape, int64_t first_position, bool in
       }
     return y;
   };
-  cases.push_back({"rope",
-                   fmt::format("{} from {}{}{}", shape.str(), first_position,
-                               inverse ? " inverse" : "", kForms[form]),
-                   [=](Execution& run) {
-                     if (form == 1) {
-                       Tensor& x = run.updated("x", shape);
-                       const Values before = x.to_vector();
-                       kernel::rope({}, {x, first_position, base, inverse, x});
-                       run.expect("x", reference(before), 2);
-                       return;
-                     }
-                     Tensor x = form == 0 ? run.input(shape)
-                                          : run.input({shape[0], shape[1], shape[2] + 2, shape[3]})
-                                                .slice(2, 1, 1 + shape[2]);
-                     kernel::rope({}, {x, first_position, base, inverse, run.output("y", shape)});
-                     run.expect("y", reference(x.to_vector()), 2);
-                   }});
+  cases.push_back(
+      {"rope",
+       fmt::format("{} {} positions from {} base {}{}{}", shape.str(), turn.positions.size(),
+                   turn.positions[0], turn.base, inverse ? " inverse" : "", kForms[form]),
+       [=](Execution& run) {
+         Tensor positions = run.indices(turn.positions);
+         if (int64_t(turn.positions.size()) != time) positions = positions.view({shape[0], time});
+         const Tensor frequency = Tensor::from<double>({half}, frequencies);
+         if (form == 1) {
+           Tensor& x = run.updated("x", shape);
+           const Values before = x.to_vector();
+           kernel::rope({}, {x, positions, frequency, inverse, x});
+           run.expect("x", reference(before), 2);
+           return;
+         }
+         Tensor x = form == 0 ? run.input(shape)
+                              : run.input({shape[0], shape[1], shape[2] + 2, shape[3]})
+                                    .slice(2, 1, 1 + shape[2]);
+         kernel::rope({}, {x, positions, frequency, inverse, run.output("y", shape)});
+         run.expect("y", reference(x.to_vector()), 2);
+       }});
 }
 
 }  // namespace
@@ -166,15 +194,30 @@ std::vector<Case> attention_cases() {
            {{2, 33, 33, 4, 2, 16}, {true, 0.2}},
            {{1, 70, 70, 2, 2, 20}, {false, 0.5}},
            {{1, 40, 133, 2, 1, 16}, {false, 0.3, 93}},
+           {{1, 20, 20, 4, 2, 16}, {true, 0, 0, 1.5}},
+           {{1, 70, 70, 2, 1, 64}, {true, 0.3, 0, 0.5}},
+           {{1, 1, 90, 2, 1, 16}, {false, 0, 89, 1, 50}},
+           {{2, 9, 9, 2, 2, 8}, {true, 0, 0, 0, 1}},
+           {{1, 200, 200, 2, 1, 16}, {true, 0, 0, 0, 64}},
+           {{1, 200, 200, 1, 1, 20}, {false, 0, 0, 2, 65}},
+           {{1, 150, 150, 4, 1, 256}, {true, 0, 0, 5, 37}},
+           {{1, 140, 140, 2, 1, 33}, {true, 0.2, 0, 0, 3}},
+           {{1, 2, 300, 2, 1, 16}, {false, 0.4, 290, 0, 70}},
+           {{1, 5, 300, 2, 2, 24}, {false, 0, 250, 0, 10}},  // most keys: nobody sees them
+           {{1, 70, 400, 2, 1, 16}, {false, 0, 310, 3, 129}},
+           {{1, 12, 12, 1, 1, 8}, {false, 0, 0, 0, 1000}},
        }) {
     forward(cases, e.shape, e.options);
     backward(cases, e.shape, e.options);
   }
   for (int form : {0, 1, 2})
     for (bool inverse : {false, true}) {
-      rope(cases, {2, 7, 3, 2}, 0, inverse, form);
-      rope(cases, {1, 17, 2, 34}, 1000, inverse, form);
-      rope(cases, {3, 33, 4, 64}, 5, inverse, form);
+      rope(cases, {{2, 7, 3, 2}, from(0, 7)}, inverse, form);
+      rope(cases, {{1, 17, 2, 34}, from(1000, 17)}, inverse, form);
+      rope(cases, {{3, 33, 4, 64}, from(5, 33), 1e6}, inverse, form);
+      rope(cases, {{1, 4, 2, 6}, {9, 3, 100000, 3}}, inverse, form);  // far apart
+      rope(cases, {{2, 3, 1, 8}, {4, 5, 6, 2, 3, 4}}, inverse, form);
+      rope(cases, {{2, 3, 2, 10}, {7, 7, 8, 0, 2000000000, 1}}, inverse, form);
     }
   return cases;
 }

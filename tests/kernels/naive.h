@@ -159,18 +159,25 @@ inline AttentionResult attention(const AttentionShape& s, const Values& query, c
   for (int64_t b = 0; b < s.batch; ++b)
     for (int64_t h = 0; h < s.heads; ++h)
       for (int64_t i = 0; i < s.queries; ++i) {
-        const int64_t seen = options.first_position + i + 1;
-        Values p(static_cast<size_t>(seen)), kept(p.size()), grad_p(p.size());
+        const int64_t seen = options.first_position + i + 1,
+                      lowest = options.window > 0 ? std::max<int64_t>(0, seen - options.window) : 0;
+        Values p(static_cast<size_t>(seen)), kept(p.size()), grad_p(p.size()), slope(p.size());
         double total = 0;
-        for (int64_t j = 0; j < seen; ++j) {
-          double dot = 0;
+        for (int64_t j = lowest; j < seen; ++j) {
+          double score = 0;
           for (int64_t d = 0; d < s.dim; ++d)
-            dot += query[s.query(b, i, h, d)] * key[s.key(b, j, h, d)];
-          total += p[size_t(j)] = std::exp(dot * options.scale);
+            score += query[s.query(b, i, h, d)] * key[s.key(b, j, h, d)] * options.scale;
+          slope[size_t(j)] = options.scale;
+          if (options.softcap > 0) {
+            const double bend = std::tanh(score / options.softcap);
+            score = options.softcap * bend;
+            slope[size_t(j)] *= 1 - bend * bend;
+          }
+          total += p[size_t(j)] = std::exp(score);
         }
         r.log_sum_exp[s.row(b, h, i)] = std::log(total);
         double average = 0;
-        for (int64_t j = 0; j < seen; ++j) {
+        for (int64_t j = lowest; j < seen; ++j) {
           const uint64_t number = uint64_t(s.row(b, h, i)) * uint64_t(s.keys) + uint64_t(j);
           p[size_t(j)] /= total;
           kept[size_t(j)] = keep(options.dropout_p, options.seed, options.offset, number)
@@ -181,7 +188,7 @@ inline AttentionResult attention(const AttentionShape& s, const Values& query, c
                 p[size_t(j)] * kept[size_t(j)] * value[s.key(b, j, h, d)];
         }
         if (grad_output.empty()) continue;
-        for (int64_t j = 0; j < seen; ++j) {
+        for (int64_t j = lowest; j < seen; ++j) {
           for (int64_t d = 0; d < s.dim; ++d) {
             grad_p[size_t(j)] +=
                 grad_output[s.query(b, i, h, d)] * value[s.key(b, j, h, d)] * kept[size_t(j)];
@@ -190,9 +197,10 @@ inline AttentionResult attention(const AttentionShape& s, const Values& query, c
           }
           average += grad_p[size_t(j)] * p[size_t(j)];
         }
-        for (int64_t j = 0; j < seen; ++j)
+        for (int64_t j = lowest; j < seen; ++j)
           for (int64_t d = 0; d < s.dim; ++d) {
-            const double grad_score = p[size_t(j)] * (grad_p[size_t(j)] - average) * options.scale;
+            const double grad_score =
+                p[size_t(j)] * (grad_p[size_t(j)] - average) * slope[size_t(j)];
             r.grad_query[s.query(b, i, h, d)] += grad_score * key[s.key(b, j, h, d)];
             r.grad_key[s.key(b, j, h, d)] += grad_score * query[s.query(b, i, h, d)];
           }

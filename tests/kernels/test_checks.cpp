@@ -140,9 +140,17 @@ TEST(Checks, Attention) {
   refuses(AttentionForward{q, k, k, {1, 0, 1.5}, out, lse}, "p is 1.5");
   refuses(AttentionForward{q.transpose(2, 3), k, k, {}, out, lse}, "the last dimension of query");
   refuses(AttentionBackward{q, k, k, out, lse, out, {}, out, gk, q}, "grad_value");
-  Tensor odd = f32({1, 2, 1, 3});
-  refuses(Rope{odd, 0, 10000, false, odd}, "odd");
-  refuses(Rope{q, -1, 10000, false, q}, "first_position -1");
+  refuses(AttentionForward{q, k, k, {1, 2, 0, 0, 0, -1}, out, lse}, "softcap is -1");
+  refuses(AttentionForward{q, k, k, {1, 2, 0, 0, 0, 0, -4}, out, lse}, "window is -4");
+  Tensor odd = f32({1, 2, 1, 3}), frequencies = f64({4});
+  refuses(Rope{odd, i32({0, 1}), frequencies, false, odd}, "odd");
+  EXPECT_NO_THROW(check(Rope{q, i32({0, 1, 2}), frequencies, false, q}));
+  refuses(Rope{q, i32({0, 1, -2}), frequencies, false, q}, "positions[2] is -2");
+  refuses(Rope{q, i32({0, 1, 2, 3}), frequencies, false, q}, "wanted [3] or [2, 3]");
+  refuses(Rope{q, i32({0, 1, 2}).view({3, 1}), frequencies, false, q}, "wanted [3] or [2, 3]");
+  refuses(Rope{q, i32({0, 1, 2}), f64({8}), false, q}, "frequencies is f64[8] cpu; wanted f64[4]");
+  refuses(Rope{q, i32({0, 1, 2}), f32({4}), false, q}, "wanted f64[4]");
+  refuses(Rope{q, f32({3}), frequencies, false, q}, "wanted i32");
 }
 
 TEST(Checks, Embeddings) {

@@ -1,12 +1,9 @@
 #include "kernels/attention.h"
 
+#include "kernels/cpu/isa/attention_tiles.h"
 #include "kernels/cpu/isa/dropout.h"
-#include "kernels/cpu/isa/gemm_tiles.h"
-#include "kernels/fmath.h"
 
-// Keys are taken in blocks of kBlock, queries in tiles of kTileRows: the scores of a tile against a
-// block never leave the first-level cache. Every row is computed in the same order whatever the
-// number of threads.
+// Every row is computed in the same order whatever the number of threads.
 //
 // A key that a query may not see takes part in a tile with weight 0, so its key and value reach
 // that query only if they are not finite.
@@ -14,121 +11,19 @@
 namespace reverie::cpu::REVERIE_ISA {
 namespace {
 
-constexpr int64_t kBlock = 64;
-
-template <class T>
-constexpr T kLowest = sizeof(T) == 4 ? T(-3.0e38f) : T(-1.0e308);
-
-int64_t round_up(int64_t n, int64_t multiple) {
-  return (n + multiple - 1) / multiple * multiple;
-}
-
-// Rows of `dim` numbers, of one head.
-template <class T>
-struct Rows {
-  T* data;
-  int64_t stride;
-  T* operator[](int64_t row) const { return data + row * stride; }
-  Rows from(int64_t row) const { return {data + row * stride, stride}; }
-};
-template <class T>
-Rows<T> head_rows(const View& v, int64_t batch, int64_t head) {
-  return {pointer<T>(v) + batch * v.stride[0] + head * v.stride[2], v.stride[1]};
-}
-
-// Working memory, carved up in order.
-template <class T>
-struct Arena {
-  T* next;
-  T* take(int64_t count) {
-    T* here = next;
-    next += round_up(count, 64 / int64_t(sizeof(T)));
-    return here;
-  }
-};
-
-// Tiles read the rows of their right operand in whole vectors. Where `dim` is no multiple of that,
-// rows are copied to `room` and padded with zeros.
-template <class T>
-Rows<T> whole_vectors(Rows<T> rows, int64_t count, int64_t dim, T* room) {
-  const int64_t padded = round_up(dim, kLanes<T>);
-  if (padded == dim) return rows;
-  for (int64_t i = 0; i < count; ++i) {
-    for (int64_t d = 0; d < dim; ++d) room[i * padded + d] = rows[i][d];
-    for (int64_t d = dim; d < padded; ++d) room[i * padded + d] = 0;
-  }
-  return {room, padded};
-}
-template <class T>
-int64_t whole_vectors_size(int64_t count, int64_t dim) {
-  return dim % kLanes<T> == 0 ? 0 : count * round_up(dim, kLanes<T>);
-}
-
-// Transposed panels of `count` rows, to multiply by their transpose.
-template <class T>
-void pack_rows(Rows<T> rows, int64_t count, int64_t dim, T* packed) {
-  constexpr int64_t kWidth = kTileColumns<T>;
-  for (int64_t j = 0; j < count; j += kWidth)
-    pack_transposed(rows[j], rows.stride, smaller(kWidth, count - j), dim, packed + j * dim);
-}
-
-// to [rows, columns rounded up to panels] = alpha * left [rows, dim] times the packed rows; `to`
-// has rows of kBlock.
-template <class T>
-void multiply_packed(int64_t rows, Rows<T> left, int64_t dim, const T* packed, int64_t columns,
-                     T alpha, T* to) {
-  constexpr int64_t kWidth = kTileColumns<T>;
-  for (int64_t j = 0; j < columns; j += kWidth)
-    product(rows, dim, Left<T>{left.data, left.stride, 1}, packed + j * dim, kWidth, alpha,
-            Into::overwrite, to + j, kBlock, kWidth);
-}
-
-// to [rows, dim] = or += left [rows, depth] times right [depth, dim] (whole vectors).
-template <class T>
-void multiply_rows(int64_t rows, int64_t depth, Left<T> left, Rows<T> right, int64_t dim, Into into,
-                   Rows<T> to) {
-  constexpr int64_t kWidth = kTileColumns<T>;
-  for (int64_t d = 0; d < dim; d += kWidth)
-    product(rows, depth, left, right.data + d, right.stride, T(1), into, to.data + d, to.stride,
-            smaller(kWidth, dim - d));
-}
-
-template <class T>
-T dot(const T* a, const T* b, int64_t n) {
-  return sum_terms<T>(n, [=](auto at, int64_t i) { return at(a + i) * at(b + i); });
-}
-
-// One more block of scores for the online softmax of a row: scores [0, padded) become exp(score -
-// top), 0 from `seen` on. Returns what earlier sums and outputs of the row must be multiplied by.
-// `padded` is a multiple of the lanes.
-template <class T>
-T online_softmax(T* scores, int64_t seen, int64_t padded, T& top, T& total) {
-  constexpr int kWidth = kLanes<T>;
-  using Number = typename IndexOf<T>::scalar;
-  const Index<T> numbers = lane_numbers<T>();
-  Vector<T> tops = splat(top), sums = {};
-  for (int64_t j = 0; j < padded; j += kWidth) {
-    const Vector<T> score =
-        choose_lanes<T>(numbers < Number(seen - j), load(scores + j), splat(kLowest<T>));
-    tops = choose_lanes<T>(score > tops, score, tops);
-  }
-  const T highest = largest_lane<T>(tops);
-  for (int64_t j = 0; j < padded; j += kWidth) {
-    const Vector<T> weights = choose_lanes<T>(
-        numbers < Number(seen - j), exp_lanes<T>(load(scores + j) - splat(highest)), Vector<T>{});
-    store(scores + j, weights);
-    sums += weights;
-  }
-  const T correction = total > T(0) ? fmath::exp(top - highest) : T(0);
-  top = highest;
-  total = total * correction + sum_lanes<T>(sums);
-  return correction;
-}
-
 struct Problem {
-  int64_t batch, queries, keys, heads, kv_heads, dim, group, first;
+  int64_t batch, queries, keys, heads, kv_heads, dim, group, first, window;
   bool drops;
   DropoutStream dropout;
+
+  // Query i sees keys [lowest(i), first + i].
+  int64_t lowest(int64_t i) const { return larger<int64_t>(0, first + i - window + 1); }
+  int64_t first_block(int64_t i) const { return lowest(i) / kBlock * kBlock; }
+  // Queries from here on see nothing of the keys before `key`.
+  int64_t beyond(int64_t key) const { return key - 1 + window - first; }
+  Span span(int64_t i, int64_t k0, int64_t block) const {
+    return span_of(first + i - window + 1, first + i + 1, k0, block);
+  }
 };
 Problem problem_of(const View& query, const View& key, const AttentionOptions& o) {
   return {query.size[0],
@@ -139,6 +34,7 @@ Problem problem_of(const View& query, const View& key, const AttentionOptions& o
           query.size[3],
           query.size[2] / key.size[2],
           o.first_position,
+          o.window > 0 ? smaller(o.window, key.size[1]) : key.size[1],
           o.dropout_p > 0,
           dropout_stream(o.dropout_p, o.seed, o.offset)};
 }
@@ -151,8 +47,9 @@ uint64_t dropout_number(const Problem& p, int64_t b, int64_t h, int64_t i) {
 
 // Queries [begin, end) of one head.
 template <class T>
-void forward_head(const Problem& p, T scale, int64_t b, int64_t h, int64_t begin, int64_t end,
-                  Rows<T> query, Rows<T> key, Rows<T> value, Rows<T> output, T* log_sum_exp) {
+void forward_head(const Problem& p, T scale, T cap, int64_t b, int64_t h, int64_t begin,
+                  int64_t end, Rows<T> query, Rows<T> key, Rows<T> value, Rows<T> output,
+                  T* log_sum_exp) {
   const int64_t count = end - begin;
   Arena<T> arena{static_cast<T*>(
       scratch(Slot::local, size_t(kBlock * p.dim + whole_vectors_size<T>(kBlock, p.dim) +
@@ -166,23 +63,26 @@ void forward_head(const Problem& p, T scale, int64_t b, int64_t h, int64_t begin
     tops[i] = kLowest<T>;
     totals[i] = 0;
   }
-  for (int64_t k0 = 0; k0 < p.first + end; k0 += kBlock) {
+  for (int64_t k0 = p.first_block(begin); k0 < p.first + end; k0 += kBlock) {
     const int64_t block = smaller(kBlock, p.keys - k0);
     pack_rows(key.from(k0), block, p.dim, packed_key);
     const Rows<T> values = whole_vectors(value.from(k0), block, p.dim, padded_value);
     const int64_t first_row =
         larger(begin, k0 - p.first);  // earlier ones see nothing of this block
-    for (int64_t i = begin + (first_row - begin) / kTileRows * kTileRows; i < end; i += kTileRows) {
+    const int64_t last_row = smaller(end, p.beyond(k0 + block));
+    for (int64_t i = begin + (first_row - begin) / kTileRows * kTileRows; i < last_row;
+         i += kTileRows) {
+      const bool fresh = k0 == p.first_block(i);
       const int64_t rows = smaller<int64_t>(kTileRows, end - i);
       const int64_t most = smaller(block, p.first + i + rows - k0),
                     padded = round_up(most, kTileColumns<T>);
       multiply_packed(rows, query.from(i), p.dim, packed_key, most, scale, scores);
       for (int64_t r = 0; r < rows; ++r) {
-        const int64_t seen = larger<int64_t>(0, smaller(block, p.first + i + r + 1 - k0));
         T* row = scores + r * kBlock;
-        const T correction =
-            online_softmax(row, seen, padded, tops[i + r - begin], totals[i + r - begin]);
-        if (k0 > 0) {
+        if (cap > T(0)) cap_scores(row, padded, cap);
+        const T correction = online_softmax(row, p.span(i + r, k0, block), padded,
+                                            tops[i + r - begin], totals[i + r - begin]);
+        if (!fresh) {
           T* out = output[i + r];
 #pragma omp simd
           for (int64_t d = 0; d < p.dim; ++d) out[d] *= correction;
@@ -195,7 +95,7 @@ void forward_head(const Problem& p, T scale, int64_t b, int64_t h, int64_t begin
         }
       }
       multiply_rows(rows, most, Left<T>{scores, kBlock, 1}, values, p.dim,
-                    k0 == 0 ? Into::overwrite : Into::add, output.from(i));
+                    fresh ? Into::overwrite : Into::add, output.from(i));
     }
   }
   for (int64_t i = 0; i < count; ++i) {
@@ -209,27 +109,28 @@ void forward_head(const Problem& p, T scale, int64_t b, int64_t h, int64_t begin
 
 // One query, as in decoding: keys are read once, as they lie.
 template <class T>
-void forward_row(const Problem& p, T scale, int64_t b, int64_t h, int64_t i, const T* query,
+void forward_row(const Problem& p, T scale, T cap, int64_t b, int64_t h, int64_t i, const T* query,
                  Rows<T> key, Rows<T> value, T* output, T* log_sum_exp) {
-  const int64_t seen = p.first + i + 1;
+  const int64_t lowest = p.lowest(i), count = p.first + i + 1 - lowest;
   Arena<T> arena{static_cast<T*>(
-      scratch(Slot::local, size_t(round_up(seen, kBlock) + kDropoutRoom + 64) * sizeof(T)))};
-  T *scores = arena.take(round_up(seen, kBlock)), *room = arena.take(kDropoutRoom);
+      scratch(Slot::local, size_t(round_up(count, kBlock) + kDropoutRoom + 64) * sizeof(T)))};
+  T *scores = arena.take(round_up(count, kBlock)), *room = arena.take(kDropoutRoom);
   T top = kLowest<T>, total = 0;
-  for (int64_t j = 0; j < seen; ++j) scores[j] = scale * dot(query, key[j], p.dim);
+  for (int64_t j = 0; j < count; ++j) scores[j] = scale * dot(query, key[lowest + j], p.dim);
+  if (cap > T(0)) cap_scores(scores, count, cap);
   for (int64_t d = 0; d < p.dim; ++d) output[d] = 0;
-  online_softmax(scores, seen, round_up(seen, kLanes<T>), top, total);
+  online_softmax(scores, {0, count}, round_up(count, kLanes<T>), top, total);
   const T inverse = T(1) / total;
-  for (int64_t k0 = 0; k0 < seen; k0 += kBlock) {
-    const int64_t block = smaller(kBlock, seen - k0);
+  for (int64_t k0 = 0; k0 < count; k0 += kBlock) {
+    const int64_t block = smaller(kBlock, count - k0);
     if (p.drops) {
       const T* factor =
-          draw_dropout(p.dropout, dropout_number(p, b, h, i) + uint64_t(k0), block, room);
+          draw_dropout(p.dropout, dropout_number(p, b, h, i) + uint64_t(lowest + k0), block, room);
       for (int64_t j = 0; j < block; ++j) scores[k0 + j] *= factor[j];
     }
     for (int64_t j = k0; j < k0 + block; ++j) {
       const T weight = scores[j] * inverse;
-      const T* v = value[j];
+      const T* v = value[lowest + j];
 #pragma omp simd
       for (int64_t d = 0; d < p.dim; ++d) output[d] += weight * v[d];
     }
@@ -243,7 +144,7 @@ void forward(const AttentionForward& args) {
              output = writable(args.output), log_sum_exp = writable(args.log_sum_exp);
   const Problem p = problem_of(query, key, args.options);
   if (query.count == 0) return;
-  const T scale = T(args.options.scale);
+  const T scale = T(args.options.scale), cap = T(args.options.softcap);
   // Long sequences are cut, so that few heads keep many threads busy.
   const int64_t cut = p.batch * p.heads >= 32
                           ? p.queries
@@ -260,9 +161,9 @@ void forward(const AttentionForward& args) {
              T* sums = pointer<T>(log_sum_exp) + head * p.queries;
              if (p.queries < 3) {
                for (int64_t i = begin; i < end; ++i)
-                 forward_row(p, scale, b, h, i, q[i], k, v, out[i], sums + i);
+                 forward_row(p, scale, cap, b, h, i, q[i], k, v, out[i], sums + i);
              } else {
-               forward_head(p, scale, b, h, begin, end, q, k, v, out, sums);
+               forward_head(p, scale, cap, b, h, begin, end, q, k, v, out, sums);
              }
            });
 }
@@ -271,7 +172,7 @@ void forward(const AttentionForward& args) {
 template <class T>
 struct Backward {
   const Problem& p;
-  T scale;
+  T scale, cap;
   int64_t b, h;  // h: the head in work
   Rows<T> query, key, value, output, grad_output, grad_query, grad_key, grad_value;
   const T *log_sum_exp, *delta;
@@ -290,20 +191,12 @@ void recompute(const Backward<T>& w, int64_t i, int64_t rows, int64_t k0, int64_
   // Tiles of keys reach beyond the diagonal by less than a tile: zeros there.
   const int cleared = int(smaller(kBlock, round_up(most + kTileRows, kLanes<T>)));
   for (int64_t r = 0; r < rows; ++r) {
-    T *weight = weights + r * kBlock, *grad_score = grad_scores + r * kBlock;
-    const int seen = int(larger<int64_t>(0, smaller(block, w.p.first + i + r + 1 - k0)));
-    const T log_sum_exp = w.log_sum_exp[i + r], delta = w.delta[i + r], scale = w.scale;
     const T* factor = w.room;  // ones, unless drawn
     if (w.p.drops)
       factor = draw_dropout(w.p.dropout, dropout_number(w.p, w.b, w.h, i + r) + uint64_t(k0),
                             kBlock, w.room);
-#pragma omp simd
-    for (int j = 0; j < cleared; ++j) {
-      const T e = fmath::exp(weight[j] - log_sum_exp), keep = factor[j];
-      const T gradient = e * (keep * grad_score[j] - delta) * scale;
-      weight[j] = j < seen ? e * keep : T(0);
-      grad_score[j] = j < seen ? gradient : T(0);
-    }
+    weigh_row(weights + r * kBlock, grad_scores + r * kBlock, w.p.span(i + r, k0, block), cleared,
+              ScoreRow<T>{w.log_sum_exp[i + r], w.delta[i + r], w.scale, w.cap, factor});
   }
 }
 
@@ -317,16 +210,19 @@ void backward_chunk(const Backward<T>& w, int64_t begin, int64_t end, int64_t k0
     const int64_t rows = smaller<int64_t>(kTileRows, end - i),
                   most = smaller(block, p.first + i + rows - k0);
     if (most <= 0) continue;
+    if (i >= p.beyond(k0 + block)) break;
     recompute(w, i, rows, k0, block, i - begin);
     multiply_rows(rows, most, Left<T>{w.grad_scores + (i - begin) * kBlock, kBlock, 1}, keys, p.dim,
-                  k0 == 0 ? Into::overwrite : Into::add, w.grad_query.from(i));
+                  k0 == p.first_block(i) ? Into::overwrite : Into::add, w.grad_query.from(i));
   }
   const Into into = first_share ? Into::overwrite : Into::add;
   for (int64_t j = 0; j < block; j += kTileRows) {
     const int64_t rows = smaller<int64_t>(kTileRows, block - j);
-    const int64_t from = larger(begin, k0 + j - p.first);  // the first query that sees key j
-    if (from >= end && into == Into::add) continue;
-    const int64_t depth = larger<int64_t>(0, end - from), at = (from - begin) * kBlock + j;
+    // The queries that see one of these keys.
+    const int64_t from = larger(begin, k0 + j - p.first),
+                  to = smaller(end, p.beyond(k0 + j + rows));
+    if (from >= to && into == Into::add) continue;
+    const int64_t depth = larger<int64_t>(0, to - from), at = (from - begin) * kBlock + j;
     multiply_rows(rows, depth, Left<T>{w.grad_scores + at, 1, kBlock}, queries.from(from - begin),
                   p.dim, into, w.grad_key.from(k0 + j));
     multiply_rows(rows, depth, Left<T>{w.weights + at, 1, kBlock}, grad_outputs.from(from - begin),
@@ -347,7 +243,7 @@ void backward(const AttentionBackward& args) {
              grad_output = view(args.grad_output), grad_query = writable(args.grad_query),
              grad_key = writable(args.grad_key), grad_value = writable(args.grad_value);
   const Problem p = problem_of(query, key, args.options);
-  const T scale = T(args.options.scale);
+  const T scale = T(args.options.scale), cap = T(args.options.softcap);
   // One task owns a key head with all query heads on it: nobody else adds to its gradients.
   for_each(p.batch * p.kv_heads, p.group * p.queries * p.keys * p.dim, [&](int64_t task) {
     const int64_t b = task / p.kv_heads, kv = task % p.kv_heads,
@@ -358,6 +254,7 @@ void backward(const AttentionBackward& args) {
                                  sizeof(T)))};
     Backward<T> w{p,
                   scale,
+                  cap,
                   b,
                   0,
                   {},
@@ -387,10 +284,13 @@ void backward(const AttentionBackward& args) {
       for (int64_t i = 0; i < p.queries; ++i)
         deltas[g * p.queries + i] = dot(out[i], gradient[i], p.dim);
     }
-    const int64_t reached = smaller(p.keys, p.first + p.queries);
-    clear(w.grad_key, reached, p.keys, p.dim);
-    clear(w.grad_value, reached, p.keys, p.dim);
-    for (int64_t k0 = 0; k0 < reached; k0 += kBlock) {
+    // Keys that no query sees lie before and behind.
+    const int64_t start = p.first_block(0), reached = smaller(p.keys, p.first + p.queries);
+    for (const Rows<T>& gradient : {w.grad_key, w.grad_value}) {
+      clear(gradient, 0, start, p.dim);
+      clear(gradient, reached, p.keys, p.dim);
+    }
+    for (int64_t k0 = start; k0 < reached; k0 += kBlock) {
       const int64_t block = smaller(kBlock, reached - k0);
       pack_rows(w.key.from(k0), block, p.dim, w.packed_key);
       pack_rows(w.value.from(k0), block, p.dim, w.packed_value);
@@ -404,7 +304,8 @@ void backward(const AttentionBackward& args) {
         w.grad_output = contiguous_rows(grad_output, w.h);
         w.log_sum_exp = pointer<T>(log_sum_exp) + (b * p.heads + w.h) * p.queries;
         w.delta = deltas + g * p.queries;
-        for (int64_t begin = larger<int64_t>(0, k0 - p.first) / kBlock * kBlock; begin < p.queries;
+        const int64_t last = smaller(p.queries, p.beyond(k0 + block));
+        for (int64_t begin = larger<int64_t>(0, k0 - p.first) / kBlock * kBlock; begin < last;
              begin += kBlock) {
           const int64_t end = smaller(p.queries, begin + kBlock);
           backward_chunk(
