@@ -38,12 +38,9 @@ case $preset in
     export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
     ;;
   tsan)
-    # The sanitizer does not see how gcc's OpenMP runtime synchronises its threads (libgomp is not built for it), and would
-    # report every parallel loop. One OpenMP thread leaves no such loop; every other thread (graphs on several threads, the
-    # allocator, prefetching, the log, communicators) is watched. That OpenMP loops give the same bits at any number of
-    # threads is what the kernel tests check.
+    # Parallel loops are watched too: kernels/cpu/isa/parallel.h tells the sanitizer where they begin and end. Libraries with
+    # parallel loops of their own (oneDNN) are not built for it: a second thread in them would be seen as a race.
     arguments+=(--kind gtest)
-    export OMP_NUM_THREADS=1
     export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=0:second_deadlock_stack=1}
     ;;
   *) usage "unknown preset '$preset' (known: release, dev, emulated, cuda, asan, tsan)" ;;

@@ -33,6 +33,46 @@ static inline T larger(T a, T b) {
   return a < b ? b : a;
 }
 
+// gcc's OpenMP runtime is not built for the thread sanitizer, which therefore does not see that a
+// parallel region begins after what came before it and ends before what follows. These marks say
+// so; what threads do to each other inside a region stays watched. The functions that hold a region
+// are themselves not instrumented (the compiler passes their variables to the threads in ways that
+// no mark can precede); the bodies they call are.
+#if defined(__SANITIZE_THREAD__)
+extern "C" void __tsan_acquire(void*);
+extern "C" void __tsan_release(void*);
+#define REVERIE_HOLDS_REGION __attribute__((no_sanitize("thread")))
+class RegionMarks {
+ public:
+  RegionMarks() { __tsan_release(&begun_); }
+  ~RegionMarks() { __tsan_acquire(&ended_); }
+  void enter() { __tsan_acquire(&begun_); }
+  void leave() { __tsan_release(&ended_); }
+
+ private:
+  char begun_ = 0, ended_ = 0;
+};
+#else
+#define REVERIE_HOLDS_REGION
+struct RegionMarks {
+  void enter() {}
+  void leave() {}
+};
+#endif
+
+// body(i) for i in [0, n), in parallel where `parallel` says so.
+template <class Body>
+REVERIE_HOLDS_REGION static inline void share_out(int64_t n, bool parallel, const Body& body) {
+  [[maybe_unused]] RegionMarks marks;
+#pragma omp parallel if (parallel)
+  {
+    marks.enter();
+#pragma omp for schedule(static) nowait
+    for (int64_t i = 0; i < n; ++i) body(i);
+    marks.leave();
+  }
+}
+
 // body(begin, end) over blocks of [0, n) whose bounds depend on n alone, never on the number of
 // threads: an element is always computed by the same code (vector body or tail), so that results
 // are the same to the bit.
@@ -40,16 +80,14 @@ template <class Body>
 static inline void for_blocks(int64_t n, int64_t cost, const Body& body) {
   constexpr int64_t kBlock = 4096;
   const int64_t blocks = (n + kBlock - 1) / kBlock;
-#pragma omp parallel for schedule(static) if (n * cost >= kParallelWork)
-  for (int64_t block = 0; block < blocks; ++block)
-    body(block * kBlock, smaller(n, (block + 1) * kBlock));
+  share_out(blocks, n * cost >= kParallelWork,
+            [&](int64_t block) { body(block * kBlock, smaller(n, (block + 1) * kBlock)); });
 }
 
 // body(i) for i in [0, n), each of about `work` elements.
 template <class Body>
 static inline void for_each(int64_t n, int64_t work, const Body& body) {
-#pragma omp parallel for schedule(static) if (n > 1 && n * work >= kParallelWork)
-  for (int64_t i = 0; i < n; ++i) body(i);
+  share_out(n, n > 1 && n * work >= kParallelWork, body);
 }
 
 // How [0, n) rows are cut for a sum over rows: at most 64 blocks of at least 16 rows. Depends on n
