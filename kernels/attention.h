@@ -59,6 +59,56 @@ namespace kernel {
 inline constinit Kernel<AttentionBackward> attention_backward{"attention_backward"};
 }
 
+// Attention of G groups of S rows that share a context (the packed training of a KV-cache
+// coprocessor, Liu et al. 2024, arXiv 2412.17747): group g of batch entry b sees the first
+// limits[b, g] keys of the entry's context and, causally, itself; never another group. Its row s is
+// at position limits[b, g] + s, which only a window looks at.
+// query [B, G * S, H, D], key and value [B, G * S, Hkv, D] of the groups, context_key and
+// context_value [B, T, Hkv, D], all strided as above (a slice of a larger cache is taken as it is);
+// limits i32 [B, G], each in 0 .. T. Of the options, scale, softcap and window count; dropout and
+// first_position must be 0. The cost is near that of the pairs that are seen, however short the
+// groups. output [B, G * S, H, D] contiguous, log_sum_exp [B, H, G * S].
+struct GroupedAttentionForward {
+  const Tensor& query;
+  const Tensor& key;
+  const Tensor& value;
+  const Tensor& context_key;
+  const Tensor& context_value;
+  const Tensor& limits;
+  AttentionOptions options;
+  Tensor& output;
+  Tensor& log_sum_exp;
+};
+void check(const GroupedAttentionForward&);
+namespace kernel {
+inline constinit Kernel<GroupedAttentionForward> grouped_attention_forward{
+    "grouped_attention_forward"};
+}
+// Gradients are strided like the inputs and written, not added to; an undefined one is not computed
+// (those of the context, where it comes from a frozen base). Deterministic.
+struct GroupedAttentionBackward {
+  const Tensor& query;
+  const Tensor& key;
+  const Tensor& value;
+  const Tensor& context_key;
+  const Tensor& context_value;
+  const Tensor& limits;
+  const Tensor& output;
+  const Tensor& log_sum_exp;
+  const Tensor& grad_output;
+  AttentionOptions options;
+  Tensor& grad_query;
+  Tensor& grad_key;
+  Tensor& grad_value;
+  Tensor& grad_context_key;
+  Tensor& grad_context_value;
+};
+void check(const GroupedAttentionBackward&);
+namespace kernel {
+inline constinit Kernel<GroupedAttentionBackward> grouped_attention_backward{
+    "grouped_attention_backward"};
+}
+
 // Rotary positions (Su et al. 2021), the half-split form of Llama in Hugging Face: x [B, T, H, D]
 // (strided, last contiguous) -> y likewise; pair (d, d + D/2) of row (b, t) turns by angle
 // positions[b, t] * frequencies[d] (in double); inverse: by minus that angle (the backward pass).

@@ -323,6 +323,57 @@ void check(const AttentionBackward& a) {
     same_shape(op, name, *gradient, input->shape());
   }
 }
+void check(const GroupedAttentionForward& a) {
+  const char* op = "grouped_attention_forward";
+  head_layout(op, "query", a.query);
+  for (const auto& [name, t] :
+       {std::pair{"key", &a.key}, std::pair{"value", &a.value},
+        std::pair{"context_key", &a.context_key}, std::pair{"context_value", &a.context_value}}) {
+    head_layout(op, name, *t);
+    alike(op, name, *t, "query", a.query);
+  }
+  const int64_t batch = a.query.size(0), rows = a.query.size(1), heads = a.query.size(2),
+                dim = a.query.size(3);
+  require(a.key.size(0) == batch && a.key.size(1) == rows && a.key.size(3) == dim && dim > 0,
+          "{}: query {} and key {} differ in batch, rows or head_dim", op, a.query.str(),
+          a.key.str());
+  require(a.key.size(2) > 0 && heads % a.key.size(2) == 0,
+          "{}: {} query heads are not a multiple of {} key heads", op, heads, a.key.size(2));
+  same_shape(op, "value", a.value, a.key.shape());
+  same_shape(op, "context_key", a.context_key, {batch, a.context_key.size(1), a.key.size(2), dim});
+  same_shape(op, "context_value", a.context_value, a.context_key.shape());
+  defined(op, "limits", a.limits);
+  require(a.limits.rank() == 2 && a.limits.size(0) == batch && a.limits.size(1) > 0 && rows > 0 &&
+              rows % a.limits.size(1) == 0,
+          "{}: limits is {}; wanted [{}, groups], where the groups share {} rows evenly", op,
+          a.limits.str(), batch, rows);
+  integers(op, "limits", a.limits, a.limits.numel(), a.query);
+  within(op, "limits", a.limits, 0, a.context_key.size(1) + 1);
+  attention_options(op, a.options);
+  require(a.options.dropout_p == 0 && a.options.first_position == 0,
+          "{}: takes no dropout ({}) and no first position ({}); limits place the groups", op,
+          a.options.dropout_p, a.options.first_position);
+  buffer(op, "output", a.output, a.query.numel(), "query", a.query);
+  buffer(op, "log_sum_exp", a.log_sum_exp, batch * heads * rows, "query", a.query);
+}
+void check(const GroupedAttentionBackward& a) {
+  const char* op = "grouped_attention_backward";
+  Tensor output = a.output, log_sum_exp = a.log_sum_exp;
+  check(GroupedAttentionForward{a.query, a.key, a.value, a.context_key, a.context_value, a.limits,
+                                a.options, output, log_sum_exp});
+  buffer(op, "grad_output", a.grad_output, a.query.numel(), "query", a.query);
+  for (const auto& [name, gradient, input] :
+       {std::tuple{"grad_query", &a.grad_query, &a.query},
+        std::tuple{"grad_key", &a.grad_key, &a.key},
+        std::tuple{"grad_value", &a.grad_value, &a.value},
+        std::tuple{"grad_context_key", &a.grad_context_key, &a.context_key},
+        std::tuple{"grad_context_value", &a.grad_context_value, &a.context_value}}) {
+    if (!gradient->defined()) continue;
+    head_layout(op, name, *gradient);
+    alike(op, name, *gradient, "query", a.query);
+    same_shape(op, name, *gradient, input->shape());
+  }
+}
 void check(const Rope& a) {
   head_layout("rope", "x", a.x);
   head_layout("rope", "y", a.y);

@@ -95,6 +95,7 @@ std::vector<Case> softmax_cases();
 std::vector<Case> norm_cases();
 std::vector<Case> matmul_cases();
 std::vector<Case> attention_cases();
+std::vector<Case> grouped_attention_cases();
 std::vector<Case> embedding_cases();
 std::vector<Case> optimizer_cases();
 std::vector<Case> copy_cases();

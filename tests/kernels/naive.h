@@ -150,20 +150,21 @@ struct AttentionShape {
 struct AttentionResult {
   Values output, log_sum_exp, grad_query, grad_key, grad_value;
 };
-// Forward, and backward from grad_output where that is not empty.
-inline AttentionResult attention(const AttentionShape& s, const Values& query, const Values& key,
+// Forward, and backward from grad_output where that is not empty; visible(b, i, j): query i of
+// entry b sees key j.
+template <class Visible>
+AttentionResult masked_attention(const AttentionShape& s, const Values& query, const Values& key,
                                  const Values& value, const AttentionOptions& options,
-                                 const Values& grad_output = {}) {
+                                 const Visible& visible, const Values& grad_output = {}) {
   AttentionResult r{Values(query.size()), Values(size_t(s.batch * s.heads * s.queries)),
                     Values(query.size()), Values(key.size()), Values(key.size())};
   for (int64_t b = 0; b < s.batch; ++b)
     for (int64_t h = 0; h < s.heads; ++h)
       for (int64_t i = 0; i < s.queries; ++i) {
-        const int64_t seen = options.first_position + i + 1,
-                      lowest = options.window > 0 ? std::max<int64_t>(0, seen - options.window) : 0;
-        Values p(static_cast<size_t>(seen)), kept(p.size()), grad_p(p.size()), slope(p.size());
+        Values p(static_cast<size_t>(s.keys)), kept(p.size()), grad_p(p.size()), slope(p.size());
         double total = 0;
-        for (int64_t j = lowest; j < seen; ++j) {
+        for (int64_t j = 0; j < s.keys; ++j) {
+          if (!visible(b, i, j)) continue;
           double score = 0;
           for (int64_t d = 0; d < s.dim; ++d)
             score += query[s.query(b, i, h, d)] * key[s.key(b, j, h, d)] * options.scale;
@@ -177,7 +178,8 @@ inline AttentionResult attention(const AttentionShape& s, const Values& query, c
         }
         r.log_sum_exp[s.row(b, h, i)] = std::log(total);
         double average = 0;
-        for (int64_t j = lowest; j < seen; ++j) {
+        for (int64_t j = 0; j < s.keys; ++j) {
+          if (!visible(b, i, j)) continue;
           const uint64_t number = uint64_t(s.row(b, h, i)) * uint64_t(s.keys) + uint64_t(j);
           p[size_t(j)] /= total;
           kept[size_t(j)] = keep(options.dropout_p, options.seed, options.offset, number)
@@ -188,7 +190,8 @@ inline AttentionResult attention(const AttentionShape& s, const Values& query, c
                 p[size_t(j)] * kept[size_t(j)] * value[s.key(b, j, h, d)];
         }
         if (grad_output.empty()) continue;
-        for (int64_t j = lowest; j < seen; ++j) {
+        for (int64_t j = 0; j < s.keys; ++j) {
+          if (!visible(b, i, j)) continue;
           for (int64_t d = 0; d < s.dim; ++d) {
             grad_p[size_t(j)] +=
                 grad_output[s.query(b, i, h, d)] * value[s.key(b, j, h, d)] * kept[size_t(j)];
@@ -197,8 +200,8 @@ inline AttentionResult attention(const AttentionShape& s, const Values& query, c
           }
           average += grad_p[size_t(j)] * p[size_t(j)];
         }
-        for (int64_t j = lowest; j < seen; ++j)
-          for (int64_t d = 0; d < s.dim; ++d) {
+        for (int64_t j = 0; j < s.keys; ++j)
+          for (int64_t d = 0; visible(b, i, j) && d < s.dim; ++d) {
             const double grad_score =
                 p[size_t(j)] * (grad_p[size_t(j)] - average) * slope[size_t(j)];
             r.grad_query[s.query(b, i, h, d)] += grad_score * key[s.key(b, j, h, d)];
@@ -206,6 +209,66 @@ inline AttentionResult attention(const AttentionShape& s, const Values& query, c
           }
       }
   return r;
+}
+
+inline AttentionResult attention(const AttentionShape& s, const Values& query, const Values& key,
+                                 const Values& value, const AttentionOptions& options,
+                                 const Values& grad_output = {}) {
+  const auto visible = [&](int64_t, int64_t i, int64_t j) {
+    const int64_t behind = options.first_position + i - j;
+    return behind >= 0 && (options.window == 0 || behind < options.window);
+  };
+  return masked_attention(s, query, key, value, options, visible, grad_output);
+}
+
+// Groups of rows over a shared context, as one masked softmax over [context, all groups].
+struct GroupedShape {
+  int64_t batch, groups, size, context, heads, kv_heads, dim;
+  int64_t rows() const { return groups * size; }
+};
+struct GroupedResult {
+  Values output, log_sum_exp, grad_query, grad_key, grad_value, grad_context_key,
+      grad_context_value;
+};
+inline GroupedResult grouped_attention(const GroupedShape& s, const Values& query,
+                                       const Values& key, const Values& value,
+                                       const Values& context_key, const Values& context_value,
+                                       const std::vector<int32_t>& limits,
+                                       const AttentionOptions& options,
+                                       const Values& grad_output = {}) {
+  const size_t row = size_t(s.kv_heads * s.dim), of_context = size_t(s.context) * row,
+               of_groups = size_t(s.rows()) * row;
+  const auto join = [&](const Values& context, const Values& groups) {
+    Values all;
+    for (size_t b = 0; b < size_t(s.batch); ++b) {
+      all.insert(all.end(), &context[b * of_context], &context[b * of_context] + of_context);
+      all.insert(all.end(), &groups[b * of_groups], &groups[b * of_groups] + of_groups);
+    }
+    return all;
+  };
+  const auto visible = [&](int64_t b, int64_t i, int64_t j) {
+    const int64_t group = i / s.size, limit = limits[size_t(b * s.groups + group)],
+                  position = limit + i % s.size, own = j - s.context;
+    if (own >= 0 && own / s.size != group) return false;
+    if (own < 0 && j >= limit) return false;
+    const int64_t behind = position - (own < 0 ? j : limit + own % s.size);
+    return behind >= 0 && (options.window == 0 || behind < options.window);
+  };
+  const AttentionShape joined{s.batch, s.rows(), s.context + s.rows(), s.heads, s.kv_heads, s.dim};
+  const AttentionResult r =
+      masked_attention(joined, query, join(context_key, key), join(context_value, value), options,
+                       visible, grad_output);
+  GroupedResult g{r.output, r.log_sum_exp, r.grad_query, {}, {}, {}, {}};
+  const auto split = [&](const Values& all, Values& context, Values& groups) {
+    for (size_t b = 0; b < size_t(s.batch); ++b) {
+      const double* from = &all[b * (of_context + of_groups)];
+      context.insert(context.end(), from, from + of_context);
+      groups.insert(groups.end(), from + of_context, from + of_context + of_groups);
+    }
+  };
+  split(r.grad_key, g.grad_context_key, g.grad_key);
+  split(r.grad_value, g.grad_context_value, g.grad_value);
+  return g;
 }
 
 }  // namespace reverie::naive

@@ -153,6 +153,40 @@ TEST(Checks, Attention) {
   refuses(Rope{q, f32({3}), frequencies, false, q}, "wanted i32");
 }
 
+TEST(Checks, GroupedAttention) {
+  Tensor q = f32({2, 6, 4, 8}), k = f32({2, 6, 2, 8}), context = f32({2, 5, 2, 8}),
+         out = f32({2, 6, 4, 8}), lse = f32({2, 4, 6}), undefined;
+  const Tensor limits = i32({0, 1, 5, 2, 2, 3}).view({2, 3});
+  const auto forward = [&](const Tensor& key, const Tensor& ck, const Tensor& cv, const Tensor& l,
+                           const AttentionOptions& options = {}) {
+    return GroupedAttentionForward{q, key, key, ck, cv, l, options, out, lse};
+  };
+  EXPECT_NO_THROW(check(forward(k, context, context, limits)));
+  refuses(forward(k, context, context, i32({0, 1, 6, 2, 2, 3}).view({2, 3})),
+          "limits[2] is 6; wanted 0 <= index < 6");
+  refuses(forward(k, context, context, i32({0, 1, -1, 2, 2, 3}).view({2, 3})), "limits[2] is -1");
+  refuses(forward(k, context, context, i32({0, 1, 1, 2, 2, 3})), "wanted [2, groups]");
+  refuses(forward(k, context, context, i32({0, 1, 1, 2, 2, 3, 3, 3}).view({2, 4})),
+          "where the groups share 6 rows evenly");
+  refuses(forward(k, context, context, f32({2, 3})), "wanted i32");
+  refuses(forward(f32({2, 6, 3, 8}), context, context, limits), "not a multiple");
+  refuses(forward(f32({2, 5, 2, 8}), context, context, limits), "differ in batch, rows");
+  refuses(forward(k, f32({1, 5, 2, 8}), context, limits), "context_key");
+  refuses(forward(k, context, f32({2, 4, 2, 8}), limits), "context_value");
+  refuses(forward(k, f64({2, 5, 2, 8}), context, limits), "one dtype");
+  refuses(forward(k, context, context, limits, {1, 3}), "no first position (3)");
+  refuses(forward(k, context, context, limits, {1, 0, 0.5}), "no dropout (0.5)");
+  refuses(forward(k, context, context, limits, {1, 0, 0, 0, 0, 0, -1}), "window is -1");
+  const auto backward = [&](Tensor& grad_key, Tensor& grad_context) {
+    return GroupedAttentionBackward{q,   k,  k,   context,  context, limits,       out,    lse,
+                                    out, {}, out, grad_key, k,       grad_context, context};
+  };
+  EXPECT_NO_THROW(check(backward(k, context)));
+  EXPECT_NO_THROW(check(backward(undefined, undefined)));
+  refuses(backward(context, context), "grad_key");
+  refuses(backward(k, k), "grad_context_key");
+}
+
 TEST(Checks, Embeddings) {
   Tensor table = f32({5, 2}), y = f32({3, 2}), undefined = none(), positions = f32({4, 2});
   EXPECT_NO_THROW(check(EmbeddingForward{i32({0, 4, 2}), table, positions, 0, 4, y}));

@@ -82,7 +82,7 @@ void forward_head(const Problem& p, T scale, T cap, int64_t b, int64_t h, int64_
         if (cap > T(0)) cap_scores(row, padded, cap);
         const T correction = online_softmax(row, p.span(i + r, k0, block), padded,
                                             tops[i + r - begin], totals[i + r - begin]);
-        if (!fresh) {
+        if (!fresh && correction != T(1)) {
           T* out = output[i + r];
 #pragma omp simd
           for (int64_t d = 0; d < p.dim; ++d) out[d] *= correction;
