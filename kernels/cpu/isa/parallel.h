@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/host_device.h"
+#include "core/parallel.h"
 #include "kernels/cpu/view.h"
 
 namespace reverie::cpu::REVERIE_ISA {
@@ -31,46 +32,6 @@ static inline T smaller(T a, T b) {
 template <class T>
 static inline T larger(T a, T b) {
   return a < b ? b : a;
-}
-
-// gcc's OpenMP runtime is not built for the thread sanitizer, which therefore does not see that a
-// parallel region begins after what came before it and ends before what follows. These marks say
-// so; what threads do to each other inside a region stays watched. The functions that hold a region
-// are themselves not instrumented (the compiler passes their variables to the threads in ways that
-// no mark can precede); the bodies they call are.
-#if defined(__SANITIZE_THREAD__)
-extern "C" void __tsan_acquire(void*);
-extern "C" void __tsan_release(void*);
-#define REVERIE_HOLDS_REGION __attribute__((no_sanitize("thread")))
-class RegionMarks {
- public:
-  RegionMarks() { __tsan_release(&begun_); }
-  ~RegionMarks() { __tsan_acquire(&ended_); }
-  void enter() { __tsan_acquire(&begun_); }
-  void leave() { __tsan_release(&ended_); }
-
- private:
-  char begun_ = 0, ended_ = 0;
-};
-#else
-#define REVERIE_HOLDS_REGION
-struct RegionMarks {
-  void enter() {}
-  void leave() {}
-};
-#endif
-
-// body(i) for i in [0, n), in parallel where `parallel` says so.
-template <class Body>
-REVERIE_HOLDS_REGION static inline void share_out(int64_t n, bool parallel, const Body& body) {
-  [[maybe_unused]] RegionMarks marks;
-#pragma omp parallel if (parallel)
-  {
-    marks.enter();
-#pragma omp for schedule(static) nowait
-    for (int64_t i = 0; i < n; ++i) body(i);
-    marks.leave();
-  }
 }
 
 // body(begin, end) over blocks of [0, n) whose bounds depend on n alone, never on the number of
