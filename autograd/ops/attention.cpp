@@ -118,6 +118,68 @@ struct AttentionOp {
   }
 };
 
+struct GroupedAttentionOp {
+  static constexpr std::string_view name = "grouped_attention";
+  AttentionSpec spec;
+  Tensor limits;
+  AttentionOptions options;
+  int64_t dim = 0;
+  // [B, T, kv_heads, D], of either form that contexts come in.
+  Tensor context_heads(const Tensor& x) const {
+    return x.rank() == 4 ? x : split_heads(x, 0, spec.kv_heads, dim);
+  }
+  Tensor forward(Context& ctx, const Tensor& query, const Tensor& key, const Tensor& value,
+                 const Tensor& context_key, const Tensor& context_value) {
+    require_heads(name, spec.heads, spec.kv_heads);
+    require(query.rank() == 3 && key.rank() == 3 && value.rank() == 3 &&
+                query.size(2) % spec.heads == 0,
+            "grouped_attention: query {}, key {}, value {} for {} heads", query.str(), key.str(),
+            value.str(), spec.heads);
+    require(spec.dropout == 0 && spec.first_position == 0,
+            "grouped_attention: takes no dropout ({}) and no first_position ({})", spec.dropout,
+            spec.first_position);
+    dim = query.size(2) / spec.heads;
+    const int64_t width = spec.kv_heads * dim;
+    for (const Tensor* t : {&key, &value, &context_key, &context_value})
+      require((t->rank() == 3 && t->size(2) == width) ||
+                  (t->rank() == 4 && t->size(2) == spec.kv_heads && t->size(3) == dim),
+              "grouped_attention: keys and values of query {} are {}; wanted {} kv heads of {}",
+              query.str(), t->str(), spec.kv_heads, dim);
+    options = options_of(spec, dim, query.size(0), query.size(1), 0);
+    Tensor output = Tensor::empty({query.size(0), query.size(1), spec.heads, dim}, query.dtype(),
+                                  query.device());
+    Tensor lse =
+        Tensor::empty({query.size(0), spec.heads, query.size(1)}, query.dtype(), query.device());
+    kernel::grouped_attention_forward(
+        query.device(),
+        {split_heads(query, 0, spec.heads, dim), split_heads(key, 0, spec.kv_heads, dim),
+         split_heads(value, 0, spec.kv_heads, dim), context_heads(context_key),
+         context_heads(context_value), limits, options, output, lse});
+    ctx.save({query, key, value, context_key, context_value, output, lse});
+    return output.view(query.shape());
+  }
+  Grads backward(Context& ctx, const Tensor& grad_y) {
+    const Tensor& output = ctx.saved(5);
+    Grads grads(5);
+    Tensor heads[5], grad_heads[5];  // [B, .., .., D]
+    for (size_t i = 0; i < 5; ++i) {
+      const auto split = [&](const Tensor& x) {
+        return i < 3 ? split_heads(x, 0, i == 0 ? spec.heads : spec.kv_heads, dim)
+                     : context_heads(x);
+      };
+      heads[i] = split(ctx.saved(i));
+      if (!ctx.needs(i)) continue;
+      grads[i] = empty_like(ctx.saved(i));
+      grad_heads[i] = split(grads[i]);
+    }
+    kernel::grouped_attention_backward(
+        output.device(), {heads[0], heads[1], heads[2], heads[3], heads[4], limits, output,
+                          ctx.saved(6), grad_y.view(output.shape()), options, grad_heads[0],
+                          grad_heads[1], grad_heads[2], grad_heads[3], grad_heads[4]});
+    return grads;
+  }
+};
+
 struct RopeOp {
   static constexpr std::string_view name = "rope";
   int64_t heads;
@@ -143,6 +205,12 @@ Variable packed_attention(const Variable& qkv, const AttentionSpec& spec) {
 Variable attention(const Variable& query, const Variable& key, const Variable& value,
                    const AttentionSpec& spec) {
   return apply_op(AttentionOp{spec, {}, 0}, query, key, value);
+}
+Variable grouped_attention(const Variable& query, const Variable& key, const Variable& value,
+                           const Variable& context_key, const Variable& context_value,
+                           const Tensor& limits, const AttentionSpec& spec) {
+  return apply_op(GroupedAttentionOp{spec, limits, {}, 0}, query, key, value, context_key,
+                  context_value);
 }
 Variable rope(const Variable& x, int64_t heads, const Tensor& positions,
               const Tensor& frequencies) {

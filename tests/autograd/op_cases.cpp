@@ -221,6 +221,23 @@ void attentions(CaseList& list) {
     list.add(fmt::format("rope_from_{}", first), {{2, 5, 12}},
              [=](const Variables& v) { return Variables{rope(v[0], 3, 10000, first)}; });
   }
+  const Tensor limits = Tensor::from<int32_t>({2, 3}, {4, 0, 9, 2, 9, 6});
+  for (const Reach& r :
+       {Reach{"", 0, 0, 4}, Reach{"_softcap", 0.7, 0, 1}, Reach{"_window", 0, 3, 5}}) {
+    AttentionSpec spec;
+    spec.heads = 4;
+    spec.kv_heads = 2;
+    spec.softcap = r.softcap;
+    spec.window = r.window;
+    const int64_t rows = 3 * r.time, q = 4 * 6, kv = 2 * 6;
+    list.add(
+        fmt::format("grouped_attention{}", r.name),
+        {{2, rows, q}, {2, rows, kv}, {2, rows, kv}, {2, 9, kv}, {2, 9, 2, 6}},
+        [=](const Variables& v) {
+          return Variables{grouped_attention(v[0], v[1], v[2], v[3], v[4], limits, spec)};
+        },
+        few);
+  }
   const Tensor positions = Tensor::from<int32_t>({2, 3}, {3, 4, 5, 0, 8, 8});
   list.add("rope_at_positions", {{2, 3, 12}}, [=](const Variables& v) {
     return Variables{rope(v[0], 2, positions, rope_frequencies(6, 100))};
