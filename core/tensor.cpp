@@ -19,7 +19,7 @@ Shape row_major(const Shape& shape) {
   return strides;
 }
 
-// Calls f(pointer-typed nullptr) for the C++ type of `t`; f16 has no arithmetic here.
+// Calls f(pointer-typed nullptr) for the C++ type of `t`.
 template <class F>
 decltype(auto) visit_dtype(DType t, F&& f) {
   switch (t) {
@@ -38,20 +38,19 @@ decltype(auto) visit_dtype(DType t, F&& f) {
     case DType::u8:
       return f(static_cast<uint8_t*>(nullptr));
     case DType::f16:
-      break;
+      return f(static_cast<Float16*>(nullptr));
   }
-  throw UserError(
-      fmt::format("tensors of {} hold bytes only: no arithmetic or conversion", name_of(t)));
+  throw InternalError("a dtype without a C++ type");
 }
 
 template <class To, class From>
 To convert(From v) {
   if constexpr (std::is_same_v<To, From>)
     return v;
-  else if constexpr (std::is_same_v<From, BFloat16>)
+  else if constexpr (std::is_same_v<From, BFloat16> || std::is_same_v<From, Float16>)
     return convert<To>(float(v));
-  else if constexpr (std::is_same_v<To, BFloat16>)
-    return BFloat16(float(v));
+  else if constexpr (std::is_same_v<To, BFloat16> || std::is_same_v<To, Float16>)
+    return To(float(v));
   else
     return static_cast<To>(v);
 }
@@ -264,6 +263,13 @@ void Tensor::copy_from(const Tensor& source) {
     visit_dtype(dtype_, [&]<class To>(To*) {
       const From* from = source.data<From>();
       To* to = mutable_data<To>();
+      if (is_contiguous()) {
+        if (source.is_contiguous())
+          for (int64_t i = 0, n = numel(); i < n; ++i) to[i] = convert<To>(from[i]);
+        else
+          for_each_offset(source, [&](int64_t i, int64_t o) { to[i] = convert<To>(from[o]); });
+        return;
+      }
       std::vector<int64_t> offsets(static_cast<size_t>(numel()));
       for_each_offset(*this, [&](int64_t i, int64_t o) { offsets[size_t(i)] = o; });
       for_each_offset(source,

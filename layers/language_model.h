@@ -18,12 +18,20 @@ class LanguageModel : public Module {
   virtual Variable hidden(const Tensor& tokens, SequenceState* state = nullptr) = 0;
   // The output projection [V, C].
   virtual const Variable& head() const = 0;
+  // Logits z become c tanh(z / c) with this c (Gemma 2); 0: they stay.
+  virtual double logit_softcap() const { return 0; }
   // Whether a forward over pieces, with the state carried, equals the forward over the whole.
   virtual bool incremental() const = 0;
   // Whether memory goes on from one window of a text to the next (`state` without a cache).
   virtual bool carries_memory() const = 0;
   // Floating-point operations of one forward per token at this length, for plans and reports.
   virtual double forward_flops_per_token(int64_t length) const = 0;
+
+  // Final hidden states [.., C] -> [.., V]: the projection and the soft-cap. Slice off the rows
+  // that are needed beforehand: a large vocabulary makes a logit row far longer than a hidden one.
+  Variable logits_of(const Variable& hidden) const;
+  // The loss of final hidden states [.., C] for targets [..]; see loss().
+  Variable loss_of(const Variable& hidden, const Tensor& targets, double weight_per_target) const;
 
   // [B, T, V].
   Variable logits(const Tensor& tokens, SequenceState* state = nullptr);

@@ -5,8 +5,7 @@ namespace reverie {
 Linear::Linear(int64_t in, int64_t out, const LinearOptions& options, const Build& build)
     : layout_(options.layout) {
   const Shape shape = layout_ == WeightLayout::out_in ? Shape{out, in} : Shape{in, out};
-  weight_ = parameter("weight",
-                      build.random.normal(shape, 0, options.stddev, build.dtype).to(build.device));
+  weight_ = parameter("weight", build.weights(shape, options.stddev));
   if (options.bias) bias_ = parameter("bias", Tensor::zeros({out}, build.dtype, build.device));
 }
 

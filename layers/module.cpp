@@ -52,30 +52,43 @@ NamedTensors Module::state() const {
   return out;
 }
 void Module::load(const NamedTensors& tensors, bool strict) {
-  std::map<std::string, const Tensor*> given;
-  for (const auto& [name, t] : tensors) given[name] = &t;
+  std::vector<StoredTensor> stored;
+  for (const auto& [name, t] : tensors)
+    stored.push_back({name, t.shape(), t.dtype(), [t = t] { return t; }});
+  load(stored, strict);
+}
+void Module::load(const std::vector<StoredTensor>& tensors, bool strict) {
+  const auto text = [](DType dtype, const Shape& shape) {
+    return fmt::format("{}{}", name_of(dtype), shape.str());
+  };
+  std::map<std::string, const StoredTensor*> given;
+  for (const StoredTensor& t : tensors) given[t.name] = &t;
   std::string problems;
-  std::vector<std::pair<Variable, const Tensor*>> copies;
+  std::vector<std::pair<Variable, const StoredTensor*>> copies;
   for (auto& [name, v] : parameters()) {
     const auto it = given.find(name);
     if (it == given.end()) {
-      problems += fmt::format("\n  missing: {} {}", name, v.tensor().str());
+      problems += fmt::format("\n  missing: {} {}", name, text(v.dtype(), v.shape()));
       continue;
     }
-    if (it->second->shape() == v.shape())
+    const Shape &has = it->second->shape, &wants = v.shape();
+    const bool transposed =
+        has.rank() == 2 && wants.rank() == 2 && has[0] == wants[1] && has[1] == wants[0];
+    if (has == wants)
       copies.emplace_back(v, it->second);
     else
-      problems += fmt::format("\n  wrong shape: {} is {}, the model wants {}", name,
-                              it->second->shape().str(), v.shape().str());
+      problems +=
+          fmt::format("\n  {}: {} is {}, the model wants {}",
+                      transposed ? "transposed" : "wrong shape", name, has.str(), wants.str());
     given.erase(it);
   }
   if (strict)
     for (const auto& [name, t] : given)
-      problems += fmt::format("\n  unexpected: {} {}", name, t->str());
+      problems += fmt::format("\n  unexpected: {} {}", name, text(t->dtype, t->shape));
   if (!problems.empty()) throw UserError("these tensors do not fit the model:" + problems);
   for (auto& [v, t] : copies) {
     Tensor target = v.tensor();
-    target.copy_from(*t);
+    target.copy_from(t->read());
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // Module: named parameters in a tree.
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -17,6 +18,24 @@ struct Build {
   Generator& random;  // initial values are drawn in the order of construction
   DType dtype = DType::f32;
   Device device = {};
+  // false: weights are about to be loaded, so nothing is drawn for them and their bytes are
+  // whatever the allocator gives.
+  bool initialize = true;
+
+  // A weight's initial value: normal around 0.
+  Tensor weights(const Shape& shape, double stddev) const {
+    return initialize ? random.normal(shape, 0, stddev, dtype).to(device)
+                      : Tensor::empty(shape, dtype, device);
+  }
+};
+
+// A tensor known by name and shape whose values are read when their turn comes: mapped, converted
+// or dequantised one at a time.
+struct StoredTensor {
+  std::string name;
+  Shape shape;
+  DType dtype;  // as stored, for messages
+  std::function<Tensor()> read;
 };
 
 class Module {
@@ -34,9 +53,11 @@ class Module {
   bool training() const { return training_; }
 
   NamedTensors state() const;
-  // Copies values into the parameters. One UserError lists everything missing, unexpected and
-  // wrongly shaped; `strict` false ignores unexpected names.
+  // Copies values into the parameters, cast to their dtype. One UserError lists everything missing,
+  // unexpected, transposed and wrongly shaped, before anything is changed; `strict` false ignores
+  // unexpected names.
   void load(const NamedTensors& tensors, bool strict = true);
+  void load(const std::vector<StoredTensor>& tensors, bool strict = true);
 
  protected:
   Variable parameter(std::string name, Tensor initial);

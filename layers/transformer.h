@@ -1,70 +1,33 @@
 #pragma once
-// Decoder-only transformers, GPT-2 and Llama shaped, from the same blocks.
+// Decoder-only transformers of every family (layers/families) from the same blocks.
 
-#include "core/config.h"
+#include "autograd/ops/attention.h"
 #include "layers/language_model.h"
 #include "layers/linear.h"
 #include "layers/memory/memory_module.h"
+#include "layers/transformer_shape.h"
 
 namespace reverie {
 
-// Everything that distinguishes one decoder-only family from another.
-struct TransformerShape {
-  int64_t vocabulary = 0, block_size = 0, layers = 0, heads = 0, kv_heads = 0, features = 0,
-          hidden = 0;
-  Norm norm = Norm::layer;
-  double norm_eps = 1e-5;
-  Unary activation = Unary::gelu;
-  bool gated = false;    // activation(gate) * up instead of activation(up)
-  double rope_base = 0;  // 0: learned positions
-  bool bias = false;
-  bool tied = true;    // the output projection is the embedding table
-  bool packed = true;  // query, key and value from one projection (GPT-2's c_attn)
-  double dropout = 0;
-  bool rematerialize = false;
-  WeightLayout layout = WeightLayout::out_in;
-  // Parameter names, Hugging Face's.
-  struct Names {
-    std::string root, embedding, positions, blocks, final_norm, head;
-    std::string attention_norm, attention, mlp_norm, mlp;
-    std::string query, key, value, qkv, attention_out, gate, up, down;
-  } names;
-  Component memory;
-};
-
-struct Gpt2Options final : Fieldset {
-  int64_t vocab_size = 0, block_size = 64, n_layer = 4, n_head = 4, n_embd = 128;
-  std::optional<int64_t> n_hidden;
-  double dropout = 0, layer_norm_eps = 1e-5;
-  bool bias = false, rematerialize = false;
-  std::string activation = "gelu";
-  Component memory;
-  void fields(Fields&) override;
-  TransformerShape shape() const;
-};
-
-struct LlamaOptions final : Fieldset {
-  int64_t vocab_size = 0, block_size = 64, n_layer = 4, n_head = 4, n_embd = 128;
-  std::optional<int64_t> n_kv_head, n_hidden;
-  double rope_theta = 10000, rms_norm_eps = 1e-5, dropout = 0;
-  bool tie_weights = false, rematerialize = false;
-  Component memory;
-  void fields(Fields&) override;
-  TransformerShape shape() const;
-};
-
 class SelfAttention final : public Module {
  public:
-  SelfAttention(const TransformerShape&, const Build&);
+  SelfAttention(const TransformerShape&, const LayerShape&, const Build&);
   // x [B, T, C]; `cache` (may be null): appended to, and read instead of x alone.
   Variable forward(const Variable& x, KvCache* cache, int64_t position) const;
 
  private:
   Variable cached(const Variable& q, const Variable& k, const Variable& v, KvCache&,
                   int64_t position) const;
-  int64_t heads_, kv_heads_;
-  double rope_base_, dropout_;
+  // x [B, T, heads * D], each head normalised by itself (where the family does so) and turned.
+  Variable prepared(const Variable& x, int64_t heads, const NormLayer*,
+                    const Tensor& positions) const;
+
+  AttentionSpec spec_;  // without what changes from call to call
+  int64_t head_dim_;
+  double dropout_;
+  Tensor inverse_frequencies_;  // f64 [head_dim / 2]; undefined: no rotary positions
   Linear *qkv_ = nullptr, *query_ = nullptr, *key_ = nullptr, *value_ = nullptr, *out_;
+  NormLayer *query_norm_ = nullptr, *key_norm_ = nullptr;
 };
 
 class Mlp final : public Module {
@@ -80,7 +43,7 @@ class Mlp final : public Module {
 
 class TransformerBlock final : public Module {
  public:
-  TransformerBlock(const TransformerShape&, const Build&);
+  TransformerBlock(const TransformerShape&, const LayerShape&, const Build&);
   // x [B, T, C] -> [B, T, C]. The sum between attention and MLP is made inside the norm that
   // follows it; the one at the block's end is not, so that a block is one function of x, the same
   // to the bit whether it is rematerialised or not.
@@ -89,6 +52,7 @@ class TransformerBlock final : public Module {
  private:
   double dropout_;
   NormLayer *attention_norm_, *mlp_norm_;
+  NormLayer *attention_post_norm_ = nullptr, *mlp_post_norm_ = nullptr;
   SelfAttention* attention_;
   Mlp* mlp_;
 };
@@ -96,12 +60,15 @@ class TransformerBlock final : public Module {
 class Transformer : public LanguageModel {
  public:
   Transformer(const TransformerShape&, const Build&);
-  Transformer(const Gpt2Options& o, const Build& b) : Transformer(o.shape(), b) {}
-  Transformer(const LlamaOptions& o, const Build& b) : Transformer(o.shape(), b) {}
+  // A family's options: what its shape() says.
+  template <class Options>
+  requires requires(const Options& o) { TransformerShape(o.shape()); }
+  Transformer(const Options& o, const Build& b) : Transformer(o.shape(), b) {}
   int64_t vocabulary_size() const override { return shape_.vocabulary; }
   int64_t block_size() const override { return shape_.block_size; }
   Variable hidden(const Tensor& tokens, SequenceState* state) override;
   const Variable& head() const override { return head_; }
+  double logit_softcap() const override { return shape_.logit_softcap; }
   bool incremental() const override { return !memory_ || memory_->incremental(); }
   bool carries_memory() const override { return memory_ && memory_->carries_memory(); }
   double forward_flops_per_token(int64_t length) const override;

@@ -47,6 +47,11 @@ inline Variable scale(const Variable& x, double factor) {
   return affine(x, factor);
 }
 
+// cap * tanh(x / cap): x where it is small, and never beyond the cap (Gemma 2's logits). cap 0: x.
+inline Variable softcap(const Variable& x, double cap) {
+  return cap == 0 ? x : scale(tanh(scale(x, 1 / cap)), cap);
+}
+
 // f(x + bias), x [.., C], bias [C] or undefined.
 Variable bias_activation(Unary f, const Variable& x, const Variable& bias);
 // f(gate) * up: SwiGLU with silu, GeGLU with gelu_tanh.

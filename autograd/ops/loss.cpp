@@ -40,7 +40,7 @@ int64_t chunk_rows(int64_t n, int64_t vocabulary, DType t) {
 struct LinearCrossEntropyOp {
   static constexpr std::string_view name = "linear_cross_entropy";
   Tensor targets;
-  double weight_per_target;
+  double weight_per_target, cap;
   Tensor grad_hidden, grad_weight;  // made in forward, for a cotangent of 1
 
   Tensor forward(Context& ctx, const Tensor& hidden, const Tensor& weight) {
@@ -53,7 +53,8 @@ struct LinearCrossEntropyOp {
     const Device device = hidden.device();
     const DType dtype = hidden.dtype();
     const int64_t chunk = chunk_rows(n, vocabulary, dtype);
-    Tensor logits = Tensor::empty({chunk, vocabulary}, dtype, device);
+    Tensor logits = Tensor::empty({chunk, vocabulary}, dtype, device), capped = logits;
+    if (cap != 0) capped = Tensor::empty(logits.shape(), dtype, device);
     Tensor losses = Tensor::empty({n}, dtype, device), lse = Tensor::empty({n}, dtype, device);
     const Tensor row_weights = Tensor::full({chunk}, weight_per_target, dtype, device);
     if (ctx.needs(0)) grad_hidden = empty_like(hidden);
@@ -61,13 +62,20 @@ struct LinearCrossEntropyOp {
     for (int64_t begin = 0; begin < n; begin += chunk) {
       const int64_t end = std::min(n, begin + chunk);
       const Tensor part = h.slice(0, begin, end), part_targets = t.slice(0, begin, end);
-      Tensor z = logits.slice(0, 0, end - begin), l = losses.slice(0, begin, end),
-             s = lse.slice(0, begin, end);
-      kernel::matmul(device, Matmul{part, weight.transpose(0, 1), 1.0, false, z});
+      Tensor x = logits.slice(0, 0, end - begin), z = capped.slice(0, 0, end - begin),
+             l = losses.slice(0, begin, end), s = lse.slice(0, begin, end);
+      // With a cap c, x is u = logit / c and z is c tanh(u).
+      kernel::matmul(device,
+                     Matmul{part, weight.transpose(0, 1), cap != 0 ? 1 / cap : 1.0, false, x});
+      if (cap != 0) {
+        kernel::unary_forward(device, {Unary::tanh, x, z});
+        kernel::affine(device, Affine{z, cap, 0.0, z});
+      }
       kernel::cross_entropy_forward(device, {z, part_targets, l, s});
       if (!ctx.recording()) continue;
       kernel::cross_entropy_backward(device,
                                      {z, part_targets, s, row_weights.slice(0, 0, end - begin), z});
+      if (cap != 0) kernel::unary_backward(device, {Unary::tanh, x, z, z});  // the two c cancel
       if (grad_hidden) {
         Tensor g = rows(grad_hidden).slice(0, begin, end);
         kernel::matmul(device, Matmul{z, weight, 1.0, false, g});
@@ -93,8 +101,9 @@ Variable cross_entropy(const Variable& logits, const Tensor& targets) {
   return apply_op(CrossEntropyOp{targets}, logits);
 }
 Variable linear_cross_entropy(const Variable& hidden, const Variable& weight, const Tensor& targets,
-                              double weight_per_target) {
-  return apply_op(LinearCrossEntropyOp{targets, weight_per_target, {}, {}}, hidden, weight);
+                              double weight_per_target, double cap) {
+  require(cap >= 0, "linear_cross_entropy: a soft-cap of {}, wanted 0 (none) or more", cap);
+  return apply_op(LinearCrossEntropyOp{targets, weight_per_target, cap, {}, {}}, hidden, weight);
 }
 
 }  // namespace reverie

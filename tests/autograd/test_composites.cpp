@@ -273,15 +273,20 @@ TEST(Composite, LinearCrossEntropyInAnyNumberOfChunks) {
     for (int64_t i = 0; i < rows; ++i)
       targets.mutable_data<int32_t>()[i] = int32_t(i % 7 == 3 ? -1 : (i * 271) % vocabulary);
     const double weight = 1.0 / double(rows);
-    expect_same(
-        [=](const Variables& v) {
-          return Variables{linear_cross_entropy(v[0], v[1], targets, weight)};
-        },
-        [=](const Variables& v) {
-          return Variables{scale(sum_all(cross_entropy(linear(v[0], v[1]), targets)), weight)};
-        },
-        {normal({rows, 3}), normal({vocabulary, 3}, 2)});
+    for (const double cap : {0.0, 1.3})
+      expect_same(
+          [=](const Variables& v) {
+            return Variables{linear_cross_entropy(v[0], v[1], targets, weight, cap)};
+          },
+          [=](const Variables& v) {
+            const Variable logits = softcap(linear(v[0], v[1]), cap);
+            return Variables{scale(sum_all(cross_entropy(logits, targets)), weight)};
+          },
+          {normal({rows, 3}), normal({vocabulary, 3}, 2)});
   }
+  EXPECT_THROW(linear_cross_entropy(Variable(normal({1, 2})), Variable(normal({3, 2})),
+                                    Tensor::from<int32_t>({1}, {0}), 1, -1),
+               UserError);
 }
 
 TEST(Composite, LinearCrossEntropyUnderNoGradIsTheSameNumber) {

@@ -288,10 +288,8 @@ TEST_F(SafetensorsTest, RandomDamageIsReadOrRefused) {
     if (random.below(10) == 0) bytes.erase(8 + random.below(head), 1 + random.below(4));
     try {
       const SafetensorsFile f = read(bytes);
-      for (const auto& [name, tensor] : f.tensors) {
-        if (tensor.dtype() != DType::f16)
-          (void)tensor.to_vector();  // every byte is within the file
-      }
+      for (const auto& [name, tensor] : f.tensors)
+        (void)tensor.to_vector();  // every byte is within the file
     } catch (const DataError&) {
       ++refused;
     }

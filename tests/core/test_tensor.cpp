@@ -37,6 +37,35 @@ TEST(Shape, CountsAndCompares) {
   EXPECT_THROW((Shape{1, 1, 1, 1, 1, 1, 1}), UserError);
 }
 
+TEST(Float16, RoundsToNearestEvenAndKeepsSpecials) {
+  // The value of every bit pattern, by the definition.
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    Float16 h;
+    h.bits = uint16_t(bits);
+    const int exponent = int(bits >> 10 & 31), fraction = int(bits & 1023);
+    const double sign = bits >> 15 ? -1 : 1;
+    if (exponent == 31 && fraction != 0) {
+      EXPECT_TRUE(std::isnan(float(h)));
+      EXPECT_TRUE(std::isnan(float(Float16(float(h)))));
+      continue;
+    }
+    const double value = exponent == 31  ? sign * INFINITY
+                         : exponent == 0 ? sign * std::ldexp(fraction, -24)
+                                         : sign * std::ldexp(1024 + fraction, exponent - 25);
+    ASSERT_EQ(double(float(h)), value) << bits;
+    ASSERT_EQ(Float16(float(h)).bits, bits);
+    if (exponent == 31 || bits >> 15) continue;
+    // Half way to the next one: to the even of the two; a little less or more: to the nearer.
+    const float half = float(exponent == 0 ? std::ldexp(fraction + 0.5, -24)
+                                           : std::ldexp(1024 + fraction + 0.5, exponent - 25));
+    ASSERT_EQ(Float16(half).bits, bits + (bits & 1)) << bits;
+    ASSERT_EQ(Float16(std::nextafter(half, 0.0f)).bits, bits) << bits;
+    ASSERT_EQ(Float16(std::nextafter(half, INFINITY)).bits, bits + 1) << bits;
+    ASSERT_EQ(Float16(-half).bits, (bits + (bits & 1)) | 0x8000u) << bits;
+  }
+  EXPECT_EQ(Tensor::full({2}, 1.5, DType::f16).to_vector(), (std::vector<double>{1.5, 1.5}));
+}
+
 TEST(BFloat16, RoundsToNearestEvenAndKeepsSpecials) {
   const auto round = [](float v) { return float(BFloat16(v)); };
   EXPECT_EQ(round(1.0f), 1.0f);

@@ -99,6 +99,51 @@ TEST(Transformer, LlamaHasHuggingFacesNames) {
   EXPECT_EQ(initial_model(with_option(json, R"("tie_weights":true)"))->parameters().size(), 11u);
 }
 
+// What sets the other families' names and shapes apart from Llama's.
+TEST(Transformer, OtherFamiliesHaveHuggingFacesNames) {
+  const std::string sizes =
+      R"("vocab_size":13,"n_layer":1,"n_head":4,"n_kv_head":2,"n_embd":8,"n_hidden":20})";
+  const auto names = [&](const std::string& type, const std::string& more) {
+    return names_and_shapes(*initial_model("{\"type\":\"" + type + "\"," + more + sizes));
+  };
+  const auto qwen2 = names("qwen2", "");
+  EXPECT_EQ(qwen2.size(), 15u);
+  EXPECT_THAT(qwen2, ::testing::IsSupersetOf({"model.layers.0.self_attn.q_proj.bias[8]",
+                                              "model.layers.0.self_attn.k_proj.bias[4]",
+                                              "model.layers.0.self_attn.v_proj.bias[4]"}));
+  const auto qwen3 = names("qwen3", R"("head_dim":6,)");
+  EXPECT_EQ(qwen3.size(), 14u);
+  EXPECT_THAT(qwen3, ::testing::IsSupersetOf({"model.layers.0.self_attn.q_norm.weight[6]",
+                                              "model.layers.0.self_attn.k_norm.weight[6]",
+                                              "model.layers.0.self_attn.q_proj.weight[24, 8]",
+                                              "model.layers.0.self_attn.k_proj.weight[12, 8]",
+                                              "model.layers.0.self_attn.o_proj.weight[8, 24]"}));
+  const std::vector<std::string> norms = {"model.layers.0.input_layernorm.weight[8]",
+                                          "model.layers.0.post_attention_layernorm.weight[8]",
+                                          "model.layers.0.pre_feedforward_layernorm.weight[8]",
+                                          "model.layers.0.post_feedforward_layernorm.weight[8]"};
+  const auto gemma2 = names("gemma2", ""), gemma3 = names("gemma3", "");
+  EXPECT_EQ(gemma2.size(), 13u);  // the head is tied
+  EXPECT_THAT(gemma2, ::testing::IsSupersetOf(norms));
+  EXPECT_EQ(gemma3.size(), 15u);
+  EXPECT_THAT(gemma3, ::testing::IsSupersetOf(norms));
+  EXPECT_THAT(gemma3, ::testing::Contains("model.layers.0.self_attn.q_norm.weight[2]"));
+}
+
+TEST(Transformer, WithoutInitialisingNothingIsDrawn) {
+  Generator random(1);
+  const auto model = ModelRegistry::instance().make(testing::model_component(kTinyModels[2].json),
+                                                    Build{random, DType::f32, {}, false});
+  EXPECT_EQ(random.offset(), 0u);
+  model->load(make_model(kTinyModels[2].json)->state());
+  NoGrad guard;
+  const Tensor tokens = random_tokens(1, 5, 13);
+  EXPECT_LT(testing::largest_difference(
+                model->logits(tokens).tensor(),
+                make_model(kTinyModels[2].json, DType::f32)->logits(tokens).tensor()),
+            1e-5);
+}
+
 TEST(Transformer, InitialWeightsAreGpt2s) {
   const auto model = initial_model(R"({"type":"gpt2","vocab_size":65,"n_layer":8,"n_embd":128})");
   std::map<std::string, double> deviation;
@@ -129,6 +174,13 @@ TEST(Transformer, SizesThatDoNotFitAreConfigErrors) {
                ConfigError);
   EXPECT_THAT(message_of([&] { initial_model(start + R"("llama","n_head":4,"n_embd":12})"); }),
               HasSubstr("n_embd / n_head is 3, which is odd"));
+  EXPECT_THAT(message_of([&] { initial_model(start + R"("qwen3","n_embd":9,"head_dim":5})"); }),
+              HasSubstr("head_dim is 5, which is odd"));
+  EXPECT_THAT(message_of([&] {
+                initial_model(start + R"("llama","rope_scaling":{"type":"llama3","factor":2,)"
+                                      R"("low_freq_factor":4}})");
+              }),
+              HasSubstr("high_freq_factor 4 is not above low_freq_factor 4"));
 }
 
 // ---- Module -------------------------------------------------------------------------------------
@@ -155,11 +207,15 @@ TEST(Module, LoadingNamesEverythingThatDoesNotFit) {
   tensors.erase(tensors.begin());                         // transformer.wte.weight
   tensors[0].second = Tensor::zeros({3, 8}, DType::f32);  // transformer.wpe.weight
   tensors.emplace_back("transformer.more", Tensor::zeros({2}, DType::f32));
+  for (auto& [name, tensor] : tensors)
+    if (name == "transformer.h.0.attn.c_attn.weight") tensor = tensor.transpose(0, 1);
   const std::string message = message_of([&] { model->load(tensors); });
   EXPECT_THAT(message, HasSubstr("missing: transformer.wte.weight f64[13, 8]"));
   EXPECT_THAT(message,
               HasSubstr("wrong shape: transformer.wpe.weight is [3, 8], the model wants [19, 8]"));
   EXPECT_THAT(message, HasSubstr("unexpected: transformer.more f32[2]"));
+  EXPECT_THAT(message, HasSubstr("transposed: transformer.h.0.attn.c_attn.weight is [24, 8], the "
+                                 "model wants [8, 24]"));
   // Nothing was changed.
   EXPECT_EQ(model->parameters()[2].second.tensor().to_vector(), before);
 }
@@ -218,6 +274,43 @@ TEST(Transformer, RefusesTokensThatDoNotFit) {
   EXPECT_THROW(model->hidden(Tensor::from<int32_t>({1, 2}, {-1, 3})), UserError);
 }
 
+// What a row may see through windows alone: with every layer local, two layers of window 3 reach 4
+// rows back and no further.
+TEST(Transformer, SlidingWindowsEnd) {
+  const auto model = make_model(
+      R"({"type":"gemma3","vocab_size":13,"n_layer":2,"n_head":2,"n_embd":8,"sliding_window":3,)"
+      R"("global_every":9})");
+  NoGrad guard;
+  Tensor tokens = random_tokens(1, 12, 13);
+  const Tensor before = model->logits(tokens).tensor();
+  int32_t& changed = tokens.mutable_data<int32_t>()[4];
+  changed = (changed + 1) % 13;
+  const Tensor after = model->logits(tokens).tensor();
+  for (int64_t t = 0; t < 12; ++t)
+    EXPECT_EQ(bit_identical(before.select(1, t), after.select(1, t)), t < 4 || t > 8) << t;
+}
+
+// Soft-capped logits are what the loss sees.
+TEST(Transformer, TheSoftCapIsInLogitsAndLoss) {
+  const auto model = make_model(
+      R"({"type":"gemma2","vocab_size":13,"n_layer":1,"n_head":2,"n_embd":8,"logit_softcap":0.7})");
+  NoGrad guard;
+  const Tensor tokens = random_tokens(1, 9, 13), targets = random_tokens(1, 9, 13, 8);
+  const auto z = model->logits(tokens).tensor().to_vector();
+  double loss = 0, largest = 0;
+  for (size_t t = 0; t < 9; ++t) {
+    double total = 0;
+    for (size_t v = 0; v < 13; ++v) {
+      total += std::exp(z[t * 13 + v]);
+      largest = std::max(largest, std::abs(z[t * 13 + v]));
+    }
+    loss += std::log(total) - z[t * 13 + size_t(targets.to_vector()[t])];
+  }
+  EXPECT_LT(largest, 0.7);
+  EXPECT_GT(largest, 0.5);
+  EXPECT_NEAR(model->loss(tokens, targets, 1).tensor().item(), loss, 1e-12);
+}
+
 // Grouped queries: sharing a key head is having it twice.
 TEST(Transformer, GroupedQueriesEqualRepeatedKeyHeads) {
   const char* start = R"({"type":"llama","vocab_size":13,"n_layer":1,"n_head":4,"n_embd":16)";
@@ -248,6 +341,14 @@ TEST(Transformer, CountsItsWork) {
   // A layer: 12 C^2 weights, two operations each, and C operations for every (query, key) pair,
   // twice for scores and twice for values; 5 tokens see (5 + 1) / 2 keys on average. Then the head.
   EXPECT_EQ(model->forward_flops_per_token(5), 3 * (2 * 12 * 16 + 4 * 4 * 3) + 2 * 4 * 10);
+  // Heads of 6 of a width of 4; one layer with a window of 2, where 5 tokens see 1, 2, 2, 2, 2
+  // keys, and one without.
+  const auto gemma = initial_model(
+      R"({"type":"gemma2","vocab_size":10,"n_layer":2,"n_head":2,"n_kv_head":1,"n_embd":4,)"
+      R"("head_dim":6,"n_hidden":7,"sliding_window":2})");
+  const double weights = 4 * 12 + 2 * 4 * 6 + 12 * 4 + 3 * 4 * 7;
+  EXPECT_DOUBLE_EQ(gemma->forward_flops_per_token(5),
+                   2 * 2 * weights + 4 * 12 * (9.0 / 5 + 3) + 2 * 4 * 10);
 }
 
 // ---- gradients ----------------------------------------------------------------------------------

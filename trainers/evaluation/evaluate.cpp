@@ -1,6 +1,5 @@
 #include "trainers/evaluation/evaluate.h"
 
-#include "autograd/ops/loss.h"
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 
@@ -38,9 +37,7 @@ EvaluationResult evaluate_prefix_only(LanguageModel& model, const EvaluationWind
     for (int64_t t = 1; t <= batch.tokens.size(1); ++t) {
       const Variable hidden = model.hidden(batch.tokens.slice(1, 0, t).contiguous());
       const Tensor targets = batch.targets.slice(1, t - 1, t).contiguous();
-      total.sum += linear_cross_entropy(slice(hidden, 1, t - 1, t), model.head(), targets, 1.0)
-                       .tensor()
-                       .item();
+      total.sum += model.loss_of(slice(hidden, 1, t - 1, t), targets, 1.0).tensor().item();
     }
     total.targets += batch.target_count;
   }

@@ -1,0 +1,172 @@
+// Hugging Face directories.
+
+#include <filesystem>
+#include <map>
+#include <set>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/safetensors.h"
+#include "layers/pretrained/formats.h"
+
+namespace reverie {
+namespace {
+
+namespace fs = std::filesystem;
+
+Json read_json(const std::string& file) {
+  const std::string text = read_file(file);
+  try {
+    return Config::parse(text, file).json();
+  } catch (const ConfigError& e) {  // a file of the model's, not the user's own configuration
+    throw DataError(e.what());
+  }
+}
+
+// The shards that an index names, and what it says is in each.
+std::map<std::string, std::set<std::string>> read_index(const std::string& directory,
+                                                        const std::string& index) {
+  const Json json = read_json(index);
+  if (!json.is_object() || !json.contains("weight_map") || !json.at("weight_map").is_object())
+    throw DataError(fmt::format("{}: no object \"weight_map\"", index));
+  std::map<std::string, std::set<std::string>> shards;
+  for (const auto& [name, shard] : json.at("weight_map").items()) {
+    // A plain file name: an index does not lead out of its directory.
+    if (!shard.is_string() || shard.get<std::string>().empty() ||
+        fs::path(shard.get<std::string>()).filename() != shard.get<std::string>() ||
+        shard.get<std::string>() == "..")
+      throw DataError(
+          fmt::format("{}: tensor \"{}\" is said to be in {}, wanted the name of a file "
+                      "beside the index",
+                      index, name, shard.dump()));
+    shards[shard.get<std::string>()].insert(name);
+  }
+  std::string missing;
+  for (const auto& [shard, names] : shards)
+    if (!fs::is_regular_file(fs::path(directory) / shard))
+      missing += fmt::format("\n  {} ({} tensors, {} first)", shard, names.size(), *names.begin());
+  if (!missing.empty())
+    throw DataError(fmt::format("{}: these shards are missing:{}", index, missing));
+  return shards;
+}
+
+NamedTensors read_weights(const std::string& directory) {
+  const std::string single = directory + "/model.safetensors", index = single + ".index.json";
+  if (fs::exists(single)) return read_safetensors(single).tensors;
+  if (!fs::exists(index))
+    throw UserError(
+        fmt::format("{}: neither model.safetensors nor model.safetensors.index.json{}", directory,
+                    fs::exists(directory + "/pytorch_model.bin") ||
+                            fs::exists(directory + "/pytorch_model.bin.index.json")
+                        ? "; pytorch_model.bin is not read: save the model again with safetensors"
+                        : ""));
+  NamedTensors out;
+  std::map<std::string, std::string> shard_of;
+  std::string absent;
+  for (const auto& [shard, names] : read_index(directory, index)) {
+    const SafetensorsFile file = read_safetensors(directory + "/" + shard);
+    for (const auto& [name, tensor] : file.tensors) {
+      const auto [it, fresh] = shard_of.emplace(name, shard);
+      if (!fresh)
+        throw DataError(fmt::format("{}: tensor \"{}\" is in two shards, {} and {}", directory,
+                                    name, it->second, shard));
+      out.emplace_back(name, tensor);
+    }
+    for (const std::string& name : names)
+      if (!file.find(name)) absent += fmt::format("\n  {} in {}", name, shard);
+  }
+  if (!absent.empty())
+    throw DataError(fmt::format("{}: these tensors are not where it says:{}", index, absent));
+  return out;
+}
+
+// Written by some versions though they are no parameters: causal masks, rotary tables; and what
+// belongs to images.
+bool is_known_extra(const std::string& name) {
+  for (const char* ending : {".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq",
+                             "rotary_emb.cos_cached", "rotary_emb.sin_cached"})
+    if (name.ends_with(ending)) return true;
+  for (const char* beginning : {"vision_tower.", "multi_modal_projector.", "model.vision_tower.",
+                                "model.multi_modal_projector."})
+    if (name.starts_with(beginning)) return true;
+  return false;
+}
+
+// Names as the causal language model has them: models with images put the text model one level
+// deeper, models saved without their head leave the root out.
+std::string published_name(std::string name, const std::string& root) {
+  for (const auto& [from, to] : {std::pair<std::string, std::string>{"language_model.", ""},
+                                 {"model.language_model.", "model."}})
+    if (name.starts_with(from)) name = to + name.substr(from.size());
+  return name.starts_with(root) || name.starts_with("lm_head.") ? name : root + name;
+}
+
+std::optional<int32_t> token_id(const Json& config, const std::string& key) {
+  if (!config.contains(key)) return {};
+  const Json& value = config.at(key);
+  // Several ends: the first is the text's.
+  const Json& id = value.is_array() && !value.empty() ? value.at(0) : value;
+  if (!id.is_number_unsigned() || id.get<uint64_t>() > INT32_MAX) return {};
+  return int32_t(id.get<int64_t>());
+}
+
+// Whether a tokenizer.json's post-processor puts a special token before every text.
+bool template_begins_with_special(const Json& processor) {
+  if (!processor.is_object()) return false;
+  if (processor.contains("processors") && processor.at("processors").is_array()) {
+    for (const Json& inner : processor.at("processors"))
+      if (template_begins_with_special(inner)) return true;
+    return false;
+  }
+  if (processor.value("type", Json()) != "TemplateProcessing" || !processor.contains("single"))
+    return false;
+  const Json& single = processor.at("single");
+  return single.is_array() && !single.empty() && single.at(0).is_object() &&
+         single.at(0).contains("SpecialToken");
+}
+
+bool wants_bos(const std::string& directory, const std::string& type) {
+  if (const std::string file = directory + "/tokenizer_config.json"; fs::exists(file)) {
+    const Json json = read_json(file);
+    if (json.is_object() && json.contains("add_bos_token") && json.at("add_bos_token").is_boolean())
+      return json.at("add_bos_token").get<bool>();
+    const std::string kind = json.is_object() && json.contains("tokenizer_class") &&
+                                     json.at("tokenizer_class").is_string()
+                                 ? json.at("tokenizer_class").get<std::string>()
+                                 : "";
+    if (kind.starts_with("LlamaTokenizer") || kind.starts_with("GemmaTokenizer")) return true;
+  }
+  if (type.starts_with("gemma")) return true;
+  if (const std::string file = directory + "/tokenizer.json"; fs::exists(file)) {
+    const Json json = read_json(file);
+    return json.is_object() && json.contains("post_processor") &&
+           template_begins_with_special(json.at("post_processor"));
+  }
+  return false;
+}
+
+}  // namespace
+
+PretrainedFiles open_hugging_face(const std::string& directory) {
+  const std::string file = directory + "/config.json";
+  require(fs::exists(file), "{}: no config.json, so no Hugging Face model", directory);
+  const Json config = read_json(file);
+  PretrainedFiles out;
+  out.component = hugging_face_component(config, file);
+  const std::string type = out.component.at("type");
+  const std::string root = type == "gpt2" ? "transformer." : "model.";
+  const bool tied = out.component.value("tie_weights", true);
+  for (const auto& [name, tensor] : read_weights(directory)) {
+    if (is_known_extra(name)) continue;
+    const std::string published = published_name(name, root);
+    if (tied && published == "lm_head.weight") continue;  // the embedding table again
+    out.tensors.push_back(
+        {published, tensor.shape(), tensor.dtype(), [tensor = tensor] { return tensor; }});
+  }
+  out.prepend_bos = wants_bos(directory, type);
+  out.bos = token_id(config, "bos_token_id");
+  out.eos = token_id(config, "eos_token_id");
+  return out;
+}
+
+}  // namespace reverie

@@ -1,0 +1,117 @@
+#include "layers/pretrained/load.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include "core/error.h"
+#include "layers/pretrained/formats.h"
+#include "layers/transformer.h"
+
+namespace reverie {
+namespace {
+
+PretrainedFiles open_files(const std::string& path) {
+  namespace fs = std::filesystem;
+  if (fs::is_directory(path)) return open_hugging_face(path);
+  std::ifstream file(path, std::ios::binary);
+  require(bool(file), "cannot read {}: no such file or directory", path);
+  char magic[4] = {};
+  file.read(magic, 4);
+  if (std::string_view(magic, 4) == "GGUF" || path.ends_with(".gguf")) return open_gguf_model(path);
+  if (path.ends_with(".bin")) return open_llama2c(path);
+  throw UserError(
+      fmt::format("{}: not a form of model that is known here; wanted a Hugging Face directory, a "
+                  ".gguf file or "
+                  "a llama2.c .bin file",
+                  path));
+}
+
+// A short config can describe a model that no memory holds: the files must be able to fill it.
+void check_size(const PretrainedFiles& files, const std::string& path) {
+  const Json& c = files.component;
+  const auto number = [&](const char* key) { return c.at(key).get<double>(); };
+  double stored = 0;
+  for (const StoredTensor& t : files.tensors) stored += double(t.shape.numel());
+  const double wide = number("n_embd"),
+               wanted = wide * number("vocab_size") +
+                        number("n_layer") * wide * (number("n_hidden") + wide);
+  constexpr double kSlack = 1 << 22;  // small models may say what is missing from them
+  if (!(wanted < 16 * stored + kSlack))
+    throw DataError(fmt::format(
+        "{}: its configuration describes a model of more than {:.3g} parameters, but its tensors "
+        "hold {:.3g}",
+        path, wanted, stored));
+}
+
+// Learned positions are read as far as the model goes.
+void shorten(StoredTensor& positions, int64_t rows, const std::string& path) {
+  if (positions.shape.rank() != 2 || positions.shape[0] == rows) return;
+  if (rows > positions.shape[0])
+    throw DataError(
+        fmt::format("{}: a block_size of {} was asked for, but its learned positions end at {}",
+                    path, rows, positions.shape[0]));
+  positions.shape[0] = rows;
+  positions.read = [read = positions.read, rows] { return read().slice(0, 0, rows); };
+}
+
+// w -> 1 + w.
+void add_one(StoredTensor& norm) {
+  norm.read = [read = norm.read] {
+    Tensor t = read().to(DType::f64).clone();
+    double* x = t.mutable_data<double>();
+    for (int64_t i = 0; i < t.numel(); ++i) x[i] += 1;
+    return t;
+  };
+}
+
+}  // namespace
+
+Tensor half_split_rows(const Tensor& weight, int64_t heads) {
+  const int64_t half = weight.size(0) / heads / 2;
+  return weight.contiguous()
+      .view({heads, half, 2, weight.numel() / weight.size(0)})
+      .transpose(1, 2)
+      .clone()
+      .view(weight.shape());
+}
+StoredTensor half_split_rows(StoredTensor stored, int64_t heads) {
+  // Another shape is reported as wrong by the model.
+  if (stored.shape.rank() != 2 || stored.shape[0] % (2 * heads) != 0) return stored;
+  stored.read = [read = stored.read, heads] { return half_split_rows(read(), heads); };
+  return stored;
+}
+
+LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& options) {
+  PretrainedFiles files = open_files(path);
+  if (options.block_size) files.component["block_size"] = *options.block_size;
+  check_size(files, path);
+
+  LoadedModel loaded;
+  loaded.component =
+      resolve_component(ModelRegistry::instance(), Config(files.component, "$", path));
+  Generator unused;
+  loaded.model = ModelRegistry::instance().make(
+      loaded.component, Build{unused, options.dtype, options.device, false});
+  const auto& transformer = dynamic_cast<const Transformer&>(*loaded.model);
+  const TransformerShape& shape = transformer.shape();
+  const std::string positions = shape.names.root + "." + shape.names.positions + ".weight";
+  for (StoredTensor& t : files.tensors) {
+    if (t.name == positions) shorten(t, shape.block_size, path);
+    if (shape.norm_stored_minus_one && files.norms_as_published && t.shape.rank() == 1) add_one(t);
+  }
+  try {
+    loaded.model->load(files.tensors);
+  } catch (const DataError&) {
+    throw;  // of a tensor's own bytes: says where
+  } catch (const UserError& e) {
+    throw DataError(fmt::format("{}: {}", path, e.what()));
+  }
+  loaded.model->freeze(options.frozen);
+  loaded.model->train(false);
+  loaded.prepend_bos = files.prepend_bos;
+  loaded.bos = files.bos;
+  loaded.eos = files.eos;
+  return loaded;
+}
+
+}  // namespace reverie

@@ -1,0 +1,40 @@
+#pragma once
+// Pretrained models from the files that others publish.
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "core/config.h"
+#include "layers/language_model.h"
+
+namespace reverie {
+
+struct PretrainedOptions {
+  DType dtype = DType::f32;  // of the parameters: what is stored is cast to it
+  Device device = {};
+  bool frozen = true;
+  // Longest sequence, instead of the model's own. Rotary models work at any (beyond what they were
+  // trained for, worse); learned positions cannot be extended.
+  std::optional<int64_t> block_size;
+};
+
+struct LoadedModel {
+  std::unique_ptr<LanguageModel> model;  // in eval mode
+  Component component;                   // what a config's "model" would say to build its like
+  bool prepend_bos = false;              // texts begin with `bos`, as in training
+  std::optional<int32_t> bos, eos;       // token ids, where the files give them
+};
+
+// `path` is one of
+//   a Hugging Face directory: config.json, and model.safetensors or model.safetensors.index.json
+//     with its shards; model types gpt2, llama, qwen2, qwen3, gemma2, gemma3, gemma3_text;
+//   a .gguf file of those architectures, in any type that GgufFile::dequantize knows;
+//   a llama2.c .bin file (legacy header).
+// Weights are mapped, and converted one tensor at a time; no initial values are drawn. UserError
+// when the path cannot be read; DataError for a file that is damaged, asks for a feature that is
+// not built (naming the key), or holds tensors that do not fit: one error lists all that are
+// missing, unexpected, transposed or of a wrong shape.
+LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& = {});
+
+}  // namespace reverie

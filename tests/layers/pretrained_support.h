@@ -1,0 +1,124 @@
+#pragma once
+// Model directories for tests: the golden ones, and copies of them to change or damage.
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/safetensors.h"
+#include "layers/pretrained/load.h"
+#include "trainers/temporary_directory.h"
+
+namespace reverie::testing {
+
+inline std::string golden(const std::string& name) {
+  return std::string(REVERIE_TEST_DIR) + "/golden/pretrained/" + name;
+}
+
+inline void write(const std::string& file, const std::string& bytes) {
+  std::ofstream(file, std::ios::binary) << bytes;
+}
+
+// A copy of a golden directory, without what is expected of it.
+class ModelCopy {
+ public:
+  explicit ModelCopy(const std::string& name) {
+    for (const auto& entry : std::filesystem::directory_iterator(golden(name)))
+      if (entry.path().filename() != "expected.safetensors")
+        std::filesystem::copy(entry.path(), path());
+  }
+  const std::string& path() const { return directory_.path(); }
+  std::string operator/(const std::string& name) const { return directory_ / name; }
+  // Merges `patch` into config.json; null removes.
+  void patch(const Json& patch) const {
+    Json config = Json::parse(read_file(*this / "config.json"));
+    config.merge_patch(patch);
+    write(*this / "config.json", config.dump());
+  }
+  // Changes the tensors of model.safetensors.
+  void change(const std::function<void(NamedTensors&)>& f) const {
+    NamedTensors tensors;
+    for (const auto& [name, t] : read_safetensors(*this / "model.safetensors").tensors)
+      tensors.emplace_back(name, t.clone());
+    f(tensors);
+    write_safetensors(*this / "model.safetensors", tensors);
+  }
+
+ private:
+  TemporaryDirectory directory_;
+};
+
+// What load_pretrained says against a path; "loaded" when it says nothing.
+inline std::string refusal(const std::string& path, const PretrainedOptions& options = {}) {
+  try {
+    load_pretrained(path, options);
+  } catch (const UserError& e) {
+    return e.what();
+  }
+  return "loaded";
+}
+
+// Just enough of a GGUF (version 3) writer: metadata of three kinds, and f32 tensors.
+class GgufWriter {
+ public:
+  void text(const std::string& key, const std::string& value) {
+    begin(key, 8);
+    string(metadata_, value);
+  }
+  void integer(const std::string& key, uint32_t value) {
+    begin(key, 4);
+    put(metadata_, value);
+  }
+  void number(const std::string& key, float value) {
+    begin(key, 6);
+    put(metadata_, value);
+  }
+  void boolean(const std::string& key, bool value) {
+    begin(key, 7);
+    put(metadata_, uint8_t(value));
+  }
+  void tensor(const std::string& name, const Tensor& t) {
+    const Tensor values = t.contiguous().to(DType::f32);
+    string(infos_, name);
+    put(infos_, uint32_t(t.rank()));
+    for (int d = t.rank() - 1; d >= 0; --d) put(infos_, uint64_t(t.size(d)));
+    put(infos_, uint32_t(0));
+    put(infos_, uint64_t(data_.size()));
+    data_.append(static_cast<const char*>(values.raw()), values.bytes());
+    data_.resize((data_.size() + 31) / 32 * 32);
+    ++tensors_;
+  }
+  void save(const std::string& file) const {
+    std::string out = "GGUF";
+    put(out, uint32_t(3));
+    put(out, tensors_);
+    put(out, values_);
+    out += metadata_ + infos_;
+    out.resize((out.size() + 31) / 32 * 32);
+    write(file, out + data_);
+  }
+
+ private:
+  template <class T>
+  static void put(std::string& to, T value) {
+    to.append(reinterpret_cast<const char*>(&value), sizeof(value));
+  }
+  static void string(std::string& to, const std::string& s) {
+    put(to, uint64_t(s.size()));
+    to += s;
+  }
+  void begin(const std::string& key, uint32_t type) {
+    string(metadata_, key);
+    put(metadata_, type);
+    ++values_;
+  }
+  std::string metadata_, infos_, data_;
+  uint64_t tensors_ = 0, values_ = 0;
+};
+
+}  // namespace reverie::testing
