@@ -16,9 +16,9 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
-#include "datasets/bpe_tokenizer.h"
-#include "datasets/char_tokenizer.h"
 #include "datasets/sources.h"
+#include "datasets/tokenizers/bpe_tokenizer.h"
+#include "datasets/tokenizers/char_tokenizer.h"
 #include "datasets/utf8.h"
 
 namespace reverie {
@@ -30,10 +30,12 @@ void DataOptions::fields(Fields& f) {
          "the text's name, looked up in $REVERIE_DATA and the cache; empty: tinyshakespeare");
   f.text("path", path, {},
          "a text file, or a directory of token files (prepared, nanoGPT's or llm.c's)");
-  f.text("tokenizer", tokenizer, {"char", "gpt2"},
-         "char: one token a character; gpt2: GPT-2's byte pairs");
-  f.text("tokenizer_files", tokenizer_files, {},
-         "the folder of GPT-2's encoder.json and vocab.bpe; empty: as data");
+  f.text("tokenizer", tokenizer, {"char", "gpt2", "pretrained"},
+         "char: one token a character; gpt2: GPT-2's byte pairs; pretrained: a pretrained model's");
+  f.text(
+      "tokenizer_files", tokenizer_files, {},
+      "gpt2: the folder of encoder.json and vocab.bpe, empty: as data; pretrained: a .gguf file, "
+      "a Hugging Face directory or a tokenizer's own file");
   f.number("validation_fraction", validation_fraction, {0.0, 0.5},
            "the part of the characters, at the end, held out");
   f.text("prepared_directory", prepared_directory, {},
@@ -76,10 +78,13 @@ Json read_provenance(const std::string& directory) {
 
 // What must be equal for prepared files to be used again.
 Json creation_of(const SourceText& source, const DataOptions& options) {
-  return {{"source_hash", source.hash},
-          {"tokenizer", options.tokenizer},
-          {"validation_fraction", options.validation_fraction},
-          {"special_tokens", options.special_tokens}};
+  Json creation = {{"source_hash", source.hash},
+                   {"tokenizer", options.tokenizer},
+                   {"validation_fraction", options.validation_fraction},
+                   {"special_tokens", options.special_tokens}};
+  if (options.tokenizer == "pretrained")
+    creation["tokenizer_hash"] = load_tokenizer_for(options.tokenizer_files)->hash();
+  return creation;
 }
 
 // Encodes `text` into `writer`, in pieces that give the same tokens as the whole.
@@ -120,8 +125,9 @@ size_t byte_of_character(std::string_view text, int64_t index) {
 
 std::shared_ptr<const Tokenizer> make_tokenizer(const DataOptions& options, std::string_view text) {
   if (options.tokenizer == "char") return CharTokenizer::from_text(text);
-  require(options.tokenizer == "gpt2", "tokenizer '{}' is unknown; wanted 'char' or 'gpt2'",
-          options.tokenizer);
+  if (options.tokenizer == "pretrained") return load_tokenizer_for(options.tokenizer_files);
+  require(options.tokenizer == "gpt2",
+          "tokenizer '{}' is unknown; wanted 'char', 'gpt2' or 'pretrained'", options.tokenizer);
   return BpeTokenizer::from_gpt2_files(find_gpt2_files(options.tokenizer_files));
 }
 
@@ -268,12 +274,18 @@ Dataset open_bin_directory(const DataOptions& options) {
 
 std::string prepare_dataset(const DataOptions& options, const PrepareProgress& progress) {
   if (fs::is_directory(options.path)) return options.path;
+  require(
+      options.tokenizer != "pretrained" || !options.tokenizer_files.empty(),
+      "tokenizer 'pretrained' needs tokenizer_files: a .gguf file, a Hugging Face directory or a "
+      "tokenizer's own file");
   const SourceText source = source_of(options);
-  const std::string directory =
-      options.prepared_directory.empty()
-          ? in("data", fmt::format("{}-{}", source.name, options.tokenizer))
-          : options.prepared_directory;
   const Json creation = creation_of(source, options);
+  std::string directory = options.prepared_directory;
+  if (directory.empty()) {
+    directory = in("data", fmt::format("{}-{}", source.name, options.tokenizer));
+    if (creation.contains("tokenizer_hash"))  // one directory for each vocabulary
+      directory += "-" + creation.at("tokenizer_hash").get<std::string>().substr(0, 8);
+  }
   if (is_current(directory, creation)) return directory;
   if (fs::exists(directory) && read_provenance(directory).is_null() && !fs::is_empty(directory))
     throw UserError(fmt::format(

@@ -9,15 +9,15 @@
 
 #include "core/config.h"
 #include "datasets/token_file.h"
-#include "datasets/tokenizer.h"
+#include "datasets/tokenizers/tokenizer.h"
 
 namespace reverie {
 
 struct DataOptions : Fieldset {
   std::string name;                  // "": "tinyshakespeare", or with `path` the file's own name
   std::string path;                  // "": by name
-  std::string tokenizer = "char";    // "char" or "gpt2"
-  std::string tokenizer_files;       // "": found by find_gpt2_files()
+  std::string tokenizer = "char";    // "char", "gpt2" or "pretrained"
+  std::string tokenizer_files;       // "gpt2": "" is find_gpt2_files(); or for load_tokenizer_for()
   double validation_fraction = 0.1;  // of the characters, at the end of the text
   std::string prepared_directory;    // "": data/<name>-<tokenizer>
   int64_t vocabulary_size = 0;       // for .bin files of others; 0: as they say

@@ -1,5 +1,7 @@
 #include "datasets/utf8.h"
 
+#include <cstring>
+
 #include "core/error.h"
 
 namespace reverie {
@@ -13,6 +15,32 @@ CodePoint require_code_point(std::string_view text, size_t at, size_t base) {
                     "iconv -t UTF-8",
                     uint8_t(text[at]), base + at));
   return point;
+}
+
+bool may_become_code_point(std::string_view bytes) {
+  if (bytes.empty() || bytes.size() > 3) return false;
+  // The first continuation byte's range depends on the first byte, so both its ends are tried.
+  for (const char second : {'\x80', '\x90', '\x9F', '\xBF'}) {
+    std::string completed(bytes);
+    completed += second;
+    for (; completed.size() <= 4; completed += '\x80')
+      if (decode_code_point(completed, 0).bytes == int(completed.size())) return true;
+  }
+  return false;
+}
+
+void require_utf8(std::string_view text) {
+  for (size_t at = 0; at < text.size();) {
+    uint64_t eight;
+    if (at + 8 <= text.size()) {
+      std::memcpy(&eight, text.data() + at, 8);
+      if ((eight & 0x8080808080808080u) == 0) {
+        at += 8;
+        continue;
+      }
+    }
+    at += size_t(require_code_point(text, at).bytes);
+  }
 }
 
 void append_code_point(std::string& text, uint32_t value) {

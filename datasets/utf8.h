@@ -44,6 +44,12 @@ inline CodePoint decode_code_point(std::string_view text, size_t at) {
 // As decode_code_point, but throws DataError naming the byte offset (`base` + at) where UTF-8 ends.
 CodePoint require_code_point(std::string_view text, size_t at, size_t base = 0);
 
+// Whether more bytes could make `bytes` (1 to 3, all there is of it) one code point.
+bool may_become_code_point(std::string_view bytes);
+
+// Throws DataError with the byte offset where `text` is not UTF-8.
+void require_utf8(std::string_view text);
+
 void append_code_point(std::string& text, uint32_t value);
 
 // Code points in `text`. Throws DataError with the byte offset where it is not UTF-8.

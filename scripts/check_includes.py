@@ -72,7 +72,7 @@ def self_test():
         "kernels/b.cpp": '#include "autograd/variable.h"',
         "autograd/c.h": '  #  include "layers/module.h"',
         "layers/d.cpp": '#include "trainers/loop.h"',
-        "layers/e.cpp": '#include "datasets/tokenizer.h"',
+        "layers/e.cpp": '#include "datasets/tokenizers/tokenizer.h"',
         "datasets/f.cpp": '#include "kernels/kernel.h"',
         "trainers/g.cpp": '#include "tests/op_cases.h"',
         "trainers/h.cpp": '#include "loop.h"',
@@ -91,7 +91,7 @@ def self_test():
         "trainers/distributed/q.cpp": "#include <mpi.h>\n#include <nccl.h>",
         "trainers/loop.h": "#include <vector>",
         "trainers/generated.cpp": '#include "build_commit.h"',
-        "trainers/r.cpp": '#include "datasets/tokenizer.h"\n#include "layers/module.h"',
+        "trainers/r.cpp": '#include "datasets/tokenizers/tokenizer.h"\n#include "layers/module.h"',
         "tests/layers/s.cpp": '#include "op_cases.h"\n#include "trainers/loop.h"',
     }
     with tempfile.TemporaryDirectory() as folder:

@@ -15,10 +15,10 @@ packages=(
   libfmt-dev libspdlog-dev               # messages
   nlohmann-json3-dev libcli11-dev        # configurations, the command line
   libxxhash-dev                          # checksums of token files and checkpoints
+  libpcre2-dev                           # how pretrained models' tokenizers split text
 )
 test_packages=(
   libgtest-dev libgmock-dev              # GoogleTest
-  libpcre2-dev                           # the oracle of the BPE tests
 )
 
 list=false

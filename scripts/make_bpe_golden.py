@@ -5,7 +5,7 @@
 
 DATA is a folder with gpt2-bpe/{encoder.json,vocab.bpe} and openwebtext/owt-1000docs.txt. Needs the
 Python package `tiktoken` 0.14 (its regular expressions have Unicode 16.0, the version that
-datasets/unicode_classes.cpp is pinned to). The same versions write the same bytes.
+datasets/tokenizers/unicode_classes.cpp is pinned to). The same versions write the same bytes.
 
 Each case holds `ids`, where <|endoftext|> in the text is the special token, and `ordinary_ids` where
 reading it as text gives others. `files` holds the count and FNV-1a hash of all ids of whole files.

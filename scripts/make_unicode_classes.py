@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write datasets/unicode_classes.cpp: the code points of \\p{L} and \\p{N} that GPT-2's split sees.
+"""Write datasets/tokenizers/unicode_classes.cpp: the code points of \\p{L} and \\p{N} that GPT-2's split sees.
 
     python3 scripts/make_unicode_classes.py
 
@@ -61,7 +61,7 @@ def main() -> int:
         return 1
     spaces = members(r"\s")
     text = f"""// Written by scripts/make_unicode_classes.py; not to be edited by hand.
-#include "datasets/unicode_classes.h"
+#include "datasets/tokenizers/unicode_classes.h"
 
 #include <vector>
 
@@ -103,7 +103,7 @@ CharacterClass character_class(uint32_t point) {{
 
 }}  // namespace reverie
 """
-    target = pathlib.Path(__file__).resolve().parent.parent / "datasets" / "unicode_classes.cpp"
+    target = pathlib.Path(__file__).resolve().parent.parent / "datasets" / "tokenizers" / "unicode_classes.cpp"
     target.write_text(text)
     print(f"{len(letters)} letters, {len(numbers)} numbers, {len(spaces)} spaces -> {target.name}")
     return 0

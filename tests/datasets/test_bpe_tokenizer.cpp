@@ -5,11 +5,11 @@
 #include <random>
 #include <thread>
 
-#include "datasets/bpe_tokenizer.h"
+#include "datasets/tokenizers/bpe_tokenizer.h"
 #include "datasets/data_support.h"
 #include "datasets/dataset.h"
-#include "datasets/gpt2_split.h"
-#include "datasets/unicode_classes.h"
+#include "datasets/tokenizers/gpt2_split.h"
+#include "datasets/tokenizers/unicode_classes.h"
 #include "datasets/utf8.h"
 
 namespace reverie {

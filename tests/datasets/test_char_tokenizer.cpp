@@ -1,6 +1,6 @@
 #include <nlohmann/json.hpp>
 
-#include "datasets/char_tokenizer.h"
+#include "datasets/tokenizers/char_tokenizer.h"
 #include "datasets/data_support.h"
 #include "datasets/utf8.h"
 

@@ -2,7 +2,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "datasets/char_tokenizer.h"
+#include "datasets/tokenizers/char_tokenizer.h"
 #include "datasets/data_support.h"
 #include "datasets/dataset.h"
 #include "datasets/sources.h"

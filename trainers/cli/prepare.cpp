@@ -16,9 +16,12 @@ void add_prepare_command(CLI::App& app) {
   command->add_option("text", o->path, "a UTF-8 text file; left out: --name");
   command->add_option("--name", o->name,
                       "a known text, e.g. tinyshakespeare (see scripts/fetch.py --list)");
-  command->add_option("--tokenizer", o->tokenizer, "char or gpt2")
-      ->check(CLI::IsMember({"char", "gpt2"}))
+  command->add_option("--tokenizer", o->tokenizer, "char, gpt2 or pretrained")
+      ->check(CLI::IsMember({"char", "gpt2", "pretrained"}))
       ->capture_default_str();
+  command->add_option(
+      "--tokenizer-files", o->tokenizer_files,
+      "pretrained: a .gguf file, a Hugging Face directory or a tokenizer's own file");
   command->add_option("--out", o->prepared_directory,
                       "where the files go (default: data/<name>-<tokenizer>)");
   command

@@ -1,4 +1,4 @@
-#include "datasets/char_tokenizer.h"
+#include "datasets/tokenizers/char_tokenizer.h"
 
 #include <nlohmann/json.hpp>
 

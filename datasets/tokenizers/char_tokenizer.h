@@ -3,7 +3,7 @@
 
 #include <unordered_map>
 
-#include "datasets/tokenizer.h"
+#include "datasets/tokenizers/tokenizer.h"
 
 namespace reverie {
 

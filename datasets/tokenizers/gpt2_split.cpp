@@ -1,6 +1,6 @@
-#include "datasets/gpt2_split.h"
+#include "datasets/tokenizers/gpt2_split.h"
 
-#include "datasets/unicode_classes.h"
+#include "datasets/tokenizers/unicode_classes.h"
 #include "datasets/utf8.h"
 
 namespace reverie {

@@ -1,25 +1,23 @@
 #pragma once
-// GPT-2's byte-level byte-pair encoding, exact (Radford et al. 2019; Sennrich et al. 2016 for the
-// merges).
+// GPT-2's byte-level byte-pair encoding, exact (Radford et al. 2019), from OpenAI's own files.
+// Vocabularies in other files: subword_tokenizer.h.
 
 #include <array>
-#include <mutex>
 
-#include "datasets/tokenizer.h"
+#include "datasets/tokenizers/merges.h"
+#include "datasets/tokenizers/tokenizer.h"
+#include "datasets/tokenizers/word_cache.h"
 
 namespace reverie {
 
 class BpeTokenizer final : public Tokenizer {
  public:
-  struct Merge {
-    int32_t left, right, result;  // tokens; a merge's rank is its place in the list
-  };
+  using Merge = reverie::Merge;  // a merge's rank is its place in the list
 
   // `byte_tokens[b]`: the token of the single byte b. Every token 0 .. size - 1 must be that of one
   // byte, of one merge whose parts came before it, or `end_of_text`; DataError otherwise.
   BpeTokenizer(std::array<int32_t, 256> byte_tokens, std::vector<Merge> merges,
                int32_t end_of_text);
-  ~BpeTokenizer() override;
   // Reads GPT-2's `directory`/encoder.json and vocab.bpe. UserError when they are absent, DataError
   // when malformed.
   static std::shared_ptr<const BpeTokenizer> from_gpt2_files(const std::string& directory);
@@ -38,30 +36,16 @@ class BpeTokenizer final : public Tokenizer {
   void encode_word(std::string_view word, std::vector<int32_t>& tokens) const;
 
  private:
-  struct WordCache;
-  struct Found {
-    int32_t rank, result;
-  };
-
   std::vector<int32_t> encode_text(std::string_view text, SpecialTokens special) const override;
   void encode_ordinary(std::string_view text, size_t base, WordCache& cache,
                        std::vector<int32_t>& tokens) const;
-  void merge_short(std::vector<int32_t>& tokens, size_t first) const;
-  void merge_long(std::vector<int32_t>& tokens, size_t first) const;
-  Found find_merge(int32_t left, int32_t right) const;
-  std::unique_ptr<WordCache> take_cache() const;
-  void return_cache(std::unique_ptr<WordCache>) const;
 
   std::array<int32_t, 256> byte_tokens_;
   std::vector<Merge> merges_;
   int32_t end_of_text_;
   std::vector<std::string> pieces_;  // bytes of each token
-  // Open addressing over the pairs that merge: left << 32 | right, and what becomes of it.
-  std::vector<uint64_t> pair_keys_;
-  std::vector<Found> pair_values_;
-  // Caches of words, lent to one encode() each.
-  mutable std::mutex caches_mutex_;
-  mutable std::vector<std::unique_ptr<WordCache>> caches_;
+  MergeTable table_;
+  mutable WordCaches caches_;
 };
 
 }  // namespace reverie

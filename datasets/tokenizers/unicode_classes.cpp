@@ -1,5 +1,5 @@
 // Written by scripts/make_unicode_classes.py; not to be edited by hand.
-#include "datasets/unicode_classes.h"
+#include "datasets/tokenizers/unicode_classes.h"
 
 #include <vector>
 

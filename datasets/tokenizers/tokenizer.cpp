@@ -1,12 +1,15 @@
-#include "datasets/tokenizer.h"
+#include "datasets/tokenizers/tokenizer.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "core/files.h"
-#include "datasets/bpe_tokenizer.h"
-#include "datasets/char_tokenizer.h"
+#include "datasets/tokenizers/bpe_tokenizer.h"
+#include "datasets/tokenizers/char_tokenizer.h"
+#include "datasets/tokenizers/subword_tokenizer.h"
+#include "datasets/utf8.h"
 
 namespace reverie {
 
@@ -24,12 +27,37 @@ void Tokenizer::save(const std::string& directory) const {
   write_file_atomically(path.string(), file.dump() + "\n");
 }
 
+std::vector<int32_t> Tokenizer::encode_from_beginning(std::string_view text,
+                                                      SpecialTokens special) const {
+  std::vector<int32_t> tokens = encode(text, special);
+  if (adds_begin_of_text()) tokens.insert(tokens.begin(), begin_of_text().value());
+  return tokens;
+}
+
+std::string StreamDecoder::next(int32_t token) {
+  const auto one = std::span<const int32_t>(&token, 1);
+  pending_ += continued_ ? tokenizer_.decode_continued(one) : tokenizer_.decode(one);
+  continued_ = true;
+  // Keep back at most the three last bytes, if more could still make them a character.
+  size_t whole = 0;
+  while (whole < pending_.size()) {
+    const CodePoint point = decode_code_point(pending_, whole);
+    if (point.bytes == 0 && may_become_code_point(std::string_view(pending_).substr(whole))) break;
+    whole += size_t(std::max(point.bytes, 1));
+  }
+  std::string text = pending_.substr(0, whole);
+  pending_.erase(0, whole);
+  return text;
+}
+
 std::shared_ptr<const Tokenizer> tokenizer_from_definition(const Json& definition) {
   try {
     const std::string type = definition.at("type").get<std::string>();
     if (type == "char") return CharTokenizer::from_definition(definition);
     if (type == "gpt2") return BpeTokenizer::from_definition(definition);
-    throw DataError(fmt::format("unknown tokenizer type '{}'; wanted 'char' or 'gpt2'", type));
+    if (type == "subword") return SubwordTokenizer::from_definition(definition);
+    throw DataError(
+        fmt::format("unknown tokenizer type '{}'; wanted 'char', 'gpt2' or 'subword'", type));
   } catch (const Json::exception& error) {
     throw DataError(fmt::format("a tokenizer's definition is not ours: {}", error.what()));
   } catch (const UserError& error) {
