@@ -5,7 +5,6 @@
 #include <numeric>
 #include <span>
 
-#include "autograd/ops/matmul.h"
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "trainers/evaluation/evaluate.h"
@@ -79,12 +78,14 @@ std::vector<int32_t> generate(LanguageModel& model, std::vector<int32_t> prompt,
     const Variable hidden = model.hidden(Tensor::from<int32_t>({1, time}, piece),
                                          model.incremental() ? &state : nullptr);
     seen = tokens.size();
-    const auto logits = linear(slice(hidden, 1, time - 1, time), model.head()).tensor().to_vector();
+    const auto logits = model.logits_of(slice(hidden, 1, time - 1, time)).tensor().to_vector();
     if (!std::all_of(logits.begin(), logits.end(), [](double x) { return std::isfinite(x); }))
       throw DivergedError(
           fmt::format("the logits after {} tokens are not finite: the model's weights are broken",
                       tokens.size()));
-    tokens.push_back(choose(logits, options, random));
+    const int32_t token = choose(logits, options, random);
+    if (token == options.end_of_text) break;
+    tokens.push_back(token);
     if (on_token) on_token(tokens.back());
   }
   return {tokens.begin() + int64_t(prompt_size), tokens.end()};

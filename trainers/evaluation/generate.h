@@ -2,6 +2,7 @@
 // Text from a language model.
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "layers/language_model.h"
@@ -13,6 +14,7 @@ struct GenerateOptions {
   double temperature = 1;  // divides the logits; 0: always the likeliest token
   int64_t top_k = 0;       // draw among the k likeliest alone; 0: among all
   uint64_t seed = 1;       // of the draws
+  std::optional<int32_t> end_of_text;  // ends the text when it comes, and is not part of it
 };
 
 // The tokens that follow `prompt` (without it); on_token (may be empty) is called with each as it

@@ -1,0 +1,35 @@
+#pragma once
+// A model to use, wherever it lies: a run of ours or files that others published.
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "datasets/tokenizers/tokenizer.h"
+#include "layers/language_model.h"
+
+namespace reverie {
+
+// What `--model` takes, for --help.
+inline constexpr const char* kModelPathHelp =
+    "a run directory, a Hugging Face directory, a .gguf file, or a llama2.c .bin file";
+
+struct UsableModel {
+  std::unique_ptr<LanguageModel> model;        // eval mode, nothing to be trained
+  std::shared_ptr<const Tokenizer> tokenizer;  // null: a run on token files that came without one
+  std::optional<int32_t> end_of_text;          // where the model says that its text ends
+  std::string description;                     // what was opened, for people
+  bool leaks = false;                          // trained on what lies ahead
+
+  // The token to put before every text, where the model was trained to see one.
+  std::optional<int32_t> begin_of_text() const;
+  // UserError without one: there is no text then.
+  const Tokenizer& text() const;
+};
+
+// `path`: a run directory, or what load_pretrained() takes. `tokenizer`: a file or directory with
+// another tokenizer than the one that lies with the model (""; a llama2.c .bin has one only where
+// tokenizer.bin lies beside it).
+UsableModel open_model(const std::string& path, const std::string& tokenizer = "");
+
+}  // namespace reverie

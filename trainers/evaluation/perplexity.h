@@ -1,0 +1,41 @@
+#pragma once
+// Perplexity of a text: per token, per word and per byte, over windows cut one after another.
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+
+#include "datasets/tokenizers/tokenizer.h"
+#include "layers/language_model.h"
+
+namespace reverie {
+
+struct PerplexityOptions {
+  int64_t window = 0;       // tokens of text in one forward; 0: as many as the model takes
+  int64_t stride = 0;       // tokens from one window to the next; 0: the window (no overlap)
+  int64_t max_windows = 0;  // 0: the whole text
+  std::optional<int32_t> begin_of_text;  // put before every window, for models that want it
+};
+
+struct PerplexityResult {
+  int64_t windows = 0, predictions = 0;
+  double nll_sum = 0;            // nats, over all predictions
+  int64_t bytes = 0, words = 0;  // of the text that was predicted
+  double nll() const;            // nats per token
+  double perplexity() const;     // per token
+  double word_perplexity() const;
+  double bits_per_byte() const;
+};
+
+// Window i holds the tokens from i * stride on. Every token is predicted once, from all that its
+// window shows before it: with stride < window, a window scores only what no earlier one scored
+// (a "rolling" perplexity: more context for the same predictions). The first token of a window
+// without `begin_of_text` is predicted by nobody unless windows overlap. The last window may be
+// shorter. Words are separated by white space. UserError where window, stride and the model's
+// block_size do not fit together or the text has nothing to predict.
+PerplexityResult perplexity(LanguageModel& model, const Tokenizer& tokenizer,
+                            std::span<const int32_t> tokens, const PerplexityOptions& options,
+                            const std::function<void(int64_t done, int64_t all)>& progress = {});
+
+}  // namespace reverie
