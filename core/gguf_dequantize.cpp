@@ -3,9 +3,9 @@
 // (CMakeLists.txt).
 
 #include <bit>
-#include <cmath>
 #include <cstring>
 
+#include "core/dtype.h"
 #include "core/error.h"
 #include "core/gguf.h"
 
@@ -35,13 +35,9 @@ constexpr struct {
 };
 
 float load_half(const uint8_t* bytes) {
-  uint16_t half;
-  std::memcpy(&half, bytes, 2);
-  const uint32_t sign = uint32_t(half & 0x8000u) << 16, magnitude = half & 0x7FFFu;
-  if (magnitude >= 0x7C00u)  // infinity, NaN
-    return std::bit_cast<float>(sign | 0x7F800000u | magnitude << 13);
-  if (magnitude >= 0x0400u) return std::bit_cast<float>(sign | ((magnitude << 13) + 0x38000000u));
-  return std::copysign(float(magnitude) * 0x1p-24f, sign ? -1.f : 1.f);
+  Float16 half;
+  std::memcpy(&half.bits, bytes, 2);
+  return float(half);
 }
 
 uint8_t low(uint8_t byte) {

@@ -1,9 +1,10 @@
-// The real vocabularies: SmolLM2, Gemma 3 and stories260K. REVERIE_PRETRAINED names a folder with
-// smollm2/ and gemma3/, each holding the file that scripts/fetch.py gives.
+// The real vocabularies: SmolLM2, Gemma 3 and stories260K. The models' files are those that
+// scripts/fetch.py gives, in $REVERIE_PRETRAINED, $REVERIE_DATA or its cache.
 
 #include <filesystem>
 
 #include "datasets/data_support.h"
+#include "datasets/sources.h"
 #include "datasets/tokenizers/tokenizer.h"
 
 namespace reverie {
@@ -12,14 +13,17 @@ namespace {
 using testing::data_file;
 using ::testing::ElementsAre;
 
-// The only .gguf file of a model's folder; "": there is none.
+// The .gguf file of a model's folder; "": there is none.
 std::string gguf_of(const std::string& model) {
-  const char* root = std::getenv("REVERIE_PRETRAINED");
-  if (!root || !*root) return "";
-  const auto folder = std::filesystem::path(root) / model;
-  if (std::filesystem::is_directory(folder))
-    for (const auto& entry : std::filesystem::directory_iterator(folder))
-      if (entry.path().extension() == ".gguf") return entry.path().string();
+  namespace fs = std::filesystem;
+  std::vector<fs::path> roots;
+  for (const char* name : {"REVERIE_PRETRAINED", "REVERIE_DATA"})
+    if (const char* root = std::getenv(name); root && *root) roots.emplace_back(root);
+  roots.emplace_back(cache_directory());
+  for (const fs::path& root : roots)
+    if (fs::is_directory(root / model))
+      for (const auto& entry : fs::directory_iterator(root / model))
+        if (entry.path().extension() == ".gguf") return entry.path().string();
   return "";
 }
 
@@ -32,11 +36,18 @@ std::string wikitext() {
   return text.substr(0, at);
 }
 
-#define NEED_MODEL(name)                                                                    \
-  NEED_DATA("wikitext-2/valid.txt");                                                        \
-  if (gguf_of(name).empty())                                                                \
-  GTEST_SKIP() << "REVERIE_PRETRAINED is not set, or has no .gguf in its folder " << (name) \
-               << " (scripts/fetch.py " << (name) << " gets it)"
+// FNV-1a over ids as 32-bit units.
+std::string fnv1a(std::span<const int32_t> ids) {
+  uint64_t value = 0xCBF29CE484222325u;
+  for (const int32_t id : ids) value = (value ^ uint32_t(id)) * 0x100000001B3u;
+  return fmt::format("{:016x}", value);
+}
+
+#define NEED_MODEL(name)                                                                          \
+  NEED_DATA("wikitext-2/valid.txt");                                                              \
+  if (gguf_of(name).empty())                                                                      \
+  GTEST_SKIP() << "no .gguf of " << (name) << " in REVERIE_PRETRAINED, REVERIE_DATA or the cache" \
+               << "; scripts/fetch.py " << (name) << " gets it"
 
 TEST(Pretrained, SmolLm2) {
   NEED_MODEL("smollm2");
@@ -49,6 +60,10 @@ TEST(Pretrained, SmolLm2) {
   EXPECT_THAT(std::vector<int32_t>(ids.begin(), ids.begin() + 5),
               ElementsAre(3717, 446, 12928, 21777, 310));
   EXPECT_EQ(tokenizer->decode(ids), text);
+  // The whole text, as tokenizers 0.23.3 encodes it.
+  const auto all = tokenizer->encode(read_file(data_file("wikitext-2/valid.txt")));
+  EXPECT_EQ(all.size(), 273'868u);
+  EXPECT_EQ(fnv1a(all), "c0e8ed8b21fbd11e");
 }
 
 TEST(Pretrained, Gemma3) {
@@ -70,6 +85,10 @@ TEST(Pretrained, Gemma3) {
   const auto rest = tokenizer->encode(text.substr(cut));
   pieces.insert(pieces.end(), rest.begin(), rest.end());
   EXPECT_EQ(pieces, ids);
+  // The whole text, as transformers 5.23.0 encodes it.
+  const auto all = tokenizer->encode(read_file(data_file("wikitext-2/valid.txt")));
+  EXPECT_EQ(all.size(), 260'525u);
+  EXPECT_EQ(fnv1a(all), "2768b9ec29df4624");
 }
 
 TEST(Pretrained, Stories260K) {

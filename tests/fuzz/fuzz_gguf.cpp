@@ -9,7 +9,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   static fuzz::FileInMemory file("fuzz.gguf");
   return fuzz::refusing([&] {
     const GgufFile read = read_gguf(file.holding(data, bytes));
-    for (const auto& [key, value] : read.metadata) {
+    for (const auto& entry : read.metadata) {
+      const std::string& key = entry.first;
+      const GgufValue& value = entry.second;
       if (value.type() == GgufValueType::array) value.elements();
       fuzz::refusing([&] { read.text(key); });
       fuzz::refusing([&] { read.integer(key); });
