@@ -30,14 +30,15 @@ class LanguageModel : public Module {
   // Final hidden states [.., C] -> [.., V]: the projection and the soft-cap. Slice off the rows
   // that are needed beforehand: a large vocabulary makes a logit row far longer than a hidden one.
   Variable logits_of(const Variable& hidden) const;
-  // The loss of final hidden states [.., C] for targets [..]; see loss().
+  // The loss of final hidden states [.., C] for targets i32 [..], see loss(). Rows without a target
+  // cost nothing.
   Variable loss_of(const Variable& hidden, const Tensor& targets, double weight_per_target) const;
 
   // [B, T, V].
   Variable logits(const Tensor& tokens, SequenceState* state = nullptr);
   // sum over targets (-1: none) of the cross entropy, times `weight_per_target`. One element.
-  Variable loss(const Tensor& tokens, const Tensor& targets, double weight_per_target,
-                SequenceState* state = nullptr);
+  virtual Variable loss(const Tensor& tokens, const Tensor& targets, double weight_per_target,
+                        SequenceState* state = nullptr);
 };
 
 using ModelRegistry = Registry<LanguageModel, const Build&>;

@@ -1,36 +1,24 @@
 #include "layers/transformer.h"
 
 #include <cmath>
-#include <numeric>
 
 #include "autograd/ops/embedding.h"
 #include "autograd/ops/shape.h"
 #include "autograd/rematerialize.h"
-#include "kernels/attention.h"
 
 namespace reverie {
-namespace {
-
-// i32 [count]: first, first + 1, ...
-Tensor counting(int64_t first, int64_t count) {
-  Tensor t = Tensor::empty({count}, DType::i32);
-  std::iota(t.mutable_data<int32_t>(), t.mutable_data<int32_t>() + count, int32_t(first));
-  return t;
-}
-
-}  // namespace
-
 // ---- attention -----------------------------------------------------------------
-SelfAttention::SelfAttention(const TransformerShape& s, const LayerShape& layer, const Build& build)
-    : head_dim_(s.head_dim), dropout_(s.dropout) {
+SelfAttention::SelfAttention(const TransformerShape& s, int64_t layer, const Build& build)
+    : layer_(layer), head_dim_(s.head_dim), dropout_(s.dropout) {
+  const LayerShape& own = s.per_layer.at(size_t(layer));
   spec_.heads = s.heads;
   spec_.kv_heads = s.kv_heads;
   spec_.scale = s.attention_scale;
   spec_.softcap = s.attention_softcap;
-  spec_.window = layer.window;
-  if (!layer.inverse_frequencies.empty())
+  spec_.window = own.window;
+  if (!own.inverse_frequencies.empty())
     inverse_frequencies_ =
-        Tensor::from<double>({s.head_dim / 2}, layer.inverse_frequencies).to(build.device);
+        Tensor::from<double>({s.head_dim / 2}, own.inverse_frequencies).to(build.device);
   const int64_t c = s.features, q = s.heads * s.head_dim, kv = s.kv_heads * s.head_dim;
   const auto& n = s.names;
   const LinearOptions plain{s.bias || s.query_key_value_bias, s.layout, 0.02};
@@ -61,10 +49,10 @@ Variable SelfAttention::prepared(const Variable& x, int64_t heads, const NormLay
   return inverse_frequencies_ ? rope(y, heads, positions, inverse_frequencies_) : y;
 }
 
-Variable SelfAttention::forward(const Variable& x, KvCache* cache, int64_t position) const {
+Variable SelfAttention::forward(const Variable& x, RowContext& context) const {
   AttentionSpec spec = spec_;
   if (training()) spec.dropout = dropout_;
-  if (qkv_ && !query_norm_ && !inverse_frequencies_ && !cache)
+  if (qkv_ && !query_norm_ && !inverse_frequencies_ && context.plain())
     return out_->forward(packed_attention(qkv_->forward(x), spec));
   Variable q, k, v;
   if (qkv_) {
@@ -78,37 +66,9 @@ Variable SelfAttention::forward(const Variable& x, KvCache* cache, int64_t posit
     k = key_->forward(x);
     v = value_->forward(x);
   }
-  const Tensor positions = inverse_frequencies_ ? counting(position, x.size(1)) : Tensor();
-  q = prepared(q, spec.heads, query_norm_, positions);
-  k = prepared(k, spec.kv_heads, key_norm_, positions);
-  return out_->forward(cache ? cached(q, k, v, *cache, position) : attention(q, k, v, spec));
-}
-
-// Keys and values are read where they lie in the cache.
-Variable SelfAttention::cached(const Variable& q, const Variable& k, const Variable& v,
-                               KvCache& cache, int64_t position) const {
-  require(!grad_enabled(), "a KV cache holds no gradients: decode under NoGrad");
-  cache.append(k.tensor(), v.tensor());
-  const int64_t batch = q.size(0), time = q.size(1), heads = spec_.heads, dim = head_dim_,
-                length = cache.length();
-  auto kv_view = [&](const Tensor& rows) {  // [B, length, kv_heads * D] of a larger buffer -> [B,
-                                            // length, kv_heads, D]
-    const int64_t capacity = rows.strides()[0] / rows.strides()[1];
-    return Tensor::over(rows.storage(), {batch, capacity, spec_.kv_heads, dim}, rows.dtype(),
-                        rows.offset())
-        .slice(1, 0, length);
-  };
-  Tensor output = Tensor::empty({batch, time, heads, dim}, q.dtype(), q.device());
-  Tensor log_sum_exp = Tensor::empty({batch, heads, time}, q.dtype(), q.device());
-  AttentionOptions options;
-  options.scale = spec_.scale != 0 ? spec_.scale : 1 / std::sqrt(double(dim));
-  options.softcap = spec_.softcap;
-  options.window = spec_.window;
-  options.first_position = position;
-  kernel::attention_forward(q.device(),
-                            {q.tensor().view({batch, time, heads, dim}), kv_view(cache.key()),
-                             kv_view(cache.value()), options, output, log_sum_exp});
-  return Variable(output.view({batch, time, heads * dim}));
+  q = prepared(q, spec.heads, query_norm_, context.positions());
+  k = prepared(k, spec.kv_heads, key_norm_, context.positions());
+  return out_->forward(context.attend(layer_, q, k, v, spec));
 }
 
 // ---- block -----------------------------------------------------------------------
@@ -127,8 +87,7 @@ Variable Mlp::forward(const Variable& x) const {
                               : up_->forward(x, activation_));
 }
 
-TransformerBlock::TransformerBlock(const TransformerShape& s, const LayerShape& layer,
-                                   const Build& build)
+TransformerBlock::TransformerBlock(const TransformerShape& s, int64_t layer, const Build& build)
     : dropout_(s.dropout) {
   const auto norm = [&](const std::string& name) {
     return name.empty() ? nullptr
@@ -141,14 +100,55 @@ TransformerBlock::TransformerBlock(const TransformerShape& s, const LayerShape& 
   mlp_ = &child<Mlp>(s.names.mlp, s, build);
   mlp_post_norm_ = norm(s.names.mlp_post_norm);
 }
-Variable TransformerBlock::forward(const Variable& x, KvCache* cache, int64_t position) const {
+Variable TransformerBlock::forward(const Variable& x, RowContext& context) const {
   const double p = training() ? dropout_ : 0;
-  Variable mixed = attention_->forward(attention_norm_->forward(x), cache, position);
+  Variable mixed = attention_->forward(attention_norm_->forward(x), context);
   if (attention_post_norm_) mixed = attention_post_norm_->forward(mixed);
   const ResidualNorm after = mlp_norm_->forward(dropout(mixed, p), x);
   Variable changed = mlp_->forward(after.normed);
   if (mlp_post_norm_) changed = mlp_post_norm_->forward(changed);
   return add(after.sum, dropout(changed, p));
+}
+
+BlockStack::BlockStack(const TransformerShape& s, const Build& build) : shape_(s) {
+  const auto name = [&](const std::string& local) { return s.names.root + "." + local; };
+  for (int64_t i = 0; i < s.layers; ++i)
+    blocks_.push_back(
+        &child<TransformerBlock>(name(s.names.blocks) + "." + std::to_string(i), s, i, build));
+  final_norm_ =
+      &child<NormLayer>(name(s.names.final_norm), s.norm, s.features, s.bias, s.norm_eps, build);
+}
+
+Variable BlockStack::forward(Variable x, RowContext& context, MemoryModule* memory,
+                             MemoryState* state) const {
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    const TransformerBlock* block = blocks_[i];
+    if (memory) x = memory->before_block({int64_t(i), x}, *state);
+    // What a context carries outlives the block, so only plain rows are computed twice.
+    if (shape_.rematerialize && context.plain())
+      x = rematerialize(
+          [block](const std::vector<Variable>& in) {
+            PlainRows rows(in[0].size(1));
+            return block->forward(in[0], rows);
+          },
+          {x});
+    else
+      x = block->forward(x, context);
+    if (memory) x = memory->after_block({int64_t(i), x}, *state);
+  }
+  return final_norm_->forward(x);
+}
+
+double BlockStack::forward_flops_per_row(
+    const std::function<double(const LayerShape&)>& keys) const {
+  const auto& s = shape_;
+  const double c = double(s.features), h = double(s.hidden), q = double(s.heads * s.head_dim),
+               kv = double(s.kv_heads * s.head_dim);
+  double total = 0;
+  for (const LayerShape& layer : s.per_layer)
+    total += 2 * c * (q + 2 * kv) + 2 * q * c + 2 * c * h * (s.names.gate.empty() ? 2 : 3) +
+             4 * q * keys(layer);
+  return total;
 }
 
 // ---- model -------------------------------------------------------------------------
@@ -159,11 +159,7 @@ Transformer::Transformer(const TransformerShape& s, const Build& build) : shape_
   embedding_ = parameter(name(n.embedding) + ".weight", table(s.vocabulary));
   if (!n.positions.empty())
     positions_ = parameter(name(n.positions) + ".weight", table(s.block_size));
-  for (int64_t i = 0; i < s.layers; ++i)
-    blocks_.push_back(&child<TransformerBlock>(name(n.blocks) + "." + std::to_string(i), s,
-                                               s.per_layer.at(size_t(i)), build));
-  final_norm_ =
-      &child<NormLayer>(name(n.final_norm), s.norm, s.features, s.bias, s.norm_eps, build);
+  blocks_ = &child<BlockStack>("", s, build);
   head_ = s.tied ? embedding_ : parameter(n.head + ".weight", table(s.vocabulary));
   if (s.memory.given()) {
     const MemorySite site{s.features, s.layers, build};
@@ -185,7 +181,7 @@ Variable Transformer::hidden(const Tensor& tokens, SequenceState* state) {
     throw UserError(
         "this model's memory reads whole blocks, so it cannot decode incrementally; run it over "
         "the whole prefix instead");
-  if (cached) state->layers.resize(blocks_.size());
+  if (cached) state->layers.resize(size_t(shape_.layers));
   MemoryState fresh;
   MemoryState* memory = state ? &state->memory : &fresh;
   if (memory_ && memory->values.empty() && memory->counters.empty())
@@ -194,34 +190,45 @@ Variable Transformer::hidden(const Tensor& tokens, SequenceState* state) {
   Variable x = embedding(tokens.to(embedding_.device()), embedding_, positions_, position);
   if (shape_.embedding_scale != 1) x = scale(x, shape_.embedding_scale);
   x = dropout(x, training() ? shape_.dropout : 0);
-  for (size_t i = 0; i < blocks_.size(); ++i) {
-    const TransformerBlock* block = blocks_[i];
-    if (memory_) x = memory_->before_block({int64_t(i), x}, *memory);
-    if (shape_.rematerialize && !cached)
-      x = rematerialize(
-          [block](const std::vector<Variable>& in) { return block->forward(in[0], nullptr, 0); },
-          {x});
-    else
-      x = block->forward(x, cached ? &state->layers[i] : nullptr, position);
-    if (memory_) x = memory_->after_block({int64_t(i), x}, *memory);
+  if (cached) {
+    DecodedRows rows(*state, time);
+    x = blocks_->forward(x, rows, memory_, memory);
+  } else {
+    PlainRows rows(time);
+    x = blocks_->forward(x, rows, memory_, memory);
   }
   if (state) state->position += time;
-  return final_norm_->forward(x);
+  return x;
+}
+
+Variable Transformer::token_rows(const Tensor& tokens) const {
+  const Variable x = embedding(tokens.to(embedding_.device()), embedding_);
+  return shape_.embedding_scale != 1 ? scale(x, shape_.embedding_scale) : x;
+}
+Variable Transformer::placed(const Variable& x, const Tensor& positions) const {
+  if (!positions_) return x;
+  const Tensor each = positions.rank() == 2 ? positions : positions.view({1, positions.size(0)});
+  const Variable rows = embedding(each.to(positions_.device()), positions_);
+  return add(x, each.size(0) == x.size(0) ? rows : expand(rows, 0, x.size(0)));
+}
+Tensor Transformer::typical_rows(int64_t count, Generator& random) const {
+  NoGrad no_grad;
+  Tensor ids = Tensor::empty({1, count}, DType::i32);
+  for (int64_t i = 0; i < count; ++i)
+    ids.mutable_data<int32_t>()[i] = int32_t(random.below(uint64_t(shape_.vocabulary)));
+  return token_rows(ids).tensor().clone().view({count, shape_.features});
 }
 
 double Transformer::forward_flops_per_token(int64_t length) const {
-  const auto& s = shape_;
-  const double c = double(s.features), h = double(s.hidden), n = double(length),
-               q = double(s.heads * s.head_dim), kv = double(s.kv_heads * s.head_dim);
-  double total = 2 * c * double(s.vocabulary);
-  for (const LayerShape& layer : s.per_layer) {
-    total += 2 * c * (q + 2 * kv) + 2 * q * c + 2 * c * h * (s.names.gate.empty() ? 2 : 3);
-    // Scores and values over the keys that a token sees on average: all before it, up to the
-    // window.
+  const double n = double(length);
+  // All keys before a token, up to the window, averaged over the text.
+  const auto keys = [n](const LayerShape& layer) {
     const double w = layer.window > 0 ? std::min(double(layer.window), n) : n;
-    total += 4 * q * (w * (w + 1) / 2 + (n - w) * w) / n;
-    if (memory_) total += memory_->flops_per_token();
-  }
+    return (w * (w + 1) / 2 + (n - w) * w) / n;
+  };
+  double total = 2 * double(shape_.features * shape_.vocabulary);
+  total += blocks_->forward_flops_per_row(keys);
+  if (memory_) total += double(shape_.layers) * memory_->flops_per_token();
   return total;
 }
 

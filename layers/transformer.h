@@ -1,27 +1,29 @@
 #pragma once
 // Decoder-only transformers of every family (layers/families) from the same blocks.
 
+#include <functional>
+
 #include "autograd/ops/attention.h"
 #include "layers/language_model.h"
 #include "layers/linear.h"
 #include "layers/memory/memory_module.h"
+#include "layers/row_context.h"
 #include "layers/transformer_shape.h"
 
 namespace reverie {
 
 class SelfAttention final : public Module {
  public:
-  SelfAttention(const TransformerShape&, const LayerShape&, const Build&);
-  // x [B, T, C]; `cache` (may be null): appended to, and read instead of x alone.
-  Variable forward(const Variable& x, KvCache* cache, int64_t position) const;
+  SelfAttention(const TransformerShape&, int64_t layer, const Build&);
+  // x [B, T, C] -> [B, T, C].
+  Variable forward(const Variable& x, RowContext&) const;
 
  private:
-  Variable cached(const Variable& q, const Variable& k, const Variable& v, KvCache&,
-                  int64_t position) const;
   // x [B, T, heads * D], each head normalised by itself (where the family does so) and turned.
   Variable prepared(const Variable& x, int64_t heads, const NormLayer*,
                     const Tensor& positions) const;
 
+  int64_t layer_;
   AttentionSpec spec_;  // without what changes from call to call
   int64_t head_dim_;
   double dropout_;
@@ -43,11 +45,11 @@ class Mlp final : public Module {
 
 class TransformerBlock final : public Module {
  public:
-  TransformerBlock(const TransformerShape&, const LayerShape&, const Build&);
+  TransformerBlock(const TransformerShape&, int64_t layer, const Build&);
   // x [B, T, C] -> [B, T, C]. The sum between attention and MLP is made inside the norm that
   // follows it; the one at the block's end is not, so that a block is one function of x, the same
   // to the bit whether it is rematerialised or not.
-  Variable forward(const Variable& x, KvCache*, int64_t position) const;
+  Variable forward(const Variable& x, RowContext&) const;
 
  private:
   double dropout_;
@@ -55,6 +57,22 @@ class TransformerBlock final : public Module {
   NormLayer *attention_post_norm_ = nullptr, *mlp_post_norm_ = nullptr;
   SelfAttention* attention_;
   Mlp* mlp_;
+};
+
+// All blocks and the last norm: a transformer without tokens at either end.
+class BlockStack final : public Module {
+ public:
+  BlockStack(const TransformerShape&, const Build&);
+  // x [B, T, C] -> final hidden states [B, T, C]. `memory` (may be null) acts between the blocks.
+  Variable forward(Variable x, RowContext&, MemoryModule* memory = nullptr,
+                   MemoryState* state = nullptr) const;
+  // Floating-point operations for one row; `keys`: how many it sees in such a layer, on average.
+  double forward_flops_per_row(const std::function<double(const LayerShape&)>& keys) const;
+
+ private:
+  TransformerShape shape_;
+  std::vector<TransformerBlock*> blocks_;
+  NormLayer* final_norm_;
 };
 
 class Transformer : public LanguageModel {
@@ -73,12 +91,22 @@ class Transformer : public LanguageModel {
   bool carries_memory() const override { return memory_ && memory_->carries_memory(); }
   double forward_flops_per_token(int64_t length) const override;
   const TransformerShape& shape() const { return shape_; }
+  bool has_memory() const { return memory_ != nullptr; }
+
+  // ---- for rows that are no tokens of a plain text (layers/coprocessor); no memory, no dropout --
+  // tokens i32 [B, T] -> [B, T, C], scaled as the family does, without learned positions.
+  Variable token_rows(const Tensor& tokens) const;
+  // x [B, T, C] with learned positions (i32 [B, T] or [T]) added, where the family has such.
+  Variable placed(const Variable& x, const Tensor& positions) const;
+  // Placed rows -> final hidden states.
+  const BlockStack& blocks() const { return *blocks_; }
+  // Rows drawn from the embedding table, scaled: where learned input rows may begin. [count, C].
+  Tensor typical_rows(int64_t count, Generator&) const;
 
  private:
   TransformerShape shape_;
   Variable embedding_, positions_, head_;
-  std::vector<TransformerBlock*> blocks_;
-  NormLayer* final_norm_;
+  BlockStack* blocks_;
   MemoryModule* memory_ = nullptr;
 };
 

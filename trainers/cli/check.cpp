@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -8,6 +9,7 @@
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/evaluation/causality.h"
+#include "trainers/evaluation/mask_check.h"
 #include "trainers/training/checkpoint.h"
 #include "trainers/training/resume_check.h"
 #include "trainers/training/trainer.h"
@@ -63,6 +65,37 @@ void run_resume(const ResumeArguments& a) {
       check.steps, check.killed_at, check.steps - check.killed_at);
 }
 
+struct MaskArguments {
+  ConfigArguments config;
+  int64_t texts = 2, groups = 4, length = 48, seed = 1;
+};
+
+void run_mask(const MaskArguments& a) {
+  const ExperimentOptions options = a.config.experiment();
+  Generator random(uint64_t(a.seed));
+  const auto model = ModelRegistry::instance().make(options.model, Build{random, DType::f64});
+  auto* augmented = dynamic_cast<AugmentedModel*>(model.get());
+  require(augmented != nullptr,
+          "the model of {} is \"{}\": only an \"augmented\" one has groups to check", a.config.file,
+          options.model.type);
+  const int64_t length = std::min(a.length, model->block_size()),
+                ahead = augmented->options().ahead;
+  require(length >= ahead + augmented->options().delay,
+          "texts of {} tokens are too short for {} tokens ahead (--length)", length, ahead);
+  const auto drawn = [&](int64_t rows, int64_t columns, int64_t low, int64_t high) {
+    Tensor t = Tensor::empty({rows, columns}, DType::i32);
+    for (int64_t i = 0; i < t.numel(); ++i)
+      t.mutable_data<int32_t>()[i] = int32_t(low + int64_t(random.below(uint64_t(high - low + 1))));
+    return t;
+  };
+  log_info("{} texts of {} random tokens, {} groups in each, in f64", a.texts, length, a.groups);
+  const MaskCheck check =
+      check_mask(*augmented, drawn(a.texts, length, 0, model->vocabulary_size() - 1),
+                 drawn(a.texts, a.groups, 1, length + 1 - ahead));
+  fmt::print("{}\n", check.text());
+  if (!check.ok()) exit_with(int(ExitCode::check_failed));
+}
+
 }  // namespace
 
 void add_check_command(CLI::App& app) {
@@ -92,6 +125,19 @@ void add_check_command(CLI::App& app) {
   resume->add_option("--run-dir", r->directory, "scratch directory, emptied")
       ->capture_default_str();
   resume->callback([r] { run_resume(*r); });
+
+  auto* mask = command->add_subcommand(
+      "mask",
+      "Do a coprocessor's packed groups see what they should and nothing else? One forward over "
+      "all of them against one for each, losses and gradients");
+  auto m = std::make_shared<MaskArguments>();
+  m->config.add_to(*mask);
+  mask->add_option("--texts", m->texts, "texts in the batch")->capture_default_str();
+  mask->add_option("--groups", m->groups, "insertion points in each")->capture_default_str();
+  mask->add_option("--length", m->length, "tokens of a text")->capture_default_str();
+  mask->add_option("--seed", m->seed, "of tokens, insertion points and new weights")
+      ->capture_default_str();
+  mask->callback([m] { run_mask(*m); });
 }
 
 }  // namespace reverie

@@ -1,0 +1,180 @@
+#include "layers/coprocessor/augmented_model.h"
+
+#include <algorithm>
+#include <numeric>
+#include <optional>
+#include <vector>
+
+#include "autograd/ops/shape.h"
+#include "core/error.h"
+#include "layers/pretrained/load.h"
+#include "layers/row_context.h"
+
+namespace reverie {
+namespace {
+
+const bool registered = ModelRegistry::instance().add<AugmentedModel, AugmentedOptions>(
+    "augmented",
+    "a frozen model with latents written into its context by "
+    "a coprocessor");
+
+// [B, G * S, C] -> [B, G, S, C].
+Variable by_group(const Variable& rows, int64_t groups) {
+  const Shape& s = rows.shape();
+  return reshape(rows, {s[0], groups, s[1] / groups, s[2]});
+}
+Variable flat(const Variable& rows) {
+  const Shape& s = rows.shape();
+  return reshape(rows, {s[0], s[1] * s[2], s[3]});
+}
+
+}  // namespace
+
+void AugmentedOptions::fields(Fields& f) {
+  f.text("base", base, {},
+         "the model beside which latents are made: a Hugging Face directory, a "
+         ".gguf or a llama2.c "
+         ".bin file");
+  f.component("latents", latents, LatentRegistry::instance(), false, "what makes the latents");
+  f.integer("block_size", block_size, {1, int64_t(1) << 24}, "longest text, in tokens");
+  f.integer("groups", groups, {1, 1 << 20}, "insertion points drawn for each text and step");
+  f.integer("ahead", ahead, {1, 1 << 20}, "tokens predicted after the latents (N_A)");
+  f.integer("delay", delay, {0, 1 << 20},
+            "the latents arrive so many tokens after the text that they were "
+            "made from");
+  f.boolean("train_base", train_base, "train the base as well, instead of leaving it as it is");
+}
+
+InsertionPoints insertion_points(const Tensor& tokens, const Tensor& targets, const Tensor& limits,
+                                 int64_t ahead) {
+  const int64_t batch = tokens.size(0), time = tokens.size(1), groups = limits.size(1);
+  const Tensor from = tokens.to(Device{}).contiguous(), to = targets.to(Device{}).contiguous(),
+               at = limits.to(Device{}).contiguous();
+  InsertionPoints points{limits, Tensor::empty({batch, groups * (ahead - 1)}, DType::i32),
+                         Tensor::empty({batch, groups * ahead}, DType::i32)};
+  int32_t* read = ahead > 1 ? points.ahead.mutable_data<int32_t>() : nullptr;
+  int32_t* wanted = points.targets.mutable_data<int32_t>();
+  for (int64_t b = 0; b < batch; ++b)
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t limit = at.data<int32_t>()[b * groups + g];
+      require(limit >= 1 && limit + ahead <= time + 1,
+              "an insertion after {} tokens needs {} tokens ahead, but the "
+              "text has {}",
+              limit, ahead, time);
+      // Row limit - 1 is the last that the group sees; its target is the first to predict.
+      const int64_t row = b * time + limit;
+      for (int64_t i = 0; i + 1 < ahead; ++i) *read++ = from.data<int32_t>()[row + i];
+      for (int64_t i = 0; i < ahead; ++i) *wanted++ = to.data<int32_t>()[row - 1 + i];
+    }
+  return points;
+}
+
+AugmentedModel::AugmentedModel(const AugmentedOptions& o, const Build& build) : options_(o) {
+  PretrainedOptions pretrained;
+  pretrained.dtype = build.dtype;
+  pretrained.device = build.device;
+  pretrained.frozen = !o.train_base;
+  // Latents and the tokens behind them sit further than the text itself.
+  LoadedModel loaded = load_pretrained(o.base, pretrained);
+  auto* transformer = dynamic_cast<Transformer*>(loaded.model.get());
+  require(transformer && !transformer->has_memory(), "{} is no plain transformer: latents need one",
+          o.base);
+  base_ = static_cast<Transformer*>(&adopt("base", std::move(loaded.model)));
+  source_ = static_cast<LatentSource*>(
+      &adopt("latents", LatentRegistry::instance().make(o.latents, LatentSite{*base_, build})));
+  const int64_t reach = o.block_size + source_->count() + o.ahead;
+  require(base_->block_size() >= reach,
+          "texts of {} tokens with {} latents and {} tokens ahead reach "
+          "position {}, but the base "
+          "knows {} (block_size)",
+          o.block_size, source_->count(), o.ahead, reach, base_->block_size());
+  require(o.delay + o.ahead <= o.block_size,
+          "a delay of {} and {} tokens ahead do not fit a text of {} tokens", o.delay, o.ahead,
+          o.block_size);
+}
+
+AugmentedModel::Text AugmentedModel::read(const Tensor& tokens) {
+  // A frozen base's text needs no graph: only the groups' rows do.
+  std::optional<NoGrad> no_graph;
+  if (!options_.train_base) no_graph.emplace();
+  Text text;
+  RecordedRows rows(tokens.size(1), text.keys);
+  text.hidden =
+      base_->blocks().forward(base_->placed(base_->token_rows(tokens), rows.positions()), rows);
+  return text;
+}
+
+Variable AugmentedModel::latents_for(const Tensor& tokens, const Tensor& limits) {
+  return latents_for(read(tokens), limits);
+}
+Variable AugmentedModel::latents_for(const Text& text, const Tensor& limits) {
+  // With a delay the source has read less than the base when its latents arrive.
+  Tensor known = limits.to(Device{}).clone();
+  int32_t* limit = known.mutable_data<int32_t>();
+  for (int64_t i = 0; i < known.numel(); ++i)
+    limit[i] = std::max<int32_t>(1, limit[i] - int32_t(options_.delay));
+  return source_->latents({text.keys, text.hidden, known});
+}
+
+Variable AugmentedModel::ahead_hidden(const Tensor& tokens, const InsertionPoints& points,
+                                      const Variable& latents) {
+  return ahead_hidden(read(tokens), points, latents);
+}
+
+Variable AugmentedModel::ahead_hidden(const Text& text, const InsertionPoints& points,
+                                      const Variable& given) {
+  const int64_t groups = points.limits.size(1), count = source_->count(),
+                ahead = points.targets.size(1) / groups, rows = count + ahead - 1;
+  const Variable latents = given ? given : latents_for(text, points.limits);
+  GroupedRows context(text.keys, points.limits, rows);
+  Variable x = by_group(latents, groups);
+  if (ahead > 1) x = concat({x, by_group(base_->token_rows(points.ahead), groups)}, 2);
+  const Variable hidden =
+      base_->blocks().forward(base_->placed(flat(x), context.positions()), context);
+  return flat(slice(by_group(hidden, groups), 2, count - 1, rows));
+}
+
+Tensor AugmentedModel::draw_limits(const Tensor& tokens) const {
+  const int64_t batch = tokens.size(0), groups = options_.groups,
+                last = tokens.size(1) + 1 - options_.ahead;  // the largest limit
+  const int64_t first = 1 + options_.delay;
+  require(last >= first, "a text of {} tokens is too short for {} tokens ahead", tokens.size(1),
+          options_.ahead);
+  Tensor limits = Tensor::empty({batch, groups}, DType::i32);
+  int32_t* out = limits.mutable_data<int32_t>();
+  for (int64_t b = 0; b < batch; ++b) {
+    std::vector<int32_t> drawn(static_cast<size_t>(groups));
+    for (int64_t g = 0; g < groups; ++g)
+      drawn[size_t(g)] = int32_t(
+          training() ? first + int64_t(default_generator().below(uint64_t(last - first + 1)))
+                     : first + (last - first) * g / groups);
+    // In order, groups that stand side by side read nearly the same keys.
+    std::sort(drawn.begin(), drawn.end());
+    out = std::copy(drawn.begin(), drawn.end(), out);
+  }
+  return limits;
+}
+
+Variable AugmentedModel::loss(const Tensor& tokens, const Tensor& targets, double weight_per_target,
+                              SequenceState*) {
+  const InsertionPoints points =
+      insertion_points(tokens, targets, draw_limits(tokens), options_.ahead);
+  const auto count = [](const Tensor& t) {
+    const Tensor host = t.to(Device{}).contiguous();
+    const int32_t* id = host.data<int32_t>();
+    return std::count_if(id, id + host.numel(), [](int32_t x) { return x >= 0; });
+  };
+  const int64_t scored = count(points.targets);
+  require(scored > 0, "no token ahead of any insertion point has a target");
+  const double share = double(count(targets)) / double(scored);
+  return base_->loss_of(ahead_hidden(tokens, points), points.targets, weight_per_target * share);
+}
+
+double AugmentedModel::forward_flops_per_token(int64_t length) const {
+  const double per_row = base_->forward_flops_per_token(length);
+  const double groups = double(options_.groups) / double(length);
+  return per_row * (1 + groups * double(source_->count() + options_.ahead - 1)) +
+         groups * source_->flops_per_group(length);
+}
+
+}  // namespace reverie

@@ -1,0 +1,81 @@
+#pragma once
+// A frozen language model and a source of latents beside it, trained by the model's own loss on
+// what follows the latents (Liu et al. 2024, arXiv 2412.17747).
+
+#include <memory>
+
+#include "layers/coprocessor/latent_source.h"
+
+namespace reverie {
+
+// One batch of insertion points. Group g of text b sees its first limits[b, g] tokens, gets latents
+// there, and predicts the next A tokens.
+struct InsertionPoints {
+  Tensor limits;   // i32 [B, G], each 1 .. T + 1 - A
+  Tensor ahead;    // i32 [B, G * (A - 1)]: the tokens that are read after the latents
+  Tensor targets;  // i32 [B, G * A]: what is predicted; -1 where the batch has
+                   // no target
+};
+// tokens and targets i32 [B, T], as in LanguageModel::loss.
+InsertionPoints insertion_points(const Tensor& tokens, const Tensor& targets, const Tensor& limits,
+                                 int64_t ahead);
+
+struct AugmentedOptions final : Fieldset {
+  std::string base;
+  Component latents;
+  int64_t block_size = 256, groups = 16, ahead = 16, delay = 0;
+  bool train_base = false;
+  void fields(Fields&) override;
+};
+
+// As a language model it is its base, to the bit: hidden() and logits() know nothing of latents.
+// loss() is the augmented one.
+class AugmentedModel final : public LanguageModel {
+ public:
+  AugmentedModel(const AugmentedOptions&, const Build&);
+
+  int64_t vocabulary_size() const override { return base_->vocabulary_size(); }
+  int64_t block_size() const override { return options_.block_size; }
+  Variable hidden(const Tensor& tokens, SequenceState* state) override {
+    return base_->hidden(tokens, state);
+  }
+  const Variable& head() const override { return base_->head(); }
+  double logit_softcap() const override { return base_->logit_softcap(); }
+  bool incremental() const override { return base_->incremental(); }
+  bool carries_memory() const override { return base_->carries_memory(); }
+  double forward_flops_per_token(int64_t length) const override;
+
+  // The mean loss over the ahead tokens of all groups, times the number of `targets` (>= 0) and
+  // `weight_per_target`. In training, G insertion points are drawn for each text; in evaluation
+  // they stand evenly spaced.
+  Variable loss(const Tensor& tokens, const Tensor& targets, double weight_per_target,
+                SequenceState* state) override;
+
+  // Final hidden states [B, G * A, C] of the rows that predict. `latents` (may be undefined: asked
+  // of the source) [B, G * N_L, C] stand in for the source's, so that those of other texts can be
+  // tried.
+  Variable ahead_hidden(const Tensor& tokens, const InsertionPoints& points,
+                        const Variable& latents = {});
+  // The source's latents for these texts, [B, G * N_L, C].
+  Variable latents_for(const Tensor& tokens, const Tensor& limits);
+
+  Transformer& base() { return *base_; }
+  LatentSource& source() { return *source_; }
+  const AugmentedOptions& options() const { return options_; }
+
+ private:
+  struct Text {
+    KeyValues keys;
+    Variable hidden;
+  };
+  Text read(const Tensor& tokens);
+  Variable latents_for(const Text& text, const Tensor& limits);
+  Variable ahead_hidden(const Text& text, const InsertionPoints& points, const Variable& latents);
+  Tensor draw_limits(const Tensor& tokens) const;
+
+  AugmentedOptions options_;
+  Transformer* base_;
+  LatentSource* source_;
+};
+
+}  // namespace reverie

@@ -1,0 +1,95 @@
+#pragma once
+// What the rows of one forward see beside themselves. The blocks of a transformer are the same in
+// training, in decoding and in a coprocessor's packed groups; only this differs.
+
+#include <vector>
+
+#include "autograd/ops/attention.h"
+#include "layers/key_values.h"
+#include "layers/sequence_state.h"
+
+namespace reverie {
+
+class RowContext {
+ public:
+  virtual ~RowContext() = default;
+  // i32 [T] (of every batch entry) or [B, T]: where the rows sit in their text.
+  virtual const Tensor& positions() const = 0;
+  // One layer's attention: query [B, T, heads * D], key and value [B, T, kv_heads * D], turned to
+  // their positions already -> [B, T, heads * D].
+  virtual Variable attend(int64_t layer, const Variable& query, const Variable& key,
+                          const Variable& value, const AttentionSpec&) = 0;
+  // Whether a row sees itself and all rows before it, and nothing else. Then one packed projection
+  // need not be taken apart, and a block is a function of its rows alone.
+  virtual bool plain() const { return false; }
+};
+
+// A text from its beginning.
+class PlainRows final : public RowContext {
+ public:
+  explicit PlainRows(int64_t time);
+  const Tensor& positions() const override { return positions_; }
+  Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
+                  const AttentionSpec& spec) override;
+  bool plain() const override { return true; }
+
+ private:
+  Tensor positions_;
+};
+
+// The same, and every layer's keys and values are kept for others to read.
+class RecordedRows final : public RowContext {
+ public:
+  RecordedRows(int64_t time, KeyValues& kept) : rows_(time), kept_(kept) {}
+  const Tensor& positions() const override { return rows_.positions(); }
+  Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
+                  const AttentionSpec& spec) override;
+
+ private:
+  PlainRows rows_;
+  KeyValues& kept_;
+};
+
+// Rows that go on where a cache ends; it is appended to.
+class DecodedRows final : public RowContext {
+ public:
+  DecodedRows(SequenceState& state, int64_t time);
+  const Tensor& positions() const override { return positions_; }
+  // Under NoGrad.
+  Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
+                  const AttentionSpec& spec) override;
+
+ private:
+  SequenceState& state_;
+  Tensor positions_;
+};
+
+// Rows after a prefix that is known by its keys and values.
+class ContinuedRows final : public RowContext {
+ public:
+  ContinuedRows(const KeyValues& prefix, int64_t time);
+  const Tensor& positions() const override { return positions_; }
+  Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
+                  const AttentionSpec& spec) override;
+
+ private:
+  const KeyValues& prefix_;
+  Tensor positions_;
+};
+
+// Packed groups of equally many rows, all beside one text (the coprocessor's training, Liu et al.
+// 2024): group g of entry b sees the first limits[b, g] rows of the text and, causally, itself.
+class GroupedRows final : public RowContext {
+ public:
+  // limits i32 [B, G]; rows_per_group S, so that the rows are [B, G * S, ..].
+  GroupedRows(const KeyValues& text, const Tensor& limits, int64_t rows_per_group);
+  const Tensor& positions() const override { return positions_; }
+  Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
+                  const AttentionSpec& spec) override;
+
+ private:
+  const KeyValues& text_;
+  Tensor limits_, positions_;
+};
+
+}  // namespace reverie

@@ -1,0 +1,143 @@
+// A base with a coprocessor beside it: without latents it is the base, to the bit; its weights
+// stay; delays, shuffled latents and insertion points are what they say.
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "layers/coprocessor/augmented_model.h"
+#include "layers/pretrained/load.h"
+
+namespace reverie {
+namespace {
+
+const std::string kBase = REVERIE_TEST_DIR "/golden/pretrained/llama";
+
+std::unique_ptr<LanguageModel> augmented(Json more = Json::object()) {
+  Json config = {
+      {"type", "augmented"}, {"base", kBase}, {"latents", {{"type", "coprocessor"}, {"count", 3}}},
+      {"block_size", 24},    {"groups", 4},   {"ahead", 5}};
+  config.update(more);
+  Generator random(3);
+  const ModelRegistry& models = ModelRegistry::instance();
+  return models.make(resolve_component(models, Config(config, "$.model")), Build{random});
+}
+AugmentedModel& as_augmented(LanguageModel& m) {
+  return dynamic_cast<AugmentedModel&>(m);
+}
+
+Tensor some_tokens(int64_t batch, int64_t time) {
+  Tensor tokens = Tensor::empty({batch, time}, DType::i32);
+  for (int64_t i = 0; i < tokens.numel(); ++i)
+    tokens.mutable_data<int32_t>()[i] = int32_t((i * i * 5 + i) % 61);
+  return tokens;
+}
+
+TEST(AugmentedModel, WithoutLatentsItIsTheBaseToTheBit) {
+  const auto model = augmented();
+  const auto base = load_pretrained(kBase).model;
+  const Tensor tokens = some_tokens(2, 24);
+  NoGrad no_grad;
+  model->train(false);
+  EXPECT_EQ(model->logits(tokens).tensor().to_vector(), base->logits(tokens).tensor().to_vector());
+}
+
+TEST(AugmentedModel, OnlyTheSourceIsTrained) {
+  const auto model = augmented();
+  const NamedTensors before = as_augmented(*model).base().state();
+  std::vector<std::vector<double>> values;
+  for (const auto& [name, tensor] : before) values.push_back(tensor.to_vector());
+  const Tensor tokens = some_tokens(2, 24);
+  backward(model->loss(tokens, some_tokens(2, 24), 0.1));
+  int64_t trained = 0;
+  for (const auto& [name, parameter] : model->parameters()) {
+    EXPECT_EQ(parameter.requires_grad(), name.starts_with("latents.")) << name;
+    if (!parameter.requires_grad()) {
+      EXPECT_FALSE(parameter.grad().defined()) << name;
+      continue;
+    }
+    ASSERT_TRUE(parameter.grad().defined()) << name;
+    double sum = 0;
+    for (const double g : parameter.grad().to_vector()) sum += std::abs(g);
+    EXPECT_GT(sum, 0) << name;
+    ++trained;
+  }
+  EXPECT_GT(trained, 10);
+  const NamedTensors after = as_augmented(*model).base().state();
+  for (size_t i = 0; i < after.size(); ++i)
+    EXPECT_EQ(after[i].second.to_vector(), values[i]) << after[i].first;
+}
+
+TEST(AugmentedModel, TrainedBasesHaveGradientsToo) {
+  const auto model = augmented({{"train_base", true}});
+  backward(model->loss(some_tokens(2, 24), some_tokens(2, 24), 0.1));
+  for (const auto& [name, parameter] : model->parameters())
+    EXPECT_TRUE(parameter.requires_grad() && parameter.grad().defined()) << name;
+}
+
+TEST(AugmentedModel, TheLossIsTheMeanOfTheAheadTokens) {
+  const auto model = augmented();
+  model->train(false);
+  NoGrad no_grad;
+  const Tensor tokens = some_tokens(2, 24);
+  const double each = model->loss(tokens, tokens, 1.0 / 48).tensor().item();
+  EXPECT_NEAR(model->loss(tokens, tokens, 1.0).tensor().item(), 48 * each, 1e-3);
+  EXPECT_GT(each, 1);
+  EXPECT_LT(each, 20);
+}
+
+TEST(AugmentedModel, LatentsOfOtherTextsMatter) {
+  const auto model = augmented();
+  model->train(false);
+  NoGrad no_grad;
+  AugmentedModel& m = as_augmented(*model);
+  const Tensor tokens = some_tokens(2, 24), limits = Tensor::from<int32_t>({2, 2}, {3, 20, 5, 18});
+  const InsertionPoints points = insertion_points(tokens, tokens, limits, 5);
+  const Tensor own = m.latents_for(tokens, limits).tensor();
+  const auto hidden = [&](const Variable& latents) {
+    return m.ahead_hidden(tokens, points, latents).tensor().to_vector();
+  };
+  EXPECT_EQ(hidden({}), hidden(Variable(own.clone())));
+  Tensor swapped = own.clone();
+  swapped.slice(0, 0, 1).copy_from(own.slice(0, 1, 2));
+  swapped.slice(0, 1, 2).copy_from(own.slice(0, 0, 1));
+  EXPECT_NE(hidden({}), hidden(Variable(swapped)));
+}
+
+TEST(AugmentedModel, DelayedLatentsComeFromAShorterText) {
+  const auto late = augmented({{"delay", 4}}), prompt = augmented();
+  late->train(false);
+  prompt->train(false);
+  NoGrad no_grad;
+  const Tensor tokens = some_tokens(1, 24), limits = Tensor::from<int32_t>({1, 1}, {12}),
+               earlier = Tensor::from<int32_t>({1, 1}, {8});
+  const InsertionPoints points = insertion_points(tokens, tokens, limits, 5);
+  const Variable from_earlier = as_augmented(*prompt).latents_for(tokens, earlier);
+  EXPECT_EQ(as_augmented(*late).ahead_hidden(tokens, points).tensor().to_vector(),
+            as_augmented(*prompt).ahead_hidden(tokens, points, from_earlier).tensor().to_vector());
+  EXPECT_NE(as_augmented(*late).ahead_hidden(tokens, points).tensor().to_vector(),
+            as_augmented(*prompt).ahead_hidden(tokens, points).tensor().to_vector());
+}
+
+TEST(InsertionPoints, TakeWhatFollowsTheLimit) {
+  const Tensor tokens = Tensor::from<int32_t>({1, 6}, {10, 11, 12, 13, 14, 15}),
+               targets = Tensor::from<int32_t>({1, 6}, {11, 12, 13, 14, 15, 16});
+  const InsertionPoints points =
+      insertion_points(tokens, targets, Tensor::from<int32_t>({1, 2}, {1, 4}), 3);
+  EXPECT_EQ(points.ahead.to_vector(), (std::vector<double>{11, 12, 14, 15}));
+  EXPECT_EQ(points.targets.to_vector(), (std::vector<double>{11, 12, 13, 14, 15, 16}));
+  for (const int32_t outside : {0, 5})
+    EXPECT_THROW(insertion_points(tokens, targets, Tensor::from<int32_t>({1, 1}, {outside}), 3),
+                 UserError)
+        << outside;
+}
+
+TEST(AugmentedModel, RefusesWhatDoesNotFit) {
+  EXPECT_THROW(augmented({{"block_size", 60}}), UserError) << "latents reach beyond the base";
+  EXPECT_THROW(augmented({{"ahead", 25}}), UserError);
+  EXPECT_THROW(augmented({{"base", kBase + "/nowhere"}}), UserError);
+}
+
+}  // namespace
+}  // namespace reverie

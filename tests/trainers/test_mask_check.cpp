@@ -1,0 +1,131 @@
+// Packed groups against separate forwards, in f64, for every kind of base and source; and that a
+// source which reads behind its limit is found out.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "autograd/ops/elementwise.h"
+#include "autograd/ops/shape.h"
+#include "trainers/evaluation/mask_check.h"
+
+namespace reverie {
+namespace {
+
+// Reads one row more than it may: the mistake that the check exists for.
+struct NoOptions final : Fieldset {
+  void fields(Fields&) override {}
+};
+class PeekingSource final : public LatentSource {
+ public:
+  PeekingSource(const NoOptions&, const LatentSite& site) {
+    weight_ = parameter("weight", site.base.typical_rows(1, site.build.random));
+  }
+  int64_t count() const override { return 1; }
+  Variable latents(const TextView& view) override {
+    const int64_t batch = view.limits.size(0), groups = view.limits.size(1),
+                  features = weight_.size(1);
+    std::vector<Variable> rows;
+    for (int64_t b = 0; b < batch; ++b)
+      for (int64_t g = 0; g < groups; ++g) {
+        const int64_t limit = int64_t(view.limits.select(0, b).select(0, g).item()),
+                      row = std::min(limit, view.hidden.size(1) - 1);
+        const Variable seen = slice(slice(view.hidden, 0, b, b + 1), 1, row, row + 1);
+        rows.push_back(add(seen, reshape(weight_, {1, 1, features})));
+      }
+    return reshape(concat(rows, 1), {batch, groups, features});
+  }
+  double flops_per_group(int64_t) const override { return 0; }
+
+ private:
+  Variable weight_;
+};
+const bool registered =
+    LatentRegistry::instance().add<PeekingSource, NoOptions>("peeking", "for tests: it cheats");
+
+Tensor some_tokens(int64_t batch, int64_t time) {
+  Tensor tokens = Tensor::empty({batch, time}, DType::i32);
+  for (int64_t i = 0; i < tokens.numel(); ++i)
+    tokens.mutable_data<int32_t>()[i] = int32_t((i * i * 7 + 3 * i + i / time) % 61);
+  return tokens;
+}
+
+std::unique_ptr<LanguageModel> augmented(const std::string& base, const Json& latents,
+                                         const Json& more = Json::object()) {
+  Json config = {{"type", "augmented"}, {"base", REVERIE_TEST_DIR "/golden/pretrained/" + base},
+                 {"latents", latents},  {"block_size", 24},
+                 {"groups", 3},         {"ahead", 4}};
+  config.update(more);
+  Generator random(7);
+  const ModelRegistry& models = ModelRegistry::instance();
+  return models.make(resolve_component(models, Config(config, "$.model")),
+                     Build{random, DType::f64});
+}
+
+// Limits of every kind: the first row alone, equal ones, the last possible.
+const Tensor kLimits = Tensor::from<int32_t>({2, 3}, {1, 9, 21, 6, 6, 20});
+
+AugmentedModel& as_augmented(LanguageModel& model) {
+  return dynamic_cast<AugmentedModel&>(model);
+}
+MaskCheck check(LanguageModel& model) {
+  return check_mask(as_augmented(model), some_tokens(2, 24), kLimits);
+}
+
+struct Case {
+  const char* name;
+  const char* base;
+  const char* latents;
+  const char* more;
+};
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << c.name;
+}
+
+class PackedGroups : public testing::TestWithParam<Case> {};
+TEST_P(PackedGroups, EqualSeparateForwards) {
+  const Case& c = GetParam();
+  const auto model = augmented(c.base, Json::parse(c.latents), Json::parse(c.more));
+  const MaskCheck result = check(*model);
+  EXPECT_TRUE(result.ok(1e-9)) << result.text();
+  EXPECT_EQ(result.groups, 6);
+  int64_t targets = 0;  // the last of the 24 tokens has no successor to predict
+  for (const double limit : kLimits.to_vector())
+    targets += std::min(as_augmented(*model).options().ahead, 24 - int64_t(limit));
+  EXPECT_EQ(result.targets, targets);
+  EXPECT_GT(result.gradients.size(), 0u);
+}
+constexpr const char* kCoprocessor = R"({"type": "coprocessor", "count": 3})";
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, PackedGroups,
+    testing::Values(
+        Case{"gpt2", "gpt2", kCoprocessor, "{}"}, Case{"llama", "llama", kCoprocessor, "{}"},
+        Case{"qwen3", "qwen3", kCoprocessor, "{}"}, Case{"gemma2", "gemma2", kCoprocessor, "{}"},
+        Case{"gemma3", "gemma3", kCoprocessor, "{}"},
+        Case{"from_scratch", "llama",
+             R"({"type": "coprocessor", "count": 2, "initial": "scratch"})", "{}"},
+        Case{"last_hidden", "llama",
+             R"({"type": "coprocessor", "count": 3, "reads": "last_hidden"})", "{}"},
+        Case{"soft_embeddings", "gpt2", R"({"type": "soft_embeddings", "count": 3})", "{}"},
+        Case{"late", "llama", kCoprocessor, R"({"delay": 2})"},
+        Case{"trained_base", "llama", kCoprocessor, R"({"train_base": true})"},
+        Case{"one_ahead", "llama", kCoprocessor, R"({"ahead": 1})"}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+TEST(MaskCheck, FindsASourceThatPeeks) {
+  const MaskCheck result = check(*augmented("llama", {{"type", "peeking"}}));
+  EXPECT_FALSE(result.ok()) << result.text();
+  EXPECT_NE(result.text().find("DIFFER"), std::string::npos);
+}
+
+TEST(MaskCheck, NamesWhatNoGradientReaches) {
+  MaskCheck result = check(*augmented("llama", Json::parse(kCoprocessor)));
+  ASSERT_TRUE(result.ok());
+  result.without_gradient.push_back("latents.soft_tokens");
+  EXPECT_FALSE(result.ok());
+  EXPECT_NE(result.text().find("latents.soft_tokens"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace reverie

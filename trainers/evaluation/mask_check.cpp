@@ -1,0 +1,146 @@
+#include "trainers/evaluation/mask_check.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "autograd/ops/elementwise.h"
+#include "autograd/ops/shape.h"
+#include "core/error.h"
+#include "layers/row_context.h"
+#include "trainers/evaluation/evaluate.h"
+
+namespace reverie {
+namespace {
+
+// The token that follows each; the last has none.
+Tensor next_tokens(const Tensor& tokens) {
+  Tensor next = tokens.clone();
+  int32_t* id = next.mutable_data<int32_t>();
+  const int64_t batch = tokens.size(0), time = tokens.size(1);
+  for (int64_t b = 0; b < batch; ++b) {
+    std::copy(id + b * time + 1, id + (b + 1) * time, id + b * time);
+    id[(b + 1) * time - 1] = -1;
+  }
+  return next;
+}
+
+// One group by itself: prefix i32 [1, L], ahead i32 [1, A - 1], targets i32 [1, A].
+Variable separate_loss(AugmentedModel& model, const Tensor& prefix, const Tensor& ahead,
+                       const Tensor& targets) {
+  Transformer& base = model.base();
+  const int64_t length = prefix.size(1),
+                known = std::max<int64_t>(1, length - model.options().delay);
+  KeyValues keys;
+  RecordedRows text(known, keys);
+  const Tensor read = prefix.slice(1, 0, known).contiguous();
+  const Variable hidden =
+      base.blocks().forward(base.placed(base.token_rows(read), text.positions()), text);
+  const Variable latents =
+      model.source().latents({keys, hidden, Tensor::from<int32_t>({1, 1}, {int32_t(known)})});
+
+  std::vector<Variable> parts{base.token_rows(prefix), latents};
+  if (ahead.numel() > 0) parts.push_back(base.token_rows(ahead));
+  const Variable rows = concat(parts, 1);
+  PlainRows plain(rows.size(1));
+  const Variable final = base.blocks().forward(base.placed(rows, plain.positions()), plain);
+  return base.loss_of(slice(final, 1, rows.size(1) - targets.size(1), rows.size(1)), targets, 1.0);
+}
+
+std::map<std::string, Tensor> take_gradients(AugmentedModel& model) {
+  std::map<std::string, Tensor> taken;
+  for (auto& [name, parameter] : model.parameters()) {
+    if (!parameter.requires_grad()) continue;
+    taken[name] = parameter.grad().defined() ? parameter.grad().clone() : Tensor();
+    Variable(parameter).clear_grad();
+  }
+  return taken;
+}
+
+double largest(const std::vector<double>& values) {
+  double most = 0;
+  for (const double v : values) most = std::isfinite(v) ? std::max(most, std::abs(v)) : INFINITY;
+  return most;
+}
+
+}  // namespace
+
+bool MaskCheck::ok(double tolerance) const {
+  const auto near = [&](double difference, double size) {
+    return difference <= tolerance * std::max(size, 1e-6);  // NaN is not
+  };
+  return without_gradient.empty() && !gradients.empty() &&
+         near(std::abs(packed_loss - separate_loss), std::abs(separate_loss)) &&
+         std::all_of(gradients.begin(), gradients.end(),
+                     [&](const Gradient& g) { return near(g.difference, g.size); });
+}
+
+std::string MaskCheck::text() const {
+  const auto worst = std::max_element(
+      gradients.begin(), gradients.end(), [](const Gradient& a, const Gradient& b) {
+        return a.difference / std::max(a.size, 1e-6) < b.difference / std::max(b.size, 1e-6);
+      });
+  std::string out = fmt::format(
+      "{} groups, {} predictions: loss packed {:.12f}, by separate forwards {:.12f} (difference "
+      "{:.3g})\n",
+      groups, targets, packed_loss, separate_loss, std::abs(packed_loss - separate_loss));
+  if (worst != gradients.end())
+    out += fmt::format(
+        "gradients of {} trainable tensors; furthest apart: {} by {:.3g}, its largest element "
+        "{:.3g}\n",
+        gradients.size(), worst->parameter, worst->difference, worst->size);
+  for (const std::string& name : without_gradient)
+    out += fmt::format("no gradient reaches {}, which is to be trained\n", name);
+  out += ok() ? "packed groups equal separate forwards"
+              : "packed groups DIFFER from separate forwards: a group sees what it must not, or "
+                "misses what it should see";
+  return out;
+}
+
+MaskCheck check_mask(AugmentedModel& model, const Tensor& tokens, const Tensor& limits) {
+  const int64_t ahead = model.options().ahead, groups = limits.size(1);
+  const InsertionPoints points = insertion_points(tokens, next_tokens(tokens), limits, ahead);
+  const bool was_training = model.training();
+  model.train(false);  // dropout would draw other masks for other shapes
+  take_gradients(model);
+
+  MaskCheck check;
+  check.groups = limits.numel();
+  for (const double target : points.targets.to_vector()) check.targets += target >= 0;
+  const Variable packed =
+      model.base().loss_of(model.ahead_hidden(tokens, points), points.targets, 1.0);
+  check.packed_loss = packed.tensor().item();
+  backward(packed);
+  const auto packed_gradients = take_gradients(model);
+
+  for (int64_t b = 0; b < limits.size(0); ++b)
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t limit = int64_t(limits.select(0, b).select(0, g).item());
+      const auto of_group = [&](const Tensor& rows, int64_t each) {
+        return rows.slice(0, b, b + 1).slice(1, g * each, (g + 1) * each).contiguous();
+      };
+      const Variable loss =
+          separate_loss(model, tokens.slice(0, b, b + 1).slice(1, 0, limit).contiguous(),
+                        of_group(points.ahead, ahead - 1), of_group(points.targets, ahead));
+      check.separate_loss += loss.tensor().item();
+      backward(loss);
+    }
+  for (const auto& [name, separate] : take_gradients(model)) {
+    const Tensor& from_packed = packed_gradients.at(name);
+    if (!separate.defined() || !from_packed.defined() || largest(separate.to_vector()) == 0 ||
+        largest(from_packed.to_vector()) == 0) {
+      check.without_gradient.push_back(name);
+      continue;
+    }
+    std::vector<double> apart = from_packed.to_vector();
+    const std::vector<double> wanted = separate.to_vector();
+    for (size_t i = 0; i < apart.size(); ++i) apart[i] -= wanted[i];
+    check.gradients.push_back({name, largest(apart), largest(wanted)});
+  }
+  model.train(was_training);
+  return check;
+}
+
+}  // namespace reverie
