@@ -16,6 +16,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
+#include "core/parallel.h"
 #include "datasets/sources.h"
 #include "datasets/tokenizers/bpe_tokenizer.h"
 #include "datasets/tokenizers/char_tokenizer.h"
@@ -99,14 +100,13 @@ void encode_into(TokenFileWriter& writer, const Tokenizer& tokenizer, std::strin
     }
     std::vector<std::vector<int32_t>> tokens(pieces.size());
     std::vector<std::exception_ptr> errors(pieces.size());  // none may leave the parallel loop
-#pragma omp parallel for schedule(dynamic)
-    for (size_t i = 0; i < pieces.size(); ++i) {
+    share_out(int64_t(pieces.size()), true, [&](int64_t i) {
       try {
-        tokens[i] = tokenizer.encode(pieces[i], special);
+        tokens[size_t(i)] = tokenizer.encode(pieces[size_t(i)], special);
       } catch (...) {
-        errors[i] = std::current_exception();
+        errors[size_t(i)] = std::current_exception();
       }
-    }
+    });
     for (size_t i = 0; i < pieces.size(); ++i) {
       if (errors[i]) std::rethrow_exception(errors[i]);
       writer.append(tokens[i]);

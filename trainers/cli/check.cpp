@@ -34,7 +34,7 @@ void run_causality(const CausalityArguments& a) {
   } else {
     model = a.target.experiment().model;
     // The vocabulary is the data's; the probe needs none of it.
-    if (model_field(model, "vocab_size", 0) == 0) model = with_model_field(model, "vocab_size", 65);
+    if (model_field(model, "vocab_size", -1) == 0) model = with_model_field(model, "vocab_size", 65);
     log_info("probing the model of {} with redrawn weights, in f64", a.target.file);
   }
   const CausalityReport report =

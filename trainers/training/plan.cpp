@@ -15,7 +15,7 @@ Json Plan::json() const {
 
 Plan plan_run(const ExperimentOptions& given) {
   ExperimentOptions o = given;
-  if (model_field(o.model, "vocab_size", 0) == 0) {
+  if (model_field(o.model, "vocab_size", -1) == 0) {
     int64_t vocabulary = 65;
     try {
       vocabulary = open_dataset(o.data).vocabulary_size();

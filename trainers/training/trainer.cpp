@@ -56,7 +56,7 @@ std::unique_ptr<LanguageModel> make_model(const ExperimentOptions& o) {
 Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
     : options_(options), control_(control), dataset_(open_dataset(options.data)) {
   // A vocabulary of 0 means the data's; anything else must hold the data's tokens.
-  if (model_field(options_.model, "vocab_size", 0) == 0)
+  if (model_field(options_.model, "vocab_size", -1) == 0)
     options_.model = with_model_field(options_.model, "vocab_size", dataset_.vocabulary_size());
   dataset_.require_vocabulary(
       model_field(options_.model, "vocab_size", dataset_.vocabulary_size()));
@@ -73,6 +73,7 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
                     causality_.worst, causality_.text()));
 
   model_ = make_model(options_);
+  dataset_.require_vocabulary(model_->vocabulary_size());  // of a model that came with its own
   optimizer_ = std::make_unique<AdamWOptimizer>(*model_, options_.optimizer);
   if (model_->carries_memory())
     sampler_ = std::make_unique<SequentialSampler>(dataset_.train, options_.train.batch_size,
