@@ -119,6 +119,34 @@ class CliTest(unittest.TestCase):
         # A finished run is not trained again by accident.
         self.assertIn("--resume", self.expect(2, "train", self.folder / "plain.json", "--run-dir", run).stderr)
 
+    def test_perplexity_of_a_text(self):
+        run = self.folder / "reader"
+        self.expect(0, "train", self.config("reader"), "--run-dir", run)
+        text = self.folder / "text.txt"
+        got = self.expect(0, "eval", "--model", run, "--text", text, "--chars", "10:310", "--window", 16, "--max-windows", 3, "--json", "text.json")
+        self.assertIn("per token", got.stdout)
+        figures = json.loads((self.folder / "text.json").read_text())
+        self.assertEqual((figures["tokens"], figures["windows"], figures["predictions"]), (300, 3, 45))
+        self.assertAlmostEqual(figures["perplexity"], 2.718281828459045 ** figures["nll"], places=6)
+        sampled = self.expect(0, "sample", "--model", run, "--prompt", "The ", "--max-tokens", 9, "--greedy", "--json", "sample.json").stdout
+        written = json.loads((self.folder / "sample.json").read_text())
+        self.assertEqual((written["text"] + "\n", len(written["tokens"])), (sampled, 9))
+        self.assertIn("--window", self.expect(2, "eval", run, "--text", text, "--window", 40).stderr)
+        self.assertIn("--chars", self.expect(2, "eval", run, "--text", text, "--chars", "9:3").stderr)
+        # A model without data of its own wants a text; one of an unknown form is named.
+        tiny = ROOT / "tests/golden/pretrained/llama"
+        self.assertIn("--text", self.expect(2, "eval", tiny).stderr)
+        self.assertIn("holds no tokenizer", self.expect(2, "eval", tiny, "--text", text).stderr)
+        self.expect(2, "sample", "--model", text)
+
+    def test_packed_groups_equal_separate_forwards(self):
+        base = ROOT / "tests/golden/pretrained/gemma3"
+        model = {"type": "augmented", "base": str(base), "latents": {"type": "coprocessor", "count": 3}, "block_size": 24, "groups": 4, "ahead": 4}
+        config = self.folder / "beside.json"
+        config.write_text(json.dumps({**EXPERIMENT, "data": {"path": str(self.folder / "text.txt")}, "model": model}))
+        self.assertIn("packed groups equal separate forwards", self.expect(0, "check", "mask", config).stdout)
+        self.assertIn("augmented", self.expect(2, "check", "mask", self.config("alone")).stderr)
+
     def test_export_gives_transformers_the_same_logits(self):
         try:
             import torch  # noqa: F401

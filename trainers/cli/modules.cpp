@@ -2,6 +2,7 @@
 
 #include "core/plugin.h"
 #include "core/registry.h"
+#include "layers/coprocessor/latent_source.h"
 #include "layers/language_model.h"
 #include "layers/memory/memory_module.h"
 #include "trainers/cli/arguments.h"
@@ -21,8 +22,8 @@ void list(const RegistryBase& registry) {
 }  // namespace
 
 void add_modules_command(CLI::App& app) {
-  auto* command =
-      app.add_subcommand("modules", "List models and memory modules with their options");
+  auto* command = app.add_subcommand(
+      "modules", "List models, memory modules and latent sources with their options");
   auto plugins = std::make_shared<std::vector<std::string>>();
   command->add_option("--plugin", *plugins, "load this shared library first (repeatable)")
       ->allow_extra_args(false);
@@ -30,6 +31,7 @@ void add_modules_command(CLI::App& app) {
     for (const auto& p : *plugins) load_plugin(p);
     list(ModelRegistry::instance());
     list(MemoryRegistry::instance());
+    list(LatentRegistry::instance());
   });
 }
 
