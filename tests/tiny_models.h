@@ -68,20 +68,6 @@ inline const NamedModel kTinyModels[] = {
     {"gpt2_biases", R"({"type":"gpt2",)" REVERIE_TINY R"(,"bias":true,"activation":"gelu_tanh"})"},
     {"llama", R"({"type":"llama",)" REVERIE_TINY R"(,"n_kv_head":1})"},
     {"llama_tied", R"({"type":"llama",)" REVERIE_TINY R"(,"tie_weights":true})"},
-    {"llama3",
-     R"({"type":"llama",)" REVERIE_TINY
-     R"(,"head_dim":6,"rope_theta":50,"rope_scaling":{"type":"llama3","factor":8,)"
-     R"("original_block_size":12}})"},
-    {"qwen2", R"({"type":"qwen2",)" REVERIE_TINY R"(,"n_kv_head":1})"},
-    {"qwen3", R"({"type":"qwen3",)" REVERIE_TINY R"(,"head_dim":6})"},
-    {"gemma2",
-     R"({"type":"gemma2",)" REVERIE_TINY
-     R"(,"n_kv_head":1,"head_dim":6,"sliding_window":4,"query_pre_attn_scalar":5,)"
-     R"("attention_softcap":1.5,"logit_softcap":1.2})"},
-    {"gemma3",
-     R"({"type":"gemma3",)" REVERIE_TINY
-     R"(,"head_dim":6,"sliding_window":3,"global_every":2,"rope_theta":100,)"
-     R"("rope_local_theta":10,"rope_scaling":{"type":"linear","factor":4}})"},
     {"as_published", REVERIE_IMM(R"("mode":"as_published")"), false},
     {"full_rank", REVERIE_IMM(R"("mode":"full_rank")"), false},
     {"causal_mean", REVERIE_IMM(R"("mode":"causal_mean")")},
@@ -110,6 +96,20 @@ inline const NamedModel kTinyModels[] = {
      R"({"type":"llama",)" REVERIE_TINY
      R"(,"memory":{"type":"imm","mode":"segment","low_rank_dim":3,"segment_length":4,)"
      R"("dropout":0.2},"dropout":0.2})"},
+    {"llama3",
+     R"({"type":"llama",)" REVERIE_TINY
+     R"(,"head_dim":6,"rope_theta":50,"rope_scaling":{"type":"llama3","factor":8,)"
+     R"("original_block_size":12}})"},
+    {"qwen2", R"({"type":"qwen2",)" REVERIE_TINY R"(,"n_kv_head":1})"},
+    {"qwen3", R"({"type":"qwen3",)" REVERIE_TINY R"(,"head_dim":6})"},
+    {"gemma2",
+     R"({"type":"gemma2",)" REVERIE_TINY
+     R"(,"n_kv_head":1,"head_dim":6,"sliding_window":4,"query_pre_attn_scalar":5,)"
+     R"("attention_softcap":1.5,"logit_softcap":1.2})"},
+    {"gemma3",
+     R"({"type":"gemma3",)" REVERIE_TINY
+     R"(,"head_dim":6,"sliding_window":3,"global_every":2,"rope_theta":100,)"
+     R"("rope_local_theta":10,"rope_scaling":{"type":"linear","factor":4}})"},
 };
 
 }  // namespace reverie::testing

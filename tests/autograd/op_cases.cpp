@@ -259,6 +259,11 @@ void tables_and_losses(CaseList& list) {
   list.add("linear_cross_entropy", {{2, 3, 4}, {5, 4}}, [=](const Variables& v) {
     return Variables{linear_cross_entropy(v[0], v[1], targets, 0.25)};
   });
+  // Logits of a few units against a cap of 1.5: well into the bend.
+  list.add("linear_cross_entropy_capped", {{2, 3, 4}, {5, 4}}, [=](const Variables& v) {
+    return Variables{linear_cross_entropy(v[0], v[1], targets, 0.25, 1.5)};
+  });
+  list.add("softcap", {{3, 5}}, [](const Variables& v) { return Variables{softcap(v[0], 0.8)}; });
   // Enough vocabulary and rows for three chunks; few elements, for each takes two evaluations.
   const int64_t rows = 150, vocabulary = 40000;
   Tensor many = Tensor::empty({rows}, DType::i32);

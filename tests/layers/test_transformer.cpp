@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <map>
+#include <tuple>
 
 #include "core/error.h"
 #include "tiny_models.h"
@@ -309,6 +310,38 @@ TEST(Transformer, TheSoftCapIsInLogitsAndLoss) {
   EXPECT_LT(largest, 0.7);
   EXPECT_GT(largest, 0.5);
   EXPECT_NEAR(model->loss(tokens, targets, 1).tensor().item(), loss, 1e-12);
+}
+
+// Rows without a target do not meet the head: what is not a number there goes nowhere.
+TEST(Transformer, TheHeadSeesNoRowWithoutATarget) {
+  const auto model = make_model(kTinyModels[2].json);
+  Generator random(4);
+  const Tensor whole = random.normal({2, 3, 8}, 0, 1, DType::f64);
+  const auto with = [&](Tensor hidden, const Tensor& targets, bool broken) {
+    for (int64_t row : {1, 4})
+      if (broken) hidden.view({6, 8}).slice(0, row, row + 1).fill(NAN);
+    const Variable h(hidden, true);
+    for (auto [name, v] : model->parameters()) v.clear_grad();
+    const Variable loss = model->loss_of(h, targets, 0.5);
+    backward(loss);
+    return std::tuple{loss.tensor().item(), h.grad().to_vector(), model->head().grad().to_vector()};
+  };
+  const Tensor some = Tensor::from<int32_t>({2, 3}, {4, -1, 12, 0, -1, 7});
+  const auto [loss, hidden_grad, head_grad] = with(whole.clone(), some, false);
+  EXPECT_EQ(std::tuple(loss, hidden_grad, head_grad), with(whole.clone(), some, true));
+  for (size_t c = 0; c < 8; ++c) EXPECT_EQ(hidden_grad[8 + c], 0);
+  // The rows one by one.
+  double sum = 0;
+  for (int64_t row : {0, 2, 3, 5})
+    sum += model
+               ->loss_of(Variable(whole.view({6, 8}).slice(0, row, row + 1).contiguous()),
+                         some.view({6}).slice(0, row, row + 1), 0.5)
+               .tensor()
+               .item();
+  EXPECT_NEAR(loss, sum, 1e-12);
+  const Tensor none = Tensor::full({2, 3}, -1, DType::i32);
+  EXPECT_EQ(std::get<0>(with(whole.clone(), none, false)), 0);
+  EXPECT_THROW(model->loss_of(Variable(whole), none.slice(1, 0, 2), 1), UserError);
 }
 
 // Grouped queries: sharing a key head is having it twice.

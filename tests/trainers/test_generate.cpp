@@ -37,6 +37,7 @@ class WithoutCache final : public LanguageModel {
     return model_.hidden(tokens);
   }
   const Variable& head() const override { return model_.head(); }
+  double logit_softcap() const override { return model_.logit_softcap(); }
   bool incremental() const override { return false; }
   bool carries_memory() const override { return false; }
   double forward_flops_per_token(int64_t) const override { return 0; }
