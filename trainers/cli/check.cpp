@@ -34,7 +34,8 @@ void run_causality(const CausalityArguments& a) {
   } else {
     model = a.target.experiment().model;
     // The vocabulary is the data's; the probe needs none of it.
-    if (model_field(model, "vocab_size", -1) == 0) model = with_model_field(model, "vocab_size", 65);
+    if (model_field(model, "vocab_size", -1) == 0)
+      model = with_model_field(model, "vocab_size", 65);
     log_info("probing the model of {} with redrawn weights, in f64", a.target.file);
   }
   const CausalityReport report =
@@ -75,9 +76,10 @@ void run_mask(const MaskArguments& a) {
   Generator random(uint64_t(a.seed));
   const auto model = ModelRegistry::instance().make(options.model, Build{random, DType::f64});
   auto* augmented = dynamic_cast<AugmentedModel*>(model.get());
-  require(augmented != nullptr,
-          "the model of {} is \"{}\": only an \"augmented\" one has groups to check", a.config.file,
-          options.model.type);
+  if (!augmented)
+    throw ConfigError(
+        fmt::format("the model of {} is \"{}\": only an \"augmented\" one has groups to check",
+                    a.config.file, options.model.type));
   const int64_t length = std::min(a.length, model->block_size()),
                 ahead = augmented->options().ahead;
   require(length >= ahead + augmented->options().delay,

@@ -66,17 +66,20 @@ void evaluate_run(const EvalArguments& a) {
 // Characters A to B (half-open) of a text; either may be left out.
 std::string_view characters_of(std::string_view text, const std::string& range) {
   if (range.empty()) return text;
+  const auto refuse = [&] {
+    throw ConfigError(
+        fmt::format("--chars {}: wanted A:B, two numbers of characters, the first less", range));
+  };
   const size_t colon = range.find(':');
   const auto number = [&](const std::string& digits, int64_t otherwise) {
     if (digits.empty()) return otherwise;
-    require(digits.size() <= 15 && digits.find_first_not_of("0123456789") == std::string::npos,
-            "--chars {}: wanted A:B, two character numbers", range);
+    if (digits.size() > 15 || digits.find_first_not_of("0123456789") != std::string::npos) refuse();
     return int64_t(std::stoll(digits));
   };
-  require(colon != std::string::npos, "--chars {}: wanted A:B, two character numbers", range);
+  if (colon == std::string::npos) refuse();
   const int64_t begin = number(range.substr(0, colon), 0),
                 end = number(range.substr(colon + 1), INT64_MAX);
-  require(begin < end, "--chars {}: A must be less than B", range);
+  if (begin >= end) refuse();
   // A character begins at every byte that continues none.
   int64_t seen = 0;
   size_t first = text.size(), last = text.size();
@@ -173,9 +176,10 @@ void add_eval_command(CLI::App& app) {
       ->excludes(text);
   command->callback([a] {
     if (!a->text.empty()) return evaluate_text(*a);
-    require(is_run_directory(a->model),
-            "{} is no run directory, so it has no data of its own: name a text (--text FILE)",
-            a->model);
+    if (!is_run_directory(a->model))
+      throw ConfigError(fmt::format(
+          "{} is no run directory, so it has no data of its own: name a text (--text FILE)",
+          a->model));
     evaluate_run(*a);
   });
 }
