@@ -4,6 +4,7 @@
 
 #include "core/config.h"
 #include "core/error.h"
+#include "core/files.h"
 
 namespace reverie {
 
@@ -46,6 +47,15 @@ void Module::train(bool on) {
   for (const Entry& e : entries_)
     if (e.module) e.module->train(on);
 }
+std::string Module::weights_hash() const {
+  std::string all;
+  for (const auto& [name, tensor] : state()) {
+    const Tensor bytes = tensor.to(Device{}).contiguous();
+    all += fmt::format("{} {} {}\n", name, bytes.str(), hash_bytes(bytes.raw(), bytes.bytes()));
+  }
+  return hash_bytes(all.data(), all.size());
+}
+
 NamedTensors Module::state() const {
   NamedTensors out;
   for (const auto& [name, v] : parameters()) out.emplace_back(name, v.tensor());

@@ -53,6 +53,9 @@ class Module {
   bool training() const { return training_; }
 
   NamedTensors state() const;
+  // Of the names, shapes, dtypes and bytes of all parameters (XXH3-128, 32 hexadecimal digits):
+  // says whether weights are still the same, and whose keys and values a cache holds.
+  std::string weights_hash() const;
   // Copies values into the parameters, cast to their dtype. One UserError lists everything missing,
   // unexpected, transposed and wrongly shaped, before anything is changed; `strict` false ignores
   // unexpected names.

@@ -80,6 +80,7 @@ AugmentedModel::AugmentedModel(const AugmentedOptions& o, const Build& build) : 
   require(transformer && !transformer->has_memory(), "{} is no plain transformer: latents need one",
           o.base);
   base_ = static_cast<Transformer*>(&adopt("base", std::move(loaded.model)));
+  if (!o.train_base) base_hash_ = base_->weights_hash();
   source_ = static_cast<LatentSource*>(
       &adopt("latents", LatentRegistry::instance().make(o.latents, LatentSite{*base_, build})));
   const int64_t reach = o.block_size + source_->count() + o.ahead;
@@ -98,6 +99,7 @@ AugmentedModel::Text AugmentedModel::read(const Tensor& tokens) {
   std::optional<NoGrad> no_graph;
   if (!options_.train_base) no_graph.emplace();
   Text text;
+  text.keys.base = base_hash_;
   RecordedRows rows(tokens.size(1), text.keys);
   text.hidden =
       base_->blocks().forward(base_->placed(base_->token_rows(tokens), rows.positions()), rows);

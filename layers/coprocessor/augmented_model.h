@@ -74,6 +74,7 @@ class AugmentedModel final : public LanguageModel {
   Tensor draw_limits(const Tensor& tokens) const;
 
   AugmentedOptions options_;
+  std::string base_hash_;  // empty where the base is trained: it changes
   Transformer* base_;
   LatentSource* source_;
 };

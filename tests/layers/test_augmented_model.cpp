@@ -45,9 +45,7 @@ TEST(AugmentedModel, WithoutLatentsItIsTheBaseToTheBit) {
 
 TEST(AugmentedModel, OnlyTheSourceIsTrained) {
   const auto model = augmented();
-  const NamedTensors before = as_augmented(*model).base().state();
-  std::vector<std::vector<double>> values;
-  for (const auto& [name, tensor] : before) values.push_back(tensor.to_vector());
+  const std::string before = as_augmented(*model).base().weights_hash();
   const Tensor tokens = some_tokens(2, 24);
   backward(model->loss(tokens, some_tokens(2, 24), 0.1));
   int64_t trained = 0;
@@ -64,9 +62,7 @@ TEST(AugmentedModel, OnlyTheSourceIsTrained) {
     ++trained;
   }
   EXPECT_GT(trained, 10);
-  const NamedTensors after = as_augmented(*model).base().state();
-  for (size_t i = 0; i < after.size(); ++i)
-    EXPECT_EQ(after[i].second.to_vector(), values[i]) << after[i].first;
+  EXPECT_EQ(as_augmented(*model).base().weights_hash(), before);
 }
 
 TEST(AugmentedModel, TrainedBasesHaveGradientsToo) {
