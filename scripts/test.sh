@@ -38,8 +38,8 @@ case $preset in
     export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
     ;;
   tsan)
-    # Parallel loops are watched too: kernels/cpu/isa/parallel.h tells the sanitizer where they begin and end. Libraries with
-    # parallel loops of their own (oneDNN) are not built for it: a second thread in them would be seen as a race.
+    # Parallel loops are watched too: core/parallel.h tells the sanitizer where they begin and end. Libraries (oneDNN) are not
+    # built for it, and not watched.
     arguments+=(--kind gtest)
     export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=0:second_deadlock_stack=1}
     ;;
