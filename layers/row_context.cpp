@@ -27,9 +27,8 @@ Variable PlainRows::attend(int64_t, const Variable& query, const Variable& key,
 Variable RecordedRows::attend(int64_t layer, const Variable& query, const Variable& key,
                               const Variable& value, const AttentionSpec& spec) {
   require(int64_t(kept_.layers.size()) == layer,
-          "layer {} came after {} recorded ones: keys and values are kept of "
-          "one forward",
-          layer, kept_.layers.size());
+          "layer {} came after {} recorded ones: keys and values are kept of one forward", layer,
+          kept_.layers.size());
   kept_.layers.push_back({key, value});
   return attention(query, key, value, spec);
 }

@@ -1,7 +1,6 @@
 #include "layers/coprocessor/augmented_model.h"
 
 #include <algorithm>
-#include <numeric>
 #include <optional>
 #include <vector>
 
@@ -14,9 +13,7 @@ namespace reverie {
 namespace {
 
 const bool registered = ModelRegistry::instance().add<AugmentedModel, AugmentedOptions>(
-    "augmented",
-    "a frozen model with latents written into its context by "
-    "a coprocessor");
+    "augmented", "a frozen model with latents written into its context by a coprocessor");
 
 // [B, G * S, C] -> [B, G, S, C].
 Variable by_group(const Variable& rows, int64_t groups) {
@@ -32,16 +29,14 @@ Variable flat(const Variable& rows) {
 
 void AugmentedOptions::fields(Fields& f) {
   f.text("base", base, {},
-         "the model beside which latents are made: a Hugging Face directory, a "
-         ".gguf or a llama2.c "
+         "the model beside which latents are made: a Hugging Face directory, a .gguf or a llama2.c "
          ".bin file");
   f.component("latents", latents, LatentRegistry::instance(), false, "what makes the latents");
   f.integer("block_size", block_size, {1, int64_t(1) << 24}, "longest text, in tokens");
   f.integer("groups", groups, {1, 1 << 20}, "insertion points drawn for each text and step");
   f.integer("ahead", ahead, {1, 1 << 20}, "tokens predicted after the latents (N_A)");
   f.integer("delay", delay, {0, 1 << 20},
-            "the latents arrive so many tokens after the text that they were "
-            "made from");
+            "the latents arrive so many tokens after the text that they were made from");
   f.boolean("train_base", train_base, "train the base as well, instead of leaving it as it is");
 }
 
@@ -58,9 +53,8 @@ InsertionPoints insertion_points(const Tensor& tokens, const Tensor& targets, co
     for (int64_t g = 0; g < groups; ++g) {
       const int64_t limit = at.data<int32_t>()[b * groups + g];
       require(limit >= 1 && limit + ahead <= time + 1,
-              "an insertion after {} tokens needs {} tokens ahead, but the "
-              "text has {}",
-              limit, ahead, time);
+              "an insertion after {} tokens needs {} tokens ahead, but the text has {}", limit,
+              ahead, time);
       // Row limit - 1 is the last that the group sees; its target is the first to predict.
       const int64_t row = b * time + limit;
       for (int64_t i = 0; i + 1 < ahead; ++i) *read++ = from.data<int32_t>()[row + i];
@@ -74,7 +68,6 @@ AugmentedModel::AugmentedModel(const AugmentedOptions& o, const Build& build) : 
   pretrained.dtype = build.dtype;
   pretrained.device = build.device;
   pretrained.frozen = !o.train_base;
-  // Latents and the tokens behind them sit further than the text itself.
   LoadedModel loaded = load_pretrained(o.base, pretrained);
   auto* transformer = dynamic_cast<Transformer*>(loaded.model.get());
   require(transformer && !transformer->has_memory(), "{} is no plain transformer: latents need one",
@@ -83,10 +76,10 @@ AugmentedModel::AugmentedModel(const AugmentedOptions& o, const Build& build) : 
   if (!o.train_base) base_hash_ = base_->weights_hash();
   source_ = static_cast<LatentSource*>(
       &adopt("latents", LatentRegistry::instance().make(o.latents, LatentSite{*base_, build})));
+  // Latents and the tokens behind them sit further than the text itself.
   const int64_t reach = o.block_size + source_->count() + o.ahead;
   require(base_->block_size() >= reach,
-          "texts of {} tokens with {} latents and {} tokens ahead reach "
-          "position {}, but the base "
+          "texts of {} tokens with {} latents and {} tokens ahead reach position {}, but the base "
           "knows {} (block_size)",
           o.block_size, source_->count(), o.ahead, reach, base_->block_size());
   require(o.delay + o.ahead <= o.block_size,

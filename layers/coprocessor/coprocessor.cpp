@@ -4,8 +4,6 @@
 
 #include <algorithm>
 
-#include "autograd/ops/elementwise.h"
-#include "autograd/ops/shape.h"
 #include "layers/coprocessor/latent_source.h"
 #include "layers/row_context.h"
 
@@ -20,8 +18,7 @@ struct CoprocessorOptions final : Fieldset {
     f.text("initial", initial, {"base", "scratch"},
            "first weights: the base's own (the paper's default) or random ones");
     f.text("reads", reads, {"cache", "last_hidden"},
-           "of the text: the base's keys and values of every layer, or only "
-           "its final hidden "
+           "of the text: the base's keys and values of every layer, or only its final hidden "
            "states (the paper's ablation)");
   }
 };
@@ -41,11 +38,7 @@ class Coprocessor final : public LatentSource {
   int64_t count() const override { return count_; }
 
   Variable latents(const TextView& view) override {
-    const int64_t batch = view.limits.size(0), groups = view.limits.size(1),
-                  features = soft_tokens_.size(1);
-    const Variable rows =
-        reshape(expand(reshape(soft_tokens_, {1, count_, features}), 0, batch * groups),
-                {batch, groups * count_, features});
+    const Variable rows = for_each_group(soft_tokens_, view.limits);
     if (!last_hidden_) {
       GroupedRows context(view.text, view.limits, count_);
       return blocks_->forward(rows, context);
@@ -73,9 +66,7 @@ class Coprocessor final : public LatentSource {
 };
 
 const bool registered = LatentRegistry::instance().add<Coprocessor, CoprocessorOptions>(
-    "coprocessor",
-    "a transformer of the base's shape that reads its KV "
-    "cache (Liu et al. 2024)");
+    "coprocessor", "a transformer of the base's shape that reads its KV cache (Liu et al. 2024)");
 
 }  // namespace
 }  // namespace reverie

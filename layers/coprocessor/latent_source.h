@@ -32,6 +32,9 @@ class LatentSource : public Module {
   virtual double flops_per_group(int64_t length) const = 0;
 };
 
+// The same learned rows [count, C] for every group of limits [B, G]: [B, G * count, C].
+Variable for_each_group(const Variable& rows, const Tensor& limits);
+
 using LatentRegistry = Registry<LatentSource, const LatentSite&>;
 template <>
 LatentRegistry& LatentRegistry::instance();

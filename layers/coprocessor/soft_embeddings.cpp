@@ -1,7 +1,6 @@
 // Soft embeddings on a frozen base (pause tokens, Goyal et al. 2024): the same learned rows after
 // every text. What a coprocessor gains over them is what it read.
 
-#include "autograd/ops/shape.h"
 #include "layers/coprocessor/latent_source.h"
 
 namespace reverie {
@@ -21,10 +20,7 @@ class SoftEmbeddings final : public LatentSource {
   }
   int64_t count() const override { return count_; }
   Variable latents(const TextView& view) override {
-    const int64_t batch = view.limits.size(0), groups = view.limits.size(1),
-                  features = embeddings_.size(1);
-    return reshape(expand(reshape(embeddings_, {1, count_, features}), 0, batch * groups),
-                   {batch, groups * count_, features});
+    return for_each_group(embeddings_, view.limits);
   }
   double flops_per_group(int64_t) const override { return 0; }
 

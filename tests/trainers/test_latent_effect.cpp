@@ -5,10 +5,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "autograd/ops/elementwise.h"
 #include "core/error.h"
 #include "trainers/temporary_directory.h"
 

@@ -6,7 +6,6 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
-#include "datasets/utf8.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/evaluation/evaluate.h"

@@ -6,11 +6,9 @@
 #include <cmath>
 #include <map>
 
-#include "autograd/ops/elementwise.h"
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "layers/row_context.h"
-#include "trainers/evaluation/evaluate.h"
 
 namespace reverie {
 namespace {
