@@ -267,9 +267,16 @@ void matrix(std::string_view name, const Tensor& t) {
 }  // namespace
 
 void check(const Matmul& a) {
-  floating("matmul", "a", a.a);
+  defined("matmul", "a", a.a);
   alike("matmul", "b", a.b, "a", a.a);
-  alike("matmul", "c", a.c, "a", a.a);
+  if (a.a.dtype() == DType::bf16) {
+    defined("matmul", "c", a.c);
+    require(a.c.dtype() == DType::f32 && a.c.device() == a.a.device(),
+            "matmul: c is {}; wanted f32 on the device of a {}", a.c.str(), a.a.str());
+  } else {
+    floating("matmul", "a", a.a);
+    alike("matmul", "c", a.c, "a", a.a);
+  }
   const int rank = a.a.rank();
   require(rank == 2 || rank == 3, "matmul: a is {}; wanted 2 or 3 dimensions", a.a.str());
   require(a.c.rank() == rank && (a.b.rank() == rank || a.b.rank() == 2),
@@ -451,6 +458,18 @@ void check(const StridedCopy& a) {
   alike("strided_copy", "y", a.y, "x", a.x);
   same_shape("strided_copy", "y", a.y, a.x.shape());
   if (a.accumulate) floating("strided_copy", "x", a.x);
+}
+void check(const Cast& a) {
+  defined("cast", "x", a.x);
+  defined("cast", "y", a.y);
+  require((a.x.dtype() == DType::f32 && a.y.dtype() == DType::bf16) ||
+              (a.x.dtype() == DType::bf16 && a.y.dtype() == DType::f32),
+          "cast: x is {} and y {}; wanted one in f32 and one in bf16", a.x.str(), a.y.str());
+  require(a.x.device() == a.y.device(), "cast: x is {} but y is {}; wanted one device", a.x.str(),
+          a.y.str());
+  same_shape("cast", "y", a.y, a.x.shape());
+  contiguous("cast", "x", a.x);
+  contiguous("cast", "y", a.y);
 }
 
 }  // namespace reverie

@@ -1,5 +1,5 @@
 #pragma once
-// Copies between layouts.
+// Copies between layouts and between number types.
 
 #include "core/tensor.h"
 #include "kernels/kernel.h"
@@ -15,6 +15,16 @@ struct StridedCopy {
 void check(const StridedCopy&);
 namespace kernel {
 inline constinit Kernel<StridedCopy> strided_copy{"strided_copy"};
+}
+
+// y = x in the other of f32 and bf16, rounded to nearest even; both contiguous, of one shape.
+struct Cast {
+  const Tensor& x;
+  Tensor& y;
+};
+void check(const Cast&);
+namespace kernel {
+inline constinit Kernel<Cast> cast{"cast"};
 }
 
 }  // namespace reverie

@@ -8,8 +8,10 @@ namespace reverie {
 
 // c [.., M, N] = alpha * a [.., M, K] b [.., K, N] (+ c if accumulate). Rank 2, or rank 3 with a
 // batch (b of rank 2 is shared by the batch). a and b may be transposed views (last two dimensions:
-// one stride must be 1, the other >= the row length); c is row-major with any row stride. f32 goes
-// to the library (oneDNN, CBLAS), f64 to our own tiles.
+// one stride must be 1, the other >= the row length); c is row-major with any row stride. a, b and
+// c are of one dtype, f32 or f64, or a and b are bf16 and c is f32: then products are exact and
+// sums are in f32. f32 goes to the library (oneDNN, CBLAS), f64 to our own tiles; bf16 goes to
+// oneDNN where has_bf16_dot_products(), and is widened to f32 elsewhere.
 struct Matmul {
   const Tensor& a;
   const Tensor& b;
@@ -30,5 +32,8 @@ GemmChoice gemm();
 void set_gemm(GemmChoice);
 // Name and version of what is behind f32, for reports ("oneDNN 2.6.3").
 const char* matmul_library();
+// Whether bf16 products are faster than f32 here: the machine has AVX512_BF16, the active
+// instruction set is avx512, and products go to oneDNN.
+bool has_bf16_dot_products();
 
 }  // namespace reverie

@@ -1,6 +1,7 @@
 #include "autograd/ops/loss.h"
 
 #include "autograd/ops/tensors.h"
+#include "autograd/precision.h"
 #include "kernels/elementwise.h"
 #include "kernels/matmul.h"
 #include "kernels/softmax.h"
@@ -41,10 +42,12 @@ struct LinearCrossEntropyOp {
   static constexpr std::string_view name = "linear_cross_entropy";
   Tensor targets;
   double weight_per_target, cap;
+  MatmulPrecision precision = matmul_precision();
   Tensor grad_hidden, grad_weight;  // made in forward, for a cotangent of 1
 
-  Tensor forward(Context& ctx, const Tensor& hidden, const Tensor& weight) {
-    const Tensor h = rows(hidden), t = targets.view({-1});
+  Tensor forward(Context& ctx, const Tensor& hidden, const Tensor& full_weight) {
+    const Tensor h = rows(rounded_for(precision, hidden)), t = targets.view({-1}),
+                 weight = rounded_for(precision, full_weight);
     const int64_t n = h.size(0), vocabulary = weight.size(0);
     require(targets.dtype() == DType::i32 && t.numel() == n && weight.rank() == 2 &&
                 weight.size(1) == h.size(1),
@@ -58,7 +61,7 @@ struct LinearCrossEntropyOp {
     Tensor losses = Tensor::empty({n}, dtype, device), lse = Tensor::empty({n}, dtype, device);
     const Tensor row_weights = Tensor::full({chunk}, weight_per_target, dtype, device);
     if (ctx.needs(0)) grad_hidden = empty_like(hidden);
-    if (ctx.needs(1)) grad_weight = empty_like(weight);
+    if (ctx.needs(1)) grad_weight = empty_like(full_weight);
     for (int64_t begin = 0; begin < n; begin += chunk) {
       const int64_t end = std::min(n, begin + chunk);
       const Tensor part = h.slice(0, begin, end), part_targets = t.slice(0, begin, end);
@@ -76,12 +79,13 @@ struct LinearCrossEntropyOp {
       kernel::cross_entropy_backward(device,
                                      {z, part_targets, s, row_weights.slice(0, 0, end - begin), z});
       if (cap != 0) kernel::unary_backward(device, {Unary::tanh, x, z, z});  // the two c cancel
+      const Tensor g = rounded_for(precision, z);
       if (grad_hidden) {
-        Tensor g = rows(grad_hidden).slice(0, begin, end);
-        kernel::matmul(device, Matmul{z, weight, 1.0, false, g});
+        Tensor grad_part = rows(grad_hidden).slice(0, begin, end);
+        kernel::matmul(device, Matmul{g, weight, 1.0, false, grad_part});
       }
       if (grad_weight)
-        kernel::matmul(device, Matmul{z.transpose(0, 1), part, 1.0, begin > 0, grad_weight});
+        kernel::matmul(device, Matmul{g.transpose(0, 1), part, 1.0, begin > 0, grad_weight});
     }
     Tensor loss = Tensor::empty({1}, dtype, device);
     kernel::sum_forward(device, {losses, 1, n, 1, weight_per_target, false, loss});
@@ -103,7 +107,7 @@ Variable cross_entropy(const Variable& logits, const Tensor& targets) {
 Variable linear_cross_entropy(const Variable& hidden, const Variable& weight, const Tensor& targets,
                               double weight_per_target, double cap) {
   require(cap >= 0, "linear_cross_entropy: a soft-cap of {}, wanted 0 (none) or more", cap);
-  return apply_op(LinearCrossEntropyOp{targets, weight_per_target, cap, {}, {}}, hidden, weight);
+  return apply_op(LinearCrossEntropyOp{targets, weight_per_target, cap}, hidden, weight);
 }
 
 }  // namespace reverie

@@ -1,6 +1,7 @@
 #include "autograd/ops/matmul.h"
 
 #include "autograd/ops/tensors.h"
+#include "autograd/precision.h"
 #include "kernels/elementwise.h"
 #include "kernels/matmul.h"
 
@@ -69,14 +70,17 @@ struct MatmulOp {
 struct LinearOp {
   static constexpr std::string_view name = "linear";
   WeightLayout layout;
-  Tensor forward(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  MatmulPrecision precision = matmul_precision();
+  Tensor forward(Context& ctx, const Tensor& given_x, const Tensor& given_weight,
+                 const Tensor& bias) {
+    const Tensor x = rounded_for(precision, given_x), weight = rounded_for(precision, given_weight);
     const Tensor w = maybe_transposed(weight, layout == WeightLayout::out_in);  // [in, out]
     require(x.rank() >= 1 && w.rank() == 2 && x.size(-1) == w.size(0),
             "linear: input {} for a weight {} ({})", x.str(), weight.str(),
             layout == WeightLayout::out_in ? "[out, in]" : "[in, out]");
     Shape shape = x.shape();
     shape[-1] = w.size(1);
-    Tensor y = Tensor::empty(shape, x.dtype(), x.device());
+    Tensor y = Tensor::empty(shape, given_x.dtype(), x.device());
     Tensor y_rows = rows(y);
     kernel::matmul(x.device(), Matmul{rows(x), w, 1.0, false, y_rows});
     if (bias) {
@@ -92,14 +96,15 @@ struct LinearOp {
   Shape x_shape, weight_shape;
   Grads backward(Context& ctx, const Tensor& grad_y) {
     Grads grads(3);
-    const Tensor g = rows(grad_y);
-    if (ctx.needs(2)) grads[2] = column_sum(ctx, 2, g);
+    if (ctx.needs(2)) grads[2] = column_sum(ctx, 2, rows(grad_y));
+    if (!ctx.needs(0) && !ctx.needs(1)) return grads;
+    const Tensor g = rows(rounded_for(precision, grad_y));
     if (ctx.needs(1)) {
       const Tensor x = rows(ctx.saved(0));
       bool add = false;
       Tensor* buffer = ctx.leaf_grad(1, add);
       Tensor own;
-      if (!buffer) own = Tensor::empty(weight_shape, g.dtype(), g.device());
+      if (!buffer) own = Tensor::empty(weight_shape, grad_y.dtype(), g.device());
       Tensor& out = buffer ? *buffer : own;
       if (layout == WeightLayout::in_out)
         kernel::matmul(g.device(), Matmul{x.transpose(0, 1), g, 1.0, add, out});
@@ -109,7 +114,7 @@ struct LinearOp {
     }
     if (ctx.needs(0)) {
       const Tensor w = maybe_transposed(ctx.saved(1), layout == WeightLayout::in_out);  // [out, in]
-      grads[0] = Tensor::empty(x_shape, g.dtype(), g.device());
+      grads[0] = Tensor::empty(x_shape, grad_y.dtype(), g.device());
       Tensor grad_rows = rows(grads[0]);
       kernel::matmul(g.device(), Matmul{g, w, 1.0, false, grad_rows});
     }
@@ -125,7 +130,7 @@ Variable matmul(const Variable& a, const Variable& b, bool transpose_a, bool tra
 }
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias,
                 WeightLayout layout) {
-  return apply_op(LinearOp{layout, {}, {}}, x, weight, bias);
+  return apply_op(LinearOp{layout}, x, weight, bias);
 }
 
 }  // namespace reverie

@@ -12,6 +12,10 @@
 
 #if defined(REVERIE_HAVE_ONEDNN)
 #include <dnnl.h>
+
+#include <dnnl.hpp>
+#include <map>
+#include <tuple>
 #elif defined(REVERIE_HAVE_CBLAS)
 #include <cblas.h>
 #include <dlfcn.h>
@@ -87,6 +91,15 @@ const char* matmul_library() {
   return gemm() == GemmChoice::library ? name.c_str() : "own tiles";
 }
 
+bool has_bf16_dot_products() {
+#if defined(REVERIE_HAVE_ONEDNN) && defined(__x86_64__)
+  return gemm() == GemmChoice::library && active_isa() == Isa::avx512 &&
+         __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
 namespace cpu {
 
 bool use_gemm_library() {
@@ -128,6 +141,71 @@ void library_sgemm([[maybe_unused]] int64_t m, [[maybe_unused]] int64_t n,
               int(a_leading), b, int(b_leading), accumulate ? 1.0f : 0.0f, c, int(c_leading));
 #else
   throw InternalError("library_sgemm is called in a build without a library");
+#endif
+}
+
+#if defined(REVERIE_HAVE_ONEDNN)
+namespace {
+
+// A product's shape, strides and options: what a oneDNN primitive is made for. Making one takes
+// longer than a small product, so each thread keeps those it has made.
+using ProductKey =
+    std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, float, bool>;
+struct LibraryProduct {
+  dnnl::matmul::primitive_desc description;
+  dnnl::matmul primitive;
+};
+LibraryProduct make_product(const dnnl::engine& engine, const ProductKey& key) {
+  const auto& [m, n, k, a_row, a_step, b_row, b_step, c_row, alpha, accumulate] = key;
+  using Memory = dnnl::memory;
+  const Memory::desc a({m, k}, Memory::data_type::bf16, Memory::dims{a_row, a_step}),
+      b({k, n}, Memory::data_type::bf16, Memory::dims{b_row, b_step}),
+      c({m, n}, Memory::data_type::f32, Memory::dims{c_row, 1});
+  dnnl::primitive_attr attributes;
+  if (alpha != 1.0f) attributes.set_output_scales(0, {alpha});
+  if (accumulate) {
+    dnnl::post_ops after;
+    after.append_sum(1.0f);
+    attributes.set_post_ops(after);
+  }
+  const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(a, b, c), attributes, engine);
+  return {description, dnnl::matmul(description)};
+}
+
+}  // namespace
+#endif
+
+void library_bf16gemm([[maybe_unused]] int64_t m, [[maybe_unused]] int64_t n,
+                      [[maybe_unused]] int64_t k, [[maybe_unused]] float alpha,
+                      [[maybe_unused]] const uint16_t* a, [[maybe_unused]] int64_t a_row,
+                      [[maybe_unused]] int64_t a_step, [[maybe_unused]] const uint16_t* b,
+                      [[maybe_unused]] int64_t b_row, [[maybe_unused]] int64_t b_step,
+                      [[maybe_unused]] bool accumulate, [[maybe_unused]] float* c,
+                      [[maybe_unused]] int64_t c_row) {
+#if defined(REVERIE_HAVE_ONEDNN)
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  thread_local dnnl::stream stream(engine);
+  thread_local std::map<ProductKey, LibraryProduct> made;
+  try {
+    const ProductKey key{m, n, k, a_row, a_step, b_row, b_step, c_row, alpha, accumulate};
+    auto found = made.find(key);
+    if (found == made.end()) found = made.emplace(key, make_product(engine, key)).first;
+    const LibraryProduct& product = found->second;
+    const auto memory = [&](const dnnl::memory::desc& of, const void* data) {
+      return dnnl::memory(of, engine, const_cast<void*>(data));
+    };
+    product.primitive.execute(stream,
+                              {{DNNL_ARG_SRC, memory(product.description.src_desc(), a)},
+                               {DNNL_ARG_WEIGHTS, memory(product.description.weights_desc(), b)},
+                               {DNNL_ARG_DST, memory(product.description.dst_desc(), c)}});
+    stream.wait();
+  } catch (const dnnl::error& e) {
+    throw InternalError(
+        fmt::format("oneDNN's bf16 matmul failed: {} (status {}) for m {} n {} k {}", e.what(),
+                    int(e.status), m, n, k));
+  }
+#else
+  throw InternalError("library_bf16gemm is called in a build without oneDNN");
 #endif
 }
 

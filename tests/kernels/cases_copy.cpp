@@ -86,6 +86,32 @@ std::vector<Case> copy_cases() {
            }});
     }
   }
+  for (int64_t size : {1, 7, 64, 100003}) {
+    for (bool narrow : {true, false}) {
+      cases.push_back({"cast", fmt::format("{} {}", size, narrow ? "to bf16" : "from bf16"),
+                       [=](Execution& run) {
+                         Tensor x = run.input({size}).to(DType::f32).clone();
+                         if (narrow) {
+                           auto* values = x.mutable_data<float>();
+                           // What rounding can get wrong: ties, carries into the exponent,
+                           // overflow, subnormal numbers, NaN and infinities.
+                           const float odd[] = {
+                               1.00390625f, 1.01171875f, 1.9999999f,          3.4e38f,
+                               1e-41f,      -0.0f,       __builtin_nanf("1"), -__builtin_inff()};
+                           for (int64_t i = 0; i < std::min<int64_t>(size, 8); ++i)
+                             values[i] = odd[i];
+                         } else {
+                           x = x.to(DType::bf16);
+                         }
+                         Tensor y = Tensor::empty({size}, narrow ? DType::bf16 : DType::f32);
+                         kernel::cast({}, {x, y});
+                         // bf16 has no place among a run's results, so its bits are compared here.
+                         Tensor& same = run.output("same bits", {1});
+                         same.fill(bit_identical(y, x.to(y.dtype())) ? 1 : 0);
+                         run.expect("same bits", {1});
+                       }});
+    }
+  }
   return cases;
 }
 

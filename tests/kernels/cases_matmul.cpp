@@ -10,15 +10,16 @@ struct Sizes {
 };
 struct Options {
   bool a_transposed = false, b_transposed = false, shared_b = false, accumulate = false,
-       padded = false;
+       padded = false, bf16 = false;
   GemmChoice choice = GemmChoice::library;
 };
 
 std::string name_of_case(Sizes s, Options o) {
-  return fmt::format("{}x{}x{}x{}{}{}{}{}{}{}", s.batch, s.m, s.n, s.k,
+  return fmt::format("{}x{}x{}x{}{}{}{}{}{}{}{}", s.batch, s.m, s.n, s.k,
                      o.a_transposed ? " a^T" : "", o.b_transposed ? " b^T" : "",
                      o.shared_b ? " shared b" : "", o.accumulate ? " accumulate" : "",
-                     o.padded ? " padded" : "", o.choice == GemmChoice::own ? " own" : "");
+                     o.padded ? " padded" : "", o.bf16 ? " bf16" : "",
+                     o.choice == GemmChoice::own ? " own" : "");
 }
 
 Shape with_batch(int64_t batch, int64_t rows, int64_t columns) {
@@ -27,10 +28,11 @@ Shape with_batch(int64_t batch, int64_t rows, int64_t columns) {
 
 // A [rows, columns] operand: stored so, or transposed, or as columns of a wider tensor.
 Tensor operand(Execution& run, int64_t batch, int64_t rows, int64_t columns, bool transposed,
-               bool padded) {
+               bool padded, bool bf16) {
   const int64_t stored_rows = transposed ? columns : rows,
                 stored_columns = transposed ? rows : columns;
   Tensor t = run.input(with_batch(batch, stored_rows, stored_columns + (padded ? 5 : 0)));
+  if (bf16) t = t.to(DType::bf16);
   if (padded) t = t.slice(-1, 2, 2 + stored_columns);
   return transposed ? t.transpose(-1, -2) : t;
 }
@@ -38,8 +40,9 @@ Tensor operand(Execution& run, int64_t batch, int64_t rows, int64_t columns, boo
 void run_case(Execution& run, Sizes s, Options o) {
   const GemmChoice before = gemm();
   if (o.choice == GemmChoice::own) set_gemm(GemmChoice::own);
-  const Tensor a = operand(run, s.batch, s.m, s.k, o.a_transposed, o.padded);
-  const Tensor b = operand(run, o.shared_b ? 0 : s.batch, s.k, s.n, o.b_transposed, o.padded);
+  const bool bf16 = o.bf16 && run.dtype() == DType::f32;  // c is f32 then
+  const Tensor a = operand(run, s.batch, s.m, s.k, o.a_transposed, o.padded, bf16);
+  const Tensor b = operand(run, o.shared_b ? 0 : s.batch, s.k, s.n, o.b_transposed, o.padded, bf16);
   Tensor& base = o.accumulate || o.padded
                      ? run.updated("c", with_batch(s.batch, s.m, s.n + (o.padded ? 3 : 0)))
                      : run.output("c", with_batch(s.batch, s.m, s.n));
@@ -89,17 +92,20 @@ std::vector<Case> matmul_cases() {
                     {2, 100, 129, 65}}) {
       for (bool a_transposed : {false, true})
         for (bool b_transposed : {false, true}) {
-          Options o{a_transposed, b_transposed};
-          o.choice = choice;
-          add(s, o);
-          o.accumulate = true;
-          o.padded = true;
-          add(s, o);
-          if (s.batch > 0) {
-            o.shared_b = true;
+          for (bool bf16 : {false, true}) {
+            Options o{a_transposed, b_transposed};
+            o.choice = choice;
+            o.bf16 = bf16;
             add(s, o);
-            o.accumulate = o.padded = false;
+            o.accumulate = true;
+            o.padded = true;
             add(s, o);
+            if (s.batch > 0) {
+              o.shared_b = true;
+              add(s, o);
+              o.accumulate = o.padded = false;
+              add(s, o);
+            }
           }
         }
     }

@@ -47,8 +47,9 @@ void ExperimentOptions::fields(Fields& f) {
   f.integer("seed", seed, {0, int64_t(1) << 53},
             "of initial weights, data order, dropout and samples");
   f.text("device", device, {"cpu"}, "where tensors live");
-  f.text("precision", precision, {"f32", "f64"},
-         "of parameters and activations; f64 is for checks");
+  f.text("precision", precision, {"f32", "bf16", "f64"},
+         "of parameters and activations; bf16: products of training steps have bf16 operands, all "
+         "else is f32; f64 is for checks");
   f.boolean(
       "allow_future_leak", allow_future_leak,
       "train a model that fails the causality probe; every number from it is then labelled LEAKS");

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "autograd/precision.h"
 #include "core/config.h"
 #include "datasets/dataset.h"
 #include "trainers/training/optimizer.h"
@@ -43,6 +44,12 @@ struct ExperimentOptions final : Fieldset {
   SampleOptions sample;
   CheckpointOptions checkpoint;
   void fields(Fields&) override;
+
+  DType parameter_dtype() const { return precision == "f64" ? DType::f64 : DType::f32; }
+  // Of training steps; evaluation multiplies in full.
+  MatmulPrecision matmul_precision() const {
+    return precision == "bf16" ? MatmulPrecision::bf16 : MatmulPrecision::full;
+  }
 };
 
 // Loads the plugins that `config` names (relative to `directory`), then reads it strictly.

@@ -28,7 +28,8 @@ Plan plan_run(const ExperimentOptions& given) {
   const size_t before = memory.stats().in_use;
   memory.reset_peak();
   Generator random(1);
-  const DType dtype = o.precision == "f64" ? DType::f64 : DType::f32;
+  const DType dtype = o.parameter_dtype();
+  const MatmulPrecisionScope precision(o.matmul_precision());
   auto model = ModelRegistry::instance().make(o.model, Build{random, dtype});
   AdamWOptimizer optimizer(*model, o.optimizer);
   const int64_t rows = o.train.batch_size / o.train.micro_batches, block = model->block_size();

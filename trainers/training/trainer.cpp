@@ -42,13 +42,9 @@ Json machine_numerics() {
           {"matmul_library", matmul_library()}};
 }
 
-DType dtype_of_precision(const std::string& precision) {
-  return precision == "f64" ? DType::f64 : DType::f32;
-}
-
 std::unique_ptr<LanguageModel> make_model(const ExperimentOptions& o) {
   Generator random(derive_seed(uint64_t(o.seed), kWeights));
-  return ModelRegistry::instance().make(o.model, Build{random, dtype_of_precision(o.precision)});
+  return ModelRegistry::instance().make(o.model, Build{random, o.parameter_dtype()});
 }
 
 }  // namespace
@@ -72,6 +68,11 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
                     "number labelled LEAKS, set \"allow_future_leak\": true.\n{}",
                     causality_.worst, causality_.text()));
 
+  if (options_.matmul_precision() == MatmulPrecision::bf16 && !has_bf16_dot_products())
+    log_warning(
+        "precision bf16: this machine or build has no bf16 dot products (AVX512_BF16, oneDNN), so "
+        "operands are rounded to bf16 and multiplied in f32: the same results, but slower than "
+        "precision f32");
   model_ = make_model(options_);
   dataset_.require_vocabulary(model_->vocabulary_size());  // of a model that came with its own
   optimizer_ = std::make_unique<AdamWOptimizer>(*model_, options_.optimizer);
@@ -221,6 +222,7 @@ RunEnd Trainer::run() {
 
 StepInfo Trainer::train_step() {
   const double begin = now_seconds();
+  const MatmulPrecisionScope precision(options_.matmul_precision());
   model_->train(true);
   optimizer_->clear_gradients();
   const int64_t index = sampler_->position(), parts = options_.train.micro_batches,

@@ -120,7 +120,35 @@ void run_strided_copy(const StridedCopy& a) {
   }
 }
 
+// NaN stays NaN: its quiet bit survives the cut.
+void narrow(const uint32_t* from, uint16_t* to, int64_t begin, int64_t end) {
+#pragma omp simd
+  for (int64_t i = begin; i < end; ++i) {
+    const uint32_t u = from[i];
+    const uint32_t rounded = u + 0x7fffu + ((u >> 16) & 1u), quiet = u | 0x400000u;
+    to[i] = uint16_t(((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded) >> 16);
+  }
+}
+void widen(const uint16_t* from, uint32_t* to, int64_t begin, int64_t end) {
+#pragma omp simd
+  for (int64_t i = begin; i < end; ++i) to[i] = uint32_t(from[i]) << 16;
+}
+
+void run_cast(const Cast& a) {
+  const View x = view(a.x), y = writable(a.y);
+  if (x.dtype == DType::f32) {
+    for_blocks(x.count, 1, [&](int64_t begin, int64_t end) {
+      narrow(pointer<uint32_t>(x), pointer<uint16_t>(y), begin, end);
+    });
+  } else {
+    for_blocks(x.count, 1, [&](int64_t begin, int64_t end) {
+      widen(pointer<uint16_t>(x), pointer<uint32_t>(y), begin, end);
+    });
+  }
+}
+
 REVERIE_CPU_KERNEL(strided_copy, run_strided_copy);
+REVERIE_CPU_KERNEL(cast, run_cast);
 
 }  // namespace
 }  // namespace reverie::cpu::REVERIE_ISA

@@ -160,8 +160,45 @@ void multiply(const Matmul& args, const View& a, const View& b, const View& c) {
   multiply_own<T>(batch, product_of);
 }
 
+// A copy of x in f32, row-major, in working memory.
+View widened(const View& x, Slot slot) {
+  View wide = x;
+  wide.dtype = DType::f32;
+  wide.data = scratch(slot, size_t(x.count) * sizeof(float));
+  for (int64_t d = x.rank - 1, stride = 1; d >= 0; stride *= x.size[d--]) wide.stride[d] = stride;
+  const int64_t height = x.size[x.rank - 2], width = x.size[x.rank - 1];
+  for_each(rows(x), width, [&](int64_t row) {
+    const uint16_t* from = pointer<uint16_t>(x) + (x.rank == 3 ? row / height * x.stride[0] : 0) +
+                           row % height * x.stride[x.rank - 2];
+    uint32_t* to = pointer<uint32_t>(wide) + row * width;
+    for (int64_t i = 0; i < width; ++i) to[i] = uint32_t(from[i * x.stride[x.rank - 1]]) << 16;
+  });
+  return wide;
+}
+
+void multiply_bf16(const Matmul& args, const View& a, const View& b, const View& c) {
+  const int rank = a.rank;
+  const int64_t batch = rank == 3 ? a.size[0] : 1, m = a.size[rank - 2], k = a.size[rank - 1],
+                n = c.size[rank - 1];
+  // A single row or column may have any stride, which the library must not see.
+  const bool plain = m > 1 && n > 1 && k > 1;
+  if (!has_bf16_dot_products() || !plain || m * n * k < 4096) {
+    return multiply<float>(args, widened(a, Slot::shared), widened(b, Slot::shared_second), c);
+  }
+  const bool joined = batch > 1 && b.rank == 2 && a.stride[0] == m * a.stride[rank - 2] &&
+                      c.stride[0] == m * c.stride[rank - 2] && a.stride[rank - 1] == 1;
+  for (int64_t i = 0; i < (joined ? 1 : batch); ++i) {
+    library_bf16gemm(joined ? batch * m : m, n, k, float(args.alpha),
+                     pointer<uint16_t>(a) + (rank == 3 ? i * a.stride[0] : 0), a.stride[rank - 2],
+                     a.stride[rank - 1], pointer<uint16_t>(b) + (b.rank == 3 ? i * b.stride[0] : 0),
+                     b.stride[b.rank - 2], b.stride[b.rank - 1], args.accumulate,
+                     pointer<float>(c) + (rank == 3 ? i * c.stride[0] : 0), c.stride[rank - 2]);
+  }
+}
+
 void run_matmul(const Matmul& args) {
   const View a = view(args.a), b = view(args.b), c = writable(args.c);
+  if (a.dtype == DType::bf16) return multiply_bf16(args, a, b, c);
   for_float(a.dtype, [&](auto zero) { multiply<decltype(zero)>(args, a, b, c); });
 }
 

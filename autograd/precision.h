@@ -1,0 +1,32 @@
+#pragma once
+// In what linear() and linear_cross_entropy() multiply.
+
+#include "core/tensor.h"
+
+namespace reverie {
+
+// full: in the dtype of their operands. bf16: f32 operands (activations, weights, cotangents) are
+// rounded to bf16; sums, results, weights and their gradients stay in f32. Attention, norms and
+// everything else are not touched. What an op rounded for its forward pass its backward pass uses
+// again (Micikevicius et al. 2018, mixed precision training).
+enum class MatmulPrecision : uint8_t { full, bf16 };
+
+// Of this thread; full unless a scope says otherwise.
+MatmulPrecision matmul_precision();
+
+// While one is alive on this thread, forward passes use the given precision.
+class MatmulPrecisionScope {
+ public:
+  explicit MatmulPrecisionScope(MatmulPrecision);
+  ~MatmulPrecisionScope();
+  MatmulPrecisionScope(const MatmulPrecisionScope&) = delete;
+  MatmulPrecisionScope& operator=(const MatmulPrecisionScope&) = delete;
+
+ private:
+  MatmulPrecision before_;
+};
+
+// x as an operand of a product in precision p: in bf16 where p says so and x is f32, else itself.
+Tensor rounded_for(MatmulPrecision p, const Tensor& x);
+
+}  // namespace reverie
