@@ -7,6 +7,7 @@
 
 #include "autograd/node.h"
 #include "core/error.h"
+#include "core/profile.h"
 #include "kernels/copy.h"
 #include "kernels/elementwise.h"
 
@@ -47,7 +48,7 @@ Variable::Variable(Tensor value, bool requires_grad)
     : impl_(std::make_shared<detail::VariableImpl>()) {
   require(value.defined(), "a Variable needs a tensor");
   require(!requires_grad || is_floating(value.dtype()),
-          "only floating tensors have gradients, got {}", value.str());
+          "only floating tensors have gradients, got {}", value);
   impl_->value = contiguous(value);
   impl_->requires_grad = requires_grad;
 }
@@ -63,8 +64,7 @@ bool Variable::is_leaf() const {
 }
 void Variable::set_requires_grad(bool on) {
   require(is_leaf(), "only a leaf's requires_grad can be set");
-  require(!on || is_floating(dtype()), "only floating tensors have gradients, got {}",
-          tensor().str());
+  require(!on || is_floating(dtype()), "only floating tensors have gradients, got {}", tensor());
   impl_->requires_grad = on;
 }
 Variable Variable::detach() const {
@@ -83,14 +83,14 @@ void Variable::set_grad_buffer(Tensor buffer) {
       is_leaf() && buffer.defined() && buffer.shape() == shape() && buffer.dtype() == dtype() &&
           buffer.device() == device() && buffer.is_contiguous(),
       "a gradient buffer {} for a {} {}; wanted the same shape and dtype, contiguous, for a leaf",
-      buffer.str(), is_leaf() ? "parameter" : "result", tensor().str());
+      buffer, is_leaf() ? "parameter" : "result", tensor());
   impl_->grad = Tensor();
   impl_->grad_buffer = std::move(buffer);
 }
 void Variable::set_tensor(Tensor value) {
   require(
       is_leaf() && value.shape() == shape() && value.dtype() == dtype() && value.is_contiguous(),
-      "a leaf {} cannot hold {}", tensor().str(), value.str());
+      "a leaf {} cannot hold {}", tensor(), value);
   impl_->value = std::move(value);
 }
 void Variable::on_grad_ready(std::function<void(const Tensor&)> hook) {
@@ -151,7 +151,7 @@ const Tensor& Context::saved(size_t i) const {
         fmt::format("{}: {} was saved for the backward pass at version {} and has been written "
                     "since (version {}); "
                     "run backward() before changing it",
-                    op_, s.tensor.str(), s.version, s.tensor.version()));
+                    op_, s.tensor, s.version, s.tensor.version()));
   return s.tensor;
 }
 Tensor* Context::leaf_grad(size_t input, bool& accumulate) {
@@ -309,6 +309,7 @@ class Walk {
     Grads grads;
     if (std::any_of(node.pending.begin(), node.pending.end(),
                     [](const Tensor& g) { return g.defined(); })) {
+      const profile::Scope scope(profile::Kind::backward, node.name());
       grads = node.run_backward(node.pending);
       if (grads.size() != node.edges.size())
         throw InternalError(fmt::format("{}: backward returned {} gradients for {} inputs",
@@ -338,7 +339,7 @@ class Walk {
                     DType dtype) {
     if (!(grad.shape() == shape) || grad.dtype() != dtype)
       throw InternalError(fmt::format("{}: backward made a gradient {} for input {}, which is {}{}",
-                                      node.name(), grad.str(), input, name_of(dtype), shape.str()));
+                                      node.name(), grad, input, name_of(dtype), shape));
   }
 
   // Hooks fire with a leaf's last contribution; those inside a nested backward count as one, made
@@ -382,7 +383,7 @@ void backward(std::span<const Variable> outputs, std::span<const Tensor> cotange
     if (!cotangents[i].defined()) continue;
     require(
         cotangents[i].shape() == outputs[i].shape() && cotangents[i].dtype() == outputs[i].dtype(),
-        "backward: cotangent {} for an output {}", cotangents[i].str(), outputs[i].tensor().str());
+        "backward: cotangent {} for an output {}", cotangents[i], outputs[i].tensor());
   }
   const NoGrad guard;  // backward passes are not differentiated themselves
   Walk walk;

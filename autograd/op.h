@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "autograd/node.h"
+#include "core/profile.h"
 
 namespace reverie {
 
@@ -53,8 +54,10 @@ auto apply_op(Op op, const A&... inputs) {
   }
   Op& the_op = record ? node->op() : op;
   Context& context = record ? node->context : local;
-  auto result =
-      std::apply([&](const auto&... t) { return the_op.forward(context, t...); }, tensors);
+  auto result = [&] {
+    const profile::Scope scope(profile::Kind::forward, Op::name);
+    return std::apply([&](const auto&... t) { return the_op.forward(context, t...); }, tensors);
+  }();
   if constexpr (std::is_same_v<decltype(result), Tensor>) {
     return Tape::output(std::move(result), node, 0);
   } else {

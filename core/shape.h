@@ -49,3 +49,13 @@ class Shape {
 };
 
 }  // namespace reverie
+
+// So that require(.., shape) makes its text only where it throws.
+template <>
+struct fmt::formatter<reverie::Shape> {
+  constexpr auto parse(fmt::format_parse_context& context) { return context.begin(); }
+  template <class FormatContext>
+  auto format(const reverie::Shape& shape, FormatContext& context) const {
+    return fmt::format_to(context.out(), "{}", shape.str());
+  }
+};

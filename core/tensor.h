@@ -102,3 +102,13 @@ extern template Tensor Tensor::from<int64_t>(const Shape&, std::span<const int64
 bool bit_identical(const Tensor&, const Tensor&);
 
 }  // namespace reverie
+
+// So that require(.., tensor) makes its text only where it throws.
+template <>
+struct fmt::formatter<reverie::Tensor> {
+  constexpr auto parse(fmt::format_parse_context& context) { return context.begin(); }
+  template <class FormatContext>
+  auto format(const reverie::Tensor& tensor, FormatContext& context) const {
+    return fmt::format_to(context.out(), "{}", tensor.str());
+  }
+};

@@ -37,6 +37,7 @@ struct AttentionForward {
   Tensor& log_sum_exp;
 };
 void check(const AttentionForward&);
+profile::Work work(const AttentionForward&);
 namespace kernel {
 inline constinit Kernel<AttentionForward> attention_forward{"attention_forward"};
 }
@@ -55,6 +56,7 @@ struct AttentionBackward {
   Tensor& grad_value;
 };
 void check(const AttentionBackward&);
+profile::Work work(const AttentionBackward&);
 namespace kernel {
 inline constinit Kernel<AttentionBackward> attention_backward{"attention_backward"};
 }
@@ -80,6 +82,7 @@ struct GroupedAttentionForward {
   Tensor& log_sum_exp;
 };
 void check(const GroupedAttentionForward&);
+profile::Work work(const GroupedAttentionForward&);
 namespace kernel {
 inline constinit Kernel<GroupedAttentionForward> grouped_attention_forward{
     "grouped_attention_forward"};
@@ -104,6 +107,7 @@ struct GroupedAttentionBackward {
   Tensor& grad_context_value;
 };
 void check(const GroupedAttentionBackward&);
+profile::Work work(const GroupedAttentionBackward&);
 namespace kernel {
 inline constinit Kernel<GroupedAttentionBackward> grouped_attention_backward{
     "grouped_attention_backward"};
@@ -122,6 +126,7 @@ struct Rope {
   Tensor& y;
 };
 void check(const Rope&);
+profile::Work work(const Rope&);
 namespace kernel {
 inline constinit Kernel<Rope> rope{"rope"};
 }

@@ -21,29 +21,29 @@ void defined(std::string_view op, std::string_view name, const Tensor& t) {
 void contiguous(std::string_view op, std::string_view name, const Tensor& t) {
   defined(op, name, t);
   require(t.is_contiguous(),
-          "{}: {} {} with strides {} must be contiguous; call contiguous() first", op, name,
-          t.str(), t.strides().str());
+          "{}: {} {} with strides {} must be contiguous; call contiguous() first", op, name, t,
+          t.strides());
 }
 void floating(std::string_view op, std::string_view name, const Tensor& t) {
   defined(op, name, t);
   require(t.dtype() == DType::f32 || t.dtype() == DType::f64, "{}: {} is {}; wanted f32 or f64", op,
-          name, t.str());
+          name, t);
 }
 void alike(std::string_view op, std::string_view name, const Tensor& t,
            std::string_view reference_name, const Tensor& reference) {
   defined(op, name, t);
   require(t.dtype() == reference.dtype(), "{}: {} is {} but {} is {}; wanted one dtype", op, name,
-          t.str(), reference_name, reference.str());
+          t, reference_name, reference);
   require(t.device() == reference.device(), "{}: {} is {} but {} is {}; wanted one device", op,
-          name, t.str(), reference_name, reference.str());
+          name, t, reference_name, reference);
 }
 // A contiguous tensor of `count` elements, of the dtype and device of `reference`.
 void buffer(std::string_view op, std::string_view name, const Tensor& t, int64_t count,
             std::string_view reference_name, const Tensor& reference) {
   alike(op, name, t, reference_name, reference);
   contiguous(op, name, t);
-  require(t.numel() == count, "{}: {} is {}; wanted {} elements to go with {} {}", op, name,
-          t.str(), count, reference_name, reference.str());
+  require(t.numel() == count, "{}: {} is {}; wanted {} elements to go with {} {}", op, name, t,
+          count, reference_name, reference);
 }
 void optional_buffer(std::string_view op, std::string_view name, const Tensor& t, int64_t count,
                      std::string_view reference_name, const Tensor& reference) {
@@ -52,15 +52,15 @@ void optional_buffer(std::string_view op, std::string_view name, const Tensor& t
 void integers(std::string_view op, std::string_view name, const Tensor& t, int64_t count,
               const Tensor& reference) {
   contiguous(op, name, t);
-  require(t.dtype() == DType::i32, "{}: {} is {}; wanted i32", op, name, t.str());
+  require(t.dtype() == DType::i32, "{}: {} is {}; wanted i32", op, name, t);
   require(t.device() == reference.device(), "{}: {} is {} but the data is {}; wanted one device",
-          op, name, t.str(), reference.str());
-  require(t.numel() == count, "{}: {} is {}; wanted {} elements", op, name, t.str(), count);
+          op, name, t, reference);
+  require(t.numel() == count, "{}: {} is {}; wanted {} elements", op, name, t, count);
 }
 void rows_of(std::string_view op, std::string_view name, const Tensor& t) {
   floating(op, name, t);
   contiguous(op, name, t);
-  require(t.rank() >= 1, "{}: {} is {}; wanted at least one dimension", op, name, t.str());
+  require(t.rank() >= 1, "{}: {} is {}; wanted at least one dimension", op, name, t);
 }
 int64_t columns_of(const Tensor& t) {
   return t.size(-1);
@@ -86,13 +86,13 @@ void within(std::string_view op, std::string_view name, const Tensor& t, int64_t
 // [a, b, heads, d] with a contiguous last dimension.
 void head_layout(std::string_view op, std::string_view name, const Tensor& t) {
   floating(op, name, t);
-  require(t.rank() == 4, "{}: {} is {}; wanted [batch, time, heads, head_dim]", op, name, t.str());
+  require(t.rank() == 4, "{}: {} is {}; wanted [batch, time, heads, head_dim]", op, name, t);
   require(t.strides()[3] == 1 || t.size(3) == 1,
-          "{}: the last dimension of {} {} must be contiguous, its stride is {}", op, name, t.str(),
+          "{}: the last dimension of {} {} must be contiguous, its stride is {}", op, name, t,
           t.strides()[3]);
 }
 void same_shape(std::string_view op, std::string_view name, const Tensor& t, const Shape& wanted) {
-  require(t.shape() == wanted, "{}: {} is {}; wanted {}", op, name, t.str(), wanted.str());
+  require(t.shape() == wanted, "{}: {} is {}; wanted {}", op, name, t, wanted);
 }
 void attention_options(std::string_view op, const AttentionOptions& o) {
   probability(op, o.dropout_p);
@@ -188,9 +188,9 @@ void check(const SumSquares& a) {
   contiguous("sum_squares", "x", a.x);
   defined("sum_squares", "result", a.result);
   require(a.result.dtype() == DType::f64 && a.result.numel() == 1,
-          "sum_squares: result is {}; wanted f64[1]", a.result.str());
+          "sum_squares: result is {}; wanted f64[1]", a.result);
   require(a.result.device() == a.x.device(),
-          "sum_squares: result is {} but x is {}; wanted one device", a.result.str(), a.x.str());
+          "sum_squares: result is {} but x is {}; wanted one device", a.result, a.x);
 }
 
 void check(const SoftmaxForward& a) {
@@ -261,7 +261,7 @@ void matrix(std::string_view name, const Tensor& t) {
   require(
       row_major || column_major,
       "matmul: {} {} with strides {} is neither row-major nor transposed; call contiguous() first",
-      name, t.str(), t.strides().str());
+      name, t, t.strides());
 }
 
 }  // namespace
@@ -272,28 +272,28 @@ void check(const Matmul& a) {
   if (a.a.dtype() == DType::bf16) {
     defined("matmul", "c", a.c);
     require(a.c.dtype() == DType::f32 && a.c.device() == a.a.device(),
-            "matmul: c is {}; wanted f32 on the device of a {}", a.c.str(), a.a.str());
+            "matmul: c is {}; wanted f32 on the device of a {}", a.c, a.a);
   } else {
     floating("matmul", "a", a.a);
     alike("matmul", "c", a.c, "a", a.a);
   }
   const int rank = a.a.rank();
-  require(rank == 2 || rank == 3, "matmul: a is {}; wanted 2 or 3 dimensions", a.a.str());
+  require(rank == 2 || rank == 3, "matmul: a is {}; wanted 2 or 3 dimensions", a.a);
   require(a.c.rank() == rank && (a.b.rank() == rank || a.b.rank() == 2),
-          "matmul: a {}, b {} and c {} differ in rank", a.a.str(), a.b.str(), a.c.str());
-  require(a.a.size(-1) == a.b.size(-2), "matmul: a {} has {} columns but b {} has {} rows",
-          a.a.str(), a.a.size(-1), a.b.str(), a.b.size(-2));
+          "matmul: a {}, b {} and c {} differ in rank", a.a, a.b, a.c);
+  require(a.a.size(-1) == a.b.size(-2), "matmul: a {} has {} columns but b {} has {} rows", a.a,
+          a.a.size(-1), a.b, a.b.size(-2));
   require(a.c.size(-2) == a.a.size(-2) && a.c.size(-1) == a.b.size(-1),
-          "matmul: c is {}; wanted {} rows and {} columns", a.c.str(), a.a.size(-2), a.b.size(-1));
+          "matmul: c is {}; wanted {} rows and {} columns", a.c, a.a.size(-2), a.b.size(-1));
   if (rank == 3) {
     require(a.c.size(0) == a.a.size(0) && (a.b.rank() == 2 || a.b.size(0) == a.a.size(0)),
-            "matmul: the batches of a {}, b {} and c {} differ", a.a.str(), a.b.str(), a.c.str());
+            "matmul: the batches of a {}, b {} and c {} differ", a.a, a.b, a.c);
   }
   matrix("a", a.a);
   matrix("b", a.b);
   require((a.c.strides()[-1] == 1 || a.c.size(-1) <= 1) &&
               (a.c.strides()[-2] >= a.c.size(-1) || a.c.size(-2) <= 1),
-          "matmul: c {} with strides {} must be row-major", a.c.str(), a.c.strides().str());
+          "matmul: c {} with strides {} must be row-major", a.c, a.c.strides());
 }
 
 void check(const AttentionForward& a) {
@@ -307,7 +307,7 @@ void check(const AttentionForward& a) {
                 dim = a.query.size(3);
   same_shape(op, "value", a.value, a.key.shape());
   require(a.key.size(0) == batch && a.key.size(3) == dim,
-          "{}: query {} and key {} differ in batch or head_dim", op, a.query.str(), a.key.str());
+          "{}: query {} and key {} differ in batch or head_dim", op, a.query, a.key);
   require(a.key.size(2) > 0 && heads % a.key.size(2) == 0,
           "{}: {} query heads are not a multiple of {} key heads", op, heads, a.key.size(2));
   require(a.options.first_position >= 0 && a.key.size(1) >= a.options.first_position + queries,
@@ -342,8 +342,7 @@ void check(const GroupedAttentionForward& a) {
   const int64_t batch = a.query.size(0), rows = a.query.size(1), heads = a.query.size(2),
                 dim = a.query.size(3);
   require(a.key.size(0) == batch && a.key.size(1) == rows && a.key.size(3) == dim && dim > 0,
-          "{}: query {} and key {} differ in batch, rows or head_dim", op, a.query.str(),
-          a.key.str());
+          "{}: query {} and key {} differ in batch, rows or head_dim", op, a.query, a.key);
   require(a.key.size(2) > 0 && heads % a.key.size(2) == 0,
           "{}: {} query heads are not a multiple of {} key heads", op, heads, a.key.size(2));
   same_shape(op, "value", a.value, a.key.shape());
@@ -353,7 +352,7 @@ void check(const GroupedAttentionForward& a) {
   require(a.limits.rank() == 2 && a.limits.size(0) == batch && a.limits.size(1) > 0 && rows > 0 &&
               rows % a.limits.size(1) == 0,
           "{}: limits is {}; wanted [{}, groups], where the groups share {} rows evenly", op,
-          a.limits.str(), batch, rows);
+          a.limits, batch, rows);
   integers(op, "limits", a.limits, a.limits.numel(), a.query);
   within(op, "limits", a.limits, 0, a.context_key.size(1) + 1);
   attention_options(op, a.options);
@@ -391,20 +390,20 @@ void check(const Rope& a) {
   integers("rope", "positions", a.positions, a.positions.numel(), a.x);
   require(a.positions.shape() == Shape{a.x.size(1)} ||
               a.positions.shape() == Shape{a.x.size(0), a.x.size(1)},
-          "rope: positions is {}; wanted [{}] or [{}, {}] to go with x {}", a.positions.str(),
-          a.x.size(1), a.x.size(0), a.x.size(1), a.x.str());
+          "rope: positions is {}; wanted [{}] or [{}, {}] to go with x {}", a.positions,
+          a.x.size(1), a.x.size(0), a.x.size(1), a.x);
   within("rope", "positions", a.positions, 0, int64_t(1) << 31);
   contiguous("rope", "frequencies", a.frequencies);
   require(a.frequencies.dtype() == DType::f64 && a.frequencies.numel() == a.x.size(3) / 2 &&
               a.frequencies.device() == a.x.device(),
-          "rope: frequencies is {}; wanted f64[{}], one a pair, beside x {}", a.frequencies.str(),
-          a.x.size(3) / 2, a.x.str());
+          "rope: frequencies is {}; wanted f64[{}], one a pair, beside x {}", a.frequencies,
+          a.x.size(3) / 2, a.x);
 }
 
 void check(const EmbeddingForward& a) {
   const char* op = "embedding_forward";
   rows_of(op, "table", a.table);
-  require(a.table.rank() == 2, "{}: table is {}; wanted [vocabulary, channels]", op, a.table.str());
+  require(a.table.rank() == 2, "{}: table is {}; wanted [vocabulary, channels]", op, a.table);
   const int64_t channels = a.table.size(1);
   integers(op, "indices", a.indices, a.indices.numel(), a.table);
   within(op, "indices", a.indices, 0, a.table.size(0));
@@ -413,7 +412,7 @@ void check(const EmbeddingForward& a) {
     alike(op, "positions", a.positions, "table", a.table);
     contiguous(op, "positions", a.positions);
     require(a.positions.rank() == 2 && a.positions.size(1) == channels,
-            "{}: positions is {}; wanted [.., {}]", op, a.positions.str(), channels);
+            "{}: positions is {}; wanted [.., {}]", op, a.positions, channels);
     require(a.period >= 1 && a.first_position >= 0 &&
                 a.first_position + a.period <= a.positions.size(0),
             "{}: positions {}..{} are outside the table of {}", op, a.first_position,
@@ -429,14 +428,14 @@ void check(const EmbeddingBackward& a) {
     alike(op, "grad_table", a.grad_table, "grad_y", a.grad_y);
     contiguous(op, "grad_table", a.grad_table);
     require(a.grad_table.rank() == 2 && a.grad_table.size(1) == channels,
-            "{}: grad_table is {}; wanted [.., {}]", op, a.grad_table.str(), channels);
+            "{}: grad_table is {}; wanted [.., {}]", op, a.grad_table, channels);
     within(op, "indices", a.indices, 0, a.grad_table.size(0));
   }
   if (a.grad_positions.defined()) {
     alike(op, "grad_positions", a.grad_positions, "grad_y", a.grad_y);
     contiguous(op, "grad_positions", a.grad_positions);
     require(a.grad_positions.rank() == 2 && a.grad_positions.size(1) == channels,
-            "{}: grad_positions is {}; wanted [.., {}]", op, a.grad_positions.str(), channels);
+            "{}: grad_positions is {}; wanted [.., {}]", op, a.grad_positions, channels);
     require(a.period >= 1 && a.first_position >= 0 &&
                 a.first_position + a.period <= a.grad_positions.size(0),
             "{}: positions {}..{} are outside the table of {}", op, a.first_position,
@@ -464,9 +463,8 @@ void check(const Cast& a) {
   defined("cast", "y", a.y);
   require((a.x.dtype() == DType::f32 && a.y.dtype() == DType::bf16) ||
               (a.x.dtype() == DType::bf16 && a.y.dtype() == DType::f32),
-          "cast: x is {} and y {}; wanted one in f32 and one in bf16", a.x.str(), a.y.str());
-  require(a.x.device() == a.y.device(), "cast: x is {} but y is {}; wanted one device", a.x.str(),
-          a.y.str());
+          "cast: x is {} and y {}; wanted one in f32 and one in bf16", a.x, a.y);
+  require(a.x.device() == a.y.device(), "cast: x is {} but y is {}; wanted one device", a.x, a.y);
   same_shape("cast", "y", a.y, a.x.shape());
   contiguous("cast", "x", a.x);
   contiguous("cast", "y", a.y);

@@ -13,6 +13,7 @@ struct StridedCopy {
   Tensor& y;
 };
 void check(const StridedCopy&);
+profile::Work work(const StridedCopy&);
 namespace kernel {
 inline constinit Kernel<StridedCopy> strided_copy{"strided_copy"};
 }
@@ -23,6 +24,7 @@ struct Cast {
   Tensor& y;
 };
 void check(const Cast&);
+profile::Work work(const Cast&);
 namespace kernel {
 inline constinit Kernel<Cast> cast{"cast"};
 }

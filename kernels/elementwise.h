@@ -25,6 +25,7 @@ struct UnaryForward {
   Tensor& y;
 };
 void check(const UnaryForward&);
+profile::Work work(const UnaryForward&);
 namespace kernel {
 inline constinit Kernel<UnaryForward> unary_forward{"unary_forward"};
 }
@@ -36,6 +37,7 @@ struct UnaryBackward {
   Tensor& grad_x;
 };
 void check(const UnaryBackward&);
+profile::Work work(const UnaryBackward&);
 namespace kernel {
 inline constinit Kernel<UnaryBackward> unary_backward{"unary_backward"};
 }
@@ -52,6 +54,7 @@ struct BinaryForward {
   int64_t inner;
 };
 void check(const BinaryForward&);
+profile::Work work(const BinaryForward&);
 namespace kernel {
 inline constinit Kernel<BinaryForward> binary_forward{"binary_forward"};
 }
@@ -64,6 +67,7 @@ struct Affine {
   Tensor& y;
 };
 void check(const Affine&);
+profile::Work work(const Affine&);
 namespace kernel {
 inline constinit Kernel<Affine> affine{"affine"};
 }
@@ -75,6 +79,7 @@ struct Accumulate {
   Tensor& y;
 };
 void check(const Accumulate&);
+profile::Work work(const Accumulate&);
 namespace kernel {
 inline constinit Kernel<Accumulate> accumulate{"accumulate"};
 }
@@ -88,6 +93,7 @@ struct BiasActivationForward {
   Tensor& y;
 };
 void check(const BiasActivationForward&);
+profile::Work work(const BiasActivationForward&);
 namespace kernel {
 inline constinit Kernel<BiasActivationForward> bias_activation_forward{"bias_activation_forward"};
 }
@@ -100,6 +106,7 @@ struct BiasActivationBackward {
   Tensor& grad_x;
 };
 void check(const BiasActivationBackward&);
+profile::Work work(const BiasActivationBackward&);
 namespace kernel {
 inline constinit Kernel<BiasActivationBackward> bias_activation_backward{
     "bias_activation_backward"};
@@ -114,6 +121,7 @@ struct GatedForward {
   Tensor& y;
 };
 void check(const GatedForward&);
+profile::Work work(const GatedForward&);
 namespace kernel {
 inline constinit Kernel<GatedForward> gated_forward{"gated_forward"};
 }
@@ -126,6 +134,7 @@ struct GatedBackward {
   Tensor& grad_up;
 };
 void check(const GatedBackward&);
+profile::Work work(const GatedBackward&);
 namespace kernel {
 inline constinit Kernel<GatedBackward> gated_backward{"gated_backward"};
 }
@@ -141,6 +150,7 @@ struct Dropout {
   Tensor& y;
 };
 void check(const Dropout&);
+profile::Work work(const Dropout&);
 namespace kernel {
 inline constinit Kernel<Dropout> dropout{"dropout"};
 }

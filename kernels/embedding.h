@@ -17,6 +17,7 @@ struct EmbeddingForward {
   Tensor& y;
 };
 void check(const EmbeddingForward&);
+profile::Work work(const EmbeddingForward&);
 namespace kernel {
 inline constinit Kernel<EmbeddingForward> embedding_forward{"embedding_forward"};
 }
@@ -31,6 +32,7 @@ struct EmbeddingBackward {
   Tensor& grad_positions;
 };
 void check(const EmbeddingBackward&);
+profile::Work work(const EmbeddingBackward&);
 namespace kernel {
 inline constinit Kernel<EmbeddingBackward> embedding_backward{"embedding_backward"};
 }

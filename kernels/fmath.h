@@ -81,8 +81,8 @@ struct Normal {
   T cdf, exponential;
 };
 // Phi(-z) = e^(-z^2 / 2) t P(t) with t = 1 / (1 + 0.3 z), z >= 0 (after Hastings, "Approximations
-// for digital computers", 1955). P is fitted to 3e-9 of max(Phi(-z), 0.02); the rest of the error is
-// the rounding of the sum, a few units in the last place of 1/2.
+// for digital computers", 1955). P is fitted to 3e-9 of max(Phi(-z), 0.02); the rest of the error
+// is the rounding of the sum, a few units in the last place of 1/2.
 REVERIE_INLINE Normal<float> normal(float x) {
   const float z = absolute(x), t = 1.0f / (0.3f * z + 1.0f), exponential = exp(-0.5f * x * x);
   float p = 0.024327725f;

@@ -11,6 +11,7 @@
 #include "core/device.h"
 #include "core/error.h"
 #include "core/host_device.h"
+#include "core/profile.h"
 
 namespace reverie {
 
@@ -54,9 +55,11 @@ class Kernel : public KernelRow {
   explicit constexpr Kernel(std::string_view name) : KernelRow(name) {}
   // `check`, declared beside each Args, throws UserError on shapes, dtypes or devices that the
   // comment on Args rules out, so that implementations for every device and instruction set may
-  // rely on them.
+  // rely on them. `work`, declared there too, says what a call costs (kernels/work.cpp).
   void operator()(Device device, const Args& args) const {
     check(args);
+    profile::Scope scope(profile::Kind::kernel, name());
+    if (scope.recording()) scope.set_work(work(args));
     reinterpret_cast<Implementation>(function(device))(args);
   }
   REVERIE_INLINE bool add_cpu(Isa isa, Implementation f) {

@@ -20,6 +20,7 @@ struct Matmul {
   Tensor& c;
 };
 void check(const Matmul&);
+profile::Work work(const Matmul&);
 namespace kernel {
 inline constinit Kernel<Matmul> matmul{"matmul"};
 }

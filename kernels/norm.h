@@ -26,6 +26,7 @@ struct NormForward {
   Tensor& rstd;
 };
 void check(const NormForward&);
+profile::Work work(const NormForward&);
 namespace kernel {
 inline constinit Kernel<NormForward> norm_forward{"norm_forward"};
 }
@@ -47,6 +48,7 @@ struct NormBackward {
   Tensor& grad_bias;
 };
 void check(const NormBackward&);
+profile::Work work(const NormBackward&);
 namespace kernel {
 inline constinit Kernel<NormBackward> norm_backward{"norm_backward"};
 }

@@ -19,6 +19,7 @@ struct AdamW {
   double grad_scale;
 };
 void check(const AdamW&);
+profile::Work work(const AdamW&);
 namespace kernel {
 inline constinit Kernel<AdamW> adamw{"adamw"};
 }

@@ -16,6 +16,7 @@ struct SumForward {
   Tensor& y;
 };
 void check(const SumForward&);
+profile::Work work(const SumForward&);
 namespace kernel {
 inline constinit Kernel<SumForward> sum_forward{"sum_forward"};
 }
@@ -27,6 +28,7 @@ struct Repeat {
   Tensor& grad_x;
 };
 void check(const Repeat&);
+profile::Work work(const Repeat&);
 namespace kernel {
 inline constinit Kernel<Repeat> repeat{"repeat"};
 }
@@ -40,6 +42,7 @@ struct CumulativeSum {
   Tensor& y;
 };
 void check(const CumulativeSum&);
+profile::Work work(const CumulativeSum&);
 namespace kernel {
 inline constinit Kernel<CumulativeSum> cumulative_sum{"cumulative_sum"};
 }
@@ -49,6 +52,7 @@ struct SumSquares {
   Tensor& result;
 };
 void check(const SumSquares&);
+profile::Work work(const SumSquares&);
 namespace kernel {
 inline constinit Kernel<SumSquares> sum_squares{"sum_squares"};
 }

@@ -16,6 +16,7 @@ struct SoftmaxForward {
   Tensor& y;
 };
 void check(const SoftmaxForward&);
+profile::Work work(const SoftmaxForward&);
 namespace kernel {
 inline constinit Kernel<SoftmaxForward> softmax_forward{"softmax_forward"};
 }
@@ -27,6 +28,7 @@ struct SoftmaxBackward {
   Tensor& grad_x;
 };
 void check(const SoftmaxBackward&);
+profile::Work work(const SoftmaxBackward&);
 namespace kernel {
 inline constinit Kernel<SoftmaxBackward> softmax_backward{"softmax_backward"};
 }
@@ -40,6 +42,7 @@ struct CrossEntropyForward {
   Tensor& log_sum_exp;
 };
 void check(const CrossEntropyForward&);
+profile::Work work(const CrossEntropyForward&);
 namespace kernel {
 inline constinit Kernel<CrossEntropyForward> cross_entropy_forward{"cross_entropy_forward"};
 }
@@ -53,6 +56,7 @@ struct CrossEntropyBackward {
   Tensor& grad_logits;
 };
 void check(const CrossEntropyBackward&);
+profile::Work work(const CrossEntropyBackward&);
 namespace kernel {
 inline constinit Kernel<CrossEntropyBackward> cross_entropy_backward{"cross_entropy_backward"};
 }

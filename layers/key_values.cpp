@@ -70,7 +70,7 @@ KeyValues KeyValues::load(const std::string& file, const std::string& base) {
     if (key.rank() != 3 || key.shape() != value.shape() || key.size(0) != first[0] ||
         key.size(1) != first[1])
       throw DataError(fmt::format("{}: layer {} has keys {} and values {}; wanted [B, T, C] alike",
-                                  file, i, key.str(), value.str()));
+                                  file, i, key, value));
     loaded.layers.push_back({Variable(key.clone()), Variable(value.clone())});
   }
   return loaded;

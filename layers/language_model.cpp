@@ -20,8 +20,8 @@ Variable LanguageModel::loss_of(const Variable& hidden, const Tensor& targets,
   };
   require(targets.dtype() == DType::i32 && hidden.rank() >= 1 &&
               targets.numel() * hidden.size(-1) == hidden.tensor().numel(),
-          "a loss wants one target i32 a row, got {} for hidden states {}", targets.str(),
-          hidden.tensor().str());
+          "a loss wants one target i32 a row, got {} for hidden states {}", targets,
+          hidden.tensor());
   // The head may be larger than all the rest: it sees no row that has nothing to predict.
   const Tensor all = targets.to(Device{}).contiguous();
   std::vector<int32_t> rows, wanted;

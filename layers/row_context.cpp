@@ -77,7 +77,7 @@ Variable ContinuedRows::attend(int64_t layer, const Variable& query, const Varia
 GroupedRows::GroupedRows(const KeyValues& text, const Tensor& limits, int64_t rows_per_group)
     : text_(text), limits_(limits) {
   require(limits.rank() == 2 && limits.dtype() == DType::i32,
-          "the limits of groups are i32 [B, G], got {}", limits.str());
+          "the limits of groups are i32 [B, G], got {}", limits);
   const int64_t batch = limits.size(0), groups = limits.size(1), rows = groups * rows_per_group;
   const Tensor host = limits.to(Device{}).contiguous();
   positions_ = Tensor::empty({batch, rows}, DType::i32);

@@ -170,7 +170,7 @@ Transformer::Transformer(const TransformerShape& s, const Build& build) : shape_
 
 Variable Transformer::hidden(const Tensor& tokens, SequenceState* state) {
   require(tokens.rank() == 2 && tokens.dtype() == DType::i32,
-          "a model takes tokens i32 [B, T], got {}", tokens.str());
+          "a model takes tokens i32 [B, T], got {}", tokens);
   const int64_t batch = tokens.size(0), time = tokens.size(1);
   const bool cached = state && state->use_cache;
   const int64_t position = cached ? state->position : 0;

@@ -52,8 +52,7 @@ struct PackedAttentionOp {
     require_heads(name, spec.heads, spec.kv_heads);
     const int64_t all = spec.heads + 2 * spec.kv_heads;
     require(qkv.rank() == 3 && qkv.size(2) % all == 0,
-            "packed_attention: {} for {} heads and {} kv heads", qkv.str(), spec.heads,
-            spec.kv_heads);
+            "packed_attention: {} for {} heads and {} kv heads", qkv, spec.heads, spec.kv_heads);
     dim = qkv.size(2) / all;
     const int64_t batch = qkv.size(0), time = qkv.size(1);
     options = options_of(spec, dim, batch, time, time);
@@ -85,8 +84,8 @@ struct AttentionOp {
     require(query.rank() == 3 && key.rank() == 3 && key.shape() == value.shape() &&
                 query.size(0) == key.size(0) && query.size(2) % spec.heads == 0 &&
                 key.size(2) == query.size(2) / spec.heads * spec.kv_heads,
-            "attention: query {}, key {}, value {} for {} heads and {} kv heads", query.str(),
-            key.str(), value.str(), spec.heads, spec.kv_heads);
+            "attention: query {}, key {}, value {} for {} heads and {} kv heads", query, key, value,
+            spec.heads, spec.kv_heads);
     require(spec.first_position + query.size(1) <= key.size(1),
             "attention: {} queries from position {} but {} keys", query.size(1),
             spec.first_position, key.size(1));
@@ -133,8 +132,8 @@ struct GroupedAttentionOp {
     require_heads(name, spec.heads, spec.kv_heads);
     require(query.rank() == 3 && key.rank() == 3 && value.rank() == 3 &&
                 query.size(2) % spec.heads == 0,
-            "grouped_attention: query {}, key {}, value {} for {} heads", query.str(), key.str(),
-            value.str(), spec.heads);
+            "grouped_attention: query {}, key {}, value {} for {} heads", query, key, value,
+            spec.heads);
     require(spec.dropout == 0 && spec.first_position == 0,
             "grouped_attention: takes no dropout ({}) and no first_position ({})", spec.dropout,
             spec.first_position);
@@ -144,7 +143,7 @@ struct GroupedAttentionOp {
       require((t->rank() == 3 && t->size(2) == width) ||
                   (t->rank() == 4 && t->size(2) == spec.kv_heads && t->size(3) == dim),
               "grouped_attention: keys and values of query {} are {}; wanted {} kv heads of {}",
-              query.str(), t->str(), spec.kv_heads, dim);
+              query, *t, spec.kv_heads, dim);
     options = options_of(spec, dim, query.size(0), query.size(1), 0);
     Tensor output = Tensor::empty({query.size(0), query.size(1), spec.heads, dim}, query.dtype(),
                                   query.device());
@@ -186,7 +185,7 @@ struct RopeOp {
   Tensor positions, frequencies;
   Tensor turn(const Tensor& x, bool inverse) const {
     require(x.rank() == 3 && heads >= 1 && x.size(2) % (2 * heads) == 0,
-            "rope: {} for {} heads of an even size", x.str(), heads);
+            "rope: {} for {} heads of an even size", x, heads);
     Tensor y = empty_like(x);
     Tensor y4 = split_heads(y, 0, heads, x.size(2) / heads);
     kernel::rope(x.device(), Rope{split_heads(x, 0, heads, x.size(2) / heads), positions,
@@ -218,7 +217,7 @@ Variable rope(const Variable& x, int64_t heads, const Tensor& positions,
 }
 Variable rope(const Variable& x, int64_t heads, double base, int64_t first_position) {
   require(x.tensor().rank() == 3 && heads >= 1 && x.size(2) % (2 * heads) == 0,
-          "rope: {} for {} heads of an even size", x.tensor().str(), heads);
+          "rope: {} for {} heads of an even size", x.tensor(), heads);
   const int64_t time = x.size(1);
   require(first_position >= 0 && first_position + time <= int64_t(1) << 31,
           "rope: {} rows from position {}; wanted positions of 0 and more that fit 32 bits", time,

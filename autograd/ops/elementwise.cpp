@@ -49,7 +49,7 @@ Broadcast broadcast_of(const Shape& a, const Shape& b) {
   require(fits,
           "{} does not broadcast over {}: wanted the same shape, or sizes 1 around one run of "
           "equal sizes",
-          b.str(), a.str());
+          b, a);
   return r;
 }
 
@@ -58,8 +58,7 @@ struct BinaryOp {
   Binary f;
   Broadcast shape;
   Tensor forward(Context& ctx, const Tensor& a, const Tensor& b) {
-    require(a.dtype() == b.dtype(), "an elementwise op wants one dtype, got {} and {}", a.str(),
-            b.str());
+    require(a.dtype() == b.dtype(), "an elementwise op wants one dtype, got {} and {}", a, b);
     shape = broadcast_of(a.shape(), b.shape());
     Tensor y = empty_like(a);
     kernel::binary_forward(a.device(), {f, a, b, y, shape.outer, shape.inner});
@@ -127,7 +126,7 @@ struct BiasActivationOp {
   Unary f;
   Tensor forward(Context& ctx, const Tensor& x, const Tensor& bias) {
     require(!bias || (bias.rank() == 1 && bias.size(0) == x.size(-1)),
-            "bias_activation: bias {} for an input {}", bias.str(), x.str());
+            "bias_activation: bias {} for an input {}", bias, x);
     Tensor y = empty_like(x);
     kernel::bias_activation_forward(x.device(), {f, rows(x), bias, y});
     ctx.save({x, bias});
@@ -148,7 +147,7 @@ struct GatedOp {
   static constexpr std::string_view name = "gated";
   Unary f;
   Tensor forward(Context& ctx, const Tensor& gate, const Tensor& up) {
-    require(gate.shape() == up.shape(), "gated: gate {} and up {} differ", gate.str(), up.str());
+    require(gate.shape() == up.shape(), "gated: gate {} and up {} differ", gate, up);
     Tensor y = empty_like(gate);
     kernel::gated_forward(gate.device(), {f, gate, up, y});
     ctx.save({gate, up});

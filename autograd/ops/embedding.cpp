@@ -14,8 +14,8 @@ struct EmbeddingOp {
   int64_t period() const { return tokens.size(-1); }
   Tensor forward(Context& ctx, const Tensor& table, const Tensor& positions) {
     require(tokens.dtype() == DType::i32 && tokens.rank() >= 1 && tokens.is_contiguous(),
-            "embedding: tokens {} (wanted i32 [.., T])", tokens.str());
-    require(table.rank() == 2, "embedding: table {} (wanted [V, C])", table.str());
+            "embedding: tokens {} (wanted i32 [.., T])", tokens);
+    require(table.rank() == 2, "embedding: table {} (wanted [V, C])", table);
     require(!positions || first_position + period() <= positions.size(0),
             "the sequence reaches position {}, but the model knows {} positions; shorten the input "
             "or raise block_size",

@@ -15,8 +15,7 @@ struct CrossEntropyOp {
   Tensor forward(Context& ctx, const Tensor& logits) {
     const int64_t n = rows(logits).size(0);
     require(targets.dtype() == DType::i32 && targets.numel() == n && targets.is_contiguous(),
-            "cross_entropy: logits {} and targets {} (wanted one i32 a row)", logits.str(),
-            targets.str());
+            "cross_entropy: logits {} and targets {} (wanted one i32 a row)", logits, targets);
     Tensor loss = Tensor::empty(targets.shape(), logits.dtype(), logits.device());
     Tensor lse = Tensor::empty({n}, logits.dtype(), logits.device());
     kernel::cross_entropy_forward(logits.device(), {rows(logits), targets, loss, lse});
@@ -43,7 +42,7 @@ struct LinearCrossEntropyOp {
   Tensor targets;
   double weight_per_target, cap;
   MatmulPrecision precision = matmul_precision();
-  Tensor grad_hidden, grad_weight;  // made in forward, for a cotangent of 1
+  Tensor grad_hidden{}, grad_weight{};  // made in forward, for a cotangent of 1
 
   Tensor forward(Context& ctx, const Tensor& hidden, const Tensor& full_weight) {
     const Tensor h = rows(rounded_for(precision, hidden)), t = targets.view({-1}),
@@ -51,8 +50,7 @@ struct LinearCrossEntropyOp {
     const int64_t n = h.size(0), vocabulary = weight.size(0);
     require(targets.dtype() == DType::i32 && t.numel() == n && weight.rank() == 2 &&
                 weight.size(1) == h.size(1),
-            "linear_cross_entropy: hidden {}, weight {}, targets {}", hidden.str(), weight.str(),
-            targets.str());
+            "linear_cross_entropy: hidden {}, weight {}, targets {}", hidden, weight, targets);
     const Device device = hidden.device();
     const DType dtype = hidden.dtype();
     const int64_t chunk = chunk_rows(n, vocabulary, dtype);

@@ -22,9 +22,9 @@ struct MatmulOp {
                 (a.rank() == 3 && (b.rank() == 2 || (b.rank() == 3 && a.size(0) == b.size(0)))),
             "matmul: ranks of {} and {} (wanted [M, K] [K, N], [B, M, K] [B, K, N] or [B, M, K] "
             "[K, N])",
-            a.str(), b.str());
-    require(x.size(-1) == y.size(-2), "matmul: inner sizes of {}{} and {}{} differ", a.str(),
-            transpose_a ? "^T" : "", b.str(), transpose_b ? "^T" : "");
+            a, b);
+    require(x.size(-1) == y.size(-2), "matmul: inner sizes of {}{} and {}{} differ", a,
+            transpose_a ? "^T" : "", b, transpose_b ? "^T" : "");
     Shape shape = x.shape();
     shape[-1] = y.size(-1);
     Tensor c = Tensor::empty(shape, a.dtype(), a.device());
@@ -76,7 +76,7 @@ struct LinearOp {
     const Tensor x = rounded_for(precision, given_x), weight = rounded_for(precision, given_weight);
     const Tensor w = maybe_transposed(weight, layout == WeightLayout::out_in);  // [in, out]
     require(x.rank() >= 1 && w.rank() == 2 && x.size(-1) == w.size(0),
-            "linear: input {} for a weight {} ({})", x.str(), weight.str(),
+            "linear: input {} for a weight {} ({})", x, weight,
             layout == WeightLayout::out_in ? "[out, in]" : "[in, out]");
     Shape shape = x.shape();
     shape[-1] = w.size(1);
@@ -85,7 +85,7 @@ struct LinearOp {
     kernel::matmul(x.device(), Matmul{rows(x), w, 1.0, false, y_rows});
     if (bias) {
       require(bias.rank() == 1 && bias.size(0) == w.size(1), "linear: bias {} for a weight {}",
-              bias.str(), weight.str());
+              bias, weight);
       kernel::binary_forward(x.device(), {Binary::add, y, bias, y, y_rows.size(0), 1});
     }
     ctx.save({ctx.needs(1) ? x : Tensor(), ctx.needs(0) ? weight : Tensor()});
@@ -93,7 +93,7 @@ struct LinearOp {
     weight_shape = weight.shape();
     return y;
   }
-  Shape x_shape, weight_shape;
+  Shape x_shape{}, weight_shape{};
   Grads backward(Context& ctx, const Tensor& grad_y) {
     Grads grads(3);
     if (ctx.needs(2)) grads[2] = column_sum(ctx, 2, rows(grad_y));

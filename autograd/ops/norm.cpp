@@ -13,11 +13,11 @@ struct NormState {
   void run(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
            Tensor& sum, Tensor& y, Tensor& mean, Tensor& rstd) const {
     require(!weight || (weight.rank() == 1 && weight.size(0) == x.size(-1)),
-            "norm: weight {} for an input {}", weight.str(), x.str());
+            "norm: weight {} for an input {}", weight, x);
     require(!bias || (bias.rank() == 1 && bias.size(0) == x.size(-1)),
-            "norm: bias {} for an input {}", bias.str(), x.str());
+            "norm: bias {} for an input {}", bias, x);
     require(!residual || residual.shape() == x.shape(), "norm: residual {} for an input {}",
-            residual.str(), x.str());
+            residual, x);
     const int64_t n = rows(x).size(0);
     y = empty_like(x);
     mean = Tensor::empty({n}, x.dtype(), x.device());

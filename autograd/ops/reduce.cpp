@@ -10,7 +10,7 @@ namespace {
 struct Split {
   int64_t outer = 1, dim = 1, inner = 1;
   Split(const Shape& s, int at) {
-    require(at >= -s.rank() && at < s.rank(), "no dimension {} in {}", at, s.str());
+    require(at >= -s.rank() && at < s.rank(), "no dimension {} in {}", at, s);
     if (at < 0) at += s.rank();
     for (int i = 0; i < s.rank(); ++i) (i < at ? outer : i == at ? dim : inner) *= s[i];
   }
@@ -69,7 +69,7 @@ struct CumulativeSumOp {
   Tensor forward(Context&, const Tensor& x, const Tensor& initial) {
     split = Split(x.shape(), at);
     require(!initial || initial.shape() == without(x.shape(), at),
-            "cumulative_sum: initial {} for {} along {}", initial.str(), x.str(), at);
+            "cumulative_sum: initial {} for {} along {}", initial, x, at);
     Tensor y = empty_like(x);
     kernel::cumulative_sum(
         x.device(), CumulativeSum{x, split.outer, split.dim, split.inner, false, initial, y});

@@ -48,16 +48,15 @@ struct ConcatOp {
     require(!parts.empty(), "concat wants at least one part");
     Shape shape = parts[0].shape();
     require(dim >= -shape.rank() && dim < shape.rank(), "concat: dimension {} of {}", dim,
-            parts[0].str());
+            parts[0]);
     shape[dim] = 0;
     for (const Tensor& p : parts) {
       Shape same = p.shape();
       require(same.rank() == shape.rank() && p.dtype() == parts[0].dtype(), "concat: {} and {}",
-              parts[0].str(), p.str());
+              parts[0], p);
       sizes.push_back(same[dim]);
       same[dim] = shape[dim];
-      require(same == shape, "concat along {}: {} and {} differ elsewhere", dim, parts[0].str(),
-              p.str());
+      require(same == shape, "concat along {}: {} and {} differ elsewhere", dim, parts[0], p);
       shape[dim] += sizes.back();
     }
     Tensor y = Tensor::empty(shape, parts[0].dtype(), parts[0].device());
@@ -88,7 +87,7 @@ struct ExpandOp {
   Shape before;
   Tensor forward(Context&, const Tensor& x) {
     require(dim >= 0 && dim < x.rank() && x.size(dim) == 1 && times > 0,
-            "expand: dimension {} of {} has no size 1 to repeat", dim, x.str());
+            "expand: dimension {} of {} has no size 1 to repeat", dim, x);
     before = x.shape();
     for (int i = 0; i < x.rank(); ++i) (i < dim ? outer : inner) *= x.size(i);
     Shape shape = before;

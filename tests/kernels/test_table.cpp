@@ -20,6 +20,9 @@ struct Nothing {
   int calls = 0;
 };
 void check(const Nothing&) {}
+profile::Work work(const Nothing&) {
+  return {};
+}
 
 namespace {
 

@@ -6,6 +6,7 @@
 #include "core/log.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
+#include "trainers/monitoring/profile_report.h"
 #include "trainers/training/signals.h"
 #include "trainers/training/trainer.h"
 
@@ -16,7 +17,7 @@ struct TrainArguments {
   ConfigArguments config;
   std::string run_directory;
   bool resume = false, print_schema = false, print_config = false, quiet = false;
-  int64_t stop_after = -1;
+  int64_t stop_after = -1, profiled_steps = 0;
 };
 
 void run(const TrainArguments& a) {
@@ -40,6 +41,8 @@ void run(const TrainArguments& a) {
   control.resume = a.resume;
   control.progress = !a.quiet;
   if (a.stop_after >= 0) control.stop_after = a.stop_after;
+  ProfileCallback profiler(a.profiled_steps);
+  if (a.profiled_steps > 0) control.callbacks.push_back(&profiler);
   SignalGuard signals;
   Trainer trainer(options, control);
   if (trainer.leaks())
@@ -70,6 +73,14 @@ void add_train_command(CLI::App& app) {
   command->add_flag("--resume", a->resume, "go on from the newest whole checkpoint, bit-exactly");
   command->add_option("--stop-after", a->stop_after,
                       "save a checkpoint and stop after this step, unfinished");
+  command
+      ->add_option("--profile", a->profiled_steps,
+                   "time this many steps by kernel and op, against what the machine can do; "
+                   "leaves profile.txt and a trace for ui.perfetto.dev in the run directory")
+      ->type_name("STEPS")
+      ->expected(0, 1)
+      ->default_str("20")
+      ->check(CLI::PositiveNumber);
   command->add_flag("--quiet", a->quiet, "no progress line");
   command->add_flag("--print-schema", a->print_schema,
                     "print the JSON Schema of experiments and exit");

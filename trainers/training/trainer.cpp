@@ -9,6 +9,7 @@
 
 #include "core/files.h"
 #include "core/log.h"
+#include "core/profile.h"
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
 #include "trainers/evaluation/evaluate.h"
@@ -222,9 +223,11 @@ RunEnd Trainer::run() {
 
 StepInfo Trainer::train_step() {
   const double begin = now_seconds();
+  const profile::Scope profiled(profile::Kind::step, "step");
   const MatmulPrecisionScope precision(options_.matmul_precision());
   model_->train(true);
   optimizer_->clear_gradients();
+  std::optional<profile::Scope> phase(std::in_place, profile::Kind::step, "data");
   const int64_t index = sampler_->position(), parts = options_.train.micro_batches,
                 rows = options_.train.batch_size / parts;
   const bool carries = model_->carries_memory();
@@ -242,12 +245,15 @@ StepInfo Trainer::train_step() {
   double loss = 0;
   for (size_t i = 0; i < batches.size(); ++i) {
     SequenceState* state = carries ? &carried_[i] : nullptr;
+    phase.emplace(profile::Kind::step, "forward");
     const Variable part =
         model_->loss(batches[i].tokens, batches[i].targets, 1.0 / double(targets), state);
     loss += part.tensor().item();
+    phase.emplace(profile::Kind::step, "backward");
     backward(part);
     if (state) state->memory.detach();
   }
+  phase.emplace(profile::Kind::step, "optimizer");
   const double norm = optimizer_->gradient_norm();
   if (!std::isfinite(loss) || !std::isfinite(norm))
     diverged(

@@ -1,0 +1,226 @@
+#include "trainers/monitoring/profile_report.h"
+
+#include <fmt/format.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "core/files.h"
+#include "core/log.h"
+#include "kernels/elementwise.h"
+#include "kernels/kernel.h"
+#include "kernels/matmul.h"
+
+namespace reverie {
+namespace {
+
+using profile::Event;
+using profile::Kind;
+
+// The shortest of several calls: a ceiling is what the machine can do.
+template <class F>
+double shortest(int times, const F& f) {
+  double best = 1e30;
+  for (int i = 0; i <= times; ++i) {  // the first one fills caches and allocates
+    const auto begin = std::chrono::steady_clock::now();
+    f();
+    const double t =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    if (i > 0) best = std::min(best, t);
+  }
+  return best;
+}
+
+double product_rate(DType dtype) {
+  constexpr int64_t n = 1024;
+  const Tensor a = Tensor::full({n, n}, 1, dtype), b = Tensor::full({n, n}, 1, dtype);
+  Tensor c = Tensor::empty({n, n}, DType::f32);
+  return 2.0 * n * n * n / shortest(10, [&] { kernel::matmul({}, Matmul{a, b, 1.0, false, c}); });
+}
+
+std::vector<ProfileLine> longest_first(const std::map<std::string, ProfileLine>& lines) {
+  std::vector<ProfileLine> list;
+  for (const auto& [name, line] : lines) list.push_back(line);
+  std::stable_sort(list.begin(), list.end(), [](const ProfileLine& a, const ProfileLine& b) {
+    return a.seconds > b.seconds;
+  });
+  return list;
+}
+
+void add(ProfileLine& line, const std::string& name, const Event& e) {
+  line.name = name;
+  ++line.calls;
+  line.seconds += e.seconds;
+  line.work.flops += e.work.flops;
+  line.work.bytes += e.work.bytes;
+}
+
+std::string rate(const ProfileLine& l, const Ceilings& c, bool bf16) {
+  if (l.seconds <= 0) return "";
+  if (l.work.flops > 0) {
+    const bool low = bf16 && l.name == "matmul" && c.bf16_gemm_flops > 0;
+    const double flops = l.work.flops / l.seconds, most = low ? c.bf16_gemm_flops : c.gemm_flops;
+    return fmt::format("{:7.1f} GFLOP/s {:4.0f} % of {}", flops / 1e9, 100 * flops / most,
+                       low ? "bf16 GEMM" : "f32 GEMM");
+  }
+  if (l.work.bytes > 0) {
+    const double bytes = l.work.bytes / l.seconds;
+    return fmt::format("{:7.1f} GB/s    {:4.0f} % of copying", bytes / 1e9, 100 * bytes / c.bytes);
+  }
+  return "";
+}
+
+}  // namespace
+
+Ceilings measure_ceilings() {
+  Ceilings c;
+  c.gemm_flops = product_rate(DType::f32);
+  if (has_bf16_dot_products()) c.bf16_gemm_flops = product_rate(DType::bf16);
+  constexpr int64_t count = 16 << 20;
+  const Tensor x = Tensor::full({count}, 1, DType::f32);
+  Tensor y = Tensor::full({count}, 1, DType::f32);
+  // Two arrays are read and one is written.
+  c.bytes = 3.0 * 4.0 * double(count) / shortest(5, [&] {
+              kernel::accumulate({}, Accumulate{x, 1.0, y});
+            });
+  return c;
+}
+
+ProfileSummary summarise(const std::vector<Event>& events) {
+  ProfileSummary s;
+  std::map<std::string, ProfileLine> kernels, ops;
+  std::vector<std::string> phase_order;
+  std::map<std::string, ProfileLine> phases;
+  // For each event: the step it lies in (or none), its phase, its op.
+  constexpr int kNone = -1;
+  std::vector<int> step(events.size(), kNone), phase(events.size(), kNone),
+      op(events.size(), kNone);
+  const auto op_name = [&](const Event& e) {
+    return fmt::format("{} {}", e.name, e.kind == Kind::forward ? "forward" : "backward");
+  };
+  for (size_t i = 0; i < events.size(); ++i) {
+    const Event& e = events[i];
+    if (e.parent >= 0) {
+      const auto p = size_t(e.parent);
+      step[i] = step[p];
+      phase[i] = phase[p];
+      op[i] = op[p];
+    }
+    if (e.kind == Kind::step && e.parent < 0) {
+      step[i] = int(i);
+      ++s.steps;
+      s.seconds += e.seconds;
+      continue;
+    }
+    if (step[i] == kNone) continue;
+    if (e.kind == Kind::step) {
+      phase[i] = int(i);
+      const std::string name(e.name);
+      if (!phases.contains(name)) phase_order.push_back(name);
+      add(phases[name], name, e);
+    } else if (e.kind == Kind::kernel) {
+      add(kernels[std::string(e.name)], std::string(e.name), e);
+      s.kernel_seconds += e.seconds;
+      if (e.name == "matmul") s.product_seconds += e.seconds;
+      if (op[i] != kNone) ops[op_name(events[size_t(op[i])])].kernel_seconds += e.seconds;
+      if (phase[i] != kNone)
+        phases[std::string(events[size_t(phase[i])].name)].kernel_seconds += e.seconds;
+    } else {
+      // An op inside another (rematerialisation) is part of the outer one.
+      if (op[i] == kNone) {
+        op[i] = int(i);
+        add(ops[op_name(e)], op_name(e), e);
+      }
+    }
+  }
+  for (const std::string& name : phase_order) {
+    s.phases.push_back(phases[name]);
+    if (name == "forward" || name == "backward")
+      s.tape_seconds += phases[name].seconds - phases[name].kernel_seconds;
+  }
+  s.kernels = longest_first(kernels);
+  s.ops = longest_first(ops);
+  return s;
+}
+
+std::string profile_table(const ProfileSummary& s, const Ceilings& c, bool bf16) {
+  const double steps = double(std::max<int64_t>(1, s.steps)), whole = std::max(s.seconds, 1e-12);
+  const auto milliseconds = [&](double seconds) { return 1e3 * seconds / steps; };
+  const auto share = [&](double seconds) { return 100 * seconds / whole; };
+  std::string t =
+      fmt::format("{:.2f} ms a step, over {} steps; {} threads, {}, {}\n", milliseconds(s.seconds),
+                  s.steps, omp_get_max_threads(), name_of(active_isa()), matmul_library());
+  t += fmt::format(
+      "ceilings measured now: f32 GEMM {:.0f} GFLOP/s{}, memory {:.1f} GB/s\n", c.gemm_flops / 1e9,
+      c.bf16_gemm_flops > 0 ? fmt::format(", bf16 GEMM {:.0f} GFLOP/s", c.bf16_gemm_flops / 1e9)
+                            : "",
+      c.bytes / 1e9);
+  t += fmt::format("GEMM {:.1f} %, other kernels {:.1f} %, tape and allocation {:.1f} %\n\n",
+                   share(s.product_seconds), share(s.kernel_seconds - s.product_seconds),
+                   share(s.tape_seconds));
+  t += fmt::format("{:<30}{:>10}{:>8}\n", "phase", "ms/step", "share");
+  for (const ProfileLine& l : s.phases)
+    t += fmt::format("{:<30}{:>10.3f}{:>6.1f} %\n", l.name, milliseconds(l.seconds),
+                     share(l.seconds));
+  t += fmt::format("\n{:<30}{:>10}{:>8}{:>8}   {}\n", "kernel", "ms/step", "share", "calls",
+                   "rate (bytes: as if each argument were moved once)");
+  for (const ProfileLine& l : s.kernels)
+    t += fmt::format("{:<30}{:>10.3f}{:>6.1f} %{:>8.0f}   {}\n", l.name, milliseconds(l.seconds),
+                     share(l.seconds), double(l.calls) / steps, rate(l, c, bf16));
+  t += fmt::format("\n{:<30}{:>10}{:>8}{:>8}   {}\n", "op", "ms/step", "share", "calls",
+                   "outside kernels, ms/step");
+  for (const ProfileLine& l : s.ops)
+    t += fmt::format("{:<30}{:>10.3f}{:>6.1f} %{:>8.0f}   {:.3f}\n", l.name,
+                     milliseconds(l.seconds), share(l.seconds), double(l.calls) / steps,
+                     milliseconds(l.seconds - l.kernel_seconds));
+  return t;
+}
+
+nlohmann::json profile_trace(const std::vector<Event>& events) {
+  constexpr const char* kCategories[] = {"step", "forward", "backward", "kernel"};
+  nlohmann::json list = nlohmann::json::array();
+  for (const Event& e : events) {
+    nlohmann::json j = {{"name", e.kind == Kind::backward ? std::string(e.name) + " backward"
+                                                          : std::string(e.name)},
+                        {"cat", kCategories[size_t(e.kind)]},
+                        {"ph", "X"},
+                        {"ts", e.begin * 1e6},
+                        {"dur", e.seconds * 1e6},
+                        {"pid", 1},
+                        {"tid", e.thread}};
+    if (e.work.flops > 0) j["args"]["GFLOP/s"] = e.work.flops / e.seconds / 1e9;
+    if (e.work.bytes > 0) j["args"]["GB/s"] = e.work.bytes / e.seconds / 1e9;
+    list.push_back(std::move(j));
+  }
+  return {{"traceEvents", list}, {"displayTimeUnit", "ms"}};
+}
+
+void ProfileCallback::on_start(const Trainer& t, int64_t first_step) {
+  constexpr int64_t kWarmUp = 5;
+  const int64_t left = t.options().train.steps - first_step;
+  require(left > steps_,
+          "--profile {}: {} steps are left of this run, and at least one more than are profiled is "
+          "wanted to warm up",
+          steps_, left);
+  begin_ = first_step + std::min(kWarmUp, left - steps_);
+}
+void ProfileCallback::on_step(const Trainer& t, const StepInfo& s) {
+  if (s.step == begin_) profile::start();
+  if (s.step != begin_ + steps_) return;
+  const std::vector<Event> events = profile::stop();
+  const std::string table = profile_table(summarise(events), measure_ceilings(),
+                                          t.options().matmul_precision() == MatmulPrecision::bf16);
+  const std::string directory = t.run_directory();
+  write_file_atomically(directory + "/profile.txt", table);
+  write_file_atomically(directory + "/profile_trace.json", profile_trace(events).dump() + "\n");
+  log_info("profile of steps {}..{}:\n{}", begin_ + 1, s.step, table);
+  log_info("{0}/profile.txt, {0}/profile_trace.json (open it at ui.perfetto.dev)", directory);
+}
+void ProfileCallback::on_end(const Trainer&) {
+  profile::stop();  // of a run that was stopped on the way
+}
+
+}  // namespace reverie
