@@ -26,6 +26,7 @@ class Allocator {
   virtual void free(void* pointer, size_t bytes) noexcept = 0;
   virtual AllocatorStats stats() const = 0;
   virtual void reset_peak() = 0;
+  // Gives cached blocks of 2 MiB and more back to the system; smaller ones share pages and stay.
   virtual void release_cached() = 0;
 };
 
