@@ -9,51 +9,61 @@ Prints the losses over the same evenly spaced windows that Reverie evaluates, an
 
 import argparse
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-LAYERS, HEADS, WIDTH, BLOCK, BATCH = 4, 4, 128, 64, 12
+BLOCK, BATCH = 64, 12
 WARMUP, HIGH_RATE, LOW_RATE = 100, 1e-3, 1e-4
 
 
+@dataclass(frozen=True)
+class Shape:
+    layers: int = 4
+    heads: int = 4
+    width: int = 128
+    block: int = BLOCK
+
+
 class Norm(nn.Module):
-    def __init__(self):
+    def __init__(self, width):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(WIDTH))
+        self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x):
-        return F.layer_norm(x, (WIDTH,), self.weight, None, 1e-5)
+        return F.layer_norm(x, self.weight.shape, self.weight, None, 1e-5)
 
 
 class Block(nn.Module):
-    def __init__(self):
+    def __init__(self, shape):
         super().__init__()
-        self.norm_1, self.norm_2 = Norm(), Norm()
-        self.qkv = nn.Linear(WIDTH, 3 * WIDTH, bias=False)
-        self.attention_out = nn.Linear(WIDTH, WIDTH, bias=False)
-        self.up = nn.Linear(WIDTH, 4 * WIDTH, bias=False)
-        self.down = nn.Linear(4 * WIDTH, WIDTH, bias=False)
+        width, self.heads = shape.width, shape.heads
+        self.norm_1, self.norm_2 = Norm(width), Norm(width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.attention_out = nn.Linear(width, width, bias=False)
+        self.up = nn.Linear(width, 4 * width, bias=False)
+        self.down = nn.Linear(4 * width, width, bias=False)
 
     def forward(self, x):
-        batch, time, _ = x.shape
-        heads = [z.view(batch, time, HEADS, -1).transpose(1, 2) for z in self.qkv(self.norm_1(x)).split(WIDTH, 2)]
+        batch, time, width = x.shape
+        heads = [z.view(batch, time, self.heads, -1).transpose(1, 2) for z in self.qkv(self.norm_1(x)).split(width, 2)]
         seen = F.scaled_dot_product_attention(*heads, is_causal=True)
-        x = x + self.attention_out(seen.transpose(1, 2).reshape(batch, time, WIDTH))
+        x = x + self.attention_out(seen.transpose(1, 2).reshape(batch, time, width))
         return x + self.down(F.gelu(self.up(self.norm_2(x))))
 
 
 class Gpt(nn.Module):
-    def __init__(self, vocabulary):
+    def __init__(self, vocabulary, shape=Shape()):
         super().__init__()
-        self.tokens, self.positions = nn.Embedding(vocabulary, WIDTH), nn.Embedding(BLOCK, WIDTH)
-        self.blocks, self.norm = nn.ModuleList(Block() for _ in range(LAYERS)), Norm()
+        self.tokens, self.positions = nn.Embedding(vocabulary, shape.width), nn.Embedding(shape.block, shape.width)
+        self.blocks, self.norm = nn.ModuleList(Block(shape) for _ in range(shape.layers)), Norm(shape.width)
         for name, p in self.named_parameters():
             if p.dim() >= 2:
                 residual = name.endswith(("attention_out.weight", "down.weight"))
-                nn.init.normal_(p, 0, 0.02 / math.sqrt(2 * LAYERS) if residual else 0.02)
+                nn.init.normal_(p, 0, 0.02 / math.sqrt(2 * shape.layers) if residual else 0.02)
 
     def loss(self, x, y):
         h = self.tokens(x) + self.positions(torch.arange(x.shape[1]))
@@ -61,6 +71,11 @@ class Gpt(nn.Module):
             h = block(h)
         logits = self.norm(h) @ self.tokens.weight.T
         return F.cross_entropy(logits.flatten(0, 1), y.flatten())
+
+
+def parameter_groups(model):
+    """Weights decay, gains of norms do not (as nanoGPT)."""
+    return [{"params": [p for p in model.parameters() if (p.dim() >= 2) == decays], "weight_decay": 0.1 * decays} for decays in (True, False)]
 
 
 def windows(data, starts):
@@ -90,8 +105,7 @@ def main():
     data = torch.tensor([index[c] for c in text])
     train, validation = data[:int(0.9 * len(data))], data[int(0.9 * len(data)):]
     model = Gpt(len(index))
-    groups = [{"params": [p for p in model.parameters() if (p.dim() >= 2) == decays], "weight_decay": 0.1 * decays} for decays in (True, False)]
-    optimizer = torch.optim.AdamW(groups, lr=HIGH_RATE, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(parameter_groups(model), lr=HIGH_RATE, betas=(0.9, 0.99))
     for step in range(options.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, options.steps)

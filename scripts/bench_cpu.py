@@ -1,0 +1,306 @@
+#!/usr/bin/env python3
+"""How fast Reverie trains on this machine's CPU, beside PyTorch and beside what the machine can do.
+
+    scripts/bench_cpu.py --work all --rounds 5 --json cpu_speed.json --markdown docs/results/cpu_speed.md
+    scripts/bench_cpu.py --work small --precision f32 --rounds 1 --json /tmp/look.json
+    scripts/bench_cpu.py --work all growth attention --json cpu_speed.json
+
+Works: `small` is nanoGPT's CPU recipe (batch 12, context 64, 4 layers, 4 heads, width 128), `baby` its
+shakespeare_char (64, 256, 6, 6, 384); characters of Shakespeare, dropout 0, no biases. `all` is both.
+`growth` shows how time and memory of a step grow with batch, context, width and depth; `attention`
+what it costs a token at contexts of 64 to 4096.
+
+Every round measures, one after the other and each alone, in an order that turns from round to round:
+- Reverie as its user gets it: `reverie train` on a prepared token file; the times of the steps from
+  metrics.jsonl, without the first ones, the median of them;
+- PyTorch: the same model and batch, fused AdamW, clipped gradients, scaled_dot_product_attention,
+  denormals flushed, malloc told to keep its pages; eager and torch.compile, each a process that lives
+  through all rounds (compiled once) and sleeps while others are measured; in bf16 with autocast;
+- the bound: every matrix product of the step alone, by oneDNN, in its fastest way
+  (scripts/cpu_benchmark/shapes.py says what is counted).
+A row holds the medians over the rounds; PyTorch's better mode counts. All use the same number of threads.
+Beside them stands how much of the CPU other programs took meanwhile.
+
+PyTorch is installed into ~/.cache/reverie/pytorch (several GB) unless --pytorch names a Python that has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cpu_benchmark import pytorch, report, sweeps
+from cpu_benchmark.machine import QUIET_SHARE, Neighbours, available_bytes, cpu_seconds_of, machine_info
+from cpu_benchmark.programs import ROOT, Benchmarks, ProgramError, Reverie
+from cpu_benchmark.shapes import WORKS, Work
+
+PRECISIONS = ("f32", "bf16")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What one round does."""
+
+    warmup: int  # steps of a process of Reverie before those that count
+    pytorch_warmup: int  # of a worker that slept; it is long warm
+    steps: int
+    product_seconds: float  # for each way of each matrix product, at least
+
+
+EFFORTS = {"small": Effort(8, 3, 30, 0.03), "baby": Effort(1, 1, 3, 0.05)}
+FIRST_STEPS = 5  # of a PyTorch worker: compiles, fills its allocator
+SETTLE_SECONDS = 0.3  # between two contenders; idle OpenMP threads fall asleep after milliseconds
+AWAKE_SHARE = 0.05  # of a core, for a worker that should sleep
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def warn(text: str) -> None:
+    print(f"bench_cpu.py: warning: {text}", file=sys.stderr, flush=True)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     epilog="exit status: 0 measured; 1 something failed, or nothing was left to measure; 2 wrong usage")
+    parser.add_argument("--work", nargs="+", required=True, choices=[*WORKS, "all", "growth", "attention"], metavar="WORK",
+                        help="small, baby, all (both), growth, attention; several may be named")
+    parser.add_argument("--rounds", type=int, default=report.WANTED_ROUNDS, help="of everything, interleaved (%(default)s)")
+    parser.add_argument("--json", type=Path, required=True, metavar="OUT", help="where the figures go")
+    parser.add_argument("--markdown", type=Path, metavar="OUT", help="a page of tables; of one that is there only what stands between its marks changes")
+    parser.add_argument("--precision", choices=[*PRECISIONS, "both"], default="both")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="for everybody (this machine: %(default)s)")
+    parser.add_argument("--steps", type=int, help=f"that count in a round ({', '.join(f'{k}: {e.steps}' for k, e in EFFORTS.items())})")
+    parser.add_argument("--reverie", type=Path, default=ROOT / "build" / "release" / "reverie", help="the program (build/release/reverie)")
+    parser.add_argument("--benchmarks", type=Path, metavar="DIR", help="where bench_step_gemms and bench_attention are (tests/benchmarks beside the program)")
+    parser.add_argument("--pytorch", type=Path, metavar="PYTHON", help="a Python that has PyTorch, instead of an environment of our own")
+    parser.add_argument("--upgrade-pytorch", action="store_true", help="bring our own environment up to the newest PyTorch")
+    parser.add_argument("--text", type=Path, help="train on this text instead of tiny Shakespeare")
+    options = parser.parse_args(arguments)
+    for name in ("rounds", "threads", "steps"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name} is {value}; wanted at least 1")
+    if options.pytorch and options.upgrade_pytorch:
+        parser.error("--upgrade-pytorch is for our own environment, not for --pytorch PYTHON")
+    if options.markdown and (refusal := report.page_refusal(options.markdown)):
+        parser.error(refusal)
+    if not options.json.resolve().parent.is_dir():
+        parser.error(f"--json {options.json}: there is no folder {options.json.resolve().parent}")
+    options.benchmarks = options.benchmarks or options.reverie.parent / "tests" / "benchmarks"
+    return options
+
+
+def works_of(names: list[str]) -> list[Work]:
+    return [work for name, work in WORKS.items() if name in names or "all" in names]
+
+
+def turned(items: list, number: int) -> list:
+    """`items`, beginning with another one each round."""
+    start = number % len(items) if items else 0
+    return items[start:] + items[:start]
+
+
+def find_text(given: Path | None) -> Path:
+    if given:
+        return given.resolve()
+    done = subprocess.run([sys.executable, str(ROOT / "scripts" / "fetch.py"), "shakespeare"], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise ProgramError("scripts/fetch.py found no Shakespeare (its reasons are above); --text FILE names a text")
+    return Path(done.stdout.splitlines()[-1])
+
+
+class Bench:
+    """One work: its contenders, alive together, and their rounds."""
+
+    def __init__(self, options: argparse.Namespace, work: Work, reverie: Reverie, benchmarks: Benchmarks, neighbours: Neighbours,
+                 workers: list[pytorch.Worker]) -> None:
+        self.options, self.work, self.reverie, self.benchmarks, self.neighbours = options, work, reverie, benchmarks, neighbours
+        self.workers = workers
+        effort = EFFORTS[work.name]
+        self.effort = replace(effort, steps=options.steps or effort.steps)
+        self.failed: dict[tuple[str, str], str] = {}  # (mode, precision): why
+
+    def start_worker(self, mode: str, python: Path, text: Path, log: Path) -> None:
+        worker = pytorch.Worker(python, mode, self.work, text, self.options.threads, log)
+        self.workers.append(worker)
+        if worker.about["parameters"] != self.work.parameters:
+            raise ProgramError(f"the PyTorch twin of {self.work.name} has {worker.about['parameters']} parameters; Reverie's model {self.work.parameters}")
+
+    def warm_up(self, precisions: list[str]) -> None:
+        """Each mode's first steps, which compile. A mode that cannot is left out."""
+        for worker in list(self.workers):
+            for precision in precisions:
+                begin = time.monotonic()
+                try:
+                    worker.steps(precision, 0, FIRST_STEPS)
+                    say(f"{self.work.name} {precision}: PyTorch {worker.mode} is warm after {time.monotonic() - begin:.0f} s")
+                except pytorch.PyTorchError as failure:
+                    self.failed[worker.mode, precision] = str(failure)
+                    warn(f"{self.work.name} {precision}: PyTorch {worker.mode} is left out: {failure}")
+
+    def settle(self) -> None:
+        """Gives idle threads time to fall asleep, and notices those that do not."""
+        before = {w.mode: cpu_seconds_of(w.pid) for w in self.workers}
+        time.sleep(SETTLE_SECONDS / 3)
+        middle = {w.mode: cpu_seconds_of(w.pid) for w in self.workers}
+        time.sleep(SETTLE_SECONDS * 2 / 3)
+        for worker in self.workers:
+            used = cpu_seconds_of(worker.pid) - middle[worker.mode]
+            if used > AWAKE_SHARE * SETTLE_SECONDS + 0.01:  # a tick of the clock may belong to what came before
+                warn(f"the idle PyTorch worker ({worker.mode}) used {used:.2f} s of CPU within {SETTLE_SECONDS * 2 / 3:.1f} s (and {middle[worker.mode] - before[worker.mode]:.2f} s before)")
+
+    def measure(self, contender: str, precision: str) -> dict:
+        e = self.effort
+        if contender == "reverie":
+            return self.reverie.train(self.work, precision, e.warmup, e.steps)
+        if contender == "bound":
+            return self.benchmarks.bound(self.work, precision, e.product_seconds)
+        worker = next(w for w in self.workers if w.mode == contender)
+        answer = worker.steps(precision, e.pytorch_warmup, e.steps)
+        return {"ms": report.median(answer["steps_ms"]), **answer}
+
+    def run(self, precisions: list[str]) -> dict[str, dict[str, list[dict]]]:
+        """Each precision's rounds by contender."""
+        found = {p: {c: [] for c in ("reverie", "bound", *pytorch.MODES)} for p in precisions}
+        for number in range(self.options.rounds):
+            contenders = [(c, p) for p in precisions for c in ("reverie", *pytorch.MODES, "bound") if (c, p) not in self.failed]
+            for contender, precision in turned(contenders, number):
+                self.settle()
+                self.neighbours.start()
+                result = self.measure(contender, precision)
+                result["others_cpu_share"] = self.neighbours.stop()
+                found[precision][contender].append(result)
+            for precision in precisions:
+                last = {c: f"{report.duration(r[-1]['ms'])} ({100 * r[-1]['others_cpu_share']:.0f} %)" for c, r in found[precision].items() if r}
+                say(f"{self.work.name} {precision}, round {number + 1} of {self.options.rounds} (others' share of the CPU): " + ", ".join(f"{c} {t}" for c, t in last.items()))
+        return found
+
+
+def usable_precisions(options: argparse.Namespace, work: Work, reverie: Reverie, left_out: list[dict]) -> list[str]:
+    """Those asked for, without what this build of Reverie cannot train in."""
+    usable = []
+    for precision in PRECISIONS if options.precision == "both" else [options.precision]:
+        why = reverie.why_not(work, precision)
+        if not why:
+            usable.append(precision)
+            continue
+        if precision == "f32":
+            raise ProgramError(f"reverie cannot plan {work.name}: {why}")
+        why = f"this build of Reverie has no {precision} ({why})"
+        left_out.append({"work": work.name, "precision": precision, "why": why})
+        warn(f"{work.name} {precision} is left out: {why}")
+    return usable
+
+
+def measure_work(options: argparse.Namespace, work: Work, reverie: Reverie, benchmarks: Benchmarks, neighbours: Neighbours, workers: list[pytorch.Worker],
+                 python: Path, text: Path, scratch: Path, result: dict) -> None:
+    """Adds the rows of `work` to `result`."""
+    precisions = usable_precisions(options, work, reverie, result["left_out"])
+    if not precisions:
+        return
+    # A PyTorch process keeps what the larger of its precisions took: about 45 d floats a token and layer.
+    wanted = 2 * 4 * 45 * work.width * work.layers * work.tokens + (2 << 30)
+    available = available_bytes(Path("/proc/meminfo").read_text())
+    if available < wanted:
+        warn(f"{work.name} may want {report.bytes_text(wanted)} of memory, {report.bytes_text(available)} are free")
+    bench = Bench(options, work, reverie, benchmarks, neighbours, workers)
+    try:
+        for mode in pytorch.MODES:
+            bench.start_worker(mode, python, text, scratch / f"pytorch-{work.name}-{mode}.log")
+        bench.warm_up(precisions)
+        reverie.train(work, precisions[0], 0, 1)  # its files are in memory
+        found = bench.run(precisions)
+        result["machine"]["pytorch"] = workers[0].about | {"environment": pytorch.ALLOCATOR | pytorch.THREADING}
+    finally:
+        while workers:
+            workers.pop().close()
+    for precision in precisions:
+        row = report.build_row(work.name, precision, work.tokens, found[precision])
+        row["planned_peak_bytes"] = reverie.plan(work, precision)["peak_bytes"]
+        row["pytorch_failed"] = {mode: why for (mode, p), why in bench.failed.items() if p == precision}
+        row["detail"] = found[precision]
+        result["rows"].append(row)
+
+
+def save(options: argparse.Namespace, result: dict, neighbours: Neighbours) -> None:
+    result["machine"] |= neighbours.summary()
+    part = options.json.with_name(options.json.name + ".part")
+    part.write_text(json.dumps(result, indent=1) + "\n")
+    part.replace(options.json)
+
+
+def measure(options: argparse.Namespace, command: str) -> dict:
+    workers: list[pytorch.Worker] = []
+    neighbours = Neighbours(lambda: [w.pid for w in workers])
+    with tempfile.TemporaryDirectory(prefix="bench_cpu-") as folder:
+        scratch = Path(folder)
+        benchmarks = Benchmarks(options.benchmarks.resolve(), options.threads)
+        reverie = Reverie(options.reverie.resolve(), options.threads, scratch)
+        text = find_text(options.text)
+        vocabulary = reverie.prepare(text)
+        result = {
+            "rows": [],
+            "left_out": [],
+            "machine": machine_info() | {"threads": options.threads, "reverie": reverie.about()},
+            "commit": reverie.commit(),
+            "command": command,
+            "round_count": options.rounds,
+            "text": text.name,
+            "vocabulary": vocabulary,
+        }
+        if result["commit"].endswith("-dirty"):
+            warn(f"{options.reverie} was built from changed files ({result['commit']})")
+        works = [replace(work, vocabulary=vocabulary) for work in works_of(options.work)]
+        if works:
+            python = options.pytorch or pytorch.ensure_environment(pytorch.ENVIRONMENT, upgrade=options.upgrade_pytorch, say=say)
+        for work in works:
+            # Fails now rather than after minutes of PyTorch.
+            benchmarks.program("bench_step_gemms")
+            measure_work(options, work, reverie, benchmarks, neighbours, workers, python, text, scratch, result)
+            save(options, result, neighbours)
+        if "growth" in options.work:
+            result["growth"] = sweeps.measure_growth(reverie, benchmarks, neighbours, options.rounds, vocabulary, say)
+        if "attention" in options.work:
+            result["attention"] = sweeps.measure_attention(benchmarks, neighbours, options.rounds, say)
+        result["machine"]["gemm_library"] = benchmarks.library
+        save(options, result, neighbours)
+    return result
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    if options.rounds < report.WANTED_ROUNDS:
+        warn(f"{options.rounds} rounds are a look, not a measurement; wanted at least {report.WANTED_ROUNDS}")
+    try:
+        result = measure(options, shlex.join(["scripts/bench_cpu.py", *arguments]))
+    except (ProgramError, pytorch.PyTorchError) as failure:
+        print(f"bench_cpu.py: {failure}", file=sys.stderr)
+        return 1
+    if not result["machine"]["quiet"]:
+        share = result["machine"]["others_cpu_share_median"]
+        warn(f"this machine was not quiet: others used {100 * share:.0f} % of the CPU (median; wanted at most {100 * QUIET_SHARE:.0f} %)")
+    tables = report.markdown(result)
+    say("\n" + tables)
+    if options.markdown:
+        report.write_page(options.markdown, tables)
+    if not any(result.get(part) for part in ("rows", "growth", "attention")):
+        print("bench_cpu.py: nothing was measured", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main(sys.argv[1:]))
+    sys.exit(130)

@@ -1,0 +1,183 @@
+"""Reverie as its users run it, and the C++ benchmarks of tests/benchmarks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from .report import median
+from .shapes import Work, products_to_time, step_bound
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+class ProgramError(Exception):
+    """A program of ours is missing, or failed."""
+
+
+def environment(threads: int) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": str(threads)}
+
+
+def run(command: list[str], threads: int) -> str:
+    done = subprocess.run(command, env=environment(threads), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ProgramError(f"{' '.join(command)}\nended with status {done.returncode}:\n{done.stderr.strip()[-2000:]}")
+    return done.stdout
+
+
+def experiment(base: dict, work: Work, data: Path) -> dict:
+    """The config of `work` from that of nanoGPT's recipe: nothing but steps is computed."""
+    shape = {"block_size": work.context, "n_layer": work.layers, "n_head": work.heads, "n_embd": work.width}
+    return base | {
+        "data": {"path": str(data)},
+        "model": base["model"] | shape,
+        "train": base["train"] | {"batch_size": work.batch},
+        "evaluation": {"interval": 0},
+        "sample": {"interval": 0},
+        "checkpoint": {"interval": 0},
+    }
+
+
+def step_times(metrics: str) -> tuple[list[float], list[float]]:
+    """Milliseconds and loss of each step in the lines of a metrics.jsonl."""
+    events = [json.loads(line) for line in metrics.splitlines()]
+    train = [e for e in events if e["event"] == "train"]
+    ends = [0.0, *(e["seconds"] for e in train)]
+    return [1e3 * (after - before) for before, after in zip(ends, ends[1:])], [e["loss"] for e in train]
+
+
+class Reverie:
+    """`reverie train` on a prepared token file."""
+
+    def __init__(self, program: Path, threads: int, scratch: Path) -> None:
+        if not program.is_file():
+            raise ProgramError(f"{program} is not there; build it (cmake --preset release && cmake --build --preset release) or name it with --reverie")
+        self.program, self.threads, self.scratch = program, threads, scratch
+        self.base = json.loads((ROOT / "configs" / "shakespeare_gpt.json").read_text())
+        model = self.base["model"]
+        if model.get("bias") or model.get("dropout") or model.get("activation", "gelu") != "gelu":
+            raise ProgramError("configs/shakespeare_gpt.json has biases, dropout or another activation, which the PyTorch twin has not")
+
+    def commit(self) -> str:
+        found = re.search(r"\(([^)]*)\)", run([str(self.program), "--version"], self.threads))
+        return found.group(1) if found else "unknown"
+
+    def about(self) -> dict:
+        """What `reverie doctor` says of the build and its kernels."""
+        lines = run([str(self.program), "doctor"], self.threads).splitlines()
+        said = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in lines if re.search(r"\S\s{2,}\S", line))
+        return {"kernels": said.get("cpu kernels", ""), "matmul": said.get("f32 matmul", ""), "threads": self.threads}
+
+    def prepare(self, text: Path) -> int:
+        """Makes the token files; the vocabulary's size."""
+        self.data = self.scratch / "data"
+        run([str(self.program), "prepare", str(text), "--tokenizer", "char", "--out", str(self.data)], self.threads)
+        return json.loads((self.data / "dataset.json").read_text())["tokenizer"]["vocabulary_size"]
+
+    def config(self, work: Work) -> Path:
+        file = self.scratch / f"{work.name}.json"
+        file.write_text(json.dumps(experiment(self.base, work, self.data)))
+        return file
+
+    @staticmethod
+    def overrides(precision: str) -> list[str]:
+        return [] if precision == "f32" else ["--set", f"train.precision={precision}"]
+
+    def why_not(self, work: Work, precision: str) -> str:
+        """Why this build cannot train in `precision`; empty: it can."""
+        try:
+            self.plan(work, precision)
+        except ProgramError as failure:
+            return str(failure).splitlines()[-1].removeprefix(f"error: {self.config(work)}: ")
+        return ""
+
+    def plan(self, work: Work, precision: str = "f32") -> dict:
+        command = [str(self.program), "plan", "--json", str(self.config(work)), *self.overrides(precision)]
+        return json.loads(run(command, self.threads))
+
+    def train(self, work: Work, precision: str, warmup: int, count: int) -> dict:
+        """Times `count` steps after `warmup` others, in a process of their own."""
+        folder = self.scratch / "run"
+        shutil.rmtree(folder, ignore_errors=True)
+        metrics = folder / "metrics.jsonl"
+        command = [str(self.program), "train", str(self.config(work)), "--run-dir", str(folder), "--quiet",
+                   "--stop-after", str(warmup + count), *self.overrides(precision)]
+        log = self.scratch / "reverie.log"
+        begin = time.monotonic()
+        with log.open("wb") as out:
+            process = subprocess.Popen(command, env=environment(self.threads), stdout=out, stderr=out, cwd=self.scratch)
+        first_step = None
+        # Looks for the first step, then leaves the machine to the process.
+        while first_step is None and process.poll() is None:
+            with contextlib.suppress(OSError):
+                first_step = time.monotonic() - begin if metrics.stat().st_size else None
+            if first_step is None:
+                time.sleep(0.005)
+        if process.returncode is None:
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            raise ProgramError(f"{' '.join(command)}\nended with status {process.returncode}:\n{log.read_text(errors='replace')[-2000:]}")
+        if first_step is None:
+            raise ProgramError(f"{' '.join(command)}\nended before its first step was seen in {metrics}")
+        times, losses = step_times(metrics.read_text())
+        if len(times) != warmup + count:
+            raise ProgramError(f"{metrics} has {len(times)} steps; wanted {warmup + count}")
+        return {
+            "ms": median(times[warmup:]),
+            "steps_ms": times[warmup:],
+            "loss": losses[-1],
+            "start_to_first_step_ms": 1e3 * first_step,
+            "max_rss_bytes": usage.ru_maxrss * 1024,
+        }
+
+
+class Benchmarks:
+    """The programs of tests/benchmarks, in the build's folder."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        self.folder, self.threads = folder, threads
+        self.library = ""
+
+    def program(self, name: str) -> str:
+        file = self.folder / name
+        if not file.is_file():
+            raise ProgramError(f"{file} is not there; build it with: cmake --build --preset release --target {name}\n"
+                               "(bench_step_gemms needs oneDNN; REVERIE_BENCHMARKS must be ON; --benchmarks DIR names another folder)")
+        return str(file)
+
+    def products(self, precision: str, what: list[str], seconds: float) -> dict:
+        out = json.loads(run([self.program("bench_step_gemms"), "--precision", precision, "--seconds", str(seconds), *what], self.threads))
+        self.library = out["library"]
+        return out
+
+    def bound(self, work: Work, precision: str, seconds: float) -> dict:
+        """step_bound() of one pass over all products of a step, with the way that was best for each."""
+        out = self.products(precision, products_to_time(work), seconds)
+        bound = step_bound(work, {g["gemm"]: g["ms"] for g in out["gemms"]})
+        return {"ms": bound["bound_ms"], **bound, "products": {g["gemm"]: [g["ms"], g["way"]] for g in out["gemms"]}}
+
+    def triad(self, seconds: float) -> float:
+        """Memory bandwidth in GB/s, over arrays that no cache holds."""
+        return self.products("f32", [f"triad:{768 << 20}"], seconds)["triad"]["gb_per_second"]
+
+    def attention(self, context: int, heads: int, head_size: int, tokens: int, seconds: float) -> dict:
+        """bench_attention of one context, in a process of its own so that its peak is its own."""
+        command = [self.program("bench_attention"), "--tokens", str(tokens), "--heads", str(heads),
+                   "--head-size", str(head_size), "--seconds", str(seconds), str(context)]
+        process = subprocess.Popen(command, env=environment(self.threads), stdout=subprocess.PIPE, text=True)
+        out = process.stdout.read()
+        process.stdout.close()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            raise ProgramError(f"{' '.join(command)} ended with status {process.returncode}")
+        answer = json.loads(out)
+        return answer["contexts"][0] | {"max_rss_bytes": usage.ru_maxrss * 1024, "isa": answer["isa"]}

@@ -1,0 +1,173 @@
+"""From the rounds' figures to rows, and from rows to Markdown. No measuring here."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+MIB = 1 << 20
+BEGIN = "<!-- written by scripts/bench_cpu.py: begin -->"
+END = "<!-- written by scripts/bench_cpu.py: end -->"
+WANTED_ROUNDS = 5
+
+
+def median(values: Iterable[float]) -> float:
+    values = list(values)
+    if not values:
+        raise ValueError("no values to take the median of")
+    return statistics.median(values)
+
+
+def build_row(work: str, precision: str, tokens: int, rounds: Mapping[str, list[dict]]) -> dict:
+    """A row of the table from each contender's rounds ({"ms": ...}, its median of one round).
+
+    `rounds`: "reverie", "bound", and "eager" and "compiled", of which either may be missing or
+    empty (it failed), but not both. PyTorch's better mode is the one with the lower median.
+    """
+    ms = {name: median(r["ms"] for r in found) for name, found in rounds.items() if found}
+    modes = {name: ms[name] for name in ("eager", "compiled") if name in ms}
+    if not modes:
+        raise ValueError(f"{work} {precision}: PyTorch ran in no mode")
+    mode = min(modes, key=modes.get)
+    reverie = ms["reverie"]
+    return {
+        "work": work,
+        "precision": precision,
+        "reverie_ms": reverie,
+        "pytorch_ms": modes[mode],
+        "pytorch_mode": mode,
+        "bound_ms": ms["bound"],
+        "ratio": modes[mode] / reverie,
+        "reverie_over_bound": reverie / ms["bound"],
+        "bound_causal_ms": median(r["bound_causal_ms"] for r in rounds["bound"]),
+        "bound_gflops": median(r["gflops"] for r in rounds["bound"]),
+        "eager_ms": modes.get("eager"),
+        "compiled_ms": modes.get("compiled"),
+        "tokens_per_second": 1e3 * tokens / reverie,
+        "pytorch_tokens_per_second": 1e3 * tokens / modes[mode],
+        "start_to_first_step_ms": median(r["start_to_first_step_ms"] for r in rounds["reverie"]),
+        "max_rss_bytes": max(r["max_rss_bytes"] for r in rounds["reverie"]),
+        "rounds": {name: [r["ms"] for r in found] for name, found in rounds.items()},
+    }
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """Markdown; every column but the first is aligned to the right."""
+    marks = ["---"] + ["---:"] * (len(heads) - 1)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [heads, marks, *rows])
+
+
+def duration(ms: float | None) -> str:
+    """Three digits: 7.12 ms, 38.7 ms, 5.48 s."""
+    if ms is None:
+        return "–"
+    value, unit = (ms / 1e3, "s") if ms >= 1e3 else (ms, "ms")
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
+
+
+def spread(values: list[float]) -> str:
+    return f"{duration(min(values))} to {duration(max(values))}"
+
+
+def step_table(rows: list[dict]) -> str:
+    heads = ["work", "precision", "Reverie", "best PyTorch", "its mode", "bound", "PyTorch / Reverie", "Reverie / bound",
+             "tokens/s", "Reverie's rounds", "PyTorch's rounds"]
+    return table(heads, [[
+        r["work"], r["precision"], f"**{duration(r['reverie_ms'])}**", duration(r["pytorch_ms"]), r["pytorch_mode"],
+        duration(r["bound_ms"]), f"**{r['ratio']:.2f}**", f"{r['reverie_over_bound']:.2f}", f"{r['tokens_per_second']:,.0f}",
+        spread(r["rounds"]["reverie"]), spread(r["rounds"][r["pytorch_mode"]]),
+    ] for r in rows])
+
+
+def growth_table(points: list[dict]) -> str:
+    """Each point beside the one before it on its axis."""
+    heads = ["axis", "value", "parameters", "step", "FLOP bound", "byte bound", "step / larger bound", "GFLOP/s",
+             "grew: time", "grew: FLOP", "planned peak", "measured peak RSS", "least memory", "grew: planned peak"]
+    lines, before = [], None
+    for p in points:
+        if before is not None and before["axis"] != p["axis"]:
+            before = None
+
+        def grew(key: str, before: dict | None = before, p: dict = p) -> str:
+            return f"{p[key] / before[key]:.2f}" if before else "–"
+
+        lines.append([
+            p["axis"], str(p["value"]), f"{p['parameters']:,}", duration(p["ms"]), duration(p["flop_bound_ms"]),
+            duration(p["byte_bound_ms"]), f"{p['ms'] / max(p['flop_bound_ms'], p['byte_bound_ms']):.2f}", f"{p['gflops']:.0f}",
+            grew("ms"), grew("gflop"), f"{p['planned_peak_bytes'] / MIB:.0f} MiB", f"{p['max_rss_bytes'] / MIB:.0f} MiB",
+            f"{p['least_memory_bytes'] / MIB:.0f} MiB", grew("planned_peak_bytes"),
+        ])
+        before = p
+    return table(heads, lines)
+
+
+def attention_table(contexts: list[dict]) -> str:
+    heads = ["context", "forward", "backward", "µs a token", "GFLOP/s", "share of the GEMM rate", "bytes a token, in and out", "scratch bytes a token",
+             "peak RSS"]
+    return table(heads, [[
+        str(c["context"]), duration(c["forward_ms"]), duration(c["backward_ms"]), f"{c['us_per_token']:.2f}", f"{c['gflops']:.0f}",
+        f"{100 * c['share_of_gemm_rate']:.0f} %", f"{c['tensor_bytes_per_token']:,.0f}", f"{c['scratch_bytes_per_token']:,.0f}",
+        f"{c['max_rss_bytes'] / MIB:.0f} MiB",
+    ] for c in contexts])
+
+
+def bytes_text(count: int) -> str:
+    return f"{count / (1 << 30):.1f} GiB"
+
+
+def provenance(result: dict) -> str:
+    m = result["machine"]
+    lines = [
+        f"- Machine: {m['cpu']}, {m['cores']} cores, {bytes_text(m['memory_bytes'])}, {m['system']}; {', '.join(m['instructions'])}",
+        f"- Reverie: commit `{result['commit']}`, kernels {m['reverie']['kernels']}, {m['reverie']['matmul']}",
+        f"- Threads: {m['threads']} for everybody; {result['round_count']} rounds, medians of them",
+        f"- Others' share of the CPU during the run: median {100 * m['others_cpu_share_median']:.1f} %, most {100 * m['others_cpu_share_max']:.1f} %"
+        + ("" if m["quiet"] else " (**not a quiet machine**)"),
+        f"- Command: `{result['command']}`",
+    ]
+    if "pytorch" in m:
+        p = m["pytorch"]
+        settings = " ".join(f"{k}={v}" for k, v in p["environment"].items())
+        lines.insert(2, f"- PyTorch {p['version']}, {p['matmul']}, {p['cpu_capability']}; fused AdamW, denormals flushed; `{settings}`")
+    return "\n".join(lines)
+
+
+def markdown(result: dict) -> str:
+    """What stands between the marks of the results page."""
+    parts = [BEGIN, provenance(result)]
+    if result["rows"]:
+        parts += ["## A training step", step_table(result["rows"])]
+    parts += [f"{left['work']} {left['precision']} is left out: {left['why']}" for left in result["left_out"]]
+    if "growth" in result:
+        g = result["growth"]
+        parts += ["## How a step grows", f"f32; the work `small` (batch 12, context 64, width 128, 4 layers) with one number changed. Memory moves {g['gb_per_second']:.1f} GB/s. "
+                  "The byte bound is for data that no cache keeps, the FLOP bound the time of the products alone; \"grew\" is against the row above.",
+                  growth_table(g["points"])]
+    if "attention" in result:
+        a = result["attention"]
+        parts += ["## Attention", f"Causal, f32, forward and backward, {a['heads']} heads of {a['head_size']}, {a['tokens']:,} tokens in sequences of the context's length; operations that causality "
+                  f"leaves. The GEMM rate, {a['gemm_gflops']:.0f} GFLOP/s, is that of the qkv projection of the same tokens.",
+                  attention_table(a["contexts"])]
+    return "\n\n".join([*parts, END]) + "\n"
+
+
+def page_refusal(file: Path) -> str:
+    """Why `file` may not be written; empty: it may."""
+    if not file.exists():
+        return ""
+    text = file.read_text()
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        return f"{file} is there and does not hold, once each and in this order, the lines\n{BEGIN}\n{END}\nbetween which the tables go; add them, or name another file"
+    return ""
+
+
+def write_page(file: Path, tables: str) -> None:
+    """A new page, or the old one with what stands between the marks replaced."""
+    if file.exists():
+        old = file.read_text()
+        text = old[:old.index(BEGIN)] + tables.rstrip("\n") + old[old.index(END) + len(END):]
+    else:
+        text = "# CPU speed\n\n" + tables
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
