@@ -51,13 +51,13 @@ class Effort:
     """What one round does."""
 
     warmup: int  # steps of a process of Reverie before those that count
+    pytorch_first: int  # steps of a PyTorch worker before the first round: compiles, fills its allocator
     pytorch_warmup: int  # of a worker that slept; it is long warm
     steps: int
     product_seconds: float  # for each way of each matrix product, at least
 
 
-EFFORTS = {"small": Effort(8, 3, 30, 0.03), "baby": Effort(1, 1, 3, 0.05)}
-FIRST_STEPS = 5  # of a PyTorch worker: compiles, fills its allocator
+EFFORTS = {"small": Effort(8, 8, 3, 30, 0.03), "baby": Effort(1, 2, 1, 3, 0.05)}
 SETTLE_SECONDS = 0.3  # between two contenders; idle OpenMP threads fall asleep after milliseconds
 AWAKE_SHARE = 0.05  # of a core, for a worker that should sleep
 
@@ -143,7 +143,7 @@ class Bench:
             for precision in precisions:
                 begin = time.monotonic()
                 try:
-                    worker.steps(precision, 0, FIRST_STEPS)
+                    worker.steps(precision, 0, self.effort.pytorch_first)
                     say(f"{self.work.name} {precision}: PyTorch {worker.mode} is warm after {time.monotonic() - begin:.0f} s")
                 except pytorch.PyTorchError as failure:
                     self.failed[worker.mode, precision] = str(failure)
@@ -194,6 +194,8 @@ def usable_precisions(options: argparse.Namespace, work: Work, reverie: Reverie,
         why = reverie.why_not(work, precision)
         if not why:
             usable.append(precision)
+            if precision == "bf16" and not {"avx512_bf16", "amx_bf16"} & set(machine_info()["instructions"]):
+                warn(f"{work.name} bf16: this CPU has no bf16 products, so that bf16 is not expected to be faster than f32")
             continue
         if precision == "f32":
             raise ProgramError(f"reverie cannot plan {work.name}: {why}")
@@ -209,8 +211,8 @@ def measure_work(options: argparse.Namespace, work: Work, reverie: Reverie, benc
     precisions = usable_precisions(options, work, reverie, result["left_out"])
     if not precisions:
         return
-    # A PyTorch process keeps what the larger of its precisions took: about 45 d floats a token and layer.
-    wanted = 2 * 4 * 45 * work.width * work.layers * work.tokens + (2 << 30)
+    # A PyTorch process keeps what the larger of its precisions took: about 30 d floats a token and layer.
+    wanted = 2 * 4 * 30 * work.width * work.layers * work.tokens + (2 << 30)
     available = available_bytes(Path("/proc/meminfo").read_text())
     if available < wanted:
         warn(f"{work.name} may want {report.bytes_text(wanted)} of memory, {report.bytes_text(available)} are free")

@@ -15,6 +15,7 @@ from .report import median
 from .shapes import Work, products_to_time, step_bound
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+PRECISION_KEYS = ("train.precision", "precision")  # where a config says it; builds differ
 
 
 class ProgramError(Exception):
@@ -26,7 +27,10 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def run(command: list[str], threads: int) -> str:
-    done = subprocess.run(command, env=environment(threads), capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, env=environment(threads), capture_output=True, text=True, check=False)
+    except OSError as failure:
+        raise ProgramError(f"{command[0]} does not start: {failure}") from failure
     if done.returncode != 0:
         raise ProgramError(f"{' '.join(command)}\nended with status {done.returncode}:\n{done.stderr.strip()[-2000:]}")
     return done.stdout
@@ -60,6 +64,7 @@ class Reverie:
         if not program.is_file():
             raise ProgramError(f"{program} is not there; build it (cmake --preset release && cmake --build --preset release) or name it with --reverie")
         self.program, self.threads, self.scratch = program, threads, scratch
+        self.precision_key = PRECISION_KEYS[0]
         self.base = json.loads((ROOT / "configs" / "shakespeare_gpt.json").read_text())
         model = self.base["model"]
         if model.get("bias") or model.get("dropout") or model.get("activation", "gelu") != "gelu":
@@ -86,17 +91,20 @@ class Reverie:
         file.write_text(json.dumps(experiment(self.base, work, self.data)))
         return file
 
-    @staticmethod
-    def overrides(precision: str) -> list[str]:
-        return [] if precision == "f32" else ["--set", f"train.precision={precision}"]
+    def overrides(self, precision: str) -> list[str]:
+        return [] if precision == "f32" else ["--set", f"{self.precision_key}={precision}"]
 
     def why_not(self, work: Work, precision: str) -> str:
         """Why this build cannot train in `precision`; empty: it can."""
-        try:
-            self.plan(work, precision)
-        except ProgramError as failure:
-            return str(failure).splitlines()[-1].removeprefix(f"error: {self.config(work)}: ")
-        return ""
+        reasons = []
+        for self.precision_key in PRECISION_KEYS:
+            try:
+                self.plan(work, precision)
+            except ProgramError as failure:
+                reasons.append(str(failure).splitlines()[-1].removeprefix(f"error: {self.config(work)}: "))
+            else:
+                return ""
+        return "; ".join(dict.fromkeys(reasons))
 
     def plan(self, work: Work, precision: str = "f32") -> dict:
         command = [str(self.program), "plan", "--json", str(self.config(work)), *self.overrides(precision)]

@@ -9,8 +9,9 @@
 // in all, in GB/s (with non-temporal stores where the machine has them).
 //
 // Ways: dnnl_sgemm (f32); oneDNN's matmul with operands as they lie; with B in the layout that
-// oneDNN likes best (as weights packed once a step); with A, too. In bf16, A and B are bf16, sums
-// are f32, and C is f32 or, but for tn (gradients of weights, which are kept in f32), bf16.
+// oneDNN likes best (as weights packed once a step); in bf16 with A, too (it must be written anew
+// in any case, when it is rounded). In bf16, A and B are bf16, sums are f32, and C is f32 or, but
+// for tn (gradients of weights, which are kept in f32), bf16.
 // Threads as OMP_NUM_THREADS says. Prints one JSON object.
 
 #include <fmt/format.h>
@@ -105,7 +106,8 @@ struct Way {
   memory::data_type result = memory::data_type::f32;
 };
 std::vector<Way> ways_of(const Product& p, bool bf16) {
-  std::vector<Way> ways = {{"matmul"}, {"packed B", false, true}, {"packed A and B", true, true}};
+  std::vector<Way> ways = {{"matmul"}, {"packed B", false, true}};
+  if (bf16) ways.push_back({"packed A and B", true, true});
   if (bf16 && !p.a_transposed)
     for (size_t i = 0; i < 3; ++i)
       ways.push_back({ways[i].name + ", bf16 result", ways[i].a_packed, ways[i].b_packed,

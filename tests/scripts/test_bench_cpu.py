@@ -235,18 +235,28 @@ sys.exit({status})
 
     def test_the_program_is_asked_for_its_precisions(self) -> None:
         reverie = self.fake("""
-if "train.precision=bf16" in arguments:
-    sys.exit(f"error: {arguments[2]}: unknown key \\"precision\\" at $.train")
+if "--set" in arguments:
+    sys.exit(f"error: {arguments[2]}: cannot set {arguments[-1]}")
 print(json.dumps({"peak_bytes": 1}))
 """)
         self.assertEqual(reverie.why_not(shapes.SMALL, "f32"), "")
-        self.assertEqual(reverie.why_not(shapes.SMALL, "bf16"), 'unknown key "precision" at $.train')
+        self.assertEqual(reverie.why_not(shapes.SMALL, "bf16"), "cannot set train.precision=bf16; cannot set precision=bf16")
         options = bench_cpu.parse(["--work", "small", "--json", str(reverie.scratch / "x")])
         left_out: list[dict] = []
         with contextlib.redirect_stderr(io.StringIO()) as said:
             self.assertEqual(bench_cpu.usable_precisions(options, shapes.SMALL, reverie, left_out), ["f32"])
         self.assertIn("small bf16 is left out: this build of Reverie has no bf16", said.getvalue())
         self.assertEqual([(x["work"], x["precision"]) for x in left_out], [("small", "bf16")])
+
+    def test_a_precision_is_set_where_the_program_has_it(self) -> None:
+        reverie = self.fake("""
+if "train.precision=bf16" in arguments:
+    sys.exit("error: no such key")
+print(json.dumps({"peak_bytes": 1}))
+""")
+        self.assertEqual(reverie.why_not(shapes.SMALL, "bf16"), "")
+        self.assertEqual(reverie.overrides("bf16"), ["--set", "precision=bf16"])
+        self.assertEqual(reverie.overrides("f32"), [])
 
     def test_a_missing_benchmark_says_how_to_build_it(self) -> None:
         with self.assertRaisesRegex(programs.ProgramError, "--target bench_step_gemms"):
