@@ -236,7 +236,9 @@ Variable Tape::output(Tensor value, const std::shared_ptr<Node>& node, int index
   impl->producer = node;
   impl->output = index;
   if (node) {
-    node->outputs.push_back({impl->value.shape(), impl->value.dtype()});
+    // Values in bf16 are operands of products (autograd/precision.h): their cotangents are f32.
+    const DType dtype = impl->value.dtype() == DType::bf16 ? DType::f32 : impl->value.dtype();
+    node->outputs.push_back({impl->value.shape(), dtype});
     node->pending.resize(node->outputs.size());
   }
   return Variable(std::move(impl));

@@ -19,6 +19,11 @@ MatmulPrecisionScope::~MatmulPrecisionScope() {
   t_precision = before_;
 }
 
+DType stored_dtype(MatmulPrecision p, Use use, DType dtype) {
+  return p == MatmulPrecision::bf16 && use == Use::operand && dtype == DType::f32 ? DType::bf16
+                                                                                  : dtype;
+}
+
 Tensor rounded_for(MatmulPrecision p, const Tensor& x) {
   if (p == MatmulPrecision::full || x.dtype() != DType::f32) return x;
   Tensor y = Tensor::empty(x.shape(), DType::bf16, x.device());

@@ -26,6 +26,13 @@ class MatmulPrecisionScope {
   MatmulPrecision before_;
 };
 
+// What a result is for. operand: nothing but products reads it, so that an op may store it in bf16
+// where products are in bf16, rounded as the product would round it. Its cotangent is f32 all the
+// same.
+enum class Use : uint8_t { any, operand };
+// The dtype to store it in, computed in `dtype`.
+DType stored_dtype(MatmulPrecision, Use, DType dtype);
+
 // x as an operand of a product in precision p: in bf16 where p says so and x is f32, else itself.
 Tensor rounded_for(MatmulPrecision p, const Tensor& x);
 

@@ -45,6 +45,16 @@ void buffer(std::string_view op, std::string_view name, const Tensor& t, int64_t
   require(t.numel() == count, "{}: {} is {}; wanted {} elements to go with {} {}", op, name, t,
           count, reference_name, reference);
 }
+// The same, or in bf16 where the reference is f32: what a product will read.
+void operand_buffer(std::string_view op, std::string_view name, const Tensor& t, int64_t count,
+                    std::string_view reference_name, const Tensor& reference) {
+  defined(op, name, t);
+  if (t.dtype() != DType::bf16 || reference.dtype() != DType::f32)
+    return buffer(op, name, t, count, reference_name, reference);
+  buffer(op, name, t, count, name, t);
+  require(t.device() == reference.device(), "{}: {} is {} but {} is {}; wanted one device", op,
+          name, t, reference_name, reference);
+}
 void optional_buffer(std::string_view op, std::string_view name, const Tensor& t, int64_t count,
                      std::string_view reference_name, const Tensor& reference) {
   if (t.defined()) buffer(op, name, t, count, reference_name, reference);
@@ -136,13 +146,13 @@ void check(const Accumulate& a) {
 void check(const BiasActivationForward& a) {
   rows_of("bias_activation_forward", "x", a.x);
   optional_buffer("bias_activation_forward", "bias", a.bias, columns_of(a.x), "x", a.x);
-  buffer("bias_activation_forward", "y", a.y, a.x.numel(), "x", a.x);
+  operand_buffer("bias_activation_forward", "y", a.y, a.x.numel(), "x", a.x);
 }
 void check(const BiasActivationBackward& a) {
   rows_of("bias_activation_backward", "x", a.x);
   optional_buffer("bias_activation_backward", "bias", a.bias, columns_of(a.x), "x", a.x);
   buffer("bias_activation_backward", "grad_y", a.grad_y, a.x.numel(), "x", a.x);
-  buffer("bias_activation_backward", "grad_x", a.grad_x, a.x.numel(), "x", a.x);
+  operand_buffer("bias_activation_backward", "grad_x", a.grad_x, a.x.numel(), "x", a.x);
 }
 void check(const GatedForward& a) {
   floating("gated_forward", "gate", a.gate);
@@ -230,7 +240,7 @@ void check(const NormForward& a) {
   optional_buffer(op, "weight", a.weight, columns_of(a.x), "x", a.x);
   optional_buffer(op, "bias", a.bias, columns_of(a.x), "x", a.x);
   if (a.residual.defined()) buffer(op, "sum", a.sum, a.x.numel(), "x", a.x);
-  buffer(op, "y", a.y, a.x.numel(), "x", a.x);
+  operand_buffer(op, "y", a.y, a.x.numel(), "x", a.x);
   if (a.kind == Norm::layer) buffer(op, "mean", a.mean, count_rows(a.x), "x", a.x);
   buffer(op, "rstd", a.rstd, count_rows(a.x), "x", a.x);
 }

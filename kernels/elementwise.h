@@ -85,7 +85,7 @@ inline constinit Kernel<Accumulate> accumulate{"accumulate"};
 }
 
 // x [rows, columns] (+ bias [columns], may be undefined) -> y = f(x + bias). Fused so that the sum
-// is never stored.
+// is never stored. y may be bf16 where x is f32: the operand of a product.
 struct BiasActivationForward {
   Unary f;
   const Tensor& x;
@@ -97,7 +97,8 @@ profile::Work work(const BiasActivationForward&);
 namespace kernel {
 inline constinit Kernel<BiasActivationForward> bias_activation_forward{"bias_activation_forward"};
 }
-// grad_x = grad_y * f'(x + bias). The bias gradient is column_sum of grad_x.
+// grad_x = grad_y * f'(x + bias), in bf16 on request as above. The bias gradient is column_sum of
+// grad_x.
 struct BiasActivationBackward {
   Unary f;
   const Tensor& x;

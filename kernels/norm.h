@@ -12,7 +12,7 @@ enum class Norm : uint8_t { layer, rms };
 // sum = x + residual (residual undefined: x itself is normalised and `sum` is not written);
 // layer: y = (sum - mean) * rstd * weight + bias; rms: y = sum * rstd * weight. weight, bias
 // [columns] may be undefined (1, 0). mean, rstd [rows] are kept for the backward pass (mean unused
-// by rms).
+// by rms). y may be bf16 where x is f32: the operand of a product.
 struct NormForward {
   Norm kind;
   const Tensor& x;

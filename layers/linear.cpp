@@ -14,8 +14,9 @@ NormLayer::NormLayer(Norm kind, int64_t features, bool bias, double eps, const B
   weight_ = parameter("weight", Tensor::full({features}, 1, build.dtype, build.device));
   if (bias) bias_ = parameter("bias", Tensor::zeros({features}, build.dtype, build.device));
 }
-Variable NormLayer::forward(const Variable& x) const {
-  return kind_ == Norm::layer ? layer_norm(x, weight_, bias_, eps_) : rms_norm(x, weight_, eps_);
+Variable NormLayer::forward(const Variable& x, Use use) const {
+  return kind_ == Norm::layer ? layer_norm(x, weight_, bias_, eps_, use)
+                              : rms_norm(x, weight_, eps_, use);
 }
 
 }  // namespace reverie

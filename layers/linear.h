@@ -19,8 +19,8 @@ class Linear final : public Module {
   Linear(int64_t in, int64_t out, const LinearOptions& options, const Build& build);
   Variable forward(const Variable& x) const { return linear(x, weight_, bias_, layout_); }
   // f(forward(x)) with the bias and the activation in one pass.
-  Variable forward(const Variable& x, Unary f) const {
-    return bias_activation(f, linear(x, weight_, {}, layout_), bias_);
+  Variable forward(const Variable& x, Unary f, Use use = Use::any) const {
+    return linear_activation(f, x, weight_, bias_, layout_, use);
   }
   const Variable& weight() const { return weight_; }
 
@@ -32,9 +32,10 @@ class Linear final : public Module {
 class NormLayer final : public Module {
  public:
   NormLayer(Norm kind, int64_t features, bool bias, double eps, const Build& build);
-  Variable forward(const Variable& x) const;
-  ResidualNorm forward(const Variable& x, const Variable& residual) const {
-    return residual_norm(kind_, x, residual, weight_, bias_, eps_);
+  // `use`: of the normed values (autograd/precision.h).
+  Variable forward(const Variable& x, Use use = Use::any) const;
+  ResidualNorm forward(const Variable& x, const Variable& residual, Use use = Use::any) const {
+    return residual_norm(kind_, x, residual, weight_, bias_, eps_, use);
   }
 
  private:

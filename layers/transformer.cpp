@@ -84,7 +84,7 @@ Mlp::Mlp(const TransformerShape& s, const Build& build)
 }
 Variable Mlp::forward(const Variable& x) const {
   return down_->forward(gate_ ? gated(activation_, gate_->forward(x), up_->forward(x))
-                              : up_->forward(x, activation_));
+                              : up_->forward(x, activation_, Use::operand));
 }
 
 TransformerBlock::TransformerBlock(const TransformerShape& s, int64_t layer, const Build& build)
@@ -102,9 +102,9 @@ TransformerBlock::TransformerBlock(const TransformerShape& s, int64_t layer, con
 }
 Variable TransformerBlock::forward(const Variable& x, RowContext& context) const {
   const double p = training() ? dropout_ : 0;
-  Variable mixed = attention_->forward(attention_norm_->forward(x), context);
+  Variable mixed = attention_->forward(attention_norm_->forward(x, Use::operand), context);
   if (attention_post_norm_) mixed = attention_post_norm_->forward(mixed);
-  const ResidualNorm after = mlp_norm_->forward(dropout(mixed, p), x);
+  const ResidualNorm after = mlp_norm_->forward(dropout(mixed, p), x, Use::operand);
   Variable changed = mlp_->forward(after.normed);
   if (mlp_post_norm_) changed = mlp_post_norm_->forward(changed);
   return add(after.sum, dropout(changed, p));

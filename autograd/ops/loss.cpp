@@ -52,13 +52,13 @@ struct LinearCrossEntropyOp {
                 weight.size(1) == h.size(1),
             "linear_cross_entropy: hidden {}, weight {}, targets {}", hidden, weight, targets);
     const Device device = hidden.device();
-    const DType dtype = hidden.dtype();
+    const DType dtype = full_weight.dtype();
     const int64_t chunk = chunk_rows(n, vocabulary, dtype);
     Tensor logits = Tensor::empty({chunk, vocabulary}, dtype, device), capped = logits;
     if (cap != 0) capped = Tensor::empty(logits.shape(), dtype, device);
     Tensor losses = Tensor::empty({n}, dtype, device), lse = Tensor::empty({n}, dtype, device);
     const Tensor row_weights = Tensor::full({chunk}, weight_per_target, dtype, device);
-    if (ctx.needs(0)) grad_hidden = empty_like(hidden);
+    if (ctx.needs(0)) grad_hidden = Tensor::empty(hidden.shape(), dtype, device);
     if (ctx.needs(1)) grad_weight = empty_like(full_weight);
     for (int64_t begin = 0; begin < n; begin += chunk) {
       const int64_t end = std::min(n, begin + chunk);

@@ -67,12 +67,18 @@ struct MatmulOp {
   }
 };
 
-struct LinearOp {
-  static constexpr std::string_view name = "linear";
+// The products of a linear layer and of their backward pass, for the ops below; x is input 0 of the
+// op and the weight input 1.
+struct LinearProducts {
   WeightLayout layout;
   MatmulPrecision precision = matmul_precision();
-  Tensor forward(Context& ctx, const Tensor& given_x, const Tensor& given_weight,
-                 const Tensor& bias) {
+  Shape x_shape{}, weight_shape{};
+
+  // x W, and what backward wants of x and W: each undefined where it wants nothing.
+  struct Result {
+    Tensor y, x, weight;
+  };
+  Result forward(const Context& ctx, const Tensor& given_x, const Tensor& given_weight) {
     const Tensor x = rounded_for(precision, given_x), weight = rounded_for(precision, given_weight);
     const Tensor w = maybe_transposed(weight, layout == WeightLayout::out_in);  // [in, out]
     require(x.rank() >= 1 && w.rank() == 2 && x.size(-1) == w.size(0),
@@ -80,44 +86,89 @@ struct LinearOp {
             layout == WeightLayout::out_in ? "[out, in]" : "[in, out]");
     Shape shape = x.shape();
     shape[-1] = w.size(1);
-    Tensor y = Tensor::empty(shape, given_x.dtype(), x.device());
-    Tensor y_rows = rows(y);
+    Result r{Tensor::empty(shape, given_weight.dtype(), x.device()), {}, {}};
+    Tensor y_rows = rows(r.y);
     kernel::matmul(x.device(), Matmul{rows(x), w, 1.0, false, y_rows});
-    if (bias) {
-      require(bias.rank() == 1 && bias.size(0) == w.size(1), "linear: bias {} for a weight {}",
-              bias, weight);
-      kernel::binary_forward(x.device(), {Binary::add, y, bias, y, y_rows.size(0), 1});
-    }
-    ctx.save({ctx.needs(1) ? x : Tensor(), ctx.needs(0) ? weight : Tensor()});
+    if (ctx.needs(1)) r.x = x;
+    if (ctx.needs(0)) r.weight = weight;
     x_shape = x.shape();
     weight_shape = weight.shape();
-    return y;
+    return r;
   }
-  Shape x_shape{}, weight_shape{};
-  Grads backward(Context& ctx, const Tensor& grad_y) {
-    Grads grads(3);
-    if (ctx.needs(2)) grads[2] = column_sum(ctx, 2, rows(grad_y));
-    if (!ctx.needs(0) && !ctx.needs(1)) return grads;
-    const Tensor g = rows(rounded_for(precision, grad_y));
+  // Gradients of x and W from the cotangent of x W, which may have been rounded before.
+  void backward(Context& ctx, const Tensor& given_g, const Tensor& x, const Tensor& weight,
+                DType dtype, Grads& grads) const {
+    if (!ctx.needs(0) && !ctx.needs(1)) return;
+    const Tensor g = rows(rounded_for(precision, given_g));
     if (ctx.needs(1)) {
-      const Tensor x = rows(ctx.saved(0));
       bool add = false;
       Tensor* buffer = ctx.leaf_grad(1, add);
       Tensor own;
-      if (!buffer) own = Tensor::empty(weight_shape, grad_y.dtype(), g.device());
+      if (!buffer) own = Tensor::empty(weight_shape, dtype, g.device());
       Tensor& out = buffer ? *buffer : own;
       if (layout == WeightLayout::in_out)
-        kernel::matmul(g.device(), Matmul{x.transpose(0, 1), g, 1.0, add, out});
+        kernel::matmul(g.device(), Matmul{rows(x).transpose(0, 1), g, 1.0, add, out});
       else
-        kernel::matmul(g.device(), Matmul{g.transpose(0, 1), x, 1.0, add, out});
+        kernel::matmul(g.device(), Matmul{g.transpose(0, 1), rows(x), 1.0, add, out});
       grads[1] = own;
     }
     if (ctx.needs(0)) {
-      const Tensor w = maybe_transposed(ctx.saved(1), layout == WeightLayout::in_out);  // [out, in]
-      grads[0] = Tensor::empty(x_shape, grad_y.dtype(), g.device());
+      const Tensor w = maybe_transposed(weight, layout == WeightLayout::in_out);  // [out, in]
+      grads[0] = Tensor::empty(x_shape, dtype, g.device());
       Tensor grad_rows = rows(grads[0]);
       kernel::matmul(g.device(), Matmul{g, w, 1.0, false, grad_rows});
     }
+  }
+};
+
+void require_bias(const Tensor& bias, const Tensor& y) {
+  require(!bias || (bias.rank() == 1 && bias.size(0) == y.size(-1)),
+          "linear: bias {} for an output {}", bias, y);
+}
+
+struct LinearOp {
+  static constexpr std::string_view name = "linear";
+  LinearProducts products;
+  Tensor forward(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+    auto r = products.forward(ctx, x, weight);
+    require_bias(bias, r.y);
+    if (bias)
+      kernel::binary_forward(x.device(), {Binary::add, r.y, bias, r.y, rows(r.y).size(0), 1});
+    ctx.save({r.x, r.weight});
+    return r.y;
+  }
+  Grads backward(Context& ctx, const Tensor& grad_y) {
+    Grads grads(3);
+    if (ctx.needs(2)) grads[2] = column_sum(ctx, 2, rows(grad_y));
+    products.backward(ctx, grad_y, ctx.saved(0), ctx.saved(1), grad_y.dtype(), grads);
+    return grads;
+  }
+};
+
+struct LinearActivationOp {
+  static constexpr std::string_view name = "linear_activation";
+  Unary f;
+  Use use;
+  LinearProducts products;
+  Tensor forward(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+    const auto r = products.forward(ctx, x, weight);
+    require_bias(bias, r.y);
+    Tensor y = Tensor::empty(r.y.shape(), stored_dtype(products.precision, use, r.y.dtype()),
+                             r.y.device());
+    kernel::bias_activation_forward(y.device(), {f, rows(r.y), bias, y});
+    ctx.save({r.x, r.weight, r.y, bias});
+    return y;
+  }
+  Grads backward(Context& ctx, const Tensor& grad_y) {
+    Grads grads(3);
+    const Tensor& before = ctx.saved(2);
+    // Sums want it in full.
+    const Use only = ctx.needs(2) ? Use::any : Use::operand;
+    Tensor g = Tensor::empty(before.shape(), stored_dtype(products.precision, only, before.dtype()),
+                             before.device());
+    kernel::bias_activation_backward(g.device(), {f, rows(before), ctx.saved(3), grad_y, g});
+    if (ctx.needs(2)) grads[2] = column_sum(ctx, 2, rows(g));
+    products.backward(ctx, g, ctx.saved(0), ctx.saved(1), grad_y.dtype(), grads);
     return grads;
   }
 };
@@ -130,7 +181,11 @@ Variable matmul(const Variable& a, const Variable& b, bool transpose_a, bool tra
 }
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias,
                 WeightLayout layout) {
-  return apply_op(LinearOp{layout}, x, weight, bias);
+  return apply_op(LinearOp{{layout}}, x, weight, bias);
+}
+Variable linear_activation(Unary f, const Variable& x, const Variable& weight, const Variable& bias,
+                           WeightLayout layout, Use use) {
+  return apply_op(LinearActivationOp{f, use, {layout}}, x, weight, bias);
 }
 
 }  // namespace reverie

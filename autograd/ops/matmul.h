@@ -2,6 +2,8 @@
 // Matrix products.
 
 #include "autograd/op.h"
+#include "autograd/precision.h"
+#include "kernels/elementwise.h"
 
 namespace reverie {
 
@@ -16,5 +18,10 @@ enum class WeightLayout { out_in, in_out };
 // x [.., in] W (+ bias [out]) -> [.., out].
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias = {},
                 WeightLayout layout = WeightLayout::out_in);
+
+// f(linear(x)), bias and activation in one pass; `use`: of the result (autograd/precision.h).
+Variable linear_activation(Unary f, const Variable& x, const Variable& weight,
+                           const Variable& bias = {}, WeightLayout layout = WeightLayout::out_in,
+                           Use use = Use::any);
 
 }  // namespace reverie

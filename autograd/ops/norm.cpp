@@ -9,6 +9,7 @@ namespace {
 struct NormState {
   Norm kind;
   double eps;
+  Use use;
 
   void run(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
            Tensor& sum, Tensor& y, Tensor& mean, Tensor& rstd) const {
@@ -19,7 +20,7 @@ struct NormState {
     require(!residual || residual.shape() == x.shape(), "norm: residual {} for an input {}",
             residual, x);
     const int64_t n = rows(x).size(0);
-    y = empty_like(x);
+    y = Tensor::empty(x.shape(), stored_dtype(matmul_precision(), use, x.dtype()), x.device());
     mean = Tensor::empty({n}, x.dtype(), x.device());
     rstd = Tensor::empty({n}, x.dtype(), x.device());
     if (residual) sum = empty_like(x);
@@ -77,15 +78,16 @@ struct ResidualNormOp {
 
 }  // namespace
 
-Variable layer_norm(const Variable& x, const Variable& weight, const Variable& bias, double eps) {
-  return apply_op(NormOp{{Norm::layer, eps}}, x, weight, bias);
+Variable layer_norm(const Variable& x, const Variable& weight, const Variable& bias, double eps,
+                    Use use) {
+  return apply_op(NormOp{{Norm::layer, eps, use}}, x, weight, bias);
 }
-Variable rms_norm(const Variable& x, const Variable& weight, double eps) {
-  return apply_op(NormOp{{Norm::rms, eps}}, x, weight, Variable());
+Variable rms_norm(const Variable& x, const Variable& weight, double eps, Use use) {
+  return apply_op(NormOp{{Norm::rms, eps, use}}, x, weight, Variable());
 }
 ResidualNorm residual_norm(Norm kind, const Variable& x, const Variable& residual,
-                           const Variable& weight, const Variable& bias, double eps) {
-  auto out = apply_op(ResidualNormOp{{kind, eps}}, x, residual, weight, bias);
+                           const Variable& weight, const Variable& bias, double eps, Use use) {
+  auto out = apply_op(ResidualNormOp{{kind, eps, use}}, x, residual, weight, bias);
   return {out[0], out[1]};
 }
 

@@ -41,6 +41,13 @@ void elementwise(CaseList& list) {
              [f = f](const Variables& v) { return Variables{bias_activation(f, v[0], v[1])}; });
     list.add(fmt::format("bias_activation_{}_without_bias", name), {{5, 7}},
              [f = f](const Variables& v) { return Variables{bias_activation(f, v[0], {})}; });
+    list.add(
+        fmt::format("linear_activation_{}", name), {{2, 3, 5}, {7, 5}, {7}},
+        [f = f](const Variables& v) { return Variables{linear_activation(f, v[0], v[1], v[2])}; });
+    list.add(fmt::format("linear_activation_{}_in_out_without_bias", name), {{4, 5}, {5, 7}},
+             [f = f](const Variables& v) {
+               return Variables{linear_activation(f, v[0], v[1], {}, WeightLayout::in_out)};
+             });
     list.add(fmt::format("gated_{}", name), {{2, 3, 7}, {2, 3, 7}},
              [f = f](const Variables& v) { return Variables{gated(f, v[0], v[1])}; });
   }

@@ -75,6 +75,16 @@ void Execution::expect(const std::string& name, Values values, double factor, do
   throw InternalError("the case expects " + name + ", which it has not declared");
 }
 
+void Execution::expect_rounded(const std::string& name, const Tensor& full,
+                               const std::function<void(Tensor&)>& call) {
+  if (dtype_ != DType::f32) return;
+  guarded_.emplace_back(full.shape(), DType::bf16);
+  Tensor narrow = guarded_.back().tensor();
+  call(narrow);
+  output(name, {1}).fill(bit_identical(narrow, full.to(DType::bf16)) ? 1 : 0);
+  expect(name, {1});
+}
+
 std::string Execution::damage() const {
   for (const Guarded& g : guarded_)
     if (!g.intact()) return "bytes beside " + g.tensor().str() + " were overwritten";

@@ -50,6 +50,10 @@ class Execution {
   // sums of many terms; errors are taken relative to at least `least_size`, for values that may all
   // be zero.
   void expect(const std::string& name, Values values, double factor = 1, double least_size = 0);
+  // `call` stores in bf16 what `full` holds in f32: it must be that, rounded, to the bit. For runs
+  // in f32.
+  void expect_rounded(const std::string& name, const Tensor& full,
+                      const std::function<void(Tensor&)>& call);
 
   struct Result {
     std::string name;

@@ -140,32 +140,37 @@ void fused(std::vector<Case>& cases) {
         const std::string name =
             fmt::format("f{} {}x{}{}", int(f), m.rows, m.columns, with_bias ? " bias" : "");
         const Shape shape{m.rows, m.columns};
-        cases.push_back(
-            {"bias_activation_forward", name, [=](Execution& run) {
-               const Tensor x = run.input(shape, 2),
-                            bias = with_bias ? run.input({m.columns}) : Tensor();
-               kernel::bias_activation_forward({}, {f, x, bias, run.output("y", shape)});
-               const Values shift = with_bias ? bias.to_vector() : Values{0};
-               run.expect("y",
-                          zip(x.to_vector(), shift,
-                              [=](double v, double b) { return naive::value(f, v + b); }),
-                          8, 0.1);
-             }});
-        cases.push_back(
-            {"bias_activation_backward", name, [=](Execution& run) {
-               const Tensor x = run.input(shape, 2),
-                            bias = with_bias ? run.input({m.columns}) : Tensor(),
-                            grad_y = run.input(shape);
-               kernel::bias_activation_backward({},
-                                                {f, x, bias, grad_y, run.output("grad_x", shape)});
-               const Values shift = with_bias ? bias.to_vector() : Values{0};
-               const Values slope = zip(x.to_vector(), shift, [=](double v, double b) {
-                 return naive::derivative(f, v + b);
-               });
-               run.expect("grad_x",
-                          zip(slope, grad_y.to_vector(), [](double s, double g) { return s * g; }),
-                          8, 0.1);
-             }});
+        cases.push_back({"bias_activation_forward", name, [=](Execution& run) {
+                           const Tensor x = run.input(shape, 2),
+                                        bias = with_bias ? run.input({m.columns}) : Tensor();
+                           Tensor& y = run.output("y", shape);
+                           kernel::bias_activation_forward({}, {f, x, bias, y});
+                           const Values shift = with_bias ? bias.to_vector() : Values{0};
+                           const Values expected =
+                               zip(x.to_vector(), shift,
+                                   [=](double v, double b) { return naive::value(f, v + b); });
+                           run.expect("y", expected, 8, 0.1);
+                           run.expect_rounded("y in bf16", y, [&](Tensor& low) {
+                             kernel::bias_activation_forward({}, {f, x, bias, low});
+                           });
+                         }});
+        cases.push_back({"bias_activation_backward", name, [=](Execution& run) {
+                           const Tensor x = run.input(shape, 2),
+                                        bias = with_bias ? run.input({m.columns}) : Tensor(),
+                                        grad_y = run.input(shape);
+                           Tensor& grad_x = run.output("grad_x", shape);
+                           kernel::bias_activation_backward({}, {f, x, bias, grad_y, grad_x});
+                           const Values shift = with_bias ? bias.to_vector() : Values{0};
+                           const Values slope = zip(x.to_vector(), shift, [=](double v, double b) {
+                             return naive::derivative(f, v + b);
+                           });
+                           const Values expected = zip(slope, grad_y.to_vector(),
+                                                       [](double s, double g) { return s * g; });
+                           run.expect("grad_x", expected, 8, 0.1);
+                           run.expect_rounded("grad_x in bf16", grad_x, [&](Tensor& low) {
+                             kernel::bias_activation_backward({}, {f, x, bias, grad_y, low});
+                           });
+                         }});
       }
       const std::string name = fmt::format("f{} {}x{}", int(f), m.rows, m.columns);
       const Shape shape{m.rows, m.columns};

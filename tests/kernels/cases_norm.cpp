@@ -42,6 +42,9 @@ void forward(std::vector<Case>& cases, Norm kind, Matrix m, Parts parts, const s
          const auto r = naive::norm(kind, in, parts.weight ? weight.to_vector() : Values(),
                                     parts.bias ? bias.to_vector() : Values(), 1e-3, m.columns);
          run.expect("y", r.y, 4);
+         run.expect_rounded("y in bf16", y, [&](Tensor& low) {
+           kernel::norm_forward({}, {kind, x, residual, weight, bias, 1e-3, sum, low, mean, rstd});
+         });
          run.expect("rstd", r.rstd, 4);
          if (kind == Norm::layer) run.expect("mean", r.mean, 4);
        }});

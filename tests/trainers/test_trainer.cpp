@@ -123,6 +123,36 @@ TEST_F(TrainerTest, AnySplitOfABatchGivesTheSameTraining) {
   EXPECT_FALSE(bit_identical(weights("whole")[0].second, weights("other")[0].second));
 }
 
+TEST_F(TrainerTest, ProductsInBf16StayBesideF32AndResumeBitIdentically) {
+  const auto losses = [&](const std::string& run) {
+    std::vector<double> list;
+    for (const Json& e : read_metrics(directory_ / run))
+      if (e.at("event") == "train") list.push_back(e.at("loss"));
+    return list;
+  };
+  const auto patch = [](const char* precision) {
+    return fmt::format(R"({{"precision": "{}", "train": {{"steps": 60}}}})", precision);
+  };
+  Trainer(experiment(patch("f32")), control("f32")).run();
+  const ExperimentOptions low = experiment(patch("bf16"));
+  Trainer(low, control("bf16")).run();
+  const auto a = losses("f32"), b = losses("bf16");
+  ASSERT_EQ(a.size(), b.size());
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(a[i] - b[i]));
+  EXPECT_LT(worst, 0.03);  // nats, of losses that fall from 3.4
+  EXPECT_GT(worst, 1e-6) << "nothing was rounded";
+  RunControl first = control("parts");
+  first.stop_after = 25;
+  EXPECT_EQ(Trainer(low, first).run(), RunEnd::stopped);
+  EXPECT_EQ(Trainer(low, control("parts", true)).run(), RunEnd::finished);
+  const auto whole = weights("bf16"), parts = weights("parts");
+  for (size_t i = 0; i < whole.size(); ++i) {
+    EXPECT_EQ(whole[i].second.dtype(), DType::f32);
+    EXPECT_TRUE(bit_identical(whole[i].second, parts[i].second)) << whole[i].first;
+  }
+}
+
 TEST_F(TrainerTest, StoppedAndResumedIsBitIdentical) {
   for (
       const char* memory :

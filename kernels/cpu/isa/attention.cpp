@@ -75,7 +75,7 @@ void forward_head(const Problem& p, T scale, T cap, int64_t b, int64_t h, int64_
       const bool fresh = k0 == p.first_block(i);
       const int64_t rows = smaller<int64_t>(kTileRows, end - i);
       const int64_t most = smaller(block, p.first + i + rows - k0),
-                    padded = round_up(most, kTileColumns<T>);
+                    padded = round_up(most, kLanes<T>);
       multiply_packed(rows, query.from(i), p.dim, packed_key, most, scale, scores);
       for (int64_t r = 0; r < rows; ++r) {
         T* row = scores + r * kBlock;

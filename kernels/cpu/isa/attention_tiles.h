@@ -67,7 +67,7 @@ static inline void pack_rows(Rows<T> rows, int64_t count, int64_t dim, T* packed
     pack_transposed(rows[j], rows.stride, smaller(kWidth, count - j), dim, packed + j * dim);
 }
 
-// to [rows, columns rounded up to panels] = alpha * left [rows, dim] times the packed rows; `to`
+// to [rows, columns rounded up to vectors] = alpha * left [rows, dim] times the packed rows; `to`
 // has rows of kBlock.
 template <class T>
 static inline void multiply_packed(int64_t rows, Rows<T> left, int64_t dim, const T* packed,
@@ -75,7 +75,8 @@ static inline void multiply_packed(int64_t rows, Rows<T> left, int64_t dim, cons
   constexpr int64_t kWidth = kTileColumns<T>;
   for (int64_t j = 0; j < columns; j += kWidth)
     product(rows, dim, Left<T>{left.data, left.stride, 1}, packed + j * dim, kWidth, alpha,
-            Into::overwrite, to + j, kBlock, kWidth);
+            Into::overwrite, to + j, kBlock,
+            smaller<int64_t>(kWidth, round_up(columns - j, kLanes<T>)));
 }
 
 // to [rows, dim] = or += left [rows, depth] times right [depth, dim] (whole vectors).

@@ -1,6 +1,6 @@
 #include "kernels/copy.h"
 
-#include "kernels/cpu/isa/parallel.h"
+#include "kernels/cpu/isa/narrow.h"
 
 namespace reverie::cpu::REVERIE_ISA {
 namespace {
@@ -120,14 +120,9 @@ void run_strided_copy(const StridedCopy& a) {
   }
 }
 
-// NaN stays NaN: its quiet bit survives the cut.
-void narrow(const uint32_t* from, uint16_t* to, int64_t begin, int64_t end) {
+void narrow(const float* from, uint16_t* to, int64_t begin, int64_t end) {
 #pragma omp simd
-  for (int64_t i = begin; i < end; ++i) {
-    const uint32_t u = from[i];
-    const uint32_t rounded = u + 0x7fffu + ((u >> 16) & 1u), quiet = u | 0x400000u;
-    to[i] = uint16_t(((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded) >> 16);
-  }
+  for (int64_t i = begin; i < end; ++i) to[i] = bf16_bits(from[i]);
 }
 void widen(const uint16_t* from, uint32_t* to, int64_t begin, int64_t end) {
 #pragma omp simd
@@ -138,7 +133,7 @@ void run_cast(const Cast& a) {
   const View x = view(a.x), y = writable(a.y);
   if (x.dtype == DType::f32) {
     for_blocks(x.count, 1, [&](int64_t begin, int64_t end) {
-      narrow(pointer<uint32_t>(x), pointer<uint16_t>(y), begin, end);
+      narrow(pointer<float>(x), pointer<uint16_t>(y), begin, end);
     });
   } else {
     for_blocks(x.count, 1, [&](int64_t begin, int64_t end) {

@@ -1,6 +1,7 @@
 #include "kernels/elementwise.h"
 
 #include "kernels/cpu/isa/dropout.h"
+#include "kernels/cpu/isa/narrow.h"
 #include "kernels/functional.h"
 
 namespace reverie::cpu::REVERIE_ISA {
@@ -109,21 +110,24 @@ void run_accumulate(const Accumulate& a) {
 
 void run_bias_activation_forward(const BiasActivationForward& a) {
   const View x = view(a.x), bias = view(a.bias), y = writable(a.y);
-  with_unary(x.dtype, a.f, [&](auto f, auto zero) {
+  for_float_into(x.dtype, y.dtype, [&](auto zero, auto out_zero) {
     using T = decltype(zero);
-    const int64_t width = columns(x);
-    const T *in = pointer<T>(x), *shift = pointer<T>(bias);
-    T* out = pointer<T>(y);
-    for_each(rows(x), width * kExpensive, [=](int64_t row) {
-      const T* from = in + row * width;
-      T* to = out + row * width;
-      if (shift != nullptr) {
+    using Out = decltype(out_zero);
+    functional::with_unary(a.f, [&](auto f) {
+      const int64_t width = columns(x);
+      const T *in = pointer<T>(x), *shift = pointer<T>(bias);
+      Out* out = pointer<Out>(y);
+      for_each(rows(x), width * kExpensive, [=](int64_t row) {
+        const T* from = in + row * width;
+        Out* to = out + row * width;
+        if (shift != nullptr) {
 #pragma omp simd
-        for (int64_t j = 0; j < width; ++j) to[j] = f.value(from[j] + shift[j]);
-      } else {
+          for (int64_t j = 0; j < width; ++j) put(to, j, f.value(from[j] + shift[j]));
+        } else {
 #pragma omp simd
-        for (int64_t j = 0; j < width; ++j) to[j] = f.value(from[j]);
-      }
+          for (int64_t j = 0; j < width; ++j) put(to, j, f.value(from[j]));
+        }
+      });
     });
   });
 }
@@ -131,21 +135,24 @@ void run_bias_activation_forward(const BiasActivationForward& a) {
 void run_bias_activation_backward(const BiasActivationBackward& a) {
   const View x = view(a.x), bias = view(a.bias), grad_y = view(a.grad_y),
              grad_x = writable(a.grad_x);
-  with_unary(x.dtype, a.f, [&](auto f, auto zero) {
+  for_float_into(x.dtype, grad_x.dtype, [&](auto zero, auto out_zero) {
     using T = decltype(zero);
-    const int64_t width = columns(x);
-    const T *in = pointer<T>(x), *shift = pointer<T>(bias), *gradient = pointer<T>(grad_y);
-    T* out = pointer<T>(grad_x);
-    for_each(rows(x), width * kExpensive, [=](int64_t row) {
-      const T *from = in + row * width, *g = gradient + row * width;
-      T* to = out + row * width;
-      if (shift != nullptr) {
+    using Out = decltype(out_zero);
+    functional::with_unary(a.f, [&](auto f) {
+      const int64_t width = columns(x);
+      const T *in = pointer<T>(x), *shift = pointer<T>(bias), *gradient = pointer<T>(grad_y);
+      Out* out = pointer<Out>(grad_x);
+      for_each(rows(x), width * kExpensive, [=](int64_t row) {
+        const T *from = in + row * width, *g = gradient + row * width;
+        Out* to = out + row * width;
+        if (shift != nullptr) {
 #pragma omp simd
-        for (int64_t j = 0; j < width; ++j) to[j] = g[j] * f.derivative(from[j] + shift[j]);
-      } else {
+          for (int64_t j = 0; j < width; ++j) put(to, j, g[j] * f.derivative(from[j] + shift[j]));
+        } else {
 #pragma omp simd
-        for (int64_t j = 0; j < width; ++j) to[j] = g[j] * f.derivative(from[j]);
-      }
+          for (int64_t j = 0; j < width; ++j) put(to, j, g[j] * f.derivative(from[j]));
+        }
+      });
     });
   });
 }

@@ -1,6 +1,6 @@
 #include "kernels/norm.h"
 
-#include "kernels/cpu/isa/parallel.h"
+#include "kernels/cpu/isa/narrow.h"
 #include "kernels/cpu/isa/simd.h"
 #include "kernels/fmath.h"
 
@@ -8,9 +8,9 @@ namespace reverie::cpu::REVERIE_ISA {
 namespace {
 
 // One row. Null weight: 1; null bias: 0; null residual: x is normalised as it is.
-template <class T>
+template <class T, class Out>
 void normalise(Norm kind, const T* x, const T* residual, const T* weight, const T* bias, T eps,
-               int64_t width, T* sum, T* y, T* mean, T* rstd) {
+               int64_t width, T* sum, Out* y, T* mean, T* rstd) {
   if (residual != nullptr) {
 #pragma omp simd
     for (int64_t i = 0; i < width; ++i) sum[i] = x[i] + residual[i];
@@ -29,13 +29,13 @@ void normalise(Norm kind, const T* x, const T* residual, const T* weight, const 
   *rstd = scale;
   if (weight != nullptr && bias != nullptr) {
 #pragma omp simd
-    for (int64_t i = 0; i < width; ++i) y[i] = (x[i] - centre) * scale * weight[i] + bias[i];
+    for (int64_t i = 0; i < width; ++i) put(y, i, (x[i] - centre) * scale * weight[i] + bias[i]);
   } else if (weight != nullptr) {
 #pragma omp simd
-    for (int64_t i = 0; i < width; ++i) y[i] = (x[i] - centre) * scale * weight[i];
+    for (int64_t i = 0; i < width; ++i) put(y, i, (x[i] - centre) * scale * weight[i]);
   } else {
     for (int64_t i = 0; i < width; ++i)
-      y[i] = (x[i] - centre) * scale + (bias != nullptr ? bias[i] : T(0));
+      put(y, i, (x[i] - centre) * scale + (bias != nullptr ? bias[i] : T(0)));
   }
 }
 
@@ -45,13 +45,14 @@ void run_norm_forward(const NormForward& a) {
              mean = a.kind == Norm::layer ? writable(a.mean) : View{},
              sum = residual.data != nullptr ? writable(a.sum) : View{};
   const Norm kind = a.kind;
-  for_float(x.dtype, [&](auto zero) {
+  for_float_into(x.dtype, y.dtype, [&](auto zero, auto out_zero) {
     using T = decltype(zero);
+    using Out = decltype(out_zero);
     const int64_t width = columns(x);
     const T *in = pointer<T>(x), *other = pointer<T>(residual), *w = pointer<T>(weight),
             *b = pointer<T>(bias);
-    T *sums = pointer<T>(sum), *out = pointer<T>(y), *means = pointer<T>(mean),
-      *scales = pointer<T>(rstd);
+    T *sums = pointer<T>(sum), *means = pointer<T>(mean), *scales = pointer<T>(rstd);
+    Out* out = pointer<Out>(y);
     const T eps = T(a.eps);
     for_each(rows(x), width * 3, [=](int64_t row) {
       const int64_t at = row * width;
