@@ -5,12 +5,15 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cmath>
 #include <exception>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "core/error.h"
@@ -37,6 +40,13 @@ void DataOptions::fields(Fields& f) {
       "tokenizer_files", tokenizer_files, {},
       "gpt2: the folder of encoder.json and vocab.bpe, empty: as data; pretrained: a .gguf file, "
       "a Hugging Face directory or a tokenizer's own file");
+  f.text("document_separator", document_separator, {},
+         "what stands between documents, e.g. \"\\n\" (exactly one line break) or "
+         "\"<|endoftext|>\": each is encoded by itself and marked as in its model's training; "
+         "empty: the text is one document");
+  f.text("document_token", document_token, {},
+         "the token after each document, as text; empty: the tokenizer's begin-of-text token "
+         "before each where its model was trained so, else its end-of-text token after each");
   f.number("validation_fraction", validation_fraction, {0.0, 0.5},
            "the part of the characters, at the end, held out");
   f.text("prepared_directory", prepared_directory, {},
@@ -83,26 +93,41 @@ Json creation_of(const SourceText& source, const DataOptions& options) {
                    {"tokenizer", options.tokenizer},
                    {"validation_fraction", options.validation_fraction},
                    {"special_tokens", options.special_tokens}};
+  if (!options.document_separator.empty())
+    creation["documents"] = {{"separator", options.document_separator},
+                             {"token", options.document_token}};
   if (options.tokenizer == "pretrained")
     creation["tokenizer_hash"] = load_tokenizer_for(options.tokenizer_files)->hash();
   return creation;
 }
 
-// Encodes `text` into `writer`, in pieces that give the same tokens as the whole.
-void encode_into(TokenFileWriter& writer, const Tokenizer& tokenizer, std::string_view text,
-                 SpecialTokens special, const std::function<void(size_t)>& encoded_bytes) {
+size_t bytes_of(std::string_view piece) {
+  return piece.size();
+}
+size_t bytes_of(std::span<const std::string_view> documents) {
+  size_t bytes = 0;
+  for (const std::string_view document : documents) bytes += document.size();
+  return bytes;
+}
+
+// Encodes pieces in parallel, `next` giving one after another (nullopt: no more), and appends their
+// tokens in order.
+template <class Piece, class Next, class Encode>
+void encode_pieces(TokenFileWriter& writer, Next next, Encode encode,
+                   const std::function<void(size_t)>& encoded_bytes) {
   const size_t pieces_at_once = size_t(omp_get_max_threads()) * 2;
-  for (size_t at = 0; at < text.size();) {
-    std::vector<std::string_view> pieces;
-    for (size_t end = at; end < text.size() && pieces.size() < pieces_at_once; at = end) {
-      end = tokenizer.cut_after(text, std::min(at + kPieceBytes, text.size()));
-      pieces.push_back(text.substr(at, end - at));
+  for (bool more = true; more;) {
+    std::vector<Piece> pieces;
+    while (more && pieces.size() < pieces_at_once) {
+      std::optional<Piece> piece = next();
+      more = piece.has_value();
+      if (more) pieces.push_back(std::move(*piece));
     }
     std::vector<std::vector<int32_t>> tokens(pieces.size());
     std::vector<std::exception_ptr> errors(pieces.size());  // none may leave the parallel loop
     share_out(int64_t(pieces.size()), true, [&](int64_t i) {
       try {
-        tokens[size_t(i)] = tokenizer.encode(pieces[size_t(i)], special);
+        tokens[size_t(i)] = encode(pieces[size_t(i)]);
       } catch (...) {
         errors[size_t(i)] = std::current_exception();
       }
@@ -110,9 +135,51 @@ void encode_into(TokenFileWriter& writer, const Tokenizer& tokenizer, std::strin
     for (size_t i = 0; i < pieces.size(); ++i) {
       if (errors[i]) std::rethrow_exception(errors[i]);
       writer.append(tokens[i]);
-      encoded_bytes(pieces[i].size());
+      encoded_bytes(bytes_of(pieces[i]));
     }
   }
+}
+
+// Encodes `text` into `writer`, in pieces that give the same tokens as the whole.
+void encode_into(TokenFileWriter& writer, const Tokenizer& tokenizer, std::string_view text,
+                 SpecialTokens special, const std::function<void(size_t)>& encoded_bytes) {
+  size_t at = 0;
+  const auto next = [&]() -> std::optional<std::string_view> {
+    if (at >= text.size()) return std::nullopt;
+    const size_t begin = at;
+    at = tokenizer.cut_after(text, std::min(at + kPieceBytes, text.size()));
+    return text.substr(begin, at - begin);
+  };
+  encode_pieces<std::string_view>(
+      writer, next, [&](std::string_view piece) { return tokenizer.encode(piece, special); },
+      encoded_bytes);
+}
+
+// Encodes every document by itself, with the mark that its model knows.
+void encode_documents_into(TokenFileWriter& writer, const Tokenizer& tokenizer,
+                           std::span<const std::string_view> documents, const DocumentMark& mark,
+                           SpecialTokens special,
+                           const std::function<void(size_t)>& encoded_bytes) {
+  using Documents = std::span<const std::string_view>;
+  size_t at = 0;
+  const auto next = [&]() -> std::optional<Documents> {
+    if (at >= documents.size()) return std::nullopt;
+    const size_t begin = at;
+    for (size_t bytes = 0; at < documents.size() && bytes < kPieceBytes; ++at)
+      bytes += documents[at].size();
+    return documents.subspan(begin, at - begin);
+  };
+  const auto encode = [&](Documents piece) {
+    std::vector<int32_t> tokens;
+    for (const std::string_view document : piece) {
+      if (mark.begins) tokens.push_back(mark.token);
+      const auto own = tokenizer.encode(document, special);
+      tokens.insert(tokens.end(), own.begin(), own.end());
+      if (!mark.begins) tokens.push_back(mark.token);
+    }
+    return tokens;
+  };
+  encode_pieces<Documents>(writer, next, encode, encoded_bytes);
 }
 
 // The byte at which character `index` begins; `text` is UTF-8.
@@ -167,18 +234,45 @@ void write_dataset(const std::string& directory, const SourceText& source,
   const auto special = options.special_tokens ? SpecialTokens::read : SpecialTokens::as_text;
   const size_t split = byte_of_character(text, train_characters);
   int64_t done = 0;
-  const auto write_part = [&](const char* file, const char* key, std::string_view part) {
+  const auto encoded = [&](size_t bytes) {
+    done += int64_t(bytes);
+    if (progress) progress(done, int64_t(text.size()));
+  };
+  const auto write_part = [&](const char* file, const char* key, const auto& encode) {
     TokenFileWriter writer(in(directory, file), tokenizer->vocabulary_size(), tokenizer_hash,
                            source.hash);
-    encode_into(writer, *tokenizer, part, special, [&](size_t bytes) {
-      done += int64_t(bytes);
-      if (progress) progress(done, int64_t(text.size()));
-    });
+    encode(writer);
     writer.finish();
     description[key] = {{"tokens", writer.count()}, {"checksum", writer.checksum()}};
   };
-  write_part(kTrainFile, "train", text.substr(0, split));
-  write_part(kValidationFile, "validation", text.substr(split));
+  if (options.document_separator.empty()) {
+    const auto of = [&](std::string_view part) {
+      return [&, part](TokenFileWriter& w) { encode_into(w, *tokenizer, part, special, encoded); };
+    };
+    write_part(kTrainFile, "train", of(text.substr(0, split)));
+    write_part(kValidationFile, "validation", of(text.substr(split)));
+  } else {
+    // Only whole documents: one that begins in the training part belongs to it.
+    const auto documents = split_documents(text, options.document_separator);
+    const DocumentMark mark = document_mark(*tokenizer, options.document_token);
+    const auto held_out =
+        size_t(std::find_if(documents.begin(), documents.end(),
+                            [&](std::string_view d) { return d.data() >= text.data() + split; }) -
+               documents.begin());
+    const auto of = [&](std::span<const std::string_view> part) {
+      return [&, part](TokenFileWriter& w) {
+        encode_documents_into(w, *tokenizer, part, mark, special, encoded);
+      };
+    };
+    const std::span<const std::string_view> all(documents);
+    write_part(kTrainFile, "train", of(all.first(held_out)));
+    write_part(kValidationFile, "validation", of(all.subspan(held_out)));
+    if (progress && done < int64_t(text.size()))
+      progress(int64_t(text.size()), int64_t(text.size()));  // the separators
+    description["documents"] = {{"count", documents.size()},
+                                {"train", held_out},
+                                {"mark", {{"token", mark.token}, {"begins", mark.begins}}}};
+  }
   tokenizer->save(directory);
   write_file_atomically(in(directory, kDatasetFile), description.dump(2) + "\n");
 }
@@ -285,6 +379,7 @@ std::string prepare_dataset(const DataOptions& options, const PrepareProgress& p
     directory = in("data", fmt::format("{}-{}", source.name, options.tokenizer));
     if (creation.contains("tokenizer_hash"))  // one directory for each vocabulary
       directory += "-" + creation.at("tokenizer_hash").get<std::string>().substr(0, 8);
+    if (!options.document_separator.empty()) directory += "-documents";
   }
   if (is_current(directory, creation)) return directory;
   if (fs::exists(directory) && read_provenance(directory).is_null() && !fs::is_empty(directory))
@@ -349,6 +444,10 @@ Dataset open_dataset(const DataOptions& options, const PrepareProgress& progress
                       "prepare the data again",
                       file->path(), file->vocabulary_size(), file->tokenizer_hash(),
                       data.tokenizer->vocabulary_size(), tokenizer_hash));
+  if (data.provenance.contains("documents")) {
+    const Json& mark = data.provenance["documents"].at("mark");
+    data.documents = DocumentMark{mark.at("token"), mark.at("begins")};
+  }
   data.hash = hash_of(data);
   return data;
 }

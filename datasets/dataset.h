@@ -3,11 +3,13 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <nlohmann/json.hpp>
 
 #include "core/config.h"
+#include "datasets/documents.h"
 #include "datasets/token_file.h"
 #include "datasets/tokenizers/tokenizer.h"
 
@@ -18,6 +20,8 @@ struct DataOptions : Fieldset {
   std::string path;                  // "": by name
   std::string tokenizer = "char";    // "char", "gpt2" or "pretrained"
   std::string tokenizer_files;       // "gpt2": "" is find_gpt2_files(); or for load_tokenizer_for()
+  std::string document_separator;    // "": the text is one document; see split_documents()
+  std::string document_token;        // "": as the tokenizer says; see document_mark()
   double validation_fraction = 0.1;  // of the characters, at the end of the text
   std::string prepared_directory;    // "": data/<name>-<tokenizer>
   int64_t vocabulary_size = 0;       // for .bin files of others; 0: as they say
@@ -34,7 +38,9 @@ using PrepareProgress = std::function<void(int64_t done, int64_t total)>;
 //   <directory>/{train.tok, validation.tok, reverie_tokenizer.json, dataset.json}
 // whole or not at all, and returns the directory. The text is mapped and encoded in parallel
 // pieces, so that it may be larger than memory. The first floor(characters * (1 -
-// validation_fraction)) characters are train.tok (as nanoGPT). Where `path` is a directory, it is
+// validation_fraction)) characters are train.tok (as nanoGPT). With a document_separator every
+// document is encoded by itself and gets its document_mark(), and train.tok holds those that begin
+// in that part. Where `path` is a directory, it is
 // one of token files already: nothing is made. UserError when the text is not found or the
 // directory holds something else; DataError when the text is empty, not UTF-8 or not the known text
 // of its name.
@@ -48,6 +54,7 @@ struct Dataset {
   // "validation": {...}, ...}
   Json provenance;
   std::string hash;  // of both token files and the tokenizer: what a run's config stands for
+  std::optional<DocumentMark> documents;  // where the text was split into documents
 
   int64_t vocabulary_size() const { return train.vocabulary_size(); }
   std::string name() const;  // of the text, for tables: "tinyshakespeare"

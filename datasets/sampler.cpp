@@ -97,9 +97,32 @@ EvaluationWindows::EvaluationWindows(TokenFile tokens, int64_t batch_size, int64
   window_count_ = window_count == 0 ? fit : std::min(window_count, fit);
 }
 
+EvaluationWindows EvaluationWindows::of_documents(TokenFile tokens, const DocumentMark& mark,
+                                                  int64_t batch_size, int64_t block_size,
+                                                  int64_t window_count) {
+  EvaluationWindows windows(tokens, batch_size, block_size, window_count);
+  std::vector<int64_t> fit;
+  int64_t free = 0;  // the first token that no window has
+  for (int64_t at = 0; at + block_size < tokens.count(); ++at) {
+    const bool begins =
+        mark.begins ? tokens[at] == mark.token : at == 0 || tokens[at - 1] == mark.token;
+    if (!begins || at < free) continue;
+    fit.push_back(at);
+    free = at + block_size + 1;
+  }
+  require(!fit.empty(), "no document begins {} tokens or more before the end of {}", block_size + 1,
+          tokens.path());
+  const auto most = int64_t(fit.size());
+  windows.window_count_ = window_count == 0 ? most : std::min(window_count, most);
+  for (int64_t i = 0; i < windows.window_count_; ++i)
+    windows.starts_.push_back(fit[size_t(i * most / windows.window_count_)]);
+  return windows;
+}
+
 int64_t EvaluationWindows::window_start(int64_t window) const {
   require(window >= 0 && window < window_count_, "evaluation window {} of {}", window,
           window_count_);
+  if (!starts_.empty()) return starts_[size_t(window)];
   if (window_count_ == (tokens_.count() - 1) / block_size_)
     return window * block_size_;  // side by side
   const int64_t last = tokens_.count() - 1 - block_size_;

@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "core/tensor.h"
+#include "datasets/documents.h"
 #include "datasets/token_file.h"
 
 namespace reverie {
@@ -81,6 +83,11 @@ class EvaluationWindows {
   // At most `window_count` windows; 0 or more than fit: all that fit, side by side. UserError when
   // none fits.
   EvaluationWindows(TokenFile tokens, int64_t batch_size, int64_t block_size, int64_t window_count);
+  // The same over documents: every window begins where one does, and no document is in two windows,
+  // so that windows are independent samples of documents. Evenly spaced among those that fit.
+  static EvaluationWindows of_documents(TokenFile tokens, const DocumentMark& mark,
+                                        int64_t batch_size, int64_t block_size,
+                                        int64_t window_count);
   int64_t window_count() const { return window_count_; }
   int64_t window_start(int64_t window) const;
   int64_t batch_count() const { return (window_count_ + batch_size_ - 1) / batch_size_; }
@@ -90,6 +97,7 @@ class EvaluationWindows {
  private:
   TokenFile tokens_;
   int64_t batch_size_, block_size_, window_count_;
+  std::vector<int64_t> starts_;  // of windows over documents; empty: evenly spaced
 };
 
 }  // namespace reverie

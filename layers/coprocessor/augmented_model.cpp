@@ -172,4 +172,12 @@ double AugmentedModel::forward_flops_per_token(int64_t length) const {
          groups * source_->flops_per_group(length);
 }
 
+double AugmentedModel::insertion_flops(int64_t length) const {
+  const auto keys = [length](const LayerShape& layer) {
+    return double(layer.window > 0 ? std::min(layer.window, length) : length);
+  };
+  return source_->flops_per_group(length) +
+         double(source_->count()) * base_->blocks().forward_flops_per_row(keys);
+}
+
 }  // namespace reverie

@@ -44,6 +44,9 @@ class AugmentedModel final : public LanguageModel {
   bool incremental() const override { return base_->incremental(); }
   bool carries_memory() const override { return base_->carries_memory(); }
   double forward_flops_per_token(int64_t length) const override;
+  // Of one insertion after a text of this length that was read already: making the latents, and the
+  // base's reading of them.
+  double insertion_flops(int64_t length) const;
 
   // The mean loss over the ahead tokens of all groups, times the number of `targets` (>= 0) and
   // `weight_per_target`. In training, G insertion points are drawn for each text; in evaluation

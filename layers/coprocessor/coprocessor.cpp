@@ -30,7 +30,7 @@ class Coprocessor final : public LatentSource {
     const TransformerShape& shape = site.base.shape();
     soft_tokens_ = parameter("soft_tokens", site.base.typical_rows(o.count, site.build.random));
     Build build = site.build;
-    build.initialize = o.initial == "scratch";
+    build.initialize = site.build.initialize && o.initial == "scratch";
     blocks_ = &child<BlockStack>("", shape, build);
     if (o.initial == "base") blocks_->load(site.base.blocks().state());
   }

@@ -2,8 +2,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/error.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
+#include "trainers/tables/repro.h"
 #include "trainers/training/plan.h"
 
 namespace reverie {
@@ -13,9 +15,22 @@ void add_plan_command(CLI::App& app) {
       app.add_subcommand("plan", "What a run will take: parameters, operations, memory");
   auto a = std::make_shared<ConfigArguments>();
   auto as_json = std::make_shared<bool>(false);
+  auto preset = std::make_shared<std::string>("smoke");
   a->add_to(*command);
+  command->add_option("--preset", *preset, "of a table's file: what all its runs will take")
+      ->capture_default_str();
   command->add_flag("--json", *as_json, "print JSON");
-  command->callback([a, as_json] {
+  command->callback([a, as_json, preset] {
+    if (Config::from_file(a->file).has("presets")) {
+      require(!*as_json, "--json is for the plan of one experiment; {} is a table", a->file);
+      ReproOptions o;
+      o.table_file = a->file;
+      o.preset = *preset;
+      o.directory = "runs";
+      o.overrides = a->overrides;
+      fmt::print("{}", plan_table_text(o));
+      return;
+    }
     const Plan p = plan_run(a->experiment());
     if (*as_json) {
       fmt::print("{}\n", p.json().dump(2));

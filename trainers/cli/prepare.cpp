@@ -24,12 +24,20 @@ void add_prepare_command(CLI::App& app) {
       "pretrained: a .gguf file, a Hugging Face directory or a tokenizer's own file");
   command->add_option("--out", o->prepared_directory,
                       "where the files go (default: data/<name>-<tokenizer>)");
+  command->add_option("--document-separator", o->document_separator,
+                      "what stands between documents: each is encoded by itself and marked as in "
+                      "its model's training. \\n: exactly one line break");
+  command->add_option("--document-token", o->document_token,
+                      "the token after each document, as text (default: the tokenizer's own)");
   command
       ->add_option("--validation-fraction", o->validation_fraction,
                    "share of the characters, at the end of the text")
       ->check(CLI::Range(0.0, 0.999))
       ->capture_default_str();
   command->callback([o] {
+    // A shell has no easy way to say it.
+    for (size_t at; (at = o->document_separator.find("\\n")) != std::string::npos;)
+      o->document_separator.replace(at, 2, "\n");
     const std::string directory = prepare_dataset(*o, [](int64_t done, int64_t total) {
       if (done >= total) log_info("encoded {} bytes", format_count(double(total)));
     });

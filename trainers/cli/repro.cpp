@@ -19,7 +19,8 @@ void add_repro_command(CLI::App& app) {
       ->required();
   command
       ->add_option("--preset", o->preset,
-                   "smoke (minutes), laptop (an hour or more) or paper (wants a GPU)")
+                   "smoke (minutes), laptop (an hour or more), paper (wants a GPU), or another of "
+                   "the table's")
       ->capture_default_str();
   command->add_option("--run-dir", o->directory,
                       "where runs and table go (default: runs/<table>-<preset>)");
@@ -30,12 +31,18 @@ void add_repro_command(CLI::App& app) {
   command
       ->add_option("--set", o->overrides, "override one value of every run's config (repeatable)")
       ->allow_extra_args(false);
+  command
+      ->add_option("--set-table", o->table_overrides,
+                   "override one value of the table itself: --set-table "
+                   "presets.laptop.base_model=PATH (repeatable)")
+      ->allow_extra_args(false);
   o->preset = "smoke";
   command->callback([o] {
     if (o->directory.empty())
       o->directory = fmt::format("runs/{}-{}", std::filesystem::path(o->table_file).stem().string(),
                                  o->preset);
     o->command = fmt::format("reverie repro {} --preset {}", o->table_file, o->preset);
+    for (const auto& s : o->table_overrides) o->command += " --set-table " + s;
     for (const auto& s : o->overrides) o->command += " --set " + s;
     SignalGuard signals;
     if (const int status = run_table(*o)) exit_with(status);

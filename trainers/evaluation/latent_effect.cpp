@@ -31,47 +31,53 @@ std::vector<double> row_losses(const LanguageModel& model, const Variable& hidde
   return losses;
 }
 
-// Sums over one text's insertion points, by position.
-struct TextSums {
-  std::vector<double> base, augmented, count;
-};
+using Text = PositionLosses::Text;
 
+// Mean losses of one run over the texts drawn, at position n or at all positions (n < 0).
 struct Means {
-  double base = 0, augmented = 0;
-  double change() const { return 100 * (std::exp(augmented - base) - 1); }
+  double base = 0, model = 0;
+  double change() const { return 100 * (std::exp(model - base) - 1); }
 };
-
-// Position n of the texts drawn, or all positions (n < 0).
-Means means(const std::vector<TextSums>& texts, const std::vector<size_t>& drawn, int64_t n) {
+Means means(const std::vector<Text>& texts, const std::vector<size_t>& drawn, int64_t n) {
   Means m;
   double count = 0;
   for (const size_t i : drawn) {
-    const TextSums& t = texts[i];
+    const Text& t = texts[i];
     const size_t first = n < 0 ? 0 : size_t(n), last = n < 0 ? t.count.size() : size_t(n) + 1;
     for (size_t p = first; p < last; ++p) {
       m.base += t.base[p];
-      m.augmented += t.augmented[p];
+      m.model += t.model[p];
       count += t.count[p];
     }
   }
   m.base /= count;
-  m.augmented /= count;
+  m.model /= count;
   return m;
 }
 
-LatentEffect::Position summary(const std::vector<TextSums>& texts, int64_t n,
-                               const LatentEffectOptions& options) {
-  std::vector<size_t> every(texts.size());
-  for (size_t i = 0; i < every.size(); ++i) every[i] = i;
-  const Means m = means(texts, every, n);
-  LatentEffect::Position p{n + 1, m.base, m.augmented, m.change(), m.change(), m.change()};
+using Runs = std::span<const PositionLosses* const>;
+
+LatentEffect::Position summary(Runs runs, int64_t n, const LatentEffectOptions& options) {
+  std::vector<size_t> drawn(runs[0]->texts.size());
+  for (size_t i = 0; i < drawn.size(); ++i) drawn[i] = i;
+  LatentEffect::Position p;
+  p.position = n + 1;
+  for (const PositionLosses* run : runs) {
+    const Means m = means(run->texts, drawn, n);
+    p.base_nll += m.base / double(runs.size());
+    p.nll += m.model / double(runs.size());
+    p.change_percent += m.change() / double(runs.size());
+    p.change_of_run.push_back(m.change());
+  }
+  p.low = p.high = p.change_percent;
   // The same draws for every position and model, so that intervals are comparable.
   Generator random(options.seed);
   std::vector<double> changes;
   for (int64_t r = 0; r < options.resamples; ++r) {
-    std::vector<size_t> drawn(texts.size());
-    for (size_t& i : drawn) i = size_t(random.below(texts.size()));
-    changes.push_back(means(texts, drawn, n).change());
+    for (size_t& i : drawn) i = size_t(random.below(drawn.size()));
+    double change = 0;
+    for (const PositionLosses* run : runs) change += means(run->texts, drawn, n).change();
+    changes.push_back(change / double(runs.size()));
   }
   if (changes.empty()) return p;
   std::sort(changes.begin(), changes.end());
@@ -80,57 +86,133 @@ LatentEffect::Position summary(const std::vector<TextSums>& texts, int64_t n,
   return p;
 }
 
+// Insertion points of every text of a batch, evenly spaced: i32 [batch, groups].
+Tensor spaced_limits(int64_t batch, int64_t groups, int64_t first, int64_t last) {
+  Tensor limits = Tensor::empty({batch, groups}, DType::i32);
+  for (int64_t k = 0; k < batch * groups; ++k)
+    limits.mutable_data<int32_t>()[k] =
+        int32_t(first + (last - first) * (k % groups) / std::max<int64_t>(1, groups - 1));
+  return limits;
+}
+
+// Latents of the next text at every point of a text's own, [B, G * N_L, C].
+Variable shuffled_latents(AugmentedModel& model, const Tensor& tokens, const Tensor& limits) {
+  const int64_t size = tokens.size(0);
+  require(size > 1, "latents can be shuffled only between texts of one batch, got one text");
+  const Variable own = model.latents_for(tokens, limits);
+  return concat({slice(own, 0, 1, size), slice(own, 0, 0, 1)}, 0);
+}
+
+std::vector<double> numbers(const Json& json, const char* key, size_t count) {
+  auto values = json.at(key).get<std::vector<double>>();
+  if (values.size() != count) throw DataError(fmt::format("{} numbers of {}", count, key));
+  return values;
+}
+
 }  // namespace
 
-LatentEffect measure_latent_effect(AugmentedModel& model, const EvaluationWindows& windows,
-                                   const LatentEffectOptions& options) {
-  const EvaluationMode mode(model);
+Json PositionLosses::json() const {
+  Json out = {{"insertions", insertions}, {"texts", Json::array()}};
+  for (const Text& t : texts)
+    out["texts"].push_back({{"base", t.base}, {"model", t.model}, {"count", t.count}});
+  return out;
+}
+
+PositionLosses PositionLosses::from_json(const Json& json) {
+  PositionLosses losses;
+  try {
+    losses.insertions = json.at("insertions");
+    for (const Json& text : json.at("texts")) {
+      const size_t count =
+          losses.texts.empty() ? text.at("count").size() : losses.texts[0].count.size();
+      losses.texts.push_back({numbers(text, "base", count), numbers(text, "model", count),
+                              numbers(text, "count", count)});
+    }
+  } catch (const Json::exception& e) {
+    throw DataError(fmt::format("these are no losses by position: {}", e.what()));
+  }
+  return losses;
+}
+
+PositionLosses measure_position_losses(LanguageModel& model, LanguageModel& base,
+                                       const EvaluationWindows& windows,
+                                       const LatentEffectOptions& options) {
+  const EvaluationMode mode(model), base_mode(base);
+  auto* augmented = dynamic_cast<AugmentedModel*>(&model);
+  require(augmented || !options.shuffled, "a model without latents has none to shuffle");
   const int64_t positions = options.positions, groups = options.groups;
-  std::vector<TextSums> texts;
-  LatentEffect effect;
+  PositionLosses losses;
   for (int64_t i = 0; i < windows.batch_count(); ++i) {
     const Batch batch = windows.batch(i);
     const int64_t size = batch.tokens.size(0), time = batch.tokens.size(1),
-                  first = 1 + model.options().delay, last = time + 1 - positions;
+                  first = 1 + (augmented ? augmented->options().delay : 0),
+                  last = time + 1 - positions;
     require(last >= first, "a text of {} tokens is too short to score {} after latents", time,
             positions);
-    Tensor limits = Tensor::empty({size, groups}, DType::i32);
-    for (int64_t k = 0; k < size * groups; ++k)
-      limits.mutable_data<int32_t>()[k] =
-          int32_t(first + (last - first) * (k % groups) / std::max<int64_t>(1, groups - 1));
+    const Tensor limits = spaced_limits(size, groups, first, last);
     const InsertionPoints points = insertion_points(batch.tokens, batch.targets, limits, positions);
-
-    Variable latents;
-    if (options.shuffled) {
-      require(size > 1, "latents can be shuffled only between texts of one batch, got one text");
-      const Variable own = model.latents_for(batch.tokens, limits);
-      latents = concat({slice(own, 0, 1, size), slice(own, 0, 0, 1)}, 0);
-    }
-    const auto augmented =
-        row_losses(model, model.ahead_hidden(batch.tokens, points, latents), points.targets);
-    const auto base = row_losses(model, model.hidden(batch.tokens, nullptr), batch.targets);
     const int32_t* limit = limits.data<int32_t>();
     const int32_t* target = points.targets.data<int32_t>();
+
+    // Without latents a row is the text's own; with them, the group's.
+    const auto own_rows = [&](LanguageModel& m) {
+      return row_losses(m, m.hidden(batch.tokens, nullptr), batch.targets);
+    };
+    const auto own_row = [&](int64_t b, int64_t g, int64_t p) {
+      return size_t(b * time + limit[b * groups + g] - 1 + p);
+    };
+    const auto group_row = [&](int64_t b, int64_t g, int64_t p) {
+      return size_t((b * groups + g) * positions + p);
+    };
+    const std::vector<double> of_base = own_rows(base);
+    std::vector<double> of_model;
+    if (augmented) {
+      const Variable latents =
+          options.shuffled ? shuffled_latents(*augmented, batch.tokens, limits) : Variable();
+      of_model =
+          row_losses(model, augmented->ahead_hidden(batch.tokens, points, latents), points.targets);
+    } else {
+      of_model = own_rows(model);
+    }
     for (int64_t b = 0; b < size; ++b) {
-      TextSums sums{std::vector<double>(size_t(positions)), std::vector<double>(size_t(positions)),
-                    std::vector<double>(size_t(positions))};
+      const std::vector<double> zeros(static_cast<size_t>(positions));
+      Text sums{zeros, zeros, zeros};
       for (int64_t g = 0; g < groups; ++g)
         for (int64_t p = 0; p < positions; ++p) {
-          const int64_t row = (b * groups + g) * positions + p;
-          if (target[row] < 0) continue;
-          sums.augmented[size_t(p)] += augmented[size_t(row)];
-          sums.base[size_t(p)] += base[size_t(b * time + limit[b * groups + g] - 1 + p)];
+          if (target[group_row(b, g, p)] < 0) continue;
+          sums.model[size_t(p)] += of_model[augmented ? group_row(b, g, p) : own_row(b, g, p)];
+          sums.base[size_t(p)] += of_base[own_row(b, g, p)];
           sums.count[size_t(p)] += 1;
         }
-      texts.push_back(std::move(sums));
+      losses.texts.push_back(std::move(sums));
     }
-    effect.insertions += size * groups;
+    losses.insertions += size * groups;
   }
-  require(!texts.empty(), "there is no text to measure on");
-  effect.texts = int64_t(texts.size());
-  for (int64_t p = 0; p < positions; ++p) effect.by_position.push_back(summary(texts, p, options));
-  effect.all = summary(texts, -1, options);
+  return losses;
+}
+
+LatentEffect latent_effect(std::span<const PositionLosses* const> runs,
+                           const LatentEffectOptions& options) {
+  require(!runs.empty() && !runs[0]->texts.empty(), "there is no text to measure on");
+  for (const PositionLosses* run : runs)
+    for (size_t i = 0; i < std::max(run->texts.size(), runs[0]->texts.size()); ++i)
+      require(run->texts.size() == runs[0]->texts.size() &&
+                  run->texts[i].count == runs[0]->texts[i].count,
+              "these runs were not measured on the same texts");
+  LatentEffect effect;
+  effect.texts = int64_t(runs[0]->texts.size());
+  effect.insertions = runs[0]->insertions;
+  for (int64_t p = 0; p < runs[0]->positions(); ++p)
+    effect.by_position.push_back(summary(runs, p, options));
+  effect.all = summary(runs, -1, options);
   return effect;
+}
+
+LatentEffect measure_latent_effect(AugmentedModel& model, const EvaluationWindows& windows,
+                                   const LatentEffectOptions& options) {
+  const PositionLosses losses = measure_position_losses(model, model, windows, options);
+  const PositionLosses* run = &losses;
+  return latent_effect({&run, 1}, options);
 }
 
 }  // namespace reverie

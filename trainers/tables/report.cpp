@@ -244,30 +244,33 @@ std::string sample_section(const Table& table, const std::vector<TableRun>& runs
          "</div>\n</section>\n";
 }
 
-std::string closing_sections(const Table& table) {
+}  // namespace
+
+std::string report_begin(const std::string& plain_title, const std::string& lead) {
+  const std::string title = escape_html(plain_title);
+  return "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+         "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+         "<meta name=\"color-scheme\" content=\"light dark\">\n<title>" +
+         title + "</title>\n<style>\n" + kReportStyle +
+         "</style>\n</head>\n<body>\n<main>\n<header>\n<h1>" + title + "</h1>\n<p class=\"lead\">" +
+         escape_html(lead) + "</p>\n";
+}
+
+std::string report_end(const std::vector<std::string>& notes, const Provenance& provenance) {
   std::string out;
-  if (!table.notes.empty()) {
+  if (!notes.empty()) {
     out += "<section>\n<h2>Notes</h2>\n<ul class=\"notes\">\n";
-    for (const std::string& note : table.notes) out += "<li>" + escape_html(note) + "</li>\n";
+    for (const std::string& note : notes) out += "<li>" + escape_html(note) + "</li>\n";
     out += "</ul>\n</section>\n";
   }
   out += "<section>\n<h2>Provenance</h2>\n<dl>\n";
-  for (const auto& [name, value] : provenance_lines(table.provenance))
+  for (const auto& [name, value] : provenance_lines(provenance))
     out += "<dt>" + escape_html(name) + "</dt><dd>" + escape_html(value) + "</dd>\n";
-  return out + "</dl>\n</section>\n";
+  return out + "</dl>\n</section>\n</main>\n</body>\n</html>\n";
 }
 
-}  // namespace
-
 std::string report_html(const Table& table, const std::vector<TableRun>& runs) {
-  const std::string title = escape_html(table.title);
-  std::string out =
-      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-      "<meta name=\"color-scheme\" content=\"light dark\">\n<title>" +
-      title + "</title>\n<style>\n" + kReportStyle +
-      "</style>\n</head>\n<body>\n<main>\n<header>\n<h1>" + title + "</h1>\n";
-  out += "<p class=\"lead\">" + escape_html(explain_table(table)) + "</p>\n";
+  std::string out = report_begin(table.title, explain_table(table));
   if (!table.provenance.dataset_note.empty())
     out +=
         "<p class=\"notice\"><b>Data:</b> " + escape_html(table.provenance.dataset_note) + "</p>\n";
@@ -276,7 +279,7 @@ std::string report_html(const Table& table, const std::vector<TableRun>& runs) {
   out += "</header>\n";
   if (!table.rows.empty())
     out += table_section(table) + plot_sections(table, runs) + sample_section(table, runs);
-  return out + closing_sections(table) + "</main>\n</body>\n</html>\n";
+  return out + report_end(table.notes, table.provenance);
 }
 
 }  // namespace reverie

@@ -13,6 +13,11 @@ namespace reverie {
 // from.
 std::string report_html(const Table& table, const std::vector<TableRun>& runs);
 
+// What all reports share: the page as far as an open <header> with title and lead, and from notes
+// and provenance to its end.
+std::string report_begin(const std::string& title, const std::string& lead);
+std::string report_end(const std::vector<std::string>& notes, const Provenance& provenance);
+
 extern const char* const kReportStyle;  // CSS
 
 }  // namespace reverie

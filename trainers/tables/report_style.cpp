@@ -10,7 +10,7 @@ const char* const kReportStyle = R"css(:root {
     --grid: #ebe8e1;
   --leak: #b3300a; --causal: #00694d; --warn-ground: #fdf3dc; --warn-rule: #d9a521;
   --s0: #0b4478; --s1: #2377b3; --s2: #c2410c; --s3: #007a5a; --s4: #94408f; --s5: #7a6200;
-    --none: #85888e;
+    --s6: #a3174f; --s7: #4d5560; --none: #85888e;
 }
 @media (prefers-color-scheme: dark) {
   :root {
@@ -18,7 +18,7 @@ const char* const kReportStyle = R"css(:root {
       --grid: #2a2e33;
     --leak: #ff9468; --causal: #4fd0a5; --warn-ground: #2c2614; --warn-rule: #a98428;
     --s0: #5aa7f0; --s1: #a9d9f7; --s2: #ff8a55; --s3: #3fc99c; --s4: #dc9ce0; --s5: #dfc14b;
-      --none: #8b9098;
+      --s6: #ff8fb3; --s7: #b9c0ca; --none: #8b9098;
   }
 }
 * { box-sizing: border-box; }
@@ -92,6 +92,7 @@ svg .deviation { stroke: var(--ink); stroke-width: 1.2; }
 .series-0 { --series: var(--s0); } .series-1 { --series: var(--s1); }
 .series-2 { --series: var(--s2); } .series-3 { --series: var(--s3); }
 .series-4 { --series: var(--s4); } .series-5 { --series: var(--s5); }
+.series-6 { --series: var(--s6); } .series-7 { --series: var(--s7); }
 .series-none { --series: var(--none); }
 
 .samples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr));

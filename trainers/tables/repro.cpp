@@ -8,46 +8,106 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
-#include "trainers/monitoring/machine.h"
-#include "trainers/monitoring/metrics.h"
-#include "trainers/tables/report.h"
-#include "trainers/tables/table.h"
+#include "trainers/tables/definition.h"
 #include "trainers/training/signals.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
 namespace {
 
-struct TableFile {
-  Config config;
-  std::string directory;  // of the file: plugins are looked up beside it
-  TablePreset preset;
-  Json preset_patch = Json::object();
-  Json model_patches = Json::object();  // by model, in this preset only
+// Says where a run's directory will lie: by everything that decides what it will hold.
+class RunPlanner {
+ public:
+  RunPlanner(const TableFile& table, const ReproOptions& options)
+      : table_(table), options_(options) {}
+
+  PlannedRun run(const PlannedCell& cell, int64_t seed, Config config) {
+    PlannedRun r;
+    r.cell = cell;
+    r.seed = seed;
+    config.set("seed=" + std::to_string(seed));
+    for (const auto& s : options_.overrides) config.set(s);
+    ExperimentOptions experiment = read_experiment(config, table_.directory);
+    r.config = config;
+    const std::string data = write_config(experiment.data).dump();
+    if (!data_hashes_.contains(data))
+      data_hashes_[data] = options_.without_data ? "" : open_dataset(experiment.data).hash;
+    const std::string resolved = write_config(experiment).dump() + data_hashes_[data];
+    r.directory = fmt::format("{}/runs/{}-{}-seed{}-{}", options_.directory, cell.model, cell.level,
+                              seed, hash_bytes(resolved.data(), resolved.size()).substr(0, 8));
+    return r;
+  }
+
+ private:
+  const TableFile& table_;
+  const ReproOptions& options_;
+  // By the "data" object: other text under the same name is another run.
+  std::map<std::string, std::string> data_hashes_;
 };
 
-template <class T>
-std::vector<T> list_of(const Config& c, const std::string& key) {
-  try {
-    return c.at(key).json().get<std::vector<T>>();
-  } catch (const nlohmann::json::exception&) {
-    throw ConfigError(
-        fmt::format("{}.{}: wanted a list, got {}", c.path(), key, c.at(key).json().dump()));
-  }
+Config patch_at(const TableFile& t, const char* key) {
+  return t.preset.has(key) ? t.preset.at(key) : Config();
 }
 
-void known_keys(const Config& c, const std::vector<std::string>& known) {
-  for (const auto& [key, value] : c.json().items()) {
-    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-    const auto near = nearest_name(key, known);
-    throw ConfigError(fmt::format("unknown key \"{}\" at {}{}", key, c.path(),
-                                  near ? fmt::format("; did you mean \"{}\"?", *near) : ""));
+std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKind& kind) {
+  const Config models = t.config.at("models"), patch = patch_at(t, "patch"),
+               model_patches = patch_at(t, "model_patches");
+  const auto base = [&] { return Config(t.config.at("base").json(), "$"); };
+  const auto seeds = list_at<int64_t>(t.preset, "seeds");
+  if (seeds.empty()) throw ConfigError(fmt::format("{}.seeds is empty", t.preset.path()));
+
+  RunPlanner planner(t, o);
+  std::vector<PlannedRun> runs;
+  if (const auto preliminary = kind.preliminary()) {
+    Config config = base();
+    config.merge(patch);
+    config.merge(*preliminary);
+    runs.push_back(planner.run({"base", 0}, seeds[0], std::move(config)));
+    runs[0].in_table = false;
+    kind.set_preliminary(runs[0].directory);
   }
+  const auto cells = kind.cells();
+  for (const auto& name : o.only)
+    if (std::none_of(cells.begin(), cells.end(), [&](const auto& c) { return c.model == name; }))
+      throw ConfigError(fmt::format("--only {}: preset {} has no such model", name, o.preset));
+  for (const int64_t seed : seeds)
+    for (const PlannedCell& cell : cells) {
+      Config config = base();
+      kind.start(cell, config);
+      config.merge(models.at(cell.model));
+      config.merge(patch);
+      if (model_patches.has(cell.model)) config.merge(model_patches.at(cell.model));
+      kind.complete(cell, config);
+      runs.push_back(planner.run(cell, seed, std::move(config)));
+    }
+  return runs;
 }
 
-TableFile read_table(const ReproOptions& o) {
+// The table of what is finished. Returns the files written.
+std::vector<std::string> write_table(const TableKind& kind, const std::vector<PlannedRun>& runs) {
+  std::vector<PlannedRun> finished;
+  int64_t planned = 0;
+  for (const PlannedRun& r : runs) {
+    planned += r.in_table;
+    if (r.in_table && run_finished(r.directory)) finished.push_back(r);
+  }
+  return finished.empty() ? std::vector<std::string>() : kind.write(finished, planned);
+}
+
+std::string place_of(const PlannedRun& r) {
+  return r.cell.level > 0 ? fmt::format("{}/{}", r.cell.model, r.cell.level) : r.cell.model;
+}
+
+}  // namespace
+
+TableFile read_table_file(const ReproOptions& o) {
   TableFile t;
   t.config = Config::from_file(o.table_file);
+  for (const auto& s : o.table_overrides) t.config.set(s);
+  t.file = o.table_file;
+  t.preset_name = o.preset;
+  t.command = o.command;
+  t.output_directory = o.directory;
   const auto parent = std::filesystem::path(o.table_file).parent_path();
   t.directory = parent.empty() ? "." : parent.string();
   const Config presets = t.config.at("presets");
@@ -58,107 +118,61 @@ TableFile read_table(const ReproOptions& o) {
     throw ConfigError(
         fmt::format("{} has no preset \"{}\"; it has: {}", o.table_file, o.preset, known));
   }
-  const Config p = presets.at(o.preset);
-  t.preset = {list_of<std::string>(p, "models"), list_of<int64_t>(p, "block_sizes"),
-              list_of<int64_t>(p, "seeds")};
-  known_keys(t.config, {"title", "report", "base", "block_sizes", "models", "presets"});
-  known_keys(p, {"models", "block_sizes", "seeds", "patch", "model_patches"});
-  if (p.has("patch")) t.preset_patch = p.at("patch").json();
-  if (p.has("model_patches")) t.model_patches = p.at("model_patches").json();
-  for (const auto& name : o.only)
-    if (std::find(t.preset.models.begin(), t.preset.models.end(), name) == t.preset.models.end())
-      throw ConfigError(fmt::format("--only {}: preset {} has no such model", name, o.preset));
+  t.preset = presets.at(o.preset);
   return t;
 }
 
-std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o) {
-  std::vector<PlannedRun> runs;
-  std::map<std::string, std::string>
-      data_hashes;  // by the "data" object: other text under the same name is another run
-  for (int64_t seed : t.preset.seeds)
-    for (int64_t block : t.preset.block_sizes)
-      for (const auto& model : t.preset.models) {
-        PlannedRun r;
-        r.model = model;
-        r.block_size = block;
-        r.seed = seed;
-        r.config = Config(t.config.at("base").json(), "$");
-        r.config.merge(t.config.at("block_sizes").at(std::to_string(block)));
-        r.config.merge(t.config.at("models").at(model));
-        r.config.merge(Config(t.preset_patch, "$"));
-        if (t.model_patches.contains(model)) r.config.merge(Config(t.model_patches.at(model), "$"));
-        r.config.set("model.block_size=" + std::to_string(block));
-        r.config.set("seed=" + std::to_string(seed));
-        for (const auto& s : o.overrides) r.config.set(s);
-        ExperimentOptions options = read_experiment(r.config, t.directory);
-        const std::string data = write_config(options.data).dump();
-        if (!data_hashes.contains(data)) data_hashes[data] = open_dataset(options.data).hash;
-        const std::string resolved = write_config(options).dump() + data_hashes[data];
-        r.directory = fmt::format("{}/runs/{}-{}-seed{}-{}", o.directory, model, block, seed,
-                                  hash_bytes(resolved.data(), resolved.size()).substr(0, 8));
-        runs.push_back(std::move(r));
-      }
-  return runs;
-}
-
-// The table of what is finished, beside the paper's figures.
-void write_table(const TableFile& t, const ReproOptions& o, const std::vector<PlannedRun>& runs) {
-  std::vector<TableRun> finished;
-  for (const PlannedRun& r : runs)
-    if (run_finished(r.directory))
-      finished.push_back({r.model, r.block_size, uint64_t(r.seed), read_summary(r.directory),
-                          read_metrics(r.directory), r.directory});
-  if (finished.empty()) return;
-  Json definition = t.config.at("report").json();
-  definition["title"] = t.config.at("title").json();
-  definition["preset"] = o.preset;
-  definition["command"] = o.command;
-  definition["planned_runs"] = runs.size();
-  const Table table = build_table(definition, finished);
-  write_file_atomically(o.directory + "/table.json", table_json(table).dump(2) + "\n");
-  write_file_atomically(o.directory + "/table.md", table_markdown(table));
-  write_file_atomically(o.directory + "/report.html", report_html(table, finished));
-}
-
-}  // namespace
-
 std::vector<PlannedRun> plan_table(const ReproOptions& o) {
-  return plan(read_table(o), o);
+  const TableFile t = read_table_file(o);
+  return plan(t, o, *make_table_kind(t));
+}
+
+std::string plan_table_text(const ReproOptions& given) {
+  ReproOptions o = given;
+  o.without_data = true;
+  const TableFile t = read_table_file(o);
+  const auto kind = make_table_kind(t);
+  return kind->plan(plan(t, o, *kind));
 }
 
 int run_table(const ReproOptions& o) {
-  const TableFile t = read_table(o);
-  const auto runs = plan(t, o);
+  const TableFile t = read_table_file(o);
+  const auto kind = make_table_kind(t);
+  const auto runs = plan(t, o, *kind);
   std::filesystem::create_directories(o.directory);
   size_t number = 0;
   for (const PlannedRun& r : runs) {
     ++number;
-    if (o.report_only ||
-        (!o.only.empty() && std::find(o.only.begin(), o.only.end(), r.model) == o.only.end()))
-      continue;
+    const bool wanted = !r.in_table || o.only.empty() ||
+                        std::find(o.only.begin(), o.only.end(), r.cell.model) != o.only.end();
     const std::string context =
-        fmt::format("run {}/{} {}/{} seed {}", number, runs.size(), r.model, r.block_size, r.seed);
+        fmt::format("run {}/{} {} seed {}", number, runs.size(), place_of(r), r.seed);
     if (run_finished(r.directory)) {
-      log_info("{}: finished before, reused", context);
+      kind->finish(r);
+      if (wanted && !o.report_only) log_info("{}: finished before, reused", context);
       continue;
     }
+    if (o.report_only || !wanted) continue;
     RunControl control;
     control.run_directory = r.directory;
     control.resume = true;
     control.context = context;
-    Trainer trainer(read_experiment(r.config, t.directory), control);
-    if (number == 1 && !trainer.dataset().note().empty())
-      log_info("text: {}: {}", trainer.dataset().name(), trainer.dataset().note());
-    if (trainer.run() == RunEnd::stopped) {
-      log_info("stopped in {}; the same command goes on from there", context);
-      return requested_signal() ? 128 + requested_signal() : 0;
+    {
+      Trainer trainer(read_experiment(r.config, t.directory), control);
+      if (number == 1 && !trainer.dataset().note().empty())
+        log_info("text: {}: {}", trainer.dataset().name(), trainer.dataset().note());
+      if (trainer.run() == RunEnd::stopped) {
+        log_info("stopped in {}; the same command goes on from there", context);
+        return requested_signal() ? 128 + requested_signal() : 0;
+      }
     }
-    write_table(t, o, runs);
+    kind->finish(r);
+    write_table(*kind, runs);
   }
-  write_table(t, o, runs);
+  const auto files = write_table(*kind, runs);
   if (std::filesystem::exists(o.directory + "/table.md"))
-    fmt::print("{}\n{}/table.md\n{}/table.json\n{}/report.html\n",
-               read_file(o.directory + "/table.md"), o.directory, o.directory, o.directory);
+    fmt::print("{}\n", read_file(o.directory + "/table.md"));
+  for (const auto& file : files) fmt::print("{}/{}\n", o.directory, file);
   return 0;
 }
 

@@ -1,47 +1,44 @@
 #pragma once
 // Tables: which runs they need, training what is missing, and writing the result.
 
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "core/config.h"
+#include "trainers/tables/table_kind.h"
 
 namespace reverie {
 
 // A table's JSON file:
-//   {"title", "report": {...paper figures, notes: see table.h...}, "base": experiment,
-//    "models": {NAME: patch}, "block_sizes": {"64": patch},
-//    "presets": {PRESET: {"models": [...], "block_sizes": [...], "seeds": [...], "patch": patch,
-//    "model_patches": {NAME: patch}}}}
-// A run's config is base, then the patches (RFC 7386) of its block, its model, the preset, and the
-// preset's for this model; then model.block_size and seed are set.
-struct TablePreset {
-  std::vector<std::string> models;
-  std::vector<int64_t> block_sizes, seeds;
-};
-struct PlannedRun {
-  std::string model;
-  int64_t block_size = 0, seed = 0;
-  Config config;          // of the experiment
-  std::string directory;  // under the table's: runs/<model>-<block>-seed<seed>-<hash of resolved
-                          // config and tokens>
-};
-
+//   {"kind": KIND, "title", "report": {...paper figures, notes...}, "base": experiment,
+//    "models": {NAME: patch},
+//    "presets": {PRESET: {"seeds": [...], "patch": patch, "model_patches": {NAME: patch}}}}
+// and what its kind wants besides:
+//   losses: "block_sizes": {"64": patch}; in a preset "models": [...], "block_sizes": [...]
+//   latent_effect: see latent_table_kind.cpp
+// A run's config is base, then the patches (RFC 7386) of its level, its model, the preset, and the
+// preset's for this model; then what the kind sets (the level itself), and the seed.
 struct ReproOptions {
   std::string table_file, preset, directory, command;
-  std::vector<std::string> overrides;  // --set, applied to every run
-  std::vector<std::string> only;       // models to train now ("gpt"); empty: all
-  bool report_only = false;            // train nothing, write the table of what is finished
+  std::vector<std::string> table_overrides;  // "a.b=value", applied to the table's file
+  std::vector<std::string> overrides;        // the same, applied to every run's config
+  std::vector<std::string> only;             // models to train now ("gpt"); empty: all
+  bool report_only = false;                  // train nothing, write the table of what is finished
+  bool without_data = false;  // plan_table(): directories are then not those that runs will have
 };
 
-// The runs of a preset, in the order they are trained: every cell of the table has its first seed
-// before any has its second.
+// The runs of a preset, in the order they are trained: what others stand on, then every cell of the
+// table with its first seed before any has its second.
 std::vector<PlannedRun> plan_table(const ReproOptions&);
 
 // Trains what is missing (finished runs of the same resolved config are reused, interrupted ones
-// resumed), writes table.md, table.json and report.html into options.directory after every run, and
-// returns 0, or 128 + n when signal n stopped it.
+// resumed), writes table.md, table.json, report.html and what else the kind has into
+// options.directory after every run, and returns 0, or 128 + n when signal n stopped it.
 int run_table(const ReproOptions&);
+
+// What the preset will take (`reverie plan`), for people. Needs neither data nor weights.
+std::string plan_table_text(const ReproOptions&);
+
+// The file and the preset, checked as far as all kinds have them in common.
+TableFile read_table_file(const ReproOptions&);
 
 }  // namespace reverie

@@ -229,7 +229,9 @@ std::string draw_line_plot(const LinePlot& plot) {
   const double height = 290, room = std::clamp(double(longest) * kCharacterWidth, 44.0, 125.0);
   const double pad = std::max(0.05 * (ys.high - ys.low), 1e-6);
   const Scale x{0, std::max({xs.high, plot.x_end, 1e-9}), 34, kPlotWidth - room - 16};
-  const Scale y{std::max(0.0, ys.low - pad), ys.high + pad, height - 36, 28};
+  // Losses end at 0; what goes below it has room there, too.
+  const double low = ys.low < 0 ? ys.low - pad : std::max(0.0, ys.low - pad);
+  const Scale y{low, ys.high + pad, height - 36, 28};
 
   std::string out =
       open_svg(height, fmt::format("{}: {} against {}", plot.title, plot.y_label, plot.x_label));
@@ -255,7 +257,7 @@ std::string draw_line_plot(const LinePlot& plot) {
   for (const bool mean : {false, true})  // means above all single runs
     for (const PlotSeries& series : plot.series) {
       const std::string kind = fmt::format("series-{}{}", color_class(series.color),
-                                           series.label.empty() ? "" : " dashed");
+                                           series.label.empty() && !series.dashed ? "" : " dashed");
       if (mean) {
         out += fmt::format("<path d=\"{}\" class=\"mean {}\"/>\n", path(series.mean, x, y), kind);
       } else if (series.runs.size() > 1) {

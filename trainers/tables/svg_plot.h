@@ -9,7 +9,7 @@
 namespace reverie {
 
 inline constexpr double kPlotWidth = 380;
-inline constexpr int kPlotColors = 6;  // .series-0 to .series-5 of the style sheet
+inline constexpr int kPlotColors = 8;  // .series-0 to .series-7 of the style sheet
 
 struct PlotPoint {
   double x = 0, y = 0;
@@ -29,6 +29,7 @@ struct PlotSeries {
   int color = 0;
   std::vector<std::vector<PlotPoint>> runs;
   std::vector<PlotPoint> mean;
+  bool dashed = false;  // as a series with a label is
 };
 struct LinePlot {
   std::string title, x_label, y_label;

@@ -1,7 +1,6 @@
 #include "trainers/tables/table.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <map>
 #include <set>
@@ -9,48 +8,10 @@
 #include <fmt/ranges.h>
 
 #include "core/error.h"
+#include "trainers/tables/definition.h"
 
 namespace reverie {
 namespace {
-
-// The value at `key`, of the type that `is` asks for.
-const Json* find_typed(const Json& object, const char* key, bool (Json::*is)() const noexcept,
-                       const char* wanted, const std::string& path, bool required) {
-  const auto found = object.find(key);
-  if (found == object.end()) {
-    if (required) throw ConfigError(fmt::format("{}.{} is missing, wanted {}", path, key, wanted));
-    return nullptr;
-  }
-  if (!(*found.*is)())
-    throw ConfigError(fmt::format("{}.{} is {}, wanted {}", path, key, found->type_name(), wanted));
-  return &*found;
-}
-std::string text_at(const Json& object, const char* key, const std::string& path, bool required) {
-  const Json* found = find_typed(object, key, &Json::is_string, "a string", path, required);
-  return found ? found->get<std::string>() : "";
-}
-std::vector<std::string> texts_at(const Json& object, const char* key, const std::string& path) {
-  std::vector<std::string> texts;
-  if (const Json* list = find_typed(object, key, &Json::is_array, "a list of strings", path, false))
-    for (const Json& text : *list) {
-      if (!text.is_string())
-        throw ConfigError(
-            fmt::format("{}.{} holds {}, wanted strings", path, key, text.type_name()));
-      texts.push_back(text.get<std::string>());
-    }
-  return texts;
-}
-void refuse_unknown_keys(const Json& object, const std::vector<std::string>& known,
-                         const std::string& path) {
-  if (!object.is_object())
-    throw ConfigError(fmt::format("{} is {}, wanted an object", path, object.type_name()));
-  for (const auto& [key, value] : object.items()) {
-    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-    const auto near = nearest_name(key, known);
-    throw ConfigError(fmt::format("unknown key {}.{}{}", path, key,
-                                  near ? "; did you mean \"" + *near + "\"?" : ""));
-  }
-}
 
 using Cell = std::pair<std::string, int64_t>;  // model, block size
 
@@ -67,27 +28,12 @@ void read_paper(const Json& paper, Definition& out) {
       throw ConfigError(fmt::format("{} is {}, wanted {{BLOCK_SIZE: {{\"train_loss\": x}}}}", path,
                                     figures.type_name()));
     for (const auto& [block_size, figure] : figures.items()) {
-      int64_t number = 0;
-      const char* end = block_size.data() + block_size.size();
-      if (const auto read = std::from_chars(block_size.data(), end, number);
-          read.ec != std::errc() || read.ptr != end)
-        throw ConfigError(fmt::format("{}: \"{}\" is no block size", path, block_size));
+      const int64_t number = number_of_key(block_size, "block size", path);
       const std::string here = path + "." + block_size;
       refuse_unknown_keys(figure, {"train_loss"}, here);
       find_typed(figure, "train_loss", &Json::is_number, "a number", here, true);
       out.paper[{model, number}] = figure;
     }
-  }
-}
-
-void read_models(const Json& models, Table& table) {
-  for (const auto& [name, model] : models.items()) {
-    const std::string path = "$.models." + name;
-    refuse_unknown_keys(model, {"title", "description"}, path);
-    TableModel entry{name, text_at(model, "title", path, false),
-                     text_at(model, "description", path, false)};
-    if (entry.title.empty()) entry.title = name;
-    table.models.push_back(std::move(entry));
   }
 }
 
@@ -114,7 +60,7 @@ Definition read_definition(const Json& json) {
   if (const Json* paper = find_typed(json, "paper", &Json::is_object, "an object", "$", false))
     read_paper(*paper, out);
   if (const Json* models = find_typed(json, "models", &Json::is_object, "an object", "$", false))
-    read_models(*models, table);
+    table.models = read_table_models(*models, "$.models");
   if (const Json* size =
           find_typed(json, "vocabulary_size", &Json::is_number_integer, "an integer", "$", false))
     table.vocabulary_size = size->get<int64_t>();
@@ -184,35 +130,6 @@ TableRow make_row(const std::vector<const TableRun*>& runs, const TableModel& mo
   return row;
 }
 
-// What a run says of its commit, time and data. Runs on different data belong in different tables.
-void add_provenance(const TableRun& run, Table& table) {
-  Provenance& p = table.provenance;
-  const double seconds = number_at(run, "seconds");
-  if (std::isfinite(seconds)) p.total_seconds += seconds;
-  const Json& commit = summary_at(run, "commit");
-  const std::string text = commit.is_string() ? commit.get<std::string>() : "unknown";
-  if (std::find(p.run_commits.begin(), p.run_commits.end(), text) == p.run_commits.end())
-    p.run_commits.push_back(text);
-  if (const Json size = run.summary.value("vocabulary_size", Json()); size.is_number_integer())
-    table.vocabulary_size = size.get<int64_t>();
-  const Json data = run.summary.value("dataset", Json::object());
-  if (!data.is_object()) return;
-  const auto take = [&](const char* key, std::string& known) {
-    const Json value = data.value(key, Json());
-    if (!value.is_string()) return;
-    if (known.empty()) known = value.get<std::string>();
-    if (known != value.get<std::string>())
-      throw UserError(fmt::format(
-          "run {} was trained on other data than runs before it ({} {}, not {}): their losses "
-          "cannot stand in one table; delete it or choose another --run-dir",
-          run.run_dir, key, value.get<std::string>(), known));
-  };
-  take("hash", p.dataset_hash);
-  take("name", p.dataset);
-  if (p.dataset_note.empty() && data.value("note", Json()).is_string())
-    p.dataset_note = data["note"].get<std::string>();
-}
-
 }  // namespace
 
 Statistic statistic(const std::vector<double>& values) {
@@ -271,7 +188,9 @@ Table build_table(const Json& definition, const std::vector<TableRun>& runs,
       table.models.push_back({run.model, run.model, ""});
     cells[{run.model, run.block_size}].push_back(&run);
     block_sizes.insert(run.block_size);
-    add_provenance(run, table);
+    table.provenance.add_run(run.summary, run.run_dir);
+    if (const Json size = run.summary.value("vocabulary_size", Json()); size.is_number_integer())
+      table.vocabulary_size = size.get<int64_t>();
   }
   for (const int64_t block_size : block_sizes)
     for (const TableModel& model : table.models) {

@@ -11,7 +11,8 @@
 #include <vector>
 
 #include "core/config.h"
-#include "trainers/monitoring/machine.h"
+#include "trainers/tables/definition.h"
+#include "trainers/tables/provenance.h"
 
 namespace reverie {
 
@@ -36,10 +37,6 @@ struct Statistic {
 };
 Statistic statistic(const std::vector<double>& values);
 
-struct TableModel {
-  std::string name, title, description;
-};
-
 struct TableRow {
   std::string model, title;
   int64_t block_size = 0;
@@ -50,18 +47,6 @@ struct TableRow {
   int64_t parameters = 0;
   std::vector<uint64_t> seeds;
   std::string label() const { return causal ? "" : kLeakLabel; }
-};
-
-struct Provenance {
-  std::string command, preset;
-  std::string dataset, dataset_hash,
-      dataset_note;  // note: "shakespeare-globe: not the paper's text"
-  std::string date = utc_now();
-  std::string commit = build_commit();  // of the program that made the table
-  MachineInfo machine = machine_info();
-  std::vector<std::string>
-      run_commits;           // of the programs that trained the runs; set by build_table
-  double total_seconds = 0;  // of training, over all runs; set by build_table
 };
 
 struct Table {
@@ -110,6 +95,7 @@ struct TableCell {
 TableCell table_cell(const TableRow& row, const std::string& column);
 
 // "12 of 45 planned runs have finished."; empty when all have.
+std::string unfinished_note(int64_t finished, int64_t planned);
 std::string unfinished_note(const Table& table);
 // Two sentences made from the numbers: what the leak gives, what remains without it.
 std::string explain_table(const Table& table);
@@ -121,7 +107,5 @@ std::string format_loss(double loss);                      // "1.768"; an en das
 std::string format_statistic(const Statistic& statistic);  // "1.768 ± 0.004"
 std::string format_change(double change);                  // "0", "9.44", "1.2e-05"
 std::string format_integer(int64_t value);                 // "803,840"
-// {"commit of this program", "abc"}, ...: provenance for people, in the order to be shown.
-std::vector<std::pair<std::string, std::string>> provenance_lines(const Provenance& provenance);
 
 }  // namespace reverie

@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "trainers/monitoring/progress.h"
+#include "trainers/tables/markdown.h"
 #include "trainers/tables/table.h"
 
 namespace reverie {
@@ -22,16 +22,6 @@ Json number_or_null(double value) {
 
 Json statistic_json(const Statistic& s) {
   return {{"mean", number_or_null(s.mean)}, {"sd", s.sd ? Json(*s.sd) : Json()}, {"n", s.n}};
-}
-
-// Text inside a Markdown table or paragraph: no new cell, line, or markup.
-std::string escape_markdown(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (std::string_view("\\`*_|<>[]#").find(c) != std::string_view::npos) out += '\\';
-    out += c == '\n' || c == '\r' ? ' ' : c;
-  }
-  return out;
 }
 
 const TableColumn& column_named(const std::string& name) {
@@ -185,10 +175,12 @@ std::string explain_table(const Table& table) {
          explain_causal(table, table.rows[0].block_size);
 }
 
+std::string unfinished_note(int64_t finished, int64_t planned) {
+  if (finished >= planned) return "";
+  return fmt::format("{} of {} planned runs have finished.", finished, planned);
+}
 std::string unfinished_note(const Table& table) {
-  if (table.finished_runs >= table.planned_runs) return "";
-  return fmt::format("{} of {} planned runs have finished.", table.finished_runs,
-                     table.planned_runs);
+  return unfinished_note(table.finished_runs, table.planned_runs);
 }
 
 Json table_json(const Table& table) {
@@ -209,7 +201,6 @@ Json table_json(const Table& table) {
     out["seeds"] = row.seeds;
     rows.push_back(std::move(out));
   }
-  const Provenance& p = table.provenance;
   const auto uniform = table.uniform_loss();
   return {{"title", table.title},
           {"citation", table.citation},
@@ -220,35 +211,7 @@ Json table_json(const Table& table) {
           {"planned_runs", table.planned_runs ? Json(table.planned_runs) : Json()},
           {"vocabulary_size", table.vocabulary_size ? Json(*table.vocabulary_size) : Json()},
           {"uniform_loss", uniform ? Json(*uniform) : Json()},
-          {"provenance",
-           {{"commit", p.commit},
-            {"run_commits", p.run_commits},
-            {"machine", machine_json(p.machine)},
-            {"command", p.command},
-            {"preset", p.preset},
-            {"dataset", {{"name", p.dataset}, {"hash", p.dataset_hash}, {"note", p.dataset_note}}},
-            {"date", p.date},
-            {"total_seconds", p.total_seconds}}}};
-}
-
-std::vector<std::pair<std::string, std::string>> provenance_lines(const Provenance& p) {
-  std::vector<std::pair<std::string, std::string>> lines;
-  const auto add = [&](const char* name, const std::string& value) {
-    if (!value.empty()) lines.emplace_back(name, value);
-  };
-  add("data", p.dataset);
-  add("data note", p.dataset_note);
-  add("data hash", p.dataset_hash);
-  add("preset", p.preset);
-  add("command", p.command);
-  add("commit", p.commit);
-  const std::string runs = fmt::format("{}", fmt::join(p.run_commits, ", "));
-  if (runs != p.commit) add("commit of the runs", runs);
-  add("machine", fmt::format("{}, {} cores, {:.0f} GiB, {}", p.machine.cpu, p.machine.cores,
-                             double(p.machine.memory_bytes) / double(1 << 30), p.machine.system));
-  add("training time", fmt::format("{} in all runs together", format_duration(p.total_seconds)));
-  add("date", p.date);
-  return lines;
+          {"provenance", provenance_json(table.provenance)}};
 }
 
 std::string table_markdown(const Table& table) {
@@ -291,12 +254,7 @@ std::string table_markdown(const Table& table) {
     out += fmt::format("Uniform guessing over {} symbols scores ln {} = {}.\n",
                        *table.vocabulary_size, *table.vocabulary_size, format_loss(*uniform));
   if (!table.citation.empty()) out += "Paper: " + escape_markdown(table.citation) + "\n";
-  if (!table.notes.empty()) out += "\n## Notes\n\n";
-  for (const std::string& note : table.notes) out += "* " + escape_markdown(note) + "\n";
-  out += "\n## Provenance\n\n";
-  for (const auto& [name, value] : provenance_lines(table.provenance))
-    out += fmt::format("* {}: {}\n", name, escape_markdown(value));
-  return out;
+  return out + markdown_notes(table.notes, table.provenance);
 }
 
 }  // namespace reverie

@@ -1,0 +1,28 @@
+#pragma once
+// What the runs of a table of latents will take, from the base's shape alone: its weights need not
+// be there.
+
+#include <string>
+#include <vector>
+
+#include "layers/transformer.h"
+#include "trainers/tables/table_kind.h"
+#include "trainers/training/experiment.h"
+
+namespace reverie {
+
+struct LatentPlan {
+  int64_t trainable_parameters = 0;
+  double step_flops = 0;    // one step, forward and backward
+  double weight_bytes = 0;  // base, and the source of latents
+  double state_bytes = 0;   // gradients and two moments of what is trained
+};
+// Of one run beside (or of) `base`, whose values are not read; the run's model is "augmented" or
+// "pretrained".
+LatentPlan plan_latent_run(const Transformer& base, const ExperimentOptions& run);
+
+// One line for each cell of the runs (their first seed), and what all seeds take together.
+std::string plan_latent_table(const Transformer& base, const std::string& base_name,
+                              const std::vector<PlannedRun>& runs, const std::string& directory);
+
+}  // namespace reverie

@@ -1,0 +1,36 @@
+#pragma once
+// Where a table's numbers come from.
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/config.h"
+#include "trainers/monitoring/machine.h"
+
+namespace reverie {
+
+struct Provenance {
+  std::string command, preset;
+  std::string dataset, dataset_hash,
+      dataset_note;  // note: "shakespeare-globe: not the paper's text"
+  std::string date = utc_now();
+  std::string commit = build_commit();  // of the program that made the table
+  MachineInfo machine = machine_info();
+  std::vector<std::string> run_commits;  // of the programs that trained the runs; see add_run()
+  double total_seconds = 0;              // of training, over all runs; see add_run()
+
+  // What a run's summary.json says of its commit, time and data. UserError where its data is not
+  // that of runs before: their losses cannot stand in one table. DataError for a summary without
+  // what it must hold.
+  void add_run(const Json& summary, const std::string& run_directory);
+};
+
+// The table.json form.
+Json provenance_json(const Provenance&);
+// {"commit of this program", "abc"}, ...: for people, in the order to be shown.
+std::vector<std::pair<std::string, std::string>> provenance_lines(const Provenance& provenance);
+
+}  // namespace reverie

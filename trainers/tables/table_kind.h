@@ -1,0 +1,76 @@
+#pragma once
+// Kinds of tables: what their cells are, and what becomes of finished runs. Planning and training
+// are the same for all (repro.cpp).
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+
+namespace reverie {
+
+// A run's place in a table: a model at one level of the table's factor (a block size, a number of
+// latents).
+struct PlannedCell {
+  std::string model;
+  int64_t level = 0;
+};
+
+struct PlannedRun {
+  PlannedCell cell;
+  int64_t seed = 0;
+  Config config;          // of the experiment
+  std::string directory;  // under the table's: runs/<model>-<level>-seed<seed>-<hash of resolved
+                          // config and tokens>
+  bool in_table = true;   // false: others stand on it
+};
+
+// A table's file and one of its presets, common keys checked.
+struct TableFile {
+  Config config, preset;
+  std::string file, preset_name, command;
+  std::string directory;         // of the file: plugins are looked up beside it
+  std::string output_directory;  // where runs and the table go
+};
+
+class TableKind {
+ public:
+  virtual ~TableKind() = default;
+  // The preset's cells, in the order of training.
+  virtual std::vector<PlannedCell> cells() const = 0;
+  // Adds to a cell's config (the table's base by now) what its level says, before other patches,
+  virtual void start(const PlannedCell&, Config&) const {}
+  // and after all patches what they cannot say.
+  virtual void complete(const PlannedCell&, Config&) const = 0;
+  // The patch of a run that has to be there before all others, such as the base that they share.
+  virtual std::optional<Config> preliminary() const { return std::nullopt; }
+  // Where it will lie; called before start() and complete().
+  virtual void set_preliminary(const std::string& run_directory) {}
+  // After each finished run, also one that was reused: makes whatever the table wants beside its
+  // summary, unless it is there.
+  virtual void finish(const PlannedRun&) const {}
+  // What these planned runs will take, for people; needs neither data nor a base's weights.
+  virtual std::string plan(const std::vector<PlannedRun>& runs) const = 0;
+  // Writes the table of the finished runs (one or more) into the output directory; the files'
+  // names.
+  virtual std::vector<std::string> write(const std::vector<PlannedRun>& finished,
+                                         int64_t planned) const = 0;
+};
+
+// By the table's "kind": "losses" (the default) or "latent_effect". ConfigError for another, and
+// for keys of table or preset that this kind does not know.
+std::unique_ptr<TableKind> make_table_kind(const TableFile&);
+
+// The kinds (loss_table_kind.cpp, latent_table_kind.cpp), with the keys that they read of a table
+// and of its presets, besides the common ones.
+struct TableKindEntry {
+  const char* name;
+  std::vector<std::string> table_keys, preset_keys;
+  std::unique_ptr<TableKind> (*make)(const TableFile&);
+};
+TableKindEntry loss_table_kind();
+TableKindEntry latent_table_kind();
+
+}  // namespace reverie
