@@ -146,8 +146,8 @@ TEST(WindowsOfDocuments, BeginWhereDocumentsBeginAndShareNone) {
                        "no document begins");
 }
 
-// stories260K's base knows its text: a slip in how stories are joined costs a tenth of its
-// perplexity and more, which then looks like something that could be learnt.
+// stories260K knows where stories begin: a slip in how they are joined costs it perplexity, which
+// then looks like something that could be learnt.
 TEST(DocumentsOfADataset, TinyStoriesAsItsModelSawThem) {
   NEED_DATA("tinystories/tiny_stories_944k.txt");
   const TemporaryDirectory directory;

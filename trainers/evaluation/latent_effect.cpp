@@ -86,6 +86,18 @@ LatentEffect::Position summary(Runs runs, int64_t n, const LatentEffectOptions& 
   return p;
 }
 
+// The same base scores the same tokens alike, whatever machine it ran on.
+bool on_same_texts(const PositionLosses& a, const PositionLosses& b) {
+  constexpr double kTolerance = 1e-3;  // relative
+  const auto same = [](const Text& x, const Text& y) {
+    if (x.count != y.count) return false;
+    for (size_t p = 0; p < x.base.size(); ++p)
+      if (std::abs(x.base[p] - y.base[p]) > kTolerance * std::abs(x.base[p])) return false;
+    return true;
+  };
+  return std::equal(a.texts.begin(), a.texts.end(), b.texts.begin(), b.texts.end(), same);
+}
+
 // Insertion points of every text of a batch, evenly spaced: i32 [batch, groups].
 Tensor spaced_limits(int64_t batch, int64_t groups, int64_t first, int64_t last) {
   Tensor limits = Tensor::empty({batch, groups}, DType::i32);
@@ -195,10 +207,7 @@ LatentEffect latent_effect(std::span<const PositionLosses* const> runs,
                            const LatentEffectOptions& options) {
   require(!runs.empty() && !runs[0]->texts.empty(), "there is no text to measure on");
   for (const PositionLosses* run : runs)
-    for (size_t i = 0; i < std::max(run->texts.size(), runs[0]->texts.size()); ++i)
-      require(run->texts.size() == runs[0]->texts.size() &&
-                  run->texts[i].count == runs[0]->texts[i].count,
-              "these runs were not measured on the same texts");
+    require(on_same_texts(*run, *runs[0]), "these runs were not measured on the same texts");
   LatentEffect effect;
   effect.texts = int64_t(runs[0]->texts.size());
   effect.insertions = runs[0]->insertions;

@@ -1,6 +1,7 @@
 #include "trainers/monitoring/run_callbacks.h"
 
 #include "core/log.h"
+#include "trainers/monitoring/audit.h"
 #include "trainers/monitoring/metrics.h"
 #include "trainers/monitoring/progress.h"
 #include "trainers/monitoring/tensorboard.h"
@@ -85,6 +86,7 @@ class ProgressCallback final : public Callback {
 std::vector<std::unique_ptr<Callback>> standard_callbacks(const Trainer& t, bool progress,
                                                           int64_t first_step) {
   std::vector<std::unique_ptr<Callback>> list;
+  list.push_back(std::make_unique<TrainingAudit>());
   list.push_back(std::make_unique<MetricsCallback>(t, first_step));
   list.push_back(std::make_unique<TensorBoardCallback>(t, first_step));
   if (progress) list.push_back(std::make_unique<ProgressCallback>(t, first_step));

@@ -1,5 +1,5 @@
 #pragma once
-// The callbacks that every run has: metrics.jsonl, TensorBoard, progress.
+// The callbacks that every run has: metrics.jsonl, TensorBoard, the audit, progress.
 
 #include <memory>
 #include <vector>

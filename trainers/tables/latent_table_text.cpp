@@ -69,7 +69,8 @@ std::string cost_cells(const LatentCosts& c) {
 std::string format_percent(double change) {
   if (std::isnan(change)) return kUnknown;
   if (change >= 100) return fmt::format("\u00d7 {:.3g}", 1 + change / 100);
-  return fmt::format("{}{:.2f} %", change < 0 ? kMinus : "+", std::abs(change));
+  const std::string size = fmt::format("{:.2f} %", std::abs(change));
+  return size == "0.00 %" ? size : (change < 0 ? kMinus : "+") + size;
 }
 
 std::string explain_latents(const LatentTable& table) {

@@ -1,0 +1,84 @@
+#include "trainers/monitoring/audit.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/log.h"
+
+namespace reverie {
+namespace {
+
+std::string file_of(const Trainer& t) {
+  return t.run_directory() + "/audit.json";
+}
+
+template <class T>
+bool any_nonzero(const Tensor& t) {
+  const T* x = t.data<T>();
+  return std::any_of(x, x + t.numel(), [](T value) { return value != T(0); });
+}
+
+bool reached(const Tensor& gradient) {
+  if (!gradient.defined()) return false;
+  const Tensor host = gradient.to(Device{}).contiguous();
+  if (host.dtype() == DType::f64) return any_nonzero<double>(host);
+  return any_nonzero<float>(host.to(DType::f32));
+}
+
+}  // namespace
+
+std::vector<std::string> without_gradient(const Module& model) {
+  std::vector<std::string> names;
+  for (const auto& [name, parameter] : model.parameters())
+    if (parameter.requires_grad() && !reached(parameter.grad())) names.push_back(name);
+  return names;
+}
+
+std::string frozen_hash(const Module& model) {
+  std::string all;
+  for (const auto& [name, parameter] : model.parameters()) {
+    if (parameter.requires_grad()) continue;
+    const Tensor t = parameter.tensor().to(Device{}).contiguous();
+    all += fmt::format("{} {} {}\n", name, t.str(), hash_bytes(t.raw(), t.bytes()));
+  }
+  return all.empty() ? "" : hash_bytes(all.data(), all.size());
+}
+
+void TrainingAudit::on_start(const Trainer& t, int64_t first_step) {
+  frozen_hash_ = frozen_hash(t.model());
+  if (first_step == 0 || !std::filesystem::exists(file_of(t))) return;
+  const Json before = Config::from_file(file_of(t)).json().value("frozen_hash", Json());
+  if (before != frozen_hash_)
+    throw InternalError(fmt::format(
+        "{}: frozen parameters hash to {} now, to {} when this run began: something trained them",
+        t.run_directory(), frozen_hash_, before.dump()));
+}
+
+void TrainingAudit::on_step(const Trainer& t, const StepInfo& info) {
+  if (info.step != 1) return;
+  const auto missed = without_gradient(t.model());
+  for (const std::string& name : missed)
+    log_warning("no gradient reached {} in the first step, and it is to be trained", name);
+  int64_t trainable = 0, frozen = 0;
+  for (const auto& [name, parameter] : t.model().parameters())
+    (parameter.requires_grad() ? trainable : frozen) += 1;
+  write_file_atomically(file_of(t), Json{{"trainable_tensors", trainable},
+                                         {"frozen_tensors", frozen},
+                                         {"without_gradient", missed},
+                                         {"frozen_hash", frozen_hash_}}
+                                            .dump(2) +
+                                        "\n");
+}
+
+void TrainingAudit::on_checkpoint(const Trainer& t, const std::string& directory) {
+  const std::string now = frozen_hash(t.model());
+  if (now != frozen_hash_)
+    throw InternalError(fmt::format(
+        "{}: frozen parameters hash to {}, to {} when training began: something trained them",
+        directory, now, frozen_hash_));
+}
+
+}  // namespace reverie

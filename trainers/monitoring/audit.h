@@ -1,0 +1,31 @@
+#pragma once
+// Does a run train what it should, and nothing else?
+
+#include <string>
+#include <vector>
+
+#include "trainers/training/trainer.h"
+
+namespace reverie {
+
+// Names of the trainable parameters whose gradient is absent or zero in every element.
+std::vector<std::string> without_gradient(const Module& model);
+// Of the names, shapes, dtypes and bytes of all frozen parameters (XXH3-128): "" where none is.
+std::string frozen_hash(const Module& model);
+
+// Writes RUN/audit.json: {"trainable_tensors", "frozen_tensors", "without_gradient": [NAME, ...],
+// "frozen_hash"}. After the first step it warns of every trainable parameter that no gradient
+// reached (one behind a weight that begins at zero may have to wait for its first; one that is
+// never used gets none ever); at every checkpoint and so before a run counts as finished, it throws
+// InternalError when a frozen parameter has changed, also since an earlier part of a resumed run.
+class TrainingAudit final : public Callback {
+ public:
+  void on_start(const Trainer&, int64_t first_step) override;
+  void on_step(const Trainer&, const StepInfo&) override;
+  void on_checkpoint(const Trainer&, const std::string& directory) override;
+
+ private:
+  std::string frozen_hash_;
+};
+
+}  // namespace reverie
