@@ -258,6 +258,14 @@ class CliTest(unittest.TestCase):
         again = self.expect(0, "repro", "table.json", "--preset", "tiny", "--run-dir", "repro")
         self.assertEqual(len(re.findall("reused", again.stderr)), 4)
         self.assertIn("tiny", self.expect(2, "repro", "table.json", "--preset", "huge").stderr)
+        planned = self.expect(0, "plan", "table.json", "--preset", "tiny").stdout
+        self.assertRegex(planned, r"imm_as_published +16 ")
+        self.assertIn("$.kind", self.expect(2, "repro", "table.json", "--preset", "tiny", "--set-table", "kind=lattice").stderr)
+
+    def test_a_paper_sized_table_is_planned_without_weights_or_data(self):
+        planned = self.expect(0, "plan", ROOT / "configs/tables/cache_augmentation.json", "--preset", "paper").stdout
+        self.assertIn("2,614,341,888 parameters", planned)  # Gemma-2 2B
+        self.assertRegex(planned, r"coprocessor +64 +3 +2,024,665,344 ")
 
     def test_plan_counts_parameters(self):
         plan = json.loads(self.expect(0, "plan", self.config("plan"), "--json").stdout)
