@@ -2,9 +2,16 @@
 // Parallel loops (OpenMP). All is of internal linkage: files that include it are compiled for
 // several instruction sets, and must not share code.
 
+#include <omp.h>
+
 #include <cstdint>
 
 namespace reverie {
+
+// How many threads the next parallel loop may have.
+static inline int thread_count() {
+  return omp_get_max_threads();
+}
 
 // gcc's OpenMP runtime is not built for the thread sanitizer, which therefore does not see that a
 // parallel region begins after what came before it and ends before what follows. These marks say

@@ -30,17 +30,7 @@ bool may_become_code_point(std::string_view bytes) {
 }
 
 void require_utf8(std::string_view text) {
-  for (size_t at = 0; at < text.size();) {
-    uint64_t eight;
-    if (at + 8 <= text.size()) {
-      std::memcpy(&eight, text.data() + at, 8);
-      if ((eight & 0x8080808080808080u) == 0) {
-        at += 8;
-        continue;
-      }
-    }
-    at += size_t(require_code_point(text, at).bytes);
-  }
+  count_code_points(text);
 }
 
 void append_code_point(std::string& text, uint32_t value) {
@@ -64,7 +54,19 @@ void append_code_point(std::string& text, uint32_t value) {
 
 int64_t count_code_points(std::string_view text) {
   int64_t count = 0;
-  for (size_t at = 0; at < text.size(); ++count) at += size_t(require_code_point(text, at).bytes);
+  for (size_t at = 0; at < text.size();) {
+    uint64_t eight;
+    if (at + 8 <= text.size()) {
+      std::memcpy(&eight, text.data() + at, 8);
+      if ((eight & 0x8080808080808080u) == 0) {
+        at += 8;
+        count += 8;
+        continue;
+      }
+    }
+    at += size_t(require_code_point(text, at).bytes);
+    ++count;
+  }
   return count;
 }
 

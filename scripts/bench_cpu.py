@@ -3,12 +3,14 @@
 
     scripts/bench_cpu.py --work all --rounds 5 --json cpu_speed.json --markdown docs/results/cpu_speed.md
     scripts/bench_cpu.py --work small --precision f32 --rounds 1 --json /tmp/look.json
-    scripts/bench_cpu.py --work all growth attention --json cpu_speed.json
+    scripts/bench_cpu.py --work all growth attention decode tokenize --json cpu_speed.json
 
 Works: `small` is nanoGPT's CPU recipe (batch 12, context 64, 4 layers, 4 heads, width 128), `baby` its
 shakespeare_char (64, 256, 6, 6, 384); characters of Shakespeare, dropout 0, no biases. `all` is both.
 `growth` shows how time and memory of a step grow with batch, context, width and depth; `attention`
-what it costs a token at contexts of 64 to 4096.
+what it costs a token at contexts of 64 to 4096. `decode` lets a model of GPT-2's shape write, 1 to 8
+texts at once, beside the speed at which memory is read; `tokenize` prepares --text (Shakespeare) with
+GPT-2's byte pairs beside tiktoken, which is installed beside PyTorch, and compares all tokens.
 
 Every round measures, one after the other and each alone, in an order that turns from round to round:
 - Reverie as its user gets it: `reverie train` on a prepared token file; the times of the steps from
@@ -38,12 +40,13 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cpu_benchmark import pytorch, report, sweeps
+from cpu_benchmark import decoding, pytorch, report, sweeps, tokenization
 from cpu_benchmark.machine import QUIET_SHARE, Neighbours, available_bytes, cpu_seconds_of, machine_info
 from cpu_benchmark.programs import ROOT, Benchmarks, ProgramError, Reverie
 from cpu_benchmark.shapes import WORKS, Work
 
 PRECISIONS = ("f32", "bf16")
+OTHER_WORKS = ("growth", "attention", "decode", "tokenize")  # and parts of the result
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,8 @@ def warn(text: str) -> None:
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      epilog="exit status: 0 measured; 1 something failed, or nothing was left to measure; 2 wrong usage")
-    parser.add_argument("--work", nargs="+", required=True, choices=[*WORKS, "all", "growth", "attention"], metavar="WORK",
-                        help="small, baby, all (both), growth, attention; several may be named")
+    parser.add_argument("--work", nargs="+", required=True, choices=[*WORKS, "all", *OTHER_WORKS], metavar="WORK",
+                        help=f"small, baby, all (both), {', '.join(OTHER_WORKS)}; several may be named")
     parser.add_argument("--rounds", type=int, default=report.WANTED_ROUNDS, help="of everything, interleaved (%(default)s)")
     parser.add_argument("--json", type=Path, required=True, metavar="OUT", help="where the figures go")
     parser.add_argument("--markdown", type=Path, metavar="OUT", help="a page of tables; of one that is there only what stands between its marks changes")
@@ -82,10 +85,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="for everybody (this machine: %(default)s)")
     parser.add_argument("--steps", type=int, help=f"that count in a round ({', '.join(f'{k}: {e.steps}' for k, e in EFFORTS.items())})")
     parser.add_argument("--reverie", type=Path, default=ROOT / "build" / "release" / "reverie", help="the program (build/release/reverie)")
-    parser.add_argument("--benchmarks", type=Path, metavar="DIR", help="where bench_step_gemms and bench_attention are (tests/benchmarks beside the program)")
+    parser.add_argument("--benchmarks", type=Path, metavar="DIR", help="where the bench_* programs are (tests/benchmarks beside the program)")
     parser.add_argument("--pytorch", type=Path, metavar="PYTHON", help="a Python that has PyTorch, instead of an environment of our own")
     parser.add_argument("--upgrade-pytorch", action="store_true", help="bring our own environment up to the newest PyTorch")
-    parser.add_argument("--text", type=Path, help="train on this text instead of tiny Shakespeare")
+    parser.add_argument("--text", type=Path, help="train on this text, and tokenise it, instead of tiny Shakespeare")
     options = parser.parse_args(arguments)
     for name in ("rounds", "threads", "steps"):
         value = getattr(options, name)
@@ -264,7 +267,7 @@ def measure(options: argparse.Namespace, command: str) -> dict:
         if result["commit"].endswith("-dirty"):
             warn(f"{options.reverie} was built from changed files ({result['commit']})")
         works = [replace(work, vocabulary=vocabulary) for work in works_of(options.work)]
-        if works:
+        if works or "tokenize" in options.work:
             python = options.pytorch or pytorch.ensure_environment(pytorch.ENVIRONMENT, upgrade=options.upgrade_pytorch, say=say)
         for work in works:
             # Fails now rather than after minutes of PyTorch.
@@ -275,6 +278,12 @@ def measure(options: argparse.Namespace, command: str) -> dict:
             result["growth"] = sweeps.measure_growth(reverie, benchmarks, neighbours, options.rounds, vocabulary, say)
         if "attention" in options.work:
             result["attention"] = sweeps.measure_attention(benchmarks, neighbours, options.rounds, say)
+        if "decode" in options.work:
+            benchmarks.program("bench_memory")
+            result["decode"] = decoding.measure(reverie, benchmarks, neighbours, options.rounds, scratch, say)
+        if "tokenize" in options.work:
+            tokenization.ensure_tiktoken(python, not options.pytorch, say)
+            result["tokenize"] = tokenization.measure(reverie, neighbours, options.rounds, python, text, scratch, say)
         result["machine"]["gemm_library"] = benchmarks.library
         save(options, result, neighbours)
     return result
@@ -296,7 +305,7 @@ def main(arguments: list[str]) -> int:
     say("\n" + tables)
     if options.markdown:
         report.write_page(options.markdown, tables)
-    if not any(result.get(part) for part in ("rows", "growth", "attention")):
+    if not any(result.get(part) for part in ("rows", *OTHER_WORKS)):
         print("bench_cpu.py: nothing was measured", file=sys.stderr)
         return 1
     return 0

@@ -50,7 +50,7 @@ bool defined(const Tensor& t) {
 }
 
 void* scratch(Slot slot, size_t bytes) {
-  static thread_local Block blocks[4];
+  static thread_local Block blocks[5];
   Block& block = blocks[size_t(slot)];
   if (block.bytes < bytes || block.memory == nullptr) {
     block.memory.reset();

@@ -43,7 +43,7 @@ REVERIE_INLINE int64_t rows(const View& v) {
 // Working memory of the calling thread, kept between calls: at least `bytes`, 64-byte aligned,
 // contents undefined. A slot holds one block at a time; `shared` is for the thread that opens a
 // parallel region, `local` for each thread within it.
-enum class Slot : uint8_t { shared, shared_second, local, local_second };
+enum class Slot : uint8_t { shared, shared_second, local, local_second, shared_third };
 void* scratch(Slot, size_t bytes);
 
 }  // namespace reverie::cpu

@@ -146,6 +146,26 @@ class Reverie:
             "max_rss_bytes": usage.ru_maxrss * 1024,
         }
 
+    def sample(self, model: Path, samples: int, tokens: int) -> dict:
+        """What `reverie sample` says of its speed, for `samples` texts side by side."""
+        out = self.scratch / "sample.json"
+        run([str(self.program), "sample", str(model), "--prompt", "The", "--samples", str(samples), "--max-tokens", str(tokens),
+             "--past-end", "--json", str(out)], self.threads)
+        return json.loads(out.read_text())
+
+    @property
+    def tokenized(self) -> Path:
+        """The token file of the last tokenize()."""
+        return self.scratch / "tokens" / "train.tok"
+
+    def tokenize(self, text: Path, vocabulary: Path, threads: int) -> float:
+        """Seconds of `reverie prepare` with GPT-2's byte pairs, from start to end."""
+        shutil.rmtree(self.tokenized.parent, ignore_errors=True)
+        begin = time.monotonic()
+        run([str(self.program), "prepare", str(text), "--tokenizer", "gpt2", "--tokenizer-files", str(vocabulary), "--validation-fraction", "0",
+             "--out", str(self.tokenized.parent)], threads)
+        return time.monotonic() - begin
+
 
 class Benchmarks:
     """The programs of tests/benchmarks, in the build's folder."""
@@ -175,6 +195,10 @@ class Benchmarks:
     def triad(self, seconds: float) -> float:
         """Memory bandwidth in GB/s, over arrays that no cache holds."""
         return self.products("f32", [f"triad:{768 << 20}"], seconds)["triad"]["gb_per_second"]
+
+    def read_bandwidth(self, seconds: float) -> float:
+        """GB/s at which memory is read."""
+        return json.loads(run([self.program("bench_memory"), "--seconds", str(seconds)], self.threads))["read_gb_per_second"]
 
     def attention(self, context: int, heads: int, head_size: int, tokens: int, seconds: float) -> dict:
         """bench_attention of one context, in a process of its own so that its peak is its own."""

@@ -112,6 +112,21 @@ def attention_table(contexts: list[dict]) -> str:
     ] for c in contexts])
 
 
+def decoding_table(rows: list[dict]) -> str:
+    heads = ["texts at once", "tokens/s", "a step", "weights read", "memory reads", "share of it", "tokens/s, times one text"]
+    return table(heads, [[
+        str(r["batch"]), f"**{r['tokens_per_second']:,.1f}**", duration(r["step_ms"]), f"{r['weights_gb_per_second']:.1f} GB/s",
+        f"{r['read_gb_per_second']:.1f} GB/s", f"**{100 * r['share_of_bandwidth']:.0f} %**", f"{r['tokens_per_second'] / rows[0]['tokens_per_second']:.2f}",
+    ] for r in rows])
+
+
+def tokenization_table(t: dict) -> str:
+    speeds = t["mb_per_second"]
+    heads = ["Reverie, 1 core", f"tiktoken {t['tiktoken']}, 1 core", "Reverie / tiktoken", f"Reverie, {t['threads']} threads", "against 1 core"]
+    return table(heads, [[f"**{speeds['reverie_1']:.1f} MB/s**", f"{speeds['tiktoken']:.1f} MB/s", f"**{t['ratio']:.2f}**",
+                          f"{speeds['reverie_all']:.1f} MB/s", f"{t['scaling']:.2f}"]])
+
+
 def bytes_text(count: int) -> str:
     return f"{count / (1 << 30):.1f} GiB"
 
@@ -149,6 +164,15 @@ def markdown(result: dict) -> str:
         parts += ["## Attention", f"Causal, f32, forward and backward, {a['heads']} heads of {a['head_size']}, {a['tokens']:,} tokens in sequences of the context's length; operations that causality "
                   f"leaves. The GEMM rate, {a['gemm_gflops']:.0f} GFLOP/s, is that of the qkv projection of the same tokens.",
                   attention_table(a["contexts"])]
+    if "decode" in result:
+        d = result["decode"]
+        parts += ["## Decoding", f"`reverie sample` with its KV cache: GPT-2's shape ({d['layers']} layers, width {d['width']}, vocabulary {d['vocabulary']:,}), f32, "
+                  f"{1e-6 * d['weight_bytes']:.0f} MB of weights a token; {d['tokens']} tokens a text, the first not counted. Memory is read by all threads, "
+                  "measured before and after each run.", decoding_table(d["rows"])]
+    if "tokenize" in result:
+        t = result["tokenize"]
+        parts += ["## Tokenising", f"GPT-2's byte pairs, {1e-6 * t['text_bytes']:.0f} MB made of {t['text']}, {t['tokens']:,} tokens, the same from both. Reverie's time is all of "
+                  "`reverie prepare`, from its start to the token file; tiktoken's that of encode() alone.", tokenization_table(t)]
     return "\n\n".join([*parts, END]) + "\n"
 
 

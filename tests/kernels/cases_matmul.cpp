@@ -89,6 +89,15 @@ std::vector<Case> matmul_cases() {
                     {1, 7, 7, 7},
                     {3, 17, 11, 33},
                     {12, 64, 11, 32},
+                    // Few rows: of one vector, of whole groups and blocks, of what is left of them.
+                    {0, 1, 1, 1},
+                    {0, 1, 70, 2100},
+                    {0, 2, 259, 67},
+                    {0, 4, 4100, 21},
+                    {0, 5, 64, 128},
+                    {0, 8, 131, 257},
+                    {0, 9, 131, 257},
+                    {4, 2, 65, 129},
                     {2, 100, 129, 65}}) {
       for (bool a_transposed : {false, true})
         for (bool b_transposed : {false, true}) {

@@ -16,7 +16,7 @@ SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 import bench_cpu  # noqa: E402
-from cpu_benchmark import machine, programs, pytorch, report, shapes, sweeps  # noqa: E402
+from cpu_benchmark import decoding, machine, programs, pytorch, random_gpt2, report, shapes, sweeps, tokenization  # noqa: E402
 
 
 def rounds_of(*ms: float, **more: float) -> list[dict]:
@@ -375,6 +375,60 @@ class WorkerTest(unittest.TestCase):
         for work in shapes.WORKS.values():
             model = reference_gpt.Gpt(work.vocabulary, reference_gpt.Shape(work.layers, work.heads, work.width, work.context))
             self.assertEqual(sum(p.numel() for p in model.parameters()), work.parameters)
+
+
+class DecodingTest(unittest.TestCase):
+    def test_a_tokens_weights_are_all_but_the_other_positions(self) -> None:
+        shape = random_gpt2.Shape()
+        self.assertEqual(shape.bytes_a_token, 4 * (124_439_808 - 1023 * 768))  # GPT-2's parameters
+
+    def test_the_share_is_of_the_rounds_own_bandwidth(self) -> None:
+        rounds = [{"tokens_per_second": 20.0, "read_gb_per_second": 4.0}, {"tokens_per_second": 40.0, "read_gb_per_second": 8.0},
+                  {"tokens_per_second": 10.0, "read_gb_per_second": 1.0}]
+        row = decoding.row(2, 200_000_000, rounds)
+        self.assertAlmostEqual(row["tokens_per_second"], 20)
+        self.assertAlmostEqual(row["step_ms"], 100)
+        self.assertAlmostEqual(row["weights_gb_per_second"], 2)
+        self.assertAlmostEqual(row["share_of_bandwidth"], 0.5)  # the rounds': 0.5, 0.5 and 1
+        one = row | {"batch": 1, "tokens_per_second": 16.0}
+        self.assertIn("| 2 | **20.0** | 100 ms | 2.0 GB/s | 4.0 GB/s | **50 %** | 1.25 |", report.decoding_table([one, row]))
+
+    def test_the_model_is_one_that_programs_can_read(self) -> None:
+        shape = random_gpt2.Shape(layers=2, heads=2, width=4, vocabulary=300, positions=8)
+        with tempfile.TemporaryDirectory() as folder:
+            random_gpt2.write(Path(folder) / "m", shape)
+            config, tokenizer = (json.loads((Path(folder) / "m" / name).read_text()) for name in ("config.json", "tokenizer.json"))
+            weights = (Path(folder) / "m" / "model.safetensors").read_bytes()
+        self.assertEqual((config["n_layer"], config["vocab_size"]), (2, 300))
+        self.assertEqual(sorted(tokenizer["model"]["vocab"].values()), list(range(300)))
+        size = int.from_bytes(weights[:8], "little")
+        header = json.loads(weights[8:8 + size])
+        self.assertEqual(header["transformer.h.1.mlp.c_fc.weight"]["shape"], [4, 16])
+        ends = [0, *(t["data_offsets"][1] for t in header.values())]
+        self.assertEqual([t["data_offsets"][0] for t in header.values()], ends[:-1])
+        self.assertEqual(len(weights), 8 + size + ends[-1])
+
+
+class TokenizationTest(unittest.TestCase):
+    def test_a_short_text_is_repeated(self) -> None:
+        self.assertEqual(tokenization.repeated(b"ab\n", 9), b"ab\n\nab\n\nab\n\n")
+        self.assertEqual(tokenization.repeated(b"abcdefgh", 3), b"abcdefgh\n\n")
+
+    def test_the_first_other_token_is_named(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            ours, theirs = Path(folder) / "train.tok", Path(folder) / "ids"
+            ours.write_bytes(bytes(128) + b"\1\0\2\0\3\0")
+            theirs.write_bytes(b"\1\0\2\0\3\0")
+            self.assertEqual(tokenization.ids_differ(ours, theirs), "")
+            theirs.write_bytes(b"\1\0\2\1\3\0")
+            self.assertEqual(tokenization.ids_differ(ours, theirs), "token 1 differs (of 3 of ours, 3 of tiktoken's)")
+            theirs.write_bytes(b"\1\0")
+            self.assertEqual(tokenization.ids_differ(ours, theirs), "token 1 differs (of 3 of ours, 1 of tiktoken's)")
+
+    def test_the_table(self) -> None:
+        text = report.tokenization_table({"mb_per_second": {"reverie_1": 60.0, "tiktoken": 15.0, "reverie_all": 110.0}, "ratio": 4.0, "scaling": 1.83,
+                                          "threads": 2, "tiktoken": "0.14.0"})
+        self.assertIn("| **60.0 MB/s** | 15.0 MB/s | **4.00** | 110.0 MB/s | 1.83 |", text)
 
 
 if __name__ == "__main__":

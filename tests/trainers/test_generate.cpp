@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <set>
@@ -158,6 +159,60 @@ TEST(Generate, DrawsFollowTemperatureAndTopK) {
   }
 }
 
+// Side by side, over several refills of the block: text i is what seed + i writes alone.
+class SeveralTexts : public ::testing::TestWithParam<NamedModel> {};
+TEST_P(SeveralTexts, AreThoseOfTheirSeeds) {
+  const auto model = make_model(GetParam().json);
+  GenerateOptions options;
+  options.max_tokens = 45;
+  options.seed = 11;
+  const std::vector<int32_t> prompt = {3, 1, 4};
+  std::vector<std::vector<int32_t>> seen(5);
+  const auto texts = generate_samples(*model, prompt, 5, options, [&](int64_t i, int32_t token) {
+    seen[size_t(i)].push_back(token);
+  });
+  ASSERT_EQ(texts.size(), 5u);
+  EXPECT_EQ(seen, texts);
+  EXPECT_EQ(std::set(texts.begin(), texts.end()).size(), 5u);
+  for (const auto& text : texts) {
+    EXPECT_EQ(text, generate(*model, prompt, options));
+    ++options.seed;
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Generate, SeveralTexts, ::testing::ValuesIn(kTinyModels),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+// One that has ended waits for the others, and all stop with the last.
+TEST(Generate, TextsEndEachByItself) {
+  const auto model = make_model(kGpt);
+  GenerateOptions options;
+  options.max_tokens = 40;
+  options.end_of_text = 2;
+  std::set<size_t> lengths;
+  const auto texts = generate_samples(*model, {3, 1, 4}, 6, options);
+  for (const auto& text : texts) {
+    EXPECT_EQ(std::count(text.begin(), text.end(), 2), 0);
+    EXPECT_EQ(text, generate(*model, {3, 1, 4}, options));
+    lengths.insert(text.size());
+    ++options.seed;
+  }
+  EXPECT_GT(lengths.size(), 1u);
+  EXPECT_LT(*lengths.begin(), 40u);
+}
+
+// Equal logits: the smaller numbers are taken, whatever the sorting.
+TEST(Generate, TiesOfTheTopKGoToTheSmallerNumbers) {
+  const auto model = make_model(kGpt);
+  Tensor head = model->parameters()[0].second.tensor();
+  head.fill(0);  // every logit is 0
+  GenerateOptions options;
+  options.max_tokens = 60;
+  options.top_k = 3;
+  const auto text = generate(*model, {5}, options);
+  EXPECT_EQ(std::set(text.begin(), text.end()), (std::set<int32_t>{0, 1, 2}));
+  EXPECT_EQ(generate(*model, {5}, greedy(3)), (std::vector<int32_t>{0, 0, 0}));
+}
+
 TEST(Generate, VeryLowTemperaturesAreGreedy) {
   const auto model = make_model(kGpt);
   GenerateOptions options = greedy(30);
@@ -181,6 +236,7 @@ TEST(Generate, RefusesWhatMakesNoSense) {
   EXPECT_THROW(generate(*model, {13}, greedy(1)), UserError);
   EXPECT_THROW(generate(*model, {-1}, greedy(1)), UserError);
   EXPECT_THROW(generate(*model, {1}, greedy(-1)), UserError);
+  EXPECT_THROW(generate_samples(*model, {1}, 0, greedy(1)), UserError);
   GenerateOptions options;
   options.temperature = -0.5;
   EXPECT_THROW(generate(*model, {1}, options), UserError);

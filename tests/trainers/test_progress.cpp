@@ -45,6 +45,19 @@ TEST(FormatProgress, ContextAndBarStandBeforeTheStep) {
   EXPECT_EQ(columns(format_progress(middle(), 200)), 67 + 2 + 30);
 }
 
+TEST(FormatProgress, WorkOnAFileCountsBytes) {
+  ProgressState state;
+  state.context = "encoding";
+  state.bytes = true;
+  state.step = 1200000;
+  state.steps = 5000000;
+  state.tokens_per_second = 31.2e6;
+  state.seconds_left = 42;
+  EXPECT_EQ(format_progress(state, 0), "encoding  1.2MB/5MB  24 %  31.2MB/s  ETA 00:42");
+  EXPECT_EQ(format_progress(state, 64),
+            "encoding  [##------]  1.2MB/5MB  24 %  31.2MB/s  ETA 00:42");
+}
+
 TEST(FormatProgress, EveryLossOfALeakingModelIsLabelled) {
   ProgressState state = middle();
   state.label = "LEAKS";
@@ -158,6 +171,20 @@ TEST(Progress, ElsewhereThereIsALineAtEveryTenPerCent) {
   ASSERT_EQ(fake.written.size(), 10u);
   EXPECT_EQ(fake.written[0], "step 20/200  10 %  loss 2.0000  1k tok/s  ETA 00:00\n");
   EXPECT_EQ(fake.written[9], "step 200/200  100 %  loss 2.0000  1k tok/s  ETA 00:00\n");
+}
+
+TEST(Progress, WorkOnAFileShowsItsOwnRate) {
+  Fake fake;
+  {
+    Progress progress(4000000, {.context = "encoding", .bytes = true}, fake.output(false));
+    for (int64_t part = 1; part <= 4; ++part) {
+      fake.now += 0.5;
+      progress.reach(part * 1000000);
+    }
+  }
+  ASSERT_EQ(fake.written.size(), 4u);
+  EXPECT_EQ(fake.written[0], "encoding  1MB/4MB  25 %  2MB/s  ETA 00:02\n");
+  EXPECT_EQ(fake.written[3], "encoding  4MB/4MB  100 %  2MB/s  ETA 00:00\n");
 }
 
 TEST(Progress, ElsewhereASlowRunShowsALineNowAndThen) {

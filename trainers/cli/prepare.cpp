@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/log.h"
 #include "trainers/cli/arguments.h"
@@ -38,9 +39,17 @@ void add_prepare_command(CLI::App& app) {
     // A shell has no easy way to say it.
     for (size_t at; (at = o->document_separator.find("\\n")) != std::string::npos;)
       o->document_separator.replace(at, 2, "\n");
-    const std::string directory = prepare_dataset(*o, [](int64_t done, int64_t total) {
-      if (done >= total) log_info("encoded {} bytes", format_count(double(total)));
+    std::optional<Progress> progress;
+    const std::string directory = prepare_dataset(*o, [&](int64_t done, int64_t total) {
+      if (!progress) {
+        ProgressOptions options;
+        options.context = "encoding";
+        options.bytes = true;
+        progress.emplace(total, options);
+      }
+      progress->reach(done);
     });
+    progress.reset();
     DataOptions opened = *o;
     opened.prepared_directory = directory;
     const Dataset d = open_dataset(opened);

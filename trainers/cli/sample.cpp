@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -18,8 +20,14 @@ struct SampleArguments {
   std::string model, tokenizer, prompt = "\n", json;
   GenerateOptions generate{
       .max_tokens = 500, .temperature = 0.8, .top_k = 0, .seed = 1337, .end_of_text = {}};
+  int64_t samples = 1;
   bool greedy = false, past_end = false;
 };
+
+using Clock = std::chrono::steady_clock;
+double seconds_between(Clock::time_point begin, Clock::time_point end) {
+  return std::chrono::duration<double>(end - begin).count();
+}
 
 void print(const std::string& text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
@@ -35,25 +43,41 @@ void run(const SampleArguments& a) {
   if (a.greedy) options.temperature = 0;
   if (!a.past_end) options.end_of_text = m.end_of_text;
   const std::vector<int32_t> prompt = m.text().encode_from_beginning(a.prompt);
-  StreamDecoder decoder(m.text(), true);
-  std::string text;
-  const auto show = [&](const std::string& more) {
-    text += more;
-    print(more);
+  // One text is shown as it comes, several one after the other.
+  const bool live = a.samples == 1;
+  std::vector<std::string> texts(static_cast<size_t>(std::max<int64_t>(1, a.samples)));
+  std::vector<StreamDecoder> decoders(texts.size(), StreamDecoder(m.text(), true));
+  const auto show = [&](int64_t i, const std::string& more) {
+    texts[size_t(i)] += more;
+    if (live) print(more);
   };
-  const std::vector<int32_t> tokens =
-      generate(*m.model, prompt, options, [&](int32_t token) { show(decoder.next(token)); });
-  show(decoder.finish());
-  print("\n");
-  if (!a.json.empty()) {
-    const Json out = {{"model", m.description},
-                      {"prompt", a.prompt},
-                      {"prompt_tokens", prompt},
-                      {"tokens", tokens},
-                      {"text", text}};
-    // A text may end inside a character.
-    write_file_atomically(a.json, out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  const auto begin = Clock::now();
+  Clock::time_point first = begin, last = begin;  // tokens
+  const auto tokens =
+      generate_samples(*m.model, prompt, a.samples, options, [&](int64_t i, int32_t token) {
+        last = Clock::now();
+        if (first == begin) first = last;
+        show(i, decoders[size_t(i)].next(token));
+      });
+  Json samples = Json::array();
+  size_t later = 0;  // tokens after the first ones, which come with the prompt
+  for (size_t i = 0; i < texts.size(); ++i) {
+    show(int64_t(i), decoders[i].finish());
+    print(live ? "\n" : fmt::format("---- {} of {}\n{}\n", i + 1, a.samples, texts[i]));
+    samples.push_back({{"tokens", tokens[i]}, {"text", texts[i]}});
+    later += tokens[i].empty() ? 0 : tokens[i].size() - 1;
   }
+  if (a.json.empty()) return;
+  Json out = {{"model", m.description}, {"prompt", a.prompt}, {"prompt_tokens", prompt}};
+  if (live)
+    out.update(samples[0]);
+  else
+    out["samples"] = samples;
+  const double after = seconds_between(first, last);
+  out["first_token_seconds"] = seconds_between(begin, first);
+  out["tokens_per_second"] = later > 0 ? Json(double(later) / after) : Json();
+  // A text may end inside a character.
+  write_file_atomically(a.json, out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace
@@ -68,6 +92,13 @@ void add_sample_command(CLI::App& app) {
       ->add_option("--prompt", a->prompt, "what the text begins with (not repeated in the output)")
       ->capture_default_str();
   command->add_option("--max-tokens", a->generate.max_tokens, "length")->capture_default_str();
+  command
+      ->add_option(
+          "--samples", a->samples,
+          "so many texts after the same prompt, written side by side; the first is the one "
+          "that is written alone")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   command->add_option("--temperature", a->generate.temperature, "0: always the likeliest token")
       ->capture_default_str();
   command->add_option("--top-k", a->generate.top_k, "sample among the k likeliest; 0: among all")
@@ -75,7 +106,8 @@ void add_sample_command(CLI::App& app) {
   command->add_option("--seed", a->generate.seed, "of the draws")->capture_default_str();
   command->add_flag("--greedy", a->greedy, "the same as --temperature 0");
   command->add_flag("--past-end", a->past_end, "go on after the end-of-text token");
-  command->add_option("--json", a->json, "also write prompt, text and token ids to this file");
+  command->add_option("--json", a->json,
+                      "also write prompt, text, token ids and speed to this file");
   command->callback([a] { run(*a); });
 }
 

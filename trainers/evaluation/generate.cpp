@@ -2,47 +2,104 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <functional>
 #include <span>
 
 #include "autograd/ops/shape.h"
 #include "core/error.h"
+#include "core/parallel.h"
 #include "trainers/evaluation/evaluate.h"
 
 namespace reverie {
 namespace {
 
-// The token whose share of the probability holds `u` in [0, 1).
-int32_t choose(const std::vector<double>& logits, const GenerateOptions& options,
-               Generator& random) {
-  std::vector<int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  // Ties go to the smaller id, so that a choice does not depend on the sorting algorithm.
-  auto likelier = [&](int32_t a, int32_t b) {
-    return logits[size_t(a)] != logits[size_t(b)] ? logits[size_t(a)] > logits[size_t(b)] : a < b;
-  };
-  if (options.temperature == 0) return *std::min_element(order.begin(), order.end(), likelier);
-  if (options.top_k > 0 && options.top_k < int64_t(order.size())) {
-    std::nth_element(order.begin(), order.begin() + options.top_k, order.end(), likelier);
-    order.resize(size_t(options.top_k));
-    std::sort(order.begin(), order.end());
-  }
-  double largest = -INFINITY, total = 0;
-  for (int32_t token : order) largest = std::max(largest, logits[size_t(token)]);
-  std::vector<double> weights;
-  for (int32_t token : order) {
-    weights.push_back(std::exp((logits[size_t(token)] - largest) / options.temperature));
-    total += weights.back();
-  }
-  double left = random.uniform() * total;
-  for (size_t i = 0; i < order.size(); ++i) {
+constexpr int32_t kBroken = -1;  // instead of a token: logits are not finite
+
+// The k likeliest tokens, by number. Ties go to the smaller number.
+template <class T>
+std::vector<int32_t> likeliest(std::span<const T> logits, int64_t k) {
+  std::vector<T> values(logits.begin(), logits.end());
+  std::nth_element(values.begin(), values.begin() + (k - 1), values.end(), std::greater<>());
+  const T least = values[size_t(k - 1)];
+  int64_t ties =
+      k - std::count_if(values.begin(), values.begin() + k, [&](T x) { return x > least; });
+  std::vector<int32_t> tokens;
+  for (size_t i = 0; i < logits.size(); ++i)
+    if (logits[i] > least || (logits[i] == least && ties-- > 0)) tokens.push_back(int32_t(i));
+  return tokens;
+}
+
+// The number in [0, weights.size()) whose share of the weights holds `u` in [0, 1).
+size_t share_of(std::span<const double> weights, double u) {
+  double total = 0;
+  for (const double weight : weights) total += weight;
+  double left = u * total;
+  for (size_t i = 0; i < weights.size(); ++i) {
     left -= weights[i];
-    if (left < 0) return order[i];
+    if (left < 0) return i;
   }
-  // Rounding may leave a little: the last token with any weight.
-  size_t last = order.size() - 1;
+  // Rounding may leave a little: the last one with any weight.
+  size_t last = weights.size() - 1;
   while (weights[last] == 0) --last;
-  return order[last];
+  return last;
+}
+
+// One text's draws. A vocabulary's weights are many: their room is kept from token to token.
+struct Draws {
+  explicit Draws(uint64_t seed) : random(seed) {}
+  Generator random;
+  std::vector<double> weights;
+};
+
+template <class T>
+int32_t choose(std::span<const T> logits, const GenerateOptions& options, Draws& draws) {
+  T largest = -INFINITY;
+  bool finite = true;
+  for (const T x : logits) {
+    largest = x > largest ? x : largest;
+    finite = finite && std::isfinite(x);
+  }
+  if (!finite) return kBroken;
+  if (options.temperature == 0)
+    return int32_t(std::find(logits.begin(), logits.end(), largest) - logits.begin());
+  const auto weight = [&](T x) {
+    return std::exp((double(x) - double(largest)) / options.temperature);
+  };
+  std::vector<double>& weights = draws.weights;
+  if (options.top_k == 0 || options.top_k >= int64_t(logits.size())) {
+    constexpr size_t kBlock = 4096;
+    weights.resize(logits.size());
+    share_out(int64_t((logits.size() + kBlock - 1) / kBlock), logits.size() > kBlock,
+              [&](int64_t block) {
+                const size_t begin = size_t(block) * kBlock,
+                             end = std::min(logits.size(), begin + kBlock);
+                for (size_t i = begin; i < end; ++i) weights[i] = weight(logits[i]);
+              });
+    return int32_t(share_of(weights, draws.random.uniform()));
+  }
+  const std::vector<int32_t> tokens = likeliest(logits, options.top_k);
+  weights.clear();
+  for (const int32_t token : tokens) weights.push_back(weight(logits[size_t(token)]));
+  return tokens[share_of(weights, draws.random.uniform())];
+}
+
+// A token after each row of logits [N, 1, V].
+std::vector<int32_t> choose_each(const Tensor& logits, const GenerateOptions& options,
+                                 std::vector<Draws>& draws) {
+  const Tensor host = logits.to(Device{}).contiguous();
+  const int64_t count = host.size(0), vocabulary = host.size(-1);
+  std::vector<int32_t> tokens(static_cast<size_t>(count));
+  const auto each = [&]<class T>(const T* rows) {
+    share_out(count, count > 1, [&](int64_t i) {
+      tokens[size_t(i)] =
+          choose(std::span(rows + i * vocabulary, size_t(vocabulary)), options, draws[size_t(i)]);
+    });
+  };
+  if (host.dtype() == DType::f64)
+    each(host.data<double>());
+  else
+    each(host.data<float>());
+  return tokens;
 }
 
 }  // namespace
@@ -50,45 +107,63 @@ int32_t choose(const std::vector<double>& logits, const GenerateOptions& options
 std::vector<int32_t> generate(LanguageModel& model, std::vector<int32_t> prompt,
                               const GenerateOptions& options,
                               const std::function<void(int32_t)>& on_token) {
+  return generate_samples(model, prompt, 1, options,
+                          [&](int64_t, int32_t token) {
+                            if (on_token) on_token(token);
+                          })
+      .front();
+}
+
+std::vector<std::vector<int32_t>> generate_samples(
+    LanguageModel& model, const std::vector<int32_t>& prompt, int64_t samples,
+    const GenerateOptions& options, const std::function<void(int64_t, int32_t)>& on_token) {
   require(!prompt.empty(), "generation needs a prompt of at least one token");
+  require(samples >= 1, "{} samples were asked for, wanted 1 or more", samples);
   require(options.max_tokens >= 0, "max_tokens is {}, wanted 0 or more", options.max_tokens);
   require(options.temperature >= 0 && std::isfinite(options.temperature),
           "temperature is {}, wanted 0 (greedy) or more", options.temperature);
   require(options.top_k >= 0, "top_k is {}, wanted 0 (all) or more", options.top_k);
   const EvaluationMode mode(model);
-  const int64_t block = model.block_size();
-  Generator random(options.seed);
-  std::vector<int32_t> tokens = std::move(prompt);
-  const size_t prompt_size = tokens.size();
-  tokens.reserve(prompt_size + size_t(options.max_tokens));
+  const size_t block = size_t(model.block_size()), count = size_t(samples);
+  std::vector<Draws> draws;
+  for (uint64_t i = 0; i < count; ++i) draws.emplace_back(options.seed + i);
+  std::vector<std::vector<int32_t>> texts(count, prompt), written(count);
+  std::vector<bool> ended(count, false);
 
-  size_t begin = tokens.size() - std::min(tokens.size(), size_t(block));  // of the context
-  size_t seen = begin;  // tokens before this one are in the cache
+  size_t length = prompt.size();
+  size_t begin = length - std::min(length, block);  // of the context
+  size_t seen = begin;                              // tokens before this one are in the cache
   SequenceState state;
   state.use_cache = true;
-  for (int64_t i = 0; i < options.max_tokens; ++i) {
-    if (tokens.size() - begin > size_t(block)) {
-      begin = seen = tokens.size() - size_t(std::max<int64_t>(1, block / 2));
+  for (int64_t i = 0; i < options.max_tokens; ++i, ++length) {
+    if (length - begin > block) {
+      begin = seen = length - std::max<size_t>(1, block / 2);
       state = SequenceState();
       state.use_cache = true;
     }
     const size_t first = model.incremental() ? seen : begin;
-    const std::span<const int32_t> piece = std::span(tokens).subspan(first);
-    const int64_t time = int64_t(piece.size());
-    const Variable hidden = model.hidden(Tensor::from<int32_t>({1, time}, piece),
+    const int64_t time = int64_t(length - first);
+    std::vector<int32_t> pieces;
+    for (const auto& text : texts)
+      pieces.insert(pieces.end(), text.begin() + std::ptrdiff_t(first), text.end());
+    const Variable hidden = model.hidden(Tensor::from<int32_t>({samples, time}, pieces),
                                          model.incremental() ? &state : nullptr);
-    seen = tokens.size();
-    const auto logits = model.logits_of(slice(hidden, 1, time - 1, time)).tensor().to_vector();
-    if (!std::all_of(logits.begin(), logits.end(), [](double x) { return std::isfinite(x); }))
-      throw DivergedError(
-          fmt::format("the logits after {} tokens are not finite: the model's weights are broken",
-                      tokens.size()));
-    const int32_t token = choose(logits, options, random);
-    if (token == options.end_of_text) break;
-    tokens.push_back(token);
-    if (on_token) on_token(tokens.back());
+    seen = length;
+    const Variable logits = model.logits_of(slice(hidden, 1, time - 1, time));
+    const std::vector<int32_t> tokens = choose_each(logits.tensor(), options, draws);
+    for (size_t n = 0; n < count; ++n) {
+      if (tokens[n] == kBroken)
+        throw DivergedError(fmt::format(
+            "the logits after {} tokens are not finite: the model's weights are broken", length));
+      texts[n].push_back(tokens[n]);
+      ended[n] = ended[n] || tokens[n] == options.end_of_text;
+      if (ended[n]) continue;
+      written[n].push_back(tokens[n]);
+      if (on_token) on_token(int64_t(n), tokens[n]);
+    }
+    if (std::all_of(ended.begin(), ended.end(), [](bool end) { return end; })) break;
   }
-  return {tokens.begin() + int64_t(prompt_size), tokens.end()};
+  return written;
 }
 
 }  // namespace reverie

@@ -11,9 +11,9 @@ namespace reverie {
 
 struct GenerateOptions {
   int64_t max_tokens = 200;
-  double temperature = 1;  // divides the logits; 0: always the likeliest token
-  int64_t top_k = 0;       // draw among the k likeliest alone; 0: among all
-  uint64_t seed = 1;       // of the draws
+  double temperature = 1;              // divides the logits; 0: always the likeliest token
+  int64_t top_k = 0;                   // draw among the k likeliest alone; 0: among all
+  uint64_t seed = 1;                   // of the draws
   std::optional<int32_t> end_of_text;  // ends the text when it comes, and is not part of it
 };
 
@@ -30,5 +30,13 @@ struct GenerateOptions {
 std::vector<int32_t> generate(LanguageModel& model, std::vector<int32_t> prompt,
                               const GenerateOptions& options,
                               const std::function<void(int32_t)>& on_token = {});
+
+// Several texts after one prompt, written side by side: the weights are read once for all of them.
+// Text i is drawn as generate() would with seed + i (but for rounding, which may differ with the
+// number of texts). on_token (may be empty) is called with the number of the text and its token;
+// one that has ended is called no more. UserError for samples < 1, and as above.
+std::vector<std::vector<int32_t>> generate_samples(
+    LanguageModel& model, const std::vector<int32_t>& prompt, int64_t samples,
+    const GenerateOptions& options, const std::function<void(int64_t, int32_t)>& on_token = {});
 
 }  // namespace reverie

@@ -100,12 +100,15 @@ std::string format_progress(const ProgressState& s, int width, bool unicode) {
   std::vector<Piece> pieces;
   pieces.push_back({printable(s.context), 4});
   pieces.push_back({"", 6});  // the bar
-  pieces.push_back({fmt::format("step {}/{}", s.step, s.steps), 0});
+  pieces.push_back(
+      {s.bytes ? fmt::format("{}B/{}B", format_count(double(s.step)), format_count(double(s.steps)))
+               : fmt::format("step {}/{}", s.step, s.steps),
+       0});
   pieces.push_back({fmt::format("{:.0f} %", std::floor(100 * fraction)), 2});
   if (!std::isnan(s.loss)) pieces.push_back({fmt::format("{}loss {:.4f}", mark, s.loss), 0});
   if (!std::isnan(s.val_loss)) pieces.push_back({fmt::format("{}val {:.2f}", mark, s.val_loss), 3});
   if (!std::isnan(s.tokens_per_second))
-    pieces.push_back({format_count(s.tokens_per_second) + " tok/s", 5});
+    pieces.push_back({format_count(s.tokens_per_second) + (s.bytes ? "B/s" : " tok/s"), 5});
   if (!std::isnan(s.seconds_left)) pieces.push_back({"ETA " + format_duration(s.seconds_left), 1});
   if (width <= 0) return join(pieces, 5);
 
@@ -148,6 +151,7 @@ Progress::Progress(int64_t steps, ProgressOptions options, ProgressOutput output
     : options_(std::move(options)), output_(std::move(output)) {
   state_.context = options_.context;
   state_.label = options_.label;
+  state_.bytes = options_.bytes;
   state_.step = options_.first_step;
   state_.steps = steps;
   began_ = output_.clock();
@@ -182,6 +186,11 @@ void Progress::step(int64_t step, double loss, double tokens_per_second) {
   if (now - last_drawn_ < wait && (output_.terminal || mark <= last_mark_)) return;
   last_mark_ = mark;
   draw(now);
+}
+
+void Progress::reach(int64_t bytes) {
+  const double seconds = output_.clock() - began_, none = std::nan("");
+  step(bytes, none, seconds > 0 ? double(bytes - options_.first_step) / seconds : none);
 }
 
 void Progress::val_loss(double loss) {

@@ -1,6 +1,6 @@
 #pragma once
-// The live progress line of a training run, on stderr: redrawn in place on a terminal, plain lines
-// elsewhere.
+// The live progress line of a training run, or of work on a file, on stderr: redrawn in place on a
+// terminal, plain lines elsewhere.
 
 #include <cstdint>
 #include <functional>
@@ -16,6 +16,7 @@ namespace reverie {
 struct ProgressState {
   std::string context;  // "run 3/15 imm_causal_mean/64 seed 2"; may be empty
   std::string label;    // "LEAKS"; stands before the losses
+  bool bytes = false;   // steps are bytes, and the rate is theirs: "1.2MB/5MB"
   int64_t step = 0, steps = 0;
   double loss = std::numeric_limits<double>::quiet_NaN();
   double val_loss = std::numeric_limits<double>::quiet_NaN();
@@ -43,6 +44,7 @@ struct ProgressOutput {
 
 struct ProgressOptions {
   std::string context = {}, label = {};
+  bool bytes = false;              // steps are bytes
   int64_t first_step = 0;          // where a resumed run goes on
   double redraw_seconds = 0.1;     // on a terminal: at most ten times a second
   double plain_line_seconds = 30;  // elsewhere: a line at every 10 %, and at least this often
@@ -58,7 +60,8 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   void step(int64_t step, double loss, double tokens_per_second);  // may draw
-  void val_loss(double loss);                                      // shown from the next drawing on
+  void reach(int64_t bytes);   // of work on a file: so many are done; may draw
+  void val_loss(double loss);  // shown from the next drawing on
   void set_label(std::string label);
   void clear();   // removes the drawn line, until the next step
   void finish();  // draws the last state and leaves it standing

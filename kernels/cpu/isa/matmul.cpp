@@ -1,6 +1,7 @@
 #include "kernels/matmul.h"
 
 #include "kernels/cpu/gemm_library.h"
+#include "kernels/cpu/isa/few_rows.h"
 #include "kernels/cpu/isa/gemm_tiles.h"
 
 namespace reverie::cpu::REVERIE_ISA {
@@ -120,12 +121,71 @@ void multiply_own(int64_t batch, const ProductOf& product_of) {
            });
 }
 
+// Whether a batch is one product over all its rows: b is shared, and rows are evenly apart.
+bool is_joined(const View& a, const View& b, const View& c) {
+  if (a.rank == 2) return true;
+  const int64_t m = a.size[1];
+  return b.rank == 2 && a.stride[0] == m * a.stride[1] && c.stride[0] == m * c.stride[1] &&
+         a.stride[2] == 1;
+}
+
+// Up to as many rows, the library's products are slower than reading b once.
+constexpr int64_t kFewRows = 8;
+
+// Rows of a in f32 or f64, one after the other; as they lie where they do so.
+template <class T, class A>
+const T* plain_rows(const A* a, int64_t a_row, int64_t a_step, int64_t m, int64_t k,
+                    int64_t& plain_row) {
+  if constexpr (sizeof(A) == sizeof(T)) {
+    if (a_step == 1) {
+      plain_row = a_row;
+      return a;
+    }
+  }
+  plain_row = k;
+  T* rows = static_cast<T*>(scratch(Slot::shared, size_t(m * k) * sizeof(T)));
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t x = 0; x < k; ++x) rows[i * k + x] = as<T>(a[i * a_row + x * a_step]);
+  return rows;
+}
+
+// Few rows with one matrix: true if that is what was asked for, and done.
+template <class T, class W>
+bool multiply_few(const Matmul& args, const View& a, const View& b, const View& c) {
+  if (!is_joined(a, b, c)) return false;
+  const int rank = a.rank;
+  const int64_t m = rank == 3 ? a.size[0] * a.size[1] : a.size[0], k = a.size[rank - 1],
+                n = c.size[rank - 1], b_row = b.stride[b.rank - 2], b_step = b.stride[b.rank - 1];
+  if (m > kFewRows || k == 0) return false;
+  FewRows<T, W> p{m,
+                  n,
+                  k,
+                  nullptr,
+                  0,
+                  pointer<W>(b),
+                  0,
+                  pointer<T>(c),
+                  c.stride[rank - 2],
+                  T(args.alpha),
+                  args.accumulate};
+  p.a = plain_rows<T>(pointer<W>(a), a.stride[rank - 2], a.stride[rank - 1], m, k, p.a_row);
+  if (b_step == 1 || n == 1) {
+    p.b_line = b_row;
+    few_rows_as_they_lie(p);
+  } else {
+    p.b_line = b_step;
+    few_rows_transposed(p);
+  }
+  return true;
+}
+
 template <class T>
 void multiply(const Matmul& args, const View& a, const View& b, const View& c) {
   const int rank = a.rank;
   const int64_t batch = rank == 3 ? a.size[0] : 1;
   const int64_t m = a.size[rank - 2], k = a.size[rank - 1], n = c.size[rank - 1];
   if (batch == 0 || m == 0 || n == 0) return;
+  if (multiply_few<T, T>(args, a, b, c)) return;
   const int64_t a_batch = rank == 3 ? a.stride[0] : 0, b_batch = b.rank == 3 ? b.stride[0] : 0,
                 c_batch = rank == 3 ? c.stride[0] : 0;
   const auto product_of = [&](int64_t i) {
@@ -145,8 +205,7 @@ void multiply(const Matmul& args, const View& a, const View& b, const View& c) {
   };
   if constexpr (sizeof(T) == sizeof(float)) {
     // A library call is for one product: many small ones are better spread over the threads here.
-    const bool shared = batch > 1 && b_batch == 0 && a_batch == m * a.stride[rank - 2] &&
-                        c_batch == m * c.stride[rank - 2] && a.stride[rank - 1] == 1;
+    const bool shared = batch > 1 && is_joined(a, b, c);
     const int64_t calls = shared ? 1 : batch;
     if (use_gemm_library() && k > 0 && (calls == 1 || m * n * k >= 1 << 20)) {
       for (int64_t i = 0; i < calls; ++i) {
@@ -180,13 +239,13 @@ void multiply_bf16(const Matmul& args, const View& a, const View& b, const View&
   const int rank = a.rank;
   const int64_t batch = rank == 3 ? a.size[0] : 1, m = a.size[rank - 2], k = a.size[rank - 1],
                 n = c.size[rank - 1];
+  if (batch == 0 || m == 0 || n == 0 || multiply_few<float, uint16_t>(args, a, b, c)) return;
   // A single row or column may have any stride, which the library must not see.
   const bool plain = m > 1 && n > 1 && k > 1;
   if (!has_bf16_dot_products() || !plain || m * n * k < 4096) {
     return multiply<float>(args, widened(a, Slot::shared), widened(b, Slot::shared_second), c);
   }
-  const bool joined = batch > 1 && b.rank == 2 && a.stride[0] == m * a.stride[rank - 2] &&
-                      c.stride[0] == m * c.stride[rank - 2] && a.stride[rank - 1] == 1;
+  const bool joined = batch > 1 && is_joined(a, b, c);
   for (int64_t i = 0; i < (joined ? 1 : batch); ++i) {
     library_bf16gemm(joined ? batch * m : m, n, k, float(args.alpha),
                      pointer<uint16_t>(a) + (rank == 3 ? i * a.stride[0] : 0), a.stride[rank - 2],
