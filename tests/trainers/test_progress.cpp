@@ -55,7 +55,7 @@ TEST(FormatProgress, WorkOnAFileCountsBytes) {
   state.seconds_left = 42;
   EXPECT_EQ(format_progress(state, 0), "encoding  1.2MB/5MB  24 %  31.2MB/s  ETA 00:42");
   EXPECT_EQ(format_progress(state, 64),
-            "encoding  [##------]  1.2MB/5MB  24 %  31.2MB/s  ETA 00:42");
+            "encoding  [###-----------]  1.2MB/5MB  24 %  31.2MB/s  ETA 00:42");
 }
 
 TEST(FormatProgress, EveryLossOfALeakingModelIsLabelled) {
