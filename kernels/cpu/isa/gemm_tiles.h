@@ -108,9 +108,7 @@ static inline void product(int64_t rows, int64_t depth, Left<T> a, const T* b, i
   case n:               \
     return product_panel<n, T>(depth, a, b, b_row, alpha, into, c, c_row, columns);
     REVERIE_TILE(1)
-    REVERIE_TILE(2)
-    REVERIE_TILE(3)
-    REVERIE_TILE(4)
+    REVERIE_TILE(2) REVERIE_TILE(3) REVERIE_TILE(4)
 #if defined(__AVX2__)
         REVERIE_TILE(5) REVERIE_TILE(6)
 #endif
