@@ -234,6 +234,7 @@ void write_dataset(const std::string& directory, const SourceText& source,
   const auto special = options.special_tokens ? SpecialTokens::read : SpecialTokens::as_text;
   const size_t split = byte_of_character(text, train_characters);
   int64_t done = 0;
+  if (progress) progress(done, int64_t(text.size()));
   const auto encoded = [&](size_t bytes) {
     done += int64_t(bytes);
     if (progress) progress(done, int64_t(text.size()));

@@ -31,7 +31,7 @@ struct DataOptions : Fieldset {
   void fields(Fields&) override;
 };
 
-// Bytes of text encoded so far, and in all.
+// Bytes of text encoded so far, and in all. Called with 0 first: rates are of encoding alone.
 using PrepareProgress = std::function<void(int64_t done, int64_t total)>;
 
 // Makes, unless it is there already and made from the same text in the same way,

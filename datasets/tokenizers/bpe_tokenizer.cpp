@@ -59,10 +59,16 @@ void BpeTokenizer::encode_ordinary(std::string_view text, size_t base, WordCache
   const auto encode = [this](std::string_view word, std::vector<int32_t>& out) {
     encode_word(word, out);
   };
+  constexpr size_t kAtOnce = 8;  // words whose places come from memory meanwhile
+  std::array<WordCache::Place, kAtOnce> words;
   for (size_t at = 0; at < text.size();) {
-    const size_t end = gpt2_word_end(text, at, base);
-    cache.append(text.substr(at, end - at), tokens, encode);
-    at = end;
+    size_t count = 0;
+    for (; count < kAtOnce && at < text.size(); ++count) {
+      const size_t end = gpt2_word_end(text, at, base);
+      words[count] = cache.place(text.substr(at, end - at), text.size() - at);
+      at = end;
+    }
+    for (size_t i = 0; i < count; ++i) cache.append(words[i], tokens, encode);
   }
 }
 

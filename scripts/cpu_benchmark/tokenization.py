@@ -13,7 +13,7 @@ from .programs import ROOT, ProgramError, Reverie, environment
 from .report import median
 
 WORKER = Path(__file__).with_name("tiktoken_worker.py")
-LEAST_BYTES = 32 << 20  # a smaller text is repeated: starting a program would count too much
+LEAST_BYTES = 64 << 20  # a smaller text is repeated: starting a program would count too much
 HEADER_BYTES = 128  # of a .tok file
 
 
