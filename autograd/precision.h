@@ -1,12 +1,13 @@
 #pragma once
-// In what linear() and linear_cross_entropy() multiply.
+// In what linear(), linear_cross_entropy() and attention multiply.
 
 #include "core/tensor.h"
 
 namespace reverie {
 
 // full: in the dtype of their operands. bf16: f32 operands (activations, weights, cotangents) are
-// rounded to bf16; sums, results, weights and their gradients stay in f32. Attention, norms and
+// rounded to bf16; sums, results, weights and their gradients stay in f32. Within attention, the
+// weights of values and dL/dscores are rounded likewise (grouped_attention stays full); norms and
 // everything else are not touched. What an op rounded for its forward pass its backward pass uses
 // again (Micikevicius et al. 2018, mixed precision training).
 enum class MatmulPrecision : uint8_t { full, bf16 };

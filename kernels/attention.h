@@ -16,7 +16,9 @@ namespace reverie {
 // 4; kept ones are scaled by 1 / (1 - p).
 // softcap > 0: a scaled score s becomes softcap * tanh(s / softcap) before mask and softmax
 // (Gemma 2). window > 0: position p sees keys p - window + 1 .. p only, and blocks of keys outside
-// the window cost nothing.
+// the window cost nothing. bf16: operands of products (query, key, value, weights; in the backward
+// pass dL/doutput and dL/dscores, too) are rounded to bf16, sums and all else are in f32, as is
+// every tensor.
 struct AttentionOptions {
   double scale = 1;
   int64_t first_position = 0;
@@ -25,6 +27,7 @@ struct AttentionOptions {
   uint64_t offset = 0;
   double softcap = 0;
   int64_t window = 0;
+  bool bf16 = false;
 };
 // output [B, Tq, H, D] contiguous, log_sum_exp [B, H, Tq] (of the scores that meet the
 // softmax, before dropout).
@@ -68,7 +71,7 @@ inline constinit Kernel<AttentionBackward> attention_backward{"attention_backwar
 // query [B, G * S, H, D], key and value [B, G * S, Hkv, D] of the groups, context_key and
 // context_value [B, T, Hkv, D], all strided as above (a slice of a larger cache is taken as it is);
 // limits i32 [B, G], each in 0 .. T. Of the options, scale, softcap and window count; dropout and
-// first_position must be 0. The cost is near that of the pairs that are seen, however short the
+// first_position must be 0, bf16 false. The cost is near that of the pairs that are seen, however short the
 // groups. output [B, G * S, H, D] contiguous, log_sum_exp [B, H, G * S].
 struct GroupedAttentionForward {
   const Tensor& query;

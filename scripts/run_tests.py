@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run the test suites of a build and add up what they say.
 
-A suite is one of: a room's GoogleTest binary (tests/<room>/test_*.cpp, built as test_<room>), a
+A suite is one of: a room's GoogleTest binary (test_*.cpp in tests/<room>/ and its folders, built as test_<room>), a
 Python test file (tests/<folder>/test_*.py, unittest), or a check of the sources (CHECKS below).
 Python tests find the build through REVERIE_BUILD_DIR. A suite that crashes, hangs, exits with an
 error although its tests passed (a sanitizer's report), or has no tests counts as a failure.
@@ -214,7 +214,7 @@ def find_suites(rooms: list[str], kinds: list[str]) -> list[tuple[str, str, Path
     for folder in folders:
         if rooms and folder.name not in rooms:
             continue
-        if "gtest" in kinds and any(folder.glob("test_*.cpp")):
+        if "gtest" in kinds and any(folder.rglob("test_*.cpp")):
             found.append(("gtest", folder.name, Path("tests") / f"test_{folder.name}"))
         if "python" in kinds:
             for file in sorted(folder.glob("test_*.py")):

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "autograd/ops/tensors.h"
+#include "autograd/precision.h"
 #include "core/random.h"
 #include "kernels/attention.h"
 
@@ -36,6 +37,10 @@ AttentionOptions options_of(const AttentionSpec& spec, int64_t dim, int64_t batc
   return o;
 }
 
+bool in_bf16(const Tensor& query) {
+  return matmul_precision() == MatmulPrecision::bf16 && query.dtype() == DType::f32;
+}
+
 struct PackedAttentionOp {
   static constexpr std::string_view name = "packed_attention";
   AttentionSpec spec;
@@ -56,6 +61,7 @@ struct PackedAttentionOp {
     dim = qkv.size(2) / all;
     const int64_t batch = qkv.size(0), time = qkv.size(1);
     options = options_of(spec, dim, batch, time, time);
+    options.bf16 = in_bf16(qkv);
     Tensor output = Tensor::empty({batch, time, spec.heads, dim}, qkv.dtype(), qkv.device());
     Tensor lse = Tensor::empty({batch, spec.heads, time}, qkv.dtype(), qkv.device());
     const Parts p = parts(qkv);
@@ -91,6 +97,7 @@ struct AttentionOp {
             spec.first_position, key.size(1));
     dim = query.size(2) / spec.heads;
     options = options_of(spec, dim, query.size(0), query.size(1), key.size(1));
+    options.bf16 = in_bf16(query);
     Tensor output = Tensor::empty({query.size(0), query.size(1), spec.heads, dim}, query.dtype(),
                                   query.device());
     Tensor lse =

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "autograd/ops/attention.h"
 #include "autograd/ops/elementwise.h"
 #include "autograd/ops/loss.h"
 #include "autograd/ops/matmul.h"
@@ -175,6 +176,40 @@ TEST(Precision, TheClassifierRoundsItsThreeProducts) {
   EXPECT_LT(error(low.grads[0], wanted.grads[0]), 2 * kHalfUlp);
   EXPECT_LT(error(low.grads[1], wanted.grads[1]), 2 * kHalfUlp);
   EXPECT_GT(error(low.grads[1], wanted.grads[1]), 1e-6);
+}
+
+// Rounding weights and gradients of scores moves sums by less than a few units; f64 is never
+// rounded.
+TEST(Precision, AttentionRoundsTheOperandsOfItsProducts) {
+  const AttentionSpec spec{4, 2, 0, 0, 0, 0, 0};
+  const MultiFunction packed = [=](const Variables& v) {
+    return Variables{packed_attention(v[0], spec)};
+  };
+  const MultiFunction apart = [=](const Variables& v) {
+    return Variables{attention(v[0], v[1], v[2], spec)};
+  };
+  const std::vector<Tensor> one{f32({2, 70, 8 * 16}, 1)},
+      three{f32({2, 70, 64}, 2), f32({2, 70, 32}, 3), f32({2, 70, 32}, 4)};
+  const Tensor g = f32({2, 70, 64}, 5);
+  for (const auto& [f, inputs] : {std::pair{packed, one}, std::pair{apart, three}}) {
+    std::vector<Tensor> narrow, wide;
+    for (const Tensor& t : inputs) {
+      narrow.push_back(rounded(t));
+      wide.push_back(t.to(DType::f64));
+    }
+    const Result low = run(MatmulPrecision::bf16, f, inputs, g),
+                 full = run(MatmulPrecision::full, f, narrow, rounded(g));
+    EXPECT_EQ(low.value.dtype(), DType::f32);
+    EXPECT_LT(error(low.value, full.value), 2 * kHalfUlp);
+    EXPECT_GT(error(low.value, full.value), 1e-5);
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      EXPECT_LT(error(low.grads[i], full.grads[i]), 6 * kHalfUlp) << i;
+      EXPECT_GT(error(low.grads[i], full.grads[i]), 1e-5) << i;
+    }
+    const Tensor g64 = g.to(DType::f64);
+    EXPECT_TRUE(bit_identical(run(MatmulPrecision::bf16, f, wide, g64).value,
+                              run(MatmulPrecision::full, f, wide, g64).value));
+  }
 }
 
 }  // namespace

@@ -10,68 +10,24 @@
 // Both are linear in T where no T x T matrix is kept: constant a token. Threads as
 // OMP_NUM_THREADS says. Prints one JSON object.
 
-#include <fmt/format.h>
 #include <omp.h>
 
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <exception>
-#include <nlohmann/json.hpp>
-#include <string>
 #include <vector>
 
-#include "core/error.h"
 #include "core/tensor.h"
 #include "kernels/attention.h"
+#include "tests/benchmarks/program.h"
 #include "tests/benchmarks/timing.h"
 
 namespace reverie::benchmark {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 struct Options {
   int64_t tokens = 4096, heads = 6, head_size = 64;
   double seconds = 0.3;
   std::vector<int64_t> contexts;
 };
-
-double number(const std::string& what, const std::string& text) {
-  char* end = nullptr;
-  const double value = std::strtod(text.c_str(), &end);
-  require(!text.empty() && *end == '\0' && value > 0 && value < 1e9,
-          "{} is '{}'; wanted a positive number", what, text);
-  return value;
-}
-
-Options parse(int count, char** arguments) {
-  Options o;
-  for (int i = 1; i < count; ++i) {
-    const std::string name = arguments[i];
-    if (name.rfind("--", 0) != 0) {
-      o.contexts.push_back(int64_t(number("a context", name)));
-      continue;
-    }
-    require(i + 1 < count, "{} wants a value", name);
-    const double value = number(name, arguments[++i]);
-    if (name == "--tokens")
-      o.tokens = int64_t(value);
-    else if (name == "--heads")
-      o.heads = int64_t(value);
-    else if (name == "--head-size")
-      o.head_size = int64_t(value);
-    else if (name == "--seconds")
-      o.seconds = value;
-    else
-      throw ConfigError(fmt::format(
-          "got {}; wanted --tokens, --heads, --head-size, --seconds or a context", name));
-  }
-  require(!o.contexts.empty(), "no context to measure; name some, e.g. 64 256 1024 4096");
-  for (int64_t t : o.contexts)
-    require(o.tokens % t == 0, "context {} does not divide the {} tokens", t, o.tokens);
-  return o;
-}
 
 // Numbers in [-1, 1), the same every time.
 Tensor numbers(const Shape& shape) {
@@ -139,29 +95,28 @@ Json measure(const Options& o, int64_t context) {
           {"scratch_bytes_per_token", double(scratch) / double(o.tokens)}};
 }
 
-void run(int count, char** arguments) {
-  const Options o = parse(count, arguments);
-  Json contexts = Json::array();
-  for (int64_t t : o.contexts) contexts.push_back(measure(o, t));
-  const Json out = {{"tokens", o.tokens},           {"heads", o.heads},
-                    {"head_size", o.head_size},     {"precision", "f32"},
-                    {"isa", name_of(active_isa())}, {"threads", omp_get_max_threads()},
-                    {"contexts", contexts}};
-  fmt::print("{}\n", out.dump());
-}
-
 }  // namespace
 }  // namespace reverie::benchmark
 
 int main(int count, char** arguments) {
-  try {
-    reverie::benchmark::run(count, arguments);
-    return 0;
-  } catch (const reverie::UserError& e) {
-    fmt::print(stderr, "bench_attention: {}\n", e.what());
-    return 2;
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "bench_attention: {}\n", e.what());
-    return 1;
-  }
+  using namespace reverie;
+  benchmark::Options o;
+  CLI::App app("What causal attention costs a token, as the context grows", "bench_attention");
+  app.add_option("--tokens", o.tokens, "tokens of a pass")->check(CLI::PositiveNumber);
+  app.add_option("--heads", o.heads, "heads")->check(CLI::PositiveNumber);
+  app.add_option("--head-size", o.head_size, "width of a head")->check(CLI::PositiveNumber);
+  app.add_option("--seconds", o.seconds, "time for each measure")->check(CLI::PositiveNumber);
+  app.add_option("contexts", o.contexts, "contexts to measure, e.g. 64 256 1024 4096")
+      ->required()
+      ->check(CLI::PositiveNumber);
+  return benchmark::run_program(app, count, arguments, [&] {
+    for (int64_t t : o.contexts)
+      require(o.tokens % t == 0, "context {} does not divide the {} tokens", t, o.tokens);
+    benchmark::Json contexts = benchmark::Json::array();
+    for (int64_t t : o.contexts) contexts.push_back(benchmark::measure(o, t));
+    return benchmark::Json{{"tokens", o.tokens},           {"heads", o.heads},
+                           {"head_size", o.head_size},     {"precision", "f32"},
+                           {"isa", name_of(active_isa())}, {"threads", omp_get_max_threads()},
+                           {"contexts", contexts}};
+  });
 }

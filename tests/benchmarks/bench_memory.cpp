@@ -6,16 +6,10 @@
 // Sums N bytes (512 MiB unless said), which no cache holds, in one run for each thread. Threads as
 // OMP_NUM_THREADS says. Prints one JSON object: the median's "read_gb_per_second".
 
-#include <fmt/format.h>
 #include <omp.h>
 
-#include <cstdlib>
-#include <exception>
-#include <nlohmann/json.hpp>
-#include <string>
-
-#include "core/error.h"
 #include "core/storage.h"
+#include "tests/benchmarks/program.h"
 #include "tests/benchmarks/timing.h"
 
 namespace reverie::benchmark {
@@ -29,26 +23,7 @@ uint64_t sum(const uint64_t* numbers, int64_t count) {
   return total;
 }
 
-double number(const std::string& name, const std::string& text, double least, double most) {
-  char* end = nullptr;
-  const double value = std::strtod(text.c_str(), &end);
-  require(!text.empty() && *end == '\0' && value >= least && value <= most,
-          "{} is '{}'; wanted a number of at least {}, at most {}", name, text, least, most);
-  return value;
-}
-
-void run(int count, char** arguments) {
-  int64_t bytes = int64_t(512) << 20;
-  double seconds = 0.3;
-  for (int i = 1; i < count; i += 2) {
-    const std::string name = arguments[i];
-    require(name == "--bytes" || name == "--seconds", "got {}; wanted --bytes or --seconds", name);
-    require(i + 1 < count, "{} wants a value", name);
-    if (name == "--bytes")
-      bytes = int64_t(number(name, arguments[i + 1], 4096, 1e12));
-    else
-      seconds = number(name, arguments[i + 1], 0.001, 60);
-  }
+Json measure(int64_t bytes, double seconds) {
   const int64_t words = bytes / 8;
   Storage storage(size_t(words) * 8, {});
   auto* numbers = static_cast<uint64_t*>(storage.data());
@@ -58,24 +33,21 @@ void run(int count, char** arguments) {
   const double ms =
       median_ms(seconds, [&] { right = right && sum(numbers, words) == uint64_t(words); });
   if (!right) throw InternalError("memory did not hold what was written to it");
-  const nlohmann::ordered_json out = {{"bytes", 8 * words},
-                                      {"threads", omp_get_max_threads()},
-                                      {"read_gb_per_second", 8e-6 * double(words) / ms}};
-  fmt::print("{}\n", out.dump());
+  return {{"bytes", 8 * words},
+          {"threads", omp_get_max_threads()},
+          {"read_gb_per_second", 8e-6 * double(words) / ms}};
 }
 
 }  // namespace
 }  // namespace reverie::benchmark
 
 int main(int count, char** arguments) {
-  try {
-    reverie::benchmark::run(count, arguments);
-    return 0;
-  } catch (const reverie::UserError& e) {
-    fmt::print(stderr, "bench_memory: {}\n", e.what());
-    return 2;
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "bench_memory: {}\n", e.what());
-    return 1;
-  }
+  int64_t bytes = int64_t(512) << 20;
+  double seconds = 0.3;
+  CLI::App app("How fast this machine reads memory", "bench_memory");
+  app.add_option("--bytes", bytes, "bytes to read, more than the caches hold")
+      ->check(CLI::Range(int64_t(4096), int64_t(1) << 40));
+  app.add_option("--seconds", seconds, "time to measure for")->check(CLI::PositiveNumber);
+  using namespace reverie::benchmark;
+  return run_program(app, count, arguments, [&] { return measure(bytes, seconds); });
 }

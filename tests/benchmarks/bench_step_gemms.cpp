@@ -20,8 +20,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <dnnl.hpp>
-#include <exception>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -31,13 +29,13 @@
 
 #include "core/error.h"
 #include "core/storage.h"
+#include "tests/benchmarks/program.h"
 #include "tests/benchmarks/timing.h"
 
 namespace reverie::benchmark {
 namespace {
 
 using dnnl::memory;
-using Json = nlohmann::ordered_json;
 
 struct Product {
   std::string text;
@@ -210,30 +208,7 @@ Json triad(const std::string& text, double seconds) {
   return {{"bytes", 12 * count}, {"gb_per_second", 12e-6 * double(count) / ms}};
 }
 
-void run(int count, char** arguments) {
-  bool bf16 = false;
-  double seconds = 0.1;
-  std::vector<std::string> wanted;
-  for (int i = 1; i < count; ++i) {
-    const std::string argument = arguments[i];
-    if (argument == "--precision" || argument == "--seconds") {
-      require(i + 1 < count, "{} wants a value", argument);
-      const std::string value = arguments[++i];
-      if (argument == "--precision") {
-        require(value == "f32" || value == "bf16", "--precision is '{}'; wanted f32 or bf16",
-                value);
-        bf16 = value == "bf16";
-      } else {
-        char* end = nullptr;
-        seconds = std::strtod(value.c_str(), &end);
-        require(*end == '\0' && seconds > 0 && seconds <= 60,
-                "--seconds is '{}'; wanted a number above 0, at most 60", value);
-      }
-    } else {
-      wanted.push_back(argument);
-    }
-  }
-  require(!wanted.empty(), "nothing to measure; name products, e.g. nn:768x384x128");
+Json measure(const std::vector<std::string>& wanted, bool bf16, double seconds) {
   const dnnl_version_t* v = dnnl_version();
   Json out = {{"library", fmt::format("oneDNN {}.{}.{}", v->major, v->minor, v->patch)},
               {"threads", omp_get_max_threads()},
@@ -247,21 +222,23 @@ void run(int count, char** arguments) {
       gemms.push_back(bench.product(parse_product(what)));
   }
   out["gemms"] = gemms;
-  fmt::print("{}\n", out.dump());
+  return out;
 }
 
 }  // namespace
 }  // namespace reverie::benchmark
 
 int main(int count, char** arguments) {
-  try {
-    reverie::benchmark::run(count, arguments);
-    return 0;
-  } catch (const reverie::UserError& e) {
-    fmt::print(stderr, "bench_step_gemms: {}\n", e.what());
-    return 2;
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "bench_step_gemms: {}\n", e.what());
-    return 1;
-  }
+  std::vector<std::string> wanted;
+  std::string precision = "f32";
+  double seconds = 0.1;
+  CLI::App app("The speed of matrix products alone", "bench_step_gemms");
+  app.add_option("--precision", precision, "of what is multiplied")
+      ->check(CLI::IsMember({"f32", "bf16"}));
+  app.add_option("--seconds", seconds, "time for each measure")->check(CLI::PositiveNumber);
+  app.add_option("products", wanted, "LAYOUT:MxNxK, e.g. nn:768x384x128; or triad:BYTES")
+      ->required();
+  using namespace reverie::benchmark;
+  return run_program(app, count, arguments,
+                     [&] { return measure(wanted, precision == "bf16", seconds); });
 }

@@ -84,11 +84,11 @@ TEST(Config, AtWalksDownAndNamesTheNearestKey) {
 
 TEST(Config, FromFileTellsAMissingFileAsAUsageError) {
   const TemporaryDirectory directory;
-  write_plainly(directory.file("good.json"), "{\"a\": 1}");
-  EXPECT_EQ(Config::from_file(directory.file("good.json")).at("a").json(), 1);
-  EXPECT_THAT(message_of<ConfigError>([&] { Config::from_file(directory.file("none.json")); }),
+  write_plainly(directory / "good.json", "{\"a\": 1}");
+  EXPECT_EQ(Config::from_file(directory / "good.json").at("a").json(), 1);
+  EXPECT_THAT(message_of<ConfigError>([&] { Config::from_file(directory / "none.json"); }),
               AllOf(HasSubstr("none.json"), HasSubstr("No such file")));
-  EXPECT_THROW(Config::from_file(directory.path.string()), ConfigError);
+  EXPECT_THROW(Config::from_file(directory.path()), ConfigError);
 }
 
 Json after_set(const std::string& before, const std::string& assignment) {

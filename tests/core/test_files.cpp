@@ -42,7 +42,7 @@ class SmallDisk {
 
 TEST(Files, ReadsBackWhatWasWritten) {
   const TemporaryDirectory directory;
-  const std::string file = directory.file("a.bin");
+  const std::string file = directory / "a.bin";
   std::string all(100000, '\0');
   for (size_t i = 0; i < all.size(); ++i) all[i] = char(i * 7);
   for (const std::string& bytes : {std::string(), std::string("x"), all}) {
@@ -54,14 +54,13 @@ TEST(Files, ReadsBackWhatWasWritten) {
 
 TEST(Files, ReadingWhatIsNotThereIsTheUsersError) {
   const TemporaryDirectory directory;
-  EXPECT_THAT(message_of<UserError>([&] { read_file(directory.file("none")); }),
+  EXPECT_THAT(message_of<UserError>([&] { read_file(directory / "none"); }),
               AllOf(HasSubstr("none"), HasSubstr("No such file")));
-  EXPECT_THAT(message_of<UserError>([&] { read_file(directory.path.string()); }),
-              HasSubstr("directory"));
-  EXPECT_THROW(map_file(directory.file("none")), UserError);
-  EXPECT_THAT(message_of<UserError>([&] { map_file(directory.path.string()); }),
+  EXPECT_THAT(message_of<UserError>([&] { read_file(directory.path()); }), HasSubstr("directory"));
+  EXPECT_THROW(map_file(directory / "none"), UserError);
+  EXPECT_THAT(message_of<UserError>([&] { map_file(directory.path()); }),
               HasSubstr("not a regular file"));
-  EXPECT_THROW(hash_file(directory.file("none")), UserError);
+  EXPECT_THROW(hash_file(directory / "none"), UserError);
 }
 
 TEST(Files, ReadsAPipeToItsEnd) {
@@ -76,7 +75,7 @@ TEST(Files, ReadsAPipeToItsEnd) {
 
 TEST(Files, AFullDiskLeavesTheOldFileAndNoTemporary) {
   const TemporaryDirectory directory;
-  const std::string file = directory.file("model.bin");
+  const std::string file = directory / "model.bin";
   write_file_atomically(file, "old");
   std::string message;
   {
@@ -96,81 +95,78 @@ TEST(Files, AFullDiskLeavesTheOldFileAndNoTemporary) {
 
 TEST(Files, ADirectoryThatCannotBeWrittenIsTheMachinesError) {
   const TemporaryDirectory directory;
-  write_plainly(directory.file("plain"), "");
-  EXPECT_THAT(
-      message_of<MachineError>([&] { write_file_atomically(directory.file("plain/x"), "y"); }),
-      AllOf(HasSubstr("plain/x"), HasSubstr("Not a directory")));
-  EXPECT_THAT(
-      message_of<MachineError>([&] { write_file_atomically(directory.file("none/x"), "y"); }),
-      HasSubstr("No such file"));
+  write_plainly(directory / "plain", "");
+  EXPECT_THAT(message_of<MachineError>([&] { write_file_atomically(directory / "plain/x", "y"); }),
+              AllOf(HasSubstr("plain/x"), HasSubstr("Not a directory")));
+  EXPECT_THAT(message_of<MachineError>([&] { write_file_atomically(directory / "none/x", "y"); }),
+              HasSubstr("No such file"));
   // Replacing a directory fails at the last step: the temporary file goes away all the same.
-  std::filesystem::create_directory(directory.file("folder"));
-  EXPECT_THAT(
-      message_of<MachineError>([&] { write_file_atomically(directory.file("folder"), "y"); }),
-      HasSubstr("cannot replace"));
+  std::filesystem::create_directory(directory / "folder");
+  EXPECT_THAT(message_of<MachineError>([&] { write_file_atomically(directory / "folder", "y"); }),
+              HasSubstr("cannot replace"));
   EXPECT_EQ(directory.entries(), 2u);
 }
 
 TEST(Files, AReadOnlyDirectoryIsTheMachinesError) {
   if (::geteuid() == 0) GTEST_SKIP() << "root may write into read-only directories";
   const TemporaryDirectory directory;
-  std::filesystem::create_directory(directory.file("ro"));
-  ::chmod(directory.file("ro").c_str(), 0555);
-  EXPECT_THAT(message_of<MachineError>([&] { write_file_atomically(directory.file("ro/x"), "y"); }),
+  std::filesystem::create_directory(directory / "ro");
+  ::chmod((directory / "ro").c_str(), 0555);
+  EXPECT_THAT(message_of<MachineError>([&] { write_file_atomically(directory / "ro/x", "y"); }),
               HasSubstr("Permission denied"));
-  ::chmod(directory.file("ro").c_str(), 0755);
+  ::chmod((directory / "ro").c_str(), 0755);
 }
 
 TEST(Files, AnUncommittedFileLeavesNothing) {
   const TemporaryDirectory directory;
   {
-    AtomicFile file(directory.file("a"));
+    AtomicFile file(directory / "a");
     file.write("abc", 3);
     EXPECT_EQ(directory.entries(), 1u);
   }
   EXPECT_EQ(directory.entries(), 0u);
-  AtomicFile first(directory.file("a")),
-      second(directory.file("a"));  // two writers: the later commit stays
+  AtomicFile first(directory / "a"),
+      second(directory / "a");  // two writers: the later commit stays
   first.write("one", 3);
   second.write("two", 3);
   second.commit();
   first.commit();
-  EXPECT_EQ(read_file(directory.file("a")), "one");
+  EXPECT_EQ(read_file(directory / "a"), "one");
   EXPECT_EQ(directory.entries(), 1u);
 }
 
 TEST(Files, AnAtomicFileCanRewriteItsHead) {
   const TemporaryDirectory directory;
-  AtomicFile file(directory.file("a"));
+  AtomicFile file(directory / "a");
   file.write("0000abc", 7);
   file.overwrite(0, "12", 2);
   file.write("def", 3);
   file.commit();
-  EXPECT_EQ(read_file(directory.file("a")), "1200abcdef");
+  EXPECT_EQ(read_file(directory / "a"), "1200abcdef");
 }
 
 TEST(Files, RenamesDirectoriesAndSyncs) {
   const TemporaryDirectory directory;
-  std::filesystem::create_directory(directory.file("step.tmp"));
-  write_plainly(directory.file("step.tmp/x"), "1");
-  rename_durably(directory.file("step.tmp"), directory.file("step"));
-  EXPECT_EQ(read_file(directory.file("step/x")), "1");
-  fsync_path(directory.file("step"));
-  fsync_path(directory.file("step/x"));
-  EXPECT_THROW(fsync_path(directory.file("none")), MachineError);
-  EXPECT_THROW(rename_durably(directory.file("none"), directory.file("a")), MachineError);
+  std::filesystem::create_directory(directory / "step.tmp");
+  write_plainly(directory / "step.tmp/x", "1");
+  rename_durably(directory / "step.tmp", directory / "step");
+  EXPECT_EQ(read_file(directory / "step/x"), "1");
+  fsync_path(directory / "step");
+  fsync_path(directory / "step/x");
+  EXPECT_THROW(fsync_path(directory / "none"), MachineError);
+  EXPECT_THROW(rename_durably(directory / "none", directory / "a"), MachineError);
 }
 
 TEST(Files, MapsAFileForAsLongAsATensorNeedsIt) {
   const TemporaryDirectory directory;
   const int32_t values[] = {1, -2, 3};
-  write_plainly(directory.file("a"), {reinterpret_cast<const char*>(values), sizeof values});
-  Tensor tensor = Tensor::over(map_file(directory.file("a")), {3}, DType::i32);
-  std::filesystem::remove(directory.file("a"));
+  write_plainly(directory / "a", {reinterpret_cast<const char*>(values), sizeof values});
+  Tensor tensor = Tensor::over(map_file(directory / "a"), {3}, DType::i32);
+  std::filesystem::remove(directory / "a");
   EXPECT_EQ(tensor.to_vector(), (std::vector<double>{1, -2, 3}));
 
-  write_plainly(directory.file("empty"), "");
-  const auto empty = map_file(directory.file("empty"));
+  write_plainly(directory / "empty", "");
+  const auto empty = map_file(directory / "empty");
   EXPECT_EQ(empty->bytes(), 0u);
   EXPECT_TRUE(Tensor::over(empty, {0}, DType::f32).to_vector().empty());
 }
@@ -181,10 +177,10 @@ TEST(Files, HashesAreXxh3) {
   const TemporaryDirectory directory;
   std::string bytes(3 << 20, 'a');  // more than one read
   bytes[12345] = 'b';
-  write_plainly(directory.file("a"), bytes);
-  EXPECT_EQ(hash_file(directory.file("a")), hash_bytes(bytes.data(), bytes.size()));
+  write_plainly(directory / "a", bytes);
+  EXPECT_EQ(hash_file(directory / "a"), hash_bytes(bytes.data(), bytes.size()));
   bytes[2 << 20] ^= 1;
-  EXPECT_NE(hash_file(directory.file("a")), hash_bytes(bytes.data(), bytes.size()));
+  EXPECT_NE(hash_file(directory / "a"), hash_bytes(bytes.data(), bytes.size()));
 }
 
 }  // namespace

@@ -146,7 +146,7 @@ class HostileGguf : public ::testing::Test {
     return b.data(66);
   }
   TemporaryDirectory directory;
-  std::string file = directory.file("a.gguf");
+  std::string file = directory / "a.gguf";
 };
 
 TEST_F(HostileGguf, TheSmallFileIsSound) {
@@ -185,7 +185,7 @@ TEST_F(HostileGguf, MagicAndVersion) {
   EXPECT_THAT(refusal(Bytes().header(0, 0, 4)), HasSubstr("version 4; wanted 2 or 3"));
   EXPECT_THAT(refusal(Bytes().header(0, 0, 3u << 24)), HasSubstr("big-endian"));
   EXPECT_EQ(read(Bytes().header(0, 0, 2).bytes).tensors.size(), 0u);
-  EXPECT_THAT(message_of<UserError>([&] { read_gguf(directory.file("none")); }), HasSubstr("none"));
+  EXPECT_THAT(message_of<UserError>([&] { read_gguf(directory / "none"); }), HasSubstr("none"));
 }
 
 TEST_F(HostileGguf, CountsBeyondTheFile) {

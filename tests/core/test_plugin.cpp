@@ -46,8 +46,8 @@ TEST(Plugin, AMissingFileSaysWhereItWasLookedFor) {
 
 TEST(Plugin, AFileThatIsNoLibraryIsRefused) {
   const TemporaryDirectory directory;
-  write_plainly(directory.file("text.so"), "this is no library");
-  EXPECT_THAT(message_of<UserError>([&] { load_plugin("text.so", directory.path.string()); }),
+  write_plainly(directory / "text.so", "this is no library");
+  EXPECT_THAT(message_of<UserError>([&] { load_plugin("text.so", directory.path()); }),
               AllOf(HasSubstr("text.so"), HasSubstr("does not load")));
 }
 

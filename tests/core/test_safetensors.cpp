@@ -47,7 +47,7 @@ class SafetensorsTest : public ::testing::Test {
     return message_of<DataError>([&] { read(file_of(header, data)); });
   }
   TemporaryDirectory directory;
-  std::string file = directory.file("a.safetensors");
+  std::string file = directory / "a.safetensors";
 };
 
 TEST_F(SafetensorsTest, EveryDTypeComesBackBitIdentical) {
@@ -108,7 +108,7 @@ TEST_F(SafetensorsTest, WhatCannotBeWrittenIsRefusedAndTheOldFileStays) {
   EXPECT_THROW(write_safetensors(file, {{"__metadata__", t}}), UserError);
   EXPECT_THROW(write_safetensors(file, {{"\xff", t}}), UserError);
   EXPECT_THROW(write_safetensors(file, {{"a", t}}, {{"k", "\xff"}}), UserError);
-  EXPECT_THROW(write_safetensors(directory.file("none/a"), {{"a", t}}), MachineError);
+  EXPECT_THROW(write_safetensors(directory / "none/a", {{"a", t}}), MachineError);
   EXPECT_EQ(read_file(file), "old");
   EXPECT_EQ(directory.entries(), 1u);
 }

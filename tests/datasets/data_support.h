@@ -9,7 +9,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
-#include "trainers/temporary_directory.h"
+#include "support/temporary_directory.h"
 
 namespace reverie::testing {
 

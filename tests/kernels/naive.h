@@ -150,14 +150,20 @@ struct AttentionShape {
 struct AttentionResult {
   Values output, log_sum_exp, grad_query, grad_key, grad_value;
 };
+inline double rounded_to_bf16(double x) {
+  return Tensor::from<float>({1}, {float(x)}).to(DType::bf16).to_vector()[0];
+}
 // Forward, and backward from grad_output where that is not empty; visible(b, i, j): query i of
-// entry b sees key j.
+// entry b sees key j. options.bf16: weights and dL/dscores that meet a product in the backward pass
+// are rounded; inputs are taken as they are, and so are the forward pass's weights, which are
+// rounded before they are divided by a sum that the blocks of keys decide.
 template <class Visible>
 AttentionResult masked_attention(const AttentionShape& s, const Values& query, const Values& key,
                                  const Values& value, const AttentionOptions& options,
                                  const Visible& visible, const Values& grad_output = {}) {
   AttentionResult r{Values(query.size()), Values(size_t(s.batch * s.heads * s.queries)),
                     Values(query.size()), Values(key.size()), Values(key.size())};
+  const auto operand = [&](double x) { return options.bf16 ? rounded_to_bf16(x) : x; };
   for (int64_t b = 0; b < s.batch; ++b)
     for (int64_t h = 0; h < s.heads; ++h)
       for (int64_t i = 0; i < s.queries; ++i) {
@@ -192,21 +198,23 @@ AttentionResult masked_attention(const AttentionShape& s, const Values& query, c
         if (grad_output.empty()) continue;
         for (int64_t j = 0; j < s.keys; ++j) {
           if (!visible(b, i, j)) continue;
+          const double weight = operand(p[size_t(j)] * kept[size_t(j)]);
           for (int64_t d = 0; d < s.dim; ++d) {
             grad_p[size_t(j)] +=
                 grad_output[s.query(b, i, h, d)] * value[s.key(b, j, h, d)] * kept[size_t(j)];
-            r.grad_value[s.key(b, j, h, d)] +=
-                grad_output[s.query(b, i, h, d)] * p[size_t(j)] * kept[size_t(j)];
+            r.grad_value[s.key(b, j, h, d)] += grad_output[s.query(b, i, h, d)] * weight;
           }
           average += grad_p[size_t(j)] * p[size_t(j)];
         }
-        for (int64_t j = 0; j < s.keys; ++j)
-          for (int64_t d = 0; visible(b, i, j) && d < s.dim; ++d) {
-            const double grad_score =
-                p[size_t(j)] * (grad_p[size_t(j)] - average) * slope[size_t(j)];
+        for (int64_t j = 0; j < s.keys; ++j) {
+          if (!visible(b, i, j)) continue;
+          const double grad_score =
+              operand(p[size_t(j)] * (grad_p[size_t(j)] - average) * slope[size_t(j)]);
+          for (int64_t d = 0; d < s.dim; ++d) {
             r.grad_query[s.query(b, i, h, d)] += grad_score * key[s.key(b, j, h, d)];
             r.grad_key[s.key(b, j, h, d)] += grad_score * query[s.query(b, i, h, d)];
           }
+        }
       }
   return r;
 }

@@ -12,6 +12,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
+#include "support/message_of.h"
 
 namespace reverie {
 
@@ -26,16 +27,8 @@ profile::Work work(const Nothing&) {
 
 namespace {
 
-using testing::HasSubstr;
-
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
-}
+using ::testing::HasSubstr;
+using testing::message_of;
 
 // Runs DISABLED_Print below in a new process with the environment variable set, and returns what it
 // prints.
@@ -53,9 +46,10 @@ std::string run_with(const std::string& variable, const std::string& value) {
 }
 
 TEST(Table, DISABLED_Print) {
-  const std::string isa =
-      message_of([] { std::printf("isa is %s\n", std::string(name_of(active_isa())).c_str()); });
-  const std::string library = message_of([] { std::printf("f32 goes to %s\n", matmul_library()); });
+  const std::string isa = message_of<UserError>(
+      [] { std::printf("isa is %s\n", std::string(name_of(active_isa())).c_str()); });
+  const std::string library =
+      message_of<UserError>([] { std::printf("f32 goes to %s\n", matmul_library()); });
   std::printf("%s\n%s\n", isa.c_str(), library.c_str());
 }
 
@@ -95,9 +89,9 @@ TEST(Table, UnsupportedInstructionSetIsRefused) {
 TEST(Table, MissingKernelSaysWhichAndWhere) {
   static constinit Kernel<Nothing> row{"frobnicate"};
   Nothing args;
-  EXPECT_THAT(message_of([&] { row({}, args); }),
+  EXPECT_THAT(message_of<UserError>([&] { row({}, args); }),
               HasSubstr("frobnicate: no cpu kernel in this build"));
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(message_of<UserError>([&] {
                 row({DeviceKind::cuda, 0}, args);
               }),
               HasSubstr("frobnicate: no cuda kernel in this build"));

@@ -12,7 +12,7 @@
 #include "core/files.h"
 #include "core/safetensors.h"
 #include "layers/pretrained/load.h"
-#include "trainers/temporary_directory.h"
+#include "support/temporary_directory.h"
 
 namespace reverie::testing {
 

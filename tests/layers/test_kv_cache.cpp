@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
-#include "tiny_models.h"
+#include "support/tiny_models.h"
 
 namespace reverie {
 namespace {

@@ -7,7 +7,7 @@
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "layers/memory/imm.h"
-#include "tiny_models.h"
+#include "support/tiny_models.h"
 
 namespace reverie {
 namespace {

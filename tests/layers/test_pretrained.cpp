@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "pretrained_support.h"
-#include "tiny_models.h"
+#include "support/tiny_models.h"
 
 namespace reverie {
 namespace {

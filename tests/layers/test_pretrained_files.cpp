@@ -9,7 +9,7 @@
 
 #include "gguf_writer.h"
 #include "pretrained_support.h"
-#include "tiny_models.h"
+#include "support/tiny_models.h"
 
 namespace reverie {
 namespace {

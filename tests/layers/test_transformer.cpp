@@ -8,10 +8,13 @@
 #include <tuple>
 
 #include "core/error.h"
-#include "tiny_models.h"
+#include "support/message_of.h"
+#include "support/tiny_models.h"
 
 namespace reverie {
 namespace {
+
+using testing::message_of;
 
 using ::testing::HasSubstr;
 using testing::kTinyModels;
@@ -27,14 +30,6 @@ std::vector<std::string> names_and_shapes(const Module& module) {
 std::unique_ptr<LanguageModel> initial_model(const std::string& json, uint64_t seed = 1) {
   Generator random(seed);
   return ModelRegistry::instance().make(testing::model_component(json), Build{random});
-}
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
 }
 // The same options and one more.
 std::string with_option(std::string json, const std::string& option) {
@@ -173,11 +168,13 @@ TEST(Transformer, SizesThatDoNotFitAreConfigErrors) {
   EXPECT_THROW(initial_model(start + R"("gpt2","n_head":3,"n_embd":8})"), ConfigError);
   EXPECT_THROW(initial_model(start + R"("llama","n_head":4,"n_kv_head":3,"n_embd":8})"),
                ConfigError);
-  EXPECT_THAT(message_of([&] { initial_model(start + R"("llama","n_head":4,"n_embd":12})"); }),
-              HasSubstr("n_embd / n_head is 3, which is odd"));
-  EXPECT_THAT(message_of([&] { initial_model(start + R"("qwen3","n_embd":9,"head_dim":5})"); }),
-              HasSubstr("head_dim is 5, which is odd"));
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(
+      message_of<UserError>([&] { initial_model(start + R"("llama","n_head":4,"n_embd":12})"); }),
+      HasSubstr("n_embd / n_head is 3, which is odd"));
+  EXPECT_THAT(
+      message_of<UserError>([&] { initial_model(start + R"("qwen3","n_embd":9,"head_dim":5})"); }),
+      HasSubstr("head_dim is 5, which is odd"));
+  EXPECT_THAT(message_of<UserError>([&] {
                 initial_model(start + R"("llama","rope_scaling":{"type":"llama3","factor":2,)"
                                       R"("low_freq_factor":4}})");
               }),
@@ -210,7 +207,7 @@ TEST(Module, LoadingNamesEverythingThatDoesNotFit) {
   tensors.emplace_back("transformer.more", Tensor::zeros({2}, DType::f32));
   for (auto& [name, tensor] : tensors)
     if (name == "transformer.h.0.attn.c_attn.weight") tensor = tensor.transpose(0, 1);
-  const std::string message = message_of([&] { model->load(tensors); });
+  const std::string message = message_of<UserError>([&] { model->load(tensors); });
   EXPECT_THAT(message, HasSubstr("missing: transformer.wte.weight f64[13, 8]"));
   EXPECT_THAT(message,
               HasSubstr("wrong shape: transformer.wpe.weight is [3, 8], the model wants [19, 8]"));
@@ -266,9 +263,9 @@ TEST(Module, TrainingTurnsDropoutOn) {
 
 TEST(Transformer, RefusesTokensThatDoNotFit) {
   const auto model = make_model(kTinyModels[0].json);
-  EXPECT_THAT(message_of([&] { model->hidden(random_tokens(1, 20, 13)); }),
+  EXPECT_THAT(message_of<UserError>([&] { model->hidden(random_tokens(1, 20, 13)); }),
               HasSubstr("reaches 20 tokens, the model's block_size is 19"));
-  EXPECT_THAT(message_of([&] { model->hidden(random_tokens(1, 4, 13).to(DType::i64)); }),
+  EXPECT_THAT(message_of<UserError>([&] { model->hidden(random_tokens(1, 4, 13).to(DType::i64)); }),
               HasSubstr("i32 [B, T]"));
   EXPECT_THROW(model->hidden(random_tokens(1, 4, 13).view({4})), UserError);
   EXPECT_THROW(model->hidden(Tensor::from<int32_t>({1, 2}, {1, 13})), UserError);

@@ -58,10 +58,15 @@ void add(ProfileLine& line, const std::string& name, const Event& e) {
   line.work.bytes += e.work.bytes;
 }
 
+// Kernels whose products are in bf16 where a run's are.
+bool in_bf16(const std::string& kernel) {
+  return kernel == "matmul" || kernel == "attention_forward" || kernel == "attention_backward";
+}
+
 std::string rate(const ProfileLine& l, const Ceilings& c, bool bf16) {
   if (l.seconds <= 0) return "";
   if (l.work.flops > 0) {
-    const bool low = bf16 && l.name == "matmul" && c.bf16_gemm_flops > 0;
+    const bool low = bf16 && in_bf16(l.name) && c.bf16_gemm_flops > 0;
     const double flops = l.work.flops / l.seconds, most = low ? c.bf16_gemm_flops : c.gemm_flops;
     return fmt::format("{:7.1f} GFLOP/s {:4.0f} % of {}", flops / 1e9, 100 * flops / most,
                        low ? "bf16 GEMM" : "f32 GEMM");

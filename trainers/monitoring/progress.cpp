@@ -12,7 +12,7 @@
 
 #include "core/log.h"
 #include "datasets/utf8.h"
-#include "trainers/tables/html.h"
+#include "trainers/reports/html.h"
 
 namespace reverie {
 namespace {

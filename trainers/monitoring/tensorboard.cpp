@@ -14,7 +14,7 @@
 #include <system_error>
 
 #include "core/error.h"
-#include "trainers/tables/html.h"
+#include "trainers/reports/html.h"
 
 namespace reverie {
 namespace {

@@ -1,7 +1,7 @@
 #include "kernels/attention.h"
 
-#include "kernels/cpu/isa/attention_tiles.h"
-#include "kernels/cpu/isa/dropout.h"
+#include "kernels/cpu/isa/attention_bf16.h"
+#include "kernels/cpu/isa/attention_problem.h"
 
 // Every row is computed in the same order whatever the number of threads.
 //
@@ -10,40 +10,6 @@
 
 namespace reverie::cpu::REVERIE_ISA {
 namespace {
-
-struct Problem {
-  int64_t batch, queries, keys, heads, kv_heads, dim, group, first, window;
-  bool drops;
-  DropoutStream dropout;
-
-  // Query i sees keys [lowest(i), first + i].
-  int64_t lowest(int64_t i) const { return larger<int64_t>(0, first + i - window + 1); }
-  int64_t first_block(int64_t i) const { return lowest(i) / kBlock * kBlock; }
-  // Queries from here on see nothing of the keys before `key`.
-  int64_t beyond(int64_t key) const { return key - 1 + window - first; }
-  Span span(int64_t i, int64_t k0, int64_t block) const {
-    return span_of(first + i - window + 1, first + i + 1, k0, block);
-  }
-};
-Problem problem_of(const View& query, const View& key, const AttentionOptions& o) {
-  return {query.size[0],
-          query.size[1],
-          key.size[1],
-          query.size[2],
-          key.size[2],
-          query.size[3],
-          query.size[2] / key.size[2],
-          o.first_position,
-          o.window > 0 ? smaller(o.window, key.size[1]) : key.size[1],
-          o.dropout_p > 0,
-          dropout_stream(o.dropout_p, o.seed, o.offset)};
-}
-constexpr int64_t kDropoutRoom = kBlock + kDropoutSlack;
-
-// Number of the first probability of row i of head h.
-uint64_t dropout_number(const Problem& p, int64_t b, int64_t h, int64_t i) {
-  return (uint64_t(b * p.heads + h) * uint64_t(p.queries) + uint64_t(i)) * uint64_t(p.keys);
-}
 
 // Queries [begin, end) of one head.
 template <class T>
@@ -145,19 +111,14 @@ void forward(const AttentionForward& args) {
   const Problem p = problem_of(query, key, args.options);
   if (query.count == 0) return;
   const T scale = T(args.options.scale), cap = T(args.options.softcap);
-  // Long sequences are cut, so that few heads keep many threads busy.
-  const int64_t cut = p.batch * p.heads >= 32
-                          ? p.queries
-                          : larger<int64_t>(4 * kBlock, round_up((p.queries + 7) / 8, kTileRows));
-  const int64_t cuts = (p.queries + cut - 1) / cut;
+  const auto [cut, cuts] = forward_cuts(p);
   for_each(p.batch * p.heads * cuts, smaller(cut, p.queries) * p.keys * p.dim / 4,
-           [&](int64_t task) {
+           [&, cut = cut, cuts = cuts](int64_t task) {
              const int64_t head = task / cuts, b = head / p.heads, h = head % p.heads;
              const int64_t begin = task % cuts * cut, end = smaller(p.queries, begin + cut);
              const Rows<T> q = head_rows<T>(query, b, h), k = head_rows<T>(key, b, h / p.group),
                            v = head_rows<T>(value, b, h / p.group);
-             const Rows<T> out{pointer<T>(output) + (b * p.queries * p.heads + h) * p.dim,
-                               p.heads * p.dim};
+             const Rows<T> out = contiguous_head<T>(output, p, b, h);
              T* sums = pointer<T>(log_sum_exp) + head * p.queries;
              if (p.queries < 3) {
                for (int64_t i = begin; i < end; ++i)
@@ -231,12 +192,6 @@ void backward_chunk(const Backward<T>& w, int64_t begin, int64_t end, int64_t k0
 }
 
 template <class T>
-void clear(Rows<T> rows, int64_t begin, int64_t end, int64_t dim) {
-  for (int64_t i = begin; i < end; ++i)
-    for (int64_t d = 0; d < dim; ++d) rows[i][d] = 0;
-}
-
-template <class T>
 void backward(const AttentionBackward& args) {
   const View query = view(args.query), key = view(args.key), value = view(args.value),
              output = view(args.output), log_sum_exp = view(args.log_sum_exp),
@@ -275,12 +230,9 @@ void backward(const AttentionBackward& args) {
     T *key_room = arena.take(padding), *query_room = arena.take(padding),
       *gradient_room = arena.take(padding), *deltas = arena.take(p.group * p.queries);
     for (int64_t i = 0; i < kDropoutRoom; ++i) w.room[i] = 1;
-    const auto contiguous_rows = [&](const View& v, int64_t h) {
-      return Rows<T>{pointer<T>(v) + (b * p.queries * p.heads + h) * p.dim, p.heads * p.dim};
-    };
     for (int64_t g = 0; g < p.group; ++g) {
-      const Rows<T> out = contiguous_rows(output, kv * p.group + g),
-                    gradient = contiguous_rows(grad_output, kv * p.group + g);
+      const Rows<T> out = contiguous_head<T>(output, p, b, kv * p.group + g),
+                    gradient = contiguous_head<T>(grad_output, p, b, kv * p.group + g);
       for (int64_t i = 0; i < p.queries; ++i)
         deltas[g * p.queries + i] = dot(out[i], gradient[i], p.dim);
     }
@@ -300,8 +252,8 @@ void backward(const AttentionBackward& args) {
         w.h = kv * p.group + g;
         w.query = head_rows<T>(query, b, w.h);
         w.grad_query = head_rows<T>(grad_query, b, w.h);
-        w.output = contiguous_rows(output, w.h);
-        w.grad_output = contiguous_rows(grad_output, w.h);
+        w.output = contiguous_head<T>(output, p, b, w.h);
+        w.grad_output = contiguous_head<T>(grad_output, p, b, w.h);
         w.log_sum_exp = pointer<T>(log_sum_exp) + (b * p.heads + w.h) * p.queries;
         w.delta = deltas + g * p.queries;
         const int64_t last = smaller(p.queries, p.beyond(k0 + block));
@@ -320,9 +272,11 @@ void backward(const AttentionBackward& args) {
 }
 
 void run_attention_forward(const AttentionForward& a) {
+  if (a.options.bf16) return attention_forward_bf16(a);
   for_float(view(a.query).dtype, [&](auto zero) { forward<decltype(zero)>(a); });
 }
 void run_attention_backward(const AttentionBackward& a) {
+  if (a.options.bf16) return attention_backward_bf16(a);
   for_float(view(a.query).dtype, [&](auto zero) { backward<decltype(zero)>(a); });
 }
 

@@ -1,6 +1,8 @@
 #pragma once
 // Register tiles of matrix products: the heart of matmul.cpp and attention.cpp.
 
+#include <type_traits>
+
 #include "kernels/cpu/isa/parallel.h"
 #include "kernels/cpu/isa/simd.h"
 
@@ -63,13 +65,10 @@ static inline void pack_transposed(const T* from, int64_t from_row, int64_t coun
 // How a product meets what is in c.
 enum class Into : uint8_t { overwrite, add };
 
-// c [rows, columns] = or += alpha * a b for one tile of kRows rows; b holds kVectors vectors of
-// columns in each of its rows, of which the first `columns` are wanted.
+// c [kRows, columns] = or += alpha * total, of which the first `columns` are wanted.
 template <int kRows, int kVectors, class T>
-static inline void product_tile(int64_t depth, Left<T> a, const T* b, int64_t b_row, T alpha,
-                                Into into, T* c, int64_t c_row, int64_t columns) {
-  Vector<T> total[kRows][kVectors] = {};
-  multiply_tile<kRows, kVectors>(depth, a, b, b_row, total);
+REVERIE_INLINE void store_tile(const Vector<T> (&total)[kRows][kVectors], T alpha, Into into, T* c,
+                               int64_t c_row, int64_t columns) {
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
     T* to = c + i * c_row;
@@ -88,14 +87,21 @@ static inline void product_tile(int64_t depth, Left<T> a, const T* b, int64_t b_
   }
 }
 
-template <int kRows, class T>
-static void product_panel(int64_t depth, Left<T> a, const T* b, int64_t b_row, T alpha, Into into,
-                          T* c, int64_t c_row, int64_t columns) {
-  if (columns > kLanes<T>) {
-    product_tile<kRows, 2>(depth, a, b, b_row, alpha, into, c, c_row, columns);
-  } else {
-    product_tile<kRows, 1>(depth, a, b, b_row, alpha, into, c, c_row, columns);
-  }
+// c [rows, columns] = or += alpha * a b for one tile of kRows rows; b holds kVectors vectors of
+// columns in each of its rows, of which the first `columns` are wanted.
+template <int kRows, int kVectors, class T>
+static inline void product_tile(int64_t depth, Left<T> a, const T* b, int64_t b_row, T alpha,
+                                Into into, T* c, int64_t c_row, int64_t columns) {
+  Vector<T> total[kRows][kVectors] = {};
+  multiply_tile<kRows, kVectors>(depth, a, b, b_row, total);
+  store_tile(total, alpha, into, c, c_row, columns);
+}
+
+// body(std::integral_constant<int, rows>) for rows in 1 .. kMost: whole tiles are asked for first.
+template <int kMost = kTileRows, class Body>
+REVERIE_INLINE void with_rows(int64_t rows, const Body& body) {
+  if (rows == kMost) return body(std::integral_constant<int, kMost>{});
+  if constexpr (kMost > 1) with_rows<kMost - 1>(rows, body);
 }
 
 // c [rows, columns] = or += alpha * a b, rows <= kTileRows, columns <= kTileColumns. Rows of b are
@@ -103,21 +109,12 @@ static void product_panel(int64_t depth, Left<T> a, const T* b, int64_t b_row, T
 template <class T>
 static inline void product(int64_t rows, int64_t depth, Left<T> a, const T* b, int64_t b_row,
                            T alpha, Into into, T* c, int64_t c_row, int64_t columns) {
-  switch (rows) {
-#define REVERIE_TILE(n) \
-  case n:               \
-    return product_panel<n, T>(depth, a, b, b_row, alpha, into, c, c_row, columns);
-    REVERIE_TILE(1)
-    REVERIE_TILE(2) REVERIE_TILE(3) REVERIE_TILE(4)
-#if defined(__AVX2__)
-        REVERIE_TILE(5) REVERIE_TILE(6)
-#endif
-#if defined(__AVX512F__)
-            REVERIE_TILE(7) REVERIE_TILE(8) REVERIE_TILE(9) REVERIE_TILE(10) REVERIE_TILE(11)
-                REVERIE_TILE(12)
-#endif
-#undef REVERIE_TILE
-  }
+  with_rows(rows, [&](auto count) {
+    if (columns > kLanes<T>)
+      product_tile<count.value, 2>(depth, a, b, b_row, alpha, into, c, c_row, columns);
+    else
+      product_tile<count.value, 1>(depth, a, b, b_row, alpha, into, c, c_row, columns);
+  });
 }
 
 }  // namespace reverie::cpu::REVERIE_ISA

@@ -33,6 +33,11 @@ struct VectorOf<double> {
   typedef double type __attribute__((vector_size(kVectorBytes)));
   typedef double unaligned __attribute__((vector_size(kVectorBytes), aligned(8)));
 };
+template <>
+struct VectorOf<uint32_t> {
+  typedef uint32_t type __attribute__((vector_size(kVectorBytes)));
+  typedef uint32_t unaligned __attribute__((vector_size(kVectorBytes), aligned(4)));
+};
 template <class T>
 using Vector = typename VectorOf<T>::type;
 template <class T>

@@ -1,0 +1,207 @@
+// Attention with products in bf16, on every instruction set of this machine, against the naive
+// reference: what is not rounded on the way is right to f32's precision, the rest within what
+// rounding its weights can do.
+
+#include <gtest/gtest.h>
+#include <omp.h>
+
+#include <cmath>
+
+#include "core/error.h"
+#include "core/random.h"
+#include "kernels/attention.h"
+#include "kernels/naive.h"
+
+namespace reverie::test {
+namespace {
+
+using naive::AttentionResult;
+using naive::AttentionShape;
+using Values = std::vector<double>;
+
+struct Problem {
+  AttentionShape shape;
+  AttentionOptions options;
+};
+Problem problem(const AttentionShape& s, int64_t first_position = 0, double dropout = 0,
+                double softcap = 0, int64_t window = 0) {
+  AttentionOptions o;
+  o.scale = 1 / std::sqrt(double(s.dim));
+  o.first_position = first_position;
+  o.dropout_p = dropout;
+  o.seed = 77;
+  o.offset = 4294967295;
+  o.softcap = softcap;
+  o.window = window;
+  o.bf16 = true;
+  return {s, o};
+}
+// Odd widths and counts, which leave pairs and vectors half full; several blocks; few queries; keys
+// that nobody sees; and every option.
+std::vector<Problem> problems() {
+  return {problem({1, 1, 1, 1, 1, 1}),
+          problem({1, 3, 3, 1, 1, 7}),
+          problem({2, 17, 17, 4, 4, 32}),
+          problem({3, 64, 64, 2, 2, 32}),
+          problem({1, 65, 65, 6, 2, 64}),
+          problem({1, 100, 100, 2, 1, 33}),
+          problem({1, 257, 257, 2, 1, 128}),
+          problem({2, 1, 34, 4, 2, 32}, 33),
+          problem({1, 5, 100, 2, 2, 24}, 40),
+          problem({1, 40, 333, 2, 1, 16}, 290),
+          problem({1, 41, 134, 2, 1, 15}, 93, 0.3),
+          problem({1, 70, 70, 2, 1, 64}, 0, 0.3, 0.5),
+          problem({2, 9, 9, 2, 2, 8}, 0, 0, 0, 1),
+          problem({1, 199, 199, 2, 1, 16}, 0, 0, 0, 64),
+          problem({1, 200, 200, 1, 1, 20}, 0, 0, 2, 65),
+          problem({1, 70, 401, 2, 1, 16}, 311, 0, 3, 129)};
+}
+
+struct Inputs {
+  Tensor query, key, value, grad_output;
+};
+Inputs inputs(const AttentionShape& s, double scale_of_query = 1) {
+  Generator random(3);
+  const auto rounded = [&](const Shape& shape, double scale) {
+    return random.normal(shape, 0, scale, DType::f32).to(DType::bf16).to(DType::f32);
+  };
+  return {rounded({s.batch, s.queries, s.heads, s.dim}, scale_of_query),
+          rounded({s.batch, s.keys, s.kv_heads, s.dim}, 1),
+          rounded({s.batch, s.keys, s.kv_heads, s.dim}, 1),
+          rounded({s.batch, s.queries, s.heads, s.dim}, 1)};
+}
+AttentionResult reference(const Problem& p, const Inputs& in) {
+  return naive::attention(p.shape, in.query.to_vector(), in.key.to_vector(), in.value.to_vector(),
+                          p.options, in.grad_output.to_vector());
+}
+
+// NaN wherever nothing was written.
+Tensor poisoned(const Shape& shape) {
+  return Tensor::full(shape, NAN, DType::f32);
+}
+struct Outputs {
+  Tensor output, log_sum_exp, grad_query, grad_key, grad_value;
+};
+// The backward pass starts from the reference's output, so that it is judged by itself.
+Outputs run(const Problem& p, const Inputs& in, const AttentionResult& wanted, int threads = 2) {
+  const AttentionShape& s = p.shape;
+  const int before = omp_get_max_threads();
+  omp_set_num_threads(threads);
+  Outputs o{poisoned(in.query.shape()), poisoned({s.batch, s.heads, s.queries}),
+            poisoned(in.query.shape()), poisoned(in.key.shape()), poisoned(in.value.shape())};
+  kernel::attention_forward({}, {in.query, in.key, in.value, p.options, o.output, o.log_sum_exp});
+  const auto f32 = [](const Shape& shape, const Values& v) {
+    return Tensor::from<double>(shape, v).to(DType::f32);
+  };
+  const Tensor output = f32(in.query.shape(), wanted.output),
+               log_sum_exp = f32({s.batch, s.heads, s.queries}, wanted.log_sum_exp);
+  kernel::attention_backward({}, {in.query, in.key, in.value, output, log_sum_exp, in.grad_output,
+                                  p.options, o.grad_query, o.grad_key, o.grad_value});
+  omp_set_num_threads(before);
+  return o;
+}
+
+// The largest error, relative to the element or to `least`, whichever is larger. NaN: infinite.
+double error(const Tensor& actual, const Values& wanted, double least) {
+  const Values a = actual.to_vector();
+  double worst = 0;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const double e = std::abs(a[i] - wanted[i]) / std::max(std::abs(wanted[i]), least);
+    worst = std::isnan(e) ? INFINITY : std::max(worst, e);
+  }
+  return worst;
+}
+double rms(const Values& v) {
+  double squares = 0;
+  for (double x : v) squares += x * x;
+  return std::sqrt(squares / double(v.size()));
+}
+
+class AttentionBf16 : public ::testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (!isa_supported(GetParam())) GTEST_SKIP() << "this machine lacks " << name_of(GetParam());
+    set_active_isa(GetParam());
+  }
+  void TearDown() override {
+    for (int isa = 0; isa < kIsas; ++isa)
+      if (isa_supported(Isa(isa))) set_active_isa(Isa(isa));
+  }
+};
+
+TEST_P(AttentionBf16, MatchesTheReference) {
+  for (const Problem& p : problems()) {
+    const AttentionShape& s = p.shape;
+    SCOPED_TRACE(fmt::format("B{} Tq{} Tk{} H{}/{} D{} from {} dropout {} cap {} window {}",
+                             s.batch, s.queries, s.keys, s.heads, s.kv_heads, s.dim,
+                             p.options.first_position, p.options.dropout_p, p.options.softcap,
+                             p.options.window));
+    const Inputs in = inputs(s);
+    const AttentionResult wanted = reference(p, in);
+    const Outputs o = run(p, in, wanted);
+    // No weight meets a product on the way to the sums.
+    EXPECT_LT(error(o.log_sum_exp, wanted.log_sum_exp, 1), 1e-5);
+    // Each weight is off by half a unit in the 8th bit at most: 2^-9 of it, times values that are
+    // averaged with these weights (dropout scales what it keeps) and below 4.5 in size.
+    EXPECT_LT(error(o.output, wanted.output, 4.5 / (1 - p.options.dropout_p)), 1.01 / 512);
+    // The reference rounds where the kernel does. A weight near the middle of two bf16 numbers may
+    // go to the other one: a term of a sum is then off by 2^-8.
+    for (const auto& [actual, gradient] :
+         {std::pair{&o.grad_query, &wanted.grad_query}, std::pair{&o.grad_key, &wanted.grad_key},
+          std::pair{&o.grad_value, &wanted.grad_value}})
+      EXPECT_LT(error(*actual, *gradient, std::max(0.03, rms(*gradient))), 1.0 / 256);
+    const Outputs one = run(p, in, wanted, 1);
+    for (const auto& [a, b] :
+         {std::pair{&o.output, &one.output}, std::pair{&o.grad_query, &one.grad_query},
+          std::pair{&o.grad_key, &one.grad_key}, std::pair{&o.grad_value, &one.grad_value}})
+      EXPECT_TRUE(bit_identical(*a, *b)) << "differs between one and two threads";
+  }
+}
+
+// Queries of 0 weigh all that they see alike: exp(0) is 1 in bf16, too, so that the output is exact
+// and its sums show every index.
+TEST_P(AttentionBf16, EqualWeightsAreNotRounded) {
+  for (Problem p : problems()) {
+    p.options.dropout_p = 0;
+    const Inputs in = inputs(p.shape, 0);
+    const AttentionResult wanted = reference(p, in);
+    EXPECT_LT(error(run(p, in, wanted).output, wanted.output, 1), 1e-5);
+  }
+}
+
+TEST_P(AttentionBf16, RoundsItsOperands) {
+  const Problem p = problem({1, 33, 33, 2, 2, 16});
+  Inputs in = inputs(p.shape);
+  const AttentionResult wanted = reference(p, in);
+  const Outputs before = run(p, in, wanted);
+  // What rounds to the same operands gives the same, to the bit.
+  for (Tensor* t : {&in.query, &in.key, &in.value}) {
+    float* x = t->mutable_data<float>();
+    for (int64_t i = 0; i < t->numel(); ++i) x[i] *= 1 + 1.0f / 4096;
+  }
+  const Outputs after = run(p, in, wanted);
+  EXPECT_TRUE(bit_identical(before.output, after.output));
+  EXPECT_TRUE(bit_identical(before.grad_key, after.grad_key));
+  // And the reference of one key less is not taken for right.
+  Problem narrower = p;
+  narrower.options.window = 32;
+  const AttentionResult other = reference(narrower, inputs(p.shape));
+  EXPECT_GT(error(before.log_sum_exp, other.log_sum_exp, 1), 1e-5);
+  EXPECT_GT(error(before.grad_value, other.grad_value, std::max(0.03, rms(other.grad_value))),
+            1.0 / 256);
+}
+
+INSTANTIATE_TEST_SUITE_P(InstructionSets, AttentionBf16,
+                         ::testing::Values(Isa::portable, Isa::avx2, Isa::avx512),
+                         [](const auto& info) { return std::string(name_of(info.param)); });
+
+TEST(AttentionBf16Checks, TakesF32Alone) {
+  const Tensor x = Tensor::zeros({1, 2, 1, 4}, DType::f64);
+  Tensor y = Tensor::zeros({1, 2, 1, 4}, DType::f64), sums = Tensor::zeros({1, 1, 2}, DType::f64);
+  AttentionOptions o;
+  o.bf16 = true;
+  EXPECT_THROW(kernel::attention_forward({}, {x, x, x, o, y, sums}), UserError);
+}
+
+}  // namespace
+}  // namespace reverie::test

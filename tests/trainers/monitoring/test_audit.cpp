@@ -1,0 +1,129 @@
+// The audit of a run: every trainable tensor is reached, no frozen one changes.
+
+#include "trainers/monitoring/audit.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "autograd/ops/elementwise.h"
+#include "autograd/ops/reduce.h"
+#include "autograd/ops/shape.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "support/temporary_directory.h"
+#include "trainers/training/signals.h"
+
+namespace reverie {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using testing::TemporaryDirectory;
+
+class AuditTest : public ::testing::Test {
+ protected:
+  AuditTest() {
+    std::ofstream text(directory_ / "text.txt");
+    for (int i = 0; i < 300; ++i)
+      text << "The " << i << ". line of a made-up text, to be learnt.\n";
+  }
+  ExperimentOptions experiment(const std::string& model) {
+    Config c = Config::parse(
+        R"({"train": {"steps": 4, "batch_size": 2}, "evaluation": {"interval": 0, "windows": 2,
+        "prefix_only_windows": 1, "final_windows": 2, "final_prefix_only_windows": 1},
+        "sample": {"tokens": 0}, "checkpoint": {"interval": 2}})",
+        "test");
+    c.set("data.path=" + (directory_ / "text.txt"));
+    c.set("data.prepared_directory=" + (directory_ / "tokens"));
+    c.set("model=" + model);
+    return read_experiment(c, ".");
+  }
+  RunControl control(std::vector<Callback*> callbacks = {}) {
+    RunControl c;
+    c.run_directory = directory_ / "run";
+    c.resume = true;
+    c.progress = false;
+    c.callbacks = std::move(callbacks);
+    return c;
+  }
+  Json audit() { return Json::parse(read_file(directory_ / "run/audit.json")); }
+
+  const std::string beside_ = R"({"type": "augmented", "base": ")" REVERIE_TEST_DIR
+                              R"(/golden/pretrained/llama", "latents": {"type": "coprocessor",
+    "count": 2}, "block_size": 16, "groups": 4, "ahead": 4})";
+  TemporaryDirectory directory_;
+  SignalGuard signals_;
+};
+
+TEST_F(AuditTest, SaysWhatIsTrainedAndWhatIsNot) {
+  Trainer trainer(experiment(beside_), control());
+  const std::string before = frozen_hash(trainer.model());
+  EXPECT_EQ(trainer.run(), RunEnd::finished);
+  const Json a = audit();
+  size_t trainable = 0, frozen = 0;
+  for (const auto& [name, parameter] : trainer.model().parameters()) {
+    EXPECT_EQ(parameter.requires_grad(), !name.starts_with("base.")) << name;
+    (parameter.requires_grad() ? trainable : frozen) += 1;
+  }
+  EXPECT_EQ(a["trainable_tensors"], trainable);
+  EXPECT_EQ(a["frozen_tensors"], frozen);
+  EXPECT_EQ(a["without_gradient"], Json::array());
+  EXPECT_EQ(a["frozen_hash"], before);
+  EXPECT_EQ(frozen_hash(trainer.model()), before);
+}
+
+TEST_F(AuditTest, AModelWithoutFrozenPartsHasNoHash) {
+  Trainer trainer(experiment(R"({"type": "gpt2", "block_size": 16, "n_layer": 1, "n_head": 2,
+    "n_embd": 8})"),
+                  control());
+  EXPECT_EQ(trainer.run(), RunEnd::finished);
+  EXPECT_EQ(audit()["frozen_hash"], "");
+  EXPECT_EQ(audit()["frozen_tensors"], 0);
+}
+
+struct Meddler final : Callback {
+  int64_t at = 0;
+  void on_step(const Trainer& t, const StepInfo& info) override {
+    if (info.step != at) return;
+    Tensor weight = t.model().parameters()[0].second.tensor();
+    weight.mutable_data<float>()[0] += 1e-6f;
+  }
+};
+
+TEST_F(AuditTest, ARunWhoseFrozenPartChangedDoesNotFinish) {
+  Meddler meddler;
+  meddler.at = 3;
+  Trainer trainer(experiment(beside_), control({&meddler}));
+  EXPECT_THROW(trainer.run(), InternalError);
+  EXPECT_FALSE(run_finished(directory_ / "run"));
+  // Nor does it when its last checkpoint is taken up again.
+  Trainer resumed(experiment(beside_), control());
+  try {
+    resumed.run();
+    ADD_FAILURE() << "a changed base went unnoticed";
+  } catch (const InternalError& e) {
+    EXPECT_THAT(e.what(), HasSubstr("when this run began"));
+  }
+}
+
+// Of four parameters one is used, one only times zero, one not at all, and one is frozen.
+struct Parts final : Module {
+  static Tensor ones() { return Tensor::full({2}, 1.0, DType::f32); }
+  Variable used = parameter("used", ones()), muted = parameter("muted", ones()),
+           unused = parameter("unused", ones()), frozen = parameter("frozen", ones());
+};
+
+TEST_F(AuditTest, WhatNoGradientReachesIsNamed) {
+  Parts parts;
+  parts.frozen.set_requires_grad(false);
+  EXPECT_THAT(without_gradient(parts), ElementsAre("used", "muted", "unused"));
+  backward(sum_all(concat({parts.used, affine(parts.muted, 0), parts.frozen}, 0)));
+  EXPECT_THAT(without_gradient(parts), ElementsAre("muted", "unused"));
+}
+
+}  // namespace
+}  // namespace reverie

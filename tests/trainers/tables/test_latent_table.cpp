@@ -1,0 +1,362 @@
+// Tables of latents: rows, controls, files, and runs from a table's file to its rows.
+
+#include "trainers/tables/latents/latent_table.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "layers/pretrained/load.h"
+#include "support/message_of.h"
+#include "support/temporary_directory.h"
+#include "trainers/tables/repro.h"
+#include "trainers/training/signals.h"
+#include "trainers/training/trainer.h"
+
+namespace reverie {
+namespace {
+
+using testing::message_of;
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using testing::TemporaryDirectory;
+
+// Eight texts, four positions; the base loses 1.5 nats a token, the model `by` less at position 1
+// and nothing less at position 4, a little apart in every text.
+PositionLosses losses(double by) {
+  PositionLosses out;
+  for (int text = 0; text < 8; ++text) {
+    PositionLosses::Text t;
+    for (int p = 0; p < 4; ++p) {
+      const double base = 1.5 + 0.1 * text, gain = by * (3 - p) / 3 * (1 + 0.02 * (text - 3.5));
+      t.count.push_back(5);
+      t.base.push_back(5 * base);
+      t.model.push_back(5 * (base - gain));
+    }
+    out.texts.push_back(t);
+  }
+  out.insertions = 40;
+  return out;
+}
+
+LatentRun run(const std::string& model, int64_t latents, int64_t seed, double by,
+              std::optional<double> shuffled_by = {}) {
+  LatentRun r;
+  r.model = model;
+  r.latents = latents;
+  r.seed = seed;
+  r.measurement.own = losses(by);
+  if (shuffled_by) r.measurement.shuffled = losses(*shuffled_by);
+  r.measurement.costs = {1000 + latents, 2e6, latents * 1e6, 1.5};
+  r.measurement.base_costs = {0, 1e6, 0, 1.0};
+  r.summary = {{"seconds", 10.0},
+               {"commit", "0123456789abcdef"},
+               {"dataset", {{"name", "stories"}, {"note", ""}, {"hash", "abc"}}}};
+  r.directory = "runs/" + model + std::to_string(seed);
+  return r;
+}
+
+Json definition() {
+  return Json::parse(R"({
+    "title": "latents", "base": "base.bin", "shown": [1, 4, 32], "planned_runs": 9,
+    "models": {"coprocessor": {"title": "Coprocessor"},
+               "coprocessor_shuffled": {"title": "Shuffled"},
+               "pause": {"title": "Pause"}, "continued": {"title": "Continued"}},
+    "paper": {"coprocessor": {"8": {"1": -1.53, "4": -1.39}}}})");
+}
+
+std::vector<LatentRun> runs() {
+  return {run("continued", 0, 1, 0.08), run("pause", 8, 1, 0.01),
+          run("coprocessor", 8, 2, 0.06, -0.3), run("coprocessor", 8, 1, 0.04, -0.2),
+          run("coprocessor", 16, 1, 0.09, -0.5)};
+}
+
+TEST(LatentTable, RowsHaveTheShapeOfTheContract) {
+  const Json json = latent_table_json(build_latent_table(definition(), runs(), 200));
+  // Five lines of four positions, in the order of the models and then of the latents.
+  ASSERT_EQ(json["rows"].size(), 6u * 4);
+  std::vector<std::string> order;
+  for (const Json& line : json["all_positions"])
+    order.push_back(line["model"].get<std::string>() + std::to_string(int(line["latents"])));
+  EXPECT_THAT(order, ElementsAre("coprocessor8", "coprocessor16", "coprocessor_shuffled8",
+                                 "coprocessor_shuffled16", "pause8", "continued0"));
+  const Json& row = json["rows"][0];
+  EXPECT_EQ(row["model"], "coprocessor");
+  EXPECT_EQ(row["latents"], 8);
+  EXPECT_EQ(row["position"], 1);
+  EXPECT_EQ(row["paper"], Json({{"ppl_change_percent", -1.53}}));
+  EXPECT_EQ(row["seeds"], Json({1, 2}));
+  const Json& change = row["measured"]["ppl_change_percent"];
+  const double first = 100 * (std::exp(-0.04) - 1), second = 100 * (std::exp(-0.06) - 1);
+  EXPECT_NEAR(change["mean"].get<double>(), (first + second) / 2, 1e-9);
+  EXPECT_NEAR(change["sd"].get<double>(), std::abs(first - second) / std::sqrt(2), 1e-9);
+  EXPECT_EQ(change["n"], 2);
+  EXPECT_LT(change["low"].get<double>(), change["mean"].get<double>());
+  EXPECT_GT(change["high"].get<double>(), change["mean"].get<double>());
+  EXPECT_NEAR(row["measured"]["base_perplexity"].get<double>(), std::exp(1.85), 1e-9);
+  EXPECT_NEAR(row["measured"]["perplexity"].get<double>(), std::exp(1.85 - 0.05), 1e-9);
+  EXPECT_TRUE(json["rows"][1]["paper"].is_null());  // position 2
+  EXPECT_NEAR(json["rows"][3]["measured"]["ppl_change_percent"]["mean"].get<double>(), 0, 1e-9);
+  EXPECT_TRUE(json["rows"][4]["paper"].is_null());                                 // 16 latents
+  EXPECT_TRUE(json["rows"][4]["measured"]["ppl_change_percent"]["sd"].is_null());  // one seed
+  EXPECT_GT(json["rows"][8]["measured"]["ppl_change_percent"]["mean"].get<double>(), 20);
+  EXPECT_EQ(json["finished_runs"], 5);
+  EXPECT_EQ(json["planned_runs"], 9);
+  EXPECT_EQ(json["all_positions"][0]["costs"]["trainable_parameters"], 1008);
+  EXPECT_EQ(json["provenance"]["total_seconds"], 50.0);
+  EXPECT_EQ(Json::parse(json.dump()), json);
+}
+
+TEST(LatentTable, TheTextsOfTheFilesAgree) {
+  const LatentTable table = build_latent_table(definition(), runs(), 200);
+  const std::string markdown = latent_table_markdown(table), csv = latent_table_csv(table),
+                    html = latent_report_html(table);
+  EXPECT_THAT(markdown, HasSubstr("**5 of 9 planned runs have finished.**"));
+  EXPECT_THAT(markdown, HasSubstr("| Coprocessor | 8 | \u22124.87 % \u00b1 1.35 | 0.00 %"));
+  EXPECT_THAT(markdown, HasSubstr("| *the paper* | 8 | \u22121.53 % | \u22121.39 % |"));
+  EXPECT_THAT(markdown, Not(HasSubstr("| 32 |")));  // shown, but not measured
+  std::istringstream lines(csv);
+  std::string line;
+  std::getline(lines, line);
+  EXPECT_THAT(line, HasSubstr("model,latents,position,ppl_change_percent"));
+  size_t count = 0;
+  const size_t commas = size_t(std::count(line.begin(), line.end(), ','));
+  for (; std::getline(lines, line); ++count)
+    EXPECT_EQ(size_t(std::count(line.begin(), line.end(), ',')), commas) << line;
+  EXPECT_EQ(count, 24u);
+  EXPECT_THAT(html, HasSubstr("the paper"));
+  EXPECT_THAT(html, HasSubstr("8 latents"));
+  EXPECT_THAT(html, HasSubstr("<svg"));
+  for (const char* part : {">nan", "\"nan", " nan", "nan "})
+    EXPECT_THAT(html, Not(HasSubstr(part)));
+}
+
+TEST(LatentTable, SaysPlainlyWhatBeatsWhat) {
+  const std::string text = explain_latents(build_latent_table(definition(), runs(), 200));
+  // Of those with as many latents, and those without.
+  EXPECT_THAT(text, HasSubstr("Coprocessor with 16 latents changes"));
+  EXPECT_THAT(text, HasSubstr("It beats: Shuffled with 16 latents"));
+  EXPECT_THAT(text, Not(HasSubstr("Pause")));
+  auto worse = runs();
+  worse.erase(worse.begin() + 4);
+  const std::string beaten = explain_latents(build_latent_table(definition(), worse, 200));
+  EXPECT_THAT(beaten, HasSubstr("beaten by: Continued"));
+  EXPECT_THAT(beaten, HasSubstr("It beats: Shuffled with 8 latents"));
+}
+
+TEST(LatentTable, WhatDoesNotBelongTogetherIsRefused) {
+  auto twice = runs();
+  twice.push_back(twice[2]);
+  EXPECT_THAT(message_of<UserError>([&] { build_latent_table(definition(), twice, 10); }),
+              HasSubstr("seed 2"));
+  auto other_texts = runs();
+  other_texts[1].measurement.own.texts.pop_back();
+  EXPECT_THAT(message_of<UserError>([&] { build_latent_table(definition(), other_texts, 10); }),
+              HasSubstr("same texts"));
+  auto other_base = runs();
+  other_base[1].measurement.own.texts[3].base[2] *= 1.01;
+  EXPECT_THAT(message_of<UserError>([&] { build_latent_table(definition(), other_base, 10); }),
+              HasSubstr("same texts"));
+  auto other_data = runs();
+  other_data[1].summary["dataset"]["hash"] = "def";
+  EXPECT_THAT(message_of<UserError>([&] { build_latent_table(definition(), other_data, 10); }),
+              HasSubstr("other data"));
+  Json bad = definition();
+  bad["paper"]["coprocessor"]["eight"] = Json::object();
+  EXPECT_THAT(message_of<ConfigError>([&] { build_latent_table(bad, runs(), 10); }),
+              HasSubstr("number of latents"));
+  bad = definition();
+  bad["papers"] = Json::object();
+  EXPECT_THAT(message_of<ConfigError>([&] { build_latent_table(bad, runs(), 10); }),
+              HasSubstr("\"paper\""));
+}
+
+TEST(LatentTable, MeasurementsSurviveTheirFile) {
+  const LatentMeasurement m = run("coprocessor", 8, 1, 0.04, -0.2).measurement;
+  EXPECT_EQ(LatentMeasurement::from_json(Json::parse(m.json().dump())).json(), m.json());
+  Json broken = m.json();
+  broken["own"]["texts"][1]["base"].erase(0);
+  EXPECT_THROW(LatentMeasurement::from_json(broken), DataError);
+  EXPECT_THROW(LatentMeasurement::from_json(Json::object()), DataError);
+}
+
+// ---- from the table's file ---------------------------------------------------------------------
+class LatentReproTest : public ::testing::Test {
+ protected:
+  LatentReproTest() {
+    std::ofstream text(directory_ / "text.txt");
+    for (int i = 0; i < 400; ++i)
+      text << "The " << i * i % 97 << ". line of a made-up text, to be learnt.\n";
+  }
+  Json table() const {
+    Json t = Json::parse(R"({
+      "kind": "latent_effect", "title": "a small table of latents",
+      "report": {"paper": {"coprocessor": {"2": {"1": -1.5}}}},
+      "base": {"data": {}, "train": {"steps": 4, "batch_size": 4},
+        "evaluation": {"interval": 0, "windows": 2, "prefix_only_windows": 1, "final_windows": 2, "final_prefix_only_windows": 1},
+        "sample": {"tokens": 0}, "optimizer": {"warmup_steps": 1, "learning_rate": 0.01}},
+      "augmented": {"model": {"type": "augmented", "block_size": 16, "groups": 4, "ahead": 4}},
+      "models": {
+        "coprocessor": {"model": {"latents": {"type": "coprocessor"}}},
+        "pause": {"model": {"latents": {"type": "soft_embeddings"}}},
+        "cotrained": {"model": {"latents": {"type": "coprocessor"}, "train_base": true}},
+        "continued": {"model": {"type": "pretrained", "block_size": 16}}},
+      "shuffled": ["coprocessor", "pause"],
+      "measure": {"positions": 6, "groups": 3, "windows": 9, "shown": [1, 4], "resamples": 20},
+      "presets": {"tiny": {
+        "cells": {"coprocessor": [2], "pause": [2], "cotrained": [2], "continued": []}, "seeds": [1, 2],
+        "pretraining": {"model": {"type": "llama", "block_size": 32, "n_layer": 2, "n_head": 2, "n_embd": 16, "n_hidden": 32},
+          "train": {"steps": 30}}}}})");
+    t["base"]["data"] = {{"path", directory_ / "text.txt"},
+                         {"prepared_directory", directory_ / "tokens"}};
+    return t;
+  }
+  ReproOptions options(const Json& table) const {
+    write_file_atomically(directory_ / "table.json", table.dump());
+    ReproOptions o;
+    o.table_file = directory_ / "table.json";
+    o.preset = "tiny";
+    o.directory = directory_ / "out";
+    return o;
+  }
+  std::string refused(const Json& table) const {
+    return message_of<ConfigError>([&] { plan_table(options(table)); });
+  }
+
+  TemporaryDirectory directory_;
+  SignalGuard signals_;
+};
+
+TEST_F(LatentReproTest, TheBaseComesFirstAndEveryCellsFirstSeedBeforeAnysSecond) {
+  const auto runs = plan_table(options(table()));
+  std::vector<std::string> order;
+  for (const PlannedRun& r : runs)
+    order.push_back(fmt::format("{}/{}/{}", r.cell.model, r.cell.level, r.seed));
+  EXPECT_THAT(order, ElementsAre("base/0/1", "coprocessor/2/1", "pause/2/1", "cotrained/2/1",
+                                 "continued/0/1", "coprocessor/2/2", "pause/2/2", "cotrained/2/2",
+                                 "continued/0/2"));
+  EXPECT_FALSE(runs[0].in_table);
+  EXPECT_EQ(runs[0].config.at("train").at("steps").json(), 30);
+  const std::string base = runs[0].directory + "/hugging_face";
+  EXPECT_EQ(runs[1].config.at("model").at("base").json(), base);
+  EXPECT_EQ(runs[1].config.at("model").at("latents").at("count").json(), 2);
+  EXPECT_EQ(runs[4].config.at("model").at("path").json(), base);
+  EXPECT_FALSE(runs[4].config.at("model").has("groups"));
+}
+
+TEST_F(LatentReproTest, ErrorsSayWhatAndWhere) {
+  Json t = table();
+  t["kind"] = "latents";
+  EXPECT_THAT(refused(t), HasSubstr("\"latent_effect\""));
+  t = table();
+  t["block_sizes"] = Json::object();  // of the other kind
+  EXPECT_THAT(refused(t), HasSubstr("block_sizes"));
+  t = table();
+  t["presets"]["tiny"]["cell"] = Json::object();
+  EXPECT_THAT(refused(t), HasSubstr("\"cells\""));
+  t = table();
+  t["presets"]["tiny"]["cells"]["coprocesor"] = {2};
+  EXPECT_THAT(refused(t), HasSubstr("coprocesor"));
+  t = table();
+  t["presets"]["tiny"]["cells"]["coprocessor"] = Json::array();
+  EXPECT_THAT(refused(t), HasSubstr("is empty"));
+  t = table();
+  t["presets"]["tiny"]["cells"]["continued"] = {4};
+  EXPECT_THAT(refused(t), HasSubstr("4 latents are asked of a model that has none"));
+  t = table();
+  t["presets"]["tiny"]["base_model"] = "base.bin";
+  EXPECT_THAT(refused(t), HasSubstr("both"));
+  t["presets"]["tiny"].erase("base_model");
+  t["presets"]["tiny"].erase("pretraining");
+  EXPECT_THAT(refused(t), HasSubstr("neither"));
+  t = table();
+  t["measure"]["position"] = 3;
+  EXPECT_THAT(refused(t), HasSubstr("\"positions\""));
+  t = table();
+  t["shuffled"] = {"nobody"};
+  EXPECT_THAT(refused(t), HasSubstr("nobody"));
+}
+
+TEST_F(LatentReproTest, TrainsTheBaseAndTheCellsMeasuresAndReuses) {
+  const ReproOptions o = options(table());
+  ASSERT_EQ(run_table(o), 0);
+  const Json json = Json::parse(read_file(o.directory + "/table.json"));
+  const auto runs = plan_table(o);
+  ASSERT_EQ(json["rows"].size(), 6u * 6);  // shuffled lines of coprocessor and pause
+  EXPECT_EQ(json["finished_runs"], 8);
+  EXPECT_EQ(json["planned_runs"], 8);
+  for (const char* file : {"table.md", "table.csv", "report.html"})
+    EXPECT_TRUE(std::filesystem::exists(o.directory + "/" + file)) << file;
+
+  const auto change = [&](const std::string& model, int position) {
+    for (const Json& row : json["rows"])
+      if (row["model"] == model && row["position"] == position)
+        return row["measured"]["ppl_change_percent"]["mean"].get<double>();
+    ADD_FAILURE() << model;
+    return 0.0;
+  };
+  // Latents that read a text are not another text's; those that read nothing are the same for all.
+  EXPECT_GT(std::abs(change("coprocessor", 1) - change("coprocessor_shuffled", 1)), 1e-6);
+  EXPECT_NEAR(change("pause", 1), change("pause_shuffled", 1), 1e-4);
+  // Every line's base is the untouched one, also where the run trained it.
+  for (const Json& row : json["rows"])
+    EXPECT_NEAR(row["measured"]["base_perplexity"].get<double>(),
+                json["base"]["perplexity"][size_t(row["position"]) - 1].get<double>(), 1e-9);
+  const auto costs = [&](const std::string& model) {
+    for (const Json& line : json["all_positions"])
+      if (line["model"] == model) return line["costs"];
+    return Json();
+  };
+  EXPECT_EQ(costs("pause")["trainable_parameters"], 2 * 16);
+  EXPECT_GT(costs("cotrained")["trainable_parameters"],
+            costs("coprocessor")["trainable_parameters"]);
+  EXPECT_EQ(costs("continued")["flops_per_insertion"], 0.0);
+  EXPECT_GT(costs("coprocessor")["flops_per_insertion"], costs("pause")["flops_per_insertion"]);
+
+  // The same command again trains and measures nothing.
+  const auto time_of = [&](const std::string& file) {
+    return std::filesystem::last_write_time(runs[1].directory + file);
+  };
+  const auto summary = time_of("/summary.json"), effect = time_of("/latent_effect.json");
+  ASSERT_EQ(run_table(o), 0);
+  EXPECT_EQ(time_of("/summary.json"), summary);
+  EXPECT_EQ(time_of("/latent_effect.json"), effect);
+  // Another measurement of the same runs is one.
+  Json more = table();
+  more["measure"]["positions"] = 7;
+  ASSERT_EQ(run_table(options(more)), 0);
+  EXPECT_EQ(time_of("/summary.json"), summary);
+  EXPECT_NE(time_of("/latent_effect.json"), effect);
+  EXPECT_EQ(Json::parse(read_file(o.directory + "/table.json"))["rows"].size(), 6u * 7);
+}
+
+TEST_F(LatentReproTest, AFrozenBaseThatChangedIsNoticed) {
+  ReproOptions o = options(table());
+  o.only = {"pause"};
+  ASSERT_EQ(run_table(o), 0);
+  const auto runs = plan_table(o);
+  LoadedRun loaded = load_run(runs[2].directory);
+  auto& augmented = dynamic_cast<AugmentedModel&>(*loaded.model);
+  const Dataset data = open_dataset(loaded.options.data);
+  const EvaluationWindows windows(data.validation, 4, 16, 4);
+  const auto base = load_pretrained(runs[0].directory + "/hugging_face");
+  const auto measured = [&] {
+    return measure_latents(augmented, *base.model, windows, {.positions = 3, .groups = 2}, false);
+  };
+  EXPECT_NO_THROW(measured());
+  Tensor weight = augmented.base().parameters()[3].second.tensor();
+  weight.mutable_data<float>()[0] += 1e-3f;
+  EXPECT_THAT(message_of<DataError>(measured), HasSubstr("has changed"));
+}
+
+}  // namespace
+}  // namespace reverie

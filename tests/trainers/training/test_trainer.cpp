@@ -1,0 +1,281 @@
+// The training loop: gates, splits of a batch, carried memory, refusals, what a run directory
+// holds.
+
+#include "trainers/training/trainer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "autograd/variable.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "support/message_of.h"
+#include "support/temporary_directory.h"
+#include "trainers/monitoring/metrics.h"
+#include "trainers/training/checkpoint.h"
+#include "trainers/training/signals.h"
+
+namespace reverie {
+namespace {
+
+using testing::message_of;
+
+using testing::TemporaryDirectory;
+
+class TrainerTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::ofstream text(directory_ / "text.txt");
+    for (int i = 0; i < 300; ++i)
+      text << "The " << i << ". line of a made-up text, to be learnt.\n";
+  }
+  // A tiny experiment; `patch` is merged into it.
+  ExperimentOptions experiment(const std::string& patch = "{}") {
+    Config c = Config::parse(
+        R"({"seed": 7, "model": {"type": "gpt2", "block_size": 16, "n_layer": 2, "n_head": 2, "n_embd": 16},
+      "train": {"steps": 6, "batch_size": 8}, "optimizer": {"warmup_steps": 2, "learning_rate": 0.01},
+      "evaluation": {"interval": 3, "windows": 8, "prefix_only_windows": 2, "final_windows": 8, "final_prefix_only_windows": 4},
+      "sample": {"interval": 0, "tokens": 5}, "checkpoint": {"interval": 2, "keep": 0}})",
+        "test");
+    c.set("data.path=" + (directory_ / "text.txt"));
+    c.set("data.prepared_directory=" + (directory_ / "tokens"));
+    c.merge(Config::parse(patch, "patch"));
+    return read_experiment(c, ".");
+  }
+  RunControl control(const std::string& name, bool resume = false) {
+    RunControl c;
+    c.run_directory = directory_ / name;
+    c.resume = resume;
+    c.progress = false;
+    return c;
+  }
+  NamedTensors weights(const std::string& name) {
+    return read_checkpoint(latest_checkpoint(directory_ / name).value()).model;
+  }
+
+  TemporaryDirectory directory_;
+  SignalGuard signals_;  // forgets the signals that other tests of this process sent
+};
+
+TEST_F(TrainerTest, RunDirectoryHoldsWhatTheContractSays) {
+  const std::string run = directory_ / "run";
+  EXPECT_EQ(Trainer(experiment(), control("run")).run(), RunEnd::finished);
+  for (const char* file :
+       {"config.resolved.json", "metrics.jsonl", "summary.json", "dataset.json",
+        "reverie_tokenizer.json", "checkpoints/step_00000006/model.safetensors",
+        "checkpoints/step_00000006/optimizer.safetensors", "checkpoints/step_00000006/state.json",
+        "checkpoints/step_00000006/COMPLETE"})
+    EXPECT_TRUE(std::filesystem::exists(run + "/" + file)) << file;
+  const Json s = read_summary(run);
+  for (const char* key :
+       {"train_loss", "val_loss", "val_loss_prefix_only", "causal", "max_future_logit_change",
+        "parameters", "tokens", "seconds", "tokens_per_second", "commit"})
+    EXPECT_TRUE(s.contains(key)) << key;
+  EXPECT_TRUE(s.at("causal"));
+  EXPECT_FALSE(s.contains("label"));
+  EXPECT_EQ(s.at("tokens"), 6 * 8 * 16);
+  EXPECT_NEAR(s.at("val_loss_prefix_only"), s.at("val_loss_on_prefix_only_windows").get<double>(),
+              1e-5);
+  int64_t train = 0, eval = 0;
+  for (const Json& e : read_metrics(run))
+    (e.at("event") == "train"  ? train
+     : e.at("event") == "eval" ? eval
+                               : train) += e.at("event") != "sample";
+  EXPECT_EQ(train, 6);
+  EXPECT_EQ(eval, 2);
+}
+
+TEST_F(TrainerTest, LossFallsOnLearnableText) {
+  const double before = std::log(30.0);
+  Trainer(experiment(R"({"train": {"steps": 60}})"), control("run")).run();
+  EXPECT_LT(read_summary(directory_ / "run").at("val_loss").get<double>(), 0.8 * before);
+}
+
+TEST_F(TrainerTest, AnySplitOfABatchGivesTheSameTraining) {
+  const std::string f64 = R"("precision": "f64")";
+  Trainer(experiment("{" + f64 + "}"), control("whole")).run();
+  for (int parts : {2, 4, 8}) {
+    const std::string name = "parts" + std::to_string(parts);
+    Trainer(experiment(fmt::format(R"({{{}, "train": {{"micro_batches": {}}}}})", f64, parts)),
+            control(name))
+        .run();
+    const auto a = weights("whole"), b = weights(name);
+    ASSERT_EQ(a.size(), b.size());
+    for (size_t i = 0; i < a.size(); ++i) {
+      const auto x = a[i].second.to_vector(), y = b[i].second.to_vector();
+      for (size_t j = 0; j < x.size(); ++j)
+        ASSERT_NEAR(x[j], y[j], 1e-9) << a[i].first << " in " << parts << " parts";
+    }
+  }
+  // The comparison can fail: another seed gives other weights.
+  Trainer(experiment("{" + f64 + R"(, "seed": 8})"), control("other")).run();
+  EXPECT_FALSE(bit_identical(weights("whole")[0].second, weights("other")[0].second));
+}
+
+TEST_F(TrainerTest, ProductsInBf16StayBesideF32AndResumeBitIdentically) {
+  const auto losses = [&](const std::string& run) {
+    std::vector<double> list;
+    for (const Json& e : read_metrics(directory_ / run))
+      if (e.at("event") == "train") list.push_back(e.at("loss"));
+    return list;
+  };
+  const auto patch = [](const char* precision) {
+    return fmt::format(R"({{"precision": "{}", "train": {{"steps": 60}}}})", precision);
+  };
+  Trainer(experiment(patch("f32")), control("f32")).run();
+  const ExperimentOptions low = experiment(patch("bf16"));
+  Trainer(low, control("bf16")).run();
+  const auto a = losses("f32"), b = losses("bf16");
+  ASSERT_EQ(a.size(), b.size());
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(a[i] - b[i]));
+  EXPECT_LT(worst, 0.03);  // nats, of losses that fall from 3.4
+  EXPECT_GT(worst, 1e-6) << "nothing was rounded";
+  RunControl first = control("parts");
+  first.stop_after = 25;
+  EXPECT_EQ(Trainer(low, first).run(), RunEnd::stopped);
+  EXPECT_EQ(Trainer(low, control("parts", true)).run(), RunEnd::finished);
+  const auto whole = weights("bf16"), parts = weights("parts");
+  for (size_t i = 0; i < whole.size(); ++i) {
+    EXPECT_EQ(whole[i].second.dtype(), DType::f32);
+    EXPECT_TRUE(bit_identical(whole[i].second, parts[i].second)) << whole[i].first;
+  }
+}
+
+TEST_F(TrainerTest, StoppedAndResumedIsBitIdentical) {
+  for (
+      const char* memory :
+      {"null",
+       R"({"type": "imm", "mode": "slots", "low_rank_dim": 4, "num_slots": 2, "chunk_length": 4, "carry_state": true})"}) {
+    std::filesystem::remove_all(directory_ / "whole");
+    std::filesystem::remove_all(directory_ / "parts");
+    const std::string patch =
+        fmt::format(R"({{"model": {{"dropout": 0.1, "memory": {}}}}})", memory);
+    const ExperimentOptions e = experiment(patch);
+    Trainer(e, control("whole")).run();
+    RunControl first = control("parts");
+    first.stop_after = 3;
+    EXPECT_EQ(Trainer(e, first).run(), RunEnd::stopped);
+    EXPECT_FALSE(run_finished(directory_ / "parts"));
+    EXPECT_EQ(Trainer(e, control("parts", true)).run(), RunEnd::finished);
+    const auto a = weights("whole"), b = weights("parts");
+    for (size_t i = 0; i < a.size(); ++i)
+      EXPECT_TRUE(bit_identical(a[i].second, b[i].second))
+          << a[i].first << " with memory " << memory;
+    EXPECT_EQ(read_summary(directory_ / "whole").at("val_loss"),
+              read_summary(directory_ / "parts").at("val_loss"));
+  }
+}
+
+TEST_F(TrainerTest, LeakingModelNeedsPermissionAndCarriesTheLabel) {
+  const std::string leaky =
+      R"("model": {"memory": {"type": "imm", "mode": "as_published", "low_rank_dim": 4}})";
+  const std::string refusal =
+      message_of<ConfigError>([&] { Trainer(experiment("{" + leaky + "}"), control("leaky")); });
+  EXPECT_NE(refusal.find("allow_future_leak"), std::string::npos) << refusal;
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "leaky"));
+  Trainer(experiment("{" + leaky + R"(, "allow_future_leak": true})"), control("leaky")).run();
+  const Json s = read_summary(directory_ / "leaky");
+  EXPECT_EQ(s.at("label"), "LEAKS");
+  EXPECT_FALSE(s.at("causal"));
+  EXPECT_GT(s.at("max_future_logit_change").get<double>(), 0);
+  for (const Json& e : read_metrics(directory_ / "leaky")) EXPECT_EQ(e.at("label"), "LEAKS");
+  const auto checkpoint = latest_checkpoint(directory_ / "leaky").value();
+  EXPECT_EQ(read_checkpoint(checkpoint).state.at("label"), "LEAKS");
+  EXPECT_EQ(read_safetensors(checkpoint + "/model.safetensors").metadata.at("label"), "LEAKS");
+  EXPECT_TRUE(load_run(directory_ / "leaky").leaks);
+}
+
+TEST_F(TrainerTest, AnotherConfigInTheSameDirectoryIsRefusedWithTheDifference) {
+  RunControl first = control("run");
+  first.stop_after = 2;
+  Trainer(experiment(), first).run();
+  const std::string changed = message_of<ConfigError>([&] {
+    Trainer(experiment(R"({"optimizer": {"learning_rate": 0.02}})"), control("run", true));
+  });
+  EXPECT_NE(changed.find("learning_rate"), std::string::npos) << changed;
+  EXPECT_NE(changed.find("0.02"), std::string::npos) << changed;
+  const std::string again = message_of<ConfigError>([&] { Trainer(experiment(), control("run")); });
+  EXPECT_NE(again.find("--resume"), std::string::npos) << again;
+}
+
+TEST_F(TrainerTest, ResumingOnOtherTokensIsRefused) {
+  RunControl first = control("run");
+  first.stop_after = 2;
+  Trainer(experiment(), first).run();
+  std::ofstream(directory_ / "text.txt", std::ios::app) << "one more line\n";
+  std::filesystem::remove_all(directory_ / "tokens");
+  const std::string refusal =
+      message_of<ConfigError>([&] { Trainer(experiment(), control("run", true)); });
+  EXPECT_NE(refusal.find("other tokens"), std::string::npos) << refusal;
+}
+
+TEST_F(TrainerTest, AllCheckpointsDamagedIsAnErrorNotAFreshStart) {
+  RunControl first = control("run");
+  first.stop_after = 2;
+  Trainer(experiment(), first).run();
+  std::filesystem::resize_file(latest_checkpoint(directory_ / "run").value() + "/model.safetensors",
+                               100);
+  EXPECT_THROW(Trainer(experiment(), control("run", true)), DataError);
+}
+
+// Plants a value that is not finite into a weight after `at` steps, as data or an overflow would.
+struct PoisonCallback final : Callback {
+  explicit PoisonCallback(int64_t step) : at(step) {}
+  void on_step(const Trainer& t, const StepInfo& s) override {
+    if (s.step != at) return;
+    Tensor weight = t.model().parameters()[0].second.tensor();
+    weight.fill(std::nan(""));
+  }
+  int64_t at;
+};
+
+TEST_F(TrainerTest, NonFiniteLossStopsAndNamesTheLastGoodCheckpoint) {
+  PoisonCallback poison(3);
+  RunControl c = control("run");
+  c.callbacks.push_back(&poison);
+  const std::string message = message_of<DivergedError>(
+      [&] { Trainer(experiment(R"({"evaluation": {"interval": 0}})"), c).run(); });
+  EXPECT_NE(message.find("step 4: loss"), std::string::npos) << message;
+  EXPECT_NE(message.find("step_00000002"), std::string::npos) << message;
+}
+
+TEST_F(TrainerTest, WeightsThatAreNotFiniteAreNeverSaved) {
+  PoisonCallback poison(4);  // just before the checkpoint of step 4
+  RunControl c = control("run");
+  c.callbacks.push_back(&poison);
+  const std::string message = message_of<DivergedError>(
+      [&] { Trainer(experiment(R"({"evaluation": {"interval": 0}})"), c).run(); });
+  EXPECT_NE(message.find("weights"), std::string::npos) << message;
+  EXPECT_NE(message.find("step_00000002"), std::string::npos) << message;
+  EXPECT_TRUE(latest_checkpoint(directory_ / "run").value().ends_with("step_00000002"));
+}
+
+TEST_F(TrainerTest, VocabularyAndBlockSizeMustFitTheData) {
+  const std::string small = message_of<UserError>(
+      [&] { Trainer(experiment(R"({"model": {"vocab_size": 5}})"), control("a")); });
+  EXPECT_NE(small.find("5"), std::string::npos) << small;
+  const std::string large = message_of<UserError>(
+      [&] { Trainer(experiment(R"({"model": {"block_size": 100000}})"), control("b")); });
+  EXPECT_NE(large.find("100000"), std::string::npos) << large;
+}
+
+TEST(LearningRate, WarmsUpThenFollowsACosine) {
+  OptimizerOptions o;
+  o.learning_rate = 1;
+  o.minimum_learning_rate = 0.1;
+  o.warmup_steps = 10;
+  EXPECT_NEAR(learning_rate_at(o, 0, 110), 1.0 / 11, 1e-12);
+  EXPECT_NEAR(learning_rate_at(o, 10, 110), 1.0, 1e-12);
+  EXPECT_NEAR(learning_rate_at(o, 60, 110), 0.55, 1e-12);
+  EXPECT_NEAR(learning_rate_at(o, 110, 110), 0.1, 1e-12);
+  o.decay_steps = 60;
+  EXPECT_NEAR(learning_rate_at(o, 80, 110), 0.1, 1e-12);
+}
+
+}  // namespace
+}  // namespace reverie

@@ -1,0 +1,100 @@
+#include "trainers/tables/latents/latent_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "layers/coprocessor/augmented_model.h"
+#include "trainers/reports/numbers.h"
+
+namespace reverie {
+namespace {
+
+std::unique_ptr<LatentSource> source_of(const AugmentedOptions& o, const Transformer& base,
+                                        Generator& random) {
+  Json component = *o.latents.resolved;
+  if (component.contains("initial")) component["initial"] = "scratch";  // nothing to copy from
+  const LatentRegistry& sources = LatentRegistry::instance();
+  const Build build{random, DType::f32, Device{}, false};
+  return sources.make(resolve_component(sources, Config(component, o.latents.path)),
+                      LatentSite{base, build});
+}
+
+// Operations of one row of the blocks after `keys` keys.
+double row_flops(const Transformer& base, double keys) {
+  return base.blocks().forward_flops_per_row([keys](const LayerShape& layer) {
+    return layer.window > 0 ? std::min(double(layer.window), keys) : keys;
+  });
+}
+
+}  // namespace
+
+LatentPlan plan_latent_run(const Transformer& base, const ExperimentOptions& run) {
+  const double size = run.precision == "f64" ? 8 : 4, of_base = double(base.parameter_count());
+  LatentPlan plan;
+  double extra = 0;  // parameters beside the base
+  if (run.model.type == "pretrained") {
+    const int64_t length = model_field(run.model, "block_size", base.shape().block_size);
+    plan.trainable_parameters = base.parameter_count();
+    plan.step_flops =
+        3 * base.forward_flops_per_token(length) * double(run.train.batch_size * length);
+  } else {
+    AugmentedOptions o;
+    read_config(component_options(run.model), o);
+    Generator random(1);
+    const auto source = source_of(o, base, random);
+    extra = double(source->parameter_count());
+    plan.trainable_parameters =
+        source->parameter_count() + (o.train_base ? base.parameter_count() : 0);
+    // A row sees half a text on average.
+    const double texts = double(run.train.batch_size), groups = texts * double(o.groups),
+                 half = double(o.block_size) / 2;
+    const double text = texts * double(o.block_size) * row_flops(base, half),
+                 rows = groups * double(source->count() + o.ahead - 1) * row_flops(base, half),
+                 head = groups * double(o.ahead) * 2 *
+                        double(base.shape().features * base.shape().vocabulary),
+                 latents = groups * source->flops_per_group(int64_t(half));
+    // Backward is twice the forward; through frozen weights, once; and frozen text rows have none.
+    plan.step_flops =
+        (o.train_base ? 3 : 1) * text + (o.train_base ? 3 : 2) * (rows + head) + 3 * latents;
+  }
+  plan.weight_bytes = size * (of_base + extra);
+  plan.state_bytes = 3 * size * double(plan.trainable_parameters);
+  return plan;
+}
+
+std::string plan_latent_table(const Transformer& base, const std::string& base_name,
+                              const std::vector<PlannedRun>& runs, const std::string& directory) {
+  std::string out = fmt::format(
+      "base: {}, {} parameters\n{:<16} {:>7} {:>5} {:>16} {:>8} {:>14} {:>12} {:>12} {:>12}\n",
+      base_name, format_integer(base.parameter_count()), "model", "latents", "seeds", "trained",
+      "steps", "tokens a step", "TFLOP a step", "PFLOP a run", "GiB of state");
+  double total = 0;
+  for (const PlannedRun& r : runs) {
+    if (!r.in_table) {
+      out += "first, once: a run that trains the base\n";
+      continue;
+    }
+    if (r.seed != runs.back().seed) continue;
+    const auto seeds = std::count_if(runs.begin(), runs.end(), [&](const PlannedRun& other) {
+      return other.cell.model == r.cell.model && other.cell.level == r.cell.level;
+    });
+    const ExperimentOptions o = read_experiment(r.config, directory);
+    const LatentPlan p = plan_latent_run(base, o);
+    const double of_run = p.step_flops * double(o.train.steps);
+    total += of_run * double(seeds);
+    out += fmt::format(
+        "{:<16} {:>7} {:>5} {:>16} {:>8} {:>14} {:>12.4g} {:>12.4g} {:>12.2f}\n", r.cell.model,
+        r.cell.level, seeds, format_integer(p.trainable_parameters), o.train.steps,
+        format_integer(o.train.batch_size * model_field(o.model, "block_size", base.block_size())),
+        p.step_flops / 1e12, of_run / 1e15, (p.weight_bytes + p.state_bytes) / double(1 << 30));
+  }
+  return out +
+         fmt::format(
+             "all runs: {:.4g} PFLOP. State: weights, gradients and moments; activations come "
+             "on top.\n",
+             total / 1e15);
+}
+
+}  // namespace reverie

@@ -1,0 +1,175 @@
+// report.html of a table of latents: one file without network, script or fonts of its own.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "trainers/reports/html.h"
+#include "trainers/reports/numbers.h"
+#include "trainers/reports/page.h"
+#include "trainers/reports/svg_plot.h"
+#include "trainers/tables/latents/latent_table.h"
+
+namespace reverie {
+namespace {
+
+constexpr const char* kPaper = "the paper";
+
+// Lines that end far above would press all others flat.
+double ceiling_of(const LatentTable& table) {
+  double lowest = 0;
+  for (const LatentLine& line : table.lines)
+    for (const auto& p : line.effect.by_position) lowest = std::min(lowest, p.change_percent);
+  return std::max(5.0, -2 * lowest);
+}
+
+int color_of(const LatentTable& table, const std::string& model) {
+  std::vector<std::string> known;
+  for (const LatentLine& line : table.lines)
+    if (std::find(known.begin(), known.end(), line.model) == known.end())
+      known.push_back(line.model);
+  return int(std::find(known.begin(), known.end(), model) - known.begin());
+}
+
+LinePlot effect_plot(const LatentTable& table, int64_t latents, double ceiling) {
+  LinePlot plot{fmt::format("{} latents", latents),
+                "position after the latents",
+                "change of perplexity (%)",
+                double(table.base_perplexity.size()),
+                {},
+                PlotReference{0, "the base"}};
+  const auto within = [&](double change) {
+    return change <= ceiling ? change : std::numeric_limits<double>::quiet_NaN();
+  };
+  for (const LatentLine& line : table.lines) {
+    if (line.latents != 0 && line.latents != latents) continue;
+    PlotSeries series{line.title, "", color_of(table, line.model), {}, {}};
+    for (size_t r = 0; r < line.seeds.size(); ++r) {
+      std::vector<PlotPoint> run;
+      for (const auto& p : line.effect.by_position)
+        run.push_back({double(p.position), within(p.change_of_run[r])});
+      series.runs.push_back(std::move(run));
+    }
+    for (const auto& p : line.effect.by_position)
+      series.mean.push_back({double(p.position), within(p.change_percent)});
+    plot.series.push_back(std::move(series));
+    if (line.paper.empty()) continue;
+    PlotSeries paper{kPaper, "", kPlotColors - 1, {}, {}};
+    for (const auto& [position, change] : line.paper)
+      paper.mean.push_back({double(position), within(change)});
+    paper.dashed = true;
+    plot.series.push_back(std::move(paper));
+  }
+  return plot;
+}
+
+std::string plots(const LatentTable& table) {
+  std::set<int64_t> numbers;
+  for (const LatentLine& line : table.lines)
+    if (line.latents > 0) numbers.insert(line.latents);
+  const double ceiling = ceiling_of(table);
+  std::string out =
+      "<section>\n<h2>Change of perplexity by position</h2>\n<div class=\"panels\">\n";
+  for (const int64_t latents : numbers)
+    if (const auto drawn = draw_line_plot(effect_plot(table, latents, ceiling)); !drawn.empty())
+      out += "<div class=\"panel\">\n" + drawn + "</div>\n";
+  return out +
+         fmt::format(
+             "</div>\n<p class=\"quiet\">Against the untouched base on the same tokens. Thick: "
+             "the mean over the seeds; thin: each seed; dashed: the paper's, with its own base "
+             "and data. What is worse than +{:.0f} % is above the plot.</p>\n</section>\n",
+             ceiling);
+}
+
+std::string cell(const std::string& text, const char* kind = " class=\"number\"") {
+  return fmt::format("<td{}>{}</td>", kind, escape_html(text));
+}
+
+std::string head(const std::vector<std::string>& columns) {
+  std::string out = "<table>\n<thead><tr><th scope=\"col\" class=\"model\">model</th>";
+  for (const auto& column : columns)
+    out += "<th scope=\"col\" class=\"number\">" + escape_html(column) + "</th>";
+  return out + "</tr></thead>\n<tbody>\n";
+}
+std::string row(const std::string& title, const std::vector<std::string>& cells) {
+  std::string out = "<tr><th scope=\"row\" class=\"model\">" + escape_html(title) + "</th>";
+  for (const auto& text : cells) out += cell(text);
+  return out + "</tr>\n";
+}
+std::string section(const std::string& title, const std::string& table) {
+  return "<section>\n<h2>" + escape_html(title) +
+         "</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"" +
+         escape_html(title) + "\">\n" + table + "</tbody>\n</table>\n</div>\n</section>\n";
+}
+
+std::string latents_text(int64_t latents) {
+  return latents > 0 ? std::to_string(latents) : "\u2013";
+}
+
+std::string table_section(const LatentTable& table) {
+  std::vector<std::string> columns{"latents"};
+  std::vector<size_t> shown;
+  for (const int64_t position : table.shown)
+    if (position <= int64_t(table.base_perplexity.size())) shown.push_back(size_t(position - 1));
+  for (const size_t p : shown) columns.push_back(std::to_string(p + 1));
+  columns.insert(columns.end(), {"all", "95 % interval", "seeds"});
+  std::string body;
+  for (const LatentLine& line : table.lines) {
+    std::vector<std::string> cells{latents_text(line.latents)};
+    for (const size_t p : shown)
+      cells.push_back(format_percent(line.effect.by_position[p].change_percent));
+    const auto& all = line.effect.all;
+    cells.insert(cells.end(), {format_percent(all.change_percent),
+                               format_percent(all.low) + " to " + format_percent(all.high),
+                               std::to_string(line.seeds.size())});
+    body += row(line.title, cells);
+    if (line.paper.empty()) continue;
+    std::vector<std::string> figures{latents_text(line.latents)};
+    for (const size_t p : shown) {
+      const auto figure = line.paper.find(int64_t(p) + 1);
+      figures.push_back(figure == line.paper.end() ? "\u2013" : format_percent(figure->second));
+    }
+    figures.insert(figures.end(), {"", "", ""});
+    body += row(kPaper, figures);
+  }
+  std::vector<std::string> base{""};
+  for (const size_t p : shown) base.push_back(fmt::format("{:.3f}", table.base_perplexity[p]));
+  base.insert(base.end(), {fmt::format("{:.3f}", table.base_perplexity_of_all), "", ""});
+  return section("Change of perplexity", head(columns) + body + row("the base's perplexity", base));
+}
+
+std::string costs_section(const LatentTable& table) {
+  const auto cells = [](int64_t latents, const LatentCosts& c) {
+    return std::vector<std::string>{latents_text(latents), format_integer(c.trainable_parameters),
+                                    fmt::format("{:.3g}", c.flops_per_token),
+                                    fmt::format("{:.3g}", c.flops_per_insertion),
+                                    fmt::format("{:.2f}", c.latency_ms)};
+  };
+  std::string body = row("the base", cells(0, table.base_costs));
+  for (const LatentLine& line : table.lines)
+    if (!line.model.ends_with(kShuffledSuffix))
+      body += row(line.title, cells(line.latents, line.costs));
+  return section("Costs", head({"latents", "trained parameters", "FLOPs per token",
+                                "FLOPs per insertion", "ms to the next token"}) +
+                              body);
+}
+
+}  // namespace
+
+std::string latent_report_html(const LatentTable& table) {
+  std::string out = page_begin(table.title, explain_latents(table));
+  if (const auto note = unfinished_note(table.finished_runs, table.planned_runs); !note.empty())
+    out += "<p class=\"notice warning\">" + escape_html(note) + "</p>\n";
+  out += "</header>\n" + table_section(table) + plots(table);
+  std::string models = "<section>\n<h2>Models</h2>\n<dl>\n";
+  for (const TableModel& model : table.models)
+    models += "<dt>" + escape_html(model.title) + "</dt><dd>" + escape_html(model.description) +
+              "</dd>\n";
+  out += models + "</dl>\n</section>\n" + costs_section(table);
+  return out + page_end(table.notes, table.provenance);
+}
+
+}  // namespace reverie

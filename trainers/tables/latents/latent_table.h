@@ -1,0 +1,76 @@
+#pragma once
+// A table of what latents change: perplexity by position after the insertion, for each source of
+// latents, their number, and the controls that they must beat.
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "trainers/evaluation/latent_measurement.h"
+#include "trainers/reports/provenance.h"
+#include "trainers/tables/definition.h"
+
+namespace reverie {
+
+// The name of a model's control: the same runs with latents of other documents.
+inline constexpr const char* kShuffledSuffix = "_shuffled";
+
+// One finished and measured run.
+struct LatentRun {
+  std::string model;
+  int64_t latents = 0;  // 0: a model without
+  int64_t seed = 0;
+  Json summary;
+  LatentMeasurement measurement;
+  std::string directory;
+};
+
+// A model at one number of latents: a row of table.json for each position, one of table.md.
+struct LatentLine {
+  std::string model, title;
+  int64_t latents = 0;
+  std::vector<int64_t> seeds;
+  LatentEffect effect;              // over the seeds
+  std::map<int64_t, double> paper;  // percent, by position
+  LatentCosts costs;                // latency: mean over the seeds
+};
+
+struct LatentTable {
+  std::string title, citation;
+  std::vector<TableModel> models;
+  std::vector<std::string> notes;
+  std::vector<int64_t> shown;     // positions of table.md
+  std::vector<LatentLine> lines;  // in the order of `models`, then by the number of latents
+  LatentCosts base_costs;
+  std::vector<double> base_perplexity;  // by position, from 1
+  double base_perplexity_of_all = 0;
+  std::string base;  // the model's path
+  Provenance provenance;
+  int64_t finished_runs = 0, planned_runs = 0;
+
+  const LatentLine* find(const std::string& model, int64_t latents) const;
+};
+
+// `definition`; only the title is required:
+//   {"title": TEXT, "citation": TEXT, "notes": [TEXT, ...], "base": TEXT, "preset": TEXT,
+//    "command": TEXT, "planned_runs": N, "shown": [POSITION, ...],
+//    "models": {NAME: {"title", "description"}},      order of the lines; others follow
+//    "paper": {MODEL: {LATENTS: {POSITION: percent}}}}
+// A run that was measured with latents of other documents, too, gives two lines: its model's, and
+// that of MODEL_shuffled. ConfigError for another key or type; UserError for two runs of one cell
+// and seed, or runs that were not measured on the same texts or data.
+LatentTable build_latent_table(const Json& definition, const std::vector<LatentRun>& runs,
+                               int64_t resamples, Provenance provenance = {});
+
+// Sentences made from the numbers: what latents change, and whether that beats each control.
+std::string explain_latents(const LatentTable& table);
+
+Json latent_table_json(const LatentTable& table);
+std::string latent_table_markdown(const LatentTable& table);
+std::string latent_table_csv(const LatentTable& table);
+std::string latent_report_html(const LatentTable& table);
+
+std::string format_percent(double change);  // "-1.53 %"; "x 29" where perplexity doubles or worse
+
+}  // namespace reverie

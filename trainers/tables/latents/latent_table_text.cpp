@@ -1,0 +1,230 @@
+// A table of latents as JSON, Markdown and CSV, and in sentences.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "trainers/reports/markdown.h"
+#include "trainers/reports/numbers.h"
+#include "trainers/tables/latents/latent_table.h"
+
+namespace reverie {
+namespace {
+
+constexpr const char* kMinus = "\u2212";
+
+Json change_json(const LatentEffect::Position& p) {
+  const Statistic over_runs = statistic(p.change_of_run);
+  return {{"mean", number_or_null(p.change_percent)},
+          {"low", number_or_null(p.low)},
+          {"high", number_or_null(p.high)},
+          {"sd", over_runs.sd ? Json(*over_runs.sd) : Json()},
+          {"n", over_runs.n}};
+}
+
+Json measured_json(const LatentEffect::Position& p) {
+  return {{"ppl_change_percent", change_json(p)},
+          {"perplexity", number_or_null(std::exp(p.nll))},
+          {"base_perplexity", number_or_null(std::exp(p.base_nll))}};
+}
+
+Json costs_json(const LatentCosts& c) {
+  return {{"trainable_parameters", c.trainable_parameters},
+          {"flops_per_token", number_or_null(c.flops_per_token)},
+          {"flops_per_insertion", number_or_null(c.flops_per_insertion)},
+          {"latency_ms", number_or_null(c.latency_ms)}};
+}
+
+// "Coprocessor with 8 latents".
+std::string name_of(const LatentLine& line) {
+  return line.latents > 0 ? fmt::format("{} with {} latents", line.title, line.latents)
+                          : line.title;
+}
+
+std::string interval(const LatentEffect::Position& p) {
+  return fmt::format("{} [{}, {}]", format_percent(p.change_percent), format_percent(p.low),
+                     format_percent(p.high));
+}
+
+std::string format_flops(double flops) {
+  return flops == 0     ? kUnknown
+         : flops >= 1e9 ? fmt::format("{:.2f} G", flops / 1e9)
+                        : fmt::format("{:.2f} M", flops / 1e6);
+}
+
+std::string cost_cells(const LatentCosts& c) {
+  return fmt::format(" {} | {} | {} | {:.2f} |", format_integer(c.trainable_parameters),
+                     format_flops(c.flops_per_token), format_flops(c.flops_per_insertion),
+                     c.latency_ms);
+}
+
+}  // namespace
+
+std::string format_percent(double change) {
+  if (std::isnan(change)) return kUnknown;
+  if (change >= 100) return fmt::format("\u00d7 {:.3g}", 1 + change / 100);
+  const std::string size = fmt::format("{:.2f} %", std::abs(change));
+  return size == "0.00 %" ? size : (change < 0 ? kMinus : "+") + size;
+}
+
+std::string explain_latents(const LatentTable& table) {
+  // The line that all others are controls of: the first model's with the most latents.
+  const LatentLine* subject = nullptr;
+  for (const LatentLine& line : table.lines)
+    if (line.latents > 0 &&
+        (!subject || (line.model == subject->model && line.latents > subject->latents)))
+      subject = &line;
+  if (!subject) return "No run with latents has finished yet.";
+  const auto positions = subject->effect.by_position.size();
+  std::string out = fmt::format(
+      "{} changes the perplexity of the {} tokens after an insertion by {} (95 % interval over {} "
+      "texts) against the untouched base; at position 1 by {}.",
+      name_of(*subject), positions, interval(subject->effect.all), subject->effect.texts,
+      interval(subject->effect.by_position[0]));
+  std::string better, worse, same;
+  for (const LatentLine& line : table.lines) {
+    if (line.model == subject->model || (line.latents > 0 && line.latents != subject->latents))
+      continue;
+    const auto& s = subject->effect.all;
+    const auto& c = line.effect.all;
+    std::string& list = c.high < s.low ? better : c.low > s.high ? worse : same;
+    list += fmt::format("{}{} ({})", list.empty() ? "" : "; ", name_of(line),
+                        format_percent(c.change_percent));
+  }
+  if (!worse.empty()) out += " It beats: " + worse + ".";
+  if (!better.empty()) out += " It is beaten by: " + better + ".";
+  if (!same.empty()) out += " Intervals overlap with: " + same + ".";
+  return out;
+}
+
+Json latent_table_json(const LatentTable& table) {
+  Json rows = Json::array(), lines = Json::array();
+  for (const LatentLine& line : table.lines) {
+    for (const auto& p : line.effect.by_position) {
+      const auto paper = line.paper.find(p.position);
+      rows.push_back(
+          {{"model", line.model},
+           {"title", line.title},
+           {"latents", line.latents},
+           {"position", p.position},
+           {"paper",
+            paper == line.paper.end() ? Json() : Json{{"ppl_change_percent", paper->second}}},
+           {"measured", measured_json(p)},
+           {"seeds", line.seeds}});
+    }
+    lines.push_back({{"model", line.model},
+                     {"title", line.title},
+                     {"latents", line.latents},
+                     {"measured", measured_json(line.effect.all)},
+                     {"texts", line.effect.texts},
+                     {"insertions", line.effect.insertions},
+                     {"seeds", line.seeds},
+                     {"costs", costs_json(line.costs)}});
+  }
+  return {{"title", table.title},
+          {"citation", table.citation},
+          {"rows", std::move(rows)},
+          {"all_positions", std::move(lines)},
+          {"base",
+           {{"path", table.base},
+            {"perplexity", table.base_perplexity},
+            {"perplexity_of_all_positions", number_or_null(table.base_perplexity_of_all)},
+            {"costs", costs_json(table.base_costs)}}},
+          {"explanation", explain_latents(table)},
+          {"notes", table.notes},
+          {"finished_runs", table.finished_runs},
+          {"planned_runs", table.planned_runs ? Json(table.planned_runs) : Json()},
+          {"provenance", provenance_json(table.provenance)}};
+}
+
+std::string latent_table_markdown(const LatentTable& table) {
+  std::string out = "# " + escape_markdown(table.title) + "\n\n" +
+                    escape_markdown(explain_latents(table)) + "\n\n";
+  if (const auto note = unfinished_note(table.finished_runs, table.planned_runs); !note.empty())
+    out += "**" + note + "**\n\n";
+  std::vector<int64_t> shown;
+  for (const int64_t position : table.shown)
+    if (position <= int64_t(table.base_perplexity.size())) shown.push_back(position);
+
+  out += "## Change of perplexity by position after the latents\n\n| model | latents |";
+  std::string rule = "|---|---:|";
+  for (const int64_t position : shown) {
+    out += fmt::format(" {} |", position);
+    rule += "---:|";
+  }
+  out += fmt::format(" 1 to {} [95 % interval] | seeds |\n", table.base_perplexity.size()) + rule +
+         "---:|---:|\n";
+  for (const LatentLine& line : table.lines) {
+    const std::string name =
+        fmt::format("| {} | {} |", escape_markdown(line.title),
+                    line.latents > 0 ? std::to_string(line.latents) : kUnknown);
+    out += name;
+    for (const int64_t position : shown) {
+      const auto& p = line.effect.by_position[size_t(position - 1)];
+      const auto sd = statistic(p.change_of_run).sd;
+      out += " " + format_percent(p.change_percent) +
+             (sd && p.change_percent < 100 ? fmt::format(" \u00b1 {:.2f}", *sd) : "") + " |";
+    }
+    out += fmt::format(" {} | {} |\n", interval(line.effect.all), line.seeds.size());
+    if (line.paper.empty()) continue;
+    out += fmt::format("| *the paper* | {} |", line.latents);
+    for (const int64_t position : shown) {
+      const auto paper = line.paper.find(position);
+      out += " " + (paper == line.paper.end() ? kUnknown : format_percent(paper->second)) + " |";
+    }
+    out += fmt::format(" {} | |\n", kUnknown);
+  }
+  out += "| *the base's perplexity* | |";
+  for (const int64_t position : shown)
+    out += fmt::format(" {:.3f} |", table.base_perplexity[size_t(position - 1)]);
+  out += fmt::format(" {:.3f} | |\n", table.base_perplexity_of_all);
+  out +=
+      "\nPerplexity against the untouched base's on the same tokens of the same held-out texts; "
+      "mean "
+      "over the seeds \u00b1 their sample standard deviation. Intervals: by resampling texts. "
+      "*Position n*: the n-th token after the latents, from context, latents and the n \u2212 1 "
+      "true "
+      "tokens between. \u00d7: perplexity grew to so many times the base's.\n";
+
+  out +=
+      "\n## Costs\n\n| model | latents | trained parameters | FLOPs per token | FLOPs per "
+      "insertion | "
+      "ms to the next token |\n|---|---:|---:|---:|---:|---:|\n";
+  out += fmt::format("| *the base* | {} |", kUnknown) + cost_cells(table.base_costs) + "\n";
+  for (const LatentLine& line : table.lines)
+    if (!line.model.ends_with(kShuffledSuffix))
+      out += fmt::format("| {} | {} |", escape_markdown(line.title),
+                         line.latents > 0 ? std::to_string(line.latents) : kUnknown) +
+             cost_cells(line.costs) + "\n";
+  out +=
+      "\n*FLOPs per token*: forward operations in training for one token of text, with its share "
+      "of "
+      "the insertions. *FLOPs per insertion*: making the latents after half a window of text and "
+      "reading them. *ms to the next token*: from half a window of text, nothing cached, to the "
+      "logits of its next token.\n";
+  if (!table.citation.empty()) out += "Paper: " + escape_markdown(table.citation) + "\n";
+  return out + markdown_notes(table.notes, table.provenance);
+}
+
+std::string latent_table_csv(const LatentTable& table) {
+  std::string out =
+      "model,latents,position,ppl_change_percent,low,high,sd,seeds,perplexity,base_perplexity,"
+      "paper_ppl_change_percent\n";
+  const auto number = [](double value) {
+    return std::isfinite(value) ? fmt::format("{:.6g}", value) : std::string();
+  };
+  for (const LatentLine& line : table.lines)
+    for (const auto& p : line.effect.by_position) {
+      const auto sd = statistic(p.change_of_run).sd;
+      const auto paper = line.paper.find(p.position);
+      out += fmt::format("{},{},{},{},{},{},{},{},{},{},{}\n", line.model, line.latents, p.position,
+                         number(p.change_percent), number(p.low), number(p.high),
+                         sd ? number(*sd) : "", line.seeds.size(), number(std::exp(p.nll)),
+                         number(std::exp(p.base_nll)),
+                         paper == line.paper.end() ? "" : number(paper->second));
+    }
+  return out;
+}
+
+}  // namespace reverie

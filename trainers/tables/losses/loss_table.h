@@ -1,0 +1,96 @@
+#pragma once
+// A table of measured runs beside a paper's figures. What was not run is absent; what leaks is
+// labelled.
+
+#include <cstdint>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/config.h"
+#include "trainers/reports/numbers.h"
+#include "trainers/reports/provenance.h"
+#include "trainers/tables/definition.h"
+
+namespace reverie {
+
+inline constexpr const char* kLeakLabel = "LEAKS";
+
+// One finished run of one cell.
+struct LossRun {
+  std::string model;
+  int64_t block_size = 0;
+  uint64_t seed = 0;
+  Json summary;  // summary.json: losses, causal, max_future_logit_change, parameters, seconds,
+                 // commit
+  std::vector<Json> metrics;  // read_metrics(run_dir): curves and samples of the report
+  std::string run_dir;
+};
+
+struct LossRow {
+  std::string model, title;
+  int64_t block_size = 0;
+  Json paper;  // {"train_loss": x}, or null
+  Statistic train_loss, val_loss, val_loss_prefix_only;
+  bool causal = true;                  // of every run
+  double max_future_logit_change = 0;  // over all runs
+  int64_t parameters = 0;
+  std::vector<uint64_t> seeds;
+  std::string label() const { return causal ? "" : kLeakLabel; }
+};
+
+struct LossTable {
+  std::string title, citation;
+  std::vector<TableModel> models;    // in the order of the rows
+  std::vector<std::string> columns;  // of table.md and the report
+  std::vector<std::string> notes;
+  std::optional<int64_t> vocabulary_size;
+  std::vector<LossRow> rows;  // by block size, then in the order of `models`
+  Provenance provenance;
+  int64_t finished_runs = 0, planned_runs = 0;  // planned: 0 when not known
+
+  const TableModel& model(const std::string& name) const;
+  std::vector<int64_t> block_sizes() const;
+  const LossRow* find(const std::string& model, int64_t block_size) const;
+  std::optional<double> uniform_loss() const;  // ln(vocabulary size): the loss of uniform guessing
+};
+
+// `definition`; only the title is required:
+//   {"title": TEXT, "citation": TEXT, "notes": [TEXT, ...],
+//    "paper": {MODEL: {BLOCK_SIZE: {"train_loss": x}}},
+//    "models": {NAME: {"title", "description"}},   row order; the first causal model is the
+//    baseline; others follow "vocabulary_size": N,                         a run's summary may say
+//    it, too "columns": [NAME, ...],                       of loss_columns(); default: all
+//    "preset": TEXT, "command": TEXT,              provenance
+//    "planned_runs": N}                            so that an unfinished table says so
+// The data set comes from the summaries' "dataset" {"name", "hash", "note"}.
+// Throws ConfigError for another key or type, DataError for a summary that lacks what the contract
+// promises, UserError for two runs of the same cell and seed, of one cell with different parameter
+// counts, or trained on different data.
+LossTable build_loss_table(const Json& definition, const std::vector<LossRun>& runs,
+                           Provenance provenance = {});
+
+struct LossColumn {
+  const char* name;
+  const char* heading;
+  bool numeric;
+};
+const std::vector<LossColumn>& loss_columns();
+// The text of one cell without markup, and whether it is a number that has to carry the row's
+// label.
+struct LossCell {
+  std::string text;
+  bool labelled = false;
+};
+LossCell loss_cell(const LossRow& row, const std::string& column);
+
+// Two sentences made from the numbers: what the leak gives, what remains without it.
+std::string explain_losses(const LossTable& table);
+
+Json loss_table_json(const LossTable& table);             // the contract of table.json
+std::string loss_table_markdown(const LossTable& table);  // table.md
+
+}  // namespace reverie

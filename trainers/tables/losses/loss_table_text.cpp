@@ -1,0 +1,228 @@
+// A table as JSON, as Markdown, and in sentences.
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "trainers/reports/markdown.h"
+#include "trainers/tables/losses/loss_table.h"
+
+namespace reverie {
+namespace {
+
+Json statistic_json(const Statistic& s) {
+  return {{"mean", number_or_null(s.mean)}, {"sd", s.sd ? Json(*s.sd) : Json()}, {"n", s.n}};
+}
+
+const LossColumn& column_named(const std::string& name) {
+  for (const LossColumn& column : loss_columns())
+    if (name == column.name) return column;
+  throw InternalError(fmt::format("table has no column \"{}\"", name));
+}
+
+// "a; b; and c": titles may hold commas.
+std::string enumerate(const std::vector<std::string>& items) {
+  std::string out;
+  for (size_t i = 0; i < items.size(); ++i)
+    out += (i == 0                 ? ""
+            : i + 1 < items.size() ? "; "
+            : items.size() > 2     ? "; and "
+                                   : " and ") +
+           items[i];
+  return out;
+}
+
+std::string labelled_title(const LossRow& row) {
+  return row.causal ? row.title : row.title + " (" + row.label() + ")";
+}
+
+// The leak that deceives most: where the training loss is farthest below what a forward over the
+// prefix scores.
+const LossRow* worst_leak(const LossTable& table) {
+  const LossRow* worst = nullptr;
+  double widest = -INFINITY;
+  for (const LossRow& row : table.rows) {
+    const double gap = row.val_loss_prefix_only.mean - row.train_loss.mean;
+    if (!row.causal && (!worst || gap > widest)) {
+      worst = &row;
+      widest = std::isnan(gap) ? -INFINITY : gap;
+    }
+  }
+  return worst;
+}
+
+const LossRow* baseline(const LossTable& table, int64_t block_size) {
+  for (const TableModel& model : table.models)
+    if (const LossRow* row = table.find(model.name, block_size); row && row->causal) return row;
+  return nullptr;
+}
+
+std::string explain_leak(const LossTable& table, const LossRow& leak) {
+  const LossRow* base = baseline(table, leak.block_size);
+  const double prefix_only = leak.val_loss_prefix_only.mean;
+  std::string out =
+      fmt::format("At block size {}, {} reaches a training loss of {}", leak.block_size,
+                  labelled_title(leak), format_loss(leak.train_loss.mean));
+  if (base)
+    out += fmt::format(" where {} reaches {}", base->title, format_loss(base->train_loss.mean));
+  if (std::isfinite(prefix_only)) {
+    out += fmt::format(
+        ", but a forward that sees only the prefix, as generation does, scores {} on validation "
+        "text",
+        format_loss(prefix_only));
+    const auto uniform = table.uniform_loss();
+    if (uniform && prefix_only > *uniform)
+      out += fmt::format(", worse than guessing uniformly (ln {} = {})", *table.vocabulary_size,
+                         format_loss(*uniform));
+    else if (base && prefix_only > base->val_loss_prefix_only.mean)
+      out += fmt::format(", worse than {}'s {}", base->title,
+                         format_loss(base->val_loss_prefix_only.mean));
+  }
+  return out + fmt::format("; changing only later tokens moves earlier logits by up to {}.",
+                           format_change(leak.max_future_logit_change));
+}
+
+std::string explain_causal(const LossTable& table, int64_t block_size) {
+  const LossRow* base = baseline(table, block_size);
+  if (!base) return "No model here is causal.";
+  std::vector<std::string> losses{
+      fmt::format("{} for {}", format_loss(base->val_loss.mean), base->title)};
+  for (const LossRow& row : table.rows)
+    if (row.block_size == block_size && row.causal && &row != base)
+      losses.push_back(fmt::format("{} for {} ({:+.3f})", format_loss(row.val_loss.mean), row.title,
+                                   row.val_loss.mean - base->val_loss.mean));
+  return fmt::format(
+      "Among the models that cannot see the future, validation loss at block size {} is {}.",
+      block_size, enumerate(losses));
+}
+
+}  // namespace
+
+const std::vector<LossColumn>& loss_columns() {
+  static const std::vector<LossColumn> columns{
+      {"block_size", "block size", true},
+      {"model", "model", false},
+      {"paper_train_loss", "paper: train", true},
+      {"train_loss", "train", true},
+      {"val_loss", "val, teacher-forced", true},
+      {"val_loss_prefix_only", "val, prefix-only", true},
+      {"max_future_logit_change", "largest future logit change", true},
+      {"verdict", "verdict", false},
+      {"parameters", "parameters", true},
+      {"seeds", "seeds", true}};
+  return columns;
+}
+
+LossCell loss_cell(const LossRow& row, const std::string& column) {
+  if (column == "block_size") return {fmt::format("{}", row.block_size)};
+  if (column == "model") return {row.title};
+  if (column == "paper_train_loss")
+    return {row.paper.is_null() ? kUnknown
+                                : fmt::format("{:.2f}", row.paper.at("train_loss").get<double>())};
+  if (column == "train_loss") return {format_statistic(row.train_loss), true};
+  if (column == "val_loss") return {format_statistic(row.val_loss), true};
+  if (column == "val_loss_prefix_only") return {format_statistic(row.val_loss_prefix_only), true};
+  if (column == "max_future_logit_change")
+    return {format_change(row.max_future_logit_change), true};
+  if (column == "verdict") return {row.causal ? "causal" : row.label()};
+  if (column == "parameters") return {format_integer(row.parameters)};
+  if (column == "seeds") return {fmt::format("{}", row.seeds.size())};
+  throw InternalError(fmt::format("table has no column \"{}\"", column));
+}
+
+std::string explain_losses(const LossTable& table) {
+  if (table.rows.empty()) return "No run has finished yet.";
+  if (const LossRow* leak = worst_leak(table))
+    return explain_leak(table, *leak) + " " + explain_causal(table, leak->block_size);
+  double change = 0;
+  for (const LossRow& row : table.rows)
+    if (std::isnan(row.max_future_logit_change) || row.max_future_logit_change > change)
+      change = row.max_future_logit_change;
+  return fmt::format(
+             "None of these models sees the future: changing later tokens moves no earlier logit "
+             "by more "
+             "than {}. ",
+             format_change(change)) +
+         explain_causal(table, table.rows[0].block_size);
+}
+
+Json loss_table_json(const LossTable& table) {
+  Json rows = Json::array();
+  for (const LossRow& row : table.rows) {
+    Json out = {{"model", row.model},
+                {"title", row.title},
+                {"block_size", row.block_size},
+                {"paper", row.paper},
+                {"measured",
+                 {{"train_loss", statistic_json(row.train_loss)},
+                  {"val_loss", statistic_json(row.val_loss)},
+                  {"val_loss_prefix_only", statistic_json(row.val_loss_prefix_only)}}},
+                {"causal", row.causal}};
+    if (!row.causal) out["label"] = row.label();
+    out["max_future_logit_change"] = number_or_null(row.max_future_logit_change);
+    out["parameters"] = row.parameters;
+    out["seeds"] = row.seeds;
+    rows.push_back(std::move(out));
+  }
+  const auto uniform = table.uniform_loss();
+  return {{"title", table.title},
+          {"citation", table.citation},
+          {"rows", std::move(rows)},
+          {"explanation", explain_losses(table)},
+          {"notes", table.notes},
+          {"finished_runs", table.finished_runs},
+          {"planned_runs", table.planned_runs ? Json(table.planned_runs) : Json()},
+          {"vocabulary_size", table.vocabulary_size ? Json(*table.vocabulary_size) : Json()},
+          {"uniform_loss", uniform ? Json(*uniform) : Json()},
+          {"provenance", provenance_json(table.provenance)}};
+}
+
+std::string loss_table_markdown(const LossTable& table) {
+  std::string out = "# " + escape_markdown(table.title) + "\n\n" +
+                    escape_markdown(explain_losses(table)) + "\n\n";
+  if (!table.provenance.dataset_note.empty())
+    out += "**Data: " + escape_markdown(table.provenance.dataset_note) + "**\n\n";
+  if (const std::string note = unfinished_note(table.finished_runs, table.planned_runs);
+      !note.empty())
+    out += "**" + note + "**\n\n";
+  std::string rule = "|";
+  out += "|";
+  for (const std::string& name : table.columns) {
+    const LossColumn& column = column_named(name);
+    out += fmt::format(" {} |", column.heading);
+    rule += column.numeric ? "---:|" : "---|";
+  }
+  out += "\n" + rule + "\n";
+  for (const LossRow& row : table.rows) {
+    out += "|";
+    for (const std::string& name : table.columns) {
+      const LossCell cell = loss_cell(row, name);
+      const bool verdict = name == "verdict" && !row.causal;
+      out += " " + (verdict ? "**" + cell.text + "**" : escape_markdown(cell.text));
+      if (cell.labelled && !row.causal) out += " " + row.label();
+      out += " |";
+    }
+    out += "\n";
+  }
+  out +=
+      "\nLosses are nats per character or token, mean \u00b1 sample standard deviation over the "
+      "seeds. "
+      "*Teacher-forced*: one forward over the whole block, as in training. *Prefix-only*: each "
+      "position is scored by a "
+      "forward over its own prefix alone, as in generation; for a causal model the two differ only "
+      "by which positions were drawn. *Largest future logit "
+      "change*: how far logits at earlier positions move when only later tokens change; 0 for a "
+      "causal model. "
+      "**LEAKS**: the model saw the tokens it was asked to predict, so this number says nothing "
+      "about prediction.\n";
+  if (const auto uniform = table.uniform_loss())
+    out += fmt::format("Uniform guessing over {} symbols scores ln {} = {}.\n",
+                       *table.vocabulary_size, *table.vocabulary_size, format_loss(*uniform));
+  if (!table.citation.empty()) out += "Paper: " + escape_markdown(table.citation) + "\n";
+  return out + markdown_notes(table.notes, table.provenance);
+}
+
+}  // namespace reverie
