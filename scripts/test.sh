@@ -64,7 +64,7 @@ cmake --preset "$preset" -DREVERIE_TESTS=ON >"$log" 2>&1 || { tail -n 30 "$log" 
 targets=()
 for room in "${rooms[@]}"; do
   # The targets of one room are its binary and, for what its Python tests run, the program.
-  compgen -G "tests/$room/test_*.cpp" >/dev/null && targets+=("test_$room")
+  [ -n "$(find "tests/$room" -name 'test_*.cpp' -print -quit)" ] && targets+=("test_$room")
   compgen -G "tests/$room/test_*.py" >/dev/null && targets+=(all)
 done
 cmake --build --preset "$preset" --parallel "$jobs" ${targets:+--target "${targets[@]}"} >>"$log" 2>&1 || { tail -n 60 "$log" >&2; fail; }
