@@ -34,7 +34,8 @@ case $preset in
   asan)
     # Python tests and checks of the sources say nothing that the release run has not said.
     arguments+=(--kind gtest)
-    export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_string_checks=1:check_initialization_order=1}
+    # No fake stack: g++ 12 places vectors of 64 bytes on it that are not aligned to 64 (GCC bug 110027), and AVX-512 faults.
+    export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=0:strict_string_checks=1:check_initialization_order=1}
     export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
     ;;
   tsan)
