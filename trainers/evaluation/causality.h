@@ -15,6 +15,8 @@ struct CausalityOptions {
   uint64_t seed = 1;         // of the tokens
   int64_t sequences = 3;     // rows of a batch; at least 2
   int64_t max_length = 256;  // longest sequence probed, where block_size is larger
+  // Where both sides of a comparison are rounded alike, they may not differ at all.
+  bool exact = false;
 };
 
 // One way of changing what must not matter, and how far logits moved.
@@ -22,6 +24,7 @@ struct Probe {
   std::string name;      // "changing all tokens from the cut on"
   double change = 0;     // largest |difference| of a logit; infinite where one is not a number
   double tolerance = 0;  // rounding: relative to the largest |logit|
+  bool offered = true;   // false: the model has no such mode, and nothing was compared
   bool ok = true;
   bool future = false;  // a failure means that logits depend on later tokens
   bool leak = true;     // ... or on other rows or calls; false: two ways to one result disagree
@@ -53,14 +56,21 @@ struct CausalityReport {
 //   cache    decoding token by token, and in odd pieces, gives the full forward's logits
 // The model's mode and default_generator() are restored. Tolerance: 1e-8 max(1, largest |logit|) in
 // f64, 1e-4 in f32, 0.05 in shorter types; f64 is the way to see small leaks (probing_copy()).
+// With `exact` it is 0 where both sides have the same shapes and the same rows in the same places.
 // UserError for a vocabulary below 2, where no token can change.
 CausalityReport probe_causality(LanguageModel& model, const CausalityOptions& options);
 
-// The model in f64, where rounding hides nothing: with `weights` in their place, or, without,
-// redrawn so that every path carries weight from the start: matrices of standard deviation
-// 1 / sqrt(larger size), vectors 1 + 0.1 N(0, 1), biases 0.1 N(0, 1). The usual small initial
-// weights could make a leak look like rounding.
+// A copy of the model, by default in f64, where rounding hides nothing: with `weights` in their
+// place, or, without, redrawn so that every path carries weight from the start: matrices of
+// standard deviation 1 / sqrt(larger size), vectors 1 + 0.1 N(0, 1), biases 0.1 N(0, 1). The usual
+// small initial weights could make a leak look like rounding.
 std::unique_ptr<LanguageModel> probing_copy(const Component& model_config,
-                                            const NamedTensors* weights);
+                                            const NamedTensors* weights, DType dtype = DType::f64);
+
+// The verdict that a run in `dtype` begins with, on redrawn weights. First in f32, several times
+// faster than f64: where not one bit of any logit moves, no tolerance is needed to call a model
+// causal. (Decoding and texts of other lengths are rounded otherwise, and held to f32's tolerance.)
+// Whatever moves is judged in f64, and so is a run in f64, which could see what f32 cannot.
+CausalityReport gate_causality(const Component& model_config, DType dtype);
 
 }  // namespace reverie

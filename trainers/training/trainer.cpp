@@ -61,7 +61,7 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
 
   // The gate comes before anything is written: redrawn, larger weights show a leak that small
   // initial ones would hide.
-  causality_ = probe_causality(*probing_copy(options_.model, nullptr), {});
+  causality_ = gate_causality(options_.model, options_.parameter_dtype());
   if (leaks() && !options_.allow_future_leak)
     throw ConfigError(
         fmt::format("this model reads what it must not: {}. Numbers from it are not "

@@ -56,6 +56,17 @@ class NextRowMemory : public FaultyMemory {
 };
 REVERIE_REGISTER_MEMORY("test_next_row", NextRowMemory, NoOptions, "leaks the next row");
 
+// The same, too faint for what f32 rounds.
+class FaintMemory final : public NextRowMemory {
+ public:
+  using NextRowMemory::NextRowMemory;
+  Variable after_block(const LayerView& view, MemoryState&) override {
+    const Variable& x = view.hidden;
+    return add(x, scale(subtract(peek(x), x), 1e-5));
+  }
+};
+REVERIE_REGISTER_MEMORY("test_faint", FaintMemory, NoOptions, "leaks the next row faintly");
+
 // The same, in train mode only.
 class TrainOnlyMemory final : public NextRowMemory {
  public:
@@ -233,6 +244,39 @@ TEST(Causality, TrainedWeightsAreProbedInF64) {
       1e-4);
   EXPECT_TRUE(probe_causality(*trained, {}).causal());  // in f32, with its own tolerance
   EXPECT_THAT(probe_causality(*trained, {}).subject, HasSubstr("f32"));
+}
+
+// ---- the gate
+// -------------------------------------------------------------------------------------------------
+
+class Gate : public ::testing::TestWithParam<NamedModel> {};
+
+TEST_P(Gate, JudgesAsTheFullProbeDoesAndNeedsNoToleranceForACausalModel) {
+  const CausalityReport report = gate_causality(model_component(GetParam().json), DType::f32);
+  EXPECT_EQ(report.causal(), GetParam().causal) << report.text();
+  EXPECT_THAT(report.subject, HasSubstr(GetParam().causal ? "f32" : "f64"));
+  for (const Probe& p : report.probes) {
+    if (GetParam().causal && p.future && p.name.starts_with("changing")) EXPECT_EQ(p.change, 0);
+  }
+}
+INSTANTIATE_TEST_SUITE_P(All, Gate, ::testing::ValuesIn(kTinyModels),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST(Causality, TheGateSeesWhatF32sToleranceWouldHide) {
+  const std::string json = with_memory("test_faint");
+  const auto copy = probing_copy(model_component(json), nullptr, DType::f32);
+  EXPECT_THAT(failed(probe_causality(*copy, {})),
+              Not(Contains("changing all tokens from the cut on")));
+  EXPECT_THAT(failed(probe_causality(*copy, {.exact = true})),
+              Contains("changing all tokens from the cut on"));
+  const CausalityReport report = gate_causality(model_component(json), DType::f32);
+  EXPECT_FALSE(report.causal());
+  EXPECT_THAT(report.subject, HasSubstr("f64"));
+}
+
+TEST(Causality, ARunInF64IsJudgedInF64) {
+  const std::string json = R"({"type":"llama",)" REVERIE_TINY "}";
+  EXPECT_THAT(gate_causality(model_component(json), DType::f64).subject, HasSubstr("f64"));
 }
 
 // ---- each fault by the probe that is meant for it
