@@ -147,12 +147,14 @@ void check(const BiasActivationForward& a) {
   rows_of("bias_activation_forward", "x", a.x);
   optional_buffer("bias_activation_forward", "bias", a.bias, columns_of(a.x), "x", a.x);
   operand_buffer("bias_activation_forward", "y", a.y, a.x.numel(), "x", a.x);
+  if (a.slope) buffer("bias_activation_forward", "slope", *a.slope, a.x.numel(), "x", a.x);
 }
 void check(const BiasActivationBackward& a) {
-  rows_of("bias_activation_backward", "x", a.x);
-  optional_buffer("bias_activation_backward", "bias", a.bias, columns_of(a.x), "x", a.x);
-  buffer("bias_activation_backward", "grad_y", a.grad_y, a.x.numel(), "x", a.x);
-  operand_buffer("bias_activation_backward", "grad_x", a.grad_x, a.x.numel(), "x", a.x);
+  floating("bias_activation_backward", "slope", a.slope);
+  contiguous("bias_activation_backward", "slope", a.slope);
+  const int64_t count = a.slope.numel();
+  buffer("bias_activation_backward", "grad_y", a.grad_y, count, "slope", a.slope);
+  operand_buffer("bias_activation_backward", "grad_x", a.grad_x, count, "slope", a.slope);
 }
 void check(const GatedForward& a) {
   floating("gated_forward", "gate", a.gate);

@@ -85,24 +85,23 @@ inline constinit Kernel<Accumulate> accumulate{"accumulate"};
 }
 
 // x [rows, columns] (+ bias [columns], may be undefined) -> y = f(x + bias). Fused so that the sum
-// is never stored. y may be bf16 where x is f32: the operand of a product.
+// is never stored. y may be bf16 where x is f32: the operand of a product. slope, where it is not
+// null, becomes f'(x + bias), which costs little beside f; it may be x itself.
 struct BiasActivationForward {
   Unary f;
   const Tensor& x;
   const Tensor& bias;
   Tensor& y;
+  Tensor* slope = nullptr;
 };
 void check(const BiasActivationForward&);
 profile::Work work(const BiasActivationForward&);
 namespace kernel {
 inline constinit Kernel<BiasActivationForward> bias_activation_forward{"bias_activation_forward"};
 }
-// grad_x = grad_y * f'(x + bias), in bf16 on request as above. The bias gradient is column_sum of
-// grad_x.
+// grad_x = grad_y * slope, in bf16 on request as above. The bias gradient is column_sum of grad_x.
 struct BiasActivationBackward {
-  Unary f;
-  const Tensor& x;
-  const Tensor& bias;
+  const Tensor& slope;
   const Tensor& grad_y;
   Tensor& grad_x;
 };

@@ -38,12 +38,12 @@ REVERIE_INLINE float choose(bool condition, float yes, float no) {
   return float_of((bits_of(yes) & mask) | (bits_of(no) & ~mask));
 }
 
-// e^x = 2^n e^r with n = round(x / ln 2) and |r| <= ln 2 / 2.
-REVERIE_INLINE float exp(float x) {
-  // Beyond these the result is 0 or infinity; `x < low` is false for NaN, which therefore passes
-  // through.
-  x = choose(x < -105.0f, -105.0f, x);
-  x = choose(x > 90.0f, 90.0f, x);
+// e^x = 2^n e^r with n = round(x / ln 2) and |r| <= ln 2 / 2: n and e^r.
+struct Exponent {
+  int32_t whole;
+  float mantissa;
+};
+REVERIE_INLINE Exponent exponent_of(float x) {
   // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
   const float shifted = x * 1.44269504f + 12582912.0f;
   const float n = shifted - 12582912.0f;
@@ -54,12 +54,27 @@ REVERIE_INLINE float exp(float x) {
   p = p * r + 0.041668393f;
   p = p * r + 0.1666652f;
   p = p * r + 0.49999994f;
-  p = (r * r) * p + r + 1.0f;
+  return {int32_t(bits_of(shifted) - 0x4b400000u), (r * r) * p + r + 1.0f};
+}
+
+REVERIE_INLINE float exp(float x) {
+  // Beyond these the result is 0 or infinity; `x < low` is false for NaN, which therefore passes
+  // through.
+  x = choose(x < -105.0f, -105.0f, x);
+  x = choose(x > 90.0f, 90.0f, x);
+  const Exponent e = exponent_of(x);
   // 2^n in two factors, each a normal number: the product may be denormal or infinite, as it
   // should.
-  const int32_t whole = int32_t(bits_of(shifted) - 0x4b400000u);
-  const int32_t half = whole >> 1;
-  return p * float_of(uint32_t(half + 127) << 23) * float_of(uint32_t(whole - half + 127) << 23);
+  const int32_t half = e.whole >> 1;
+  return e.mantissa * float_of(uint32_t(half + 127) << 23) *
+         float_of(uint32_t(e.whole - half + 127) << 23);
+}
+
+// e^x for x <= 0, as where a sum is normalised by its largest term: nothing can overflow, and what
+// is below the least normal number is 0. Half the work around the polynomial of exp.
+REVERIE_INLINE float exp_falling(float x) {
+  const Exponent e = exponent_of(x);
+  return choose(x < -87.0f, 0.0f, e.mantissa * float_of((uint32_t(e.whole) + 127u) << 23));
 }
 
 // |x| < 0.625: x + x^3 P(x^2); else 1 - 2 / (e^(2|x|) + 1).
@@ -84,7 +99,8 @@ struct Normal {
 // for digital computers", 1955). P is fitted to 3e-9 of max(Phi(-z), 0.02); the rest of the error
 // is the rounding of the sum, a few units in the last place of 1/2.
 REVERIE_INLINE Normal<float> normal(float x) {
-  const float z = absolute(x), t = 1.0f / (0.3f * z + 1.0f), exponential = exp(-0.5f * x * x);
+  const float z = absolute(x), t = 1.0f / (0.3f * z + 1.0f),
+              exponential = exp_falling(-0.5f * x * x);
   float p = 0.024327725f;
   p = p * t - 0.09697452f;
   p = p * t + 0.07118766f;
@@ -98,6 +114,9 @@ REVERIE_INLINE Normal<float> normal(float x) {
 }
 
 REVERIE_INLINE double exp(double x) {
+  return ::exp(x);
+}
+REVERIE_INLINE double exp_falling(double x) {
   return ::exp(x);
 }
 REVERIE_INLINE double tanh(double x) {

@@ -71,10 +71,10 @@ Work work(const Accumulate& a) {
   return touched(a.x, a.y);
 }
 Work work(const BiasActivationForward& a) {
-  return touched(a.x, a.bias, a.y);
+  return a.slope ? touched(a.x, a.bias, a.y, *a.slope) : touched(a.x, a.bias, a.y);
 }
 Work work(const BiasActivationBackward& a) {
-  return touched(a.x, a.bias, a.grad_y, a.grad_x);
+  return touched(a.slope, a.grad_y, a.grad_x);
 }
 Work work(const GatedForward& a) {
   return touched(a.gate, a.up, a.y);

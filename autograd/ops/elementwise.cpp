@@ -128,14 +128,15 @@ struct BiasActivationOp {
     require(!bias || (bias.rank() == 1 && bias.size(0) == x.size(-1)),
             "bias_activation: bias {} for an input {}", bias, x);
     Tensor y = empty_like(x);
-    kernel::bias_activation_forward(x.device(), {f, rows(x), bias, y});
-    ctx.save({x, bias});
+    Tensor slope = ctx.needs(0) || ctx.needs(1) ? empty_like(x) : Tensor();
+    kernel::bias_activation_forward(x.device(), {f, rows(x), bias, y, slope ? &slope : nullptr});
+    ctx.save({slope});
     return y;
   }
   Grads backward(Context& ctx, const Tensor& grad_y) {
-    const Tensor& x = ctx.saved(0);
-    Tensor grad_x = empty_like(x);
-    kernel::bias_activation_backward(x.device(), {f, rows(x), ctx.saved(1), grad_y, grad_x});
+    const Tensor& slope = ctx.saved(0);
+    Tensor grad_x = empty_like(slope);
+    kernel::bias_activation_backward(slope.device(), {slope, grad_y, grad_x});
     Grads grads(2);
     if (ctx.needs(1)) grads[1] = column_sum(ctx, 1, grad_x);
     if (ctx.needs(0)) grads[0] = grad_x;

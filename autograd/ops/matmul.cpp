@@ -151,22 +151,24 @@ struct LinearActivationOp {
   Use use;
   LinearProducts products;
   Tensor forward(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& bias) {
-    const auto r = products.forward(ctx, x, weight);
+    auto r = products.forward(ctx, x, weight);
     require_bias(bias, r.y);
     Tensor y = Tensor::empty(r.y.shape(), stored_dtype(products.precision, use, r.y.dtype()),
                              r.y.device());
-    kernel::bias_activation_forward(y.device(), {f, rows(r.y), bias, y});
-    ctx.save({r.x, r.weight, r.y, bias});
+    // Backward wants the slope alone, which takes the place of what it was computed from.
+    const bool wanted = ctx.needs(0) || ctx.needs(1) || ctx.needs(2);
+    kernel::bias_activation_forward(y.device(), {f, rows(r.y), bias, y, wanted ? &r.y : nullptr});
+    ctx.save({r.x, r.weight, wanted ? r.y : Tensor()});
     return y;
   }
   Grads backward(Context& ctx, const Tensor& grad_y) {
     Grads grads(3);
-    const Tensor& before = ctx.saved(2);
+    const Tensor& slope = ctx.saved(2);
     // Sums want it in full.
     const Use only = ctx.needs(2) ? Use::any : Use::operand;
-    Tensor g = Tensor::empty(before.shape(), stored_dtype(products.precision, only, before.dtype()),
-                             before.device());
-    kernel::bias_activation_backward(g.device(), {f, rows(before), ctx.saved(3), grad_y, g});
+    Tensor g = Tensor::empty(slope.shape(), stored_dtype(products.precision, only, slope.dtype()),
+                             slope.device());
+    kernel::bias_activation_backward(g.device(), {slope, grad_y, g});
     if (ctx.needs(2)) grads[2] = column_sum(ctx, 2, rows(g));
     products.backward(ctx, g, ctx.saved(0), ctx.saved(1), grad_y.dtype(), grads);
     return grads;

@@ -154,23 +154,22 @@ void fused(std::vector<Case>& cases) {
                              kernel::bias_activation_forward({}, {f, x, bias, low});
                            });
                          }});
-        cases.push_back({"bias_activation_backward", name, [=](Execution& run) {
-                           const Tensor x = run.input(shape, 2),
-                                        bias = with_bias ? run.input({m.columns}) : Tensor(),
-                                        grad_y = run.input(shape);
-                           Tensor& grad_x = run.output("grad_x", shape);
-                           kernel::bias_activation_backward({}, {f, x, bias, grad_y, grad_x});
-                           const Values shift = with_bias ? bias.to_vector() : Values{0};
-                           const Values slope = zip(x.to_vector(), shift, [=](double v, double b) {
-                             return naive::derivative(f, v + b);
-                           });
-                           const Values expected = zip(slope, grad_y.to_vector(),
-                                                       [](double s, double g) { return s * g; });
-                           run.expect("grad_x", expected, 8, 0.1);
-                           run.expect_rounded("grad_x in bf16", grad_x, [&](Tensor& low) {
-                             kernel::bias_activation_backward({}, {f, x, bias, grad_y, low});
-                           });
-                         }});
+        cases.push_back(
+            {"bias_activation_forward", name + " with slope", [=](Execution& run) {
+               const Tensor bias = with_bias ? run.input({m.columns}) : Tensor();
+               Tensor &x = run.updated("x", shape), &y = run.output("y", shape);
+               const Values before = x.to_vector(),
+                            shift = with_bias ? bias.to_vector() : Values{0};
+               kernel::bias_activation_forward({}, {f, x, bias, y, &x});
+               run.expect(
+                   "y",
+                   zip(before, shift, [=](double v, double b) { return naive::value(f, v + b); }),
+                   8, 0.1);
+               run.expect("x",
+                          zip(before, shift,
+                              [=](double v, double b) { return naive::derivative(f, v + b); }),
+                          8, 0.1);
+             }});
       }
       const std::string name = fmt::format("f{} {}x{}", int(f), m.rows, m.columns);
       const Shape shape{m.rows, m.columns};
@@ -203,6 +202,19 @@ void fused(std::vector<Case>& cases) {
            }});
     }
   }
+  for (Matrix m : kMatrices)
+    cases.push_back(
+        {"bias_activation_backward", fmt::format("{}x{}", m.rows, m.columns), [=](Execution& run) {
+           const Shape shape{m.rows, m.columns};
+           const Tensor slope = run.input(shape), grad_y = run.input(shape);
+           Tensor& grad_x = run.output("grad_x", shape);
+           kernel::bias_activation_backward({}, {slope, grad_y, grad_x});
+           run.expect("grad_x", zip(slope.to_vector(), grad_y.to_vector(),
+                                    [](double s, double g) { return s * g; }));
+           run.expect_rounded("grad_x in bf16", grad_x, [&](Tensor& low) {
+             kernel::bias_activation_backward({}, {slope, grad_y, low});
+           });
+         }});
 }
 
 void dropout(std::vector<Case>& cases) {

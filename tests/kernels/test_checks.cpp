@@ -63,7 +63,8 @@ TEST(Checks, Elementwise) {
   refuses(Affine{x, 1, 0, wrong}, "affine: y");
   refuses(Accumulate{x, 1, short_}, "accumulate: y");
   refuses(BiasActivationForward{Unary::gelu, x, f32({3}), y}, "bias_activation_forward: bias");
-  refuses(BiasActivationBackward{Unary::gelu, x, bias, y, short_}, "grad_x");
+  refuses(BiasActivationForward{Unary::gelu, x, bias, y, &short_}, "slope");
+  refuses(BiasActivationBackward{x, y, short_}, "grad_x");
   refuses(GatedForward{Unary::silu, x, short_, y}, "gated_forward: up");
   refuses(GatedBackward{Unary::silu, x, x, x, y, short_}, "grad_up");
   refuses(Dropout{x, 1.0, 1, 0, y}, "p is 1; wanted 0 <= p < 1");

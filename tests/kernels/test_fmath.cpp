@@ -49,6 +49,14 @@ TEST(Fmath, ExpIsWithinTwoUnits) {
   EXPECT_GT(w.units, 0.5)
       << "a float cannot be nearer than half a unit everywhere: the walk saw nothing";
 }
+TEST(Fmath, FallingExpIsExpDownToTheLeastNormalNumber) {
+  const Worst w = worst([](float x) { return fmath::exp_falling(x); },
+                        [](double x) { return std::exp(x); }, -87, 1, kStride);
+  EXPECT_LT(w.units, 2) << "at " << w.x;
+  EXPECT_GT(w.units, 0.5);
+  for (float x : {-87.01f, -1e3f, -3e38f, -INFINITY}) EXPECT_EQ(fmath::exp_falling(x), 0) << x;
+  EXPECT_TRUE(std::isnan(fmath::exp_falling(NAN)));
+}
 TEST(Fmath, TanhIsWithinTwoUnits) {
   const Worst w = worst([](float x) { return fmath::tanh(x); },
                         [](double x) { return std::tanh(x); }, -1e30f, 1e30f, kStride);

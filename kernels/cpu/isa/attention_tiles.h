@@ -131,7 +131,7 @@ REVERIE_INLINE T online_softmax_of(T* scores, Span span, int64_t padded, T& top,
   const T highest = largest_lane<T>(tops);
   for (int64_t j = 0; j < padded; j += kWidth) {
     const Vector<T> weights =
-        choose_lanes<T>(visible(j), exp_lanes<T>(load(scores + j) - splat(highest)), Vector<T>{});
+        choose_lanes<T>(visible(j), exp_falling_lanes<T>(load(scores + j) - splat(highest)), Vector<T>{});
     store(scores + j, weights);
     sums += weights;
   }
@@ -176,7 +176,7 @@ REVERIE_INLINE void weigh_row_of(T* weight, T* grad_score, Span span, int count,
       score = cap * bend;
       slope = scale * (T(1) - bend * bend);
     }
-    const T e = fmath::exp(score - log_sum_exp), keep = factor[j];
+    const T e = fmath::exp_falling(score - log_sum_exp), keep = factor[j];
     const T gradient = e * (keep * grad_score[j] - delta) * slope;
     const bool visible = kHides ? (j < seen) & (j >= hidden) : j < seen;
     weight[j] = visible ? e * keep : T(0);

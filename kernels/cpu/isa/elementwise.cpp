@@ -108,8 +108,20 @@ void run_accumulate(const Accumulate& a) {
   });
 }
 
+// One row of bias_activation_forward. No bias: 0. `slope` may be x.
+template <bool kBias, bool kSlope, class F, class T, class Out>
+void bias_activation_row(F f, int64_t width, const T* x, const T* bias, Out* y, T* slope) {
+#pragma omp simd
+  for (int64_t j = 0; j < width; ++j) {
+    const T at = kBias ? x[j] + bias[j] : x[j];
+    put(y, j, f.value(at));
+    if constexpr (kSlope) slope[j] = f.derivative(at);
+  }
+}
+
 void run_bias_activation_forward(const BiasActivationForward& a) {
-  const View x = view(a.x), bias = view(a.bias), y = writable(a.y);
+  const View x = view(a.x), bias = view(a.bias), y = writable(a.y),
+             slope = a.slope ? writable(*a.slope) : View{};
   for_float_into(x.dtype, y.dtype, [&](auto zero, auto out_zero) {
     using T = decltype(zero);
     using Out = decltype(out_zero);
@@ -117,42 +129,32 @@ void run_bias_activation_forward(const BiasActivationForward& a) {
       const int64_t width = columns(x);
       const T *in = pointer<T>(x), *shift = pointer<T>(bias);
       Out* out = pointer<Out>(y);
+      T* slopes = pointer<T>(slope);
       for_each(rows(x), width * kExpensive, [=](int64_t row) {
-        const T* from = in + row * width;
-        Out* to = out + row * width;
-        if (shift != nullptr) {
-#pragma omp simd
-          for (int64_t j = 0; j < width; ++j) put(to, j, f.value(from[j] + shift[j]));
-        } else {
-#pragma omp simd
-          for (int64_t j = 0; j < width; ++j) put(to, j, f.value(from[j]));
-        }
+        const int64_t at = row * width;
+        if (slopes == nullptr && shift == nullptr)
+          bias_activation_row<false, false>(f, width, in + at, shift, out + at, slopes);
+        else if (slopes == nullptr)
+          bias_activation_row<true, false>(f, width, in + at, shift, out + at, slopes);
+        else if (shift == nullptr)
+          bias_activation_row<false, true>(f, width, in + at, shift, out + at, slopes + at);
+        else
+          bias_activation_row<true, true>(f, width, in + at, shift, out + at, slopes + at);
       });
     });
   });
 }
 
 void run_bias_activation_backward(const BiasActivationBackward& a) {
-  const View x = view(a.x), bias = view(a.bias), grad_y = view(a.grad_y),
-             grad_x = writable(a.grad_x);
-  for_float_into(x.dtype, grad_x.dtype, [&](auto zero, auto out_zero) {
+  const View slope = view(a.slope), grad_y = view(a.grad_y), grad_x = writable(a.grad_x);
+  for_float_into(slope.dtype, grad_x.dtype, [&](auto zero, auto out_zero) {
     using T = decltype(zero);
     using Out = decltype(out_zero);
-    functional::with_unary(a.f, [&](auto f) {
-      const int64_t width = columns(x);
-      const T *in = pointer<T>(x), *shift = pointer<T>(bias), *gradient = pointer<T>(grad_y);
-      Out* out = pointer<Out>(grad_x);
-      for_each(rows(x), width * kExpensive, [=](int64_t row) {
-        const T *from = in + row * width, *g = gradient + row * width;
-        Out* to = out + row * width;
-        if (shift != nullptr) {
+    const T *factor = pointer<T>(slope), *gradient = pointer<T>(grad_y);
+    Out* out = pointer<Out>(grad_x);
+    for_blocks(slope.count, 1, [=](int64_t begin, int64_t end) {
 #pragma omp simd
-          for (int64_t j = 0; j < width; ++j) put(to, j, g[j] * f.derivative(from[j] + shift[j]));
-        } else {
-#pragma omp simd
-          for (int64_t j = 0; j < width; ++j) put(to, j, g[j] * f.derivative(from[j]));
-        }
-      });
+      for (int64_t i = begin; i < end; ++i) put(out, i, gradient[i] * factor[i]);
     });
   });
 }

@@ -83,11 +83,11 @@ REVERIE_INLINE Vector<T> choose_lanes(Mask mask, Vector<T> yes, Vector<T> no) {
   return mask ? yes : no;
 }
 template <class T>
-REVERIE_INLINE Vector<T> exp_lanes(Vector<T> v) {
+REVERIE_INLINE Vector<T> exp_falling_lanes(Vector<T> v) {
   T lanes[kLanes<T>];
   store(lanes, v);
 #pragma omp simd
-  for (int i = 0; i < kLanes<T>; ++i) lanes[i] = fmath::exp(lanes[i]);
+  for (int i = 0; i < kLanes<T>; ++i) lanes[i] = fmath::exp_falling(lanes[i]);
   return load(lanes);
 }
 // For x[0], .. x[n - 1] in vectors, n >= lanes: body(vector, i, lanes that are new). The last

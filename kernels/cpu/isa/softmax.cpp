@@ -27,7 +27,7 @@ T sum_of_exponentials(const T* x, T scale, T top, int64_t n, T* y) {
     using Number = typename IndexOf<T>::scalar;
     Vector<T> sums = {};
     over_vectors(x, n, [&](Vector<T> v, int64_t i, int64_t fresh) {
-      const Vector<T> e = exp_lanes<T>(scale * v - splat(top));
+      const Vector<T> e = exp_falling_lanes<T>(scale * v - splat(top));
       if (y != nullptr) store(y + i, e);
       sums += choose_lanes<T>(lane_numbers<T>() >= Number(kLanes<T> - fresh), e, Vector<T>{});
     });
@@ -128,7 +128,7 @@ void run_cross_entropy_backward(const CrossEntropyBackward& a) {
       const T sum = sums[row], gradient = gradients[row];
       if (width >= kLanes<T>) {
         over_vectors(x, width, [=](Vector<T> v, int64_t i, int64_t) {
-          store(to + i, gradient * exp_lanes<T>(v - splat(sum)));
+          store(to + i, gradient * exp_falling_lanes<T>(v - splat(sum)));
         });
       } else {
         for (int64_t i = 0; i < width; ++i) to[i] = gradient * fmath::exp(x[i] - sum);
