@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/error.h"
 #include "layers/coprocessor/latent_source.h"
 #include "layers/row_context.h"
 
@@ -11,12 +12,16 @@ namespace reverie {
 namespace {
 
 struct CoprocessorOptions final : Fieldset {
-  int64_t count = 8;
+  int64_t count = 8, rank = 16;
+  double alpha = 16;
   std::string initial = "base", reads = "cache";
   void fields(Fields& f) override {
     f.integer("count", count, {1, 4096}, "latents after each text (N_L), one soft token each");
-    f.text("initial", initial, {"base", "scratch"},
-           "first weights: the base's own (the paper's default) or random ones");
+    f.text("initial", initial, {"base", "scratch", "lora"},
+           "first weights: the base's own (the paper's default) or random ones; lora: the base's "
+           "own, frozen, with trainable low-rank updates of its projections");
+    f.integer("rank", rank, {1, 1 << 16}, "of the updates (lora)");
+    f.number("alpha", alpha, {1e-6, 1e6}, "updates are multiplied by alpha / rank (lora)");
     f.text("reads", reads, {"cache", "last_hidden"},
            "of the text: the base's keys and values of every layer, or only its final hidden "
            "states (the paper's ablation)");
@@ -33,6 +38,14 @@ class Coprocessor final : public LatentSource {
     build.initialize = site.build.initialize && o.initial == "scratch";
     blocks_ = &child<BlockStack>("", shape, build);
     if (o.initial == "base") blocks_->load(site.base.blocks().state());
+    if (o.initial == "lora") {
+      require(
+          !site.base.trained(),
+          "a coprocessor with \"initial\": \"lora\" computes with the base's own weights, which "
+          "stay as they are: leave train_base false, or begin with \"base\"");
+      blocks_->borrow(site.base.blocks());
+      add_low_rank_updates(*blocks_, o.rank, o.alpha, site.build);
+    }
   }
 
   int64_t count() const override { return count_; }

@@ -65,6 +65,28 @@ TEST(AugmentedModel, OnlyTheSourceIsTrained) {
   EXPECT_EQ(as_augmented(*model).base().weights_hash(), before);
 }
 
+TEST(AugmentedModel, ALoraCoprocessorLearnsItsUpdatesAlone) {
+  const Json lora = {{"type", "coprocessor"}, {"count", 3}, {"initial", "lora"}, {"rank", 2}};
+  const auto model = augmented({{"latents", lora}}), copied = augmented();
+  AugmentedModel& m = as_augmented(*model);
+  for (const auto& [name, parameter] : m.source().parameters())
+    EXPECT_TRUE(name == "soft_tokens" || name.ends_with(".lora_a") || name.ends_with(".lora_b"))
+        << name;
+  EXPECT_LT(m.source().parameter_count(), as_augmented(*copied).source().parameter_count() / 2);
+  // B is zero: the coprocessor begins as the base's copy does.
+  model->train(false);
+  copied->train(false);
+  const Tensor tokens = some_tokens(2, 24), limits = Tensor::from<int32_t>({2, 2}, {3, 20, 5, 18});
+  EXPECT_EQ(m.latents_for(tokens, limits).tensor().to_vector(),
+            as_augmented(*copied).latents_for(tokens, limits).tensor().to_vector());
+  const std::string before = m.base().weights_hash();
+  backward(model->loss(tokens, tokens, 0.1));
+  for (const auto& [name, parameter] : model->parameters())
+    EXPECT_EQ(parameter.requires_grad(), !name.starts_with("base.")) << name;
+  EXPECT_EQ(m.base().weights_hash(), before);
+  EXPECT_THROW(augmented({{"latents", lora}, {"train_base", true}}), UserError);
+}
+
 TEST(AugmentedModel, TrainedBasesHaveGradientsToo) {
   const auto model = augmented({{"train_base", true}});
   backward(model->loss(some_tokens(2, 24), some_tokens(2, 24), 0.1));

@@ -97,6 +97,14 @@ std::string MaskCheck::text() const {
   return out;
 }
 
+void draw_zero_parameters(Module& model, Generator& random) {
+  for (const auto& [name, parameter] : model.parameters()) {
+    if (!parameter.requires_grad() || largest(parameter.tensor().to_vector()) != 0) continue;
+    Tensor target = parameter.tensor();
+    target.copy_from(random.normal(target.shape(), 0, 0.05, target.dtype()));
+  }
+}
+
 MaskCheck check_mask(AugmentedModel& model, const Tensor& tokens, const Tensor& limits) {
   const int64_t ahead = model.options().ahead, groups = limits.size(1);
   const InsertionPoints points = insertion_points(tokens, next_tokens(tokens), limits, ahead);

@@ -33,4 +33,8 @@ struct MaskCheck {
 // Gradients of the parameters are cleared before and after.
 MaskCheck check_mask(AugmentedModel& model, const Tensor& tokens, const Tensor& limits);
 
+// Parameters that begin at zero (LoRA's B) hide what lies behind them. Draws those that are zero
+// and to be trained, normal around 0, so that the check sees through them.
+void draw_zero_parameters(Module& model, Generator& random);
+
 }  // namespace reverie

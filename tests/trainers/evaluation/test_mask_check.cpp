@@ -76,8 +76,10 @@ std::unique_ptr<LanguageModel> augmented(const std::string& base, const Json& la
   config.update(more);
   Generator random(7);
   const ModelRegistry& models = ModelRegistry::instance();
-  return models.make(resolve_component(models, Config(config, "$.model")),
-                     Build{random, DType::f64});
+  auto model =
+      models.make(resolve_component(models, Config(config, "$.model")), Build{random, DType::f64});
+  draw_zero_parameters(*model, random);
+  return model;
 }
 
 // Limits of every kind: the first row alone, equal ones, the last possible.
@@ -114,6 +116,8 @@ TEST_P(PackedGroups, EqualSeparateForwards) {
   EXPECT_GT(result.gradients.size(), 0u);
 }
 constexpr const char* kCoprocessor = R"({"type": "coprocessor", "count": 3})";
+constexpr const char* kLora =
+    R"({"type": "coprocessor", "count": 3, "initial": "lora", "rank": 2, "alpha": 4})";
 INSTANTIATE_TEST_SUITE_P(
     Kinds, PackedGroups,
     testing::Values(
@@ -122,6 +126,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"gemma3", "gemma3", kCoprocessor, "{}"},
         Case{"from_scratch", "llama",
              R"({"type": "coprocessor", "count": 2, "initial": "scratch"})", "{}"},
+        Case{"lora", "llama", kLora, "{}"}, Case{"lora_gpt2", "gpt2", kLora, "{}"},
+        Case{"lora_gemma3", "gemma3", kLora, "{}"},
         Case{"last_hidden", "llama",
              R"({"type": "coprocessor", "count": 3, "reads": "last_hidden"})", "{}"},
         Case{"soft_embeddings", "gpt2", R"({"type": "soft_embeddings", "count": 3})", "{}"},

@@ -14,7 +14,8 @@ namespace {
 std::unique_ptr<LatentSource> source_of(const AugmentedOptions& o, const Transformer& base,
                                         Generator& random) {
   Json component = *o.latents.resolved;
-  if (component.contains("initial")) component["initial"] = "scratch";  // nothing to copy from
+  if (component.value("initial", "") == "base")
+    component["initial"] = "scratch";  // nothing to copy
   const LatentRegistry& sources = LatentRegistry::instance();
   const Build build{random, DType::f32, Device{}, false};
   return sources.make(resolve_component(sources, Config(component, o.latents.path)),

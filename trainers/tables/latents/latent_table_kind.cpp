@@ -186,6 +186,7 @@ std::string LatentTableKind::plan(const std::vector<PlannedRun>& runs) const {
     Generator unused(1);
     const auto model =
         ModelRegistry::instance().make(component, Build{unused, DType::f32, Device{}, false});
+    model->freeze();
     return plan_latent_table(dynamic_cast<const Transformer&>(*model), name, runs,
                              table_.directory);
   };
