@@ -39,4 +39,10 @@ void KvCache::append(const Tensor& key, const Tensor& value) {
   length_ = needed;
 }
 
+void KvCache::shorten(int64_t length) {
+  require(length >= 0 && length <= length_, "a KV cache of {} rows cannot be shortened to {}",
+          length_, length);
+  length_ = length;
+}
+
 }  // namespace reverie

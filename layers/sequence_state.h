@@ -19,6 +19,8 @@ class KvCache {
   Tensor key() const { return key_.slice(1, 0, length_); }
   Tensor value() const { return value_.slice(1, 0, length_); }
   int64_t length() const { return length_; }
+  // Forgets all rows but the first `length`.
+  void shorten(int64_t length);
 
  private:
   Tensor key_, value_;

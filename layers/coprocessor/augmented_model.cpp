@@ -25,6 +25,25 @@ Variable flat(const Variable& rows) {
   return reshape(rows, {s[0], s[1] * s[2], s[3]});
 }
 
+// limits + by, at least `least`; on the host.
+Tensor shifted(const Tensor& limits, int64_t by, int64_t least) {
+  Tensor moved = limits.to(Device{}).clone();
+  int32_t* limit = moved.mutable_data<int32_t>();
+  for (int64_t i = 0; i < moved.numel(); ++i)
+    limit[i] = int32_t(std::max(least, int64_t(limit[i]) + by));
+  return moved;
+}
+// The tokens i32 [B, T] at `places` i32 [B, G].
+Tensor tokens_at(const Tensor& tokens, const Tensor& places) {
+  const Tensor all = tokens.to(Device{}).contiguous();
+  const int64_t time = tokens.size(1), groups = places.size(1);
+  Tensor found = Tensor::empty(places.shape(), DType::i32);
+  for (int64_t i = 0; i < places.numel(); ++i)
+    found.mutable_data<int32_t>()[i] =
+        all.data<int32_t>()[i / groups * time + places.data<int32_t>()[i]];
+  return found;
+}
+
 }  // namespace
 
 void AugmentedOptions::fields(Fields& f) {
@@ -92,6 +111,7 @@ AugmentedModel::Text AugmentedModel::read(const Tensor& tokens) {
   std::optional<NoGrad> no_graph;
   if (!options_.train_base) no_graph.emplace();
   Text text;
+  text.tokens = tokens;
   text.keys.base = base_hash_;
   RecordedRows rows(tokens.size(1), text.keys);
   text.hidden =
@@ -104,11 +124,7 @@ Variable AugmentedModel::latents_for(const Tensor& tokens, const Tensor& limits)
 }
 Variable AugmentedModel::latents_for(const Text& text, const Tensor& limits) {
   // With a delay the source has read less than the base when its latents arrive.
-  Tensor known = limits.to(Device{}).clone();
-  int32_t* limit = known.mutable_data<int32_t>();
-  for (int64_t i = 0; i < known.numel(); ++i)
-    limit[i] = std::max<int32_t>(1, limit[i] - int32_t(options_.delay));
-  return source_->latents({text.keys, text.hidden, known});
+  return source_->latents({text.keys, text.hidden, shifted(limits, -options_.delay, 1)});
 }
 
 Variable AugmentedModel::ahead_hidden(const Tensor& tokens, const InsertionPoints& points,
@@ -119,14 +135,57 @@ Variable AugmentedModel::ahead_hidden(const Tensor& tokens, const InsertionPoint
 Variable AugmentedModel::ahead_hidden(const Text& text, const InsertionPoints& points,
                                       const Variable& given) {
   const int64_t groups = points.limits.size(1), count = source_->count(),
-                ahead = points.targets.size(1) / groups, rows = count + ahead - 1;
+                ahead = points.targets.size(1) / groups, rows = rows_read(ahead);
   const Variable latents = given ? given : latents_for(text, points.limits);
+  const auto with_ahead = [&](const Variable& first) {
+    if (ahead == 1) return first;
+    return flat(
+        concat({by_group(first, groups), by_group(base_->token_rows(points.ahead), groups)}, 2));
+  };
+  const auto states = [&](const Variable& x, RowContext& context) {
+    return base_->blocks().forward(base_->placed(x, context.positions()), context);
+  };
+  if (source_->writes_cache()) {
+    const KeyValues known = unpacked_cache(latents, base_->shape().layers);
+    const Tensor before = shifted(points.limits, -1, 0);
+    PrecededGroups context(text.keys, before, known, rows);
+    return states(with_ahead(base_->token_rows(tokens_at(text.tokens, before))), context);
+  }
   GroupedRows context(text.keys, points.limits, rows);
-  Variable x = by_group(latents, groups);
-  if (ahead > 1) x = concat({x, by_group(base_->token_rows(points.ahead), groups)}, 2);
-  const Variable hidden =
-      base_->blocks().forward(base_->placed(flat(x), context.positions()), context);
+  const Variable hidden = states(with_ahead(latents), context);
   return flat(slice(by_group(hidden, groups), 2, count - 1, rows));
+}
+
+Variable AugmentedModel::latents_for(const SequenceState& written, const Variable& hidden) {
+  KeyValues text;
+  text.base = base_hash_;
+  for (const KvCache& layer : written.layers)
+    text.layers.push_back(
+        {Variable(layer.key().contiguous()), Variable(layer.value().contiguous())});
+  return source_->latents(
+      {text, hidden, Tensor::full({text.batch(), 1}, double(text.length()), DType::i32)});
+}
+
+Variable AugmentedModel::insert(SequenceState& written, const Tensor& last,
+                                const Variable& latents) {
+  const int64_t count = source_->count();
+  require(written.use_cache && written.position > 0, "latents are put behind a text in a cache");
+  require(written.position + count <= base_->block_size(),
+          "{} latents behind {} tokens reach beyond the base's block_size {}", count,
+          written.position, base_->block_size());
+  if (source_->writes_cache()) {
+    const KeyValues known = unpacked_cache(latents, base_->shape().layers);
+    for (size_t i = 0; i < known.layers.size(); ++i) {
+      written.layers[i].shorten(written.position - 1);
+      written.layers[i].append(known.layers[i].key.tensor(), known.layers[i].value.tensor());
+    }
+    written.position += count - 1;
+    return base_->hidden(last, &written);
+  }
+  DecodedRows rows(written, count);
+  const Variable hidden = base_->blocks().forward(base_->placed(latents, rows.positions()), rows);
+  written.position += count;
+  return slice(hidden, 1, count - 1, count);
 }
 
 Tensor AugmentedModel::draw_limits(const Tensor& tokens) const {
@@ -168,7 +227,7 @@ Variable AugmentedModel::loss(const Tensor& tokens, const Tensor& targets, doubl
 double AugmentedModel::forward_flops_per_token(int64_t length) const {
   const double per_row = base_->forward_flops_per_token(length);
   const double groups = double(options_.groups) / double(length);
-  return per_row * (1 + groups * double(source_->count() + options_.ahead - 1)) +
+  return per_row * (1 + groups * double(rows_read(options_.ahead))) +
          groups * source_->flops_per_group(length);
 }
 
@@ -177,7 +236,7 @@ double AugmentedModel::insertion_flops(int64_t length) const {
     return double(layer.window > 0 ? std::min(layer.window, length) : length);
   };
   return source_->flops_per_group(length) +
-         double(source_->count()) * base_->blocks().forward_flops_per_row(keys);
+         double(rows_read(1)) * base_->blocks().forward_flops_per_row(keys);
 }
 
 }  // namespace reverie

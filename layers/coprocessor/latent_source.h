@@ -26,14 +26,23 @@ class LatentSource : public Module {
  public:
   // How many latents a group gets (N_L).
   virtual int64_t count() const = 0;
-  // [B, G * count(), C], read by the base as input embeddings.
+  // [B, G * count(), C], read by the base as input embeddings; or, where writes_cache(), [B, G *
+  // count(), layers * 2 * kv_heads * D]: keys and values of every layer of the base, as
+  // packed_cache() joins them.
   virtual Variable latents(const TextView& view) = 0;
+  // Whether the latents are put into the base's cache, instead of being read as embeddings.
+  virtual bool writes_cache() const { return false; }
   // Floating-point operations for one group of latents.
   virtual double flops_per_group(int64_t length) const = 0;
 };
 
 // The same learned rows [count, C] for every group of limits [B, G]: [B, G * count, C].
 Variable for_each_group(const Variable& rows, const Tensor& limits);
+
+// Keys and values of all layers side by side: [B, T, layers * 2 * kv_heads * D], layer by layer,
+// keys before values; and back.
+Variable packed_cache(const KeyValues& cache);
+KeyValues unpacked_cache(const Variable& packed, int64_t layers);
 
 using LatentRegistry = Registry<LatentSource, const LatentSite&>;
 template <>

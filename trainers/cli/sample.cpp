@@ -4,10 +4,12 @@
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
+#include "layers/coprocessor/augmented_model.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/evaluation/generate.h"
@@ -17,10 +19,11 @@ namespace reverie {
 namespace {
 
 struct SampleArguments {
-  std::string model, tokenizer, prompt = "\n", json;
+  std::string model, coprocessor, tokenizer, prompt = "\n", json;
   GenerateOptions generate{
       .max_tokens = 500, .temperature = 0.8, .top_k = 0, .seed = 1337, .end_of_text = {}};
   int64_t samples = 1;
+  std::optional<int64_t> late;
   bool greedy = false, past_end = false;
 };
 
@@ -34,19 +37,15 @@ void print(const std::string& text) {
   std::fflush(stdout);
 }
 
-void run(const SampleArguments& a) {
-  const UsableModel m = open_model(a.model, a.tokenizer);
-  if (m.leaks)
-    log_warning(
-        "LEAKS: this model was trained on what lies ahead, which is not there when it writes");
-  GenerateOptions options = a.generate;
-  if (a.greedy) options.temperature = 0;
-  if (!a.past_end) options.end_of_text = m.end_of_text;
-  const std::vector<int32_t> prompt = m.text().encode_from_beginning(a.prompt);
+// Lets the model write after the prompt and prints it -> {"tokens", "text"} or {"samples": [..]},
+// and the speed.
+Json write_texts(LanguageModel& model, const Tokenizer& tokenizer,
+                 const std::vector<int32_t>& prompt, int64_t count,
+                 const GenerateOptions& options) {
   // One text is shown as it comes, several one after the other.
-  const bool live = a.samples == 1;
-  std::vector<std::string> texts(static_cast<size_t>(std::max<int64_t>(1, a.samples)));
-  std::vector<StreamDecoder> decoders(texts.size(), StreamDecoder(m.text(), true));
+  const bool live = count == 1;
+  std::vector<std::string> texts(static_cast<size_t>(std::max<int64_t>(1, count)));
+  std::vector<StreamDecoder> decoders(texts.size(), StreamDecoder(tokenizer, true));
   const auto show = [&](int64_t i, const std::string& more) {
     texts[size_t(i)] += more;
     if (live) print(more);
@@ -54,7 +53,7 @@ void run(const SampleArguments& a) {
   const auto begin = Clock::now();
   Clock::time_point first = begin, last = begin;  // tokens
   const auto tokens =
-      generate_samples(*m.model, prompt, a.samples, options, [&](int64_t i, int32_t token) {
+      generate_samples(model, prompt, count, options, [&](int64_t i, int32_t token) {
         last = Clock::now();
         if (first == begin) first = last;
         show(i, decoders[size_t(i)].next(token));
@@ -63,19 +62,65 @@ void run(const SampleArguments& a) {
   size_t later = 0;  // tokens after the first ones, which come with the prompt
   for (size_t i = 0; i < texts.size(); ++i) {
     show(int64_t(i), decoders[i].finish());
-    print(live ? "\n" : fmt::format("---- {} of {}\n{}\n", i + 1, a.samples, texts[i]));
+    print(live ? "\n" : fmt::format("---- {} of {}\n{}\n", i + 1, count, texts[i]));
     samples.push_back({{"tokens", tokens[i]}, {"text", texts[i]}});
     later += tokens[i].empty() ? 0 : tokens[i].size() - 1;
   }
-  if (a.json.empty()) return;
-  Json out = {{"model", m.description}, {"prompt", a.prompt}, {"prompt_tokens", prompt}};
-  if (live)
-    out.update(samples[0]);
-  else
-    out["samples"] = samples;
+  Json out = live ? samples[0] : Json{{"samples", samples}};
   const double after = seconds_between(first, last);
   out["first_token_seconds"] = seconds_between(begin, first);
   out["tokens_per_second"] = later > 0 ? Json(double(later) / after) : Json();
+  return out;
+}
+
+// The run's model, once it is sure that its latents were made for this base.
+AugmentedModel& with_latents(const UsableModel& run, const UsableModel& base,
+                             const SampleArguments& a) {
+  auto* augmented = dynamic_cast<AugmentedModel*>(run.model.get());
+  require(augmented != nullptr,
+          "{} holds no coprocessor: wanted a run whose model is \"augmented\" (--coprocessor)",
+          a.coprocessor);
+  const auto* other = dynamic_cast<const AugmentedModel*>(base.model.get());
+  const Module& given = other ? static_cast<const Module&>(other->base()) : *base.model;
+  require(given.weights_hash() == augmented->base().weights_hash(),
+          "the coprocessor of {} was trained beside other weights than those of {}: name its base, "
+          "{}{}",
+          a.coprocessor, a.model, augmented->options().base,
+          augmented->options().train_base ? ", as it was trained with it: the same run" : "");
+  return *augmented;
+}
+
+void run(const SampleArguments& a) {
+  const UsableModel m = open_model(a.model, a.tokenizer);
+  if (m.leaks)
+    log_warning(
+        "LEAKS: this model was trained on what lies ahead, which is not there when it writes");
+  require(!a.late || !a.coprocessor.empty(),
+          "--latents-late is about the latents of a --coprocessor");
+  GenerateOptions options = a.generate;
+  if (a.greedy) options.temperature = 0;
+  if (!a.past_end) options.end_of_text = m.end_of_text;
+  const std::vector<int32_t> prompt = m.text().encode_from_beginning(a.prompt);
+  Json out = {{"model", m.description}, {"prompt", a.prompt}, {"prompt_tokens", prompt}};
+  if (a.coprocessor.empty()) {
+    out.update(write_texts(*m.model, m.text(), prompt, a.samples, options));
+  } else {
+    const UsableModel run = open_model(a.coprocessor, a.tokenizer);
+    AugmentedModel& augmented = with_latents(run, m, a);
+    const int64_t count = augmented.source().count(),
+                  late = a.late.value_or(augmented.options().delay);
+    print("==== the base alone\n");
+    out["base"] = write_texts(augmented.base(), m.text(), prompt, a.samples, options);
+    print(fmt::format("==== with {} latents {}\n", count,
+                      late == 0 ? std::string("behind the prompt")
+                                : fmt::format("that arrive {} tokens late", late)));
+    options.latents_late = late;
+    out["coprocessor"] = run.description;
+    out["latents"] = count;
+    out["latents_late"] = late;
+    out["with_latents"] = write_texts(augmented, m.text(), prompt, a.samples, options);
+  }
+  if (a.json.empty()) return;
   // A text may end inside a character.
   write_file_atomically(a.json, out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
@@ -88,6 +133,15 @@ void add_sample_command(CLI::App& app) {
   command->add_option("run,--model", a->model, kModelPathHelp)->required();
   command->add_option("--tokenizer", a->tokenizer,
                       "a tokenizer's file or directory, where none lies with the model");
+  command->add_option(
+      "--coprocessor", a->coprocessor,
+      "a run that trained latents beside this model (\"augmented\"): they are made once, when the "
+      "prompt was read, from its KV cache. Prints what the model writes alone, then with them");
+  command
+      ->add_option("--latents-late", a->late,
+                   "the coprocessor is slow: its latents arrive so many tokens after the prompt "
+                   "(the run's own delay, else 0)")
+      ->check(CLI::NonNegativeNumber);
   command
       ->add_option("--prompt", a->prompt, "what the text begins with (not repeated in the output)")
       ->capture_default_str();

@@ -8,6 +8,7 @@
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "layers/coprocessor/augmented_model.h"
 #include "trainers/evaluation/evaluate.h"
 
 namespace reverie {
@@ -102,6 +103,47 @@ std::vector<int32_t> choose_each(const Tensor& logits, const GenerateOptions& op
   return tokens;
 }
 
+// Latents that are made once, at the prompt's end, and put into the text when they arrive.
+class ArrivingLatents {
+ public:
+  // None where `late` is not set.
+  ArrivingLatents(LanguageModel& model, std::optional<int64_t> late) : late_(late) {
+    if (!late) return;
+    require(*late >= 0, "latents_late is {}, wanted 0 or more", *late);
+    model_ = dynamic_cast<AugmentedModel*>(&model);
+    require(model_ != nullptr, "this model makes no latents: there are none to put into a text");
+    rows_ = model_->source().count();
+  }
+  // Of the context: the base's own; texts in training are shorter, for what stands behind them.
+  int64_t block_size(const LanguageModel& model) const {
+    return model_ ? model_->base().block_size() : model.block_size();
+  }
+  // Rows that they take, now or later.
+  int64_t rows() const { return rows_; }
+  // The context begins anew.
+  void forget() {
+    if (put_) rows_ = 0;
+  }
+  // After `written` tokens behind the prompt, the last of which are `last` [N, 1]: final hidden
+  // states [N, 1, C] that predict the next token, with latents if they arrive now. `hidden` [N, T,
+  // C] are those of the rows that were just read.
+  Variable after(int64_t written, SequenceState& state, const Tensor& last,
+                 const Variable& hidden) {
+    const int64_t time = hidden.size(1);
+    if (model_ && written == 0) latents_ = model_->latents_for(state, hidden);
+    if (!model_ || written != *late_) return slice(hidden, 1, time - 1, time);
+    put_ = true;
+    return model_->insert(state, last, latents_);
+  }
+
+ private:
+  std::optional<int64_t> late_;
+  AugmentedModel* model_ = nullptr;
+  int64_t rows_ = 0;
+  bool put_ = false;
+  Variable latents_;
+};
+
 }  // namespace
 
 std::vector<int32_t> generate(LanguageModel& model, std::vector<int32_t> prompt,
@@ -124,20 +166,23 @@ std::vector<std::vector<int32_t>> generate_samples(
           "temperature is {}, wanted 0 (greedy) or more", options.temperature);
   require(options.top_k >= 0, "top_k is {}, wanted 0 (all) or more", options.top_k);
   const EvaluationMode mode(model);
-  const size_t block = size_t(model.block_size()), count = size_t(samples);
+  ArrivingLatents latents(model, options.latents_late);
+  const size_t block = size_t(latents.block_size(model)), count = size_t(samples);
+  const auto room = [&] { return block - size_t(latents.rows()); };
   std::vector<Draws> draws;
   for (uint64_t i = 0; i < count; ++i) draws.emplace_back(options.seed + i);
   std::vector<std::vector<int32_t>> texts(count, prompt), written(count);
   std::vector<bool> ended(count, false);
 
   size_t length = prompt.size();
-  size_t begin = length - std::min(length, block);  // of the context
-  size_t seen = begin;                              // tokens before this one are in the cache
+  size_t begin = length - std::min(length, room());  // of the context
+  size_t seen = begin;                               // tokens before this one are in the cache
   SequenceState state;
   state.use_cache = true;
   for (int64_t i = 0; i < options.max_tokens; ++i, ++length) {
-    if (length - begin > block) {
-      begin = seen = length - std::max<size_t>(1, block / 2);
+    if (length - begin > room()) {
+      latents.forget();
+      begin = seen = length - std::max<size_t>(1, room() / 2);
       state = SequenceState();
       state.use_cache = true;
     }
@@ -149,7 +194,10 @@ std::vector<std::vector<int32_t>> generate_samples(
     const Variable hidden = model.hidden(Tensor::from<int32_t>({samples, time}, pieces),
                                          model.incremental() ? &state : nullptr);
     seen = length;
-    const Variable logits = model.logits_of(slice(hidden, 1, time - 1, time));
+    std::vector<int32_t> last;
+    for (const auto& text : texts) last.push_back(text.back());
+    const Variable logits =
+        model.logits_of(latents.after(i, state, Tensor::from<int32_t>({samples, 1}, last), hidden));
     const std::vector<int32_t> tokens = choose_each(logits.tensor(), options, draws);
     for (size_t n = 0; n < count; ++n) {
       if (tokens[n] == kBroken)

@@ -11,9 +11,12 @@ namespace reverie {
 
 struct GenerateOptions {
   int64_t max_tokens = 200;
-  double temperature = 1;              // divides the logits; 0: always the likeliest token
-  int64_t top_k = 0;                   // draw among the k likeliest alone; 0: among all
-  uint64_t seed = 1;                   // of the draws
+  double temperature = 1;  // divides the logits; 0: always the likeliest token
+  int64_t top_k = 0;       // draw among the k likeliest alone; 0: among all
+  uint64_t seed = 1;       // of the draws
+  // An AugmentedModel's latents, made at the prompt's end and put into the text so many tokens
+  // later; not set: none.
+  std::optional<int64_t> latents_late = {};
   std::optional<int32_t> end_of_text;  // ends the text when it comes, and is not part of it
 };
 
@@ -25,8 +28,11 @@ struct GenerateOptions {
 // is refilled every block_size / 2 tokens and not for each one. A prompt longer than a block begins
 // with its last block.
 //
-// UserError for an empty prompt, a token outside the vocabulary, or options out of range;
-// DivergedError where logits are not finite.
+// With `latents_late` the model's source of latents reads the prompt's cache once, when the prompt
+// has been read. Its latents take room in the context, and are gone when that begins anew.
+//
+// UserError for an empty prompt, latents of a model that makes none, a token outside the
+// vocabulary, or options out of range; DivergedError where logits are not finite.
 std::vector<int32_t> generate(LanguageModel& model, std::vector<int32_t> prompt,
                               const GenerateOptions& options,
                               const std::function<void(int32_t)>& on_token = {});

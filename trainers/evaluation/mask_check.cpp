@@ -25,26 +25,16 @@ Tensor next_tokens(const Tensor& tokens) {
   return next;
 }
 
-// One group by itself: prefix i32 [1, L], ahead i32 [1, A - 1], targets i32 [1, A].
-Variable separate_loss(AugmentedModel& model, const Tensor& prefix, const Tensor& ahead,
-                       const Tensor& targets) {
-  Transformer& base = model.base();
-  const int64_t length = prefix.size(1),
-                known = std::max<int64_t>(1, length - model.options().delay);
+// The keys and values of a plain text, and its final hidden states.
+struct PlainText {
   KeyValues keys;
-  RecordedRows text(known, keys);
-  const Tensor read = prefix.slice(1, 0, known).contiguous();
-  const Variable hidden =
-      base.blocks().forward(base.placed(base.token_rows(read), text.positions()), text);
-  const Variable latents =
-      model.source().latents({keys, hidden, Tensor::from<int32_t>({1, 1}, {int32_t(known)})});
-
-  std::vector<Variable> parts{base.token_rows(prefix), latents};
-  if (ahead.numel() > 0) parts.push_back(base.token_rows(ahead));
-  const Variable rows = concat(parts, 1);
-  PlainRows plain(rows.size(1));
-  const Variable final = base.blocks().forward(base.placed(rows, plain.positions()), plain);
-  return base.loss_of(slice(final, 1, rows.size(1) - targets.size(1), rows.size(1)), targets, 1.0);
+  Variable hidden;
+};
+PlainText plain_text(Transformer& base, const Tensor& tokens) {
+  PlainText text;
+  RecordedRows rows(tokens.size(1), text.keys);
+  text.hidden = base.blocks().forward(base.placed(base.token_rows(tokens), rows.positions()), rows);
+  return text;
 }
 
 std::map<std::string, Tensor> take_gradients(AugmentedModel& model) {
@@ -97,6 +87,54 @@ std::string MaskCheck::text() const {
   return out;
 }
 
+void draw_zero_parameters(Module& model, Generator& random) {
+  for (const auto& [name, parameter] : model.parameters()) {
+    if (!parameter.requires_grad() || largest(parameter.tensor().to_vector()) != 0) continue;
+    Tensor target = parameter.tensor();
+    target.copy_from(random.normal(target.shape(), 0, 0.05, target.dtype()));
+  }
+}
+
+Variable separate_loss(AugmentedModel& model, const Tensor& tokens, const InsertionPoints& points,
+                       int64_t text, int64_t group) {
+  Transformer& base = model.base();
+  const int64_t groups = points.limits.size(1), predicted = points.targets.size(1) / groups,
+                limit = int64_t(points.limits.select(0, text).select(0, group).item());
+  const auto of_group = [&](const Tensor& rows, int64_t each) {
+    return rows.slice(0, text, text + 1).slice(1, group * each, (group + 1) * each).contiguous();
+  };
+  const Tensor prefix = tokens.slice(0, text, text + 1).slice(1, 0, limit).contiguous(),
+               ahead = of_group(points.ahead, predicted - 1),
+               targets = of_group(points.targets, predicted);
+  const int64_t length = prefix.size(1),
+                known = std::max<int64_t>(1, length - model.options().delay);
+  const PlainText read = plain_text(base, prefix.slice(1, 0, known).contiguous());
+  const Variable latents = model.source().latents(
+      {read.keys, read.hidden, Tensor::from<int32_t>({1, 1}, {int32_t(known)})});
+
+  // Latents in the cache stand before the prefix's last token; as embeddings, behind it.
+  const bool in_cache = model.source().writes_cache();
+  KeyValues before;
+  if (in_cache) {
+    if (length > 1) before = plain_text(base, prefix.slice(1, 0, length - 1).contiguous()).keys;
+    before = before.append(unpacked_cache(latents, base.shape().layers));
+  }
+  std::vector<Variable> parts;
+  if (in_cache)
+    parts = {base.token_rows(prefix.slice(1, length - 1, length).contiguous())};
+  else
+    parts = {base.token_rows(prefix), latents};
+  if (ahead.numel() > 0) parts.push_back(base.token_rows(ahead));
+  const Variable rows = concat(parts, 1);
+  const auto states = [&](RowContext& context) {
+    return base.blocks().forward(base.placed(rows, context.positions()), context);
+  };
+  PlainRows plain(rows.size(1));
+  ContinuedRows behind(before, rows.size(1));
+  const Variable final = in_cache ? states(behind) : states(plain);
+  return base.loss_of(slice(final, 1, rows.size(1) - targets.size(1), rows.size(1)), targets, 1.0);
+}
+
 MaskCheck check_mask(AugmentedModel& model, const Tensor& tokens, const Tensor& limits) {
   const int64_t ahead = model.options().ahead, groups = limits.size(1);
   const InsertionPoints points = insertion_points(tokens, next_tokens(tokens), limits, ahead);
@@ -115,13 +153,7 @@ MaskCheck check_mask(AugmentedModel& model, const Tensor& tokens, const Tensor& 
 
   for (int64_t b = 0; b < limits.size(0); ++b)
     for (int64_t g = 0; g < groups; ++g) {
-      const int64_t limit = int64_t(limits.select(0, b).select(0, g).item());
-      const auto of_group = [&](const Tensor& rows, int64_t each) {
-        return rows.slice(0, b, b + 1).slice(1, g * each, (g + 1) * each).contiguous();
-      };
-      const Variable loss =
-          separate_loss(model, tokens.slice(0, b, b + 1).slice(1, 0, limit).contiguous(),
-                        of_group(points.ahead, ahead - 1), of_group(points.targets, ahead));
+      const Variable loss = separate_loss(model, tokens, points, b, g);
       check.separate_loss += loss.tensor().item();
       backward(loss);
     }
