@@ -76,6 +76,8 @@ AugmentedModel::AugmentedModel(const AugmentedOptions& o, const Build& build) : 
   if (!o.train_base) base_hash_ = base_->weights_hash();
   source_ = static_cast<LatentSource*>(
       &adopt("latents", LatentRegistry::instance().make(o.latents, LatentSite{*base_, build})));
+  require(o.train_base || source_->parameter_count() > 0,
+          "the latents \"{}\" have nothing of their own to train: set train_base", o.latents.type);
   // Latents and the tokens behind them sit further than the text itself.
   const int64_t reach = o.block_size + source_->count() + o.ahead;
   require(base_->block_size() >= reach,
@@ -121,7 +123,7 @@ Variable AugmentedModel::ahead_hidden(const Text& text, const InsertionPoints& p
   const int64_t groups = points.limits.size(1), count = source_->count(),
                 ahead = points.targets.size(1) / groups, rows = count + ahead - 1;
   const Variable latents = given ? given : latents_for(text, points.limits);
-  GroupedRows context(text.keys, points.limits, rows);
+  GroupedRows context(text.keys, points.limits, rows, source_->sight());
   Variable x = by_group(latents, groups);
   if (ahead > 1) x = concat({x, by_group(base_->token_rows(points.ahead), groups)}, 2);
   const Variable hidden =

@@ -3,6 +3,7 @@
 
 #include "core/registry.h"
 #include "layers/key_values.h"
+#include "layers/row_context.h"
 #include "layers/transformer.h"
 
 namespace reverie {
@@ -28,6 +29,8 @@ class LatentSource : public Module {
   virtual int64_t count() const = 0;
   // [B, G * count(), C], read by the base as input embeddings.
   virtual Variable latents(const TextView& view) = 0;
+  // What the base's rows of latents, and those of the tokens behind them, see of what lies before.
+  virtual GroupSight sight() const { return {count()}; }
   // Floating-point operations for one group of latents.
   virtual double flops_per_group(int64_t length) const = 0;
 };

@@ -39,12 +39,24 @@ Variable separate_loss(AugmentedModel& model, const Tensor& prefix, const Tensor
   const Variable latents =
       model.source().latents({keys, hidden, Tensor::from<int32_t>({1, 1}, {int32_t(known)})});
 
-  std::vector<Variable> parts{base.token_rows(prefix), latents};
-  if (ahead.numel() > 0) parts.push_back(base.token_rows(ahead));
-  const Variable rows = concat(parts, 1);
-  PlainRows plain(rows.size(1));
-  const Variable final = base.blocks().forward(base.placed(rows, plain.positions()), plain);
-  return base.loss_of(slice(final, 1, rows.size(1) - targets.size(1), rows.size(1)), targets, 1.0);
+  // As it is used: what may be seen is read first, and of that what tokens may see is kept.
+  const GroupSight sight = model.source().sight();
+  const Variable front =
+      sight.latents_see_text ? concat({base.token_rows(prefix), latents}, 1) : latents;
+  const int64_t count = front.size(1);
+  KeyValues all;
+  RecordedRows first(count, all);
+  Variable final = base.blocks().forward(base.placed(front, first.positions()), first);
+  final = slice(final, 1, count - 1, count);  // the last latent predicts the first token
+  if (ahead.numel() > 0) {
+    const KeyValues kept = sight.tokens_see_text      ? all
+                           : sight.tokens_see_latents ? all.slice(count - sight.latents, count)
+                                                      : KeyValues();
+    ContinuedRows behind(kept, ahead.size(1), count);
+    const Variable rows = base.placed(base.token_rows(ahead), behind.positions());
+    final = concat({final, base.blocks().forward(rows, behind)}, 1);
+  }
+  return base.loss_of(final, targets, 1.0);
 }
 
 std::map<std::string, Tensor> take_gradients(AugmentedModel& model) {

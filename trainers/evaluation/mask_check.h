@@ -28,9 +28,9 @@ struct MaskCheck {
 
 // The packed loss of `tokens` i32 [B, T] at the insertion points `limits` i32 [B, G], and its
 // gradients, beside the sum over groups of separate forwards: each over nothing but the group's own
-// prefix, its latents and its ahead tokens, as one plain text. What lies behind a prefix is not
-// there at all, so that no mask can fail to hide it. In the model's own precision: use f64.
-// Gradients of the parameters are cleared before and after.
+// prefix and its latents, and then its ahead tokens behind the keys and values that the source lets
+// them see. What lies behind a prefix is not there at all, so that no mask can fail to hide it. In
+// the model's own precision: use f64. Gradients of the parameters are cleared before and after.
 MaskCheck check_mask(AugmentedModel& model, const Tensor& tokens, const Tensor& limits);
 
 }  // namespace reverie
