@@ -94,6 +94,9 @@ class Fields {
   virtual void object(std::string_view key, Fieldset& value, std::string_view doc) = 0;
   virtual void component(std::string_view key, Component& value, const RegistryBase& registry,
                          bool optional, std::string_view doc) = 0;
+  // An array of at least one.
+  virtual void components(std::string_view key, std::vector<Component>& value,
+                          const RegistryBase& registry, std::string_view doc) = 0;
 };
 
 // Reads `config` into `out`. Unknown keys (with JSON path and the nearest known key), wrong types

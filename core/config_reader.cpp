@@ -122,6 +122,18 @@ class Reader final : public Fields {
       }
     });
   }
+  void components(std::string_view key, std::vector<Component>& value, const RegistryBase& registry,
+                  std::string_view) override {
+    const std::string wanted = fmt::format("an array of {}s, one or more", registry.kind());
+    visit(key, value.empty(), wanted, [&](const Json& json) {
+      if (!json.is_array() || json.empty()) refuse(here(key), wanted, json);
+      std::vector<Component> given;
+      for (const Json& element : json)
+        given.push_back(resolve_component(
+            registry, Config(element, path_join(here(key), given.size()), config_.source())));
+      value = std::move(given);
+    });
+  }
 
  private:
   std::string here(std::string_view key) const { return path_join(config_.path(), key); }
@@ -216,6 +228,12 @@ class Writer final : public Fields {
     else
       put(key,
           *resolve_component(registry, Config(Json{{"type", value.type}}, value.path)).resolved);
+  }
+  void components(std::string_view key, std::vector<Component>& value, const RegistryBase&,
+                  std::string_view) override {
+    Json all = Json::array();
+    for (const Component& c : value) all.push_back(*c.resolved);
+    put(key, std::move(all));
   }
 
  private:

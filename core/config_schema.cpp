@@ -89,15 +89,7 @@ class SchemaWriter final : public Fields {
   }
   void component(std::string_view key, Component& value, const RegistryBase& registry,
                  bool optional, std::string_view doc) override {
-    Json kinds = Json::array();
-    for (const std::string& type : registry.names()) {
-      const std::string name = definition_name(registry, type);
-      kinds.push_back({{"$ref", "#/$defs/" + name}});
-      if (!definitions_.contains(name)) {
-        definitions_[name] = true;  // being made: a component inside may refer to it
-        definitions_[name] = component_schema(registry, type);
-      }
-    }
+    Json kinds = kinds_of(registry);
     if (optional) kinds.push_back({{"type", "null"}});
     Json schema;
     if (kinds.empty())
@@ -111,8 +103,26 @@ class SchemaWriter final : public Fields {
       standard = {{"type", value.type}};
     put(key, std::move(schema), std::move(standard), !optional && !value.given(), doc);
   }
+  void components(std::string_view key, std::vector<Component>& value, const RegistryBase& registry,
+                  std::string_view doc) override {
+    Json schema = {{"type", "array"}, {"minItems", 1}, {"items", {{"oneOf", kinds_of(registry)}}}};
+    put(key, std::move(schema), nullptr, value.empty(), doc);
+  }
 
  private:
+  // A reference to the definition of every registered type.
+  Json kinds_of(const RegistryBase& registry) {
+    Json kinds = Json::array();
+    for (const std::string& type : registry.names()) {
+      const std::string name = definition_name(registry, type);
+      kinds.push_back({{"$ref", "#/$defs/" + name}});
+      if (!definitions_.contains(name)) {
+        definitions_[name] = true;  // being made: a component inside may refer to it
+        definitions_[name] = component_schema(registry, type);
+      }
+    }
+    return kinds;
+  }
   Json component_schema(const RegistryBase& registry, const std::string& type) {
     const RegistryBase::Entry& entry = registry.entry(type, "$");
     const std::unique_ptr<Fieldset> options = entry.new_fieldset();
@@ -197,6 +207,16 @@ class HelpWriter final : public Fields {
     line(key, fmt::format("a {}{}", registry.kind(), optional ? " or null" : ""),
          !optional && !value.given(), value.given() ? Json{{"type", value.type}} : Json(nullptr),
          doc);
+    list_types(registry);
+  }
+  void components(std::string_view key, std::vector<Component>& value, const RegistryBase& registry,
+                  std::string_view doc) override {
+    line(key, fmt::format("an array of {}s", registry.kind()), value.empty(), nullptr, doc);
+    list_types(registry);
+  }
+
+ private:
+  void list_types(const RegistryBase& registry) {
     if (!described_.insert(registry.kind()).second) {
       out_ += fmt::format("{:{}}(the types are listed above)\n", "", indent_ + 2);
       return;
@@ -208,8 +228,6 @@ class HelpWriter final : public Fields {
       entry.new_fieldset()->fields(inner);
     }
   }
-
- private:
   void line(std::string_view key, std::string_view kind, bool required, const Json& standard,
             std::string_view doc) {
     std::string about;

@@ -1,5 +1,6 @@
 #include "layers/module.h"
 
+#include <algorithm>
 #include <map>
 
 #include "core/config.h"
@@ -10,16 +11,17 @@ namespace reverie {
 
 Variable Module::parameter(std::string name, Tensor initial) {
   Variable v(std::move(initial), true);
-  entries_.push_back({std::move(name), v, nullptr});
+  entries_.push_back({std::move(name), v, nullptr, false});
   return v;
 }
 Module& Module::adopt(std::string name, std::unique_ptr<Module> module) {
-  entries_.push_back({std::move(name), {}, std::move(module)});
+  entries_.push_back({std::move(name), {}, std::move(module), false});
   return *entries_.back().module;
 }
 void Module::collect(const std::string& prefix,
                      std::vector<std::pair<std::string, Variable>>& out) const {
   for (const Entry& e : entries_) {
+    if (e.borrowed) continue;
     const std::string name = prefix.empty()   ? e.name
                              : e.name.empty() ? prefix
                                               : prefix + "." + e.name;
@@ -42,10 +44,48 @@ int64_t Module::parameter_count() const {
 void Module::freeze(bool frozen) {
   for (auto& [name, v] : parameters()) v.set_requires_grad(!frozen);
 }
+bool Module::trained() const {
+  const auto all = parameters();
+  return std::any_of(all.begin(), all.end(),
+                     [](const auto& named) { return named.second.requires_grad(); });
+}
 void Module::train(bool on) {
   training_ = on;
   for (const Entry& e : entries_)
     if (e.module) e.module->train(on);
+}
+void Module::each(const std::function<void(Module&)>& visit) {
+  visit(*this);
+  for (const Entry& e : entries_)
+    if (e.module) e.module->each(visit);
+}
+void Module::mark_borrowed() {
+  for (Entry& e : entries_) {
+    if (e.module)
+      e.module->mark_borrowed();
+    else
+      e.borrowed = true;
+  }
+}
+void Module::borrow(const Module& owner) {
+  std::map<std::string, Variable> lent;
+  for (const auto& [name, v] : owner.parameters()) lent.emplace(name, v);
+  const auto mine = parameters();
+  for (const auto& [name, v] : mine) {
+    const auto it = lent.find(name);
+    require(it != lent.end() && it->second.shape() == v.shape() && it->second.dtype() == v.dtype(),
+            "{} {} cannot be borrowed: its owner has {}", name, v.tensor(),
+            it == lent.end() ? "none" : it->second.tensor().str());
+    require(!it->second.requires_grad(),
+            "{} is trained where it belongs, so it cannot be lent: freeze its owner first", name);
+  }
+  require(lent.size() == mine.size(), "{} parameters are lent to a module that has {}", lent.size(),
+          mine.size());
+  for (const auto& [name, v] : mine) {
+    Variable(v).set_requires_grad(false);
+    Variable(v).set_tensor(lent.at(name).tensor());
+  }
+  mark_borrowed();
 }
 std::string Module::weights_hash() const {
   std::string all;

@@ -49,8 +49,17 @@ class Module {
   std::vector<std::pair<std::string, Variable>> parameters() const;
   int64_t parameter_count() const;
   void freeze(bool frozen = true);  // all parameters below
+  bool trained() const;             // any parameter below requires a gradient
   void train(bool on = true);       // dropout on or off, for all modules below
   bool training() const { return training_; }
+  // This module and all below, in the order of construction.
+  void each(const std::function<void(Module&)>& visit);
+  // Every parameter becomes that of the same name in `owner`: the same bytes, frozen, and from now
+  // on the owner's business, so that they are no longer among this module's parameters (neither
+  // trained, nor hashed, nor saved with it). What is added to the module later is its own. For a
+  // second network on a model's weights. UserError where names or shapes differ, or the owner is
+  // trained.
+  void borrow(const Module& owner);
 
   NamedTensors state() const;
   // Of the names, shapes, dtypes and bytes of all parameters (XXH3-128, 32 hexadecimal digits):
@@ -77,7 +86,9 @@ class Module {
     std::string name;
     Variable variable;
     std::unique_ptr<Module> module;
+    bool borrowed = false;  // another module's
   };
+  void mark_borrowed();
   void collect(const std::string& prefix, std::vector<std::pair<std::string, Variable>>& out) const;
   std::vector<Entry> entries_;  // parameters and children, in order
   bool training_ = true;

@@ -16,6 +16,19 @@ Tensor counting(int64_t first, int64_t count) {
   return t;
 }
 
+// i32 [B, G * S]: the rows of group g of entry b are at limits[b, g] + shift and what follows.
+Tensor group_positions(const Tensor& limits, int64_t shift, int64_t rows_per_group) {
+  require(limits.rank() == 2 && limits.dtype() == DType::i32,
+          "the limits of groups are i32 [B, G], got {}", limits);
+  const Tensor host = limits.to(Device{}).contiguous();
+  Tensor positions = Tensor::empty({limits.size(0), limits.size(1) * rows_per_group}, DType::i32);
+  int32_t* position = positions.mutable_data<int32_t>();
+  for (int64_t i = 0; i < limits.numel(); ++i)
+    for (int64_t s = 0; s < rows_per_group; ++s)
+      *position++ = host.data<int32_t>()[i] + int32_t(shift + s);
+  return positions;
+}
+
 }  // namespace
 
 PlainRows::PlainRows(int64_t time) : positions_(counting(0, time)) {}
@@ -57,7 +70,7 @@ Variable DecodedRows::attend(int64_t layer, const Variable& query, const Variabl
   options.scale = spec.scale != 0 ? spec.scale : 1 / std::sqrt(double(dim));
   options.softcap = spec.softcap;
   options.window = spec.window;
-  options.first_position = state_.position;
+  options.first_position = length - time;  // a cache may have lost its first rows
   kernel::attention_forward(q.device(),
                             {q.view({batch, time, spec.heads, dim}), heads_of(cache.key()),
                              heads_of(cache.value()), options, output, log_sum_exp});
@@ -93,23 +106,18 @@ Variable AppendedRows::attend(int64_t layer, const Variable& query, const Variab
 
 GroupedRows::GroupedRows(const KeyValues& text, const Tensor& limits, int64_t rows_per_group,
                          const GroupSight& sight)
-    : text_(text), sight_(sight), limits_(limits) {
-  require(limits.rank() == 2 && limits.dtype() == DType::i32,
-          "the limits of groups are i32 [B, G], got {}", limits);
+    : text_(text),
+      sight_(sight),
+      limits_(limits),
+      positions_(group_positions(
+          sight.latents_see_text ? limits : Tensor::zeros(limits.shape(), limits.dtype()), 0,
+          rows_per_group)) {
   require(sight.tokens_see_latents || !sight.tokens_see_text,
           "tokens that see the text see the latents that stand between, too");
   require(sight.latents_see_text || (sight.tokens_see_latents && !sight.tokens_see_text),
           "where latents do not see the text, tokens see the latents and nothing else");
   require(sight.latents >= (sight.tokens_see_text ? 0 : 1) && sight.latents <= rows_per_group,
           "{} latents in groups of {} rows", sight.latents, rows_per_group);
-  const int64_t batch = limits.size(0), groups = limits.size(1), rows = groups * rows_per_group;
-  const Tensor host = limits.to(Device{}).contiguous();
-  positions_ = Tensor::empty({batch, rows}, DType::i32);
-  int32_t* position = positions_.mutable_data<int32_t>();
-  for (int64_t i = 0; i < batch * groups; ++i) {
-    const int32_t first = sight.latents_see_text ? host.data<int32_t>()[i] : 0;
-    for (int64_t s = 0; s < rows_per_group; ++s) *position++ = first + int32_t(s);
-  }
 }
 
 Variable GroupedRows::attend(int64_t layer, const Variable& query, const Variable& key,
@@ -138,6 +146,36 @@ Variable GroupedRows::attend(int64_t layer, const Variable& query, const Variabl
   const Variable behind =
       attention(part(q, latents, rows), part(k, first, rows), part(v, first, rows), after);
   return groups(concat({reshape(in_front, {count, latents, query.size(2)}), behind}, 1));
+}
+
+PrecededGroups::PrecededGroups(const KeyValues& text, const Tensor& limits, const KeyValues& known,
+                               int64_t rows_per_group)
+    : text_(text),
+      known_(known),
+      limits_(limits),
+      positions_(group_positions(limits, known.length() / limits.size(1), rows_per_group)) {}
+// To the kernel the known rows are rows like others, whose queries are zeros and whose output is
+// dropped: it wants as many queries as keys.
+Variable PrecededGroups::attend(int64_t layer, const Variable& query, const Variable& key,
+                                const Variable& value, const AttentionSpec& spec) {
+  const LayerKeyValues &text = text_.layers.at(size_t(layer)),
+                       &known = known_.layers.at(size_t(layer));
+  const int64_t groups = limits_.size(1), before = known.key.size(1) / groups;
+  const auto by_group = [&](const Variable& rows) {
+    return reshape(rows, {rows.size(0), groups, rows.size(1) / groups, rows.size(2)});
+  };
+  const auto flat = [](const Variable& rows) {
+    return reshape(rows, {rows.size(0), rows.size(1) * rows.size(2), rows.size(3)});
+  };
+  const auto joined = [&](const Variable& first, const Variable& then) {
+    return flat(concat({by_group(first), by_group(then)}, 2));
+  };
+  const Variable idle(Tensor::zeros({query.size(0), groups * before, query.size(2)}, query.dtype(),
+                                    query.device()));
+  const Variable all =
+      by_group(grouped_attention(joined(idle, query), joined(known.key, key),
+                                 joined(known.value, value), text.key, text.value, limits_, spec));
+  return flat(slice(all, 2, before, all.size(2)));
 }
 
 }  // namespace reverie

@@ -122,4 +122,22 @@ class GroupedRows final : public RowContext {
   Tensor limits_, positions_;
 };
 
+// The same behind rows that are known by their keys and values alone (latents that go into the
+// cache): group g of entry b sees the first limits[b, g] rows of the text, its own N known rows,
+// and, causally, itself. It sits where N rows behind the limit end.
+class PrecededGroups final : public RowContext {
+ public:
+  // limits i32 [B, G]; known: keys and values of [B, G * N, ..] rows; rows_per_group S.
+  PrecededGroups(const KeyValues& text, const Tensor& limits, const KeyValues& known,
+                 int64_t rows_per_group);
+  const Tensor& positions() const override { return positions_; }
+  Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
+                  const AttentionSpec& spec) override;
+
+ private:
+  const KeyValues& text_;
+  const KeyValues& known_;
+  Tensor limits_, positions_;
+};
+
 }  // namespace reverie

@@ -1,6 +1,7 @@
 #include "layers/transformer.h"
 
 #include <cmath>
+#include <initializer_list>
 
 #include "autograd/ops/embedding.h"
 #include "autograd/ops/reduce.h"
@@ -72,6 +73,25 @@ Variable SelfAttention::forward(const Variable& x, RowContext& context) const {
   return out_->forward(context.attend(layer_, q, k, v, spec));
 }
 
+LayerKeyValues SelfAttention::keys_and_values(const Variable& x, RowContext& context) const {
+  LayerKeyValues made;
+  if (qkv_) {
+    const Variable qkv = qkv_->forward(x);
+    const int64_t queries = spec_.heads * head_dim_, keys = spec_.kv_heads * head_dim_;
+    made.key = slice(qkv, 2, queries, queries + keys);
+    made.value = slice(qkv, 2, queries + keys, queries + 2 * keys);
+  } else {
+    made.key = key_->forward(x);
+    made.value = value_->forward(x);
+  }
+  made.key = prepared(made.key, spec_.kv_heads, key_norm_, context.positions());
+  return made;
+}
+void SelfAttention::freeze_behind_keys() {
+  for (Module* m : std::initializer_list<Module*>{query_, query_norm_, out_})
+    if (m) m->freeze();
+}
+
 // ---- block -----------------------------------------------------------------------
 Mlp::Mlp(const TransformerShape& s, const Build& build)
     : activation_(s.activation), dropout_(s.dropout) {
@@ -111,6 +131,37 @@ Variable TransformerBlock::forward(const Variable& x, RowContext& context) const
   return add(after.sum, dropout(changed, p));
 }
 
+LayerKeyValues TransformerBlock::keys_and_values(const Variable& x, RowContext& context) const {
+  return attention_->keys_and_values(attention_norm_->forward(x, Use::operand), context);
+}
+void TransformerBlock::freeze_behind_keys() {
+  attention_->freeze_behind_keys();
+  for (Module* m :
+       std::initializer_list<Module*>{attention_post_norm_, mlp_norm_, mlp_, mlp_post_norm_})
+    if (m) m->freeze();
+}
+
+// ---- stack -----------------------------------------------------------------------
+namespace {
+
+// Another context whose keys and values are kept.
+class KeptRows final : public RowContext {
+ public:
+  KeptRows(RowContext& rows, KeyValues& kept) : rows_(rows), kept_(kept) {}
+  const Tensor& positions() const override { return rows_.positions(); }
+  Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
+                  const AttentionSpec& spec) override {
+    kept_.layers.push_back({key, value});
+    return rows_.attend(layer, query, key, value, spec);
+  }
+
+ private:
+  RowContext& rows_;
+  KeyValues& kept_;
+};
+
+}  // namespace
+
 BlockStack::BlockStack(const TransformerShape& s, const Build& build) : shape_(s) {
   const auto name = [&](const std::string& local) { return s.names.root + "." + local; };
   for (int64_t i = 0; i < s.layers; ++i)
@@ -138,6 +189,18 @@ Variable BlockStack::forward(Variable x, RowContext& context, MemoryModule* memo
     if (memory) x = memory->after_block({int64_t(i), x}, *state);
   }
   return final_norm_->forward(x);
+}
+
+KeyValues BlockStack::keys_and_values(Variable x, RowContext& context) const {
+  KeyValues made;
+  KeptRows rows(context, made);
+  for (size_t i = 0; i + 1 < blocks_.size(); ++i) x = blocks_[i]->forward(x, rows);
+  made.layers.push_back(blocks_.back()->keys_and_values(x, context));
+  return made;
+}
+void BlockStack::freeze_behind_keys() {
+  blocks_.back()->freeze_behind_keys();
+  final_norm_->freeze();
 }
 
 double BlockStack::forward_flops_per_row(

@@ -17,6 +17,10 @@ class SelfAttention final : public Module {
   SelfAttention(const TransformerShape&, int64_t layer, const Build&);
   // x [B, T, C] -> [B, T, C].
   Variable forward(const Variable& x, RowContext&) const;
+  // [B, T, kv_heads * D] each, as forward() gives them to its context.
+  LayerKeyValues keys_and_values(const Variable& x, RowContext&) const;
+  // Everything that keys_and_values() does not read.
+  void freeze_behind_keys();
 
  private:
   // x [B, T, heads * D], each head normalised by itself (where the family does so) and turned.
@@ -50,6 +54,8 @@ class TransformerBlock final : public Module {
   // follows it; the one at the block's end is not, so that a block is one function of x, the same
   // to the bit whether it is rematerialised or not.
   Variable forward(const Variable& x, RowContext&) const;
+  LayerKeyValues keys_and_values(const Variable& x, RowContext&) const;
+  void freeze_behind_keys();
 
  private:
   double dropout_;
@@ -66,6 +72,13 @@ class BlockStack final : public Module {
   // x [B, T, C] -> final hidden states [B, T, C]. `memory` (may be null) acts between the blocks.
   Variable forward(Variable x, RowContext&, MemoryModule* memory = nullptr,
                    MemoryState* state = nullptr) const;
+  // The keys and values that every layer makes of the rows; what lies behind the last layer's is
+  // not computed.
+  KeyValues keys_and_values(Variable x, RowContext&) const;
+  // Freezes what keys_and_values() does not read: most of the last block, and the last norm.
+  void freeze_behind_keys();
+  Module& block(int64_t i) const { return *blocks_.at(size_t(i)); }
+  Module& final_norm() const { return *final_norm_; }
   // Floating-point operations for one row; `keys`: how many it sees in such a layer, on average.
   double forward_flops_per_row(const std::function<double(const LayerShape&)>& keys) const;
 

@@ -4,6 +4,7 @@
 #include <optional>
 #include <vector>
 
+#include "autograd/ops/elementwise.h"
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "layers/pretrained/load.h"
@@ -23,6 +24,25 @@ Variable by_group(const Variable& rows, int64_t groups) {
 Variable flat(const Variable& rows) {
   const Shape& s = rows.shape();
   return reshape(rows, {s[0], s[1] * s[2], s[3]});
+}
+
+// limits + by, at least `least`; on the host.
+Tensor shifted(const Tensor& limits, int64_t by, int64_t least) {
+  Tensor moved = limits.to(Device{}).clone();
+  int32_t* limit = moved.mutable_data<int32_t>();
+  for (int64_t i = 0; i < moved.numel(); ++i)
+    limit[i] = int32_t(std::max(least, int64_t(limit[i]) + by));
+  return moved;
+}
+// The tokens i32 [B, T] at `places` i32 [B, G].
+Tensor tokens_at(const Tensor& tokens, const Tensor& places) {
+  const Tensor all = tokens.to(Device{}).contiguous();
+  const int64_t time = tokens.size(1), groups = places.size(1);
+  Tensor found = Tensor::empty(places.shape(), DType::i32);
+  for (int64_t i = 0; i < places.numel(); ++i)
+    found.mutable_data<int32_t>()[i] =
+        all.data<int32_t>()[i / groups * time + places.data<int32_t>()[i]];
+  return found;
 }
 
 }  // namespace
@@ -94,6 +114,7 @@ AugmentedModel::Text AugmentedModel::read(const Tensor& tokens) {
   std::optional<NoGrad> no_graph;
   if (!options_.train_base) no_graph.emplace();
   Text text;
+  text.tokens = tokens;
   text.keys.base = base_hash_;
   RecordedRows rows(tokens.size(1), text.keys);
   text.hidden =
@@ -106,11 +127,16 @@ Variable AugmentedModel::latents_for(const Tensor& tokens, const Tensor& limits)
 }
 Variable AugmentedModel::latents_for(const Text& text, const Tensor& limits) {
   // With a delay the source has read less than the base when its latents arrive.
-  Tensor known = limits.to(Device{}).clone();
-  int32_t* limit = known.mutable_data<int32_t>();
-  for (int64_t i = 0; i < known.numel(); ++i)
-    limit[i] = std::max<int32_t>(1, limit[i] - int32_t(options_.delay));
-  return source_->latents({text.keys, text.hidden, known});
+  return source_->latents(
+      {text.keys, text.hidden, shifted(limits, -options_.delay, 1), text.tokens});
+}
+OwnLoss AugmentedModel::own_loss(const Text& text, const Tensor& limits, const Variable& latents) {
+  return source_->own_loss(
+      {text.keys, text.hidden, shifted(limits, -options_.delay, 1), text.tokens}, latents);
+}
+OwnLoss AugmentedModel::own_loss(const Tensor& tokens, const Tensor& limits) {
+  const Text text = read(tokens);
+  return own_loss(text, limits, latents_for(text, limits));
 }
 
 Variable AugmentedModel::ahead_hidden(const Tensor& tokens, const InsertionPoints& points,
@@ -121,14 +147,66 @@ Variable AugmentedModel::ahead_hidden(const Tensor& tokens, const InsertionPoint
 Variable AugmentedModel::ahead_hidden(const Text& text, const InsertionPoints& points,
                                       const Variable& given) {
   const int64_t groups = points.limits.size(1), count = source_->count(),
-                ahead = points.targets.size(1) / groups, rows = count + ahead - 1;
+                ahead = points.targets.size(1) / groups, rows = rows_read(ahead);
   const Variable latents = given ? given : latents_for(text, points.limits);
+  const auto with_ahead = [&](const Variable& first) {
+    if (ahead == 1) return first;
+    return flat(
+        concat({by_group(first, groups), by_group(base_->token_rows(points.ahead), groups)}, 2));
+  };
+  const auto states = [&](const Variable& x, RowContext& context) {
+    return base_->blocks().forward(base_->placed(x, context.positions()), context);
+  };
+  if (source_->writes_cache()) {
+    const KeyValues known = unpacked_cache(latents, base_->shape().layers);
+    const Tensor before = shifted(points.limits, -1, 0);
+    PrecededGroups context(text.keys, before, known, rows);
+    return states(with_ahead(base_->token_rows(tokens_at(text.tokens, before))), context);
+  }
   GroupedRows context(text.keys, points.limits, rows, source_->sight());
-  Variable x = by_group(latents, groups);
-  if (ahead > 1) x = concat({x, by_group(base_->token_rows(points.ahead), groups)}, 2);
-  const Variable hidden =
-      base_->blocks().forward(base_->placed(flat(x), context.positions()), context);
+  const Variable hidden = states(with_ahead(latents), context);
   return flat(slice(by_group(hidden, groups), 2, count - 1, rows));
+}
+
+Variable AugmentedModel::latents_for(const SequenceState& written, const Variable& hidden) {
+  KeyValues text;
+  text.base = base_hash_;
+  for (const KvCache& layer : written.layers)
+    text.layers.push_back(
+        {Variable(layer.key().contiguous()), Variable(layer.value().contiguous())});
+  return source_->latents(
+      {text, hidden, Tensor::full({text.batch(), 1}, double(text.length()), DType::i32)});
+}
+
+Variable AugmentedModel::insert(SequenceState& written, const Tensor& last,
+                                const Variable& latents) {
+  const int64_t count = source_->count();
+  require(written.use_cache && written.position > 0, "latents are put behind a text in a cache");
+  require(written.position + count <= base_->block_size(),
+          "{} latents behind {} tokens reach beyond the base's block_size {}", count,
+          written.position, base_->block_size());
+  if (source_->writes_cache()) {
+    const KeyValues known = unpacked_cache(latents, base_->shape().layers);
+    for (size_t i = 0; i < known.layers.size(); ++i) {
+      written.layers[i].shorten(written.position - 1);
+      written.layers[i].append(known.layers[i].key.tensor(), known.layers[i].value.tensor());
+    }
+    written.position += count - 1;
+    return base_->hidden(last, &written);
+  }
+  const GroupSight sight = source_->sight();
+  if (!sight.latents_see_text) {  // they begin a text of their own
+    written.layers.assign(written.layers.size(), {});
+    written.position = 0;
+  }
+  DecodedRows rows(written, count);
+  const Variable hidden = base_->blocks().forward(base_->placed(latents, rows.positions()), rows);
+  written.position += count;
+  // What no token will see need not be kept.
+  if (!sight.tokens_see_text)
+    for (KvCache& layer : written.layers)
+      layer = sight.tokens_see_latents ? layer.last(count) : KvCache();
+  return slice(hidden, 1, count - 1, count);
 }
 
 Tensor AugmentedModel::draw_limits(const Tensor& tokens) const {
@@ -163,23 +241,41 @@ Variable AugmentedModel::loss(const Tensor& tokens, const Tensor& targets, doubl
   };
   const int64_t scored = count(points.targets);
   require(scored > 0, "no token ahead of any insertion point has a target");
-  const double share = double(count(targets)) / double(scored);
-  return base_->loss_of(ahead_hidden(tokens, points), points.targets, weight_per_target * share);
+  const double all = weight_per_target * double(count(targets)),
+               own = training() ? source_->own_share() : 0;
+  const Text text = read(tokens);
+  const Variable latents = latents_for(text, points.limits);
+  const Variable ahead = base_->loss_of(ahead_hidden(text, points, latents), points.targets,
+                                        all * (1 - own) / double(scored));
+  if (own == 0) return ahead;
+  // One group of each text, drawn at random: the source's own loss may be as long as the text.
+  const int64_t batch = tokens.size(0), groups = points.limits.size(1), size = source_->count();
+  std::vector<Variable> chosen;
+  Tensor limits = Tensor::empty({batch, 1}, DType::i32);
+  for (int64_t b = 0; b < batch; ++b) {
+    const auto g = int64_t(default_generator().below(uint64_t(groups)));
+    limits.mutable_data<int32_t>()[b] = points.limits.data<int32_t>()[b * groups + g];
+    chosen.push_back(slice(slice(latents, 0, b, b + 1), 1, g * size, (g + 1) * size));
+  }
+  const OwnLoss of_source = own_loss(text, limits, concat(chosen, 0));
+  require(of_source.targets > 0, "the latents' own loss has no target");
+  return add(ahead, scale(of_source.sum, all * own / double(of_source.targets)));
 }
 
 double AugmentedModel::forward_flops_per_token(int64_t length) const {
   const double per_row = base_->forward_flops_per_token(length);
   const double groups = double(options_.groups) / double(length);
-  return per_row * (1 + groups * double(source_->count() + options_.ahead - 1)) +
-         groups * source_->flops_per_group(length);
+  return per_row * (1 + groups * double(rows_read(options_.ahead))) +
+         groups * source_->flops_per_group(length) +
+         source_->flops_per_text(length) / double(length);
 }
 
 double AugmentedModel::insertion_flops(int64_t length) const {
   const auto keys = [length](const LayerShape& layer) {
     return double(layer.window > 0 ? std::min(layer.window, length) : length);
   };
-  return source_->flops_per_group(length) +
-         double(source_->count()) * base_->blocks().forward_flops_per_row(keys);
+  return source_->flops_per_text(length) + source_->flops_per_group(length) +
+         double(rows_read(1)) * base_->blocks().forward_flops_per_row(keys);
 }
 
 }  // namespace reverie

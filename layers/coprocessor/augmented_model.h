@@ -55,26 +55,46 @@ class AugmentedModel final : public LanguageModel {
                 SequenceState* state) override;
 
   // Final hidden states [B, G * A, C] of the rows that predict. `latents` (may be undefined: asked
-  // of the source) [B, G * N_L, C] stand in for the source's, so that those of other texts can be
-  // tried.
+  // of the source) [B, G * N_L, ..] stand in for the source's, so that those of other texts can be
+  // tried. Latents that are embeddings stand behind the text, and the last one predicts the first
+  // token. Those that are keys and values stand before the text's last token, which is read once
+  // more behind them and predicts it.
   Variable ahead_hidden(const Tensor& tokens, const InsertionPoints& points,
                         const Variable& latents = {});
-  // The source's latents for these texts, [B, G * N_L, C].
+  // The source's latents for these texts, [B, G * N_L, ..].
   Variable latents_for(const Tensor& tokens, const Tensor& limits);
 
+  // The source's own loss at all of these insertion points; only where it has one.
+  OwnLoss own_loss(const Tensor& tokens, const Tensor& limits);
+
+  // ---- in a text that is being written; under NoGrad ----
+  // Latents for the text that `written` holds in its cache, [B, N_L, ..]; `hidden` [B, T, C] are
+  // its final hidden states.
+  Variable latents_for(const SequenceState& written, const Variable& hidden);
+  // Puts latents into the base's cache of a text whose last tokens are `last` i32 [B, 1] -> final
+  // hidden states [B, 1, C], which predict the next token.
+  Variable insert(SequenceState& written, const Tensor& last, const Variable& latents);
+
   Transformer& base() { return *base_; }
+  const Transformer& base() const { return *base_; }
   LatentSource& source() { return *source_; }
   const AugmentedOptions& options() const { return options_; }
 
  private:
   struct Text {
+    Tensor tokens;
     KeyValues keys;
     Variable hidden;
   };
   Text read(const Tensor& tokens);
   Variable latents_for(const Text& text, const Tensor& limits);
+  OwnLoss own_loss(const Text& text, const Tensor& limits, const Variable& latents);
   Variable ahead_hidden(const Text& text, const InsertionPoints& points, const Variable& latents);
   Tensor draw_limits(const Tensor& tokens) const;
+  // Rows of a group that the base reads, latents in its cache not counted.
+  int64_t rows_read(int64_t ahead) const {
+    return source_->writes_cache() ? ahead : source_->count() + ahead - 1;
+  }
 
   AugmentedOptions options_;
   std::string base_hash_;  // empty where the base is trained: it changes

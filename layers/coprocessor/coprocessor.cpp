@@ -1,9 +1,12 @@
 // The coprocessor (Liu et al. 2024, "Deliberation in Latent Space via Differentiable Cache
-// Augmentation", arXiv 2412.17747): a transformer of the base's shape that reads the base's keys
-// and values of the text, and turns learned soft tokens into latents in one pass.
+// Augmentation", arXiv 2412.17747): a transformer that reads the base's keys and values of the
+// text, and turns learned soft tokens into latents in one pass.
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
 
+#include "core/error.h"
 #include "layers/coprocessor/latent_source.h"
 #include "layers/row_context.h"
 
@@ -11,62 +14,161 @@ namespace reverie {
 namespace {
 
 struct CoprocessorOptions final : Fieldset {
-  int64_t count = 8;
-  std::string initial = "base", reads = "cache";
+  int64_t count = 8, rank = 16;
+  double alpha = 16;
+  std::string initial = "base", reads = "cache", writes = "embeddings";
+  std::optional<int64_t> n_layer, n_embd, n_head, n_hidden;
   void fields(Fields& f) override {
     f.integer("count", count, {1, 4096}, "latents after each text (N_L), one soft token each");
-    f.text("initial", initial, {"base", "scratch"},
-           "first weights: the base's own (the paper's default) or random ones");
+    f.text("initial", initial, {"base", "scratch", "lora"},
+           "first weights: the base's own (the paper's default) or random ones; lora: the base's "
+           "own, frozen, with trainable low-rank updates of its projections");
+    f.integer("rank", rank, {1, 1 << 16}, "of the updates (lora)");
+    f.number("alpha", alpha, {1e-6, 1e6}, "updates are multiplied by alpha / rank (lora)");
     f.text("reads", reads, {"cache", "last_hidden"},
            "of the text: the base's keys and values of every layer, or only its final hidden "
            "states (the paper's ablation)");
+    f.text("writes", writes, {"embeddings", "cache"},
+           "final hidden states that the base reads as input embeddings, or the keys and values of "
+           "every layer, put into the base's cache before the text's last token (H1 of arXiv "
+           "2510.00494)");
+    f.integer_or_auto("n_layer", n_layer, {1, 1000},
+                      "blocks; auto: as many as the base's L. Block i of n, counted from 1, reads "
+                      "the base's layer i L / n, rounded up, and begins with that layer's weights; "
+                      "any other number cannot write the cache");
+    f.integer_or_auto("n_embd", n_embd, {1, 1 << 20},
+                      "width; auto: the base's. Another wants initial scratch, and has latents "
+                      "brought to the base's width by one more matrix");
+    f.integer_or_auto("n_head", n_head, {1, 4096},
+                      "query heads, a multiple of the base's key heads, which they read; auto: the "
+                      "base's. Another number wants initial scratch");
+    f.integer_or_auto("n_hidden", n_hidden, {1, 1 << 24},
+                      "inner width of the MLPs; auto: the base's in proportion to n_embd. Another "
+                      "wants initial scratch");
   }
 };
+
+// The base's layer that block i of `blocks` reads, both counted from 0.
+int64_t layer_read(int64_t i, int64_t blocks, int64_t base_layers) {
+  return ((i + 1) * base_layers + blocks - 1) / blocks - 1;
+}
+
+TransformerShape shape_beside(const TransformerShape& base, const CoprocessorOptions& o) {
+  TransformerShape s = base;
+  s.memory = {};
+  s.layers = o.n_layer.value_or(base.layers);
+  s.features = o.n_embd.value_or(base.features);
+  s.heads = o.n_head.value_or(base.heads);
+  s.hidden = o.n_hidden.value_or(
+      std::max<int64_t>(1, (base.hidden * s.features + base.features / 2) / base.features));
+  s.per_layer.clear();
+  for (int64_t i = 0; i < s.layers; ++i)
+    s.per_layer.push_back(base.per_layer.at(size_t(layer_read(i, s.layers, base.layers))));
+  require(
+      s.heads % s.kv_heads == 0,
+      "a coprocessor with {} query heads (n_head) cannot read the base's {} key heads; wanted a "
+      "multiple",
+      s.heads, s.kv_heads);
+  require(o.initial == "scratch" ||
+              (s.features == base.features && s.heads == base.heads && s.hidden == base.hidden),
+          "a coprocessor of other widths than its base (n_embd {}, n_head {}, n_hidden {}, the "
+          "base's are {}, {}, {}) cannot begin with its weights: wanted \"initial\": \"scratch\"",
+          s.features, s.heads, s.hidden, base.features, base.heads, base.hidden);
+  require(o.reads == "cache" || s.features == base.features,
+          "a coprocessor that reads the base's last hidden states has their width {}; n_embd is {}",
+          base.features, s.features);
+  require(o.writes == "embeddings" || s.layers == base.layers,
+          "a coprocessor that writes into the base's cache fills all its {} layers; n_layer is {}",
+          base.layers, s.layers);
+  return s;
+}
 
 class Coprocessor final : public LatentSource {
  public:
   Coprocessor(const CoprocessorOptions& o, const LatentSite& site)
-      : count_(o.count), last_hidden_(o.reads == "last_hidden") {
-    const TransformerShape& shape = site.base.shape();
-    soft_tokens_ = parameter("soft_tokens", site.base.typical_rows(o.count, site.build.random));
+      : count_(o.count),
+        base_layers_(site.base.shape().layers),
+        last_hidden_(o.reads == "last_hidden"),
+        writes_cache_(o.writes == "cache") {
+    const TransformerShape &base = site.base.shape(), shape = shape_beside(base, o);
+    layers_ = shape.layers;
+    soft_tokens_ = parameter("soft_tokens", shape.features == base.features
+                                                ? site.base.typical_rows(o.count, site.build.random)
+                                                : site.build.weights({o.count, shape.features}, 1));
     Build build = site.build;
     build.initialize = site.build.initialize && o.initial == "scratch";
     blocks_ = &child<BlockStack>("", shape, build);
-    if (o.initial == "base") blocks_->load(site.base.blocks().state());
+    if (o.initial != "scratch") begin_with(site.base.blocks(), o, site.build);
+    if (writes_cache_) blocks_->freeze_behind_keys();
+    if (!writes_cache_ && shape.features != base.features)
+      to_base_ = &child<Linear>(
+          "to_base", shape.features, base.features,
+          LinearOptions{.bias = false, .stddev = 1 / std::sqrt(double(shape.features))},
+          site.build);
   }
 
   int64_t count() const override { return count_; }
+  bool writes_cache() const override { return writes_cache_; }
 
   Variable latents(const TextView& view) override {
     const Variable rows = for_each_group(soft_tokens_, view.limits);
-    if (!last_hidden_) {
-      GroupedRows context(view.text, view.limits, count_);
-      return blocks_->forward(rows, context);
-    }
-    // Keys and values of the text are then the coprocessor's own, made from the base's last states.
-    KeyValues own;
-    RecordedRows text(view.hidden.size(1), own);
-    blocks_->forward(view.hidden, text);
-    GroupedRows context(own, view.limits, count_);
-    return blocks_->forward(rows, context);
+    const KeyValues text = text_of(view);
+    GroupedRows context(text, view.limits, count_);
+    if (writes_cache_) return packed_cache(blocks_->keys_and_values(rows, context));
+    const Variable states = blocks_->forward(rows, context);
+    return to_base_ ? to_base_->forward(states) : states;
   }
 
   double flops_per_group(int64_t length) const override {
     const auto keys = [length](const LayerShape& layer) {
       return double(layer.window > 0 ? std::min(layer.window, length) : length);
     };
-    return double(count_) * blocks_->forward_flops_per_row(keys);
+    const double of_row = blocks_->forward_flops_per_row(keys) +
+                          (to_base_ ? 2 * double(to_base_->weight().tensor().numel()) : 0);
+    return double(count_) * of_row;
   }
 
  private:
-  int64_t count_;
-  bool last_hidden_;
+  void begin_with(const BlockStack& base, const CoprocessorOptions& o, const Build& build) {
+    const bool borrowed = o.initial == "lora";
+    require(!borrowed || !base.trained(),
+            "a coprocessor with \"initial\": \"lora\" computes with the base's own weights, which "
+            "stay as they are: leave train_base false, or begin with \"base\"");
+    const auto take = [&](Module& mine, const Module& its) {
+      if (borrowed)
+        mine.borrow(its);
+      else
+        mine.load(its.state());
+    };
+    for (int64_t i = 0; i < layers_; ++i)
+      take(blocks_->block(i), base.block(layer_read(i, layers_, base_layers_)));
+    take(blocks_->final_norm(), base.final_norm());
+    if (borrowed) add_low_rank_updates(*blocks_, o.rank, o.alpha, build);
+  }
+
+  // What each block reads of the text.
+  KeyValues text_of(const TextView& view) const {
+    if (last_hidden_) {
+      // Keys and values are the coprocessor's own, made from the base's last states.
+      PlainRows rows(view.hidden.size(1));
+      return blocks_->keys_and_values(view.hidden, rows);
+    }
+    KeyValues text;
+    for (int64_t i = 0; i < layers_; ++i)
+      text.layers.push_back(
+          view.text.layers.at(size_t(layer_read(i, layers_, int64_t(view.text.layers.size())))));
+    return text;
+  }
+
+  int64_t count_, layers_ = 0, base_layers_;
+  bool last_hidden_, writes_cache_;
   Variable soft_tokens_;
   BlockStack* blocks_;
+  Linear* to_base_ = nullptr;
 };
 
 const bool registered = LatentRegistry::instance().add<Coprocessor, CoprocessorOptions>(
-    "coprocessor", "a transformer of the base's shape that reads its KV cache (Liu et al. 2024)");
+    "coprocessor", "a transformer that reads the base's KV cache (Liu et al. 2024)");
 
 }  // namespace
 }  // namespace reverie

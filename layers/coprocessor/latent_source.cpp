@@ -11,6 +11,21 @@ Variable for_each_group(const Variable& rows, const Tensor& limits) {
                  {batch, groups * count, features});
 }
 
+Variable packed_cache(const KeyValues& cache) {
+  std::vector<Variable> parts;
+  for (const LayerKeyValues& layer : cache.layers)
+    parts.insert(parts.end(), {layer.key, layer.value});
+  return concat(parts, 2);
+}
+KeyValues unpacked_cache(const Variable& packed, int64_t layers) {
+  const int64_t width = packed.size(2) / (2 * layers);
+  KeyValues cache;
+  for (int64_t i = 0; i < layers; ++i)
+    cache.layers.push_back({slice(packed, 2, 2 * i * width, (2 * i + 1) * width),
+                            slice(packed, 2, (2 * i + 1) * width, (2 * i + 2) * width)});
+  return cache;
+}
+
 template <>
 LatentRegistry& LatentRegistry::instance() {
   static LatentRegistry registry("latent source");

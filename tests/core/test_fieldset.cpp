@@ -213,6 +213,45 @@ TEST(Fieldset, BadComponentsAreRefused) {
   EXPECT_THAT(error(R"("part": null)"), HasSubstr("$.part must be an object"));
 }
 
+TEST(Fieldset, AListOfComponentsHoldsOneOrMore) {
+  struct List : Fieldset {
+    std::vector<Component> inner;
+    void fields(Fields& f) override { f.components("inner", inner, parts(), "what it is made of"); }
+  } list;
+  const auto read_list = [&](const char* text) {
+    read_config(Config::parse(text, "c.json"), list);
+  };
+  const auto refusal = [&](const char* text) {
+    return message_of<ConfigError>([&] { read_list(text); });
+  };
+  read_list(R"({"inner": [{"type": "slots"}, {"type": "stack", "depth": 2}]})");
+  ASSERT_EQ(list.inner.size(), 2u);
+  EXPECT_EQ(list.inner[1].type, "stack");
+  EXPECT_EQ(list.inner[1].path, "$.inner[1]");
+  const Json written = write_config(list);
+  EXPECT_EQ(written["inner"][0].dump(), R"({"type":"slots","num_slots":"auto","decay":0.5})");
+  List again;
+  read_config(Config(written, "$"), again);
+  EXPECT_EQ(write_config(again).dump(), written.dump());
+
+  for (const char* none : {"{}", R"({"inner": []})", R"({"inner": {"type": "slots"}})"})
+    EXPECT_THAT(message_of<ConfigError>([&] {
+                  List fresh;
+                  read_config(Config::parse(none, "c.json"), fresh);
+                }),
+                AllOf(HasSubstr("inner"), HasSubstr("an array of memory parts, one or more")));
+  EXPECT_THAT(refusal(R"({"inner": [{"type": "slots"}, {"type": "slots", "decya": 1}]})"),
+              HasSubstr("unknown key \"decya\" at $.inner[1]"));
+  List fresh;
+  const Json schema = config_schema(fresh);
+  EXPECT_EQ(schema["required"], Json::array({"inner"}));
+  EXPECT_EQ(schema["properties"]["inner"]["minItems"], 1);
+  EXPECT_EQ(schema["properties"]["inner"]["items"]["oneOf"][1]["$ref"],
+            "#/$defs/memory_part.stack");
+  EXPECT_THAT(config_help(fresh), HasSubstr("inner  what it is made of (an array of memory parts, "
+                                            "must be given)\n  \"type\": \"slots\""));
+}
+
 TEST(Fieldset, AFieldDescribedTwiceIsOurBug) {
   struct Twice : Fieldset {
     bool a = false;

@@ -1,8 +1,10 @@
 // A base with a coprocessor beside it: without latents it is the base, to the bit; its weights
 // stay; delays, shuffled latents and insertion points are what they say.
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -63,6 +65,115 @@ TEST(AugmentedModel, OnlyTheSourceIsTrained) {
   }
   EXPECT_GT(trained, 10);
   EXPECT_EQ(as_augmented(*model).base().weights_hash(), before);
+}
+
+TEST(AugmentedModel, ALoraCoprocessorLearnsItsUpdatesAlone) {
+  const Json lora = {{"type", "coprocessor"}, {"count", 3}, {"initial", "lora"}, {"rank", 2}};
+  const auto model = augmented({{"latents", lora}}), copied = augmented();
+  AugmentedModel& m = as_augmented(*model);
+  for (const auto& [name, parameter] : m.source().parameters())
+    EXPECT_TRUE(name == "soft_tokens" || name.ends_with(".lora_a") || name.ends_with(".lora_b"))
+        << name;
+  EXPECT_LT(m.source().parameter_count(), as_augmented(*copied).source().parameter_count() / 2);
+  // B is zero: the coprocessor begins as the base's copy does.
+  model->train(false);
+  copied->train(false);
+  const Tensor tokens = some_tokens(2, 24), limits = Tensor::from<int32_t>({2, 2}, {3, 20, 5, 18});
+  EXPECT_EQ(m.latents_for(tokens, limits).tensor().to_vector(),
+            as_augmented(*copied).latents_for(tokens, limits).tensor().to_vector());
+  const std::string before = m.base().weights_hash();
+  backward(model->loss(tokens, tokens, 0.1));
+  for (const auto& [name, parameter] : model->parameters())
+    EXPECT_EQ(parameter.requires_grad(), !name.starts_with("base.")) << name;
+  EXPECT_EQ(m.base().weights_hash(), before);
+  EXPECT_THROW(augmented({{"latents", lora}, {"train_base", true}}), UserError);
+}
+
+TEST(AugmentedModel, LatentsInTheCacheTrainNothingBehindTheLastKeys) {
+  const auto model =
+      augmented({{"latents", {{"type", "coprocessor"}, {"count", 3}, {"writes", "cache"}}}});
+  const std::string before = as_augmented(*model).base().weights_hash();
+  backward(model->loss(some_tokens(2, 24), some_tokens(2, 24), 0.1));
+  int64_t idle = 0, trained = 0;
+  for (const auto& [name, parameter] : model->parameters()) {
+    if (name.starts_with("base.")) continue;
+    if (parameter.requires_grad()) {
+      ASSERT_TRUE(parameter.grad().defined()) << name;
+      double sum = 0;
+      for (const double g : parameter.grad().to_vector()) sum += std::abs(g);
+      EXPECT_GT(sum, 0) << name;
+      ++trained;
+    } else {
+      EXPECT_TRUE(name.find("layers.1.") != std::string::npos ||
+                  name == "latents.model.norm.weight")
+          << name;
+      ++idle;
+    }
+  }
+  // Of the last of 2 blocks, its first norm, key and value are read; not its other norm, query,
+  // output and three matrices of the MLP.
+  EXPECT_EQ(idle, 7);
+  EXPECT_EQ(trained, 1 + 9 + 3);
+  EXPECT_EQ(as_augmented(*model).base().weights_hash(), before);
+}
+
+TEST(AugmentedModel, AShallowCoprocessorBeginsWithTheLayersItReads) {
+  const auto model = augmented({{"base", REVERIE_TEST_DIR "/golden/pretrained/gemma3"},
+                                {"latents", {{"type", "coprocessor"}, {"n_layer", 2}}}});
+  std::map<std::string, std::vector<double>> values;
+  for (const auto& [name, parameter] : model->parameters())
+    values[name] = parameter.tensor().to_vector();
+  const std::string weight = ".self_attn.q_proj.weight";
+  EXPECT_EQ(values.at("latents.model.layers.0" + weight),
+            values.at("base.model.layers.1" + weight));
+  EXPECT_EQ(values.at("latents.model.layers.1" + weight),
+            values.at("base.model.layers.3" + weight));
+  EXPECT_FALSE(values.contains("latents.model.layers.2" + weight));
+}
+
+TEST(AugmentedModel, SeveralSourcesFollowOneAnother) {
+  const Json first = {{"type", "soft_embeddings"}, {"count", 2}},
+             second = {{"type", "coprocessor"}, {"count", 3}};
+  const auto model =
+      augmented({{"latents", {{"type", "several"}, {"sources", Json::array({first, second})}}}});
+  model->train(false);
+  NoGrad no_grad;
+  AugmentedModel& m = as_augmented(*model);
+  EXPECT_EQ(m.source().count(), 5);
+  const Tensor latents =
+      m.latents_for(some_tokens(2, 24), Tensor::from<int32_t>({2, 2}, {3, 20, 5, 18})).tensor();
+  ASSERT_EQ(latents.shape(), (Shape{2, 10, 16}));
+  std::vector<double> rows;
+  for (const auto& [name, parameter] : model->parameters())
+    if (name == "latents.0.embeddings") rows = parameter.tensor().to_vector();
+  // Every group begins with the first source's.
+  for (const int64_t group : {0, 1})
+    EXPECT_EQ(latents.slice(0, 1, 2).slice(1, 5 * group, 5 * group + 2).contiguous().to_vector(),
+              rows);
+}
+
+TEST(AugmentedModel, RefusesCoprocessorsThatDoNotFitTheirBase) {
+  const auto refusal = [](Json latents) -> std::string {
+    latents["type"] = "coprocessor";
+    try {
+      augmented({{"latents", latents}});
+    } catch (const UserError& e) {
+      return e.what();
+    }
+    return "";
+  };
+  using ::testing::HasSubstr;
+  EXPECT_THAT(refusal({{"n_embd", 8}}), HasSubstr("wanted \"initial\": \"scratch\""));
+  EXPECT_THAT(refusal({{"n_head", 3}, {"initial", "scratch"}}), HasSubstr("n_head"));
+  EXPECT_THAT(refusal({{"n_embd", 8}, {"initial", "scratch"}, {"reads", "last_hidden"}}),
+              HasSubstr("n_embd is 8"));
+  EXPECT_THAT(refusal({{"n_layer", 1}, {"writes", "cache"}}), HasSubstr("n_layer is 1"));
+  EXPECT_THROW(
+      augmented({{"latents",
+                  {{"type", "several"},
+                   {"sources", Json::array({{{"type", "soft_embeddings"}},
+                                            {{"type", "coprocessor"}, {"writes", "cache"}}})}}}}),
+      UserError);
 }
 
 TEST(AugmentedModel, TrainedBasesHaveGradientsToo) {

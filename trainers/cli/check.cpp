@@ -80,6 +80,7 @@ void run_mask(const MaskArguments& a) {
     throw ConfigError(
         fmt::format("the model of {} is \"{}\": only an \"augmented\" one has groups to check",
                     a.config.file, options.model.type));
+  draw_zero_parameters(*augmented, random);
   const int64_t length = std::min(a.length, model->block_size()),
                 ahead = augmented->options().ahead;
   require(length >= ahead + augmented->options().delay,

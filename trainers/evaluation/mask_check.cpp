@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 
+#include "autograd/ops/elementwise.h"
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "layers/row_context.h"
@@ -25,38 +26,16 @@ Tensor next_tokens(const Tensor& tokens) {
   return next;
 }
 
-// One group by itself: prefix i32 [1, L], ahead i32 [1, A - 1], targets i32 [1, A].
-Variable separate_loss(AugmentedModel& model, const Tensor& prefix, const Tensor& ahead,
-                       const Tensor& targets) {
-  Transformer& base = model.base();
-  const int64_t length = prefix.size(1),
-                known = std::max<int64_t>(1, length - model.options().delay);
+// The keys and values of a plain text, and its final hidden states.
+struct PlainText {
   KeyValues keys;
-  RecordedRows text(known, keys);
-  const Tensor read = prefix.slice(1, 0, known).contiguous();
-  const Variable hidden =
-      base.blocks().forward(base.placed(base.token_rows(read), text.positions()), text);
-  const Variable latents =
-      model.source().latents({keys, hidden, Tensor::from<int32_t>({1, 1}, {int32_t(known)})});
-
-  // As it is used: what may be seen is read first, and of that what tokens may see is kept.
-  const GroupSight sight = model.source().sight();
-  const Variable front =
-      sight.latents_see_text ? concat({base.token_rows(prefix), latents}, 1) : latents;
-  const int64_t count = front.size(1);
-  KeyValues all;
-  RecordedRows first(count, all);
-  Variable final = base.blocks().forward(base.placed(front, first.positions()), first);
-  final = slice(final, 1, count - 1, count);  // the last latent predicts the first token
-  if (ahead.numel() > 0) {
-    const KeyValues kept = sight.tokens_see_text      ? all
-                           : sight.tokens_see_latents ? all.slice(count - sight.latents, count)
-                                                      : KeyValues();
-    ContinuedRows behind(kept, ahead.size(1), count);
-    const Variable rows = base.placed(base.token_rows(ahead), behind.positions());
-    final = concat({final, base.blocks().forward(rows, behind)}, 1);
-  }
-  return base.loss_of(final, targets, 1.0);
+  Variable hidden;
+};
+PlainText plain_text(Transformer& base, const Tensor& tokens) {
+  PlainText text;
+  RecordedRows rows(tokens.size(1), text.keys);
+  text.hidden = base.blocks().forward(base.placed(base.token_rows(tokens), rows.positions()), rows);
+  return text;
 }
 
 std::map<std::string, Tensor> take_gradients(AugmentedModel& model) {
@@ -109,6 +88,64 @@ std::string MaskCheck::text() const {
   return out;
 }
 
+void draw_zero_parameters(Module& model, Generator& random) {
+  for (const auto& [name, parameter] : model.parameters()) {
+    if (!parameter.requires_grad() || largest(parameter.tensor().to_vector()) != 0) continue;
+    Tensor target = parameter.tensor();
+    target.copy_from(random.normal(target.shape(), 0, 0.05, target.dtype()));
+  }
+}
+
+Variable separate_loss(AugmentedModel& model, const Tensor& tokens, const InsertionPoints& points,
+                       int64_t text, int64_t group) {
+  Transformer& base = model.base();
+  const int64_t groups = points.limits.size(1), predicted = points.targets.size(1) / groups,
+                limit = int64_t(points.limits.select(0, text).select(0, group).item());
+  const auto of_group = [&](const Tensor& rows, int64_t each) {
+    return rows.slice(0, text, text + 1).slice(1, group * each, (group + 1) * each).contiguous();
+  };
+  const Tensor prefix = tokens.slice(0, text, text + 1).slice(1, 0, limit).contiguous(),
+               ahead = of_group(points.ahead, predicted - 1),
+               targets = of_group(points.targets, predicted);
+  const int64_t length = prefix.size(1),
+                known = std::max<int64_t>(1, length - model.options().delay);
+  const PlainText read = plain_text(base, prefix.slice(1, 0, known).contiguous());
+  const Variable latents = model.source().latents({read.keys, read.hidden,
+                                                   Tensor::from<int32_t>({1, 1}, {int32_t(known)}),
+                                                   prefix.slice(1, 0, known).contiguous()});
+
+  // As it is used: all up to the latents is read, and of that what tokens may see is kept. Latents
+  // in the cache stand before the prefix's last token; as embeddings, behind it.
+  const GroupSight sight = model.source().sight();
+  KeyValues all;
+  Variable front = latents;
+  if (model.source().writes_cache()) {
+    if (length > 1) all = plain_text(base, prefix.slice(1, 0, length - 1).contiguous()).keys;
+    all = all.append(unpacked_cache(latents, base.shape().layers));
+    front = base.token_rows(prefix.slice(1, length - 1, length).contiguous());
+  } else if (sight.latents_see_text) {
+    front = concat({base.token_rows(prefix), latents}, 1);
+  }
+  const auto states = [&](const Variable& rows, RowContext& context) {
+    return base.blocks().forward(base.placed(rows, context.positions()), context);
+  };
+  AppendedRows first(all, front.size(1));
+  Variable final = states(front, first);
+  final = slice(final, 1, front.size(1) - 1, front.size(1));  // predicts the first token
+  if (ahead.numel() > 0) {
+    const int64_t end = all.length();
+    const KeyValues kept = sight.tokens_see_text      ? all
+                           : sight.tokens_see_latents ? all.slice(end - sight.latents, end)
+                                                      : KeyValues();
+    ContinuedRows behind(kept, ahead.size(1), end);
+    final = concat({final, states(base.token_rows(ahead), behind)}, 1);
+  }
+  const Variable of_targets = base.loss_of(final, targets, 1.0);
+  if (model.source().own_share() == 0) return of_targets;
+  return add(of_targets,
+             model.own_loss(prefix, Tensor::full({1, 1}, double(length), DType::i32)).sum);
+}
+
 MaskCheck check_mask(AugmentedModel& model, const Tensor& tokens, const Tensor& limits) {
   const int64_t ahead = model.options().ahead, groups = limits.size(1);
   const InsertionPoints points = insertion_points(tokens, next_tokens(tokens), limits, ahead);
@@ -119,21 +156,15 @@ MaskCheck check_mask(AugmentedModel& model, const Tensor& tokens, const Tensor& 
   MaskCheck check;
   check.groups = limits.numel();
   for (const double target : points.targets.to_vector()) check.targets += target >= 0;
-  const Variable packed =
-      model.base().loss_of(model.ahead_hidden(tokens, points), points.targets, 1.0);
+  Variable packed = model.base().loss_of(model.ahead_hidden(tokens, points), points.targets, 1.0);
+  if (model.source().own_share() > 0) packed = add(packed, model.own_loss(tokens, limits).sum);
   check.packed_loss = packed.tensor().item();
   backward(packed);
   const auto packed_gradients = take_gradients(model);
 
   for (int64_t b = 0; b < limits.size(0); ++b)
     for (int64_t g = 0; g < groups; ++g) {
-      const int64_t limit = int64_t(limits.select(0, b).select(0, g).item());
-      const auto of_group = [&](const Tensor& rows, int64_t each) {
-        return rows.slice(0, b, b + 1).slice(1, g * each, (g + 1) * each).contiguous();
-      };
-      const Variable loss =
-          separate_loss(model, tokens.slice(0, b, b + 1).slice(1, 0, limit).contiguous(),
-                        of_group(points.ahead, ahead - 1), of_group(points.targets, ahead));
+      const Variable loss = separate_loss(model, tokens, points, b, g);
       check.separate_loss += loss.tensor().item();
       backward(loss);
     }

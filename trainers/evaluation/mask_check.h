@@ -26,11 +26,21 @@ struct MaskCheck {
   std::string text() const;
 };
 
+// The loss of one group by itself, summed over its targets: plain forwards over nothing but the
+// group's own prefix of its text and its latents, and then over its ahead tokens behind the keys
+// and values that the source lets them see; and the source's own loss, where it has one. tokens i32
+// [B, T].
+Variable separate_loss(AugmentedModel& model, const Tensor& tokens, const InsertionPoints& points,
+                       int64_t text, int64_t group);
+
 // The packed loss of `tokens` i32 [B, T] at the insertion points `limits` i32 [B, G], and its
-// gradients, beside the sum over groups of separate forwards: each over nothing but the group's own
-// prefix and its latents, and then its ahead tokens behind the keys and values that the source lets
-// them see. What lies behind a prefix is not there at all, so that no mask can fail to hide it. In
-// the model's own precision: use f64. Gradients of the parameters are cleared before and after.
+// gradients, beside the sum over groups of separate forwards (separate_loss()). What lies behind a
+// prefix is not there at all, so that no mask can fail to hide it. In the model's own precision:
+// use f64. Gradients of the parameters are cleared before and after.
 MaskCheck check_mask(AugmentedModel& model, const Tensor& tokens, const Tensor& limits);
+
+// Parameters that begin at zero (LoRA's B) hide what lies behind them. Draws those that are zero
+// and to be trained, normal around 0, so that the check sees through them.
+void draw_zero_parameters(Module& model, Generator& random);
 
 }  // namespace reverie

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -49,25 +51,38 @@ std::string frozen_hash(const Module& model) {
 
 void TrainingAudit::on_start(const Trainer& t, int64_t first_step) {
   frozen_hash_ = frozen_hash(t.model());
+  missed_.clear();
   if (first_step == 0 || !std::filesystem::exists(file_of(t))) return;
-  const Json before = Config::from_file(file_of(t)).json().value("frozen_hash", Json());
-  if (before != frozen_hash_)
+  const Json before = Config::from_file(file_of(t)).json();
+  if (first_step == 1) missed_ = before.value("without_gradient", missed_);
+  if (const Json hash = before.value("frozen_hash", Json()); hash != frozen_hash_)
     throw InternalError(fmt::format(
         "{}: frozen parameters hash to {} now, to {} when this run began: something trained them",
-        t.run_directory(), frozen_hash_, before.dump()));
+        t.run_directory(), frozen_hash_, hash.dump()));
 }
 
 void TrainingAudit::on_step(const Trainer& t, const StepInfo& info) {
-  if (info.step != 1) return;
-  const auto missed = without_gradient(t.model());
-  for (const std::string& name : missed)
-    log_warning("no gradient reached {} in the first step, and it is to be trained", name);
+  if (info.step > 2 || (info.step == 2 && missed_.empty())) return;
+  std::vector<std::string> missed = without_gradient(t.model()), waited;
+  if (info.step == 2) {
+    const auto still = [&](const std::string& name) {
+      return std::find(missed.begin(), missed.end(), name) != missed.end();
+    };
+    std::copy_if(missed_.begin(), missed_.end(), std::back_inserter(waited), std::not_fn(still));
+    std::erase_if(missed_, std::not_fn(still));
+    missed = missed_;
+  }
+  missed_ = missed;
+  if (info.step == 2 || t.options().train.steps == 1)
+    for (const std::string& name : missed)
+      log_warning("no gradient reached {} in the first steps, and it is to be trained", name);
   int64_t trainable = 0, frozen = 0;
   for (const auto& [name, parameter] : t.model().parameters())
     (parameter.requires_grad() ? trainable : frozen) += 1;
   write_file_atomically(file_of(t), Json{{"trainable_tensors", trainable},
                                          {"frozen_tensors", frozen},
                                          {"without_gradient", missed},
+                                         {"reached_in_second_step", waited},
                                          {"frozen_hash", frozen_hash_}}
                                             .dump(2) +
                                         "\n");

@@ -14,10 +14,11 @@ std::vector<std::string> without_gradient(const Module& model);
 std::string frozen_hash(const Module& model);
 
 // Writes RUN/audit.json: {"trainable_tensors", "frozen_tensors", "without_gradient": [NAME, ...],
-// "frozen_hash"}. After the first step it warns of every trainable parameter that no gradient
-// reached (one behind a weight that begins at zero may have to wait for its first; one that is
-// never used gets none ever); at every checkpoint and so before a run counts as finished, it throws
-// InternalError when a frozen parameter has changed, also since an earlier part of a resumed run.
+// "reached_in_second_step": [NAME, ...], "frozen_hash"}. What no gradient reached in the first step
+// is looked at again in the second, since a weight behind one that begins at zero (LoRA's) has to
+// wait for it; of what is missed then, too, it warns. At every checkpoint and so before a run
+// counts as finished, it throws InternalError when a frozen parameter has changed, also since an
+// earlier part of a resumed run.
 class TrainingAudit final : public Callback {
  public:
   void on_start(const Trainer&, int64_t first_step) override;
@@ -26,6 +27,7 @@ class TrainingAudit final : public Callback {
 
  private:
   std::string frozen_hash_;
+  std::vector<std::string> missed_;  // by all gradients so far
 };
 
 }  // namespace reverie

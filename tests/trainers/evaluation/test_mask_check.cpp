@@ -76,8 +76,10 @@ std::unique_ptr<LanguageModel> augmented(const std::string& base, const Json& la
   config.update(more);
   Generator random(7);
   const ModelRegistry& models = ModelRegistry::instance();
-  return models.make(resolve_component(models, Config(config, "$.model")),
-                     Build{random, DType::f64});
+  auto model =
+      models.make(resolve_component(models, Config(config, "$.model")), Build{random, DType::f64});
+  draw_zero_parameters(*model, random);
+  return model;
 }
 
 // Limits of every kind: the first row alone, equal ones, the last possible.
@@ -114,6 +116,9 @@ TEST_P(PackedGroups, EqualSeparateForwards) {
   EXPECT_GT(result.gradients.size(), 0u);
 }
 constexpr const char* kCoprocessor = R"({"type": "coprocessor", "count": 3})";
+constexpr const char* kLora =
+    R"({"type": "coprocessor", "count": 3, "initial": "lora", "rank": 2, "alpha": 4})";
+constexpr const char* kCache = R"({"type": "coprocessor", "count": 3, "writes": "cache"})";
 INSTANTIATE_TEST_SUITE_P(
     Kinds, PackedGroups,
     testing::Values(
@@ -122,8 +127,46 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"gemma3", "gemma3", kCoprocessor, "{}"},
         Case{"from_scratch", "llama",
              R"({"type": "coprocessor", "count": 2, "initial": "scratch"})", "{}"},
+        Case{"lora", "llama", kLora, "{}"}, Case{"lora_gpt2", "gpt2", kLora, "{}"},
+        Case{"lora_gemma3", "gemma3", kLora, "{}"},
         Case{"last_hidden", "llama",
              R"({"type": "coprocessor", "count": 3, "reads": "last_hidden"})", "{}"},
+        Case{"cache", "llama", kCache, "{}"}, Case{"cache_gpt2", "gpt2", kCache, "{}"},
+        Case{"cache_qwen3", "qwen3", kCache, "{}"}, Case{"cache_gemma2", "gemma2", kCache, "{}"},
+        Case{"cache_gemma3", "gemma3", kCache, "{}"},
+        Case{"cache_late", "llama", kCache, R"({"delay": 2})"},
+        Case{"cache_trained_base", "llama", kCache, R"({"train_base": true})"},
+        Case{"cache_lora", "llama",
+             R"({"type": "coprocessor", "count": 3, "writes": "cache", "initial": "lora",
+                 "rank": 2})",
+             "{}"},
+        Case{"cache_last_hidden", "llama",
+             R"({"type": "coprocessor", "count": 3, "writes": "cache", "reads": "last_hidden"})",
+             "{}"},
+        Case{"cache_one_ahead", "llama", kCache, R"({"ahead": 1})"},
+        Case{"shallow", "gemma3", R"({"type": "coprocessor", "count": 3, "n_layer": 2})", "{}"},
+        Case{"deep", "gemma3", R"({"type": "coprocessor", "count": 3, "n_layer": 6})", "{}"},
+        Case{"shallow_lora", "gemma3",
+             R"({"type": "coprocessor", "count": 3, "n_layer": 1, "initial": "lora", "rank": 2})",
+             "{}"},
+        Case{"narrow", "llama",
+             R"({"type": "coprocessor", "count": 3, "initial": "scratch", "n_embd": 10,
+                 "n_head": 2})",
+             "{}"},
+        Case{"wide_cache", "qwen3",
+             R"({"type": "coprocessor", "count": 3, "initial": "scratch", "n_embd": 24,
+                 "n_head": 6, "n_hidden": 20, "writes": "cache"})",
+             "{}"},
+        Case{"several", "llama",
+             R"({"type": "several", "sources": [{"type": "coprocessor", "count": 2},
+                 {"type": "coprocessor", "count": 1, "initial": "lora", "rank": 2},
+                 {"type": "soft_embeddings", "count": 1}]})",
+             "{}"},
+        Case{"several_caches", "gpt2",
+             R"({"type": "several", "sources": [
+                 {"type": "coprocessor", "count": 2, "writes": "cache"},
+                 {"type": "coprocessor", "count": 1, "writes": "cache", "initial": "scratch"}]})",
+             "{}"},
         Case{"soft_embeddings", "gpt2", R"({"type": "soft_embeddings", "count": 3})", "{}"},
         Case{"gist", "llama", R"({"type": "gist", "count": 3})", R"({"train_base": true})"},
         Case{"gist_frozen", "gpt2", R"({"type": "gist", "count": 2})", "{}"},
@@ -134,6 +177,11 @@ INSTANTIATE_TEST_SUITE_P(
              R"({"train_base": true})"},
         Case{"gist_masked_too", "llama", R"({"type": "gist", "count": 3, "tokens_see": "nothing"})",
              R"({"train_base": true})"},
+        Case{"icae", "llama", R"({"type": "icae", "count": 3, "rank": 2})", "{}"},
+        Case{"icae_with_end", "gpt2", R"({"type": "icae", "count": 2, "rank": 3, "end_token": 1})",
+             "{}"},
+        Case{"icae_without_giving_back", "gemma3",
+             R"({"type": "icae", "count": 3, "rank": 2, "lm_ratio": 1})", R"({"ahead": 1})"},
         Case{"thoughts", "llama", R"({"type": "continuous_thoughts", "count": 3})",
              R"({"train_base": true})"},
         Case{"thoughts_late", "gpt2", R"({"type": "continuous_thoughts", "count": 2})",

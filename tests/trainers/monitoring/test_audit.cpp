@@ -76,6 +76,34 @@ TEST_F(AuditTest, SaysWhatIsTrainedAndWhatIsNot) {
   EXPECT_EQ(frozen_hash(trainer.model()), before);
 }
 
+TEST_F(AuditTest, WhatLiesBehindZerosIsReachedInTheSecondStep) {
+  std::string lora = beside_;
+  lora.insert(lora.find("\"count\""), "\"initial\": \"lora\", \"rank\": 2, ");
+  Trainer trainer(experiment(lora), control());
+  int64_t behind = 0, frozen = 0;
+  for (const auto& [name, parameter] : trainer.model().parameters()) {
+    EXPECT_EQ(parameter.requires_grad(), !name.starts_with("base.")) << name;
+    behind += name.ends_with(".lora_a");
+    frozen += name.starts_with("base.");
+  }
+  EXPECT_GT(behind, 0);
+  EXPECT_EQ(trainer.run(), RunEnd::finished);
+  const Json a = audit();
+  EXPECT_EQ(a["without_gradient"], Json::array());
+  EXPECT_EQ(a["reached_in_second_step"].size(), behind);
+  EXPECT_EQ(a["trainable_tensors"], 2 * behind + 1);  // A, B and the soft tokens
+  EXPECT_EQ(a["frozen_tensors"], frozen);
+  // What was saved is the base and the updates, and opens as what was trained.
+  const LoadedRun run = load_run(directory_ / "run");
+  const auto text = Tensor::from<int32_t>({1, 12}, {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8});
+  const auto loss = [&](LanguageModel& m) {
+    NoGrad no_grad;
+    m.train(false);
+    return m.loss(text, text, 1.0).tensor().item();
+  };
+  EXPECT_EQ(loss(*run.model), loss(trainer.model()));
+}
+
 TEST_F(AuditTest, AModelWithoutFrozenPartsHasNoHash) {
   Trainer trainer(experiment(R"({"type": "gpt2", "block_size": 16, "n_layer": 1, "n_head": 2,
     "n_embd": 8})"),

@@ -11,10 +11,17 @@
 namespace reverie {
 namespace {
 
+// Weights that would be copied from the base are not there: only their sizes count.
+Json without_copies(Json source) {
+  if (source.value("initial", "") == "base") source["initial"] = "scratch";
+  if (source.contains("sources"))
+    for (Json& inner : source["sources"]) inner = without_copies(inner);
+  return source;
+}
+
 std::unique_ptr<LatentSource> source_of(const AugmentedOptions& o, const Transformer& base,
                                         Generator& random) {
-  Json component = *o.latents.resolved;
-  if (component.contains("initial")) component["initial"] = "scratch";  // nothing to copy from
+  const Json component = without_copies(*o.latents.resolved);
   const LatentRegistry& sources = LatentRegistry::instance();
   const Build build{random, DType::f32, Device{}, false};
   return sources.make(resolve_component(sources, Config(component, o.latents.path)),
@@ -51,10 +58,13 @@ LatentPlan plan_latent_run(const Transformer& base, const ExperimentOptions& run
     const double texts = double(run.train.batch_size), groups = texts * double(o.groups),
                  half = double(o.block_size) / 2;
     const double text = texts * double(o.block_size) * row_flops(base, half),
-                 rows = groups * double(source->count() + o.ahead - 1) * row_flops(base, half),
+                 rows = groups *
+                        double(source->writes_cache() ? o.ahead : source->count() + o.ahead - 1) *
+                        row_flops(base, half),
                  head = groups * double(o.ahead) * 2 *
                         double(base.shape().features * base.shape().vocabulary),
-                 latents = groups * source->flops_per_group(int64_t(half));
+                 latents = groups * source->flops_per_group(int64_t(half)) +
+                           texts * source->flops_per_text(o.block_size);
     // Backward is twice the forward; through frozen weights, once; and frozen text rows have none.
     plan.step_flops =
         (o.train_base ? 3 : 1) * text + (o.train_base ? 3 : 2) * (rows + head) + 3 * latents;

@@ -103,6 +103,8 @@ class LatentTableKind final : public TableKind {
             {"shuffled", is_shuffled(run.cell.model)}};
   }
   void measure(const PlannedRun& run) const;
+  // Sets how many latents the cell's source makes; several sources share them evenly.
+  void share_latents(const PlannedCell& cell, Config& config) const;
 
   TableFile table_;
   MeasureOptions measure_;
@@ -110,6 +112,21 @@ class LatentTableKind final : public TableKind {
   std::vector<PlannedCell> cells_;
   std::string base_;
 };
+
+void LatentTableKind::share_latents(const PlannedCell& cell, Config& config) const {
+  const Config latents = config.at("model").at("latents");
+  if (!latents.has("sources")) {
+    config.set("model.latents.count=" + std::to_string(cell.level));
+    return;
+  }
+  const int64_t sources = int64_t(latents.json().at("sources").size());
+  if (sources == 0 || cell.level % sources != 0)
+    throw ConfigError(
+        fmt::format("{}.cells.{}: {} latents cannot be shared evenly by its {} sources",
+                    table_.preset.path(), cell.model, cell.level, sources));
+  for (int64_t i = 0; i < sources; ++i)
+    config.set(fmt::format("model.latents.sources.{}.count={}", i, cell.level / sources));
+}
 
 void LatentTableKind::complete(const PlannedCell& cell, Config& config) const {
   const Config model = config.at("model");
@@ -124,7 +141,7 @@ void LatentTableKind::complete(const PlannedCell& cell, Config& config) const {
   const std::string type = text_at(model.json(), "type", "$.model", true);
   if (type == "augmented") {
     config.set("model.base=" + Json(base_).dump());
-    config.set("model.latents.count=" + std::to_string(cell.level));
+    share_latents(cell, config);
   } else if (type == "pretrained") {
     config.set("model.path=" + Json(base_).dump());
   } else {
@@ -186,6 +203,7 @@ std::string LatentTableKind::plan(const std::vector<PlannedRun>& runs) const {
     Generator unused(1);
     const auto model =
         ModelRegistry::instance().make(component, Build{unused, DType::f32, Device{}, false});
+    model->freeze();
     return plan_latent_table(dynamic_cast<const Transformer&>(*model), name, runs,
                              table_.directory);
   };
