@@ -212,82 +212,6 @@ TEST(AugmentedModel, LatentsOfOtherTextsMatter) {
   EXPECT_NE(hidden({}), hidden(Variable(swapped)));
 }
 
-// Hidden states of the rows that predict, at the second of two insertion points, after a token of
-// the text before it changed: how far each of them moved.
-std::vector<double> moved_by_text(const Json& latents) {
-  const auto model = augmented({{"latents", latents}});
-  model->train(false);
-  NoGrad no_grad;
-  const Tensor limits = Tensor::from<int32_t>({1, 2}, {2, 14}), tokens = some_tokens(1, 24);
-  Tensor changed = tokens.clone();
-  changed.mutable_data<int32_t>()[9] = 60;
-  const auto hidden = [&](const Tensor& text) {
-    const Tensor h =
-        as_augmented(*model).ahead_hidden(text, insertion_points(text, text, limits, 5)).tensor();
-    return h;
-  };
-  const Tensor before = hidden(tokens), after = hidden(changed);
-  const int64_t features = before.size(2);
-  const auto a = before.to_vector(), b = after.to_vector();
-  std::vector<double> moved(10, 0);
-  for (size_t i = 0; i < a.size(); ++i)
-    moved[i / size_t(features)] = std::max(moved[i / size_t(features)], std::abs(a[i] - b[i]));
-  for (size_t row = 0; row < 5; ++row) EXPECT_EQ(moved[row], 0) << "the group before the change";
-  return {moved.begin() + 5, moved.end()};
-}
-
-TEST(AugmentedModel, TokensSeeTheTextThroughGistTokensAlone) {
-  const auto with = [](const char* sight) {
-    return moved_by_text({{"type", "gist"}, {"count", 2}, {"tokens_see", sight}});
-  };
-  for (const char* sight : {"gist", "all"})
-    for (const double moved : with(sight)) EXPECT_GT(moved, 1e-6) << sight;
-  // The first is predicted by the last gist row, which always reads the text.
-  const auto blind = with("nothing");
-  EXPECT_GT(blind[0], 1e-6);
-  for (size_t row = 1; row < 5; ++row) EXPECT_EQ(blind[row], 0) << row;
-  EXPECT_NE(with("gist"), with("all"));
-}
-
-TEST(AugmentedModel, GistTokensBeginAsTheMeanEmbedding) {
-  const auto model = augmented({{"latents", {{"type", "gist"}, {"count", 3}}}});
-  const auto parameters = as_augmented(*model).parameters();
-  const auto table = parameters[0].second, gist = parameters.back().second;
-  EXPECT_EQ(gist.shape(), (Shape{1, table.size(1)}));  // one row, however often it stands there
-  const auto rows = table.tensor().to_vector(), row = gist.tensor().to_vector();
-  for (size_t c = 0; c < row.size(); ++c) {
-    double sum = 0;
-    for (size_t i = c; i < rows.size(); i += row.size()) sum += rows[i];
-    EXPECT_NEAR(row[c], sum / double(table.size(0)), 1e-6);
-  }
-}
-
-TEST(AugmentedModel, TrainingAModelOnGistTokensReducesItsLoss) {
-  const auto model =
-      augmented({{"latents", {{"type", "gist"}, {"count", 2}}}, {"train_base", true}});
-  const Tensor tokens = some_tokens(2, 24);
-  Tensor next = tokens.clone();
-  for (int64_t i = 0; i + 1 < 48; ++i)
-    next.mutable_data<int32_t>()[i] = i == 23 ? -1 : tokens.data<int32_t>()[i + 1];
-  next.mutable_data<int32_t>()[47] = -1;
-  model->train(false);  // the same insertion points at every step
-  const auto step = [&] {
-    const Variable loss = model->loss(tokens, next, 1.0 / 46);
-    backward(loss);
-    for (auto& [name, parameter] : model->parameters()) {
-      Tensor value = parameter.tensor();
-      for (int64_t i = 0; i < value.numel(); ++i)
-        value.mutable_data<float>()[i] -= 0.5f * parameter.grad().data<float>()[i];
-      Variable(parameter).clear_grad();
-    }
-    return loss.tensor().item();
-  };
-  const double first = step();
-  double last = first;
-  for (int i = 0; i < 20; ++i) last = step();
-  EXPECT_LT(last, 0.8 * first);
-}
-
 TEST(AugmentedModel, DelayedLatentsComeFromAShorterText) {
   const auto late = augmented({{"delay", 4}}), prompt = augmented();
   late->train(false);
@@ -319,9 +243,6 @@ TEST(InsertionPoints, TakeWhatFollowsTheLimit) {
 TEST(AugmentedModel, RefusesWhatDoesNotFit) {
   EXPECT_THROW(augmented({{"block_size", 60}}), UserError) << "latents reach beyond the base";
   EXPECT_THROW(augmented({{"ahead", 25}}), UserError);
-  EXPECT_THROW(augmented({{"latents", {{"type", "continuous_thoughts"}}}}), UserError)
-      << "nothing to train";
-  EXPECT_THROW(augmented({{"base", kBase + "/nowhere"}}), UserError);
 }
 
 }  // namespace

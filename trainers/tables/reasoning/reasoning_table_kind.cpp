@@ -9,6 +9,7 @@
 // another.
 
 #include <filesystem>
+#include <optional>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -20,7 +21,6 @@
 #include "trainers/tables/definition.h"
 #include "trainers/tables/reasoning/reasoning_table.h"
 #include "trainers/tables/table_kind.h"
-#include "trainers/training/plan.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
