@@ -23,6 +23,7 @@
 #include "datasets/sources.h"
 #include "datasets/tokenizers/bpe_tokenizer.h"
 #include "datasets/tokenizers/char_tokenizer.h"
+#include "datasets/tokenizers/word_tokenizer.h"
 #include "datasets/utf8.h"
 
 namespace reverie {
@@ -34,8 +35,9 @@ void DataOptions::fields(Fields& f) {
          "the text's name, looked up in $REVERIE_DATA and the cache; empty: tinyshakespeare");
   f.text("path", path, {},
          "a text file, or a directory of token files (prepared, nanoGPT's or llm.c's)");
-  f.text("tokenizer", tokenizer, {"char", "gpt2", "pretrained"},
-         "char: one token a character; gpt2: GPT-2's byte pairs; pretrained: a pretrained model's");
+  f.text("tokenizer", tokenizer, {"char", "word", "gpt2", "pretrained"},
+         "char: one token a character; word: one a word, of the text's own; gpt2: GPT-2's byte "
+         "pairs; pretrained: a pretrained model's");
   f.text(
       "tokenizer_files", tokenizer_files, {},
       "gpt2: the folder of encoder.json and vocab.bpe, empty: as data; pretrained: a .gguf file, "
@@ -47,8 +49,9 @@ void DataOptions::fields(Fields& f) {
   f.text("document_token", document_token, {},
          "the token after each document, as text; empty: the tokenizer's begin-of-text token "
          "before each where its model was trained so, else its end-of-text token after each");
+  f.object("examples", examples, "a text of questions, reasoning steps and answers");
   f.number("validation_fraction", validation_fraction, {0.0, 0.5},
-           "the part of the characters, at the end, held out");
+           "the part of the characters (or examples), at the end, held out");
   f.text("prepared_directory", prepared_directory, {},
          "where token files are kept; empty: data/<name>-<tokenizer>");
   f.integer("vocabulary_size", vocabulary_size, {0, (int64_t(1) << 31) - 1},
@@ -96,6 +99,10 @@ Json creation_of(const SourceText& source, const DataOptions& options) {
   if (!options.document_separator.empty())
     creation["documents"] = {{"separator", options.document_separator},
                              {"token", options.document_token}};
+  if (options.examples.given())
+    creation["examples"] = {{"form", options.examples.form},
+                            {"stage", options.examples.stage},
+                            {"thoughts", options.examples.thoughts}};
   if (options.tokenizer == "pretrained")
     creation["tokenizer_hash"] = load_tokenizer_for(options.tokenizer_files)->hash();
   return creation;
@@ -192,10 +199,23 @@ size_t byte_of_character(std::string_view text, int64_t index) {
 
 std::shared_ptr<const Tokenizer> make_tokenizer(const DataOptions& options, std::string_view text) {
   if (options.tokenizer == "char") return CharTokenizer::from_text(text);
+  if (options.tokenizer == "word") return WordTokenizer::from_text(text);
   if (options.tokenizer == "pretrained") return load_tokenizer_for(options.tokenizer_files);
   require(options.tokenizer == "gpt2",
-          "tokenizer '{}' is unknown; wanted 'char', 'gpt2' or 'pretrained'", options.tokenizer);
+          "tokenizer '{}' is unknown; wanted 'char', 'word', 'gpt2' or 'pretrained'",
+          options.tokenizer);
   return BpeTokenizer::from_gpt2_files(find_gpt2_files(options.tokenizer_files));
+}
+
+std::vector<Example> examples_of(const DataOptions& options, std::string_view text,
+                                 const std::string& file) {
+  require(options.document_separator.empty(),
+          "examples are told apart by their form; leave document_separator empty");
+  try {
+    return read_examples(options.examples.form, text);
+  } catch (const DataError& error) {
+    throw DataError(fmt::format("{}: {}", file, error.what()));
+  }
 }
 
 void write_dataset(const std::string& directory, const SourceText& source,
@@ -216,7 +236,10 @@ void write_dataset(const std::string& directory, const SourceText& source,
   require(train_characters >= 1,
           "{} has {} characters, of which validation_fraction {} leaves none to train on",
           source.file, characters, options.validation_fraction);
-  const auto tokenizer = make_tokenizer(options, text);
+  std::vector<Example> examples;
+  if (options.examples.given()) examples = examples_of(options, text, source.file);
+  const auto tokenizer =
+      make_tokenizer(options, examples.empty() ? text : text_of_examples(examples));
   const std::string tokenizer_hash = tokenizer->hash();
 
   Json description = {{"format", "reverie dataset 1"},
@@ -240,13 +263,35 @@ void write_dataset(const std::string& directory, const SourceText& source,
     if (progress) progress(done, int64_t(text.size()));
   };
   const auto write_part = [&](const char* file, const char* key, const auto& encode) {
-    TokenFileWriter writer(in(directory, file), tokenizer->vocabulary_size(), tokenizer_hash,
-                           source.hash);
+    TokenFileWriter writer(
+        in(directory, file),
+        tokenizer->vocabulary_size() + (examples.empty() ? 0 : ExampleLayout::kMarks),
+        tokenizer_hash, source.hash);
     encode(writer);
     writer.finish();
     description[key] = {{"tokens", writer.count()}, {"checksum", writer.checksum()}};
   };
-  if (options.document_separator.empty()) {
+  if (!examples.empty()) {
+    ExampleLayout layout;
+    const auto records = example_records(examples, options.examples, *tokenizer, layout);
+    const auto held_out =
+        size_t(std::floor(double(records.size()) * (1.0 - options.validation_fraction)));
+    require(held_out >= 1 && held_out < records.size(),
+            "{} examples, of which validation_fraction {} leaves {} to train on and {} to hold out",
+            records.size(), options.validation_fraction, held_out, records.size() - held_out);
+    const auto of = [&](size_t begin, size_t end) {
+      return [&, begin, end](TokenFileWriter& w) {
+        for (size_t i = begin; i < end; ++i) w.append(records[i]);
+      };
+    };
+    write_part(kTrainFile, "train", of(0, held_out));
+    write_part(kValidationFile, "validation", of(held_out, records.size()));
+    encoded(text.size());
+    description["examples"] = {{"count", records.size()},
+                               {"train", held_out},
+                               {"length", layout.length},
+                               {"first_mark", layout.first_mark}};
+  } else if (options.document_separator.empty()) {
     const auto of = [&](std::string_view part) {
       return [&, part](TokenFileWriter& w) { encode_into(w, *tokenizer, part, special, encoded); };
     };
@@ -310,6 +355,7 @@ void put_in_place(const std::string& made, const std::string& directory) {
 }
 
 SourceText source_of(const DataOptions& options) {
+  if (options.path.empty() && options.examples.given()) return find_examples(options.examples.form);
   if (options.path.empty())
     return find_source_text(options.name.empty() ? "tinyshakespeare" : options.name);
   require(fs::exists(options.path), "the data path {} does not exist", options.path);
@@ -379,8 +425,11 @@ std::string prepare_dataset(const DataOptions& options, const PrepareProgress& p
   if (directory.empty()) {
     directory = in("data", fmt::format("{}-{}", source.name, options.tokenizer));
     if (creation.contains("tokenizer_hash"))  // one directory for each vocabulary
-      directory += "-" + creation.at("tokenizer_hash").get<std::string>().substr(0, 8);
+      directory +=
+          fmt::format("-{}", creation.at("tokenizer_hash").get<std::string>().substr(0, 8));
     if (!options.document_separator.empty()) directory += "-documents";
+    if (options.examples.given())
+      directory += fmt::format("-stage{}x{}", options.examples.stage, options.examples.thoughts);
   }
   if (is_current(directory, creation)) return directory;
   if (fs::exists(directory) && read_provenance(directory).is_null() && !fs::is_empty(directory))
@@ -436,15 +485,20 @@ Dataset open_dataset(const DataOptions& options, const PrepareProgress& progress
   data.train = open_tokens(in(directory, kTrainFile), open);
   data.validation = open_tokens(in(directory, kValidationFile), open);
   const std::string tokenizer_hash = data.tokenizer->hash();
+  int32_t vocabulary = data.tokenizer->vocabulary_size();
+  if (data.provenance.contains("examples")) {
+    const Json& examples = data.provenance["examples"];
+    data.examples = ExampleLayout{examples.at("length"), examples.at("first_mark")};
+    vocabulary += ExampleLayout::kMarks;
+  }
   for (const TokenFile* file : {&data.train, &data.validation})
-    if (file->tokenizer_hash() != tokenizer_hash ||
-        file->vocabulary_size() != data.tokenizer->vocabulary_size())
+    if (file->tokenizer_hash() != tokenizer_hash || file->vocabulary_size() != vocabulary)
       throw DataError(
           fmt::format("{} was made by another tokenizer than the one beside it (vocabulary {}, "
                       "hash {}; beside it {}, hash {}); "
                       "prepare the data again",
-                      file->path(), file->vocabulary_size(), file->tokenizer_hash(),
-                      data.tokenizer->vocabulary_size(), tokenizer_hash));
+                      file->path(), file->vocabulary_size(), file->tokenizer_hash(), vocabulary,
+                      tokenizer_hash));
   if (data.provenance.contains("documents")) {
     const Json& mark = data.provenance["documents"].at("mark");
     data.documents = DocumentMark{mark.at("token"), mark.at("begins")};

@@ -10,19 +10,21 @@
 
 #include "core/config.h"
 #include "datasets/documents.h"
+#include "datasets/examples.h"
 #include "datasets/token_file.h"
 #include "datasets/tokenizers/tokenizer.h"
 
 namespace reverie {
 
 struct DataOptions : Fieldset {
-  std::string name;                  // "": "tinyshakespeare", or with `path` the file's own name
-  std::string path;                  // "": by name
-  std::string tokenizer = "char";    // "char", "gpt2" or "pretrained"
-  std::string tokenizer_files;       // "gpt2": "" is find_gpt2_files(); or for load_tokenizer_for()
-  std::string document_separator;    // "": the text is one document; see split_documents()
-  std::string document_token;        // "": as the tokenizer says; see document_mark()
-  double validation_fraction = 0.1;  // of the characters, at the end of the text
+  std::string name;                // "": "tinyshakespeare", or with `path` the file's own name
+  std::string path;                // "": by name
+  std::string tokenizer = "char";  // "char", "word", "gpt2" or "pretrained"
+  std::string tokenizer_files;     // "gpt2": "" is find_gpt2_files(); or for load_tokenizer_for()
+  std::string document_separator;  // "": the text is one document; see split_documents()
+  std::string document_token;      // "": as the tokenizer says; see document_mark()
+  ExampleOptions examples;
+  double validation_fraction = 0.1;  // of the characters (or examples), at the end of the text
   std::string prepared_directory;    // "": data/<name>-<tokenizer>
   int64_t vocabulary_size = 0;       // for .bin files of others; 0: as they say
   bool special_tokens = true;
@@ -40,7 +42,7 @@ using PrepareProgress = std::function<void(int64_t done, int64_t total)>;
 // pieces, so that it may be larger than memory. The first floor(characters * (1 -
 // validation_fraction)) characters are train.tok (as nanoGPT). With a document_separator every
 // document is encoded by itself and gets its document_mark(), and train.tok holds those that begin
-// in that part. Where `path` is a directory, it is
+// in that part. Examples become records, see ExampleLayout. Where `path` is a directory, it is
 // one of token files already: nothing is made. UserError when the text is not found or the
 // directory holds something else; DataError when the text is empty, not UTF-8 or not the known text
 // of its name.
@@ -55,6 +57,7 @@ struct Dataset {
   Json provenance;
   std::string hash;  // of both token files and the tokenizer: what a run's config stands for
   std::optional<DocumentMark> documents;  // where the text was split into documents
+  std::optional<ExampleLayout> examples;  // where it is examples: files of such records
 
   int64_t vocabulary_size() const { return train.vocabulary_size(); }
   std::string name() const;  // of the text, for tables: "tinyshakespeare"

@@ -22,7 +22,8 @@ void check_sizes(const TokenFile& tokens, int64_t batch_size, int64_t block_size
 }
 
 template <class Start>
-Batch gather(const TokenFile& tokens, int64_t row_count, int64_t block_size, Start start) {
+Batch gather(const TokenFile& tokens, int64_t row_count, int64_t block_size,
+             const std::optional<ExampleLayout>& examples, Start start) {
   Batch batch;
   batch.tokens = Tensor::empty({row_count, block_size}, DType::i32);
   batch.targets = Tensor::empty({row_count, block_size}, DType::i32);
@@ -33,15 +34,38 @@ Batch gather(const TokenFile& tokens, int64_t row_count, int64_t block_size, Sta
     tokens.copy(start(row), window);
     std::copy_n(window.begin(), block_size, inputs + row * block_size);
     std::copy_n(window.begin() + 1, block_size, targets + row * block_size);
+    batch.target_count +=
+        examples ? keep_example_targets(*examples, {inputs + row * block_size, size_t(block_size)},
+                                        {targets + row * block_size, size_t(block_size)})
+                 : block_size;
   }
-  batch.target_count = row_count * block_size;
   return batch;
+}
+
+// A number in [0, places) from one Philox block: bits / 2^64 * places, its bias is below places /
+// 2^64.
+int64_t drawn(uint64_t seed, uint64_t block, int64_t places) {
+  const Philox4 random = philox(seed, block);
+  const uint64_t bits = uint64_t(random.v[1]) << 32 | random.v[0];
+  return int64_t(
+      uint64_t((static_cast<unsigned __int128>(bits) * static_cast<uint64_t>(places)) >> 64));
+}
+
+int64_t records_in(const TokenFile& tokens, const ExampleLayout& layout) {
+  require(
+      layout.length >= 2 && tokens.count() >= layout.length && tokens.count() % layout.length == 0,
+      "{} has {} tokens, which are no records of {}", tokens.path(), tokens.count(), layout.length);
+  return tokens.count() / layout.length;
 }
 
 }  // namespace
 
-Sampler::Sampler(TokenFile tokens, int64_t batch_size, int64_t block_size)
-    : tokens_(std::move(tokens)), batch_size_(batch_size), block_size_(block_size) {
+Sampler::Sampler(TokenFile tokens, int64_t batch_size, int64_t block_size,
+                 std::optional<ExampleLayout> examples)
+    : tokens_(std::move(tokens)),
+      examples_(examples),
+      batch_size_(batch_size),
+      block_size_(block_size) {
   check_sizes(tokens_, batch_size, block_size);
 }
 
@@ -55,7 +79,7 @@ Batch Sampler::rows(int64_t batch_index, int64_t first_row, int64_t row_count) c
               row_count <= batch_size_ - first_row,
           "rows {} to {} of batch {} were asked of a sampler with {} rows a batch", first_row,
           first_row + row_count, batch_index, batch_size_);
-  return gather(tokens_, row_count, block_size_,
+  return gather(tokens_, row_count, block_size_, examples_,
                 [&](int64_t row) { return window_start(batch_index, first_row + row); });
 }
 
@@ -64,12 +88,20 @@ RandomWindowSampler::RandomWindowSampler(TokenFile tokens, int64_t batch_size, i
     : Sampler(std::move(tokens), batch_size, block_size), seed_(seed) {}
 
 int64_t RandomWindowSampler::window_start(int64_t batch_index, int64_t row) const {
-  const Philox4 random =
-      philox(seed_, uint64_t(batch_index) * uint64_t(batch_size()) + uint64_t(row));
-  const uint64_t bits = uint64_t(random.v[1]) << 32 | random.v[0];
-  const auto places = uint64_t(tokens().count() - block_size());
-  // bits / 2^64 * places: its bias is below places / 2^64.
-  return int64_t(uint64_t((static_cast<unsigned __int128>(bits) * places) >> 64));
+  return drawn(seed_, uint64_t(batch_index) * uint64_t(batch_size()) + uint64_t(row),
+               tokens().count() - block_size());
+}
+
+RandomExampleSampler::RandomExampleSampler(TokenFile tokens, const ExampleLayout& layout,
+                                           int64_t batch_size, uint64_t seed)
+    : Sampler(tokens, batch_size, layout.length - 1, layout), seed_(seed) {
+  records_in(tokens, layout);
+}
+
+int64_t RandomExampleSampler::window_start(int64_t batch_index, int64_t row) const {
+  const int64_t length = block_size() + 1;
+  return length * drawn(seed_, uint64_t(batch_index) * uint64_t(batch_size()) + uint64_t(row),
+                        tokens().count() / length);
 }
 
 SequentialSampler::SequentialSampler(TokenFile tokens, int64_t batch_size, int64_t block_size)
@@ -119,6 +151,24 @@ EvaluationWindows EvaluationWindows::of_documents(TokenFile tokens, const Docume
   return windows;
 }
 
+EvaluationWindows EvaluationWindows::of_examples(TokenFile tokens, const ExampleLayout& layout,
+                                                 int64_t batch_size, int64_t example_count) {
+  const int64_t all = records_in(tokens, layout);
+  EvaluationWindows windows(std::move(tokens), batch_size, layout.length - 1, 1);
+  windows.examples_ = layout;
+  windows.window_count_ = example_count == 0 ? all : std::min(example_count, all);
+  for (int64_t i = 0; i < windows.window_count_; ++i)
+    windows.starts_.push_back(i * all / windows.window_count_ * layout.length);
+  return windows;
+}
+
+EvaluationWindows EvaluationWindows::over(TokenFile tokens,
+                                          const std::optional<ExampleLayout>& examples,
+                                          int64_t batch_size, int64_t block_size, int64_t count) {
+  if (examples) return of_examples(std::move(tokens), *examples, batch_size, count);
+  return EvaluationWindows(std::move(tokens), batch_size, block_size, count);
+}
+
 int64_t EvaluationWindows::window_start(int64_t window) const {
   require(window >= 0 && window < window_count_, "evaluation window {} of {}", window,
           window_count_);
@@ -133,7 +183,7 @@ int64_t EvaluationWindows::window_start(int64_t window) const {
 Batch EvaluationWindows::batch(int64_t index) const {
   require(index >= 0 && index < batch_count(), "evaluation batch {} of {}", index, batch_count());
   const int64_t first = index * batch_size_;
-  return gather(tokens_, std::min(batch_size_, window_count_ - first), block_size_,
+  return gather(tokens_, std::min(batch_size_, window_count_ - first), block_size_, examples_,
                 [&](int64_t row) { return window_start(first + row); });
 }
 

@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/tensor.h"
 #include "datasets/documents.h"
+#include "datasets/examples.h"
 #include "datasets/token_file.h"
 
 namespace reverie {
@@ -42,11 +44,13 @@ class Sampler {
 
  protected:
   // UserError when block_size + 1 tokens are not there: both numbers and what to do.
-  Sampler(TokenFile tokens, int64_t batch_size, int64_t block_size);
+  Sampler(TokenFile tokens, int64_t batch_size, int64_t block_size,
+          std::optional<ExampleLayout> examples = std::nullopt);
   const TokenFile& tokens() const { return tokens_; }
 
  private:
   TokenFile tokens_;
+  std::optional<ExampleLayout> examples_;
   int64_t batch_size_, block_size_, position_ = 0;
 };
 
@@ -55,6 +59,18 @@ class Sampler {
 class RandomWindowSampler final : public Sampler {
  public:
   RandomWindowSampler(TokenFile tokens, int64_t batch_size, int64_t block_size, uint64_t seed);
+  int64_t window_start(int64_t batch_index, int64_t row) const override;
+
+ private:
+  uint64_t seed_;
+};
+
+// Examples drawn at random, uniform and independent, of a file of records: a row is a record
+// without its last token, and its targets are what an example teaches (keep_example_targets()).
+class RandomExampleSampler final : public Sampler {
+ public:
+  RandomExampleSampler(TokenFile tokens, const ExampleLayout& layout, int64_t batch_size,
+                       uint64_t seed);
   int64_t window_start(int64_t batch_index, int64_t row) const override;
 
  private:
@@ -88,6 +104,12 @@ class EvaluationWindows {
   static EvaluationWindows of_documents(TokenFile tokens, const DocumentMark& mark,
                                         int64_t batch_size, int64_t block_size,
                                         int64_t window_count);
+  // Examples instead of windows, at most `example_count` (0: all), evenly spaced.
+  static EvaluationWindows of_examples(TokenFile tokens, const ExampleLayout& layout,
+                                       int64_t batch_size, int64_t example_count);
+  // of_examples() where there is a layout, else windows of block_size.
+  static EvaluationWindows over(TokenFile tokens, const std::optional<ExampleLayout>& examples,
+                                int64_t batch_size, int64_t block_size, int64_t count);
   int64_t window_count() const { return window_count_; }
   int64_t window_start(int64_t window) const;
   int64_t batch_count() const { return (window_count_ + batch_size_ - 1) / batch_size_; }
@@ -97,7 +119,8 @@ class EvaluationWindows {
  private:
   TokenFile tokens_;
   int64_t batch_size_, block_size_, window_count_;
-  std::vector<int64_t> starts_;  // of windows over documents; empty: evenly spaced
+  std::vector<int64_t> starts_;  // of windows over documents or examples; empty: evenly spaced
+  std::optional<ExampleLayout> examples_;
 };
 
 }  // namespace reverie

@@ -95,6 +95,20 @@ SourceText describe_source_text(const std::string& file, const std::string& name
   return text;
 }
 
+SourceText find_examples(const std::string& form) {
+  const std::string file = form == "gsm8k" ? "train.jsonl" : "prosqa_valid.json";
+  std::vector<std::string> looked;
+  for (const std::string& folder : {data_directory(), cache_directory()}) {
+    if (folder.empty()) continue;
+    looked.push_back((fs::path(folder) / form / file).string());
+    if (fs::is_regular_file(looked.back())) return describe_source_text(looked.back(), form);
+  }
+  throw UserError(
+      fmt::format("the examples of {} are in none of these places:{}\nput them there, "
+                  "or give their file as \"path\"",
+                  form, listed(looked)));
+}
+
 std::string find_gpt2_files(const std::string& given) {
   std::vector<std::string> looked;
   const auto look = [&](const fs::path& folder) {

@@ -70,29 +70,82 @@ Variable DecodedRows::attend(int64_t layer, const Variable& query, const Variabl
   options.scale = spec.scale != 0 ? spec.scale : 1 / std::sqrt(double(dim));
   options.softcap = spec.softcap;
   options.window = spec.window;
-  options.first_position = state_.position;
+  options.first_position = length - time;  // a cache may have lost its first rows
   kernel::attention_forward(q.device(),
                             {q.view({batch, time, spec.heads, dim}), heads_of(cache.key()),
                              heads_of(cache.value()), options, output, log_sum_exp});
   return Variable(output.view({batch, time, spec.heads * dim}));
 }
 
-ContinuedRows::ContinuedRows(const KeyValues& prefix, int64_t time)
-    : prefix_(prefix), positions_(counting(prefix.length(), time)) {}
+ContinuedRows::ContinuedRows(const KeyValues& prefix, int64_t time,
+                             std::optional<int64_t> first_position)
+    : prefix_(prefix), positions_(counting(first_position.value_or(prefix.length()), time)) {}
 Variable ContinuedRows::attend(int64_t layer, const Variable& query, const Variable& key,
                                const Variable& value, const AttentionSpec& spec) {
+  if (prefix_.length() == 0) return attention(query, key, value, spec);
   const LayerKeyValues& before = prefix_.layers.at(size_t(layer));
   AttentionSpec after = spec;
   after.first_position = prefix_.length();
   return attention(query, concat({before.key, key}, 1), concat({before.value, value}, 1), after);
 }
 
-GroupedRows::GroupedRows(const KeyValues& text, const Tensor& limits, int64_t rows_per_group)
-    : text_(text), limits_(limits), positions_(group_positions(limits, 0, rows_per_group)) {}
+AppendedRows::AppendedRows(KeyValues& known, int64_t time)
+    : known_(known), first_position_(known.length()), positions_(counting(first_position_, time)) {}
+Variable AppendedRows::attend(int64_t layer, const Variable& query, const Variable& key,
+                              const Variable& value, const AttentionSpec& spec) {
+  if (first_position_ == 0) {
+    known_.layers.push_back({key, value});
+    return attention(query, key, value, spec);
+  }
+  LayerKeyValues& all = known_.layers.at(size_t(layer));
+  all = {concat({all.key, key}, 1), concat({all.value, value}, 1)};
+  AttentionSpec after = spec;
+  after.first_position = first_position_;
+  return attention(query, all.key, all.value, after);
+}
+
+GroupedRows::GroupedRows(const KeyValues& text, const Tensor& limits, int64_t rows_per_group,
+                         const GroupSight& sight)
+    : text_(text),
+      sight_(sight),
+      limits_(limits),
+      positions_(group_positions(
+          sight.latents_see_text ? limits : Tensor::zeros(limits.shape(), limits.dtype()), 0,
+          rows_per_group)) {
+  require(sight.tokens_see_latents || !sight.tokens_see_text,
+          "tokens that see the text see the latents that stand between, too");
+  require(sight.latents_see_text || (sight.tokens_see_latents && !sight.tokens_see_text),
+          "where latents do not see the text, tokens see the latents and nothing else");
+  require(sight.latents >= (sight.tokens_see_text ? 0 : 1) && sight.latents <= rows_per_group,
+          "{} latents in groups of {} rows", sight.latents, rows_per_group);
+}
+
 Variable GroupedRows::attend(int64_t layer, const Variable& query, const Variable& key,
                              const Variable& value, const AttentionSpec& spec) {
   const LayerKeyValues& text = text_.layers.at(size_t(layer));
-  return grouped_attention(query, key, value, text.key, text.value, limits_, spec);
+  if (sight_.tokens_see_text)
+    return grouped_attention(query, key, value, text.key, text.value, limits_, spec);
+
+  // Rows that see nothing but their own group are a short text each.
+  const int64_t batch = limits_.size(0), count = batch * limits_.size(1),
+                rows = query.size(1) / limits_.size(1), latents = sight_.latents;
+  const auto texts = [&](const Variable& x) { return reshape(x, {count, rows, x.size(2)}); };
+  const auto groups = [&](const Variable& x) { return reshape(x, {batch, -1, x.size(2)}); };
+  const Variable q = texts(query), k = texts(key), v = texts(value);
+  if (!sight_.latents_see_text) return groups(attention(q, k, v, spec));
+  const auto part = [](const Variable& x, int64_t begin, int64_t end) {
+    return slice(x, 1, begin, end);
+  };
+  const auto front = [&](const Variable& x) { return groups(part(x, 0, latents)); };
+  const Variable in_front =
+      grouped_attention(front(q), front(k), front(v), text.key, text.value, limits_, spec);
+  if (rows == latents) return in_front;
+  const int64_t first = sight_.tokens_see_latents ? 0 : latents;
+  AttentionSpec after = spec;
+  after.first_position = latents - first;
+  const Variable behind =
+      attention(part(q, latents, rows), part(k, first, rows), part(v, first, rows), after);
+  return groups(concat({reshape(in_front, {count, latents, query.size(2)}), behind}, 1));
 }
 
 PrecededGroups::PrecededGroups(const KeyValues& text, const Tensor& limits, const KeyValues& known,

@@ -2,6 +2,7 @@
 // What the rows of one forward see beside themselves. The blocks of a transformer are the same in
 // training, in decoding and in a coprocessor's packed groups; only this differs.
 
+#include <optional>
 #include <vector>
 
 #include "autograd/ops/attention.h"
@@ -64,10 +65,13 @@ class DecodedRows final : public RowContext {
   Tensor positions_;
 };
 
-// Rows after a prefix that is known by its keys and values.
+// Rows after a prefix that is known by its keys and values, which may be none.
 class ContinuedRows final : public RowContext {
  public:
-  ContinuedRows(const KeyValues& prefix, int64_t time);
+  // Positions go on where the prefix ends; or from `first_position` on, where what came before the
+  // prefix was dropped.
+  ContinuedRows(const KeyValues& prefix, int64_t time,
+                std::optional<int64_t> first_position = std::nullopt);
   const Tensor& positions() const override { return positions_; }
   Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
                   const AttentionSpec& spec) override;
@@ -77,18 +81,44 @@ class ContinuedRows final : public RowContext {
   Tensor positions_;
 };
 
+// Rows that go on where `known` ends, which grows by them: as DecodedRows, but gradients flow into
+// and out of all rows, as when hidden states are fed back.
+class AppendedRows final : public RowContext {
+ public:
+  AppendedRows(KeyValues& known, int64_t time);
+  const Tensor& positions() const override { return positions_; }
+  Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
+                  const AttentionSpec& spec) override;
+
+ private:
+  KeyValues& known_;
+  int64_t first_position_;
+  Tensor positions_;
+};
+
+// What the rows of a group see of what lies before them: latents in front, tokens behind them.
+struct GroupSight {
+  int64_t latents = 0;  // rows in front of each group
+  bool latents_see_text = true, tokens_see_text = true, tokens_see_latents = true;
+};
+
 // Packed groups of equally many rows, all beside one text (the coprocessor's training, Liu et al.
-// 2024): group g of entry b sees the first limits[b, g] rows of the text and, causally, itself.
+// 2024): group g of entry b sees the first limits[b, g] rows of the text and, causally, itself, as
+// far as the sight goes. Groups sit at the positions behind their limit; where nobody sees the
+// text, at the beginning.
 class GroupedRows final : public RowContext {
  public:
-  // limits i32 [B, G]; rows_per_group S, so that the rows are [B, G * S, ..].
-  GroupedRows(const KeyValues& text, const Tensor& limits, int64_t rows_per_group);
+  // limits i32 [B, G]; rows_per_group S, so that the rows are [B, G * S, ..]. UserError for a sight
+  // that makes no sense: of the text but not of the latents behind it.
+  GroupedRows(const KeyValues& text, const Tensor& limits, int64_t rows_per_group,
+              const GroupSight& sight = {});
   const Tensor& positions() const override { return positions_; }
   Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
                   const AttentionSpec& spec) override;
 
  private:
   const KeyValues& text_;
+  GroupSight sight_;
   Tensor limits_, positions_;
 };
 

@@ -39,6 +39,14 @@ void KvCache::append(const Tensor& key, const Tensor& value) {
   length_ = needed;
 }
 
+KvCache KvCache::last(int64_t count) const {
+  require(count >= 0 && count <= length_, "the last {} rows of a cache of {}", count, length_);
+  KvCache rest;
+  if (count > 0)
+    rest.append(key_.slice(1, length_ - count, length_), value_.slice(1, length_ - count, length_));
+  return rest;
+}
+
 void KvCache::shorten(int64_t length) {
   require(length >= 0 && length <= length_, "a KV cache of {} rows cannot be shortened to {}",
           length_, length);

@@ -19,6 +19,8 @@ class KvCache {
   Tensor key() const { return key_.slice(1, 0, length_); }
   Tensor value() const { return value_.slice(1, 0, length_); }
   int64_t length() const { return length_; }
+  // The last `count` rows, as a cache of their own.
+  KvCache last(int64_t count) const;
   // Forgets all rows but the first `length`.
   void shorten(int64_t length);
 

@@ -4,6 +4,7 @@
 #include <initializer_list>
 
 #include "autograd/ops/embedding.h"
+#include "autograd/ops/reduce.h"
 #include "autograd/ops/shape.h"
 #include "autograd/rematerialize.h"
 
@@ -280,6 +281,14 @@ Tensor Transformer::typical_rows(int64_t count, Generator& random) const {
   for (int64_t i = 0; i < count; ++i)
     ids.mutable_data<int32_t>()[i] = int32_t(random.below(uint64_t(shape_.vocabulary)));
   return token_rows(ids).tensor().clone().view({count, shape_.features});
+}
+
+Tensor Transformer::mean_row() const {
+  NoGrad no_grad;
+  return scale(mean(embedding_, 0), shape_.embedding_scale)
+      .tensor()
+      .clone()
+      .view({1, shape_.features});
 }
 
 double Transformer::forward_flops_per_token(int64_t length) const {

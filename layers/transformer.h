@@ -115,6 +115,8 @@ class Transformer : public LanguageModel {
   const BlockStack& blocks() const { return *blocks_; }
   // Rows drawn from the embedding table, scaled: where learned input rows may begin. [count, C].
   Tensor typical_rows(int64_t count, Generator&) const;
+  // The mean of the embedding table's rows, scaled: where a new vocabulary row may begin. [1, C].
+  Tensor mean_row() const;
 
  private:
   TransformerShape shape_;

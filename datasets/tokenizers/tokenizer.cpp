@@ -9,6 +9,7 @@
 #include "datasets/tokenizers/bpe_tokenizer.h"
 #include "datasets/tokenizers/char_tokenizer.h"
 #include "datasets/tokenizers/subword_tokenizer.h"
+#include "datasets/tokenizers/word_tokenizer.h"
 #include "datasets/utf8.h"
 
 namespace reverie {
@@ -56,8 +57,9 @@ std::shared_ptr<const Tokenizer> tokenizer_from_definition(const Json& definitio
     if (type == "char") return CharTokenizer::from_definition(definition);
     if (type == "gpt2") return BpeTokenizer::from_definition(definition);
     if (type == "subword") return SubwordTokenizer::from_definition(definition);
-    throw DataError(
-        fmt::format("unknown tokenizer type '{}'; wanted 'char', 'gpt2' or 'subword'", type));
+    if (type == "word") return WordTokenizer::from_definition(definition);
+    throw DataError(fmt::format(
+        "unknown tokenizer type '{}'; wanted 'char', 'word', 'gpt2' or 'subword'", type));
   } catch (const Json::exception& error) {
     throw DataError(fmt::format("a tokenizer's definition is not ours: {}", error.what()));
   } catch (const UserError& error) {

@@ -26,7 +26,7 @@ enum class SpecialTokens {
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
-  virtual std::string_view name() const = 0;    // "char", "gpt2", "bpe", "sentencepiece"
+  virtual std::string_view name() const = 0;    // "char", "word", "gpt2", "bpe", ...
   virtual int32_t vocabulary_size() const = 0;  // ids are 0 .. vocabulary_size() - 1
   // `text` is UTF-8; DataError with the byte offset where it is not.
   std::vector<int32_t> encode(std::string_view text,

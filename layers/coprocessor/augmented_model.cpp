@@ -4,6 +4,7 @@
 #include <optional>
 #include <vector>
 
+#include "autograd/ops/elementwise.h"
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "layers/pretrained/load.h"
@@ -95,6 +96,8 @@ AugmentedModel::AugmentedModel(const AugmentedOptions& o, const Build& build) : 
   if (!o.train_base) base_hash_ = base_->weights_hash();
   source_ = static_cast<LatentSource*>(
       &adopt("latents", LatentRegistry::instance().make(o.latents, LatentSite{*base_, build})));
+  require(o.train_base || source_->parameter_count() > 0,
+          "the latents \"{}\" have nothing of their own to train: set train_base", o.latents.type);
   // Latents and the tokens behind them sit further than the text itself.
   const int64_t reach = o.block_size + source_->count() + o.ahead;
   require(base_->block_size() >= reach,
@@ -124,7 +127,16 @@ Variable AugmentedModel::latents_for(const Tensor& tokens, const Tensor& limits)
 }
 Variable AugmentedModel::latents_for(const Text& text, const Tensor& limits) {
   // With a delay the source has read less than the base when its latents arrive.
-  return source_->latents({text.keys, text.hidden, shifted(limits, -options_.delay, 1)});
+  return source_->latents(
+      {text.keys, text.hidden, shifted(limits, -options_.delay, 1), text.tokens});
+}
+OwnLoss AugmentedModel::own_loss(const Text& text, const Tensor& limits, const Variable& latents) {
+  return source_->own_loss(
+      {text.keys, text.hidden, shifted(limits, -options_.delay, 1), text.tokens}, latents);
+}
+OwnLoss AugmentedModel::own_loss(const Tensor& tokens, const Tensor& limits) {
+  const Text text = read(tokens);
+  return own_loss(text, limits, latents_for(text, limits));
 }
 
 Variable AugmentedModel::ahead_hidden(const Tensor& tokens, const InsertionPoints& points,
@@ -151,7 +163,7 @@ Variable AugmentedModel::ahead_hidden(const Text& text, const InsertionPoints& p
     PrecededGroups context(text.keys, before, known, rows);
     return states(with_ahead(base_->token_rows(tokens_at(text.tokens, before))), context);
   }
-  GroupedRows context(text.keys, points.limits, rows);
+  GroupedRows context(text.keys, points.limits, rows, source_->sight());
   const Variable hidden = states(with_ahead(latents), context);
   return flat(slice(by_group(hidden, groups), 2, count - 1, rows));
 }
@@ -182,9 +194,18 @@ Variable AugmentedModel::insert(SequenceState& written, const Tensor& last,
     written.position += count - 1;
     return base_->hidden(last, &written);
   }
+  const GroupSight sight = source_->sight();
+  if (!sight.latents_see_text) {  // they begin a text of their own
+    written.layers.assign(written.layers.size(), {});
+    written.position = 0;
+  }
   DecodedRows rows(written, count);
   const Variable hidden = base_->blocks().forward(base_->placed(latents, rows.positions()), rows);
   written.position += count;
+  // What no token will see need not be kept.
+  if (!sight.tokens_see_text)
+    for (KvCache& layer : written.layers)
+      layer = sight.tokens_see_latents ? layer.last(count) : KvCache();
   return slice(hidden, 1, count - 1, count);
 }
 
@@ -220,22 +241,40 @@ Variable AugmentedModel::loss(const Tensor& tokens, const Tensor& targets, doubl
   };
   const int64_t scored = count(points.targets);
   require(scored > 0, "no token ahead of any insertion point has a target");
-  const double share = double(count(targets)) / double(scored);
-  return base_->loss_of(ahead_hidden(tokens, points), points.targets, weight_per_target * share);
+  const double all = weight_per_target * double(count(targets)),
+               own = training() ? source_->own_share() : 0;
+  const Text text = read(tokens);
+  const Variable latents = latents_for(text, points.limits);
+  const Variable ahead = base_->loss_of(ahead_hidden(text, points, latents), points.targets,
+                                        all * (1 - own) / double(scored));
+  if (own == 0) return ahead;
+  // One group of each text, drawn at random: the source's own loss may be as long as the text.
+  const int64_t batch = tokens.size(0), groups = points.limits.size(1), size = source_->count();
+  std::vector<Variable> chosen;
+  Tensor limits = Tensor::empty({batch, 1}, DType::i32);
+  for (int64_t b = 0; b < batch; ++b) {
+    const auto g = int64_t(default_generator().below(uint64_t(groups)));
+    limits.mutable_data<int32_t>()[b] = points.limits.data<int32_t>()[b * groups + g];
+    chosen.push_back(slice(slice(latents, 0, b, b + 1), 1, g * size, (g + 1) * size));
+  }
+  const OwnLoss of_source = own_loss(text, limits, concat(chosen, 0));
+  require(of_source.targets > 0, "the latents' own loss has no target");
+  return add(ahead, scale(of_source.sum, all * own / double(of_source.targets)));
 }
 
 double AugmentedModel::forward_flops_per_token(int64_t length) const {
   const double per_row = base_->forward_flops_per_token(length);
   const double groups = double(options_.groups) / double(length);
   return per_row * (1 + groups * double(rows_read(options_.ahead))) +
-         groups * source_->flops_per_group(length);
+         groups * source_->flops_per_group(length) +
+         source_->flops_per_text(length) / double(length);
 }
 
 double AugmentedModel::insertion_flops(int64_t length) const {
   const auto keys = [length](const LayerShape& layer) {
     return double(layer.window > 0 ? std::min(layer.window, length) : length);
   };
-  return source_->flops_per_group(length) +
+  return source_->flops_per_text(length) + source_->flops_per_group(length) +
          double(rows_read(1)) * base_->blocks().forward_flops_per_row(keys);
 }
 

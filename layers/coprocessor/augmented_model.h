@@ -64,6 +64,9 @@ class AugmentedModel final : public LanguageModel {
   // The source's latents for these texts, [B, G * N_L, ..].
   Variable latents_for(const Tensor& tokens, const Tensor& limits);
 
+  // The source's own loss at all of these insertion points; only where it has one.
+  OwnLoss own_loss(const Tensor& tokens, const Tensor& limits);
+
   // ---- in a text that is being written; under NoGrad ----
   // Latents for the text that `written` holds in its cache, [B, N_L, ..]; `hidden` [B, T, C] are
   // its final hidden states.
@@ -85,6 +88,7 @@ class AugmentedModel final : public LanguageModel {
   };
   Text read(const Tensor& tokens);
   Variable latents_for(const Text& text, const Tensor& limits);
+  OwnLoss own_loss(const Text& text, const Tensor& limits, const Variable& latents);
   Variable ahead_hidden(const Text& text, const InsertionPoints& points, const Variable& latents);
   Tensor draw_limits(const Tensor& tokens) const;
   // Rows of a group that the base reads, latents in its cache not counted.

@@ -3,6 +3,7 @@
 
 #include "core/registry.h"
 #include "layers/key_values.h"
+#include "layers/row_context.h"
 #include "layers/transformer.h"
 
 namespace reverie {
@@ -20,6 +21,13 @@ struct TextView {
   const Variable& hidden;  // the base's final hidden states [B, T, C]
   const Tensor& limits;    // i32 [B, G]: group g of entry b may read rows 0 ..
                            // limits[b, g] - 1
+  Tensor tokens = {};      // i32 [B, T]; undefined where only keys and values are known
+};
+
+// What a source learns beside the base's loss on what follows: a sum over targets, nats.
+struct OwnLoss {
+  Variable sum;
+  int64_t targets = 0;
 };
 
 class LatentSource : public Module {
@@ -32,8 +40,17 @@ class LatentSource : public Module {
   virtual Variable latents(const TextView& view) = 0;
   // Whether the latents are put into the base's cache, instead of being read as embeddings.
   virtual bool writes_cache() const { return false; }
+  // What the base's rows of latents, and those of the tokens behind them, see of what lies before.
+  // With writes_cache(): everything.
+  virtual GroupSight sight() const { return {count()}; }
+  // The part of the training loss that is the source's own; the rest is the base's.
+  virtual double own_share() const { return 0; }
+  // Of these groups, whose latents are given; asked only where own_share() > 0.
+  virtual OwnLoss own_loss(const TextView& view, const Variable& latents) { return {}; }
   // Floating-point operations for one group of latents.
   virtual double flops_per_group(int64_t length) const = 0;
+  // Of reading a text by itself, once for all of its groups.
+  virtual double flops_per_text(int64_t length) const { return 0; }
 };
 
 // The same learned rows [count, C] for every group of limits [B, G]: [B, G * count, C].

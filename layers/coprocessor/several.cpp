@@ -26,6 +26,12 @@ class SeveralSources final : public LatentSource {
       require(sources_[i]->writes_cache() == sources_[0]->writes_cache(),
               "{}: some sources write embeddings and others into the cache; wanted all alike",
               o.sources[i].path);
+    for (size_t i = 0; i < sources_.size(); ++i)
+      require(
+          sources_[i]->sight().tokens_see_text,
+          "{}: \"{}\" hides the text from what stands behind it, which one source among several "
+          "cannot do",
+          o.sources[i].path, o.sources[i].type);
   }
 
   int64_t count() const override {
@@ -47,6 +53,12 @@ class SeveralSources final : public LatentSource {
   double flops_per_group(int64_t length) const override {
     double sum = 0;
     for (const LatentSource* s : sources_) sum += s->flops_per_group(length);
+    return sum;
+  }
+
+  double flops_per_text(int64_t length) const override {
+    double sum = 0;
+    for (const LatentSource* s : sources_) sum += s->flops_per_text(length);
     return sum;
   }
 

@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
+#include "trainers/evaluation/answer_accuracy.h"
 #include "trainers/evaluation/evaluate.h"
 #include "trainers/evaluation/model_source.h"
 #include "trainers/evaluation/perplexity.h"
@@ -32,10 +33,13 @@ void write(const std::string& file, const Json& figures) {
 void evaluate_run(const EvalArguments& a) {
   const LoadedRun r = load_run(a.model);
   const Dataset data = open_dataset(r.options.data);
-  const int64_t block = r.model->block_size();
-  const EvaluationWindows val(data.validation, a.batch_size, block, a.windows),
-      train(data.train, a.batch_size, block, val.window_count());
-  const EvaluationWindows prefix(data.validation, a.batch_size, block, a.prefix_windows);
+  const auto of = [&](const TokenFile& tokens, int64_t count) {
+    return EvaluationWindows::over(tokens, data.examples, a.batch_size, r.model->block_size(),
+                                   count);
+  };
+  const EvaluationWindows val = of(data.validation, a.windows),
+                          train = of(data.train, val.window_count()),
+                          prefix = of(data.validation, a.prefix_windows);
   const EvaluationResult t = evaluate(*r.model, train), v = evaluate(*r.model, val);
   const EvaluationResult p = evaluate_prefix_only(*r.model, prefix),
                          same = evaluate(*r.model, prefix);
@@ -51,8 +55,16 @@ void evaluate_run(const EvalArguments& a) {
               {"dataset", data.name()},
               {"dataset_hash", data.hash}};
   if (r.leaks) out["label"] = "LEAKS";
+  std::string answers;
+  if (data.examples) {
+    const AnswerAccuracy right =
+        answer_accuracy(*r.model, data.validation, *data.examples, a.windows);
+    out["answers"] = {{"right", right.right}, {"of", right.examples}};
+    answers = fmt::format("validation, answers            {} of {} right ({:.1f} %){}\n",
+                          right.right, right.examples, 100 * right.share(), label);
+  }
   write(a.json, out);
-  fmt::print("{}\n", r.checkpoint);
+  fmt::print("{}\n{}", r.checkpoint, answers);
   fmt::print("train, teacher-forced           {:.4f} nats  perplexity {:.3f}{}\n", t.loss,
              std::exp(t.loss), label);
   fmt::print("validation, teacher-forced      {:.4f} nats  perplexity {:.3f}{}  ({} predictions)\n",

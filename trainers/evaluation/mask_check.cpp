@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 
+#include "autograd/ops/elementwise.h"
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "layers/row_context.h"
@@ -109,30 +110,40 @@ Variable separate_loss(AugmentedModel& model, const Tensor& tokens, const Insert
   const int64_t length = prefix.size(1),
                 known = std::max<int64_t>(1, length - model.options().delay);
   const PlainText read = plain_text(base, prefix.slice(1, 0, known).contiguous());
-  const Variable latents = model.source().latents(
-      {read.keys, read.hidden, Tensor::from<int32_t>({1, 1}, {int32_t(known)})});
+  const Variable latents = model.source().latents({read.keys, read.hidden,
+                                                   Tensor::from<int32_t>({1, 1}, {int32_t(known)}),
+                                                   prefix.slice(1, 0, known).contiguous()});
 
-  // Latents in the cache stand before the prefix's last token; as embeddings, behind it.
-  const bool in_cache = model.source().writes_cache();
-  KeyValues before;
-  if (in_cache) {
-    if (length > 1) before = plain_text(base, prefix.slice(1, 0, length - 1).contiguous()).keys;
-    before = before.append(unpacked_cache(latents, base.shape().layers));
+  // As it is used: all up to the latents is read, and of that what tokens may see is kept. Latents
+  // in the cache stand before the prefix's last token; as embeddings, behind it.
+  const GroupSight sight = model.source().sight();
+  KeyValues all;
+  Variable front = latents;
+  if (model.source().writes_cache()) {
+    if (length > 1) all = plain_text(base, prefix.slice(1, 0, length - 1).contiguous()).keys;
+    all = all.append(unpacked_cache(latents, base.shape().layers));
+    front = base.token_rows(prefix.slice(1, length - 1, length).contiguous());
+  } else if (sight.latents_see_text) {
+    front = concat({base.token_rows(prefix), latents}, 1);
   }
-  std::vector<Variable> parts;
-  if (in_cache)
-    parts = {base.token_rows(prefix.slice(1, length - 1, length).contiguous())};
-  else
-    parts = {base.token_rows(prefix), latents};
-  if (ahead.numel() > 0) parts.push_back(base.token_rows(ahead));
-  const Variable rows = concat(parts, 1);
-  const auto states = [&](RowContext& context) {
+  const auto states = [&](const Variable& rows, RowContext& context) {
     return base.blocks().forward(base.placed(rows, context.positions()), context);
   };
-  PlainRows plain(rows.size(1));
-  ContinuedRows behind(before, rows.size(1));
-  const Variable final = in_cache ? states(behind) : states(plain);
-  return base.loss_of(slice(final, 1, rows.size(1) - targets.size(1), rows.size(1)), targets, 1.0);
+  AppendedRows first(all, front.size(1));
+  Variable final = states(front, first);
+  final = slice(final, 1, front.size(1) - 1, front.size(1));  // predicts the first token
+  if (ahead.numel() > 0) {
+    const int64_t end = all.length();
+    const KeyValues kept = sight.tokens_see_text      ? all
+                           : sight.tokens_see_latents ? all.slice(end - sight.latents, end)
+                                                      : KeyValues();
+    ContinuedRows behind(kept, ahead.size(1), end);
+    final = concat({final, states(base.token_rows(ahead), behind)}, 1);
+  }
+  const Variable of_targets = base.loss_of(final, targets, 1.0);
+  if (model.source().own_share() == 0) return of_targets;
+  return add(of_targets,
+             model.own_loss(prefix, Tensor::full({1, 1}, double(length), DType::i32)).sum);
 }
 
 MaskCheck check_mask(AugmentedModel& model, const Tensor& tokens, const Tensor& limits) {
@@ -145,8 +156,8 @@ MaskCheck check_mask(AugmentedModel& model, const Tensor& tokens, const Tensor& 
   MaskCheck check;
   check.groups = limits.numel();
   for (const double target : points.targets.to_vector()) check.targets += target >= 0;
-  const Variable packed =
-      model.base().loss_of(model.ahead_hidden(tokens, points), points.targets, 1.0);
+  Variable packed = model.base().loss_of(model.ahead_hidden(tokens, points), points.targets, 1.0);
+  if (model.source().own_share() > 0) packed = add(packed, model.own_loss(tokens, limits).sum);
   check.packed_loss = packed.tensor().item();
   backward(packed);
   const auto packed_gradients = take_gradients(model);

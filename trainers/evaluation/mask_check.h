@@ -26,8 +26,10 @@ struct MaskCheck {
   std::string text() const;
 };
 
-// The loss of one group by itself, summed over its targets: one plain forward over nothing but the
-// group's own prefix of its text, its latents and its ahead tokens. tokens i32 [B, T].
+// The loss of one group by itself, summed over its targets: plain forwards over nothing but the
+// group's own prefix of its text and its latents, and then over its ahead tokens behind the keys
+// and values that the source lets them see; and the source's own loss, where it has one. tokens i32
+// [B, T].
 Variable separate_loss(AugmentedModel& model, const Tensor& tokens, const InsertionPoints& points,
                        int64_t text, int64_t group);
 

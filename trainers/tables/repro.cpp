@@ -78,6 +78,10 @@ std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKin
       config.merge(patch);
       if (model_patches.has(cell.model)) config.merge(model_patches.at(cell.model));
       kind.complete(cell, config);
+      std::vector<PlannedRun> earlier;
+      for (const PlannedRun& r : runs)
+        if (r.in_table && r.seed == seed) earlier.push_back(r);
+      kind.follow(cell, earlier, config);
       runs.push_back(planner.run(cell, seed, std::move(config)));
     }
   return runs;

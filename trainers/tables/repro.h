@@ -14,7 +14,7 @@ namespace reverie {
 //    "presets": {PRESET: {"seeds": [...], "patch": patch, "model_patches": {NAME: patch}}}}
 // and what its kind wants besides:
 //   losses: "block_sizes": {"64": patch}; in a preset "models": [...], "block_sizes": [...]
-//   latent_effect: see latent_table_kind.cpp
+//   latent_effect: see latent_table_kind.cpp; reasoning: see reasoning_table_kind.cpp
 // A run's config is base, then the patches (RFC 7386) of its level, its model, the preset, and the
 // preset's for this model; then what the kind sets (the level itself), and the seed.
 struct ReproOptions {

@@ -44,6 +44,8 @@ class TableKind {
   virtual void start(const PlannedCell&, Config&) const {}
   // and after all patches what they cannot say.
   virtual void complete(const PlannedCell&, Config&) const = 0;
+  // What stands on runs that come before it, by where these lie: `earlier` are the cell's seed's.
+  virtual void follow(const PlannedCell&, const std::vector<PlannedRun>& earlier, Config&) const {}
   // The patch of a run that has to be there before all others, such as the base that they share.
   virtual std::optional<Config> preliminary() const { return std::nullopt; }
   // Where it will lie; called before start() and complete().
@@ -59,12 +61,12 @@ class TableKind {
                                          int64_t planned) const = 0;
 };
 
-// By the table's "kind": "losses" (the default) or "latent_effect". ConfigError for another, and
-// for keys of table or preset that this kind does not know.
+// By the table's "kind": "losses" (the default), "latent_effect" or "reasoning". ConfigError for
+// another, and for keys of table or preset that this kind does not know.
 std::unique_ptr<TableKind> make_table_kind(const TableFile&);
 
-// The kinds (loss_table_kind.cpp, latent_table_kind.cpp), with the keys that they read of a table
-// and of its presets, besides the common ones.
+// The kinds (loss_table_kind.cpp, latent_table_kind.cpp, reasoning_table_kind.cpp), with the keys
+// that they read of a table and of its presets, besides the common ones.
 struct TableKindEntry {
   const char* name;
   std::vector<std::string> table_keys, preset_keys;
@@ -72,5 +74,6 @@ struct TableKindEntry {
 };
 TableKindEntry loss_table_kind();
 TableKindEntry latent_table_kind();
+TableKindEntry reasoning_table_kind();
 
 }  // namespace reverie

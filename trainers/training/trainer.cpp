@@ -77,18 +77,27 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
   model_ = make_model(options_);
   dataset_.require_vocabulary(model_->vocabulary_size());  // of a model that came with its own
   optimizer_ = std::make_unique<AdamWOptimizer>(*model_, options_.optimizer);
-  if (model_->carries_memory())
-    sampler_ = std::make_unique<SequentialSampler>(dataset_.train, options_.train.batch_size,
-                                                   model_->block_size());
-  else
-    sampler_ = std::make_unique<RandomWindowSampler>(
-        dataset_.train, options_.train.batch_size, model_->block_size(),
-        derive_seed(uint64_t(options_.seed), kBatches));
+  sampler_ = make_sampler();
   carried_.resize(size_t(options_.train.micro_batches));
   default_generator() = Generator(derive_seed(uint64_t(options_.seed), kDropout));
   open_run_directory();
 }
 Trainer::~Trainer() = default;
+
+std::unique_ptr<Sampler> Trainer::make_sampler() const {
+  const int64_t batch = options_.train.batch_size, block = model_->block_size();
+  const uint64_t seed = derive_seed(uint64_t(options_.seed), kBatches);
+  if (dataset_.examples) {
+    require(dataset_.examples->length <= block + 1,
+            "the longest example takes {} rows, the model's block_size is {}",
+            dataset_.examples->length - 1, block);
+    require(!model_->carries_memory(), "examples are no text in which memory could go on");
+    return std::make_unique<RandomExampleSampler>(dataset_.train, *dataset_.examples, batch, seed);
+  }
+  if (model_->carries_memory())
+    return std::make_unique<SequentialSampler>(dataset_.train, batch, block);
+  return std::make_unique<RandomWindowSampler>(dataset_.train, batch, block, seed);
+}
 
 template <class F>
 void Trainer::notify(F&& f) {
@@ -277,10 +286,13 @@ StepInfo Trainer::train_step() {
 }
 
 EvaluationInfo Trainer::evaluate_now(int64_t windows, int64_t prefix_windows) {
-  const int64_t block = model_->block_size(), batch = options_.evaluation.batch_size;
-  const EvaluationWindows val(dataset_.validation, batch, block, windows);
-  const EvaluationWindows train(dataset_.train, batch, block, val.window_count());
-  const EvaluationWindows prefix(dataset_.validation, batch, block, prefix_windows);
+  const auto of = [&](const TokenFile& tokens, int64_t count) {
+    return EvaluationWindows::over(tokens, dataset_.examples, options_.evaluation.batch_size,
+                                   model_->block_size(), count);
+  };
+  const EvaluationWindows val = of(dataset_.validation, windows),
+                          train = of(dataset_.train, val.window_count()),
+                          prefix = of(dataset_.validation, prefix_windows);
   EvaluationInfo e;
   e.step = step_;
   e.train_loss = evaluate(*model_, train).loss;
@@ -291,7 +303,7 @@ EvaluationInfo Trainer::evaluate_now(int64_t windows, int64_t prefix_windows) {
 }
 
 std::string Trainer::sample_text() {
-  if (options_.sample.tokens == 0 || !dataset_.tokenizer) return "";
+  if (options_.sample.tokens == 0 || !dataset_.tokenizer || dataset_.examples) return "";
   GenerateOptions g;
   g.max_tokens = options_.sample.tokens;
   g.temperature = options_.sample.temperature;

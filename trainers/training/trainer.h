@@ -75,6 +75,7 @@ class Trainer {
   void resume();
   StepInfo train_step();
   EvaluationInfo evaluate_now(int64_t windows, int64_t prefix_windows);
+  std::unique_ptr<Sampler> make_sampler() const;
   std::string sample_text();
   std::string save_checkpoint();
   [[noreturn]] void diverged(const std::string& what) const;

@@ -63,7 +63,8 @@ LatentPlan plan_latent_run(const Transformer& base, const ExperimentOptions& run
                         row_flops(base, half),
                  head = groups * double(o.ahead) * 2 *
                         double(base.shape().features * base.shape().vocabulary),
-                 latents = groups * source->flops_per_group(int64_t(half));
+                 latents = groups * source->flops_per_group(int64_t(half)) +
+                           texts * source->flops_per_text(o.block_size);
     // Backward is twice the forward; through frozen weights, once; and frozen text rows have none.
     plan.step_flops =
         (o.train_base ? 3 : 1) * text + (o.train_base ? 3 : 2) * (rows + head) + 3 * latents;

@@ -1,0 +1,150 @@
+#include "datasets/examples.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+
+namespace reverie {
+namespace {
+
+// "Half of 48 is 48/2 = <<48/2=24>>24 clips." -> "48/2=24"; a line without annotations stays.
+std::string calculation_of(std::string_view line) {
+  std::string kept;
+  for (size_t at = line.find("<<"); at != line.npos; at = line.find("<<", at)) {
+    const size_t end = line.find(">>", at);
+    if (end == line.npos) break;
+    if (!kept.empty()) kept += ' ';
+    kept += line.substr(at + 2, end - at - 2);
+    at = end;
+  }
+  return kept.empty() ? std::string(line) : kept;
+}
+
+Example of_prosqa(const Json& json) {
+  return {json.at("question").get<std::string>(), json.at("answer").get<std::string>(),
+          json.at("steps").get<std::vector<std::string>>()};
+}
+
+Example of_gsm8k(const Json& json) {
+  constexpr std::string_view kAnswer = "#### ";
+  Example example;
+  example.question = json.at("question").get<std::string>();
+  const auto text = json.at("answer").get<std::string>();
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    const std::string line = text.substr(at, end - at);
+    at = end + 1;
+    if (line.starts_with(kAnswer))
+      example.answer = line.substr(kAnswer.size());
+    else if (!line.empty())
+      example.steps.push_back(calculation_of(line));
+  }
+  return example;
+}
+
+std::string part(const std::string& text) {
+  return fmt::format(" {}", text);
+}
+
+}  // namespace
+
+void ExampleOptions::fields(Fields& f) {
+  f.text("form", form, {"none", "prosqa", "gsm8k"},
+         "what the text is, if it is examples of question, steps and answer: ProsQA's list, or "
+         "GSM8K's lines");
+  f.integer("stage", stage, kNonNegative,
+            "steps of reasoning that are gone, from the first on (Coconut's stage)");
+  f.integer("thoughts", thoughts, {0, 4096},
+            "continuous thoughts in place of each step that is gone (Coconut's c)");
+}
+
+std::vector<Example> read_examples(std::string_view form, std::string_view text) {
+  std::vector<Example> examples;
+  const auto add = [&](const Json& json) {
+    examples.push_back(form == "prosqa" ? of_prosqa(json) : of_gsm8k(json));
+    if (examples.back().question.empty() || examples.back().answer.empty())
+      throw DataError(fmt::format("example {} has no question or no answer", examples.size()));
+  };
+  try {
+    if (form == "prosqa") {
+      for (const Json& json : Json::parse(text)) add(json);
+    } else {
+      require(form == "gsm8k", "examples of the form '{}'; wanted 'prosqa' or 'gsm8k'", form);
+      for (size_t at = 0; at < text.size();) {
+        const size_t end = std::min(text.find('\n', at), text.size());
+        if (end > at) add(Json::parse(text.substr(at, end - at)));
+        at = end + 1;
+      }
+    }
+  } catch (const Json::exception& error) {
+    throw DataError(fmt::format("example {} is not of the form {}: {}", examples.size() + 1, form,
+                                error.what()));
+  }
+  if (examples.empty()) throw DataError("there is no example in the text");
+  return examples;
+}
+
+std::string text_of_examples(std::span<const Example> examples) {
+  std::string text;
+  for (const Example& e : examples) {
+    text += part(e.question);
+    for (const std::string& step : e.steps) text += part(step);
+    text += part(e.answer);
+  }
+  return text;
+}
+
+std::vector<std::vector<int32_t>> example_records(std::span<const Example> examples,
+                                                  const ExampleOptions& options,
+                                                  const Tokenizer& tokenizer,
+                                                  ExampleLayout& layout) {
+  layout.first_mark = tokenizer.vocabulary_size();
+  std::vector<std::vector<int32_t>> records;
+  size_t longest = 0;
+  for (const Example& e : examples) {
+    std::vector<int32_t> record;
+    const auto add = [&](const std::string& text) {
+      const auto tokens = tokenizer.encode(part(text), SpecialTokens::as_text);
+      record.insert(record.end(), tokens.begin(), tokens.end());
+    };
+    const auto gone = std::min(int64_t(e.steps.size()), options.stage);
+    add(e.question);
+    record.push_back(layout.think());
+    record.insert(record.end(), size_t(gone * options.thoughts), layout.thought());
+    record.push_back(layout.end_think());
+    for (size_t i = size_t(gone); i < e.steps.size(); ++i) add(e.steps[i]);
+    record.push_back(layout.answer());
+    add(e.answer);
+    record.push_back(layout.end());
+    longest = std::max(longest, record.size());
+    records.push_back(std::move(record));
+  }
+  for (auto& record : records) record.resize(longest, layout.end());
+  layout.length = int64_t(longest);
+  return records;
+}
+
+int64_t keep_example_targets(const ExampleLayout& layout, std::span<const int32_t> tokens,
+                             std::span<int32_t> targets) {
+  const auto begin = std::find(tokens.begin(), tokens.end(), layout.end_think()) - tokens.begin(),
+             end = std::find(targets.begin(), targets.end(), layout.end()) - targets.begin();
+  for (int64_t i = 0; i < int64_t(targets.size()); ++i)
+    if (i < begin || i > end) targets[size_t(i)] = -1;
+  return std::max<int64_t>(0, std::min<int64_t>(end + 1, int64_t(targets.size())) - begin);
+}
+
+std::span<const int32_t> answer_of(const ExampleLayout& layout, std::span<const int32_t> tokens) {
+  const auto end = std::find(tokens.begin(), tokens.end(), layout.end());
+  auto begin = end;
+  while (begin != tokens.begin() && *(begin - 1) != layout.answer()) --begin;
+  return begin == tokens.begin() ? std::span<const int32_t>() : std::span(begin, end);
+}
+
+std::span<const int32_t> prompt_of(const ExampleLayout& layout, std::span<const int32_t> record) {
+  const auto end = std::find(record.begin(), record.end(), layout.end_think());
+  require(end != record.end(), "a record of {} tokens has no end of thoughts", record.size());
+  return std::span(record.begin(), end + 1);
+}
+
+}  // namespace reverie

@@ -1,0 +1,50 @@
+// Gist tokens (Mu et al. 2023, "Learning to Compress Prompts with Gist Tokens", arXiv 2304.08467):
+// one new vocabulary row, repeated after the text. Nothing behind it sees the text itself, so that
+// the text's content must go through the keys and values of these rows; they alone are kept when
+// the model is used. The mask is all there is to it: in the paper the whole model is trained
+// (train_base), and rows and tokens keep the positions that they have in the text.
+
+#include "autograd/ops/shape.h"
+#include "layers/coprocessor/latent_source.h"
+
+namespace reverie {
+namespace {
+
+struct GistOptions final : Fieldset {
+  int64_t count = 4;
+  std::string tokens_see = "gist";
+  void fields(Fields& f) override {
+    f.integer("count", count, {1, 4096}, "gist tokens after each text (N_L)");
+    f.text("tokens_see", tokens_see, {"gist", "all", "nothing"},
+           "what the tokens behind see of it: gist (the paper's mask); all: the text, too, so that "
+           "nothing need be compressed; nothing: not even the gist tokens (both controls)");
+  }
+};
+
+class GistTokens final : public LatentSource {
+ public:
+  GistTokens(const GistOptions& o, const LatentSite& site)
+      : sight_{o.count, true, o.tokens_see == "all", o.tokens_see != "nothing"} {
+    const Build& build = site.build;
+    embedding_ = parameter("embedding", build.initialize
+                                            ? site.base.mean_row()
+                                            : build.weights({1, site.base.shape().features}, 0));
+  }
+  int64_t count() const override { return sight_.latents; }
+  Variable latents(const TextView& view) override {
+    return for_each_group(expand(embedding_, 0, count()), view.limits);
+  }
+  GroupSight sight() const override { return sight_; }
+  double flops_per_group(int64_t) const override { return 0; }
+
+ private:
+  GroupSight sight_;
+  Variable embedding_;
+};
+
+const bool registered = LatentRegistry::instance().add<GistTokens, GistOptions>(
+    "gist",
+    "gist tokens, and a text hidden behind them (Mu et al. 2023; the base is to be trained)");
+
+}  // namespace
+}  // namespace reverie

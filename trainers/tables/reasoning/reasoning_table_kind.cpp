@@ -1,0 +1,211 @@
+// The kind "reasoning": answers to held-out examples by stage of a curriculum that replaces written
+// steps of reasoning by thoughts (Coconut, Hao et al. 2024), beside its controls. Besides the keys
+// of all tables (repro.h), a preset has
+//   "models": [MODEL, ...]; "stages": how many, after stage 0;
+//   "pretraining": the patch of the run of stage 0, on whole chains of thought, that all models
+//   begin from; "measure": {...}, see MeasureOptions.
+// Every model is a "coconut". Its stage s is a run of its own, so that optimizer and schedule begin
+// anew, on weights of its stage s - 1, and with data.examples.stage s unless the model says
+// another.
+
+#include <filesystem>
+#include <optional>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/log.h"
+#include "layers/pretrained/load.h"
+#include "trainers/evaluation/answer_accuracy.h"
+#include "trainers/evaluation/hf_export.h"
+#include "trainers/tables/definition.h"
+#include "trainers/tables/reasoning/reasoning_table.h"
+#include "trainers/tables/table_kind.h"
+#include "trainers/training/trainer.h"
+
+namespace reverie {
+namespace {
+
+constexpr const char* kAnswersFile = "answers.json";
+constexpr const char* kFormat = "reverie answers 1";
+
+struct MeasureOptions final : Fieldset {
+  int64_t examples = 0, train_examples = 50;
+  void fields(Fields& f) override {
+    f.integer("examples", examples, kNonNegative, "held-out examples; 0: all");
+    f.integer("train_examples", train_examples, kNonNegative,
+              "examples of the training part, evenly spaced; 0: all");
+  }
+};
+
+Json counted(const AnswerAccuracy& a) {
+  return {{"right", a.right}, {"of", a.examples}, {"tokens_written", a.written}};
+}
+
+class ReasoningTableKind final : public TableKind {
+ public:
+  explicit ReasoningTableKind(const TableFile& t)
+      : table_(t), models_(list_at<std::string>(t.preset, "models")) {
+    read_config(t.preset.has("measure") ? t.preset.at("measure") : Config(), measure_);
+    const Json* stages = find_typed(t.preset.json(), "stages", &Json::is_number_integer,
+                                    "an integer", t.preset.path(), true);
+    stages_ = stages->get<int64_t>();
+    if (stages_ < 1 || models_.empty())
+      throw ConfigError(
+          fmt::format("{}: wanted one stage or more, and one model or more, got {} "
+                      "and {}",
+                      t.preset.path(), stages_, models_.size()));
+  }
+
+  std::vector<PlannedCell> cells() const override {
+    std::vector<PlannedCell> cells;
+    for (int64_t stage = 1; stage <= stages_; ++stage)
+      for (const auto& model : models_) cells.push_back({model, stage});
+    return cells;
+  }
+  std::optional<Config> preliminary() const override { return table_.preset.at("pretraining"); }
+  void set_preliminary(const std::string& run_directory) override { first_ = run_directory; }
+  void start(const PlannedCell& cell, Config& config) const override {
+    config.set("data.examples.stage=" + std::to_string(cell.level));
+  }
+  void complete(const PlannedCell& cell, Config& config) const override {
+    const Config model = config.at("model");
+    if (const std::string type = text_at(model.json(), "type", "$.model", true); type != "coconut")
+      throw ConfigError(
+          fmt::format("$.models.{}: a table of reasoning has models of type "
+                      "\"coconut\", not \"{}\"",
+                      cell.model, type));
+  }
+  void follow(const PlannedCell& cell, const std::vector<PlannedRun>& earlier,
+              Config& config) const override {
+    std::string before = first_;
+    for (const PlannedRun& r : earlier)
+      if (r.cell.model == cell.model && r.cell.level == cell.level - 1) before = r.directory;
+    config.set("model.base=" + Json(export_of(before)).dump());
+  }
+  void finish(const PlannedRun& run) const override;
+  std::string plan(const std::vector<PlannedRun>& runs) const override;
+  std::vector<std::string> write(const std::vector<PlannedRun>& finished,
+                                 int64_t planned) const override;
+
+ private:
+  static std::string export_of(const std::string& run_directory) {
+    return run_directory + "/hugging_face";
+  }
+  Json wanted() const {
+    return {{"format", kFormat},
+            {"examples", measure_.examples},
+            {"train_examples", measure_.train_examples}};
+  }
+  // Of a run, where its answers were counted as this table wants.
+  std::optional<ReasoningRun> read(const std::string& directory, const std::string& model,
+                                   int64_t stage, int64_t seed) const;
+  void count_answers(const LoadedRun& run, const std::string& file) const;
+
+  TableFile table_;
+  MeasureOptions measure_;
+  std::vector<std::string> models_;
+  int64_t stages_ = 0;
+  std::string first_;  // the run of stage 0
+};
+
+void ReasoningTableKind::finish(const PlannedRun& run) const {
+  const std::string file = run.directory + "/" + kAnswersFile, exported = export_of(run.directory);
+  const bool is_counted = std::filesystem::exists(file) &&
+                          Config::from_file(file).json().value("of", Json()) == wanted(),
+             is_exported = std::filesystem::exists(exported + "/config.json");
+  if (is_counted && is_exported) return;
+  LoadedRun loaded = load_run(run.directory);
+  if (!is_exported) {
+    const std::string making = exported + ".making";
+    if (loaded.options.model.type == "coconut") {
+      // A model that thinks has its base's weights, and no more.
+      const LoadedModel base =
+          load_pretrained(loaded.options.model.resolved->at("base").get<std::string>());
+      base.model->load(loaded.model->state());
+      export_hf(*base.model, base.component, making);
+    } else {
+      export_hf(*loaded.model, loaded.options.model, making);
+    }
+    rename_durably(making, exported);
+  }
+  if (!is_counted) count_answers(loaded, file);
+}
+
+void ReasoningTableKind::count_answers(const LoadedRun& run, const std::string& file) const {
+  const Dataset data = open_dataset(run.options.data);
+  if (!data.examples)
+    throw ConfigError("a table of reasoning needs data of examples: set data.examples.form");
+  const auto count = [&](const TokenFile& tokens, int64_t most, const char* part) {
+    return counted(answer_accuracy(*run.model, tokens, *data.examples, most, [&](int64_t done) {
+      if (done % 100 == 0) log_info("{} examples of the {} part answered", done, part);
+    }));
+  };
+  const Json held_out = count(data.validation, measure_.examples, "held-out"),
+             train = count(data.train, measure_.train_examples, "training");
+  write_file_atomically(file, Json{{"of", wanted()},
+                                   {"checkpoint", run.checkpoint},
+                                   {"text_hash", data.provenance.at("source").at("hash")},
+                                   {"held_out", held_out},
+                                   {"train", train}}
+                                      .dump(2) +
+                                  "\n");
+}
+
+std::optional<ReasoningRun> ReasoningTableKind::read(const std::string& directory,
+                                                     const std::string& model, int64_t stage,
+                                                     int64_t seed) const {
+  const std::string file = directory + "/" + kAnswersFile;
+  if (!run_finished(directory) || !std::filesystem::exists(file)) return std::nullopt;
+  const Json answers = Config::from_file(file).json();
+  if (answers.value("of", Json()) != wanted()) return std::nullopt;
+  Json summary = read_summary(directory);
+  // Stages lay the same text out differently.
+  summary["dataset"]["hash"] = answers.at("text_hash");
+  const auto of = [&](const char* part) {
+    const Json& json = answers.at(part);
+    return AnswerAccuracy{json.at("of"), json.at("right"), json.at("tokens_written")};
+  };
+  return ReasoningRun{model, stage, seed, summary, directory, of("held_out"), of("train")};
+}
+
+std::string ReasoningTableKind::plan(const std::vector<PlannedRun>& runs) const {
+  std::string out = fmt::format("{:<20} {:>6} {:>6} {:>8}\n", "model", "stage", "seed", "steps");
+  for (const PlannedRun& r : runs)
+    out += fmt::format("{:<20} {:>6} {:>6} {:>8}\n", r.cell.model, r.cell.level, r.seed,
+                       read_experiment(r.config, table_.directory).train.steps);
+  return out;
+}
+
+std::vector<std::string> ReasoningTableKind::write(const std::vector<PlannedRun>& finished,
+                                                   int64_t planned) const {
+  std::vector<ReasoningRun> runs;
+  if (const auto first = read(first_, "", 0, 0)) runs.push_back(*first);
+  for (const PlannedRun& r : finished)
+    if (const auto run = read(r.directory, r.cell.model, r.cell.level, r.seed))
+      runs.push_back(*run);
+  if (runs.empty()) return {};
+  Json definition = table_.config.at("report").json();
+  definition["title"] = table_.config.at("title").json();
+  definition["preset"] = table_.preset_name;
+  definition["command"] = table_.command;
+  definition["planned_runs"] = planned;
+  const ReasoningTable table = build_reasoning_table(definition, runs);
+  const std::string& directory = table_.output_directory;
+  write_file_atomically(directory + "/table.json", reasoning_table_json(table).dump(2) + "\n");
+  write_file_atomically(directory + "/table.md", reasoning_table_markdown(table));
+  return {"table.md", "table.json"};
+}
+
+}  // namespace
+
+TableKindEntry reasoning_table_kind() {
+  return {"reasoning",
+          {},
+          {"models", "stages", "pretraining", "measure"},
+          [](const TableFile& t) -> std::unique_ptr<TableKind> {
+            return std::make_unique<ReasoningTableKind>(t);
+          }};
+}
+
+}  // namespace reverie
