@@ -142,7 +142,7 @@ class DistributedTest(unittest.TestCase):
         status, output = self.finish(self.start_mpi(2, ["train", self.config("mpi"), "--run-dir", run]))
         self.assertEqual(status, 0, output)
         self.assertIn("2 ranks over mpi", output)
-        self.assertEqual(output.count("val prefix-only"), output.count("step ") + 1, output)  # one rank reports
+        self.assertEqual(output.count("val prefix-only"), 3, output)  # two evaluations and the end: one rank reports
         self.assert_same_run(run)
 
     def test_mpirun_with_a_sharded_optimizer_equals_one_process(self):
@@ -170,6 +170,32 @@ class DistributedTest(unittest.TestCase):
         status, output = self.finish(process)
         self.assertEqual(status, 143, output)
         self.assert_stopped_cleanly(run, output)
+
+    def test_mpirun_ranks_with_different_configs_are_refused(self):
+        other, run = self.config("mpi-other", seed=8), self.folder / "mpi-different"
+        process = self.start_mpi(1, ["train", self.config("mpi-different"), "--run-dir", run,
+                                     ":", "-np", 1, REVERIE, "train", other, "--run-dir", run])
+        status, output = self.finish(process, 30)
+        self.assertEqual(status, 2, output)
+        self.assertIn("$.config.seed: 7 -> 8", output)
+        self.assertFalse(run.exists())
+
+    def test_mpirun_a_rank_that_fails_ends_all_with_its_message(self):
+        bad, run = self.config("mpi-bad", model={"n_layers": 3}), self.folder / "mpi-failed"
+        process = self.start_mpi(1, ["train", self.config("mpi-good"), "--run-dir", run,
+                                     ":", "-np", 1, REVERIE, "train", bad, "--run-dir", run])
+        status, output = self.finish(process, 30)
+        self.assertEqual(status, 2, output)
+        self.assertIn("n_layers", output)
+
+    def test_mpirun_a_rank_that_hangs_ends_all_within_the_time_limit(self):
+        run = self.folder / "mpi-hung"
+        process = self.start_mpi(2, ["train", self.config("mpi-hung", distributed={"timeout_seconds": 2}, **ENDLESS), "--run-dir", run])
+        self.wait_for_steps(run, 3, process)
+        os.kill(self.process_of_mpi_rank(1, run), signal.SIGSTOP)
+        status, output = self.finish(process, 60)
+        self.assertEqual(status, 1, output)
+        self.assertIn("rank 1 gave no sign of life for 2 s", output)
 
     def assert_stopped_cleanly(self, run, output):
         step = int(re.search(r"stopped at step (\d+)", output)[1])
