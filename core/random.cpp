@@ -14,6 +14,12 @@ double Generator::uniform() {
   const Philox4 r = philox(seed_, offset_++);
   return double((uint64_t(r.v[0]) << 32 | r.v[1]) >> 11) * 0x1p-53;
 }
+uint64_t philox_below(uint64_t seed, uint64_t counter, uint64_t n) {
+  const Philox4 random = philox(seed, counter);
+  const uint64_t bits = uint64_t(random.v[1]) << 32 | random.v[0];
+  return uint64_t((static_cast<unsigned __int128>(bits) * n) >> 64);
+}
+
 uint64_t Generator::below(uint64_t n) {
   require(n > 0, "a number below 0 was asked for");
   // Rejection keeps every value equally likely.

@@ -35,18 +35,37 @@ REVERIE_INLINE float uniform_from_bits(uint32_t bits) {
   return float(bits >> 8) * (1.0f / 16777216.0f);
 }
 
+// A number in 0 .. n - 1 from one block: bits / 2^64 * n, its bias is below n / 2^64.
+uint64_t philox_below(uint64_t seed, uint64_t counter, uint64_t n);
+
+// Which rows of a batch are at hand: a micro-batch, or what one rank has.
+struct BatchRows {
+  uint64_t first = 0, count = 1, batch = 1;
+  bool all() const { return count == batch; }
+};
+
 // A place in a Philox stream. Ops that draw n numbers reserve them; replaying the offset replays
 // the numbers.
 class Generator {
  public:
-  explicit Generator(uint64_t seed = 0, uint64_t offset = 0) : seed_(seed), offset_(offset) {}
+  explicit Generator(uint64_t seed = 0, uint64_t offset = 0, const BatchRows& rows = {})
+      : seed_(seed), offset_(offset), rows_(rows) {}
   uint64_t seed() const { return seed_; }
   uint64_t offset() const { return offset_; }  // in blocks of four numbers
-  // Reserves room for `count` 32-bit numbers; returns the first block's counter.
+  // Reserves room for `count` 32-bit numbers; returns the first block's counter. Numbers that
+  // belong to rows (their count is a multiple of the rows', row after row) are reserved for the
+  // whole batch, and those of the rows at hand returned: a row draws the same however the batch is
+  // split. (If a row's numbers are no multiple of four, a block cannot begin at every row, and what
+  // rows draw depends on the split; they never share numbers.)
   uint64_t reserve(uint64_t count) {
     const uint64_t first = offset_;
-    offset_ += (count + 3) / 4;
-    return first;
+    if (rows_.all() || count % rows_.count != 0) {
+      offset_ += (count + 3) / 4;
+      return first;
+    }
+    const uint64_t row_blocks = (count / rows_.count + 3) / 4;
+    offset_ += row_blocks * rows_.batch;
+    return first + row_blocks * rows_.first;
   }
   uint32_t next_u32();                                             // one number, one block
   double uniform();                                                // [0, 1) with 53 bits
@@ -56,6 +75,7 @@ class Generator {
 
  private:
   uint64_t seed_, offset_;
+  BatchRows rows_;
 };
 
 // The generator that dropout draws from on this thread. A trainer seeds it; a checkpoint holds its

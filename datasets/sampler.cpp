@@ -42,15 +42,6 @@ Batch gather(const TokenFile& tokens, int64_t row_count, int64_t block_size,
   return batch;
 }
 
-// A number in [0, places) from one Philox block: bits / 2^64 * places, its bias is below places /
-// 2^64.
-int64_t drawn(uint64_t seed, uint64_t block, int64_t places) {
-  const Philox4 random = philox(seed, block);
-  const uint64_t bits = uint64_t(random.v[1]) << 32 | random.v[0];
-  return int64_t(
-      uint64_t((static_cast<unsigned __int128>(bits) * static_cast<uint64_t>(places)) >> 64));
-}
-
 int64_t records_in(const TokenFile& tokens, const ExampleLayout& layout) {
   require(
       layout.length >= 2 && tokens.count() >= layout.length && tokens.count() % layout.length == 0,
@@ -83,13 +74,18 @@ Batch Sampler::rows(int64_t batch_index, int64_t first_row, int64_t row_count) c
                 [&](int64_t row) { return window_start(batch_index, first_row + row); });
 }
 
+int64_t Sampler::target_count(int64_t batch_index) const {
+  // Windows have a target at every token; what examples teach must be looked at.
+  return examples_ ? batch(batch_index).target_count : batch_size_ * block_size_;
+}
+
 RandomWindowSampler::RandomWindowSampler(TokenFile tokens, int64_t batch_size, int64_t block_size,
                                          uint64_t seed)
     : Sampler(std::move(tokens), batch_size, block_size), seed_(seed) {}
 
 int64_t RandomWindowSampler::window_start(int64_t batch_index, int64_t row) const {
-  return drawn(seed_, uint64_t(batch_index) * uint64_t(batch_size()) + uint64_t(row),
-               tokens().count() - block_size());
+  return int64_t(philox_below(seed_, uint64_t(batch_index) * uint64_t(batch_size()) + uint64_t(row),
+                              uint64_t(tokens().count() - block_size())));
 }
 
 RandomExampleSampler::RandomExampleSampler(TokenFile tokens, const ExampleLayout& layout,
@@ -100,8 +96,9 @@ RandomExampleSampler::RandomExampleSampler(TokenFile tokens, const ExampleLayout
 
 int64_t RandomExampleSampler::window_start(int64_t batch_index, int64_t row) const {
   const int64_t length = block_size() + 1;
-  return length * drawn(seed_, uint64_t(batch_index) * uint64_t(batch_size()) + uint64_t(row),
-                        tokens().count() / length);
+  return length *
+         int64_t(philox_below(seed_, uint64_t(batch_index) * uint64_t(batch_size()) + uint64_t(row),
+                              uint64_t(tokens().count() / length)));
 }
 
 SequentialSampler::SequentialSampler(TokenFile tokens, int64_t batch_size, int64_t block_size)

@@ -217,11 +217,16 @@ Tensor AugmentedModel::draw_limits(const Tensor& tokens) const {
           options_.ahead);
   Tensor limits = Tensor::empty({batch, groups}, DType::i32);
   int32_t* out = limits.mutable_data<int32_t>();
+  // A block of random numbers for each group, so that a text's groups do not depend on which other
+  // texts are at hand.
+  Generator& random = default_generator();
+  const uint64_t block = training() ? random.reserve(uint64_t(batch * groups) * 4) : 0;
   for (int64_t b = 0; b < batch; ++b) {
     std::vector<int32_t> drawn(static_cast<size_t>(groups));
     for (int64_t g = 0; g < groups; ++g)
       drawn[size_t(g)] = int32_t(
-          training() ? first + int64_t(default_generator().below(uint64_t(last - first + 1)))
+          training() ? first + int64_t(philox_below(random.seed(), block + uint64_t(b * groups + g),
+                                                    uint64_t(last - first + 1)))
                      : first + (last - first) * g / groups);
     // In order, groups that stand side by side read nearly the same keys.
     std::sort(drawn.begin(), drawn.end());
@@ -252,8 +257,10 @@ Variable AugmentedModel::loss(const Tensor& tokens, const Tensor& targets, doubl
   const int64_t batch = tokens.size(0), groups = points.limits.size(1), size = source_->count();
   std::vector<Variable> chosen;
   Tensor limits = Tensor::empty({batch, 1}, DType::i32);
+  const uint64_t block = default_generator().reserve(uint64_t(batch) * 4),
+                 seed = default_generator().seed();
   for (int64_t b = 0; b < batch; ++b) {
-    const auto g = int64_t(default_generator().below(uint64_t(groups)));
+    const auto g = int64_t(philox_below(seed, block + uint64_t(b), uint64_t(groups)));
     limits.mutable_data<int32_t>()[b] = points.limits.data<int32_t>()[b * groups + g];
     chosen.push_back(slice(slice(latents, 0, b, b + 1), 1, g * size, (g + 1) * size));
   }

@@ -158,5 +158,22 @@ TEST(DefaultGenerator, IsOnePerThread) {
   EXPECT_EQ(default_generator().offset(), before + 1);
 }
 
+TEST(Generator, ARowDrawsTheSameHoweverTheBatchIsSplit) {
+  constexpr uint64_t kRows = 6, kEach = 8;
+  const uint64_t whole = Generator(1, 100, {0, kRows, kRows}).reserve(kRows * kEach);
+  for (uint64_t count : {1, 2, 3})
+    for (uint64_t first = 0; first < kRows; first += count) {
+      Generator part(1, 100, {first, count, kRows});
+      EXPECT_EQ(part.reserve(count * kEach), whole + first * kEach / 4);
+      Generator all(1, 100);
+      all.reserve(kRows * kEach);
+      EXPECT_EQ(part.offset(), all.offset());
+    }
+  // Rows of five numbers do not begin at blocks, but never share one.
+  Generator a(1, 0, {0, 2, 4}), b(1, 0, {2, 2, 4});
+  EXPECT_LE(a.reserve(10) + 3, b.reserve(10));
+  EXPECT_EQ(a.offset(), b.offset());
+}
+
 }  // namespace
 }  // namespace reverie

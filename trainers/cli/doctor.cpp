@@ -8,6 +8,7 @@
 #include "kernels/matmul.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
+#include "trainers/distributed/mpi/mpi_transport.h"
 #include "trainers/monitoring/machine.h"
 
 namespace reverie {
@@ -27,6 +28,9 @@ void add_doctor_command(CLI::App& app) {
                name_of(active_isa()), supported);
     fmt::print("threads      {} (OMP_NUM_THREADS overrides)\n", omp_get_max_threads());
     fmt::print("f32 matmul   {}\n", matmul_library());
+    const std::string mpi = mpi_library();
+    fmt::print("ranks        {}; RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT (TCP)\n",
+               mpi.empty() ? "no MPI in this build (libopenmpi-dev)" : "mpirun (" + mpi + ")");
     int cuda = 0, rows = 0;
     for (const KernelRow* row : kernel_table()) {
       ++rows;

@@ -2,8 +2,10 @@
 
 #include <filesystem>
 
+#include "core/error.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
+#include "trainers/distributed/launch.h"
 #include "trainers/tables/repro.h"
 #include "trainers/training/signals.h"
 
@@ -38,6 +40,9 @@ void add_repro_command(CLI::App& app) {
       ->allow_extra_args(false);
   o->preset = "smoke";
   command->callback([o] {
+    if (launched_as_rank())
+      throw ConfigError(
+          "repro runs in one process: with several ranks, train a table's models one by one");
     if (o->directory.empty())
       o->directory = fmt::format("runs/{}-{}", std::filesystem::path(o->table_file).stem().string(),
                                  o->preset);

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <omp.h>
 
 #include <nlohmann/json.hpp>
 
@@ -6,6 +7,7 @@
 #include "core/log.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
+#include "trainers/distributed/launch.h"
 #include "trainers/monitoring/profile_report.h"
 #include "trainers/training/signals.h"
 #include "trainers/training/trainer.h"
@@ -20,6 +22,57 @@ struct TrainArguments {
   int64_t stop_after = -1, profiled_steps = 0;
 };
 
+void train(const TrainArguments& a, const ExperimentOptions& options, Communicator& communicator) {
+  RunControl control;
+  control.communicator = &communicator;
+  control.run_directory = !a.run_directory.empty()
+                              ? a.run_directory
+                              : "runs/" + std::filesystem::path(a.config.file).stem().string();
+  control.resume = a.resume;
+  control.progress = !a.quiet;
+  if (a.stop_after >= 0) control.stop_after = a.stop_after;
+  ProfileCallback profiler(a.profiled_steps);
+  if (a.profiled_steps > 0 && communicator.first()) control.callbacks.push_back(&profiler);
+  SignalGuard signals;
+  Trainer trainer(options, control);
+  if (trainer.leaks())
+    log_warning("LEAKS: this model reads the future; every number below carries that label");
+  if (trainer.run() == RunEnd::stopped) {
+    log_info("stopped at step {}; go on with: reverie train {} --run-dir {} --resume",
+             trainer.step(), a.config.file, control.run_directory);
+    if (const int signal = trainer.stop_signal()) exit_with(128 + signal);
+    return;
+  }
+  if (!communicator.first()) return;
+  const Json s = read_summary(control.run_directory);
+  log_info("{}", control.run_directory + "/summary.json");
+  fmt::print("train loss {:.4f}  val loss {:.4f}  val prefix-only {:.4f}  {}\n",
+             s.at("train_loss").get<double>(), s.at("val_loss").get<double>(),
+             s.at("val_loss_prefix_only").get<double>(),
+             s.at("causal").get<bool>() ? "causal" : "LEAKS");
+}
+
+// One of several ranks: whatever ends it ends the others, and each message says whose it is.
+void train_as_rank(const TrainArguments& a, Communicator& communicator) {
+  if (!communicator.first()) set_log_level(LogLevel::error);
+  try {
+    share_cores(communicator);
+    if (communicator.first())
+      log_info("{} ranks over {}, this one with {} threads", communicator.size(),
+               communicator.kind(), omp_get_max_threads());
+    train(a, a.config.experiment(), communicator);
+  } catch (const CLI::Error&) {
+    throw;  // an end in good order
+  } catch (const std::exception& e) {
+    const auto* error = dynamic_cast<const Error*>(&e);
+    const int code = int(error ? error->exit_code() : ExitCode::runtime);
+    if (communicator.first() || !communicator.failing_together())
+      log_error("rank {}: {}", communicator.rank(), e.what());
+    if (!communicator.failing_together()) communicator.abort(code, e.what());
+    exit_with(code);
+  }
+}
+
 void run(const TrainArguments& a) {
   if (a.print_schema) {
     ExperimentOptions options;
@@ -29,36 +82,17 @@ void run(const TrainArguments& a) {
   if (a.config.file.empty())
     throw ConfigError(
         "which experiment? Give a JSON file: reverie train configs/shakespeare_gpt.json");
+  if (!a.print_config && launched_as_rank()) {
+    const auto communicator = communicator_from_environment();
+    train_as_rank(a, *communicator);
+    return;
+  }
   ExperimentOptions options = a.config.experiment();
   if (a.print_config) {
     fmt::print("{}\n", write_config(options).dump(2));
     return;
   }
-  RunControl control;
-  control.run_directory = !a.run_directory.empty()
-                              ? a.run_directory
-                              : "runs/" + std::filesystem::path(a.config.file).stem().string();
-  control.resume = a.resume;
-  control.progress = !a.quiet;
-  if (a.stop_after >= 0) control.stop_after = a.stop_after;
-  ProfileCallback profiler(a.profiled_steps);
-  if (a.profiled_steps > 0) control.callbacks.push_back(&profiler);
-  SignalGuard signals;
-  Trainer trainer(options, control);
-  if (trainer.leaks())
-    log_warning("LEAKS: this model reads the future; every number below carries that label");
-  if (trainer.run() == RunEnd::stopped) {
-    log_info("stopped at step {}; go on with: reverie train {} --run-dir {} --resume",
-             trainer.step(), a.config.file, control.run_directory);
-    if (const int signal = requested_signal()) exit_with(128 + signal);
-    return;
-  }
-  const Json s = read_summary(control.run_directory);
-  log_info("{}", control.run_directory + "/summary.json");
-  fmt::print("train loss {:.4f}  val loss {:.4f}  val prefix-only {:.4f}  {}\n",
-             s.at("train_loss").get<double>(), s.at("val_loss").get<double>(),
-             s.at("val_loss_prefix_only").get<double>(),
-             s.at("causal").get<bool>() ? "causal" : "LEAKS");
+  train(a, options, single_communicator());
 }
 
 }  // namespace

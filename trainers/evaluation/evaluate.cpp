@@ -6,42 +6,51 @@
 namespace reverie {
 namespace {
 
-// Adds up in double over batches; a batch's own sum comes from the loss kernel.
-struct Total {
-  double sum = 0;
-  int64_t targets = 0;
-  EvaluationResult mean() const {
-    require(targets > 0, "there is no target in the evaluation windows");
-    return {sum / double(targets), targets};
+// Adds up over batches, in double and in their order, whoever computed them; a batch's own sum
+// comes from the loss kernel. `sum_of(batch)` is called for this rank's share.
+template <class SumOf>
+EvaluationResult mean_over(const EvaluationWindows& windows, Communicator& communicator,
+                           SumOf&& sum_of) {
+  const int64_t batches = windows.batch_count();
+  Tensor sums = Tensor::zeros({batches, 2}, DType::f64);  // loss, targets
+  for (int64_t i = communicator.rank(); i < batches; i += communicator.size()) {
+    const Batch batch = windows.batch(i);
+    auto* at = sums.mutable_data<double>() + 2 * i;
+    at[0] = sum_of(batch);
+    at[1] = double(batch.target_count);
   }
-};
+  communicator.all_reduce(sums, Reduction::sum);  // zeros where others have values
+  double total = 0, targets = 0;
+  for (int64_t i = 0; i < batches; ++i) {
+    total += sums.data<double>()[2 * i];
+    targets += sums.data<double>()[2 * i + 1];
+  }
+  require(targets > 0, "there is no target in the evaluation windows");
+  return {total / targets, int64_t(targets)};
+}
 
 }  // namespace
 
-EvaluationResult evaluate(LanguageModel& model, const EvaluationWindows& windows) {
+EvaluationResult evaluate(LanguageModel& model, const EvaluationWindows& windows,
+                          Communicator& communicator) {
   const EvaluationMode mode(model);
-  Total total;
-  for (int64_t i = 0; i < windows.batch_count(); ++i) {
-    const Batch batch = windows.batch(i);
-    total.sum += model.loss(batch.tokens, batch.targets, 1.0).tensor().item();
-    total.targets += batch.target_count;
-  }
-  return total.mean();
+  return mean_over(windows, communicator, [&](const Batch& batch) {
+    return model.loss(batch.tokens, batch.targets, 1.0).tensor().item();
+  });
 }
 
-EvaluationResult evaluate_prefix_only(LanguageModel& model, const EvaluationWindows& windows) {
+EvaluationResult evaluate_prefix_only(LanguageModel& model, const EvaluationWindows& windows,
+                                      Communicator& communicator) {
   const EvaluationMode mode(model);
-  Total total;
-  for (int64_t i = 0; i < windows.batch_count(); ++i) {
-    const Batch batch = windows.batch(i);
+  return mean_over(windows, communicator, [&](const Batch& batch) {
+    double sum = 0;
     for (int64_t t = 1; t <= batch.tokens.size(1); ++t) {
       const Variable hidden = model.hidden(batch.tokens.slice(1, 0, t).contiguous());
       const Tensor targets = batch.targets.slice(1, t - 1, t).contiguous();
-      total.sum += model.loss_of(slice(hidden, 1, t - 1, t), targets, 1.0).tensor().item();
+      sum += model.loss_of(slice(hidden, 1, t - 1, t), targets, 1.0).tensor().item();
     }
-    total.targets += batch.target_count;
-  }
-  return total.mean();
+    return sum;
+  });
 }
 
 }  // namespace reverie

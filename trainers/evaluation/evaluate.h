@@ -3,6 +3,7 @@
 
 #include "datasets/sampler.h"
 #include "layers/language_model.h"
+#include "trainers/distributed/communicator.h"
 
 namespace reverie {
 
@@ -30,12 +31,15 @@ struct EvaluationResult {
 
 // Teacher-forced: one forward over each window scores all its targets, so that a model which reads
 // ahead sees what it predicts. Every window is a text of its own (no state is carried). UserError
-// when no window has a target.
-EvaluationResult evaluate(LanguageModel& model, const EvaluationWindows& windows);
+// when no window has a target. Ranks share the batches of windows, and all get the result, which is
+// the one of a single rank.
+EvaluationResult evaluate(LanguageModel& model, const EvaluationWindows& windows,
+                          Communicator& communicator = single_communicator());
 
 // Prefix-only: the target at row t is scored from a forward over rows 0..t alone, as generation
 // would. The model is a black box here: no cache, no carried state. For a causal model it is the
 // same loss as evaluate()'s; T forwards a window instead of one.
-EvaluationResult evaluate_prefix_only(LanguageModel& model, const EvaluationWindows& windows);
+EvaluationResult evaluate_prefix_only(LanguageModel& model, const EvaluationWindows& windows,
+                                      Communicator& communicator = single_communicator());
 
 }  // namespace reverie

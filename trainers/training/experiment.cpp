@@ -16,6 +16,11 @@ void TrainingOptions::fields(Fields& f) {
   f.integer("micro_batches", micro_batches, kPositive,
             "parts a batch is split into (gradient accumulation); the gradient is the same for any "
             "split");
+  f.text(
+      "exact_sums", exact_sums, {"auto", "on", "off"},
+      "on: every sequence has a forward and backward of its own, and gradients are added in one "
+      "order, so that micro_batches and the number of ranks change no bit; slower. auto: in f64, "
+      "which is for checks");
 }
 void EvaluationOptions::fields(Fields& f) {
   f.integer("interval", interval, kNonNegative,
@@ -61,6 +66,7 @@ void ExperimentOptions::fields(Fields& f) {
   f.object("evaluation", evaluation, "losses");
   f.object("sample", sample, "text samples");
   f.object("checkpoint", checkpoint, "what survives a crash");
+  f.object("distributed", distributed, "how several ranks work together; see docs/distributed.md");
 }
 
 ExperimentOptions read_experiment(const Config& config, const std::string& directory) {

@@ -7,12 +7,14 @@
 #include "autograd/precision.h"
 #include "core/config.h"
 #include "datasets/dataset.h"
+#include "trainers/distributed/options.h"
 #include "trainers/training/optimizer.h"
 
 namespace reverie {
 
 struct TrainingOptions final : Fieldset {
   int64_t steps = 2000, batch_size = 12, micro_batches = 1;
+  std::string exact_sums = "auto";
   void fields(Fields&) override;
 };
 struct EvaluationOptions final : Fieldset {
@@ -43,9 +45,15 @@ struct ExperimentOptions final : Fieldset {
   EvaluationOptions evaluation;
   SampleOptions sample;
   CheckpointOptions checkpoint;
+  DistributedOptions distributed;
   void fields(Fields&) override;
 
   DType parameter_dtype() const { return precision == "f64" ? DType::f64 : DType::f32; }
+  // Whether the gradient is summed sequence by sequence in one order, so that no bit depends on
+  // micro_batches or ranks.
+  bool exact_sums() const {
+    return train.exact_sums == "on" || (train.exact_sums == "auto" && precision == "f64");
+  }
   // Of training steps; evaluation multiplies in full.
   MatmulPrecision matmul_precision() const {
     return precision == "bf16" ? MatmulPrecision::bf16 : MatmulPrecision::full;

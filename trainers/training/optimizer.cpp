@@ -37,16 +37,21 @@ double learning_rate_at(const OptimizerOptions& o, int64_t step, int64_t total_s
                                        (o.learning_rate - o.minimum_learning_rate);
 }
 
-AdamWOptimizer::AdamWOptimizer(Module& module, const OptimizerOptions& options)
-    : options_(options), buckets_(2) {
+AdamWOptimizer::AdamWOptimizer(Module& module, const OptimizerOptions& options,
+                               Communicator& communicator, bool shard)
+    : options_(options),
+      communicator_(communicator),
+      sharded_(shard && communicator.size() > 1),
+      buckets_(2) {
   buckets_[0].weight_decay = options.weight_decay;
   DType dtype = DType::f32;
   Device device;
+  int64_t order = 0;
   for (auto& [name, v] : module.parameters()) {
     if (!v.requires_grad()) continue;
     dtype = v.dtype();
     device = v.device();
-    buckets_[v.rank() >= 2 ? 0 : 1].members.push_back({name, v, 0});
+    buckets_[v.rank() >= 2 ? 0 : 1].members.push_back({name, v, 0, order++});
   }
   const int64_t align = 64 / int64_t(size_of(dtype));
   for (Bucket& b : buckets_) {
@@ -57,8 +62,11 @@ AdamWOptimizer::AdamWOptimizer(Module& module, const OptimizerOptions& options)
       m.offset = size;
       size += (m.variable.tensor().numel() + align - 1) / align * align;
     }
-    for (Tensor* t : {&b.parameters, &b.gradients, &b.m, &b.v})
-      *t = Tensor::zeros({size}, dtype, device);
+    const int64_t shares = sharded_ ? communicator_.size() : 1;
+    for (int64_t r = 0; r <= shares; ++r) b.begin.push_back(size / align * r / shares * align);
+    for (Tensor* t : {&b.parameters, &b.gradients}) *t = Tensor::zeros({size}, dtype, device);
+    for (Tensor* t : {&b.m, &b.v})
+      *t = Tensor::zeros(share_of(b, b.parameters).shape(), dtype, device);
     for (Member& m : b.members) {
       const Shape shape = m.variable.shape();
       auto place = [&](const Tensor& bucket) {
@@ -70,6 +78,28 @@ AdamWOptimizer::AdamWOptimizer(Module& module, const OptimizerOptions& options)
       m.variable.set_grad_buffer(place(b.gradients));
     }
   }
+}
+
+Tensor AdamWOptimizer::share_of(const Bucket& b, const Tensor& flat) const {
+  const size_t share = sharded_ ? size_t(communicator_.rank()) : 0;
+  return flat.slice(0, b.begin[share], b.begin[share + 1]);
+}
+
+size_t AdamWOptimizer::moment_bytes() const {
+  size_t bytes = 0;
+  for (const Bucket& b : buckets_) bytes += b.m.bytes() + b.v.bytes();
+  return bytes;
+}
+
+std::vector<FlatGradients> AdamWOptimizer::flat_gradients() const {
+  std::vector<FlatGradients> all;
+  for (const Bucket& b : buckets_) {
+    if (b.members.empty()) continue;
+    FlatGradients& flat = all.emplace_back();
+    flat.gradients = b.gradients;
+    for (const Member& m : b.members) flat.parts.push_back({m.variable, m.offset, m.order});
+  }
+  return all;
 }
 
 void AdamWOptimizer::clear_gradients() {
@@ -102,36 +132,72 @@ void AdamWOptimizer::step(double rate, double gradient_norm) {
   const double clip = options_.gradient_clip;
   // The 1e-6 is PyTorch's clip_grad_norm_.
   const double scale = clip > 0 ? std::min(1.0, clip / (gradient_norm + 1e-6)) : 1.0;
-  for (Bucket& b : buckets_)
-    if (!b.members.empty())
-      kernel::adamw(b.parameters.device(),
-                    {b.parameters, b.gradients, b.m, b.v, rate, options_.beta1, options_.beta2,
+  for (Bucket& b : buckets_) {
+    if (b.members.empty()) continue;
+    Tensor parameters = share_of(b, b.parameters), gradients = share_of(b, b.gradients);
+    if (parameters.numel() > 0)
+      kernel::adamw(parameters.device(),
+                    {parameters, gradients, b.m, b.v, rate, options_.beta1, options_.beta2,
                      options_.eps, b.weight_decay, steps_, scale});
+    if (sharded_) communicator_.all_gather(b.parameters, b.begin);
+  }
+}
+
+Tensor AdamWOptimizer::gathered(const Bucket& b, const Tensor& moment) const {
+  if (!sharded_) return moment;
+  Tensor whole;
+  if (communicator_.first())
+    whole = Tensor::empty(b.parameters.shape(), moment.dtype(), moment.device());
+  communicator_.gather(moment, b.begin, whole, 0);
+  return whole;
+}
+
+void AdamWOptimizer::name_moments(const Bucket& b, const std::string& prefix, const Tensor& moment,
+                                  NamedTensors& out) const {
+  for (const Member& m : b.members)
+    out.emplace_back(prefix + m.name, Tensor::over(moment.storage(), m.variable.shape(),
+                                                   m.variable.dtype(), m.offset));
 }
 
 NamedTensors AdamWOptimizer::state() const {
   NamedTensors out;
-  for (const Bucket& b : buckets_)
-    for (const Member& m : b.members)
-      for (const auto& [prefix, bucket] : {std::pair{"m.", &b.m}, std::pair{"v.", &b.v}})
-        out.emplace_back(prefix + m.name, Tensor::over(bucket->storage(), m.variable.shape(),
-                                                       m.variable.dtype(), m.offset));
+  for (const Bucket& b : buckets_) {
+    const Tensor m = gathered(b, b.m), v = gathered(b, b.v);
+    if (!communicator_.first()) continue;
+    NamedTensors first, second;
+    name_moments(b, "m.", m, first);
+    name_moments(b, "v.", v, second);
+    for (size_t i = 0; i < first.size(); ++i) {
+      out.push_back(first[i]);
+      out.push_back(second[i]);
+    }
+  }
   return out;
 }
 
 void AdamWOptimizer::load(const NamedTensors& tensors, int64_t steps) {
   std::map<std::string, const Tensor*> given;
   for (const auto& [name, t] : tensors) given[name] = &t;
-  const NamedTensors mine = state();
-  for (const auto& [name, target] : mine) {
-    const auto it = given.find(name);
-    require(it != given.end() && it->second->shape() == target.shape(),
-            "optimizer state: {} is missing or not {}", name, target.str());
-    Tensor place = target;
-    place.copy_from(*it->second);
+  size_t wanted = 0;
+  for (Bucket& b : buckets_) {
+    for (const auto& [prefix, moment] : {std::pair{"m.", &b.m}, std::pair{"v.", &b.v}}) {
+      Tensor whole = sharded_
+                         ? Tensor::zeros(b.parameters.shape(), moment->dtype(), moment->device())
+                         : *moment;
+      NamedTensors places;
+      name_moments(b, prefix, whole, places);
+      wanted += places.size();
+      for (auto& [name, place] : places) {
+        const auto it = given.find(name);
+        require(it != given.end() && it->second->shape() == place.shape(),
+                "optimizer state: {} is missing or not {}", name, place.str());
+        place.copy_from(*it->second);
+      }
+      if (sharded_) moment->copy_from(share_of(b, whole));
+    }
   }
-  require(given.size() == mine.size(), "optimizer state holds {} tensors, this model wants {}",
-          given.size(), mine.size());
+  require(given.size() == wanted, "optimizer state holds {} tensors, this model wants {}",
+          given.size(), wanted);
   steps_ = steps;
 }
 

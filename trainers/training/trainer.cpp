@@ -6,18 +6,22 @@
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "core/files.h"
 #include "core/log.h"
 #include "core/profile.h"
+#include "core/random.h"
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
+#include "trainers/distributed/agreement.h"
 #include "trainers/evaluation/evaluate.h"
 #include "trainers/evaluation/generate.h"
 #include "trainers/monitoring/machine.h"
 #include "trainers/monitoring/run_callbacks.h"
 #include "trainers/training/checkpoint.h"
 #include "trainers/training/signals.h"
+#include "trainers/training/step_votes.h"
 
 namespace reverie {
 namespace {
@@ -36,11 +40,36 @@ double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// What a resumed run must share with the one before to be bit-exact.
-Json machine_numerics() {
-  return {{"threads", omp_get_max_threads()},
-          {"isa", std::string(name_of(active_isa()))},
-          {"matmul_library", matmul_library()}};
+// What a resumed run must share with the one before to be bit-exact. Exact sums depend on neither
+// threads nor ranks.
+Json machine_numerics(bool exact, int ranks) {
+  Json numerics = {{"isa", std::string(name_of(active_isa()))},
+                   {"matmul_library", matmul_library()}};
+  if (exact) return numerics;
+  numerics["threads"] = omp_get_max_threads();
+  if (ranks > 1) numerics["ranks"] = ranks;
+  return numerics;
+}
+
+// Older checkpoints name more than exact sums depend on.
+bool numerics_differ(const Json& before, const Json& now) {
+  for (const auto& [key, value] : now.items())
+    if (before.value(key, Json()) != value) return true;
+  return before.value("ranks", 1) != now.value("ranks", 1) && now.contains("threads");
+}
+
+// Ranks may share a disk, so that only the first prepares what is missing.
+Dataset open_in_turn(const DataOptions& options, Communicator& communicator) {
+  if (!communicator.first()) communicator.barrier();
+  Dataset dataset = open_dataset(options);
+  if (communicator.first()) communicator.barrier();
+  return dataset;
+}
+
+// How ranks work together is no part of what is trained: it may change when a run is resumed.
+Json without_distribution(Json config) {
+  config.erase("distributed");
+  return config;
 }
 
 std::unique_ptr<LanguageModel> make_model(const ExperimentOptions& o) {
@@ -51,23 +80,30 @@ std::unique_ptr<LanguageModel> make_model(const ExperimentOptions& o) {
 }  // namespace
 
 Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
-    : options_(options), control_(control), dataset_(open_dataset(options.data)) {
+    : options_(options),
+      control_(control),
+      dataset_(open_in_turn(options.data, communicator())),
+      split_(options, communicator().rank(), communicator().size()) {
+  communicator().set_time_limit(options_.distributed.timeout_seconds);
   // A vocabulary of 0 means the data's; anything else must hold the data's tokens.
   if (model_field(options_.model, "vocab_size", -1) == 0)
     options_.model = with_model_field(options_.model, "vocab_size", dataset_.vocabulary_size());
   dataset_.require_vocabulary(
       model_field(options_.model, "vocab_size", dataset_.vocabulary_size()));
   resolved_ = write_config(options_);
+  check_agreement();
 
   // The gate comes before anything is written: redrawn, larger weights show a leak that small
   // initial ones would hide.
   causality_ = gate_causality(options_.model, options_.parameter_dtype());
-  if (leaks() && !options_.allow_future_leak)
+  if (leaks() && !options_.allow_future_leak) {
+    communicator().fail_together();
     throw ConfigError(
         fmt::format("this model reads what it must not: {}. Numbers from it are not "
                     "language-modelling results. To train it all the same, with every "
                     "number labelled LEAKS, set \"allow_future_leak\": true.\n{}",
                     causality_.worst, causality_.text()));
+  }
 
   if (options_.matmul_precision() == MatmulPrecision::bf16 && !has_bf16_dot_products())
     log_warning(
@@ -76,9 +112,13 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
         "precision f32");
   model_ = make_model(options_);
   dataset_.require_vocabulary(model_->vocabulary_size());  // of a model that came with its own
-  optimizer_ = std::make_unique<AdamWOptimizer>(*model_, options_.optimizer);
+  optimizer_ = std::make_unique<AdamWOptimizer>(*model_, options_.optimizer, communicator(),
+                                                options_.distributed.shard_optimizer);
+  reducer_ = std::make_unique<GradientReducer>(
+      optimizer_->flat_gradients(), communicator(), split_.tree(), split_.exact(),
+      int64_t(options_.distributed.bucket_megabytes * (1 << 20)));
   sampler_ = make_sampler();
-  carried_.resize(size_t(options_.train.micro_batches));
+  carried_.clear(split_);
   default_generator() = Generator(derive_seed(uint64_t(options_.seed), kDropout));
   open_run_directory();
 }
@@ -105,12 +145,51 @@ void Trainer::notify(F&& f) {
   for (Callback* c : control_.callbacks) f(*c);
 }
 
+int Trainer::stop_signal() const {
+  return communicator().size() == 1 ? requested_signal() : agreed_signal_;
+}
+
+void Trainer::check_agreement() {
+  require_same_on_all_ranks(
+      communicator(),
+      {{"build", build_commit()},
+       {"config", resolved_},
+       {"data", dataset_.hash},
+       {"kernels",
+        {{"isa", std::string(name_of(active_isa()))}, {"matmul_library", matmul_library()}}},
+       {"command",
+        {{"resume", control_.resume}, {"stop_after", control_.stop_after.value_or(-1)}}}});
+}
+
 void Trainer::open_run_directory() {
+  // The first rank alone decides, and says from which checkpoint all go on.
+  if (communicator().first()) {
+    prepare_run_directory();
+    communicator().all_gather(last_checkpoint_.value_or(""));
+  } else if (const auto said = communicator().all_gather(std::string()); !said[0].empty()) {
+    last_checkpoint_ = said[0];
+  }
+  if (last_checkpoint_) resume(*last_checkpoint_);
+  for (auto& [name, parameter] : model_->parameters()) {
+    Tensor values = parameter.tensor();
+    communicator().broadcast(values, 0);
+  }
+  if (!communicator().first()) return;
+  write_file_atomically(in(control_.run_directory, kConfigFile), resolved_.dump(2) + "\n");
+  write_file_atomically(in(control_.run_directory, "dataset.json"),
+                        dataset_.provenance.dump(2) + "\n");
+  if (dataset_.tokenizer) dataset_.tokenizer->save(control_.run_directory);
+  own_callbacks_ = standard_callbacks(*this, control_.progress, step_);
+}
+
+void Trainer::prepare_run_directory() {
   namespace fs = std::filesystem;
   const std::string& directory = control_.run_directory;
   const std::string config_file = in(directory, kConfigFile);
   if (fs::exists(config_file)) {
-    const auto differences = config_differences(Config::from_file(config_file).json(), resolved_);
+    const auto differences =
+        config_differences(without_distribution(Config::from_file(config_file).json()),
+                           without_distribution(resolved_));
     if (!differences.empty()) {
       std::string list;
       for (const auto& d : differences) list += "\n  " + d;
@@ -129,39 +208,34 @@ void Trainer::open_run_directory() {
   if (error)
     throw MachineError(
         fmt::format("cannot make the run directory {}: {}", directory, error.message()));
-  if (control_.resume) resume();
-  write_file_atomically(config_file, resolved_.dump(2) + "\n");
-  write_file_atomically(in(directory, "dataset.json"), dataset_.provenance.dump(2) + "\n");
-  if (dataset_.tokenizer) dataset_.tokenizer->save(directory);
-  own_callbacks_ = standard_callbacks(*this, control_.progress, step_);
+  if (!control_.resume) return;
+  last_checkpoint_ = latest_checkpoint(directory);
+  if (const auto damaged = checkpoints_of(directory); !last_checkpoint_ && !damaged.empty())
+    throw DataError(
+        fmt::format("none of the {} checkpoints of {} is whole (the warnings above say why); to "
+                    "begin anew, move the run directory away",
+                    damaged.size(), directory));
 }
 
-void Trainer::resume() {
-  last_checkpoint_ = latest_checkpoint(control_.run_directory);
-  if (!last_checkpoint_) {
-    if (const auto damaged = checkpoints_of(control_.run_directory); !damaged.empty())
-      throw DataError(
-          fmt::format("none of the {} checkpoints of {} is whole (the warnings above say why); to "
-                      "begin anew, move the run directory away",
-                      damaged.size(), control_.run_directory));
-    return;
-  }
-  const CheckpointContents c = read_checkpoint(*last_checkpoint_);
+void Trainer::resume(const std::string& checkpoint) {
+  const CheckpointContents c = read_checkpoint(checkpoint);
   for (const char* key : {"step", "tokens", "seconds", "batch", "random_seed", "random_offset",
                           "memory_counters", "data_hash", "numerics", "config"})
     if (!c.state.contains(key))
       throw DataError(
           fmt::format("{}/state.json has no \"{}\": it was not written by this version of reverie",
-                      *last_checkpoint_, key));
-  const auto differences = config_differences(c.state.at("config"), resolved_);
+                      checkpoint, key));
+  const auto differences = config_differences(without_distribution(c.state.at("config")),
+                                              without_distribution(resolved_));
   if (!differences.empty())
     throw ConfigError(
-        fmt::format("{} was made with another config: {}", *last_checkpoint_, differences.front()));
+        fmt::format("{} was made with another config: {}", checkpoint, differences.front()));
   if (c.state.at("data_hash") != dataset_.hash)
     throw ConfigError(fmt::format("{} was trained on other tokens (data hash {}, now {})",
-                                  *last_checkpoint_, c.state.at("data_hash").get<std::string>(),
+                                  checkpoint, c.state.at("data_hash").get<std::string>(),
                                   dataset_.hash));
-  if (const Json now = machine_numerics(); c.state.at("numerics") != now)
+  const Json now = machine_numerics(split_.exact(), communicator().size());
+  if (communicator().first() && numerics_differ(c.state.at("numerics"), now))
     log_warning(
         "resuming with {} where the run before had {}: results will be close, but not "
         "bit-identical",
@@ -172,21 +246,15 @@ void Trainer::resume() {
   seconds_ = c.state.at("seconds");
   sampler_->seek(c.state.at("batch"));
   default_generator() = Generator(c.state.at("random_seed"), c.state.at("random_offset"));
-  NamedTensors moments;
-  for (const auto& [name, tensor] : c.optimizer) {
-    if (!name.starts_with("memory.")) {
-      moments.emplace_back(name, tensor);
-      continue;
-    }
-    const size_t dot = name.find('.', 7);
-    carried_.at(std::stoul(name.substr(7, dot - 7))).memory.values[name.substr(dot + 1)] =
-        Variable(tensor.clone());
-  }
-  for (size_t i = 0; i < carried_.size(); ++i)
-    carried_[i].memory.counters =
-        c.state.at("memory_counters").at(i).get<std::map<std::string, int64_t>>();
+  NamedTensors moments, memory;
+  for (const auto& [name, tensor] : c.optimizer)
+    (name.starts_with("memory.") ? memory : moments).emplace_back(name, tensor);
+  const Json& counters = c.state.at("memory_counters");
+  carried_.load(split_, memory,
+                counters.empty() ? std::map<std::string, int64_t>()
+                                 : counters.at(0).get<std::map<std::string, int64_t>>());
   optimizer_->load(moments, step_);
-  log_info("resumed {} at step {}", control_.run_directory, step_);
+  if (communicator().first()) log_info("resumed {} at step {}", control_.run_directory, step_);
 }
 
 RunEnd Trainer::run() {
@@ -198,8 +266,7 @@ RunEnd Trainer::run() {
   notify([&](Callback& c) { c.on_start(*this, step_); });
   int64_t saved_at = last_checkpoint_ ? step_ : -1;
   while (step_ < steps) {
-    const bool stop =
-        requested_signal() != 0 || (control_.stop_after && step_ >= *control_.stop_after);
+    const bool stop = stop_signal() != 0 || (control_.stop_after && step_ >= *control_.stop_after);
     if ((due(o.checkpoint.interval) && step_ > 0 && step_ != saved_at) || stop) {
       save_checkpoint();
       saved_at = step_;
@@ -214,7 +281,7 @@ RunEnd Trainer::run() {
       const EvaluationInfo e = evaluate_now(o.evaluation.windows, o.evaluation.prefix_only_windows);
       notify([&](Callback& c) { c.on_evaluation(*this, e); });
     }
-    if (due(o.sample.interval)) {
+    if (due(o.sample.interval) && communicator().first()) {
       const std::string text = sample_text();
       notify([&](Callback& c) { c.on_sample(*this, step_, text); });
     }
@@ -222,10 +289,13 @@ RunEnd Trainer::run() {
   const EvaluationInfo last =
       evaluate_now(o.evaluation.final_windows, o.evaluation.final_prefix_only_windows);
   notify([&](Callback& c) { c.on_evaluation(*this, last); });
-  const std::string text = sample_text();
-  notify([&](Callback& c) { c.on_sample(*this, step_, text); });
+  if (communicator().first()) {
+    const std::string text = sample_text();
+    notify([&](Callback& c) { c.on_sample(*this, step_, text); });
+  }
   save_checkpoint();
-  write_summary(last);
+  if (communicator().first()) write_summary(last);
+  communicator().barrier();
   notify([&](Callback& c) { c.on_end(*this); });
   return RunEnd::finished;
 }
@@ -236,39 +306,19 @@ StepInfo Trainer::train_step() {
   const MatmulPrecisionScope precision(options_.matmul_precision());
   model_->train(true);
   optimizer_->clear_gradients();
-  std::optional<profile::Scope> phase(std::in_place, profile::Kind::step, "data");
-  const int64_t index = sampler_->position(), parts = options_.train.micro_batches,
-                rows = options_.train.batch_size / parts;
-  const bool carries = model_->carries_memory();
-  if (carries && static_cast<SequentialSampler&>(*sampler_).starts_pass(index))
-    carried_.assign(size_t(parts), {});
-  std::vector<Batch> batches;
+  const int64_t index = sampler_->position();
   int64_t targets = 0;
-  for (int64_t i = 0; i < parts; ++i) {
-    batches.push_back(sampler_->rows(index, i * rows, rows));
-    targets += batches.back().target_count;
-  }
+  const double loss = backward_over_parts(index, targets);
   sampler_->seek(index + 1);
-  // Every part is weighted by the targets of the whole batch, so that the split does not change the
-  // gradient.
-  double loss = 0;
-  for (size_t i = 0; i < batches.size(); ++i) {
-    SequenceState* state = carries ? &carried_[i] : nullptr;
-    phase.emplace(profile::Kind::step, "forward");
-    const Variable part =
-        model_->loss(batches[i].tokens, batches[i].targets, 1.0 / double(targets), state);
-    loss += part.tensor().item();
-    phase.emplace(profile::Kind::step, "backward");
-    backward(part);
-    if (state) state->memory.detach();
-  }
-  phase.emplace(profile::Kind::step, "optimizer");
+  const profile::Scope phase(profile::Kind::step, "optimizer");
   const double norm = optimizer_->gradient_norm();
-  if (!std::isfinite(loss) || !std::isfinite(norm))
+  if (!std::isfinite(loss) || !std::isfinite(norm)) {
+    communicator().fail_together();  // ranks have the same loss and norm
     diverged(
         fmt::format("step {}: loss {} and gradient norm {} are not both finite (batch {}); the "
                     "weights were not changed by this step",
                     step_ + 1, loss, norm, index));
+  }
   StepInfo info;
   info.learning_rate = learning_rate_at(options_.optimizer, step_, options_.train.steps);
   optimizer_->step(info.learning_rate, norm);
@@ -285,6 +335,46 @@ StepInfo Trainer::train_step() {
   return info;
 }
 
+// Leaves the gradient of the whole batch on every rank, and returns its loss.
+double Trainer::backward_over_parts(int64_t batch_index, int64_t& targets) {
+  std::optional<profile::Scope> phase(std::in_place, profile::Kind::step, "data");
+  const bool carries = model_->carries_memory();
+  if (carries && static_cast<SequentialSampler&>(*sampler_).starts_pass(batch_index))
+    carried_.clear(split_);
+  // Every part is weighted by the targets of the whole batch, so that the split does not change the
+  // gradient.
+  targets = sampler_->target_count(batch_index);
+  const auto& parts = split_.parts();
+  const Generator before = default_generator();
+  std::vector<double> losses;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    phase.emplace(profile::Kind::step, "data");
+    const auto [first_row, rows] = parts[i];
+    const Batch batch = sampler_->rows(batch_index, first_row, rows);
+    SequenceState* state = carries ? &carried_.part(i) : nullptr;
+    // Rows draw the dropout that they would draw in the whole batch.
+    default_generator() =
+        Generator(before.seed(), before.offset(),
+                  {uint64_t(first_row), uint64_t(rows), uint64_t(split_.batch())});
+    phase.emplace(profile::Kind::step, "forward");
+    const Variable loss = model_->loss(batch.tokens, batch.targets, 1.0 / double(targets), state);
+    losses.push_back(loss.tensor().item());
+    phase.emplace(profile::Kind::step, "backward");
+    reducer_->begin_part(i + 1 == parts.size());
+    backward(loss);
+    reducer_->end_part();
+    if (state) state->memory.detach();
+  }
+  default_generator() = Generator(before.seed(), default_generator().offset());
+  phase.emplace(profile::Kind::step, "gradients");
+  reducer_->wait();
+  const StepVotes votes =
+      exchange_votes(communicator(), split_, {losses, requested_signal(), reducer_->reached()});
+  reducer_->set_reached(votes.reached);
+  agreed_signal_ = votes.signal;
+  return std::accumulate(votes.losses.begin(), votes.losses.end(), 0.0);
+}
+
 EvaluationInfo Trainer::evaluate_now(int64_t windows, int64_t prefix_windows) {
   const auto of = [&](const TokenFile& tokens, int64_t count) {
     return EvaluationWindows::over(tokens, dataset_.examples, options_.evaluation.batch_size,
@@ -295,10 +385,10 @@ EvaluationInfo Trainer::evaluate_now(int64_t windows, int64_t prefix_windows) {
                           prefix = of(dataset_.validation, prefix_windows);
   EvaluationInfo e;
   e.step = step_;
-  e.train_loss = evaluate(*model_, train).loss;
-  e.val_loss = evaluate(*model_, val).loss;
-  e.val_loss_prefix_only = evaluate_prefix_only(*model_, prefix).loss;
-  e.val_loss_same_windows = evaluate(*model_, prefix).loss;
+  e.train_loss = evaluate(*model_, train, communicator()).loss;
+  e.val_loss = evaluate(*model_, val, communicator()).loss;
+  e.val_loss_prefix_only = evaluate_prefix_only(*model_, prefix, communicator()).loss;
+  e.val_loss_same_windows = evaluate(*model_, prefix, communicator()).loss;
   return e;
 }
 
@@ -320,19 +410,25 @@ void Trainer::diverged(const std::string& what) const {
                                    : "There is no checkpoint yet"));
 }
 
-std::string Trainer::save_checkpoint() {
+void Trainer::save_checkpoint() {
   // A checkpoint of weights that are not numbers would replace one that is worth keeping.
-  if (!optimizer_->parameters_finite())
+  if (!optimizer_->parameters_finite()) {
+    communicator().fail_together();
     diverged(fmt::format("step {}: the weights are not all finite", step_));
-  CheckpointContents c;
-  c.model = model_->state();
-  c.optimizer = optimizer_->state();
-  Json counters = Json::array();
-  for (size_t i = 0; i < carried_.size(); ++i) {
-    for (const auto& [name, v] : carried_[i].memory.values)
-      c.optimizer.emplace_back(fmt::format("memory.{}.{}", i, name), v.tensor());
-    counters.push_back(carried_[i].memory.counters);
   }
+  if (communicator().size() > 1)
+    require_same_hash(communicator(), fmt::format("the weights after step {}", step_),
+                      model_->weights_hash());
+  CheckpointContents c;
+  c.optimizer = optimizer_->state();
+  for (auto& [name, tensor] : carried_.whole(split_, communicator()))
+    c.optimizer.emplace_back(name, tensor);
+  if (communicator().first()) write(c);
+  communicator().barrier();  // nobody goes on, or ends, before it is on disk
+}
+
+void Trainer::write(CheckpointContents& c) {
+  c.model = model_->state();
   c.model_metadata = {{"format", "pt"}, {"config", options_.model.resolved->dump()}};
   c.state = {{"step", step_},
              {"tokens", tokens_},
@@ -340,15 +436,14 @@ std::string Trainer::save_checkpoint() {
              {"batch", sampler_->position()},
              {"random_seed", default_generator().seed()},
              {"random_offset", default_generator().offset()},
-             {"memory_counters", counters},
+             {"memory_counters", Json::array({carried_.counters()})},
              {"data_hash", dataset_.hash},
-             {"numerics", machine_numerics()},
+             {"numerics", machine_numerics(split_.exact(), communicator().size())},
              {"commit", build_commit()},
              {"config", resolved_}};
   if (leaks()) c.state["label"] = c.model_metadata["label"] = "LEAKS";
   last_checkpoint_ = write_checkpoint(control_.run_directory, step_, c, options_.checkpoint.keep);
   notify([&](Callback& cb) { cb.on_checkpoint(*this, *last_checkpoint_); });
-  return *last_checkpoint_;
 }
 
 void Trainer::write_summary(const EvaluationInfo& e) {
@@ -374,7 +469,8 @@ void Trainer::write_summary(const EvaluationInfo& e) {
   s["seed"] = options_.seed;
   s["vocabulary_size"] = model_->vocabulary_size();
   s["dataset"] = {{"name", dataset_.name()}, {"note", dataset_.note()}, {"hash", dataset_.hash}};
-  s["numerics"] = machine_numerics();
+  s["numerics"] = machine_numerics(split_.exact(), communicator().size());
+  if (communicator().size() > 1) s["ranks"] = communicator().size();
   write_file_atomically(in(control_.run_directory, kSummaryFile), s.dump(2) + "\n");
 }
 

@@ -8,12 +8,16 @@
 
 #include "datasets/sampler.h"
 #include "layers/language_model.h"
+#include "trainers/distributed/gradient_reducer.h"
 #include "trainers/evaluation/causality.h"
+#include "trainers/training/batch_split.h"
+#include "trainers/training/carried_memory.h"
 #include "trainers/training/experiment.h"
 
 namespace reverie {
 
 class Trainer;
+struct CheckpointContents;
 
 struct StepInfo {
   int64_t step = 0;  // finished steps, this one included
@@ -46,6 +50,10 @@ struct RunControl {
   std::string context;                // for the progress line: "run 3/15"
   std::vector<Callback*> callbacks;   // besides metrics, TensorBoard and progress
   bool progress = true;
+  // Ranks that train one model together, each with a Trainer of its own: the batch is split over
+  // them, everything else is as in one process. Only the first writes the run directory and has the
+  // standard callbacks. When a Trainer throws, tell the others by abort().
+  Communicator* communicator = &single_communicator();
 };
 
 enum class RunEnd { finished, stopped };
@@ -53,7 +61,8 @@ enum class RunEnd { finished, stopped };
 class Trainer {
  public:
   // Opens the data, builds the model, probes its causality (ConfigError if it leaks and may not),
-  // prepares the run directory or resumes from it.
+  // prepares the run directory or resumes from it. ConfigError, too, when ranks differ in config,
+  // data or build.
   Trainer(const ExperimentOptions&, const RunControl&);
   ~Trainer();
   // Trains to the end and writes summary.json. On SIGTERM or SIGINT (under a SignalGuard) it saves
@@ -67,17 +76,27 @@ class Trainer {
   const Dataset& dataset() const { return dataset_; }
   const std::string& run_directory() const { return control_.run_directory; }
   int64_t step() const { return step_; }
+  // The signal that stops this run: the one this process got, or the one that ranks agreed on after
+  // the last step. 0: none.
+  int stop_signal() const;
+  Communicator& communicator() const { return *control_.communicator; }
+  const AdamWOptimizer& optimizer() const { return *optimizer_; }
+  const GradientReducer& reducer() const { return *reducer_; }
   bool leaks() const { return !causality_.causal(); }
   const std::string& context() const { return control_.context; }
 
  private:
+  void check_agreement();
   void open_run_directory();
-  void resume();
+  void prepare_run_directory();
+  void resume(const std::string& checkpoint);
   StepInfo train_step();
+  double backward_over_parts(int64_t batch_index, int64_t& targets);
   EvaluationInfo evaluate_now(int64_t windows, int64_t prefix_windows);
   std::unique_ptr<Sampler> make_sampler() const;
   std::string sample_text();
-  std::string save_checkpoint();
+  void save_checkpoint();
+  void write(CheckpointContents&);
   [[noreturn]] void diverged(const std::string& what) const;
   void write_summary(const EvaluationInfo&);
   template <class F>
@@ -87,12 +106,15 @@ class Trainer {
   RunControl control_;
   Json resolved_;
   Dataset dataset_;
+  BatchSplit split_;
   std::unique_ptr<LanguageModel> model_;
   std::unique_ptr<AdamWOptimizer> optimizer_;
+  std::unique_ptr<GradientReducer> reducer_;
   std::unique_ptr<Sampler> sampler_;
   CausalityReport causality_;
   std::vector<std::unique_ptr<Callback>> own_callbacks_;
-  std::vector<SequenceState> carried_;  // per micro-batch, for models that carry memory
+  CarriedMemory carried_;  // for models that carry memory
+  int agreed_signal_ = 0;
   int64_t step_ = 0, tokens_ = 0;
   double seconds_ = 0;
   std::optional<std::string> last_checkpoint_;

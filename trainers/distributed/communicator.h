@@ -1,0 +1,81 @@
+#pragma once
+// What ranks of one training run say to each other.
+
+#include <future>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+#include "trainers/distributed/sum_tree.h"
+#include "trainers/distributed/transport.h"
+
+namespace reverie {
+
+enum class Reduction { sum, mean };
+
+// A collective under way.
+class Pending {
+ public:
+  Pending() = default;  // done
+  explicit Pending(std::shared_future<void> done) : done_(std::move(done)) {}
+  // Returns when the result is there; throws what went wrong.
+  void wait() const {
+    if (done_.valid()) done_.get();
+  }
+
+ private:
+  std::shared_future<void> done_;
+};
+
+// Every rank calls the same collectives, with tensors of the same shape and dtype (contiguous, f32
+// or f64 where they are added, on the CPU), in the same order; which of them are asynchronous does
+// not matter. All may throw PeerError. A form with collectives of its own (NCCL) derives from this;
+// forms that only carry bytes are Transports under PeerCommunicator.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual std::string kind() const = 0;  // "single", "threads", "tcp", "mpi"
+  bool first() const { return rank() == 0; }
+
+  virtual void broadcast(Tensor& values, int root) = 0;
+  // The sum over all terms of `tree` into `result`, on all ranks. `partials` are this rank's nodes,
+  // tree.nodes_of(rank()), each of the shape of `result`, and may be `result` itself; their
+  // contents are lost. Nothing may touch any of them before wait().
+  virtual Pending sum_terms(const SumTree& tree, const std::vector<Tensor>& partials,
+                            const Tensor& result) = 0;
+  // Rank r has elements begin[r] .. begin[r + 1] - 1 of `values`; then all have all.
+  virtual void all_gather(Tensor& values, const std::vector<int64_t>& begin) = 0;
+  // The same, but only `root` gets them: `mine` are this rank's elements, `values` is looked at on
+  // `root` alone.
+  virtual void gather(const Tensor& mine, const std::vector<int64_t>& begin, Tensor& values,
+                      int root) = 0;
+  // Every rank's text, by rank.
+  virtual std::vector<std::string> all_gather(const std::string& text) = 0;
+  // Ranks wait for each other this many seconds without a sign of life.
+  virtual void set_time_limit(double seconds) = 0;
+  // Ends the others, too: they throw PeerError with `reason`.
+  virtual void abort(int exit_code, const std::string& reason) noexcept = 0;
+
+  void all_reduce(Tensor& values, Reduction);
+  virtual Pending all_reduce_async(const Tensor& values, Reduction) = 0;
+  void barrier() { all_gather(std::string()); }
+
+  // Every rank is about to throw the same error: one of them may print it, and nobody need be told.
+  void fail_together() { failing_together_ = true; }
+  bool failing_together() const { return failing_together_; }
+
+ private:
+  bool failing_together_ = false;
+};
+
+// One process, one rank.
+Communicator& single_communicator();
+
+// Ranks that exchange bytes. Collectives run on a thread of their own, in the order in which they
+// were asked for.
+std::shared_ptr<Communicator> make_communicator(std::unique_ptr<Transport>);
+
+}  // namespace reverie

@@ -1,0 +1,82 @@
+#include "trainers/training/carried_memory.h"
+
+#include <cstring>
+
+#include "core/error.h"
+#include "trainers/distributed/agreement.h"
+
+namespace reverie {
+namespace {
+
+// Tensors [rows, ..], one below the other.
+Tensor stack_rows(const std::vector<Tensor>& pieces, const std::string& name) {
+  Shape shape = pieces.front().shape();
+  shape[0] = 0;
+  for (const Tensor& t : pieces) {
+    Shape other = t.shape();
+    other[0] = shape[0];
+    require(other == shape && t.dtype() == pieces.front().dtype(), "memory {}: {} beside {}", name,
+            t, pieces.front());
+    shape[0] += t.size(0);
+  }
+  Tensor all = Tensor::empty(shape, pieces.front().dtype());
+  auto* to = static_cast<std::byte*>(all.mutable_raw());
+  for (const Tensor& piece : pieces) {
+    const Tensor t = piece.contiguous();
+    std::memcpy(to, t.raw(), t.bytes());
+    to += t.bytes();
+  }
+  return all;
+}
+
+}  // namespace
+
+NamedTensors CarriedMemory::whole(const BatchSplit& split, Communicator& communicator) const {
+  NamedTensors all;
+  if (parts_.empty()) return all;
+  for (const auto& [name, first] : parts_.front().memory.values) {
+    std::vector<Tensor> pieces;
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      const Tensor& t = parts_[i].memory.values.at(name).tensor();
+      require(t.rank() >= 1 && t.size(0) == split.parts()[i].rows,
+              "the memory {} carried for {} sequences is {}: its first dimension must be theirs",
+              name, split.parts()[i].rows, t);
+      pieces.push_back(t);
+    }
+    const Tensor mine = stack_rows(pieces, name);
+    all.emplace_back("memory.0." + name, communicator.size() == 1
+                                             ? mine
+                                             : gather_rows(communicator, mine, split.batch()));
+  }
+  return all;
+}
+
+std::map<std::string, int64_t> CarriedMemory::counters() const {
+  return parts_.empty() ? std::map<std::string, int64_t>() : parts_.front().memory.counters;
+}
+
+void CarriedMemory::load(const BatchSplit& split, const NamedTensors& tensors,
+                         const std::map<std::string, int64_t>& counters) {
+  clear(split);
+  std::map<std::string, std::map<int64_t, Tensor>> pieces;  // by name, then by number
+  for (const auto& [full, tensor] : tensors) {
+    const size_t dot = full.find('.', 7);
+    pieces[full.substr(dot + 1)][std::stoll(full.substr(7, dot - 7))] = tensor;
+  }
+  for (const auto& [name, by_number] : pieces) {
+    std::vector<Tensor> in_order;
+    for (const auto& [number, tensor] : by_number) in_order.push_back(tensor);
+    const Tensor all = stack_rows(in_order, name);
+    require(all.size(0) == split.batch(),
+            "the checkpoint carries the memory {} of {} sequences, not {}", name, all.size(0),
+            split.batch());
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      const BatchPart& part = split.parts()[i];
+      parts_[i].memory.values[name] =
+          Variable(all.slice(0, part.first_row, part.first_row + part.rows).clone());
+    }
+  }
+  for (SequenceState& state : parts_) state.memory.counters = counters;
+}
+
+}  // namespace reverie

@@ -1,0 +1,21 @@
+#pragma once
+// What ranks tell each other once a step, besides gradients.
+
+#include <vector>
+
+#include "trainers/distributed/communicator.h"
+#include "trainers/training/batch_split.h"
+
+namespace reverie {
+
+struct StepVotes {
+  std::vector<double> losses;  // of a rank's parts; after the exchange one per term of the sum
+  int signal = 0;             // that asks to stop; after the exchange the first rank's that has one
+  std::vector<bool> reached;  // parameters that a gradient reached; after the exchange on any rank
+};
+
+// A collective. With one rank and sums that are not exact, `mine` comes back.
+StepVotes exchange_votes(Communicator& communicator, const BatchSplit& split,
+                         const StepVotes& mine);
+
+}  // namespace reverie
