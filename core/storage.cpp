@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/cuda.h"
 #include "core/error.h"
 
 namespace reverie {
@@ -136,9 +137,7 @@ class CachingCpuAllocator final : public Allocator {
 Allocator& allocator(Device device) {
   // Never destroyed: tensors with static lifetime may be freed after main.
   static auto* cpu = new CachingCpuAllocator;
-  if (device.kind != DeviceKind::cpu)
-    throw UserError(fmt::format("this build has no allocator for device {}:{}",
-                                name_of(device.kind), device.index));
+  if (device.kind == DeviceKind::cuda) return cuda::allocator(device);
   return *cpu;
 }
 

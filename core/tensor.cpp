@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/cuda.h"
 #include "core/error.h"
 
 namespace reverie {
@@ -78,8 +79,12 @@ int checked_dim(const Tensor& t, int dim, const char* what) {
   return dim < 0 ? dim + t.rank() : dim;
 }
 
-void require_cpu(const Tensor& t, const char* what) {
-  require(t.device().kind == DeviceKind::cpu, "{} wants a cpu tensor, got {}", what, t.str());
+bool on_cpu(const Tensor& t) {
+  return t.device().kind == DeviceKind::cpu;
+}
+// The same elements on the CPU: t itself, where it lives there.
+Tensor host(const Tensor& t) {
+  return on_cpu(t) ? t : t.to(Device{});
 }
 
 }  // namespace
@@ -120,8 +125,10 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
 }
 Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
   Tensor t = empty(shape, dtype, device);
-  require_cpu(t, "zeros");
-  std::memset(t.mutable_raw(), 0, t.bytes());
+  if (on_cpu(t))
+    std::memset(t.mutable_raw(), 0, t.bytes());
+  else
+    cuda::clear(t.mutable_raw(), t.bytes());
   return t;
 }
 Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device) {
@@ -166,13 +173,16 @@ void* Tensor::mutable_raw() {
 void Tensor::check_dtype(DType wanted) const {
   if (dtype_ != wanted)
     throw UserError(fmt::format("wanted a tensor of {}, got {}", name_of(wanted), str()));
+  // Also where the device is emulated and the host could read its memory.
+  if (!on_cpu(*this))
+    throw InternalError(fmt::format("the elements of {} were asked for on the cpu", str()));
 }
 double Tensor::item() const {
   require(numel() == 1, "item() wants a tensor with one element, got {}", str());
   return to_vector()[0];
 }
 std::vector<double> Tensor::to_vector() const {
-  require_cpu(*this, "to_vector");
+  if (!on_cpu(*this)) return host(*this).to_vector();
   std::vector<double> out(static_cast<size_t>(numel()));
   visit_dtype(dtype_, [&]<class T>(T*) {
     const T* p = data<T>();
@@ -243,7 +253,9 @@ Tensor Tensor::clone() const {
 }
 Tensor Tensor::to(Device device) const {
   if (device == this->device()) return *this;
-  throw UserError(fmt::format("this build cannot move {} to {}", str(), name_of(device.kind)));
+  Tensor t = empty(shape_, dtype_, device);
+  t.copy_from(*this);
+  return t;
 }
 Tensor Tensor::to(DType dtype) const {
   if (dtype == dtype_) return *this;
@@ -253,10 +265,36 @@ Tensor Tensor::to(DType dtype) const {
 }
 void Tensor::copy_from(const Tensor& source) {
   require(source.shape_ == shape_, "copy_from: {} into {}", source.str(), str());
-  require_cpu(*this, "copy_from");
-  require_cpu(source, "copy_from");
   if (source.dtype_ == dtype_ && source.is_contiguous() && is_contiguous()) {
-    if (bytes()) std::memmove(mutable_raw(), source.raw(), bytes());
+    if (bytes() == 0) return;
+    if (on_cpu(*this) && on_cpu(source)) {
+      std::memmove(mutable_raw(), source.raw(), bytes());
+    } else {
+      cuda::copy(mutable_raw(), source.raw(), bytes(),
+                 on_cpu(source)  ? cuda::Direction::to_device
+                 : on_cpu(*this) ? cuda::Direction::to_host
+                                 : cuda::Direction::on_device);
+    }
+    return;
+  }
+  if (!on_cpu(*this) || !on_cpu(source)) {
+    // Other layouts and number types go by way of the host, with all of their storage: slow, for
+    // set-up and tests. Ops have kernel::strided_copy and kernel::cast.
+    const auto on_host = [](const Tensor& t) {
+      Tensor copy = t;
+      if (on_cpu(t)) return copy;
+      copy.storage_ = std::make_shared<Storage>(t.storage_->bytes(), Device{});
+      cuda::copy(copy.storage_->data(), t.storage_->data(), t.storage_->bytes(),
+                 cuda::Direction::to_host);
+      return copy;
+    };
+    Tensor mine = on_host(*this);
+    mine.copy_from(on_host(source));
+    if (!on_cpu(*this)) {
+      storage_->bump();
+      cuda::copy(storage_->data(), mine.storage_->data(), storage_->bytes(),
+                 cuda::Direction::to_device);
+    }
     return;
   }
   visit_dtype(source.dtype_, [&]<class From>(From*) {
@@ -278,7 +316,10 @@ void Tensor::copy_from(const Tensor& source) {
   });
 }
 void Tensor::fill(double value) {
-  require_cpu(*this, "fill");
+  if (!on_cpu(*this)) {
+    if (value == 0 && is_contiguous()) return cuda::clear(mutable_raw(), bytes());
+    return copy_from(full(shape_, value, dtype_));
+  }
   visit_dtype(dtype_, [&]<class T>(T*) {
     T* p = mutable_data<T>();
     const T v = convert<T>(value);
@@ -294,7 +335,7 @@ bool bit_identical(const Tensor& a, const Tensor& b) {
   if (a.defined() != b.defined()) return false;
   if (!a.defined()) return true;
   if (a.dtype() != b.dtype() || !(a.shape() == b.shape())) return false;
-  const Tensor x = a.contiguous(), y = b.contiguous();
+  const Tensor x = host(a).contiguous(), y = host(b).contiguous();
   return x.bytes() == 0 || std::memcmp(x.raw(), y.raw(), x.bytes()) == 0;
 }
 

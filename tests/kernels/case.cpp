@@ -1,7 +1,6 @@
 #include "kernels/case.h"
 
 #include <cmath>
-#include <cstring>
 
 namespace reverie::test {
 namespace {
@@ -9,19 +8,22 @@ constexpr size_t kGuardBytes = 1024;
 constexpr int kCanary = 0xff;
 }  // namespace
 
-Guarded::Guarded(const Shape& shape, DType dtype) {
+Guarded::Guarded(const Shape& shape, DType dtype, const Placement& placement) {
   const size_t bytes = size_t(shape.numel()) * size_of(dtype);
-  // One element off the alignment of the storage: kernels may assume no more than an element's
-  // alignment.
-  begin_ = kGuardBytes + size_of(dtype);
+  begin_ = kGuardBytes + (placement.aligned ? 0 : size_of(dtype));
   end_ = begin_ + bytes;
-  storage_ = std::make_shared<Storage>(end_ + kGuardBytes, Device{});
-  std::memset(storage_->data(), kCanary, storage_->bytes());
+  storage_ = std::make_shared<Storage>(end_ + kGuardBytes, placement.device);
+  all_bytes().fill(kCanary);
   tensor_ = Tensor::over(storage_, shape, dtype, int64_t(begin_ / size_of(dtype)));
 }
 
+Tensor Guarded::all_bytes() const {
+  return Tensor::over(storage_, {int64_t(storage_->bytes())}, DType::u8);
+}
+
 bool Guarded::intact() const {
-  const auto* bytes = static_cast<const unsigned char*>(storage_->data());
+  const Tensor host = all_bytes().to(Device{});
+  const auto* bytes = host.data<uint8_t>();
   for (size_t i = 0; i < storage_->bytes(); ++i)
     if ((i < begin_ || i >= end_) && bytes[i] != kCanary) return false;
   return true;
@@ -33,22 +35,22 @@ Tensor Execution::input(const Shape& shape, double scale, double shift) {
 }
 
 Tensor Execution::input(const Shape& shape, const Values& values) {
-  Tensor t = guarded_.emplace_back(shape, dtype_).tensor();
-  t.copy_from(Tensor::from<double>(shape, values));
+  Tensor t = guarded_.emplace_back(shape, dtype_, placement_).tensor();
+  t.copy_from(Tensor::from<double>(shape, values).to(dtype_));
   inputs_.push_back({t, t.clone()});
   return t;
 }
 
 Tensor Execution::indices(const std::vector<int32_t>& values) {
   const Shape shape{int64_t(values.size())};
-  Tensor t = guarded_.emplace_back(shape, DType::i32).tensor();
+  Tensor t = guarded_.emplace_back(shape, DType::i32, placement_).tensor();
   t.copy_from(Tensor::from<int32_t>(shape, values));
   inputs_.push_back({t, t.clone()});
   return t;
 }
 
 Tensor& Execution::add_result(const std::string& name, const Shape& shape, bool wide) {
-  Tensor t = guarded_.emplace_back(shape, wide ? DType::f64 : dtype_).tensor();
+  Tensor t = guarded_.emplace_back(shape, wide ? DType::f64 : dtype_, placement_).tensor();
   results_.push_back({name, t, {}, 1, 0, false});
   return results_.back().tensor;
 }
@@ -59,7 +61,7 @@ Tensor& Execution::output(const std::string& name, const Shape& shape, bool wide
 
 Tensor& Execution::updated(const std::string& name, const Shape& shape, bool wide) {
   Tensor& t = add_result(name, shape, wide);
-  t.copy_from(generator_.normal(shape, 0, 1, DType::f64));
+  t.copy_from(generator_.normal(shape, 0, 1, DType::f64).to(t.dtype()));
   return t;
 }
 
@@ -78,7 +80,7 @@ void Execution::expect(const std::string& name, Values values, double factor, do
 void Execution::expect_rounded(const std::string& name, const Tensor& full,
                                const std::function<void(Tensor&)>& call) {
   if (dtype_ != DType::f32) return;
-  guarded_.emplace_back(full.shape(), DType::bf16);
+  guarded_.emplace_back(full.shape(), DType::bf16, placement_);
   Tensor narrow = guarded_.back().tensor();
   call(narrow);
   output(name, {1}).fill(bit_identical(narrow, full.to(DType::bf16)) ? 1 : 0);

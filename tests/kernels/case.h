@@ -15,15 +15,24 @@ namespace reverie::test {
 
 using Values = std::vector<double>;
 
+// Where an execution's tensors lie. Kernels may assume no more than an element's alignment, and
+// take other ways where there is more.
+struct Placement {
+  Device device = {};
+  bool aligned = false;  // to 1024 bytes; else one element off
+};
+
 // Storage with canaries (0xff bytes: NaN as floats, -1 as integers) on both sides of one tensor's
-// bytes, at an address that is aligned to an element only.
+// bytes.
 class Guarded {
  public:
-  Guarded(const Shape& shape, DType dtype);
+  Guarded(const Shape& shape, DType dtype, const Placement& placement);
   Tensor tensor() const { return tensor_; }
   bool intact() const;
 
  private:
+  Tensor all_bytes() const;
+
   std::shared_ptr<Storage> storage_;
   Tensor tensor_;
   size_t begin_ = 0, end_ = 0;
@@ -33,8 +42,10 @@ class Guarded {
 // see the same inputs.
 class Execution {
  public:
-  Execution(DType dtype, uint64_t seed) : dtype_(dtype), generator_(seed) {}
+  Execution(DType dtype, uint64_t seed, const Placement& placement = {})
+      : dtype_(dtype), generator_(seed), placement_(placement) {}
   DType dtype() const { return dtype_; }
+  Device device() const { return placement_.device; }
   Generator& generator() { return generator_; }
 
   // Normal random numbers, rounded to the dtype. Must be unchanged after the call.
@@ -74,6 +85,7 @@ class Execution {
   };
   DType dtype_;
   Generator generator_;
+  Placement placement_;
   std::deque<Guarded> guarded_;
   std::vector<Input> inputs_;
   std::deque<Result> results_;

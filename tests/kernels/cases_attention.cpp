@@ -62,7 +62,8 @@ void forward(std::vector<Case>& cases, AttentionShape s, Options o) {
                      Tensor &output = run.output("output", {s.batch, s.queries, s.heads, s.dim}),
                             &log_sum_exp = run.output("log_sum_exp", {s.batch, s.heads, s.queries});
                      kernel::attention_forward(
-                         {}, {in.query, in.key, in.value, options_of(s, o), output, log_sum_exp});
+                         run.device(),
+                         {in.query, in.key, in.value, options_of(s, o), output, log_sum_exp});
                      const auto r = naive::attention(s, in.query.to_vector(), in.key.to_vector(),
                                                      in.value.to_vector(), options_of(s, o));
                      run.expect("output", r.output, 4);
@@ -96,9 +97,9 @@ void backward(std::vector<Case>& cases, AttentionShape s, Options o) {
                     run.output("grad_key", in.key.shape()),
                     run.output("grad_value", in.value.shape())};
          }
-         kernel::attention_backward(
-             {}, {in.query, in.key, in.value, output, log_sum_exp, grad_output, options_of(s, o),
-                  grads.query, grads.key, grads.value});
+         kernel::attention_backward(run.device(),
+                                    {in.query, in.key, in.value, output, log_sum_exp, grad_output,
+                                     options_of(s, o), grads.query, grads.key, grads.value});
          if (!o.packed) {
            run.expect("grad_query", r.grad_query, 16, kCancelled);
            run.expect("grad_key", r.grad_key, 16, kCancelled);
@@ -156,18 +157,18 @@ void rope(std::vector<Case>& cases, const Turn& turn, bool inverse, int form) {
        [=](Execution& run) {
          Tensor positions = run.indices(turn.positions);
          if (int64_t(turn.positions.size()) != time) positions = positions.view({shape[0], time});
-         const Tensor frequency = Tensor::from<double>({half}, frequencies);
+         const Tensor frequency = Tensor::from<double>({half}, frequencies).to(run.device());
          if (form == 1) {
            Tensor& x = run.updated("x", shape);
            const Values before = x.to_vector();
-           kernel::rope({}, {x, positions, frequency, inverse, x});
+           kernel::rope(run.device(), {x, positions, frequency, inverse, x});
            run.expect("x", reference(before), 2);
            return;
          }
          Tensor x = form == 0 ? run.input(shape)
                               : run.input({shape[0], shape[1], shape[2] + 2, shape[3]})
                                     .slice(2, 1, 1 + shape[2]);
-         kernel::rope({}, {x, positions, frequency, inverse, run.output("y", shape)});
+         kernel::rope(run.device(), {x, positions, frequency, inverse, run.output("y", shape)});
          run.expect("y", reference(x.to_vector()), 2);
        }});
 }

@@ -77,7 +77,7 @@ std::vector<Case> copy_cases() {
                places.mutable_data<double>()[i] = double(i);
              const Values where = p.to_view(places).to_vector(), in = x.to_vector();
              Values expected = base.to_vector();
-             kernel::strided_copy({}, {x, accumulate, y});
+             kernel::strided_copy(run.device(), {x, accumulate, y});
              for (size_t i = 0; i < in.size(); ++i) {
                double& to = expected[size_t(where[i])];
                to = accumulate ? to + in[i] : in[i];
@@ -90,7 +90,7 @@ std::vector<Case> copy_cases() {
     for (bool narrow : {true, false}) {
       cases.push_back({"cast", fmt::format("{} {}", size, narrow ? "to bf16" : "from bf16"),
                        [=](Execution& run) {
-                         Tensor x = run.input({size}).to(DType::f32).clone();
+                         Tensor x = run.input({size}).to(Device{}).to(DType::f32).clone();
                          if (narrow) {
                            auto* values = x.mutable_data<float>();
                            // What rounding can get wrong: ties, carries into the exponent,
@@ -103,8 +103,10 @@ std::vector<Case> copy_cases() {
                          } else {
                            x = x.to(DType::bf16);
                          }
-                         Tensor y = Tensor::empty({size}, narrow ? DType::bf16 : DType::f32);
-                         kernel::cast({}, {x, y});
+                         x = x.to(run.device());
+                         Tensor y =
+                             Tensor::empty({size}, narrow ? DType::bf16 : DType::f32, run.device());
+                         kernel::cast(run.device(), {x, y});
                          // bf16 has no place among a run's results, so its bits are compared here.
                          Tensor& same = run.output("same bits", {1});
                          same.fill(bit_identical(y, x.to(y.dtype())) ? 1 : 0);

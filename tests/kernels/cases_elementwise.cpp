@@ -31,25 +31,25 @@ void unary(std::vector<Case>& cases) {
     for (int64_t n : kCounts) {
       cases.push_back({"unary_forward", fmt::format("f{} n{}", int(f), n), [=](Execution& run) {
                          const Tensor x = run.input({n}, 3);
-                         kernel::unary_forward({}, {f, x, run.output("y", {n})});
+                         kernel::unary_forward(run.device(), {f, x, run.output("y", {n})});
                          run.expect(
                              "y", map(x.to_vector(), [=](double v) { return naive::value(f, v); }),
                              2, 0.1);
                        }});
-      cases.push_back({"unary_backward", fmt::format("f{} n{}", int(f), n), [=](Execution& run) {
-                         const Tensor x = run.input({n}, 2), grad_y = run.input({n});
-                         kernel::unary_backward({}, {f, x, grad_y, run.output("grad_x", {n})});
-                         run.expect(
-                             "grad_x",
-                             zip(x.to_vector(), grad_y.to_vector(),
-                                 [=](double v, double g) { return g * naive::derivative(f, v); }),
-                             4, 0.1);
-                       }});
+      cases.push_back(
+          {"unary_backward", fmt::format("f{} n{}", int(f), n), [=](Execution& run) {
+             const Tensor x = run.input({n}, 2), grad_y = run.input({n});
+             kernel::unary_backward(run.device(), {f, x, grad_y, run.output("grad_x", {n})});
+             run.expect("grad_x",
+                        zip(x.to_vector(), grad_y.to_vector(),
+                            [=](double v, double g) { return g * naive::derivative(f, v); }),
+                        4, 0.1);
+           }});
     }
     cases.push_back({"unary_forward", fmt::format("f{} in place", int(f)), [=](Execution& run) {
                        Tensor& x = run.updated("x", {33});
                        const Values before = x.to_vector();
-                       kernel::unary_forward({}, {f, x, x});
+                       kernel::unary_forward(run.device(), {f, x, x});
                        run.expect("x", map(before, [=](double v) { return naive::value(f, v); }), 2,
                                   0.1);
                      }});
@@ -58,7 +58,7 @@ void unary(std::vector<Case>& cases) {
            const Tensor x = run.input({65});
            Tensor& grad = run.updated("grad", {65});
            const Values before = grad.to_vector();
-           kernel::unary_backward({}, {f, x, grad, grad});
+           kernel::unary_backward(run.device(), {f, x, grad, grad});
            run.expect("grad",
                       zip(x.to_vector(), before,
                           [=](double v, double g) { return g * naive::derivative(f, v); }),
@@ -85,7 +85,8 @@ void binary(std::vector<Case>& cases) {
            [=](Execution& run) {
              const Shape shape{l.outer, l.middle, l.inner};
              const Tensor a = run.input(shape), b = run.input({l.middle});
-             kernel::binary_forward({}, {f, a, b, run.output("y", shape), l.outer, l.inner});
+             kernel::binary_forward(run.device(),
+                                    {f, a, b, run.output("y", shape), l.outer, l.inner});
              const Values left = a.to_vector(), right = b.to_vector();
              Values y;
              for (int64_t i = 0; i < a.numel(); ++i)
@@ -97,11 +98,11 @@ void binary(std::vector<Case>& cases) {
         {"binary_forward", fmt::format("f{} over a, then over b", int(f)), [=](Execution& run) {
            Tensor &a = run.updated("a", {100}), &b = run.updated("b", {100});
            const Values left = a.to_vector(), right = b.to_vector();
-           kernel::binary_forward({}, {f, a, b, a, 1, 1});
+           kernel::binary_forward(run.device(), {f, a, b, a, 1, 1});
            run.expect("a",
                       zip(left, right, [=](double x, double y) { return naive::value(f, x, y); }));
            const Values again = a.to_vector();
-           kernel::binary_forward({}, {f, a, b, b, 1, 1});
+           kernel::binary_forward(run.device(), {f, a, b, b, 1, 1});
            run.expect("b",
                       zip(again, right, [=](double x, double y) { return naive::value(f, x, y); }));
          }});
@@ -112,7 +113,7 @@ void linear(std::vector<Case>& cases) {
   for (int64_t n : kCounts) {
     cases.push_back({"affine", fmt::format("n{}", n), [=](Execution& run) {
                        const Tensor x = run.input({n});
-                       kernel::affine({}, {x, -1.5, 0.25, run.output("y", {n})});
+                       kernel::affine(run.device(), {x, -1.5, 0.25, run.output("y", {n})});
                        run.expect("y",
                                   map(x.to_vector(), [](double v) { return -1.5 * v + 0.25; }));
                      }});
@@ -120,7 +121,7 @@ void linear(std::vector<Case>& cases) {
                        const Tensor x = run.input({n});
                        Tensor& y = run.updated("y", {n});
                        const Values before = y.to_vector();
-                       kernel::accumulate({}, {x, 0.75, y});
+                       kernel::accumulate(run.device(), {x, 0.75, y});
                        run.expect("y", zip(before, x.to_vector(),
                                            [](double a, double b) { return a + 0.75 * b; }));
                      }});
@@ -128,7 +129,7 @@ void linear(std::vector<Case>& cases) {
   cases.push_back({"affine", "in place", [](Execution& run) {
                      Tensor& x = run.updated("x", {17});
                      const Values before = x.to_vector();
-                     kernel::affine({}, {x, 2, 1, x});
+                     kernel::affine(run.device(), {x, 2, 1, x});
                      run.expect("x", map(before, [](double v) { return 2 * v + 1; }));
                    }});
 }
@@ -144,14 +145,14 @@ void fused(std::vector<Case>& cases) {
                            const Tensor x = run.input(shape, 2),
                                         bias = with_bias ? run.input({m.columns}) : Tensor();
                            Tensor& y = run.output("y", shape);
-                           kernel::bias_activation_forward({}, {f, x, bias, y});
+                           kernel::bias_activation_forward(run.device(), {f, x, bias, y});
                            const Values shift = with_bias ? bias.to_vector() : Values{0};
                            const Values expected =
                                zip(x.to_vector(), shift,
                                    [=](double v, double b) { return naive::value(f, v + b); });
                            run.expect("y", expected, 8, 0.1);
                            run.expect_rounded("y in bf16", y, [&](Tensor& low) {
-                             kernel::bias_activation_forward({}, {f, x, bias, low});
+                             kernel::bias_activation_forward(run.device(), {f, x, bias, low});
                            });
                          }});
         cases.push_back(
@@ -160,7 +161,7 @@ void fused(std::vector<Case>& cases) {
                Tensor &x = run.updated("x", shape), &y = run.output("y", shape);
                const Values before = x.to_vector(),
                             shift = with_bias ? bias.to_vector() : Values{0};
-               kernel::bias_activation_forward({}, {f, x, bias, y, &x});
+               kernel::bias_activation_forward(run.device(), {f, x, bias, y, &x});
                run.expect(
                    "y",
                    zip(before, shift, [=](double v, double b) { return naive::value(f, v + b); }),
@@ -175,7 +176,7 @@ void fused(std::vector<Case>& cases) {
       const Shape shape{m.rows, m.columns};
       cases.push_back({"gated_forward", name, [=](Execution& run) {
                          const Tensor gate = run.input(shape, 2), up = run.input(shape);
-                         kernel::gated_forward({}, {f, gate, up, run.output("y", shape)});
+                         kernel::gated_forward(run.device(), {f, gate, up, run.output("y", shape)});
                          run.expect("y",
                                     zip(gate.to_vector(), up.to_vector(),
                                         [=](double g, double u) { return naive::value(f, g) * u; }),
@@ -187,7 +188,7 @@ void fused(std::vector<Case>& cases) {
                           grad_y = run.input(shape);
              Tensor &grad_gate = run.output("grad_gate", shape),
                     &grad_up = run.output("grad_up", shape);
-             kernel::gated_backward({}, {f, gate, up, grad_y, grad_gate, grad_up});
+             kernel::gated_backward(run.device(), {f, gate, up, grad_y, grad_gate, grad_up});
              const Values g = gate.to_vector(), gradient = grad_y.to_vector();
              const Values scaled =
                  zip(up.to_vector(), gradient, [](double u, double d) { return u * d; });
@@ -208,11 +209,11 @@ void fused(std::vector<Case>& cases) {
            const Shape shape{m.rows, m.columns};
            const Tensor slope = run.input(shape), grad_y = run.input(shape);
            Tensor& grad_x = run.output("grad_x", shape);
-           kernel::bias_activation_backward({}, {slope, grad_y, grad_x});
+           kernel::bias_activation_backward(run.device(), {slope, grad_y, grad_x});
            run.expect("grad_x", zip(slope.to_vector(), grad_y.to_vector(),
                                     [](double s, double g) { return s * g; }));
            run.expect_rounded("grad_x in bf16", grad_x, [&](Tensor& low) {
-             kernel::bias_activation_backward({}, {slope, grad_y, low});
+             kernel::bias_activation_backward(run.device(), {slope, grad_y, low});
            });
          }});
 }
@@ -220,18 +221,19 @@ void fused(std::vector<Case>& cases) {
 void dropout(std::vector<Case>& cases) {
   for (int64_t n : kCounts) {
     for (double p : {0.0, 0.2, 0.5, 0.9}) {
-      cases.push_back({"dropout", fmt::format("n{} p{}", n, p), [=](Execution& run) {
-                         const Tensor x = run.input(
-                             {n}, 1,
-                             5);  // away from 0, so that a wrongly kept or dropped number shows
-                         constexpr uint64_t kSeed = 1234567890123,
-                                            kOffset = 4294967290;  // the counter passes 2^32
-                         kernel::dropout({}, {x, p, kSeed, kOffset, run.output("y", {n})});
-                         Values y = x.to_vector();
-                         for (size_t i = 0; i < y.size(); ++i)
-                           y[i] = naive::keep(p, kSeed, kOffset, i) ? y[i] / (1 - p) : 0;
-                         run.expect("y", y);
-                       }});
+      cases.push_back(
+          {"dropout", fmt::format("n{} p{}", n, p), [=](Execution& run) {
+             const Tensor x =
+                 run.input({n}, 1,
+                           5);  // away from 0, so that a wrongly kept or dropped number shows
+             constexpr uint64_t kSeed = 1234567890123,
+                                kOffset = 4294967290;  // the counter passes 2^32
+             kernel::dropout(run.device(), {x, p, kSeed, kOffset, run.output("y", {n})});
+             Values y = x.to_vector();
+             for (size_t i = 0; i < y.size(); ++i)
+               y[i] = naive::keep(p, kSeed, kOffset, i) ? y[i] / (1 - p) : 0;
+             run.expect("y", y);
+           }});
     }
   }
 }

@@ -22,8 +22,8 @@ void forward(std::vector<Case>& cases, Sizes s, bool with_positions, const std::
          const std::vector<int32_t> index = indices_for(run, s);
          const Tensor indices = run.indices(index), table = run.input({s.vocabulary, s.width}),
                       positions = with_positions ? run.input({s.places(), s.width}) : Tensor();
-         kernel::embedding_forward({}, {indices, table, positions, s.first_position, s.period,
-                                        run.output("y", {s.count, s.width})});
+         kernel::embedding_forward(run.device(), {indices, table, positions, s.first_position,
+                                                  s.period, run.output("y", {s.count, s.width})});
          const Values tokens = table.to_vector(),
                       places = with_positions ? positions.to_vector() : Values();
          Values y;
@@ -51,8 +51,8 @@ void backward(std::vector<Case>& cases, Sizes s, bool wants_table, bool wants_po
              wants_positions ? run.updated("grad_positions", {s.places(), s.width}) : none;
          Values table = wants_table ? grad_table.to_vector() : Values(),
                 places = wants_positions ? grad_positions.to_vector() : Values();
-         kernel::embedding_backward(
-             {}, {indices, grad_y, s.first_position, s.period, grad_table, grad_positions});
+         kernel::embedding_backward(run.device(), {indices, grad_y, s.first_position, s.period,
+                                                   grad_table, grad_positions});
          const Values g = grad_y.to_vector();
          for (int64_t n = 0; n < s.count; ++n)
            for (int64_t i = 0; i < s.width; ++i) {

@@ -73,8 +73,9 @@ void forward(std::vector<Case>& cases, const Entry& e) {
                      Tensor &output = run.output("output", in.query.shape()),
                             &log_sum_exp = run.output("log_sum_exp", {s.batch, s.heads, s.rows()});
                      kernel::grouped_attention_forward(
-                         {}, {in.query, in.key, in.value, in.context_key, in.context_value,
-                              in.limits, options_of(e), output, log_sum_exp});
+                         run.device(),
+                         {in.query, in.key, in.value, in.context_key, in.context_value, in.limits,
+                          options_of(e), output, log_sum_exp});
                      const auto r = reference(e, in);
                      run.expect("output", r.output, 4);
                      run.expect("log_sum_exp", r.log_sum_exp, 4);
@@ -102,13 +103,14 @@ void backward(std::vector<Case>& cases, const Entry& e, Wanted wanted) {
            return t;
          };
          kernel::grouped_attention_backward(
-             {}, {in.query, in.key, in.value, in.context_key, in.context_value, in.limits, output,
-                  log_sum_exp, grad_output, options_of(e),
-                  gradient(0, "grad_query", in.query, r.grad_query),
-                  gradient(1, "grad_key", in.key, r.grad_key),
-                  gradient(2, "grad_value", in.value, r.grad_value),
-                  gradient(3, "grad_context_key", in.context_key, r.grad_context_key),
-                  gradient(4, "grad_context_value", in.context_value, r.grad_context_value)});
+             run.device(),
+             {in.query, in.key, in.value, in.context_key, in.context_value, in.limits, output,
+              log_sum_exp, grad_output, options_of(e),
+              gradient(0, "grad_query", in.query, r.grad_query),
+              gradient(1, "grad_key", in.key, r.grad_key),
+              gradient(2, "grad_value", in.value, r.grad_value),
+              gradient(3, "grad_context_key", in.context_key, r.grad_context_key),
+              gradient(4, "grad_context_value", in.context_value, r.grad_context_value)});
        }});
 }
 

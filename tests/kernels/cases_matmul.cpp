@@ -48,7 +48,7 @@ void run_case(Execution& run, Sizes s, Options o) {
                      : run.output("c", with_batch(s.batch, s.m, s.n));
   Values expected = o.accumulate || o.padded ? base.to_vector() : Values(size_t(base.numel()));
   Tensor c = o.padded ? base.slice(-1, 1, 1 + s.n) : base;
-  kernel::matmul({}, {a, b, 0.5, o.accumulate, c});
+  kernel::matmul(run.device(), {a, b, 0.5, o.accumulate, c});
   set_gemm(before);
   const Values left = a.to_vector(), right = b.to_vector();
   const int64_t width = base.size(-1), shift = o.padded ? 1 : 0;

@@ -21,33 +21,35 @@ Values sum_of(const Values& a, const Values& b) {
 }
 
 void forward(std::vector<Case>& cases, Norm kind, Matrix m, Parts parts, const std::string& name) {
-  cases.push_back(
-      {"norm_forward", name, [=](Execution& run) {
-         const Shape shape{m.rows, m.columns}, row{m.columns};
-         const Tensor x = run.input(shape, 2, 1),
-                      residual = parts.residual ? run.input(shape) : Tensor();
-         const Tensor weight = parts.weight ? run.input(row) : Tensor(),
-                      bias = parts.bias ? run.input(row) : Tensor();
-         Tensor none;
-         Tensor &sum = parts.residual ? run.output("sum", shape) : none,
-                &y = run.output("y", shape);
-         Tensor &mean = kind == Norm::layer ? run.output("mean", {m.rows}) : none,
-                &rstd = run.output("rstd", {m.rows});
-         kernel::norm_forward({}, {kind, x, residual, weight, bias, 1e-3, sum, y, mean, rstd});
-         Values in = x.to_vector();
-         if (parts.residual) {
-           in = sum_of(in, residual.to_vector());
-           run.expect("sum", in);
-         }
-         const auto r = naive::norm(kind, in, parts.weight ? weight.to_vector() : Values(),
-                                    parts.bias ? bias.to_vector() : Values(), 1e-3, m.columns);
-         run.expect("y", r.y, 4);
-         run.expect_rounded("y in bf16", y, [&](Tensor& low) {
-           kernel::norm_forward({}, {kind, x, residual, weight, bias, 1e-3, sum, low, mean, rstd});
-         });
-         run.expect("rstd", r.rstd, 4);
-         if (kind == Norm::layer) run.expect("mean", r.mean, 4);
-       }});
+  cases.push_back({"norm_forward", name, [=](Execution& run) {
+                     const Shape shape{m.rows, m.columns}, row{m.columns};
+                     const Tensor x = run.input(shape, 2, 1),
+                                  residual = parts.residual ? run.input(shape) : Tensor();
+                     const Tensor weight = parts.weight ? run.input(row) : Tensor(),
+                                  bias = parts.bias ? run.input(row) : Tensor();
+                     Tensor none;
+                     Tensor &sum = parts.residual ? run.output("sum", shape) : none,
+                            &y = run.output("y", shape);
+                     Tensor &mean = kind == Norm::layer ? run.output("mean", {m.rows}) : none,
+                            &rstd = run.output("rstd", {m.rows});
+                     kernel::norm_forward(
+                         run.device(), {kind, x, residual, weight, bias, 1e-3, sum, y, mean, rstd});
+                     Values in = x.to_vector();
+                     if (parts.residual) {
+                       in = sum_of(in, residual.to_vector());
+                       run.expect("sum", in);
+                     }
+                     const auto r =
+                         naive::norm(kind, in, parts.weight ? weight.to_vector() : Values(),
+                                     parts.bias ? bias.to_vector() : Values(), 1e-3, m.columns);
+                     run.expect("y", r.y, 4);
+                     run.expect_rounded("y in bf16", y, [&](Tensor& low) {
+                       kernel::norm_forward(run.device(), {kind, x, residual, weight, bias, 1e-3,
+                                                           sum, low, mean, rstd});
+                     });
+                     run.expect("rstd", r.rstd, 4);
+                     if (kind == Norm::layer) run.expect("mean", r.mean, 4);
+                   }});
 }
 
 void backward(std::vector<Case>& cases, Norm kind, Matrix m, Parts parts, bool with_sum,
@@ -65,8 +67,8 @@ void backward(std::vector<Case>& cases, Norm kind, Matrix m, Parts parts, bool w
          Tensor& grad_x = wants_x ? run.output("grad_x", shape) : none;
          Tensor& grad_weight = parts.weight ? run.output("grad_weight", row) : none;
          Tensor& grad_bias = parts.bias ? run.output("grad_bias", row) : none;
-         kernel::norm_backward(
-             {}, {kind, x, weight, mean, rstd, grad_y, grad_sum, grad_x, grad_weight, grad_bias});
+         kernel::norm_backward(run.device(), {kind, x, weight, mean, rstd, grad_y, grad_sum, grad_x,
+                                              grad_weight, grad_bias});
          const auto g =
              naive::norm_gradients(kind, in, parts.weight ? weight.to_vector() : Values(),
                                    kind == Norm::layer ? mean.to_vector() : Values(),

@@ -22,8 +22,8 @@ std::vector<Case> optimizer_cases() {
                          Values p = parameter.to_vector(), first = m.to_vector(),
                                 second = v.to_vector();
                          const Values g = grad.to_vector();
-                         kernel::adamw({}, {parameter, grad, m, v, lr, beta1, beta2, eps, decay,
-                                            step, grad_scale});
+                         kernel::adamw(run.device(), {parameter, grad, m, v, lr, beta1, beta2, eps,
+                                                      decay, step, grad_scale});
                          for (size_t i = 0; i < p.size(); ++i) {
                            const double scaled = g[i] * grad_scale;
                            first[i] = beta1 * first[i] + (1 - beta1) * scaled;

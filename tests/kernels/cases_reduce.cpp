@@ -21,7 +21,7 @@ void sums(std::vector<Case>& cases, Layout l, bool accumulate) {
          Tensor& y = accumulate ? run.updated("y", {l.outer, l.inner})
                                 : run.output("y", {l.outer, l.inner});
          Values total = accumulate ? y.to_vector() : Values(size_t(l.outer * l.inner));
-         kernel::sum_forward({}, {x, l.outer, l.dim, l.inner, 0.125, accumulate, y});
+         kernel::sum_forward(run.device(), {x, l.outer, l.dim, l.inner, 0.125, accumulate, y});
          const Values in = x.to_vector();
          for (int64_t o = 0; o < l.outer; ++o)
            for (int64_t d = 0; d < l.dim; ++d)
@@ -37,8 +37,8 @@ void scans(std::vector<Case>& cases, Layout l, bool reverse, bool with_initial) 
        [=](Execution& run) {
          const Tensor x = run.input(l.shape()),
                       initial = with_initial ? run.input({l.outer, l.inner}) : Tensor();
-         kernel::cumulative_sum(
-             {}, {x, l.outer, l.dim, l.inner, reverse, initial, run.output("y", l.shape())});
+         kernel::cumulative_sum(run.device(), {x, l.outer, l.dim, l.inner, reverse, initial,
+                                               run.output("y", l.shape())});
          const Values in = x.to_vector(), start = with_initial ? initial.to_vector() : Values();
          Values y(in.size());
          for (int64_t o = 0; o < l.outer; ++o)
@@ -67,8 +67,8 @@ std::vector<Case> reduce_cases() {
     }
     cases.push_back({"repeat", l.name(), [=](Execution& run) {
                        const Tensor grad_y = run.input({l.outer, l.inner});
-                       kernel::repeat({}, {grad_y, l.outer, l.dim, l.inner, -0.5,
-                                           run.output("grad_x", l.shape())});
+                       kernel::repeat(run.device(), {grad_y, l.outer, l.dim, l.inner, -0.5,
+                                                     run.output("grad_x", l.shape())});
                        const Values in = grad_y.to_vector();
                        Values out(size_t(l.shape().numel()));
                        for (int64_t o = 0; o < l.outer; ++o)
@@ -83,7 +83,7 @@ std::vector<Case> reduce_cases() {
                        const Tensor x = run.input({n});
                        Tensor& result = run.updated("result", {1}, true);
                        double total = result.item();
-                       kernel::sum_squares({}, {x, result});
+                       kernel::sum_squares(run.device(), {x, result});
                        for (double v : x.to_vector()) total += v * v;
                        run.expect("result", {total}, 4);
                      }});

@@ -43,24 +43,24 @@ void softmax_cases(std::vector<Case>& cases, Matrix m) {
     cases.push_back(
         {"softmax_forward", fmt::format("{} scale {}", name, scale), [=](Execution& run) {
            const Tensor x = run.input(shape, 4, 100);
-           kernel::softmax_forward({}, {x, scale, Tensor(), run.output("y", shape)});
+           kernel::softmax_forward(run.device(), {x, scale, Tensor(), run.output("y", shape)});
            run.expect("y", softmax(x.to_vector(), scale, {}, m.columns), 4);
          }});
   }
-  cases.push_back({"softmax_forward", name + " masked", [=](Execution& run) {
-                     const Tensor x = run.input(shape, 2);
-                     std::vector<int32_t> valid;
-                     for (int64_t row = 0; row < m.rows; ++row)
-                       valid.push_back(int32_t(row % (m.columns + 3)) -
-                                       1);  // -1 and more than all, too
-                     const Tensor counts = run.indices(valid);
-                     kernel::softmax_forward({}, {x, 0.5, counts, run.output("y", shape)});
-                     run.expect("y", softmax(x.to_vector(), 0.5, valid, m.columns), 4);
-                   }});
+  cases.push_back(
+      {"softmax_forward", name + " masked", [=](Execution& run) {
+         const Tensor x = run.input(shape, 2);
+         std::vector<int32_t> valid;
+         for (int64_t row = 0; row < m.rows; ++row)
+           valid.push_back(int32_t(row % (m.columns + 3)) - 1);  // -1 and more than all, too
+         const Tensor counts = run.indices(valid);
+         kernel::softmax_forward(run.device(), {x, 0.5, counts, run.output("y", shape)});
+         run.expect("y", softmax(x.to_vector(), 0.5, valid, m.columns), 4);
+       }});
   cases.push_back({"softmax_forward", name + " in place", [=](Execution& run) {
                      Tensor& x = run.updated("x", shape);
                      const Values before = x.to_vector();
-                     kernel::softmax_forward({}, {x, 1, Tensor(), x});
+                     kernel::softmax_forward(run.device(), {x, 1, Tensor(), x});
                      run.expect("x", softmax(before, 1, {}, m.columns), 4);
                    }});
   for (bool in_place : {false, true}) {
@@ -71,7 +71,7 @@ void softmax_cases(std::vector<Case>& cases, Matrix m) {
            Tensor& grad_x = in_place ? run.updated("grad_x", shape) : run.output("grad_x", shape);
            const Tensor grad_y = in_place ? grad_x : run.input(shape);
            const Values p = y.to_vector(), g = grad_y.to_vector();
-           kernel::softmax_backward({}, {y, grad_y, 0.5, grad_x});
+           kernel::softmax_backward(run.device(), {y, grad_y, 0.5, grad_x});
            Values out(p.size());
            for (int64_t row = 0; row < m.rows; ++row) {
              double dot = 0;
@@ -100,21 +100,21 @@ void loss_cases(std::vector<Case>& cases, Matrix m) {
     }
     return sums;
   };
-  cases.push_back({"cross_entropy_forward", name, [=](Execution& run) {
-                     const Tensor logits = run.input(shape, 3), targets = run.indices(target);
-                     Tensor &loss = run.output("loss", {m.rows}),
-                            &log_sum_exp = run.output("log_sum_exp", {m.rows});
-                     kernel::cross_entropy_forward({}, {logits, targets, loss, log_sum_exp});
-                     const Values x = logits.to_vector(), sums = log_sums(x);
-                     Values losses;
-                     for (int64_t row = 0; row < m.rows; ++row) {
-                       const int32_t t = target[size_t(row)];
-                       losses.push_back(t < 0 ? 0
-                                              : sums[size_t(row)] - x[size_t(row * m.columns + t)]);
-                     }
-                     run.expect("loss", losses, 4, 0.1);
-                     run.expect("log_sum_exp", sums, 4, 0.1);
-                   }});
+  cases.push_back(
+      {"cross_entropy_forward", name, [=](Execution& run) {
+         const Tensor logits = run.input(shape, 3), targets = run.indices(target);
+         Tensor &loss = run.output("loss", {m.rows}),
+                &log_sum_exp = run.output("log_sum_exp", {m.rows});
+         kernel::cross_entropy_forward(run.device(), {logits, targets, loss, log_sum_exp});
+         const Values x = logits.to_vector(), sums = log_sums(x);
+         Values losses;
+         for (int64_t row = 0; row < m.rows; ++row) {
+           const int32_t t = target[size_t(row)];
+           losses.push_back(t < 0 ? 0 : sums[size_t(row)] - x[size_t(row * m.columns + t)]);
+         }
+         run.expect("loss", losses, 4, 0.1);
+         run.expect("log_sum_exp", sums, 4, 0.1);
+       }});
   for (bool in_place : {false, true}) {
     cases.push_back(
         {"cross_entropy_backward", name + (in_place ? " over its logits" : ""),
@@ -126,7 +126,7 @@ void loss_cases(std::vector<Case>& cases, Matrix m) {
            const Tensor targets = run.indices(target), log_sum_exp = run.input({m.rows}, sums),
                         grad_loss = run.input({m.rows});
            const Values rounded = log_sum_exp.to_vector(), gradient = grad_loss.to_vector();
-           kernel::cross_entropy_backward({},
+           kernel::cross_entropy_backward(run.device(),
                                           {logits, targets, log_sum_exp, grad_loss, grad_logits});
            Values out(x.size());
            for (int64_t row = 0; row < m.rows; ++row)

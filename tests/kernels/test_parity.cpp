@@ -1,16 +1,21 @@
 // Every case of every row, in both dtypes, on every instruction set of this machine, with one and
-// two threads: against the naive references, to the bit between thread counts, and within the bytes
-// that belong to each tensor.
+// two threads, and on cuda, with tensors aligned and not: against the naive references, to the bit
+// between the two, and within the bytes that belong to each tensor.
 
 #include <gtest/gtest.h>
 #include <omp.h>
 
 #include <algorithm>
+#include <functional>
 #include <set>
 
+#include "core/cuda.h"
 #include "kernels/case.h"
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
+#if defined(REVERIE_CUDA_EMULATED)
+#include "kernels/cuda/emulation/emulation.h"
+#endif
 
 namespace reverie::test {
 namespace {
@@ -28,6 +33,20 @@ Execution execute(const Case& c, DType dtype, int threads) {
   Execution r(dtype, seed_of(c));
   c.body(r);
   omp_set_num_threads(before);
+  return r;
+}
+
+// On cuda. Emulated, warps and blocks run in another order where tensors are aligned.
+Execution execute_on_cuda(const Case& c, DType dtype, bool aligned) {
+#if defined(REVERIE_CUDA_EMULATED)
+  cuda::emulation::set_schedule(aligned ? 1 : 0);
+#endif
+  Execution r(dtype, seed_of(c), {{DeviceKind::cuda, 0}, aligned});
+  c.body(r);
+  cuda::synchronize();
+#if defined(REVERIE_CUDA_EMULATED)
+  cuda::emulation::set_schedule(0);
+#endif
   return r;
 }
 
@@ -61,13 +80,15 @@ class Parity : public testing::TestWithParam<Place> {
   }
 };
 
-TEST_P(Parity, MatchesTheNaiveReference) {
+// Runs each case of a row twice, by `run`(case, dtype, 0 or 1).
+void expect_parity(const std::string& row, const char* between,
+                   const std::function<Execution(const Case&, DType, int)>& run) {
   int count = 0;
   for (const Case& c : all_cases()) {
-    if (c.row != GetParam().row) continue;
+    if (c.row != row) continue;
     for (DType dtype : {DType::f32, DType::f64}) {
       SCOPED_TRACE(fmt::format("{} {} {}", c.row, c.name, name_of(dtype)));
-      const Execution one = execute(c, dtype, 1), two = execute(c, dtype, 2);
+      const Execution one = run(c, dtype, 0), two = run(c, dtype, 1);
       EXPECT_EQ(one.damage(), "");
       EXPECT_EQ(two.damage(), "");
       ASSERT_FALSE(one.results().empty());
@@ -76,7 +97,7 @@ TEST_P(Parity, MatchesTheNaiveReference) {
         EXPECT_EQ(disagreement(r.expected, r.tensor.to_vector(), dtype, r.factor, r.least_size), "")
             << r.name;
         EXPECT_TRUE(bit_identical(r.tensor, two.results()[i].tensor))
-            << r.name << " differs between one and two threads";
+            << r.name << " differs between " << between;
         ++count;
       }
     }
@@ -84,9 +105,33 @@ TEST_P(Parity, MatchesTheNaiveReference) {
   EXPECT_GT(count, 0);
 }
 
+TEST_P(Parity, MatchesTheNaiveReference) {
+  expect_parity(GetParam().row, "one and two threads", [](const Case& c, DType dtype, int second) {
+    return execute(c, dtype, 1 + second);
+  });
+}
+
 INSTANTIATE_TEST_SUITE_P(Rows, Parity, testing::ValuesIn(places()), [](const auto& info) {
   return fmt::format("{}_{}", info.param.row, name_of(info.param.isa));
 });
+
+class CudaParity : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    if (!cuda::status().usable) GTEST_SKIP() << "device cuda: " << cuda::status().in_words;
+    for (const KernelRow* row : kernel_table())
+      if (row->name() == GetParam() && !row->has_cuda()) GTEST_SKIP() << "has no cuda kernel yet";
+  }
+};
+
+TEST_P(CudaParity, MatchesTheNaiveReference) {
+  expect_parity(GetParam(), "tensors aligned and not", [](const Case& c, DType dtype, int aligned) {
+    return execute_on_cuda(c, dtype, aligned == 1);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Rows, CudaParity, testing::ValuesIn(rows_with_cases()),
+                         [](const auto& info) { return info.param; });
 
 // The comparison must reject a reference that is off in one element by a ten-thousandth of the
 // typical size.
@@ -140,6 +185,20 @@ TEST(Coverage, EveryRowHasACaseAndAnImplementationForEachInstructionSet) {
       EXPECT_TRUE(row->has_cpu(Isa(isa))) << row->name() << " " << name_of(Isa(isa));
   }
   EXPECT_EQ(in_table, rows_with_cases());
+}
+
+TEST(Coverage, EveryRowHasACudaKernel) {
+  if (cuda::status().flavour == cuda::Flavour::off) GTEST_SKIP() << cuda::status().in_words;
+  std::string missing;
+  int rows = 0, count = 0;
+  for (const KernelRow* row : kernel_table()) {
+    ++rows;
+    if (row->has_cuda()) continue;
+    ++count;
+    missing += (missing.empty() ? "" : ", ") + std::string(row->name());
+  }
+  if (count > 0)
+    GTEST_SKIP() << count << " of " << rows << " rows have no cuda kernel: " << missing;
 }
 
 }  // namespace

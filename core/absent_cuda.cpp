@@ -1,0 +1,35 @@
+// A build without CUDA (REVERIE_CUDA=off).
+
+#include "core/cuda.h"
+#include "core/error.h"
+
+namespace reverie::cuda {
+namespace {
+
+[[noreturn]] void refuse() {
+  throw UserError(fmt::format("device cuda is not usable: {}", status().in_words));
+}
+
+}  // namespace
+
+const Status& status() {
+  static const Status s{Flavour::off, false,
+                        "this build has no CUDA (build with cmake --preset cuda)"};
+  return s;
+}
+
+Allocator& allocator(Device) {
+  refuse();
+}
+void copy(void*, const void*, size_t, Direction) {
+  refuse();
+}
+void clear(void*, size_t) {
+  refuse();
+}
+void synchronize() {}
+void* stream() {
+  return nullptr;
+}
+
+}  // namespace reverie::cuda

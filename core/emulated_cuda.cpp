@@ -1,0 +1,141 @@
+// The memory of the emulated device: the host's, with red zones around each block, and poisoned
+// when it is handed out and when it comes back.
+
+#include "core/emulated_cuda.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <unordered_map>
+
+#include "core/cuda.h"
+#include "core/error.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
+namespace reverie::cuda {
+namespace {
+
+constexpr int kPoison = 0xff;
+constexpr size_t kAlignment = 256;  // as cudaMalloc
+
+size_t rounded(size_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+class EmulatedAllocator final : public Allocator {
+ public:
+  void* allocate(size_t bytes) override {
+    const size_t whole = rounded(bytes) + 2 * kRedZone;
+    auto* base = static_cast<unsigned char*>(std::aligned_alloc(kAlignment, whole));
+    if (base == nullptr)
+      throw MachineError(fmt::format("out of memory: wanted {} bytes on emulated cuda", bytes));
+    std::memset(base, kPoison, whole);
+    unsigned char* block = base + kRedZone;
+#if defined(__SANITIZE_ADDRESS__)
+    // The sanitizer names the line that touches them, and reads are found, too.
+    __asan_poison_memory_region(base, kRedZone);
+    __asan_poison_memory_region(block + bytes, base + whole - (block + bytes));
+#endif
+    const std::lock_guard lock(mutex_);
+    blocks_.emplace(block, bytes);
+    stats_.in_use += rounded(bytes);
+    stats_.reserved = stats_.in_use;
+    stats_.peak = std::max(stats_.peak, stats_.in_use);
+    return block;
+  }
+  void free(void* pointer, size_t bytes) noexcept override {
+    auto* block = static_cast<unsigned char*>(pointer);
+    const std::lock_guard lock(mutex_);
+    if (damage_.empty()) damage_ = beside(block, bytes);
+    blocks_.erase(block);
+    stats_.in_use -= rounded(bytes);
+    stats_.reserved = stats_.in_use;
+#if defined(__SANITIZE_ADDRESS__)
+    __asan_unpoison_memory_region(block - kRedZone, rounded(bytes) + 2 * kRedZone);
+#endif
+    std::memset(block, kPoison, bytes);
+    std::free(block - kRedZone);
+  }
+  AllocatorStats stats() const override {
+    const std::lock_guard lock(mutex_);
+    return stats_;
+  }
+  void reset_peak() override {
+    const std::lock_guard lock(mutex_);
+    stats_.peak = stats_.in_use;
+  }
+  void release_cached() override {}
+
+  std::string damage() {
+    const std::lock_guard lock(mutex_);
+    std::string found;
+    std::swap(found, damage_);
+    for (const auto& [block, bytes] : blocks_)
+      if (found.empty()) found = beside(block, bytes);
+    return found;
+  }
+
+ private:
+  // Empty, or which byte beside the block was written. Mends the zones, so that one fault is
+  // reported once.
+  static std::string beside(unsigned char* block, size_t bytes) noexcept {
+#if defined(__SANITIZE_ADDRESS__)
+    return {};
+#else
+    unsigned char *first = block - kRedZone, *end = block + rounded(bytes) + kRedZone;
+    const auto poisoned = [](unsigned char byte) { return byte == kPoison; };
+    const unsigned char* before = std::find_if_not(first, block, poisoned);
+    const unsigned char* after = std::find_if_not(block + bytes, end, poisoned);
+    if (before == block && after == end) return {};
+    const std::string where = after != end ? fmt::format("byte {} of", after - block)
+                                           : fmt::format("a byte {} before", block - before);
+    std::memset(first, kPoison, kRedZone);
+    std::memset(block + bytes, kPoison, size_t(end - (block + bytes)));
+    return fmt::format("{} a block of {} bytes was written", where, bytes);
+#endif
+  }
+
+  mutable std::mutex mutex_;
+  std::unordered_map<unsigned char*, size_t> blocks_;
+  AllocatorStats stats_;
+  std::string damage_;
+};
+
+EmulatedAllocator& memory() {
+  static auto* m = new EmulatedAllocator;  // never destroyed, as the CPU's
+  return *m;
+}
+
+}  // namespace
+
+std::string red_zone_damage() {
+  return memory().damage();
+}
+
+const Status& status() {
+  static const Status s{Flavour::emulated, true,
+                        "emulated: kernels run on the CPU, a fiber for each of their threads"};
+  return s;
+}
+Allocator& allocator(Device) {
+  return memory();
+}
+void copy(void* to, const void* from, size_t bytes, Direction) {
+  if (bytes > 0) std::memmove(to, from, bytes);
+}
+void clear(void* to, size_t bytes) {
+  if (bytes > 0) std::memset(to, 0, bytes);
+}
+void synchronize() {
+  if (const std::string damage = red_zone_damage(); !damage.empty())
+    throw InternalError("emulated cuda: " + damage);
+}
+void* stream() {
+  return nullptr;
+}
+
+}  // namespace reverie::cuda

@@ -1,0 +1,16 @@
+#pragma once
+// What the emulation of CUDA kernels asks of the emulated device's memory.
+
+#include <cstddef>
+#include <string>
+
+namespace reverie::cuda {
+
+// Bytes on either side of each block, filled with 0xff as new memory is: NaN as floats, -1 as
+// integers.
+inline constexpr size_t kRedZone = 256;
+
+// Empty, or what was written beside a block since the last call: looks at every block.
+std::string red_zone_damage();
+
+}  // namespace reverie::cuda

@@ -1,0 +1,43 @@
+// Where the device is emulated, its memory is the host's, and the CPU multiplies.
+
+#include <algorithm>
+
+#include "core/cuda.h"
+#include "kernels/matmul.h"
+
+namespace reverie::cuda {
+namespace {
+
+// Batch entry `entry` of t (rank 2 or 3, rows or columns of unit stride) as a CPU tensor [rows,
+// columns] over the same memory.
+Tensor on_host(const Tensor& t, int64_t entry) {
+  const int64_t rows = t.size(-2), columns = t.size(-1), row_stride = t.strides()[-2],
+                column_stride = t.strides()[-1];
+  const int64_t shift = t.rank() == 3 ? entry * t.strides()[0] : 0;
+  auto* data = static_cast<char*>(const_cast<void*>(t.raw())) + shift * int64_t(size_of(t.dtype()));
+  // `lines` runs of `length` numbers, each `stride` after the one before.
+  const auto over = [&](int64_t lines, int64_t length, int64_t stride) {
+    stride = std::max(stride, length);
+    const size_t bytes = size_t(lines * stride) * size_of(t.dtype());
+    auto storage = std::make_shared<Storage>(data, bytes, Device{}, [] {});
+    return Tensor::over(std::move(storage), {lines, stride}, t.dtype()).slice(1, 0, length);
+  };
+  if (column_stride == 1 || columns <= 1) return over(rows, columns, row_stride);
+  return over(columns, rows, column_stride).transpose(0, 1);
+}
+
+void run_matmul(const Matmul& args) {
+  const int64_t batch = args.c.rank() == 3 ? args.c.size(0) : 1;
+  if (args.c.numel() == 0) return;
+  args.c.mutable_raw();  // counts as a write
+  for (int64_t i = 0; i < batch; ++i) {
+    Tensor c = on_host(args.c, i);
+    kernel::matmul(Device{},
+                   {on_host(args.a, i), on_host(args.b, i), args.alpha, args.accumulate, c});
+  }
+}
+
+[[maybe_unused]] const bool reverie_cuda_matmul = kernel::matmul.add_cuda(&run_matmul);
+
+}  // namespace
+}  // namespace reverie::cuda
