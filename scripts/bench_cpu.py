@@ -11,6 +11,8 @@ shakespeare_char (64, 256, 6, 6, 384); characters of Shakespeare, dropout 0, no 
 what it costs a token at contexts of 64 to 4096. `decode` lets a model of GPT-2's shape write, 1 to 8
 texts at once, beside the speed at which memory is read; `tokenize` prepares --text (Shakespeare) with
 GPT-2's byte pairs beside tiktoken, which is installed beside PyTorch, and compares all tokens.
+`latents` trains a coprocessor beside stories260K, many insertion points in one step, beside the same
+loss by separate forwards and beside the products of such a step alone.
 
 Every round measures, one after the other and each alone, in an order that turns from round to round:
 - Reverie as its user gets it: `reverie train` on a prepared token file; the times of the steps from
@@ -40,13 +42,13 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cpu_benchmark import decoding, pytorch, report, sweeps, tokenization
+from cpu_benchmark import decoding, latents, pytorch, report, sweeps, tokenization
 from cpu_benchmark.machine import QUIET_SHARE, Neighbours, available_bytes, cpu_seconds_of, machine_info
 from cpu_benchmark.programs import ROOT, Benchmarks, ProgramError, Reverie
 from cpu_benchmark.shapes import WORKS, Work
 
 PRECISIONS = ("f32", "bf16")
-OTHER_WORKS = ("growth", "attention", "decode", "tokenize")  # and parts of the result
+OTHER_WORKS = ("growth", "attention", "decode", "tokenize", "latents")  # and parts of the result
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--benchmarks", type=Path, metavar="DIR", help="where the bench_* programs are (tests/benchmarks beside the program)")
     parser.add_argument("--pytorch", type=Path, metavar="PYTHON", help="a Python that has PyTorch, instead of an environment of our own")
     parser.add_argument("--upgrade-pytorch", action="store_true", help="bring our own environment up to the newest PyTorch")
+    parser.add_argument("--base", type=Path, metavar="MODEL", help="of `latents`, instead of stories260K")
     parser.add_argument("--text", type=Path, help="train on this text, and tokenise it, instead of tiny Shakespeare")
     options = parser.parse_args(arguments)
     for name in ("rounds", "threads", "steps"):
@@ -284,6 +287,8 @@ def measure(options: argparse.Namespace, command: str) -> dict:
         if "tokenize" in options.work:
             tokenization.ensure_tiktoken(python, not options.pytorch, say)
             result["tokenize"] = tokenization.measure(reverie, neighbours, options.rounds, python, text, scratch, say)
+        if "latents" in options.work:
+            result["latents"] = latents.measure(benchmarks, neighbours, options.rounds, latents.find_base(options.base), say)
         result["machine"]["gemm_library"] = benchmarks.library
         save(options, result, neighbours)
     return result

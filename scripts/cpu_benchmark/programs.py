@@ -200,6 +200,10 @@ class Benchmarks:
         """GB/s at which memory is read."""
         return json.loads(run([self.program("bench_memory"), "--seconds", str(seconds)], self.threads))["read_gb_per_second"]
 
+    def latents(self, base: Path, seconds: float) -> dict:
+        """bench_latents of its own standard step."""
+        return json.loads(run([self.program("bench_latents"), str(base), "--seconds", str(seconds)], self.threads))
+
     def attention(self, context: int, heads: int, head_size: int, tokens: int, seconds: float) -> dict:
         """bench_attention of one context, in a process of its own so that its peak is its own."""
         command = [self.program("bench_attention"), "--tokens", str(tokens), "--heads", str(heads),

@@ -127,6 +127,14 @@ def tokenization_table(t: dict) -> str:
                           f"{speeds['reverie_all']:.1f} MB/s", f"{t['scaling']:.2f}"]])
 
 
+def latents_table(r: dict) -> str:
+    heads = ["packed step", "forward", "backward", "AdamW", "separate forwards", "separate / packed", "products alone", "packed / products", "GFLOP", "rounds"]
+    return table(heads, [[
+        f"**{duration(r['packed_ms'])}**", duration(r["forward_ms"]), duration(r["backward_ms"]), duration(r["update_ms"]), duration(r["separate_ms"]),
+        f"**{r['speedup']:.1f}**", duration(r["bound_ms"]), f"**{r['over_bound']:.2f}**", f"{r['gflop']:.1f}", spread([x["packed_ms"] for x in r["rounds"]]),
+    ]])
+
+
 def bytes_text(count: int) -> str:
     return f"{count / (1 << 30):.1f} GiB"
 
@@ -173,6 +181,12 @@ def markdown(result: dict) -> str:
         t = result["tokenize"]
         parts += ["## Tokenising", f"GPT-2's byte pairs, {1e-6 * t['text_bytes']:.0f} MB made of {t['text']}, {t['tokens']:,} tokens, the same from both. Reverie's time is all of "
                   "`reverie prepare`, from its start to the token file; tiktoken's that of encode() alone.", tokenization_table(t)]
+    if "latents" in result:
+        r = result["latents"]
+        parts += ["## A coprocessor's training step", f"{r['base_name']} frozen, f32, {r['texts']} text of {r['length']} tokens, {r['groups']} insertion points of {r['latents']} latents "
+                  f"and {r['ahead']} tokens ahead. Separate forwards read each group's own prefix, latents and tokens as one plain text; both give the same loss "
+                  f"({r['loss']:.2f} and {r['separate_loss']:.2f}). The linear layers' products alone run at {r['gflops']:.0f} GFLOP/s at their own shapes; "
+                  f"attention's {r['attention_gflop']:.1f} GFLOP are counted at that rate.", latents_table(r)]
     return "\n\n".join([*parts, END]) + "\n"
 
 

@@ -156,6 +156,31 @@ class CliTest(unittest.TestCase):
         self.assertIn("packed groups equal separate forwards", self.expect(0, "check", "mask", config).stdout)
         self.assertIn("augmented", self.expect(2, "check", "mask", self.config("alone")).stderr)
 
+    def test_latents_are_written_beside_the_base(self):
+        alone = self.train("writer", model={"type": "llama", "block_size": 64, "n_layer": 2, "n_head": 2, "n_embd": 16})
+        self.expect(0, "inspect", alone, "--export-hf", "writer_hf")
+        model = {"type": "augmented", "base": str(self.folder / "writer_hf"), "latents": {"type": "coprocessor", "count": 3}, "block_size": 32, "groups": 4, "ahead": 4}
+        beside = self.config("beside", train={"steps": 30})
+        self.expect(0, "train", beside, "--run-dir", "beside", "--set", "model=" + json.dumps(model), "--set", "optimizer.learning_rate=0.01")
+        shown = self.expect(0, "sample", alone, "--coprocessor", "beside", "--prompt", "The ", "--max-tokens", 12, "--greedy", "--json", "both.json").stdout
+        both = json.loads((self.folder / "both.json").read_text())
+        self.assertEqual(shown, f"==== the base alone\n{both['base']['text']}\n==== with 3 latents behind the prompt\n{both['with_latents']['text']}\n")
+        self.assertEqual((both["latents"], both["latents_late"], len(both["base"]["tokens"])), (3, 0, 12))
+        self.assertNotEqual(both["base"]["tokens"], both["with_latents"]["tokens"])
+        base_alone = self.expect(0, "sample", alone, "--prompt", "The ", "--max-tokens", 12, "--greedy").stdout
+        self.assertEqual(base_alone, both["base"]["text"] + "\n")
+        # The run itself may stand for its base; latents that arrive late leave the first tokens to it.
+        late = self.expect(0, "sample", "beside", "--coprocessor", "beside", "--prompt", "The ", "--max-tokens", 12, "--greedy", "--latents-late", 5,
+                           "--json", "late.json").stdout
+        self.assertIn("that arrive 5 tokens late", late)
+        written = json.loads((self.folder / "late.json").read_text())
+        self.assertEqual(written["with_latents"]["tokens"][:5], both["base"]["tokens"][:5])
+
+        self.assertIn("no coprocessor", self.expect(1, "sample", alone, "--coprocessor", alone).stderr)
+        self.assertIn("--coprocessor", self.expect(1, "sample", alone, "--latents-late", 1).stderr)
+        other = self.train("other_writer", seed=8, model={"type": "llama", "block_size": 64, "n_layer": 2, "n_head": 2, "n_embd": 16})
+        self.assertIn("other weights", self.expect(1, "sample", other, "--coprocessor", "beside").stderr)
+
     def test_export_gives_transformers_the_same_logits(self):
         try:
             import torch  # noqa: F401

@@ -36,14 +36,55 @@ Tensor some_tokens(int64_t batch, int64_t time) {
   return tokens;
 }
 
-TEST(AugmentedModel, WithoutLatentsItIsTheBaseToTheBit) {
-  const auto model = augmented();
+class EverySource : public testing::TestWithParam<const char*> {};
+TEST_P(EverySource, LeavesItsBaseAsItIsAndIsReachedInEveryPart) {
+  const auto model = augmented({{"latents", Json::parse(GetParam())}});
   const auto base = load_pretrained(kBase).model;
+  AugmentedModel& m = as_augmented(*model);
   const Tensor tokens = some_tokens(2, 24);
-  NoGrad no_grad;
-  model->train(false);
-  EXPECT_EQ(model->logits(tokens).tensor().to_vector(), base->logits(tokens).tensor().to_vector());
+  const auto same_logits = [&] {
+    const NoGrad no_grad;
+    model->train(false);
+    return model->logits(tokens).tensor().to_vector() == base->logits(tokens).tensor().to_vector();
+  };
+  EXPECT_TRUE(same_logits()) << "without latents it is the base, to the bit";
+  Generator random(5);
+  for (const auto& [name, parameter] : model->parameters())
+    if (name.ends_with(".lora_b")) {  // what lies behind zeros gets no gradient
+      Tensor b = parameter.tensor();
+      b.copy_from(random.normal(b.shape(), 0, 0.1, b.dtype()));
+    }
+  model->train(true);
+  backward(model->loss(tokens, tokens, 0.1));
+  EXPECT_TRUE(m.source().trained());
+  for (const auto& [name, parameter] : model->parameters()) {
+    if (!parameter.requires_grad()) {
+      EXPECT_FALSE(parameter.grad().defined()) << name;
+      continue;
+    }
+    EXPECT_TRUE(name.starts_with("latents.")) << name;
+    ASSERT_TRUE(parameter.grad().defined()) << name;
+    double sum = 0;
+    for (const double g : parameter.grad().to_vector()) sum += std::abs(g);
+    EXPECT_GT(sum, 0) << name;
+  }
+  EXPECT_EQ(m.base().weights_hash(), base->weights_hash());
+  EXPECT_TRUE(same_logits());
 }
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, EverySource,
+    testing::Values(
+        R"({"type": "coprocessor", "count": 3})",
+        R"({"type": "coprocessor", "count": 3, "initial": "scratch"})",
+        R"({"type": "coprocessor", "count": 3, "initial": "lora", "rank": 2})",
+        R"({"type": "coprocessor", "count": 3, "reads": "last_hidden"})",
+        R"({"type": "coprocessor", "count": 3, "writes": "cache"})",
+        R"({"type": "coprocessor", "count": 3, "writes": "cache", "initial": "lora", "rank": 2})",
+        R"({"type": "coprocessor", "count": 3, "n_layer": 1})",
+        R"({"type": "coprocessor", "count": 3, "n_layer": 3, "n_embd": 20, "initial": "scratch"})",
+        R"({"type": "several", "sources": [{"type": "coprocessor", "count": 2},
+            {"type": "coprocessor", "count": 1, "initial": "scratch"}]})",
+        R"({"type": "soft_embeddings", "count": 3})"));
 
 TEST(AugmentedModel, OnlyTheSourceIsTrained) {
   const auto model = augmented();

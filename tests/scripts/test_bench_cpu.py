@@ -16,7 +16,7 @@ SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 import bench_cpu  # noqa: E402
-from cpu_benchmark import decoding, machine, programs, pytorch, random_gpt2, report, shapes, sweeps, tokenization  # noqa: E402
+from cpu_benchmark import decoding, latents, machine, programs, pytorch, random_gpt2, report, shapes, sweeps, tokenization  # noqa: E402
 
 
 def rounds_of(*ms: float, **more: float) -> list[dict]:
@@ -407,6 +407,58 @@ class DecodingTest(unittest.TestCase):
         ends = [0, *(t["data_offsets"][1] for t in header.values())]
         self.assertEqual([t["data_offsets"][0] for t in header.values()], ends[:-1])
         self.assertEqual(len(weights), 8 + size + ends[-1])
+
+
+class LatentsTest(unittest.TestCase):
+    STEP = {
+        "base": {"layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 8, "width": 32, "hidden": 40, "vocabulary": 50},
+        "texts": 2, "length": 10, "groups": 3, "latents": 4, "ahead": 5,
+        "base_rows": {"rows": 48, "context_pairs": 200, "own_pairs": 216},
+        "coprocessor_rows": {"rows": 24, "context_pairs": 100, "own_pairs": 60},
+    }
+
+    def test_counts_what_a_step_needs(self):
+        gemms = latents.step_gemms(self.STEP)
+        weights = 32 * 32 + 2 * 32 * 16 + 32 * 32 + 3 * 32 * 40  # of a layer
+        rows = 20 * 1 + 48 * 2 + 24 * 3  # forward; and input; and weight
+        head = 2 * 3 * 5 * 32 * 50 * 2
+        self.assertAlmostEqual(sum(g.count * g.gflop for g in gemms), 2e-9 * (2 * weights * rows + head))
+        self.assertTrue(any(g.choices == ("tn:40x32x24",) and g.count == 4 for g in gemms))  # gate and up, two layers
+        pairs = 2 * (2 * 10 * 11 / 2) + 4 * 300 + 6 * 276
+        self.assertAlmostEqual(latents.attention_gflop(self.STEP), 2e-9 * 2 * 32 * pairs)
+
+    def test_attention_is_counted_at_the_rate_of_the_other_products(self):
+        gemms = latents.step_gemms(self.STEP)
+        half = latents.bound(self.STEP, {g.choices[0]: 1e3 * g.gflop / 2 for g in gemms})  # 2 GFLOP a second
+        self.assertAlmostEqual(half["gflops"], 2.0)
+        self.assertAlmostEqual(half["bound_ms"], 1e3 * half["gflop"] / 2)
+        self.assertGreater(half["attention_gflop"], 0)
+
+    def test_rounds_become_medians_and_a_table(self):
+        gemms = latents.step_gemms(self.STEP)
+        times = iter([10.0, 30.0, 20.0])
+
+        class Programs:
+            def latents(self, base, seconds):
+                ms = next(times)
+                return dict(LatentsTest.STEP, packed_ms=ms, forward_ms=ms / 3, backward_ms=ms / 2, update_ms=ms / 6,
+                            separate_ms=10 * ms, loss=7.0, separate_loss=7.0)
+
+            def products(self, precision, what, seconds):
+                return {"gemms": [{"gemm": g.choices[0], "ms": 1e3 * g.gflop} for g in gemms]}
+
+        class Quiet:
+            def start(self):
+                pass
+
+            def stop(self):
+                return 0.0
+
+        found = latents.measure(Programs(), Quiet(), 3, Path("some.bin"), lambda text: None)
+        self.assertEqual(found["packed_ms"], 20.0)
+        self.assertAlmostEqual(found["speedup"], 10.0)
+        self.assertAlmostEqual(found["over_bound"], 20.0 / found["bound_ms"])
+        self.assertIn("**20.0 ms**", report.latents_table(found))
 
 
 class TokenizationTest(unittest.TestCase):

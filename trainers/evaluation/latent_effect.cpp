@@ -156,8 +156,8 @@ PositionLosses measure_position_losses(LanguageModel& model, LanguageModel& base
   PositionLosses losses;
   for (int64_t i = 0; i < windows.batch_count(); ++i) {
     const Batch batch = windows.batch(i);
-    const int64_t size = batch.tokens.size(0), time = batch.tokens.size(1),
-                  first = 1 + (augmented ? augmented->options().delay : 0),
+    // The same points for all models: latents that arrive late come from one token at the least.
+    const int64_t size = batch.tokens.size(0), time = batch.tokens.size(1), first = 1,
                   last = time + 1 - positions;
     require(last >= first, "a text of {} tokens is too short to score {} after latents", time,
             positions);

@@ -159,7 +159,7 @@ template <class T>
 struct Forward {
   const Chunk& c;
   T scale, cap;
-  Rows<T> query, output;
+  Rows<T> query, output;  // output: rows of whole vectors, which tiles add to without a remainder
   T *tops, *totals, *packed_key, *padded_value, *scores;
   const int32_t *limit, *place;
 };
@@ -168,7 +168,7 @@ struct Forward {
 template <class T>
 void attend(const Forward<T>& w, bool own, int64_t begin, int64_t end, Rows<T> key, Rows<T> value,
             int64_t k0, int64_t block) {
-  const int64_t dim = w.c.p.dim;
+  const int64_t dim = w.c.p.dim, width = w.output.stride;
   const Sight sight{w.limit, w.place, w.c.p.window, own};
   pack_rows(key.from(k0), block, dim, w.packed_key);
   const Rows<T> values = whole_vectors(value.from(k0), block, dim, w.padded_value);
@@ -186,9 +186,9 @@ void attend(const Forward<T>& w, bool own, int64_t begin, int64_t end, Rows<T> k
           online_softmax(row, run.spans[r], padded, w.tops[i + r], w.totals[i + r]);
       if (correction == T(1)) continue;
 #pragma omp simd
-      for (int64_t d = 0; d < dim; ++d) out[d] *= correction;
+      for (int64_t d = 0; d < width; ++d) out[d] *= correction;
     }
-    add_weighted_run(rows, run.most, w.scores, values, dim, w.output.from(i));
+    add_weighted_run(rows, run.most, w.scores, values, width, w.output.from(i));
   }
 }
 
@@ -197,11 +197,12 @@ void forward_chunk(const Chunk& c, T scale, T cap, const View& query, const View
                    const View& value, const View& context_key, const View& context_value,
                    const View& output, const View& log_sum_exp) {
   const Problem& p = c.p;
-  const int64_t rows = c.rows(), padding = whole_vectors_size<T>(kBlock, p.dim);
-  Arena<T> arena{static_cast<T*>(scratch(
-      Slot::local,
-      size_t(2 * rows * p.dim + 4 * rows + kBlock * p.dim + padding + kRunRows * kBlock + 9 * 16) *
-          sizeof(T)))};
+  const int64_t rows = c.rows(), width = round_up(p.dim, kLanes<T>),
+                padding = whole_vectors_size<T>(kBlock, p.dim);
+  Arena<T> arena{static_cast<T*>(
+      scratch(Slot::local, size_t(rows * (p.dim + width) + 4 * rows + kBlock * p.dim + padding +
+                                  kRunRows * kBlock + 9 * 16) *
+                               sizeof(T)))};
   auto *limit = reinterpret_cast<int32_t*>(arena.take(rows)),
        *place = reinterpret_cast<int32_t*>(arena.take(rows));
   place_rows(c, limit, place);
@@ -209,7 +210,7 @@ void forward_chunk(const Chunk& c, T scale, T cap, const View& query, const View
                scale,
                cap,
                {arena.take(rows * p.dim), p.dim},
-               {arena.take(rows * p.dim), p.dim},
+               {arena.take(rows * width), width},
                arena.take(rows),
                arena.take(rows),
                arena.take(kBlock * p.dim),
@@ -218,7 +219,7 @@ void forward_chunk(const Chunk& c, T scale, T cap, const View& query, const View
                limit,
                place};
   gather(c, query, w.query);
-  for (int64_t i = 0; i < rows * p.dim; ++i) w.output.data[i] = 0;
+  for (int64_t i = 0; i < rows * width; ++i) w.output.data[i] = 0;
   for (int64_t i = 0; i < rows; ++i) {
     w.tops[i] = kLowest<T>;
     w.totals[i] = 0;
@@ -312,7 +313,8 @@ bool recompute(const Backward<T>& w, const Block<T>& block, int64_t begin, int64
               ScoreRow<T>{w.log_sum_exp[begin + r], w.delta[begin + r], w.scale, w.cap, w.ones});
   }
   if (w.grad_query.data != nullptr)
-    add_weighted_run(rows, run.most, w.grad_scores, block.key, dim, w.grad_query.from(begin));
+    add_weighted_run(rows, run.most, w.grad_scores, block.key, w.grad_query.stride,
+                     w.grad_query.from(begin));
   return true;
 }
 

@@ -4,7 +4,19 @@
 namespace reverie::cpu::REVERIE_ISA {
 namespace {
 
-template <class T>
+// Turns one head's row; kHalf: the number of pairs where the compiler is to know it, 0: `half`.
+template <int64_t kHalf, class T>
+REVERIE_INLINE void turn_row(const T* from, const T* cosine, const T* sine, int64_t half, T* to) {
+  const int64_t pairs = kHalf > 0 ? kHalf : half;
+#pragma omp simd
+  for (int64_t d = 0; d < pairs; ++d) {
+    const T low = from[d], high = from[d + pairs];
+    to[d] = low * cosine[d] - high * sine[d];
+    to[d + pairs] = high * cosine[d] + low * sine[d];
+  }
+}
+
+template <int64_t kHalf, class T>
 void turn(const Rope& args) {
   const View x = view(args.x), y = writable(args.y), positions = view(args.positions),
              frequencies = view(args.frequencies);
@@ -39,18 +51,26 @@ void turn(const Rope& args) {
     for (int64_t h = 0; h < heads; ++h) {
       const T* from = pointer<T>(x) + b * x.stride[0] + t * x.stride[1] + h * x.stride[2];
       T* to = pointer<T>(y) + b * y.stride[0] + t * y.stride[1] + h * y.stride[2];
-#pragma omp simd
-      for (int64_t d = 0; d < half; ++d) {
-        const T low = from[d], high = from[d + half];
-        to[d] = low * cosine[d] - high * sine[d];
-        to[d + half] = high * cosine[d] + low * sine[d];
-      }
+      turn_row<kHalf>(from, cosine, sine, half, to);
     }
   });
 }
 
+// Heads of a small model are shorter than what a loop of unknown length costs.
 void run_rope(const Rope& a) {
-  for_float(view(a.x).dtype, [&](auto zero) { turn<decltype(zero)>(a); });
+  for_float(view(a.x).dtype, [&](auto zero) {
+    using T = decltype(zero);
+    switch (view(a.x).size[3] / 2) {
+      case 4:
+        return turn<4, T>(a);
+      case 8:
+        return turn<8, T>(a);
+      case 16:
+        return turn<16, T>(a);
+      default:
+        return turn<0, T>(a);
+    }
+  });
 }
 
 REVERIE_CPU_KERNEL(rope, run_rope);

@@ -100,26 +100,21 @@ REVERIE_INLINE void over_vectors(const T* x, int64_t n, const Body& body) {
   for (int64_t i = 0; i + kLanes<T> <= n; i += kLanes<T>) body(load(x + i), i, int64_t(kLanes<T>));
   if (rest > 0) body(last, n - kLanes<T>, rest);
 }
-// By halves: a short chain of dependent operations.
-template <class T>
-REVERIE_INLINE T sum_lanes(Vector<T> v) {
-  T part[kLanes<T>];
-  store(part, v);
+// All lanes in one, by halves: a short chain of dependent operations, in registers.
+template <class T, class Combine>
+REVERIE_INLINE T fold_lanes(Vector<T> v, const Combine& combine) {
 #pragma GCC unroll 8
   for (int half = kLanes<T> / 2; half > 0; half /= 2)
-#pragma GCC unroll 8
-    for (int i = 0; i < half; ++i) part[i] += part[i + half];
-  return part[0];
+    v = combine(v, Vector<T>(__builtin_shuffle(v, (lane_numbers<T>() + half) % kLanes<T>)));
+  return v[0];
+}
+template <class T>
+REVERIE_INLINE T sum_lanes(Vector<T> v) {
+  return fold_lanes<T>(v, [](Vector<T> a, Vector<T> b) { return a + b; });
 }
 template <class T>
 REVERIE_INLINE T largest_lane(Vector<T> v) {
-  T part[kLanes<T>];
-  store(part, v);
-#pragma GCC unroll 8
-  for (int half = kLanes<T> / 2; half > 0; half /= 2)
-#pragma GCC unroll 8
-    for (int i = 0; i < half; ++i) part[i] = part[i + half] > part[i] ? part[i + half] : part[i];
-  return part[0];
+  return fold_lanes<T>(v, [](Vector<T> a, Vector<T> b) { return choose_lanes<T>(b > a, b, a); });
 }
 
 // Sum over i < n of term(at, i), which reads with at(pointer + i): whole vectors in four

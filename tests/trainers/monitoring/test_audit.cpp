@@ -104,6 +104,15 @@ TEST_F(AuditTest, WhatLiesBehindZerosIsReachedInTheSecondStep) {
   EXPECT_EQ(loss(*run.model), loss(trainer.model()));
 }
 
+TEST_F(AuditTest, LatentsInTheCacheAreTrainedAndTheirIdlePartsAreNot) {
+  std::string cache = beside_;
+  cache.insert(cache.find("\"count\""), "\"writes\": \"cache\", ");
+  Trainer trainer(experiment(cache), control());
+  EXPECT_EQ(trainer.run(), RunEnd::finished);
+  EXPECT_EQ(audit()["without_gradient"], Json::array());
+  EXPECT_EQ(audit()["reached_in_second_step"], Json::array());
+}
+
 TEST_F(AuditTest, AModelWithoutFrozenPartsHasNoHash) {
   Trainer trainer(experiment(R"({"type": "gpt2", "block_size": 16, "n_layer": 1, "n_head": 2,
     "n_embd": 8})"),

@@ -339,6 +339,31 @@ TEST_F(LatentReproTest, TrainsTheBaseAndTheCellsMeasuresAndReuses) {
   EXPECT_EQ(Json::parse(read_file(o.directory + "/table.json"))["rows"].size(), 6u * 7);
 }
 
+TEST_F(LatentReproTest, OtherCoprocessorsAreRowsLikeTheFirst) {
+  Json t = table();
+  t["models"] = Json::parse(R"({
+    "lora": {"model": {"latents": {"type": "coprocessor", "initial": "lora", "rank": 2}}},
+    "cache": {"model": {"latents": {"type": "coprocessor", "writes": "cache"}}},
+    "several": {"model": {"latents": {"type": "several", "sources": [{"type": "coprocessor"}, {"type": "coprocessor"}]}}},
+    "late": {"model": {"latents": {"type": "coprocessor"}, "delay": 2}}})");
+  t["presets"]["tiny"]["cells"] = {{"lora", {2}}, {"cache", {2}}, {"several", {4}}, {"late", {2}}};
+  t["presets"]["tiny"]["seeds"] = {1};
+  t["shuffled"] = {"cache"};
+  const ReproOptions o = options(t);
+  // Two sources share four latents.
+  const Json sources = plan_table(o)[3].config.at("model").at("latents").at("sources").json();
+  EXPECT_EQ(sources[0]["count"], 2);
+  EXPECT_EQ(sources[1]["count"], 2);
+  EXPECT_THAT(plan_table_text(o), HasSubstr("lora"));
+  ASSERT_EQ(run_table(o), 0);
+  const Json json = Json::parse(read_file(o.directory + "/table.json"));
+  EXPECT_EQ(json["rows"].size(), 5u * 6);
+  for (const Json& row : json["rows"])
+    EXPECT_TRUE(std::isfinite(row["measured"]["ppl_change_percent"]["mean"].get<double>()));
+  t["presets"]["tiny"]["cells"]["several"] = {3};
+  EXPECT_THAT(refused(t), HasSubstr("cannot be shared evenly by its 2 sources"));
+}
+
 TEST_F(LatentReproTest, AFrozenBaseThatChangedIsNoticed) {
   ReproOptions o = options(table());
   o.only = {"pause"};
