@@ -88,7 +88,8 @@ GroupedRows::GroupedRows(const KeyValues& text, const Tensor& limits, int64_t ro
 Variable GroupedRows::attend(int64_t layer, const Variable& query, const Variable& key,
                              const Variable& value, const AttentionSpec& spec) {
   const LayerKeyValues& text = text_.layers.at(size_t(layer));
-  return grouped_attention(query, key, value, text.key, text.value, limits_, spec);
+  return grouped_attention(query, key, value, text.key, text.value, limits_.to(query.device()),
+                           spec);
 }
 
 }  // namespace reverie

@@ -46,6 +46,9 @@ struct ExperimentOptions final : Fieldset {
   void fields(Fields&) override;
 
   DType parameter_dtype() const { return precision == "f64" ? DType::f64 : DType::f32; }
+  Device tensor_device() const {
+    return {device == "cuda" ? DeviceKind::cuda : DeviceKind::cpu, 0};
+  }
   // Of training steps; evaluation multiplies in full.
   MatmulPrecision matmul_precision() const {
     return precision == "bf16" ? MatmulPrecision::bf16 : MatmulPrecision::full;

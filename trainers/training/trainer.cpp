@@ -45,7 +45,8 @@ Json machine_numerics() {
 
 std::unique_ptr<LanguageModel> make_model(const ExperimentOptions& o) {
   Generator random(derive_seed(uint64_t(o.seed), kWeights));
-  return ModelRegistry::instance().make(o.model, Build{random, o.parameter_dtype()});
+  return ModelRegistry::instance().make(o.model,
+                                        Build{random, o.parameter_dtype(), o.tensor_device()});
 }
 
 }  // namespace
