@@ -11,7 +11,7 @@ foreach(room ${rooms})
     VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
   # Headers keep their room's folder: #include "core/error.h" reads the same inside and outside the repository.
   install(DIRECTORY ${room} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/reverie
-    FILES_MATCHING PATTERN "*.h" PATTERN "*_internal.h" EXCLUDE PATTERN "cpu" EXCLUDE)
+    FILES_MATCHING PATTERN "*.h" PATTERN "*_internal.h" EXCLUDE PATTERN "cpu" EXCLUDE PATTERN "cuda" EXCLUDE)
 endforeach()
 install(TARGETS ${room_targets} EXPORT reverieTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 if(TARGET reverie)

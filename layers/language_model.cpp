@@ -32,7 +32,7 @@ Variable LanguageModel::loss_of(const Variable& hidden, const Tensor& targets,
     }
   const int64_t n = int64_t(rows.size());
   if (n == 0 || n == all.numel()) return of_rows(hidden, targets);
-  return of_rows(embedding(Tensor::from<int32_t>({1, n}, rows),
+  return of_rows(embedding(Tensor::from<int32_t>({1, n}, rows).to(hidden.device()),
                            reshape(hidden, {all.numel(), hidden.size(-1)})),
                  Tensor::from<int32_t>({1, n}, wanted));
 }

@@ -124,7 +124,8 @@ Variable GroupedRows::attend(int64_t layer, const Variable& query, const Variabl
                              const Variable& value, const AttentionSpec& spec) {
   const LayerKeyValues& text = text_.layers.at(size_t(layer));
   if (sight_.tokens_see_text)
-    return grouped_attention(query, key, value, text.key, text.value, limits_, spec);
+    return grouped_attention(query, key, value, text.key, text.value, limits_.to(query.device()),
+                             spec);
 
   // Rows that see nothing but their own group are a short text each.
   const int64_t batch = limits_.size(0), count = batch * limits_.size(1),
@@ -137,8 +138,8 @@ Variable GroupedRows::attend(int64_t layer, const Variable& query, const Variabl
     return slice(x, 1, begin, end);
   };
   const auto front = [&](const Variable& x) { return groups(part(x, 0, latents)); };
-  const Variable in_front =
-      grouped_attention(front(q), front(k), front(v), text.key, text.value, limits_, spec);
+  const Variable in_front = grouped_attention(front(q), front(k), front(v), text.key, text.value,
+                                              limits_.to(query.device()), spec);
   if (rows == latents) return in_front;
   const int64_t first = sight_.tokens_see_latents ? 0 : latents;
   AttentionSpec after = spec;
@@ -172,9 +173,9 @@ Variable PrecededGroups::attend(int64_t layer, const Variable& query, const Vari
   };
   const Variable idle(Tensor::zeros({query.size(0), groups * before, query.size(2)}, query.dtype(),
                                     query.device()));
-  const Variable all =
-      by_group(grouped_attention(joined(idle, query), joined(known.key, key),
-                                 joined(known.value, value), text.key, text.value, limits_, spec));
+  const Variable all = by_group(grouped_attention(joined(idle, query), joined(known.key, key),
+                                                  joined(known.value, value), text.key, text.value,
+                                                  limits_.to(query.device()), spec));
   return flat(slice(all, 2, before, all.size(2)));
 }
 

@@ -48,7 +48,7 @@ Variable SelfAttention::prepared(const Variable& x, int64_t heads, const NormLay
     const Shape shape = x.shape();
     y = reshape(norm->forward(reshape(x, {shape[0], shape[1], heads, head_dim_})), shape);
   }
-  return inverse_frequencies_ ? rope(y, heads, positions, inverse_frequencies_) : y;
+  return inverse_frequencies_ ? rope(y, heads, positions.to(y.device()), inverse_frequencies_) : y;
 }
 
 Variable SelfAttention::forward(const Variable& x, RowContext& context) const {

@@ -241,34 +241,40 @@ void attentions(CaseList& list) {
         fmt::format("grouped_attention{}", r.name),
         {{2, rows, q}, {2, rows, kv}, {2, rows, kv}, {2, 9, kv}, {2, 9, 2, 6}},
         [=](const Variables& v) {
-          return Variables{grouped_attention(v[0], v[1], v[2], v[3], v[4], limits, spec)};
+          return Variables{
+              grouped_attention(v[0], v[1], v[2], v[3], v[4], limits.to(v[0].device()), spec)};
         },
         few);
   }
   const Tensor positions = Tensor::from<int32_t>({2, 3}, {3, 4, 5, 0, 8, 8});
   list.add("rope_at_positions", {{2, 3, 12}}, [=](const Variables& v) {
-    return Variables{rope(v[0], 2, positions, rope_frequencies(6, 100))};
+    return Variables{
+        rope(v[0], 2, positions.to(v[0].device()), rope_frequencies(6, 100).to(v[0].device()))};
   });
 }
 
 void tables_and_losses(CaseList& list) {
   const Tensor tokens = Tensor::from<int32_t>({2, 4}, {3, 0, 3, 3, 1, 3, 5, 0});
-  list.add("embedding", {{6, 5}},
-           [=](const Variables& v) { return Variables{embedding(tokens, v[0])}; });
-  list.add("embedding_positions", {{6, 5}, {7, 5}},
-           [=](const Variables& v) { return Variables{embedding(tokens, v[0], v[1], 2)}; });
-  list.add("embedding_one_table_twice", {{6, 5}},
-           [=](const Variables& v) { return Variables{embedding(tokens, v[0], v[0], 1)}; });
+  list.add("embedding", {{6, 5}}, [=](const Variables& v) {
+    return Variables{embedding(tokens.to(v[0].device()), v[0])};
+  });
+  list.add("embedding_positions", {{6, 5}, {7, 5}}, [=](const Variables& v) {
+    return Variables{embedding(tokens.to(v[0].device()), v[0], v[1], 2)};
+  });
+  list.add("embedding_one_table_twice", {{6, 5}}, [=](const Variables& v) {
+    return Variables{embedding(tokens.to(v[0].device()), v[0], v[0], 1)};
+  });
 
   const Tensor targets = Tensor::from<int32_t>({2, 3}, {4, -1, 0, 2, 2, -1});
-  list.add("cross_entropy", {{2, 3, 5}},
-           [=](const Variables& v) { return Variables{cross_entropy(v[0], targets)}; });
+  list.add("cross_entropy", {{2, 3, 5}}, [=](const Variables& v) {
+    return Variables{cross_entropy(v[0], targets.to(v[0].device()))};
+  });
   list.add("linear_cross_entropy", {{2, 3, 4}, {5, 4}}, [=](const Variables& v) {
-    return Variables{linear_cross_entropy(v[0], v[1], targets, 0.25)};
+    return Variables{linear_cross_entropy(v[0], v[1], targets.to(v[0].device()), 0.25)};
   });
   // Logits of a few units against a cap of 1.5: well into the bend.
   list.add("linear_cross_entropy_capped", {{2, 3, 4}, {5, 4}}, [=](const Variables& v) {
-    return Variables{linear_cross_entropy(v[0], v[1], targets, 0.25, 1.5)};
+    return Variables{linear_cross_entropy(v[0], v[1], targets.to(v[0].device()), 0.25, 1.5)};
   });
   list.add("softcap", {{3, 5}}, [](const Variables& v) { return Variables{softcap(v[0], 0.8)}; });
   // Enough vocabulary and rows for three chunks; few elements, for each takes two evaluations.
@@ -280,7 +286,9 @@ void tables_and_losses(CaseList& list) {
   few.max_elements = 5;
   list.add(
       "linear_cross_entropy_in_chunks", {{rows, 2}, {vocabulary, 2}},
-      [=](const Variables& v) { return Variables{linear_cross_entropy(v[0], v[1], many, 1.0)}; },
+      [=](const Variables& v) {
+        return Variables{linear_cross_entropy(v[0], v[1], many.to(v[0].device()), 1.0)};
+      },
       few);
 }
 
@@ -325,8 +333,9 @@ void shapes(CaseList& list) {
   list.add("softmax", {{2, 3, 5}},
            [](const Variables& v) { return Variables{softmax(v[0], 0.7)}; });
   const Tensor valid = Tensor::from<int32_t>({6}, {5, 1, 0, 3, 4, 2});
-  list.add("softmax_valid", {{2, 3, 5}},
-           [=](const Variables& v) { return Variables{softmax(v[0], 1.3, valid)}; });
+  list.add("softmax_valid", {{2, 3, 5}}, [=](const Variables& v) {
+    return Variables{softmax(v[0], 1.3, valid.to(v[0].device()))};
+  });
 }
 
 void graphs(CaseList& list) {

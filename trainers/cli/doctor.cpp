@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "core/cuda.h"
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
 #include "trainers/cli/arguments.h"
@@ -36,7 +37,8 @@ void add_doctor_command(CLI::App& app) {
       ++rows;
       cuda += row->has_cuda();
     }
-    fmt::print("cuda         {} of {} kernels in this build\n", cuda, rows);
+    fmt::print("cuda         {} of {} kernels in this build; {}\n", cuda, rows,
+               cuda::status().in_words);
     const char* data = std::getenv("REVERIE_DATA");
     fmt::print("data         REVERIE_DATA {}\n",
                !data ? "is not set: scripts/fetch.py shakespeare fetches the text"

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "core/cuda.h"
 #include "core/error.h"
 #include "core/plugin.h"
 #include "core/registry.h"
@@ -51,7 +52,8 @@ void CheckpointOptions::fields(Fields& f) {
 void ExperimentOptions::fields(Fields& f) {
   f.integer("seed", seed, {0, int64_t(1) << 53},
             "of initial weights, data order, dropout and samples");
-  f.text("device", device, {"cpu"}, "where tensors live");
+  f.text("device", device, {"cpu", "cuda"},
+         "where tensors live; cuda: in a build with CUDA, on a machine with a GPU");
   f.text("precision", precision, {"f32", "bf16", "f64"},
          "of parameters and activations; bf16: products of training steps have bf16 operands, all "
          "else is f32; f64 is for checks");
@@ -75,6 +77,8 @@ ExperimentOptions read_experiment(const Config& config, const std::string& direc
       if (p.is_string()) load_plugin(p.get<std::string>(), directory);
   ExperimentOptions options;
   read_config(config, options);
+  if (options.device == "cuda" && !cuda::status().usable)
+    throw ConfigError(fmt::format("$.device is cuda, but {}; use cpu", cuda::status().in_words));
   // The resolved config lies elsewhere, in the run directory, and must find the same files.
   for (auto& p : options.plugins)
     if (const auto beside = std::filesystem::path(directory) / p; std::filesystem::exists(beside))

@@ -54,6 +54,9 @@ struct ExperimentOptions final : Fieldset {
   bool exact_sums() const {
     return train.exact_sums == "on" || (train.exact_sums == "auto" && precision == "f64");
   }
+  Device tensor_device() const {
+    return {device == "cuda" ? DeviceKind::cuda : DeviceKind::cpu, 0};
+  }
   // Of training steps; evaluation multiplies in full.
   MatmulPrecision matmul_precision() const {
     return precision == "bf16" ? MatmulPrecision::bf16 : MatmulPrecision::full;

@@ -108,7 +108,7 @@ void AdamWOptimizer::clear_gradients() {
 }
 
 double AdamWOptimizer::gradient_norm() {
-  Tensor total = Tensor::zeros({1}, DType::f64);
+  Tensor total = Tensor::zeros({1}, DType::f64, buckets_[0].parameters.device());
   for (Bucket& b : buckets_) {
     // A parameter no gradient reached keeps stale bytes in the bucket.
     for (Member& m : b.members)
@@ -121,7 +121,7 @@ double AdamWOptimizer::gradient_norm() {
 }
 
 bool AdamWOptimizer::parameters_finite() const {
-  Tensor total = Tensor::zeros({1}, DType::f64);
+  Tensor total = Tensor::zeros({1}, DType::f64, buckets_[0].parameters.device());
   for (const Bucket& b : buckets_)
     if (!b.members.empty()) kernel::sum_squares(b.parameters.device(), {b.parameters, total});
   return std::isfinite(total.item());

@@ -74,7 +74,8 @@ Json without_distribution(Json config) {
 
 std::unique_ptr<LanguageModel> make_model(const ExperimentOptions& o) {
   Generator random(derive_seed(uint64_t(o.seed), kWeights));
-  return ModelRegistry::instance().make(o.model, Build{random, o.parameter_dtype()});
+  return ModelRegistry::instance().make(o.model,
+                                        Build{random, o.parameter_dtype(), o.tensor_device()});
 }
 
 }  // namespace
@@ -91,6 +92,13 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
   dataset_.require_vocabulary(
       model_field(options_.model, "vocab_size", dataset_.vocabulary_size()));
   resolved_ = write_config(options_);
+  if (communicator().size() > 1 && options_.tensor_device().kind == DeviceKind::cuda) {
+    communicator().fail_together();
+    throw ConfigError(fmt::format(
+        "$.device is cuda in a run of {} ranks, and gradients are only added on the CPU yet; use "
+        "device cpu, or one process",
+        communicator().size()));
+  }
   check_agreement();
 
   // The gate comes before anything is written: redrawn, larger weights show a leak that small
