@@ -171,7 +171,7 @@ TEST(DataOptions, ReadsAndWritesItsFields) {
   EXPECT_EQ(options.path, "a.txt");
   EXPECT_EQ(options.tokenizer, "gpt2");
   EXPECT_EQ(options.validation_fraction, 0.05);
-  EXPECT_THROW(read_config(Config::parse(R"({"tokenizer": "word"})", "test"), options),
+  EXPECT_THROW(read_config(Config::parse(R"({"tokenizer": "syllable"})", "test"), options),
                ConfigError);
   EXPECT_THROW(read_config(Config::parse(R"({"validation_fraction": 0.9})", "test"), options),
                ConfigError);
