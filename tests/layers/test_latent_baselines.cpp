@@ -168,7 +168,7 @@ TEST(LatentBaselines, AnAutoencoderLearnsToGiveTextsBack) {
   const double before = given_back();
   const std::string base = m.base().weights_hash();
   std::map<std::string, std::vector<double>> squares;
-  for (int step = 0; step < 150; ++step) {
+  for (int step = 0; step < 400; ++step) {
     backward(model->loss(tokens, tokens, 1.0 / 48));
     for (auto& [name, parameter] : model->parameters()) {
       if (!parameter.requires_grad()) continue;
