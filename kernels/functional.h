@@ -117,9 +117,10 @@ struct Multiply {
 };
 
 // Calls f(Functor{}) for the functor that `which` names. The switch stands here alone: a new
-// function is a struct above, a name in Unary, and a line below.
+// function is a struct above, a name in Unary, and a line below. For the host, whose lambdas nvcc
+// lets no device function call.
 template <class F>
-REVERIE_INLINE void with_unary(Unary which, const F& f) {
+inline __attribute__((always_inline)) void with_unary(Unary which, const F& f) {
   switch (which) {
     case Unary::sigmoid:
       return f(Sigmoid{});
@@ -138,7 +139,7 @@ REVERIE_INLINE void with_unary(Unary which, const F& f) {
   }
 }
 template <class F>
-REVERIE_INLINE void with_binary(Binary which, const F& f) {
+inline __attribute__((always_inline)) void with_binary(Binary which, const F& f) {
   switch (which) {
     case Binary::add:
       return f(Add{});

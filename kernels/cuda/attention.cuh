@@ -10,6 +10,17 @@
 #include "kernels/attention.h"
 #include "kernels/cuda/launch.cuh"
 
+// The next loop is unrolled so far and no further: all of it would need more registers than there
+// are.
+#if defined(__CUDACC__)
+#define REVERIE_UNROLL_4 _Pragma("unroll 4")
+#else
+#define REVERIE_UNROLL_4
+#endif
+// With the least number of blocks of a multiprocessor said, ptxas spills nothing for the sake of
+// more.
+#define REVERIE_ATTENTION_BOUNDS __launch_bounds__(kAttentionThreads, 2)
+
 namespace reverie::cuda {
 
 inline constexpr int kWarps = 4, kAttentionThreads = kWarps * kWarpSize, kOtherRows = kWarpSize,
@@ -163,6 +174,7 @@ __device__ void multiply_rows(const Scores<T>& scores, Rows<const T> own, int64_
           row < other_count && d < dim ? scores.operand(other[row][d]) : T(0);
     }
     __syncthreads();
+    REVERIE_UNROLL_4
     for (int d = 0; d < kDepth; ++d) {
       const T of_lane = other_tile[lane * (kDepth + 1) + d];
       for (int r = 0; r < kRows<T>; ++r)
@@ -177,7 +189,9 @@ template <int kParts, class T, class Weights>
 __device__ void add_weighted(const Scores<T>& scores, Weights& weights, Rows<const T> other,
                              int64_t other_count, int64_t dim, T (&sums)[kRows<T>][kParts]) {
   const int lane = lane_number(), first = warp_number() * kRows<T>;
-  for (int j = 0; j < kOtherRows && j < other_count; ++j) {
+  const int count = other_count < kOtherRows ? int(other_count) : kOtherRows;
+  REVERIE_UNROLL_4
+  for (int j = 0; j < count; ++j) {
     T weight[kRows<T>];
     for (int r = 0; r < kRows<T>; ++r) weight[r] = weights[(first + r) * kOtherRows + j];
     for (int part = 0; part < kParts; ++part) {

@@ -22,9 +22,9 @@ struct Keys {
 
 // delta = output . grad_output of each row, a warp for each.
 template <class T>
-__global__ void __launch_bounds__(kAttentionThreads)
-    dot_outputs(const T* output, const T* grad_output, int64_t rows, int64_t queries, int64_t heads,
-                int64_t dim, T* delta) {
+__global__ void REVERIE_ATTENTION_BOUNDS dot_outputs(const T* output, const T* grad_output,
+                                                     int64_t rows, int64_t queries, int64_t heads,
+                                                     int64_t dim, T* delta) {
   const int64_t row = int64_t(blockIdx.x) * kWarps + warp_number();
   if (row >= rows) return;
   T dot = 0;
@@ -115,9 +115,10 @@ int64_t blocks_of(int64_t batch, int64_t heads, int64_t rows) {
 
 // Keys of a second kind (the context of groups) may be none.
 template <class T, int kParts, class Sight, class OtherSight>
-__global__ void __launch_bounds__(kAttentionThreads)
-    query_gradient(Scores<T> scores, Sight sight, OtherSight other_sight, Queries<T> q, Keys<T> k,
-                   Keys<T> others, Heads<T> grad_query) {
+__global__ void REVERIE_ATTENTION_BOUNDS query_gradient(Scores<T> scores, Sight sight,
+                                                        OtherSight other_sight, Queries<T> q,
+                                                        Keys<T> k, Keys<T> others,
+                                                        Heads<T> grad_query) {
   REVERIE_ATTENTION_TILES(T);
   const Place<T> at(q.heads, q.count);
   T sums[kRows<T>][kParts] = {};
@@ -130,9 +131,9 @@ __global__ void __launch_bounds__(kAttentionThreads)
 }
 
 template <class T, int kParts, class Sight>
-__global__ void __launch_bounds__(kAttentionThreads)
-    key_gradient(Scores<T> scores, Sight sight, int64_t kv_heads, Queries<T> q, Keys<T> k,
-                 Heads<T> grad_key, Heads<T> grad_value) {
+__global__ void REVERIE_ATTENTION_BOUNDS key_gradient(Scores<T> scores, Sight sight,
+                                                      int64_t kv_heads, Queries<T> q, Keys<T> k,
+                                                      Heads<T> grad_key, Heads<T> grad_value) {
   REVERIE_ATTENTION_TILES(T);
   REVERIE_SHARED(T, gradients, kOwnRows<T> * kOtherRows);
   const Place<T> at(kv_heads, k.count);

@@ -80,9 +80,10 @@ struct Sizes {
 };
 
 template <class T, int kParts>
-__global__ void __launch_bounds__(kAttentionThreads)
-    attention(Scores<T> scores, Causal sight, Sizes s, Heads<const T> query, Heads<const T> key,
-              Heads<const T> value, T* output, T* log_sum_exp) {
+__global__ void REVERIE_ATTENTION_BOUNDS attention(Scores<T> scores, Causal sight, Sizes s,
+                                                   Heads<const T> query, Heads<const T> key,
+                                                   Heads<const T> value, T* output,
+                                                   T* log_sum_exp) {
   REVERIE_ATTENTION_TILES(T);
   const int64_t head = blockIdx.x / s.tiles, b = head / s.heads, h = head % s.heads,
                 first = blockIdx.x % s.tiles * kOwnRows<T>,
@@ -116,11 +117,10 @@ void run_attention_forward(const AttentionForward& a) {
 }
 
 template <class T, int kParts>
-__global__ void __launch_bounds__(kAttentionThreads)
-    grouped_attention(Scores<T> scores, WithinGroup within, OfContext of_context, Sizes s,
-                      int64_t context, Heads<const T> query, Heads<const T> key,
-                      Heads<const T> value, Heads<const T> context_key,
-                      Heads<const T> context_value, T* output, T* log_sum_exp) {
+__global__ void REVERIE_ATTENTION_BOUNDS grouped_attention(
+    Scores<T> scores, WithinGroup within, OfContext of_context, Sizes s, int64_t context,
+    Heads<const T> query, Heads<const T> key, Heads<const T> value, Heads<const T> context_key,
+    Heads<const T> context_value, T* output, T* log_sum_exp) {
   REVERIE_ATTENTION_TILES(T);
   const int64_t head = blockIdx.x / s.tiles, b = head / s.heads, h = head % s.heads,
                 kv = h / s.group, first = blockIdx.x % s.tiles * kOwnRows<T>,

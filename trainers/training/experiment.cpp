@@ -78,7 +78,7 @@ ExperimentOptions read_experiment(const Config& config, const std::string& direc
   ExperimentOptions options;
   read_config(config, options);
   if (options.device == "cuda" && !cuda::status().usable)
-    throw ConfigError(fmt::format("$.device is cuda, but {}; use cpu", cuda::status().in_words));
+    throw ConfigError(fmt::format("$.device is cuda: {}; use cpu", cuda::status().in_words));
   // The resolved config lies elsewhere, in the run directory, and must find the same files.
   for (auto& p : options.plugins)
     if (const auto beside = std::filesystem::path(directory) / p; std::filesystem::exists(beside))
