@@ -212,6 +212,18 @@ class DistributedTest(unittest.TestCase):
         self.assert_same_run(run)
         self.assertEqual(json.loads((run / "summary.json").read_text())["ranks"], 3)
 
+    def test_the_port_that_torchrun_keeps_for_itself_is_left_alone(self):
+        with socket.socket() as agent:
+            agent.bind(("127.0.0.1", 0))
+            agent.listen()
+            run, port = self.folder / "agent", str(agent.getsockname()[1])
+            arguments = [REVERIE, "train", self.config("agent"), "--run-dir", run]
+            processes = [self.start(arguments, RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
+                                    TORCHELASTIC_USE_AGENT_STORE="True") for rank in range(2)]
+            for status, output in map(self.finish, processes):
+                self.assertEqual(status, 0, output)
+        self.assert_same_run(run)
+
     def test_a_killed_rank_ends_all_and_is_named(self):
         run = self.folder / "tcp-killed"
         processes = self.start_tcp(3, ["train", self.config("tcp-killed", **ENDLESS), "--run-dir", run])

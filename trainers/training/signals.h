@@ -18,6 +18,7 @@ class SignalGuard {
 
  private:
   struct sigaction before_terminate_, before_interrupt_;
+  stack_t stack_before_{};
 };
 
 // The first signal that arrived since the outermost guard was made (it outlives the guard); 0:

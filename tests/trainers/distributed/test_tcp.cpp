@@ -3,13 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <chrono>
-#include <cstring>
+#include <cstdlib>
 #include <random>
 
 #include "support/message_of.h"
@@ -92,7 +93,6 @@ Socket stranger(uint16_t port, const std::string& says) {
 TEST(Tcp, StrangersAtTheDoorAreClosedAndWaitedPast) {
   const uint16_t port = free_port();
   std::vector<Socket> strangers;
-  std::thread rank_1;
   std::string error;
   std::thread visitors([&] {
     std::mt19937 random(1);
@@ -190,43 +190,69 @@ TEST(Tcp, ARankThatDoesNotComeIsNamedInTime) {
 }
 
 // ---- deaths -----------------------------------------------------------------
-// Rank 1 in a process of its own, which only exchanges bytes (OpenMP's threads do not survive a
-// fork).
-pid_t fork_rank_1(uint16_t port, const std::function<void(Communicator&)>& body) {
-  const pid_t child = ::fork();
-  if (child != 0) return child;
-  try {
-    const auto c = make_communicator(make_tcp_transport({1, 2, "127.0.0.1", port, 20}));
-    body(*c);
-  } catch (...) {
-    ::_exit(1);
+// Rank 1 in a process of its own: this program again, running DISABLED_Rank1 below.
+class Rank1 {
+ public:
+  Rank1(const std::string& deed, uint16_t port) {
+    const std::string what = fmt::format("REVERIE_TEST_RANK_1={}", deed),
+                      where = fmt::format("REVERIE_TEST_PORT={}", port);
+    std::vector<char*> environment{const_cast<char*>(what.c_str()),
+                                   const_cast<char*>(where.c_str())};
+    for (char** e = environ; *e; ++e) environment.push_back(*e);
+    environment.push_back(nullptr);
+    const char* arguments[] = {"test",
+                               "--gtest_also_run_disabled_tests",
+                               "--gtest_filter=Tcp.DISABLED_Rank1",
+                               "--gtest_brief=1",
+                               "--gtest_output=",
+                               nullptr};
+    EXPECT_EQ(::posix_spawn(&process_, "/proc/self/exe", nullptr, nullptr,
+                            const_cast<char**>(arguments), environment.data()),
+              0);
   }
-  ::_exit(0);
+  ~Rank1() {
+    ::kill(process_, SIGKILL);
+    ::waitpid(process_, nullptr, 0);
+  }
+  Rank1(const Rank1&) = delete;
+  Rank1& operator=(const Rank1&) = delete;
+  pid_t process() const { return process_; }
+
+ private:
+  pid_t process_ = -1;
+};
+
+TEST(Tcp, DISABLED_Rank1) {
+  const char *what = std::getenv("REVERIE_TEST_RANK_1"), *where = std::getenv("REVERIE_TEST_PORT");
+  ASSERT_TRUE(what && where) << "other tests run this one";
+  const std::string deed = what;
+  const auto communicator =
+      make_communicator(make_tcp_transport({1, 2, "127.0.0.1", uint16_t(std::stoi(where)), 20}));
+  communicator->set_time_limit(1);
+  communicator->barrier();
+  if (deed == "dies") ::kill(::getpid(), SIGKILL);
+  if (deed == "hangs") ::kill(::getpid(), SIGSTOP);
+  if (deed == "dawdles") std::this_thread::sleep_for(milliseconds(2500));
+  communicator->barrier();
 }
 
 TEST(Tcp, ARankThatIsKilledIsNamedAtOnce) {
   const uint16_t port = free_port();
-  const pid_t child = fork_rank_1(port, [](Communicator& c) {
-    c.barrier();
-    ::kill(::getpid(), SIGKILL);
-  });
+  const Rank1 rank_1("dies", port);
   const auto communicator = make_communicator(make_tcp_transport({0, 2, "127.0.0.1", port, 20}));
   communicator->barrier();
   const auto begin = std::chrono::steady_clock::now();
   const std::string error =
       testing::message_of<PeerError>([&] { reduce_and_check(*communicator, 1000000); });
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
-  EXPECT_THAT(error, AllOf(HasSubstr("rank 1 ("), HasSubstr(fmt::format("process {}", child)),
-                           HasSubstr("has died")));
-  ::waitpid(child, nullptr, 0);
+  EXPECT_THAT(error,
+              AllOf(HasSubstr("rank 1 ("), HasSubstr(fmt::format("process {}", rank_1.process())),
+                    HasSubstr("has died")));
 }
 
 TEST(Tcp, ARankThatHangsIsNamedWithinTheTimeLimit) {
   const uint16_t port = free_port();
-  const pid_t child = fork_rank_1(port, [](Communicator& c) {
-    c.barrier();
-    ::kill(::getpid(), SIGSTOP);
-  });
+  const Rank1 rank_1("hangs", port);
   const auto communicator = make_communicator(make_tcp_transport({0, 2, "127.0.0.1", port, 20}));
   communicator->set_time_limit(1);
   communicator->barrier();
@@ -235,25 +261,15 @@ TEST(Tcp, ARankThatHangsIsNamedWithinTheTimeLimit) {
       testing::message_of<PeerError>([&] { reduce_and_check(*communicator, 10); });
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
   EXPECT_THAT(error, AllOf(HasSubstr("rank 1 ("), HasSubstr("no sign of life for 1 s")));
-  ::kill(child, SIGKILL);
-  ::waitpid(child, nullptr, 0);
 }
 
 TEST(Tcp, ARankThatIsOnlySlowIsWaitedFor) {
   const uint16_t port = free_port();
-  const pid_t child = fork_rank_1(port, [](Communicator& c) {
-    c.set_time_limit(1);
-    c.barrier();
-    ::usleep(2500000);
-    c.barrier();
-  });
+  const Rank1 rank_1("dawdles", port);
   const auto communicator = make_communicator(make_tcp_transport({0, 2, "127.0.0.1", port, 20}));
   communicator->set_time_limit(1);
   communicator->barrier();
   EXPECT_NO_THROW(communicator->barrier());
-  int status = -1;
-  ::waitpid(child, &status, 0);
-  EXPECT_EQ(status, 0);
 }
 
 TEST(Tcp, TheReasonOfAFailureReachesTheOthers) {

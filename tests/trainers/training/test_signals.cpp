@@ -1,10 +1,14 @@
 #include "trainers/training/signals.h"
 
 #include <gtest/gtest.h>
+#include <omp.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <functional>
+
+#include "autograd/ops/matmul.h"
+#include "autograd/variable.h"
 
 namespace reverie {
 namespace {
@@ -74,6 +78,33 @@ TEST(Signals, ASecondInterruptExitsAtOnce) {
     ASSERT_TRUE(WIFEXITED(status));
     EXPECT_EQ(WEXITSTATUS(status), 130);
   }
+}
+
+// The library behind f32 products may keep numbers below the stack pointer, where a handler that
+// ran there would write.
+TEST(Signals, OneInTheMiddleOfAProductHarmsNothing) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const SignalGuard guard;
+    omp_set_num_threads(1);
+    const Variable x(Tensor::full({768, 128}, 0.5, DType::f32), true),
+        weight(Tensor::full({512, 128}, 0.25, DType::f32), true);
+    for (int i = 0; i < 1500; ++i) {
+      const Variable y = linear(x, weight, Variable());
+      backward({&y, 1}, {&y.tensor(), 1});
+      if (weight.grad().select(0, 3).to_vector()[7] != 768 * 16 * 0.5) ::_exit(2);
+      Variable(weight).clear_grad();
+      Variable(x).clear_grad();
+    }
+    ::_exit(requested_signal() == SIGTERM ? 0 : 3);
+  }
+  int status = -1;
+  for (int i = 0; i < 20000 && ::waitpid(child, &status, WNOHANG) == 0; ++i) {
+    ::usleep(500);
+    if (i > 100) ::kill(child, SIGTERM);  // its guard is there
+  }
+  EXPECT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST(Signals, ASecondTerminateChangesNothing) {
