@@ -42,7 +42,7 @@ case $preset in
     # Parallel loops are watched too: core/parallel.h tells the sanitizer where they begin and end. Libraries (oneDNN) are not
     # built for it, and not watched.
     arguments+=(--kind gtest)
-    export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=0:second_deadlock_stack=1}
+    export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=0:second_deadlock_stack=1:suppressions=$root/tests/support/tsan_suppressions.txt}
     ;;
   *) usage "unknown preset '$preset' (known: release, dev, emulated, cuda, asan, tsan)" ;;
 esac
