@@ -1,8 +1,8 @@
 #include "trainers/distributed/local_transport.h"
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
-#include <cstring>
 #include <deque>
 #include <mutex>
 #include <optional>
@@ -50,7 +50,7 @@ class LocalTransport final : public Transport {
         throw PeerError(
             fmt::format("rank {} sent {} bytes where rank {} wanted {}: they are not in step", from,
                         letters.front().size(), rank_, place.size()));
-      std::memcpy(place.data(), letters.front().data(), place.size());
+      std::copy(letters.front().begin(), letters.front().end(), place.begin());
       letters.pop_front();
     }
   }

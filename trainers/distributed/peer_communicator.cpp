@@ -109,7 +109,8 @@ class PeerCommunicator final : public Communicator {
         mail.receive[r] = all.part(size_t(begin[r]) * width, size_t(begin[r + 1]) * width);
       transport_->exchange(mail);
     }).wait();
-    std::memcpy(all.data + size_t(begin[size_t(root)]) * width, block.data, mine.bytes());
+    if (mine.bytes() > 0)  // an empty tensor has no address
+      std::memcpy(all.data + size_t(begin[size_t(root)]) * width, block.data, mine.bytes());
   }
 
   std::vector<std::string> all_gather(const std::string& text) override {
@@ -214,7 +215,7 @@ class PeerCommunicator final : public Communicator {
       throw InternalError(
           fmt::format("a sum of {} terms ended with {} nodes", tree.terms(), nodes.size()));
     std::byte* total = result.data + begin[own];
-    if (values[0] != total) std::memmove(total, values[0], piece);
+    if (piece > 0 && values[0] != total) std::memmove(total, values[0], piece);
     if (factor != 1) {
       if (dtype == DType::f64)
         scale_elements<double>(total, piece, factor);
