@@ -15,7 +15,7 @@ namespace {
 template <class T>
 void forward_head(const Problem& p, T scale, T cap, int64_t b, int64_t h, int64_t begin,
                   int64_t end, Rows<T> query, Rows<T> key, Rows<T> value, Rows<T> output,
-                  T* log_sum_exp) {
+                  T* log_sum_exp, const NextHead<T>& next) {
   const int64_t count = end - begin;
   Arena<T> arena{static_cast<T*>(
       scratch(Slot::local, size_t(kBlock * p.dim + whole_vectors_size<T>(kBlock, p.dim) +
@@ -59,6 +59,7 @@ void forward_head(const Problem& p, T scale, T cap, int64_t b, int64_t h, int64_
 #pragma omp simd
           for (int64_t j = 0; j < most; ++j) row[j] *= factor[j];
         }
+        if (p.on_diagonal(i + r, k0)) next.prefetch(i + r);
       }
       multiply_rows(rows, most, Left<T>{scores, kBlock, 1}, values, p.dim,
                     fresh ? Into::overwrite : Into::add, output.from(i));
@@ -124,7 +125,9 @@ void forward(const AttentionForward& args) {
                for (int64_t i = begin; i < end; ++i)
                  forward_row(p, scale, cap, b, h, i, q[i], k, v, out[i], sums + i);
              } else {
-               forward_head(p, scale, cap, b, h, begin, end, q, k, v, out, sums);
+               forward_head(p, scale, cap, b, h, begin, end, q, k, v, out, sums,
+                            NextHead<T>(p, cuts == 1 ? head + 1 : kNoHead, {&query, &output},
+                                        {&key, &value}));
              }
            });
 }
@@ -138,6 +141,7 @@ struct Backward {
   Rows<T> query, key, value, output, grad_output, grad_query, grad_key, grad_value;
   const T *log_sum_exp, *delta;
   T *packed_key, *packed_value, *room, *weights, *grad_scores;
+  const NextHead<T>* next;
 };
 
 // weights and grad_scores of queries [i, i + rows) against the block of keys at k0, into rows of
@@ -158,6 +162,7 @@ void recompute(const Backward<T>& w, int64_t i, int64_t rows, int64_t k0, int64_
                             kBlock, w.room);
     weigh_row(weights + r * kBlock, grad_scores + r * kBlock, w.p.span(i + r, k0, block), cleared,
               ScoreRow<T>{w.log_sum_exp[i + r], w.delta[i + r], w.scale, w.cap, factor});
+    if (w.p.on_diagonal(i + r, k0)) w.next->prefetch(i + r);
   }
 }
 
@@ -226,7 +231,8 @@ void backward(const AttentionBackward& args) {
                   arena.take(kBlock * p.dim),
                   arena.take(kDropoutRoom),
                   arena.take(kBlock * kBlock),
-                  arena.take(kBlock * kBlock)};
+                  arena.take(kBlock * kBlock),
+                  nullptr};
     T *key_room = arena.take(padding), *query_room = arena.take(padding),
       *gradient_room = arena.take(padding), *deltas = arena.take(p.group * p.queries);
     for (int64_t i = 0; i < kDropoutRoom; ++i) w.room[i] = 1;
@@ -256,6 +262,10 @@ void backward(const AttentionBackward& args) {
         w.grad_output = contiguous_head<T>(grad_output, p, b, w.h);
         w.log_sum_exp = pointer<T>(log_sum_exp) + (b * p.heads + w.h) * p.queries;
         w.delta = deltas + g * p.queries;
+        const NextHead<T> next(p, b * p.heads + w.h + 1,
+                               {&query, &output, &grad_output, &grad_query},
+                               {&key, &value, &grad_key, &grad_value});
+        w.next = &next;
         const int64_t last = smaller(p.queries, p.beyond(k0 + block));
         for (int64_t begin = larger<int64_t>(0, k0 - p.first) / kBlock * kBlock; begin < last;
              begin += kBlock) {

@@ -73,7 +73,7 @@ Room room_for(int64_t count, int takes) {
 template <bool kDots>
 void forward_head(const Problem& p, float scale, float cap, int64_t b, int64_t h, int64_t begin,
                   int64_t end, Rows<float> query, Rows<float> key, Rows<float> value,
-                  Rows<float> output, float* log_sum_exp) {
+                  Rows<float> output, float* log_sum_exp, const NextHead<float>& next) {
   const Layout layout(p.dim);
   const int64_t count = end - begin;
   Room room = room_for(layout.along(count) + 2 * layout.along(kBlock) + layout.across(kBlock) +
@@ -121,6 +121,7 @@ void forward_head(const Problem& p, float scale, float cap, int64_t b, int64_t h
           for (int64_t j = 0; j < most; ++j) row[j] *= factor[j];
         }
         round_along(row, most, weights + r * kBlock / 2);
+        if (p.on_diagonal(i + r, k0)) next.prefetch(i + r);
       }
       multiply_rows<kDots>(layout, rows, (most + 1) / 2, {weights, kBlock / 2, 1}, values,
                            fresh ? Into::overwrite : Into::add, output.from(i));
@@ -151,7 +152,9 @@ void forward(const AttentionForward& args) {
                  p, float(args.options.scale), float(args.options.softcap), b, h, begin, end,
                  head_rows<float>(query, b, h), head_rows<float>(key, b, h / p.group),
                  head_rows<float>(value, b, h / p.group), contiguous_head<float>(output, p, b, h),
-                 pointer<float>(log_sum_exp) + head * p.queries);
+                 pointer<float>(log_sum_exp) + head * p.queries,
+                 NextHead<float>(p, cuts.count == 1 ? head + 1 : kNoHead, {&query, &output},
+                                 {&key, &value}));
            });
 }
 
@@ -169,6 +172,7 @@ struct Backward {
   // Of one tile; of a chunk of queries, pairs of whose rows lie together.
   float *tile_weights, *tile_grad_scores, *factors;
   Pair *tile_grad_pairs, *weights, *grad_scores;
+  const NextHead<float>* next;
 };
 
 // Weights and dL/dscores of queries [i, i + rows), of a chunk's rows from `row` on, against the
@@ -191,6 +195,7 @@ void recompute(const Backward& w, int64_t i, int64_t rows, int64_t k0, int64_t b
               w.p.span(i + r, k0, block), cleared,
               ScoreRow<float>{w.log_sum_exp[i + r], w.delta[i + r], w.scale, w.cap, factor});
     round_along(w.tile_grad_scores + r * kBlock, most, w.tile_grad_pairs + r * kBlock / 2);
+    if (w.p.on_diagonal(i + r, k0)) w.next->prefetch(i + r);
   }
   for (int64_t r = 0; r < rows; r += 2) {
     const int64_t to = (row + r) / 2 * kBlock, from = r * kBlock, below = from + kBlock;
@@ -281,7 +286,8 @@ void backward(const AttentionBackward& args) {
                room.numbers(kDropoutRoom),
                room.pairs(kTileRows * kBlock / 2),
                room.pairs(kBlock * kBlock / 2),
-               room.pairs(kBlock * kBlock / 2)};
+               room.pairs(kBlock * kBlock / 2),
+               nullptr};
     Pair* along = room.pairs(layout.along(kBlock));
     float* deltas = room.numbers(p.queries);
     w.delta = deltas;
@@ -300,6 +306,10 @@ void backward(const AttentionBackward& args) {
                         outputs = contiguous_head<float>(output, p, b, w.h);
       w.grad_query = head_rows<float>(grad_query, b, w.h);
       w.log_sum_exp = pointer<float>(log_sum_exp) + (b * p.heads + w.h) * p.queries;
+      const NextHead<float> next(p, b * p.heads + w.h + 1,
+                                 {&query, &output, &grad_output, &grad_query},
+                                 {&key, &value, &grad_key, &grad_value});
+      w.next = &next;
       for (int64_t i = 0; i < p.queries; ++i) deltas[i] = dot(outputs[i], gradients[i], p.dim);
       round_rows_along(layout, queries, p.queries, w.query_along);
       round_rows_across(layout, queries, p.queries, w.query_across);

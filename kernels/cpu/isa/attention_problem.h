@@ -1,6 +1,9 @@
 #pragma once
 // What attention.cpp and attention_bf16.cpp share: who sees whom, and how the work is cut.
 
+#include <initializer_list>
+#include <limits>
+
 #include "kernels/attention.h"
 #include "kernels/cpu/isa/attention_tiles.h"
 #include "kernels/cpu/isa/dropout.h"
@@ -17,6 +20,10 @@ struct Problem {
   int64_t first_block(int64_t i) const { return lowest(i) / kBlock * kBlock; }
   // Queries from here on see nothing of the keys before `key`.
   int64_t beyond(int64_t key) const { return key - 1 + window - first; }
+  // Whether query i's own position is in the block of keys at k0: true in one block only.
+  bool on_diagonal(int64_t i, int64_t k0) const {
+    return first + i >= k0 && first + i < k0 + kBlock;
+  }
   Span span(int64_t i, int64_t k0, int64_t block) const {
     return span_of(first + i - window + 1, first + i + 1, k0, block);
   }
@@ -57,6 +64,42 @@ template <class T>
 static inline Rows<T> contiguous_head(const View& v, const Problem& p, int64_t b, int64_t h) {
   return {pointer<T>(v) + (b * p.queries * p.heads + h) * p.dim, p.heads * p.dim};
 }
+
+inline constexpr int64_t kNoHead = std::numeric_limits<int64_t>::max();
+
+// Rows of one head lie a whole position apart, which no hardware prefetcher follows: two fifths of
+// the backward pass of a short context went into waiting for them. So each query in work asks for
+// its row, and its key's, of the next head.
+template <class T>
+class NextHead {
+ public:
+  // The matrices [B, T, H, D] to ask for, by query and by key; `head` counts query heads over the
+  // batch; nothing is asked for behind the last one (kNoHead).
+  NextHead(const Problem& p, int64_t head, std::initializer_list<const View*> by_query,
+           std::initializer_list<const View*> by_key)
+      : dim_(p.dim) {
+    const int64_t matrices = int64_t(by_query.size() + by_key.size());
+    if (head >= p.batch * p.heads || matrices * p.queries * p.dim * int64_t(sizeof(T)) > kMostBytes)
+      return;
+    const int64_t b = head / p.heads, h = head % p.heads;
+    for (const View* v : by_query) rows_[count_++] = head_rows<T>(*v, b, h);
+    for (const View* v : by_key) rows_[count_++] = head_rows<T>(*v, b, h / p.group).from(p.first);
+  }
+  // Inlined by force: GCC 12 takes a function of prefetches alone for one without effects, and
+  // drops calls of it.
+  REVERIE_INLINE void prefetch(int64_t query) const {
+    constexpr int64_t kLine = 64 / int64_t(sizeof(T));
+    for (int m = 0; m < count_; ++m)
+      for (int64_t d = 0; d < dim_; d += kLine) __builtin_prefetch(rows_[m][query] + d, 0, 2);
+  }
+
+ private:
+  // About half of a second-level cache: beyond it, rows would be gone again before their use.
+  static constexpr int64_t kMostBytes = 512 << 10;
+  Rows<T> rows_[8];
+  int count_ = 0;
+  int64_t dim_;
+};
 
 template <class T>
 static inline void clear(Rows<T> rows, int64_t begin, int64_t end, int64_t dim) {
