@@ -308,6 +308,13 @@ void check(const Matmul& a) {
           "matmul: c {} with strides {} must be row-major", a.c, a.c.strides());
 }
 
+void check(const MatmulPair& a) {
+  check(a.first);
+  check(a.second);
+  require(a.first.c.device() == a.second.c.device(), "matmul_pair: c {} and {} on two devices",
+          a.first.c, a.second.c);
+}
+
 void check(const AttentionForward& a) {
   const char* op = "attention_forward";
   head_layout(op, "query", a.query);

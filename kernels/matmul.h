@@ -25,6 +25,18 @@ namespace kernel {
 inline constinit Kernel<Matmul> matmul{"matmul"};
 }
 
+// Two products of which neither's c is an operand of the other, as the two of a linear layer's
+// backward pass. Where two threads multiply on the CPU, each takes a product of its own: that is
+// faster than both at one and then at the other, which meet twice and pack some operands twice.
+struct MatmulPair {
+  Matmul first, second;
+};
+void check(const MatmulPair&);
+profile::Work work(const MatmulPair&);
+namespace kernel {
+inline constinit Kernel<MatmulPair> matmul_pair{"matmul_pair"};
+}
+
 // What multiplies f32 on the CPU: the library, or our own tiles (always those for f64, and for
 // batches of small products). Environment REVERIE_GEMM=library|own decides (anything else, or a
 // library this build lacks, is ConfigError); set_gemm overrides.

@@ -138,6 +138,10 @@ Work work(const AdamW& a) {
 Work work(const Matmul& a) {
   return computed(2.0 * double(a.c.numel()) * double(a.a.size(-1)), a.a, a.b, a.c);
 }
+Work work(const MatmulPair& a) {
+  const Work first = work(a.first), second = work(a.second);
+  return {first.flops + second.flops, first.bytes + second.bytes};
+}
 Work work(const AttentionForward& a) {
   return computed(
       2 * kForwardProducts * double(a.query.size(3)) * visible_pairs(a.query, a.options), a.query,

@@ -78,12 +78,15 @@ struct LinearCrossEntropyOp {
                                      {z, part_targets, s, row_weights.slice(0, 0, end - begin), z});
       if (cap != 0) kernel::unary_backward(device, {Unary::tanh, x, z, z});  // the two c cancel
       const Tensor g = rounded_for(precision, z);
-      if (grad_hidden) {
-        Tensor grad_part = rows(grad_hidden).slice(0, begin, end);
+      Tensor grad_part = grad_hidden ? rows(grad_hidden).slice(0, begin, end) : Tensor();
+      const Tensor g_transposed = g.transpose(0, 1);
+      if (grad_hidden && grad_weight)
+        kernel::matmul_pair(device, {{g, weight, 1.0, false, grad_part},
+                                     {g_transposed, part, 1.0, begin > 0, grad_weight}});
+      else if (grad_hidden)
         kernel::matmul(device, Matmul{g, weight, 1.0, false, grad_part});
-      }
-      if (grad_weight)
-        kernel::matmul(device, Matmul{g.transpose(0, 1), part, 1.0, begin > 0, grad_weight});
+      else if (grad_weight)
+        kernel::matmul(device, Matmul{g_transposed, part, 1.0, begin > 0, grad_weight});
     }
     Tensor loss = Tensor::empty({1}, dtype, device);
     kernel::sum_forward(device, {losses, 1, n, 1, weight_per_target, false, loss});

@@ -100,24 +100,34 @@ struct LinearProducts {
                 DType dtype, Grads& grads) const {
     if (!ctx.needs(0) && !ctx.needs(1)) return;
     const Tensor g = rows(rounded_for(precision, given_g));
+    const Device device = g.device();
+    // Of W, [in, out] or [out, in]: left^T right.
+    bool add = false;
+    Tensor left, right, *grad_weight = nullptr;
     if (ctx.needs(1)) {
-      bool add = false;
-      Tensor* buffer = ctx.leaf_grad(1, add);
-      Tensor own;
-      if (!buffer) own = Tensor::empty(weight_shape, dtype, g.device());
-      Tensor& out = buffer ? *buffer : own;
-      if (layout == WeightLayout::in_out)
-        kernel::matmul(g.device(), Matmul{rows(x).transpose(0, 1), g, 1.0, add, out});
-      else
-        kernel::matmul(g.device(), Matmul{g.transpose(0, 1), rows(x), 1.0, add, out});
-      grads[1] = own;
+      const bool in_out = layout == WeightLayout::in_out;
+      left = (in_out ? rows(x) : g).transpose(0, 1);
+      right = in_out ? g : rows(x);
+      grad_weight = ctx.leaf_grad(1, add);
+      if (grad_weight == nullptr) {
+        grads[1] = Tensor::empty(weight_shape, dtype, device);
+        grad_weight = &grads[1];
+      }
     }
+    // Of x: g W^T.
+    Tensor w, grad_rows;
     if (ctx.needs(0)) {
-      const Tensor w = maybe_transposed(weight, layout == WeightLayout::in_out);  // [out, in]
-      grads[0] = Tensor::empty(x_shape, dtype, g.device());
-      Tensor grad_rows = rows(grads[0]);
-      kernel::matmul(g.device(), Matmul{g, w, 1.0, false, grad_rows});
+      w = maybe_transposed(weight, layout == WeightLayout::in_out);  // [out, in]
+      grads[0] = Tensor::empty(x_shape, dtype, device);
+      grad_rows = rows(grads[0]);
     }
+    if (ctx.needs(0) && ctx.needs(1))
+      kernel::matmul_pair(device,
+                          {{left, right, 1.0, add, *grad_weight}, {g, w, 1.0, false, grad_rows}});
+    else if (ctx.needs(1))
+      kernel::matmul(device, Matmul{left, right, 1.0, add, *grad_weight});
+    else
+      kernel::matmul(device, Matmul{g, w, 1.0, false, grad_rows});
   }
 };
 

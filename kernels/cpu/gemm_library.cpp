@@ -2,13 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <exception>
 #include <limits>
 #include <string>
 
 #include "core/error.h"
-#include "kernels/matmul.h"
+#include "core/parallel.h"
 
 #if defined(REVERIE_HAVE_ONEDNN)
 #include <dnnl.h>
@@ -109,16 +111,18 @@ bool use_gemm_library() {
 #if defined(REVERIE_HAVE_ONEDNN)
 namespace {
 
-// A product's operands, shape, strides and options: what a oneDNN primitive is made for. Making one
-// takes longer than a small product, so each thread keeps those it has made.
-using ProductKey = std::tuple<dnnl::memory::data_type, int64_t, int64_t, int64_t, int64_t, int64_t,
-                              int64_t, int64_t, int64_t, float, bool>;
+// A product's operands, shape, strides and options, and a number of threads: what a oneDNN
+// primitive is made for. Making one takes longer than a small product, so each thread keeps those
+// it has made.
+using ProductKey = std::tuple<int, dnnl::memory::data_type, int64_t, int64_t, int64_t, int64_t,
+                              int64_t, int64_t, int64_t, int64_t, float, bool>;
 struct LibraryProduct {
   dnnl::matmul::primitive_desc description;
   dnnl::matmul primitive;
 };
 LibraryProduct make_product(const dnnl::engine& engine, const ProductKey& key) {
-  const auto& [type, m, n, k, a_row, a_step, b_row, b_step, c_row, alpha, accumulate] = key;
+  const auto& [threads, type, m, n, k, a_row, a_step, b_row, b_step, c_row, alpha, accumulate] =
+      key;
   using Memory = dnnl::memory;
   const Memory::desc a({m, k}, type, Memory::dims{a_row, a_step}),
       b({k, n}, type, Memory::dims{b_row, b_step}),
@@ -152,8 +156,8 @@ void run_product(const ProductKey& key, const void* a, const void* b, float* c) 
     stream.wait();
   } catch (const dnnl::error& e) {
     throw InternalError(fmt::format("oneDNN's matmul failed: {} (status {}) for m {} n {} k {}",
-                                    e.what(), int(e.status), std::get<1>(key), std::get<2>(key),
-                                    std::get<3>(key)));
+                                    e.what(), int(e.status), std::get<2>(key), std::get<3>(key),
+                                    std::get<4>(key)));
   }
 }
 
@@ -180,8 +184,8 @@ void library_sgemm([[maybe_unused]] int64_t m, [[maybe_unused]] int64_t n,
   // A long, narrow b that lies transposed (the gradient of an MLP's hidden layer): dnnl_sgemm falls
   // behind by a fifth there. Shapes alone decide, so that a resumed run adds in the same order.
   if (!a_transposed && b_transposed && n > 1 && k >= 3 * n && m * n * k >= int64_t(1) << 20) {
-    run_product({dnnl::memory::data_type::f32, m, n, k, a_row, a_step, b_row, b_step, c_row, alpha,
-                 accumulate},
+    run_product({thread_count(), dnnl::memory::data_type::f32, m, n, k, a_row, a_step, b_row,
+                 b_step, c_row, alpha, accumulate},
                 a, b, c);
     return;
   }
@@ -214,12 +218,46 @@ void library_bf16gemm([[maybe_unused]] int64_t m, [[maybe_unused]] int64_t n,
                       [[maybe_unused]] bool accumulate, [[maybe_unused]] float* c,
                       [[maybe_unused]] int64_t c_row) {
 #if defined(REVERIE_HAVE_ONEDNN)
-  run_product({dnnl::memory::data_type::bf16, m, n, k, a_row, a_step, b_row, b_step, c_row, alpha,
-               accumulate},
+  run_product({thread_count(), dnnl::memory::data_type::bf16, m, n, k, a_row, a_step, b_row, b_step,
+               c_row, alpha, accumulate},
               a, b, c);
 #else
   throw InternalError("library_bf16gemm is called in a build without oneDNN");
 #endif
+}
+
+namespace {
+
+// Multiplications, 0 where the library does not take the product as one.
+int64_t library_size(const Matmul& p) {
+  if (!use_gemm_library() || p.c.dtype() != DType::f32 || p.c.rank() != 2) return 0;
+  const int64_t m = p.c.size(0), n = p.c.size(1), k = p.a.size(1);
+  return std::min({m, n, k}) > kFewRows ? m * n * k : 0;
+}
+
+}  // namespace
+
+void run_pair(void (*run)(const Matmul&), const MatmulPair& pair) {
+  constexpr int64_t kLarge = int64_t(1) << 18;
+  const int64_t size = library_size(pair.first);
+  if (thread_count() != 2 || size < kLarge || size != library_size(pair.second)) {
+    run(pair.first);
+    run(pair.second);
+    return;
+  }
+  std::exception_ptr failures[2];
+  share_out(2, true, [&](int64_t i) {
+    // For this thread until the end of the loop: oneDNN plans for as many threads as this says,
+    // also where it may not have them.
+    omp_set_num_threads(1);
+    try {
+      run(i == 0 ? pair.first : pair.second);
+    } catch (...) {
+      failures[i] = std::current_exception();
+    }
+  });
+  for (const std::exception_ptr& failure : failures)
+    if (failure) std::rethrow_exception(failure);
 }
 
 }  // namespace cpu

@@ -1,3 +1,5 @@
+#include <omp.h>
+
 #include "kernels/case.h"
 #include "kernels/matmul.h"
 #include "kernels/naive.h"
@@ -68,6 +70,35 @@ void run_case(Execution& run, Sizes s, Options o) {
   run.expect("c", expected, 4);
 }
 
+// The products of a linear layer's backward pass, from g [rows, out], x [rows, in] and w [out, in],
+// by two threads: those that multiply side by side.
+void run_pair_case(Execution& run, Sizes s, Options o) {
+  const GemmChoice before = gemm();
+  const int threads = omp_get_max_threads();
+  set_gemm(o.choice);
+  omp_set_num_threads(2);
+  const int64_t rows = s.m, in = s.n, out = s.k;
+  const bool bf16 = o.bf16 && run.dtype() == DType::f32;
+  const Tensor g = operand(run, 0, rows, out, false, false, bf16),
+               x = operand(run, 0, rows, in, false, false, bf16),
+               w = operand(run, 0, out, in, false, false, bf16);
+  Tensor &grad_w =
+             o.accumulate ? run.updated("grad_w", {out, in}) : run.output("grad_w", {out, in}),
+         &grad_x = run.output("grad_x", {rows, in});
+  const Values base = o.accumulate ? grad_w.to_vector() : Values(size_t(grad_w.numel()));
+  kernel::matmul_pair(run.device(), {{g.transpose(0, 1), x, 1.0, o.accumulate, grad_w},
+                                     {g, w, 0.5, false, grad_x}});
+  omp_set_num_threads(threads);
+  set_gemm(before);
+  Values expected_w = naive::matmul(g.transpose(0, 1).contiguous().to_vector(), x.to_vector(), out,
+                                    in, rows),
+         expected_x = naive::matmul(g.to_vector(), w.to_vector(), rows, in, out);
+  for (size_t i = 0; i < base.size(); ++i) expected_w[i] += base[i];
+  for (double& value : expected_x) value *= 0.5;
+  run.expect("grad_w", expected_w, 4);
+  run.expect("grad_x", expected_x, 4);
+}
+
 }  // namespace
 
 std::vector<Case> matmul_cases() {
@@ -118,6 +149,16 @@ std::vector<Case> matmul_cases() {
           }
         }
     }
+    for (Sizes s : {Sizes{0, 3, 5, 7}, {0, 96, 64, 65}, {0, 129, 70, 33}})
+      for (bool bf16 : {false, true})
+        for (bool accumulate : {false, true}) {
+          Options o;
+          o.choice = choice;
+          o.bf16 = bf16;
+          o.accumulate = accumulate;
+          cases.push_back({"matmul_pair", name_of_case(s, o),
+                           [=](Execution& run) { run_pair_case(run, s, o); }});
+        }
     Options o;
     o.choice = choice;
     add({0, 3, 5, 0}, o);  // an empty sum is zero

@@ -58,9 +58,12 @@ void add(ProfileLine& line, const std::string& name, const Event& e) {
   line.work.bytes += e.work.bytes;
 }
 
+bool is_product(std::string_view kernel) {
+  return kernel == "matmul" || kernel == "matmul_pair";
+}
 // Kernels whose products are in bf16 where a run's are.
 bool in_bf16(const std::string& kernel) {
-  return kernel == "matmul" || kernel == "attention_forward" || kernel == "attention_backward";
+  return is_product(kernel) || kernel == "attention_forward" || kernel == "attention_backward";
 }
 
 std::string rate(const ProfileLine& l, const Ceilings& c, bool bf16) {
@@ -129,7 +132,7 @@ ProfileSummary summarise(const std::vector<Event>& events) {
     } else if (e.kind == Kind::kernel) {
       add(kernels[std::string(e.name)], std::string(e.name), e);
       s.kernel_seconds += e.seconds;
-      if (e.name == "matmul") s.product_seconds += e.seconds;
+      if (is_product(e.name)) s.product_seconds += e.seconds;
       if (op[i] != kNone) ops[op_name(events[size_t(op[i])])].kernel_seconds += e.seconds;
       if (phase[i] != kNone)
         phases[std::string(events[size_t(phase[i])].name)].kernel_seconds += e.seconds;

@@ -130,8 +130,8 @@ REVERIE_INLINE T online_softmax_of(T* scores, Span span, int64_t padded, T& top,
   }
   const T highest = largest_lane<T>(tops);
   for (int64_t j = 0; j < padded; j += kWidth) {
-    const Vector<T> weights =
-        choose_lanes<T>(visible(j), exp_falling_lanes<T>(load(scores + j) - splat(highest)), Vector<T>{});
+    const Vector<T> weights = choose_lanes<T>(
+        visible(j), exp_falling_lanes<T>(load(scores + j) - splat(highest)), Vector<T>{});
     store(scores + j, weights);
     sums += weights;
   }

@@ -129,9 +129,6 @@ bool is_joined(const View& a, const View& b, const View& c) {
          a.stride[2] == 1;
 }
 
-// Up to as many rows, the library's products are slower than reading b once.
-constexpr int64_t kFewRows = 8;
-
 // Rows of a in f32 or f64, one after the other; as they lie where they do so.
 template <class T, class A>
 const T* plain_rows(const A* a, int64_t a_row, int64_t a_step, int64_t m, int64_t k,
@@ -264,7 +261,12 @@ void run_matmul(const Matmul& args) {
   for_float(a.dtype, [&](auto zero) { multiply<decltype(zero)>(args, a, b, c); });
 }
 
+void run_matmul_pair(const MatmulPair& args) {
+  run_pair(&run_matmul, args);
+}
+
 REVERIE_CPU_KERNEL(matmul, run_matmul);
+REVERIE_CPU_KERNEL(matmul_pair, run_matmul_pair);
 
 }  // namespace
 }  // namespace reverie::cpu::REVERIE_ISA

@@ -70,8 +70,8 @@ TEST(Signals, ASecondInterruptExitsAtOnce) {
   for (const int first : {SIGINT, SIGTERM}) {
     const int status = status_of([first] {
       const SignalGuard guard;
-      // The thread sanitizer keeps signals, one of a kind, and hands them out where an atomic is read
-      // (after a fork beside other threads, nowhere else).
+      // The thread sanitizer keeps signals, one of a kind, and hands them out where an atomic is
+      // read (after a fork beside other threads, nowhere else).
       ::raise(first);
       while (requested_signal() == 0) ::usleep(1000);
       ::raise(SIGINT);
