@@ -121,20 +121,24 @@ class Reverie:
         begin = time.monotonic()
         with log.open("wb") as out:
             process = subprocess.Popen(command, env=environment(self.threads), stdout=out, stderr=out, cwd=self.scratch)
-        first_step = None
-        # Looks for the first step, then leaves the machine to the process.
-        while first_step is None and process.poll() is None:
+        # Looks for the first step, then leaves the machine to the process. One that has ended is looked at once more: it may
+        # have written everything since the last time.
+        first_step = usage = None
+        while first_step is None and usage is None:
+            ended, status, resources = os.wait4(process.pid, os.WNOHANG)
+            if ended:
+                usage = resources
             with contextlib.suppress(OSError):
                 first_step = time.monotonic() - begin if metrics.stat().st_size else None
-            if first_step is None:
+            if first_step is None and usage is None:
                 time.sleep(0.005)
-        if process.returncode is None:
+        if usage is None:
             _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
+        process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             raise ProgramError(f"{' '.join(command)}\nended with status {process.returncode}:\n{log.read_text(errors='replace')[-2000:]}")
         if first_step is None:
-            raise ProgramError(f"{' '.join(command)}\nended before its first step was seen in {metrics}")
+            raise ProgramError(f"{' '.join(command)}\nended without a step in {metrics}")
         times, losses = step_times(metrics.read_text())
         if len(times) != warmup + count:
             raise ProgramError(f"{metrics} has {len(times)} steps; wanted {warmup + count}")

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 import unittest
 from dataclasses import replace
 from pathlib import Path
@@ -224,6 +225,12 @@ sys.exit({status})
         self.assertAlmostEqual(run["ms"], 7)
         self.assertAlmostEqual(run["loss"], 3.5)
         self.assertGreater(run["max_rss_bytes"], 1 << 20)
+
+    def test_a_run_that_ends_between_two_looks_is_seen(self) -> None:
+        with mock.patch.object(programs.time, "sleep", lambda _, sleep=time.sleep: sleep(2)):
+            run = self.fake(self.TRAIN.format(extra=0, status=0)).train(shapes.SMALL, "f32", 2, 3)
+        self.assertAlmostEqual(run["ms"], 7)
+        self.assertGreater(run["start_to_first_step_ms"], 1000)
 
     def test_failed_and_short_runs_are_errors(self) -> None:
         with self.assertRaisesRegex(programs.ProgramError, "status 4"):
