@@ -100,12 +100,22 @@ REVERIE_INLINE void over_vectors(const T* x, int64_t n, const Body& body) {
   for (int64_t i = 0; i + kLanes<T> <= n; i += kLanes<T>) body(load(x + i), i, int64_t(kLanes<T>));
   if (rest > 0) body(last, n - kLanes<T>, rest);
 }
+// Lane i is lane i + by of v, counted in a circle.
+template <class T>
+REVERIE_INLINE Vector<T> turned_lanes(Vector<T> v, int by) {
+#if defined(__clang__)
+  Vector<T> turned;
+  for (int i = 0; i < kLanes<T>; ++i) turned[i] = v[(i + by) % kLanes<T>];
+  return turned;
+#else
+  return __builtin_shuffle(v, (lane_numbers<T>() + by) % kLanes<T>);
+#endif
+}
 // All lanes in one, by halves: a short chain of dependent operations, in registers.
 template <class T, class Combine>
 REVERIE_INLINE T fold_lanes(Vector<T> v, const Combine& combine) {
 #pragma GCC unroll 8
-  for (int half = kLanes<T> / 2; half > 0; half /= 2)
-    v = combine(v, Vector<T>(__builtin_shuffle(v, (lane_numbers<T>() + half) % kLanes<T>)));
+  for (int half = kLanes<T> / 2; half > 0; half /= 2) v = combine(v, turned_lanes<T>(v, half));
   return v[0];
 }
 template <class T>
