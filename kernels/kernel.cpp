@@ -50,14 +50,27 @@ std::atomic<int> active{kUnknown};
 
 }  // namespace
 
+#if defined(__x86_64__)
+namespace {
+
+bool has_f16c() {
+#if defined(__clang__)
+  return true;  // clang 14 cannot ask; every processor with AVX2 has it
+#else
+  return __builtin_cpu_supports("f16c");
+#endif
+}
+
+}  // namespace
+#endif
+
 bool isa_supported(Isa isa) {
 #if defined(__x86_64__)
   switch (isa) {
     case Isa::portable:
       return true;
     case Isa::avx2:
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-             __builtin_cpu_supports("f16c");
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     case Isa::avx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
