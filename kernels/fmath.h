@@ -1,7 +1,7 @@
 #pragma once
-// exp, tanh and the normal distribution without branches or calls, so that loops over them
-// vectorise. f32: polynomials (minimax fits by Remez's exchange); exp and tanh are within 2 units
-// in the last place of the true value over the whole range, denormal results and infinities
+// exp, exp2, tanh and the normal distribution without branches or calls, so that loops over them
+// vectorise. f32: polynomials (minimax fits by Remez's exchange); exp, exp2 and tanh are within 2
+// units in the last place of the true value over the whole range, denormal results and infinities
 // included, the normal cdf is within 2^-22 of it; NaN stays NaN.
 // f64: the standard library, for checks rather than speed. Right only without -ffast-math.
 
@@ -77,6 +77,20 @@ REVERIE_INLINE float exp_falling(float x) {
   return choose(x < -87.0f, 0.0f, e.mantissa * float_of((uint32_t(e.whole) + 127u) << 23));
 }
 
+// 2^x for x <= 0, likewise: x = n + r with |r| <= 1/2 is exact, which saves the work on the
+// logarithm of 2.
+REVERIE_INLINE float exp2_falling(float x) {
+  const float shifted = x + 12582912.0f, r = x - (shifted - 12582912.0f);
+  float p = 0.00015594678f;
+  p = p * r + 0.0013406643f;
+  p = p * r + 0.009617693f;
+  p = p * r + 0.055503104f;
+  p = p * r + 0.24022652f;
+  p = p * r + 0.69314724f;
+  p = p * r + 1.0f;
+  return choose(x < -126.0f, 0.0f, p * float_of((bits_of(shifted) - 0x4b400000u + 127u) << 23));
+}
+
 // |x| < 0.625: x + x^3 P(x^2); else 1 - 2 / (e^(2|x|) + 1).
 REVERIE_INLINE float tanh(float x) {
   const float a = absolute(x), z = x * x;
@@ -118,6 +132,9 @@ REVERIE_INLINE double exp(double x) {
 }
 REVERIE_INLINE double exp_falling(double x) {
   return ::exp(x);
+}
+REVERIE_INLINE double exp2_falling(double x) {
+  return ::exp2(x);
 }
 REVERIE_INLINE double tanh(double x) {
   return ::tanh(x);

@@ -1,5 +1,5 @@
-// exp, tanh and the normal cdf in f32 against the standard library in double, on every 997th of all
-// floats.
+// exp, exp2, tanh and the normal cdf in f32 against the standard library in double, on every 997th
+// of all floats.
 
 #include <gtest/gtest.h>
 
@@ -56,6 +56,15 @@ TEST(Fmath, FallingExpIsExpDownToTheLeastNormalNumber) {
   EXPECT_GT(w.units, 0.5);
   for (float x : {-87.01f, -1e3f, -3e38f, -INFINITY}) EXPECT_EQ(fmath::exp_falling(x), 0) << x;
   EXPECT_TRUE(std::isnan(fmath::exp_falling(NAN)));
+}
+TEST(Fmath, FallingExp2IsExp2DownToTheLeastNormalNumber) {
+  const Worst w = worst([](float x) { return fmath::exp2_falling(x); },
+                        [](double x) { return std::exp2(x); }, -126, 1, kStride);
+  EXPECT_LT(w.units, 2) << "at " << w.x;
+  EXPECT_GT(w.units, 0.5);
+  for (float x : {-126.01f, -1e3f, -3e38f, -INFINITY}) EXPECT_EQ(fmath::exp2_falling(x), 0) << x;
+  EXPECT_EQ(fmath::exp2_falling(0.0f), 1);
+  EXPECT_TRUE(std::isnan(fmath::exp2_falling(NAN)));
 }
 TEST(Fmath, TanhIsWithinTwoUnits) {
   const Worst w = worst([](float x) { return fmath::tanh(x); },

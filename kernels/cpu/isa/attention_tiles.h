@@ -193,33 +193,4 @@ static inline void weigh_row(T* weight, T* grad_score, Span span, int count, Sco
     weigh_row_of<false, false>(weight, grad_score, span, count, row);
 }
 
-// A run of tiles meets a block of keys panel by panel: a panel stays in the first-level cache while
-// the tiles pass. most[t]: how many of the block's keys tile t needs, 0 for none.
-inline constexpr int64_t kRunTiles = 48 / kTileRows, kRunRows = kRunTiles * kTileRows;
-
-// As multiply_packed, for `rows` rows.
-template <class T>
-static inline void multiply_packed_run(int64_t rows, const int64_t* most, Rows<T> left, int64_t dim,
-                                       const T* packed, T alpha, T* to) {
-  constexpr int64_t kWidth = kTileColumns<T>;
-  for (int64_t j = 0; j < kBlock; j += kWidth)
-    for (int64_t i = 0; i < rows; i += kTileRows)
-      if (j < most[i / kTileRows])
-        product(smaller<int64_t>(kTileRows, rows - i), dim, Left<T>{left[i], left.stride, 1},
-                packed + j * dim, kWidth, alpha, Into::overwrite, to + i * kBlock + j, kBlock,
-                kWidth);
-}
-// to [rows, dim] += weights [rows, most of each tile] times right.
-template <class T>
-static inline void add_weighted_run(int64_t rows, const int64_t* most, const T* weights,
-                                    Rows<T> right, int64_t dim, Rows<T> to) {
-  constexpr int64_t kWidth = kTileColumns<T>;
-  for (int64_t d = 0; d < dim; d += kWidth)
-    for (int64_t i = 0; i < rows; i += kTileRows)
-      if (most[i / kTileRows] > 0)
-        product(smaller<int64_t>(kTileRows, rows - i), most[i / kTileRows],
-                Left<T>{weights + i * kBlock, kBlock, 1}, right.data + d, right.stride, T(1),
-                Into::add, to[i] + d, to.stride, smaller(kWidth, dim - d));
-}
-
 }  // namespace reverie::cpu::REVERIE_ISA

@@ -66,16 +66,17 @@ static inline void pack_transposed(const T* from, int64_t from_row, int64_t coun
 enum class Into : uint8_t { overwrite, add };
 
 // c [kRows, columns] = or += alpha * total, of which the first `columns` are wanted.
-template <int kRows, int kVectors, class T>
-REVERIE_INLINE void store_tile(const Vector<T> (&total)[kRows][kVectors], T alpha, Into into, T* c,
-                               int64_t c_row, int64_t columns) {
+template <bool kScaled, int kRows, int kVectors, class T>
+REVERIE_INLINE void store_tile_as(const Vector<T> (&total)[kRows][kVectors], T alpha, Into into,
+                                  T* c, int64_t c_row, int64_t columns) {
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
     T* to = c + i * c_row;
     if (columns == kVectors * kLanes<T>) {
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        Vector<T> value = alpha * total[i][v];
+        Vector<T> value = total[i][v];
+        if constexpr (kScaled) value *= alpha;
         if (into == Into::add) value += load(to + v * kLanes<T>);
         store(to + v * kLanes<T>, value);
       }
@@ -85,6 +86,15 @@ REVERIE_INLINE void store_tile(const Vector<T> (&total)[kRows][kVectors], T alph
       for (int64_t j = 0; j < columns; ++j) to[j] = into == Into::add ? to[j] + spill[j] : spill[j];
     }
   }
+}
+
+template <int kRows, int kVectors, class T>
+REVERIE_INLINE void store_tile(const Vector<T> (&total)[kRows][kVectors], T alpha, Into into, T* c,
+                               int64_t c_row, int64_t columns) {
+  if (alpha == T(1))
+    store_tile_as<false, kRows, kVectors>(total, alpha, into, c, c_row, columns);
+  else
+    store_tile_as<true, kRows, kVectors>(total, alpha, into, c, c_row, columns);
 }
 
 // c [rows, columns] = or += alpha * a b for one tile of kRows rows; b holds kVectors vectors of

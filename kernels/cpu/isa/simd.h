@@ -90,6 +90,14 @@ REVERIE_INLINE Vector<T> exp_falling_lanes(Vector<T> v) {
   for (int i = 0; i < kLanes<T>; ++i) lanes[i] = fmath::exp_falling(lanes[i]);
   return load(lanes);
 }
+template <class T>
+REVERIE_INLINE Vector<T> exp2_falling_lanes(Vector<T> v) {
+  T lanes[kLanes<T>];
+  store(lanes, v);
+#pragma omp simd
+  for (int i = 0; i < kLanes<T>; ++i) lanes[i] = fmath::exp2_falling(lanes[i]);
+  return load(lanes);
+}
 // For x[0], .. x[n - 1] in vectors, n >= lanes: body(vector, i, lanes that are new). The last
 // vector overlaps the one before where n is no multiple of the lanes; it is read first, so that the
 // body may write its result over x.
