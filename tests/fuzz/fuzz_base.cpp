@@ -45,19 +45,31 @@ std::string model_of(const fs::path& directory, std::string_view bytes) {
   return directory;
 }
 
+// In memory where the machine has that; gone with the process.
+struct Folder {
+  Folder() {
+    const fs::path memory = "/dev/shm";
+    std::string name =
+        (fs::exists(memory) ? memory : fs::temp_directory_path()) / "reverie-fuzz-XXXXXX";
+    if (::mkdtemp(name.data()) == nullptr) std::abort();
+    path = name;
+  }
+  ~Folder() {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+  }
+  fs::path path;
+};
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   using namespace reverie;
-  static const fs::path directory = [] {
-    omp_set_num_threads(1);
-    std::string name = "/dev/shm/reverie-fuzz-XXXXXX";
-    if (::mkdtemp(name.data()) == nullptr) std::abort();
-    return fs::path(name);
-  }();
+  static const Folder folder;
+  omp_set_num_threads(1);
   return fuzz::refusing([&] {
     const LoadedModel loaded =
-        load_pretrained(model_of(directory, {reinterpret_cast<const char*>(data), bytes}));
+        load_pretrained(model_of(folder.path, {reinterpret_cast<const char*>(data), bytes}));
     const NoGrad no_grad;
     loaded.model->logits(Tensor::zeros({1, 2}, DType::i32));
   });
