@@ -168,14 +168,15 @@ Variable AugmentedModel::ahead_hidden(const Text& text, const InsertionPoints& p
   return flat(slice(by_group(hidden, groups), 2, count - 1, rows));
 }
 
-Variable AugmentedModel::latents_for(const SequenceState& written, const Variable& hidden) {
+Variable AugmentedModel::latents_for(const SequenceState& written, const Variable& hidden,
+                                     const Tensor& tokens) {
   KeyValues text;
   text.base = base_hash_;
   for (const KvCache& layer : written.layers)
     text.layers.push_back(
         {Variable(layer.key().contiguous()), Variable(layer.value().contiguous())});
   return source_->latents(
-      {text, hidden, Tensor::full({text.batch(), 1}, double(text.length()), DType::i32)});
+      {text, hidden, Tensor::full({text.batch(), 1}, double(text.length()), DType::i32), tokens});
 }
 
 Variable AugmentedModel::insert(SequenceState& written, const Tensor& last,

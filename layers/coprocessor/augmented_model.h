@@ -69,8 +69,8 @@ class AugmentedModel final : public LanguageModel {
 
   // ---- in a text that is being written; under NoGrad ----
   // Latents for the text that `written` holds in its cache, [B, N_L, ..]; `hidden` [B, T, C] are
-  // its final hidden states.
-  Variable latents_for(const SequenceState& written, const Variable& hidden);
+  // its final hidden states, `tokens` i32 [B, T] the text itself.
+  Variable latents_for(const SequenceState& written, const Variable& hidden, const Tensor& tokens);
   // Puts latents into the base's cache of a text whose last tokens are `last` i32 [B, 1] -> final
   // hidden states [B, 1, C], which predict the next token.
   Variable insert(SequenceState& written, const Tensor& last, const Variable& latents);

@@ -56,8 +56,7 @@ class Icae final : public LatentSource {
 
   Variable latents(const TextView& view) override {
     require(view.tokens.defined(),
-            "ICAE reads the text's tokens with weights of its own; a cache of the base's does not "
-            "do");
+            "ICAE reads the text's tokens with weights of its own: it got a cache alone");
     PlainRows rows(view.tokens.size(1));
     const KeyValues text = encoder_->keys_and_values(
         base_.placed(base_.token_rows(view.tokens), rows.positions()), rows);

@@ -124,16 +124,16 @@ class ArrivingLatents {
   void forget() {
     if (put_) rows_ = 0;
   }
-  // After `written` tokens behind the prompt, the last of which are `last` [N, 1]: final hidden
-  // states [N, 1, C] that predict the next token, with latents if they arrive now. `hidden` [N, T,
-  // C] are those of the rows that were just read.
-  Variable after(int64_t written, SequenceState& state, const Tensor& last,
+  // After `written` tokens behind the prompt: final hidden states [N, 1, C] that predict the next
+  // token, with latents if they arrive now. `hidden` [N, T, C] are those of the tokens that were
+  // just read, `tokens` [N, T].
+  Variable after(int64_t written, SequenceState& state, const Tensor& tokens,
                  const Variable& hidden) {
     const int64_t time = hidden.size(1);
-    if (model_ && written == 0) latents_ = model_->latents_for(state, hidden);
+    if (model_ && written == 0) latents_ = model_->latents_for(state, hidden, tokens);
     if (!model_ || written != *late_) return slice(hidden, 1, time - 1, time);
     put_ = true;
-    return model_->insert(state, last, latents_);
+    return model_->insert(state, tokens.slice(1, time - 1, time).contiguous(), latents_);
   }
 
  private:
@@ -191,13 +191,10 @@ std::vector<std::vector<int32_t>> generate_samples(
     std::vector<int32_t> pieces;
     for (const auto& text : texts)
       pieces.insert(pieces.end(), text.begin() + std::ptrdiff_t(first), text.end());
-    const Variable hidden = model.hidden(Tensor::from<int32_t>({samples, time}, pieces),
-                                         model.incremental() ? &state : nullptr);
+    const Tensor tokens_read = Tensor::from<int32_t>({samples, time}, pieces);
+    const Variable hidden = model.hidden(tokens_read, model.incremental() ? &state : nullptr);
     seen = length;
-    std::vector<int32_t> last;
-    for (const auto& text : texts) last.push_back(text.back());
-    const Variable logits =
-        model.logits_of(latents.after(i, state, Tensor::from<int32_t>({samples, 1}, last), hidden));
+    const Variable logits = model.logits_of(latents.after(i, state, tokens_read, hidden));
     const std::vector<int32_t> tokens = choose_each(logits.tensor(), options, draws);
     for (size_t n = 0; n < count; ++n) {
       if (tokens[n] == kBroken)

@@ -88,6 +88,7 @@ TEST_P(WrittenWithLatents, EveryTokenIsTheOneOfAForwardOverTheWhole) {
 constexpr const char* kCoprocessor = R"({"type": "coprocessor", "count": 5, "initial": "scratch"})";
 constexpr const char* kCache =
     R"({"type": "coprocessor", "count": 5, "initial": "scratch", "writes": "cache"})";
+constexpr const char* kIcae = R"({"type": "icae", "count": 5, "rank": 3})";
 INSTANTIATE_TEST_SUITE_P(
     Kinds, WrittenWithLatents,
     testing::Values(Case{"llama", "llama", kCoprocessor, 0}, Case{"gpt2", "gpt2", kCoprocessor, 0},
@@ -99,7 +100,9 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"last_hidden", "llama",
                          R"({"type": "coprocessor", "count": 4, "reads": "last_hidden",
                              "initial": "scratch"})",
-                         0}),
+                         0},
+                    Case{"icae", "llama", kIcae, 0}, Case{"icae_late", "gpt2", kIcae, 2},
+                    Case{"gist", "llama", R"({"type": "gist", "count": 3})", 0}),
     [](const auto& info) { return std::string(info.param.name); });
 
 TEST(WrittenWithLatents, SeveralTextsAreWrittenAsEachAlone) {
