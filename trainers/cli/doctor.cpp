@@ -39,6 +39,7 @@ void add_doctor_command(CLI::App& app) {
     }
     fmt::print("cuda         {} of {} kernels in this build; {}\n", cuda, rows,
                cuda::status().in_words);
+    fmt::print("             kernels {}\n", hardware_record());
     const char* data = std::getenv("REVERIE_DATA");
     fmt::print("data         REVERIE_DATA {}\n",
                !data ? "is not set: scripts/fetch.py shakespeare fetches the text"

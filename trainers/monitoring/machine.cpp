@@ -43,6 +43,9 @@ Json machine_json(const MachineInfo& info) {
 std::string build_commit() {
   return REVERIE_COMMIT;
 }
+std::string hardware_record() {
+  return REVERIE_HARDWARE;
+}
 
 std::string utc_now() {
   const std::time_t now = std::time(nullptr);

@@ -20,6 +20,9 @@ Json machine_json(const MachineInfo&);  // {"cpu","cores","memory_bytes","system
 // The commit that this library was built from (40 hexadecimal digits), with "-dirty" when tracked
 // files had been changed; "unknown" outside git.
 std::string build_commit();
+// At which commit docs/results/gpu_*.json says that the CUDA kernels last ran on hardware, and how
+// many files of kernels/ this build has that differ from it.
+std::string hardware_record();
 
 std::string utc_now();  // "2025-03-01T12:34:56Z"
 
