@@ -1,7 +1,7 @@
 # Run at every build: writes OUTPUT with the commit of SOURCE, and with the newest run on a GPU that docs/results/gpu_*.json
 # tells of ({"commit", "gpu", ..}), and leaves it alone when nothing changed.
 set(commit "unknown")
-set(hardware "never run on a GPU (docs/results holds no gpu_*.json)")
+set(hardware "of an unknown history (not built in git)")
 find_program(GIT git)
 if(GIT)
   # A copy of the sources inside some other repository has that repository's top level, and an unknown commit.
@@ -20,6 +20,7 @@ if(GIT)
         string(APPEND commit "-dirty")
       endif()
     endif()
+    set(hardware "never run on a GPU (docs/results holds no gpu_*.json)")
     set(newest 0)
     file(GLOB records "${SOURCE}/docs/results/gpu_*.json")
     foreach(record IN LISTS records)

@@ -1,7 +1,7 @@
 #pragma once
 // exp, exp2, tanh and the normal distribution without branches or calls, so that loops over them
-// vectorise. f32: polynomials (minimax fits by Remez's exchange); exp, exp2 and tanh are within 2
-// units in the last place of the true value over the whole range, denormal results and infinities
+// vectorise. f32: polynomials (minimax fits by Remez's exchange); exp and tanh are within 2 units
+// in the last place of the true value over the whole range, denormal results and infinities
 // included, the normal cdf is within 2^-22 of it; NaN stays NaN.
 // f64: the standard library, for checks rather than speed. Right only without -ffast-math.
 

@@ -6,6 +6,7 @@ Run: python3 tests/scripts/test_build_commit.py
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -51,6 +52,13 @@ class BuildCommit(unittest.TestCase):
         self.assertEqual(status, 0)
         self.assertIn(f'REVERIE_COMMIT "{self.first}"', header)
         self.assertIn("never run on a GPU", header)
+
+    def test_knows_nothing_outside_git(self):
+        shutil.rmtree(self.root / ".git")
+        status, header, _ = self.header()
+        self.assertEqual(status, 0)
+        self.assertIn('REVERIE_COMMIT "unknown"', header)
+        self.assertIn("of an unknown history", header)
 
     def test_counts_kernel_files_changed_since_the_newest_run(self):
         second = self.commit("kernels/cuda/norm.cu", "two")

@@ -176,6 +176,7 @@ struct ForwardTile {
   T *query, *output, *tops, *totals, *scores;
 };
 
+// `keys` begin with the list's key `origin`.
 template <class T>
 void attend(const ForwardTile<T>& w, const TileSight<T>& sight, KeyList<T> keys, int64_t origin) {
   over_blocks(sight, [&](int64_t first, int64_t count) {
@@ -337,6 +338,7 @@ void add_to_keys(const BackwardTile<T>& w, const T* weights, int64_t keys, Rows<
               smaller<int64_t>(kTileColumns<T>, to.stride - d));
 }
 
+// `keys` begin with the list's key `origin`, `gradients` with its first.
 template <class T>
 void attend_backward(const BackwardTile<T>& w, const TileSight<T>& sight, KeyList<T> keys,
                      const KeyGradients<T>& gradients, int64_t origin) {
@@ -362,9 +364,9 @@ void attend_backward(const BackwardTile<T>& w, const TileSight<T>& sight, KeyLis
     if (w.wants_query)
       add_weighted(keys.key + at, count, w.dim, w.grad_scores, w.lanes, w.grad_query);
     if (gradients.key.data != nullptr)
-      add_to_keys(w, w.grad_scores, count, w.query_rows, gradients.key.from(first - origin));
+      add_to_keys(w, w.grad_scores, count, w.query_rows, gradients.key.from(first));
     if (gradients.value.data != nullptr)
-      add_to_keys(w, w.weights, count, w.grad_output_rows, gradients.value.from(first - origin));
+      add_to_keys(w, w.weights, count, w.grad_output_rows, gradients.value.from(first));
   });
 }
 
@@ -389,7 +391,7 @@ KeyGradients<T> cleared_gradients(Arena<T>& arena, bool key, bool value, int64_t
 
 template <class T>
 void backward_chunk(const Chunk& c, T scale, T cap, const BackwardViews& v,
-                    KeyGradients<T> context_gradients) {
+                    const KeyGradients<T>& context) {
   const GroupedProblem& p = c.p;
   constexpr int64_t kWide = kTileLanes<T>;
   const int64_t width = round_up(p.dim, kLanes<T>);
@@ -399,13 +401,7 @@ void backward_chunk(const Chunk& c, T scale, T cap, const BackwardViews& v,
                                sizeof(T)))};
   const ChunkKeys<T> keys = copy_keys<T>(c, arena, v.key, v.value, v.context_key, v.context_value);
   const KeyGradients<T> own = cleared_gradients(arena, v.grad_key.data != nullptr,
-                                                v.grad_value.data != nullptr, c.keys(), width),
-                        context{context_gradients.key.data == nullptr
-                                    ? context_gradients.key
-                                    : context_gradients.key.from(keys.first),
-                                context_gradients.value.data == nullptr
-                                    ? context_gradients.value
-                                    : context_gradients.value.from(keys.first)};
+                                                v.grad_value.data != nullptr, c.keys(), width);
   BackwardTile<T> w{p.dim,
                     0,
                     0,

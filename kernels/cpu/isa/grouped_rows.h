@@ -142,22 +142,22 @@ struct TileSight {
   }
 };
 
-// Rows [first, first + count) of a chunk.
+// `count` rows of a chunk, and what they see.
 template <class T>
 struct RowTile {
-  int64_t first, count;
+  int64_t count;
   Chunk::Row row[kTileLanes<T>];
   TileSight<T> context, own;  // keys as in the entry's context; as counted by Chunk::each_key
 
   // The vectors that hold rows: all, or the first.
   int64_t lanes() const { return count > kLanes<T> ? kTileLanes<T> : kLanes<T>; }
 };
+// From the chunk's row `first` on.
 template <class T>
 static inline RowTile<T> tile_at(const Chunk& c, int64_t first) {
   using Number = typename TileSight<T>::Number;
   const GroupedProblem& p = c.p;
   RowTile<T> tile;
-  tile.first = first;
   tile.count = smaller(kTileLanes<T>, c.rows() - first);
   Chunk::Row row = c.row(first);
   for (int64_t i = 0; i < kTileLanes<T>; ++i) {

@@ -82,21 +82,24 @@ template <class T, class Mask>
 REVERIE_INLINE Vector<T> choose_lanes(Mask mask, Vector<T> yes, Vector<T> no) {
   return mask ? yes : no;
 }
-template <class T>
-REVERIE_INLINE Vector<T> exp_falling_lanes(Vector<T> v) {
+// f of each lane, where f is written for numbers (fmath.h).
+template <class T, class F>
+REVERIE_INLINE Vector<T> map_lanes(Vector<T> v, const F& f) {
   T lanes[kLanes<T>];
   store(lanes, v);
 #pragma omp simd
-  for (int i = 0; i < kLanes<T>; ++i) lanes[i] = fmath::exp_falling(lanes[i]);
+  for (int i = 0; i < kLanes<T>; ++i) lanes[i] = f(lanes[i]);
   return load(lanes);
 }
 template <class T>
+REVERIE_INLINE Vector<T> exp_falling_lanes(Vector<T> v) {
+  return map_lanes<T>(
+      v, [](T x) __attribute__((always_inline)) { return fmath::exp_falling(x); });
+}
+template <class T>
 REVERIE_INLINE Vector<T> exp2_falling_lanes(Vector<T> v) {
-  T lanes[kLanes<T>];
-  store(lanes, v);
-#pragma omp simd
-  for (int i = 0; i < kLanes<T>; ++i) lanes[i] = fmath::exp2_falling(lanes[i]);
-  return load(lanes);
+  return map_lanes<T>(
+      v, [](T x) __attribute__((always_inline)) { return fmath::exp2_falling(x); });
 }
 // For x[0], .. x[n - 1] in vectors, n >= lanes: body(vector, i, lanes that are new). The last
 // vector overlaps the one before where n is no multiple of the lanes; it is read first, so that the
