@@ -1,35 +1,19 @@
 #pragma once
-// What the kernels of attention share: rows of heads, who sees whom, and products of rows against
-// rows by way of shared memory.
-//
-// A block of kWarps warps owns kOwnRows rows of one head (queries; keys, for their gradient), kRows
-// of them each warp. The rows of the other side pass by, kOtherRows at a time, one a lane. All is
-// in one order, whatever the grid.
+// What the kernels of attention share, in plain arithmetic and on tensor cores: rows of heads, who
+// sees whom, what becomes of a product of query and key, and what queries bring to the backward
+// pass.
 
 #include "core/random.h"
 #include "kernels/attention.h"
 #include "kernels/cuda/launch.cuh"
 
-// The next loop is unrolled so far and no further: all of it would need more registers than there
-// are.
-#if defined(__CUDACC__)
-#define REVERIE_UNROLL_4 _Pragma("unroll 4")
-#else
-#define REVERIE_UNROLL_4
-#endif
 // With the least number of blocks of a multiprocessor said, ptxas spills nothing for the sake of
 // more.
 #define REVERIE_ATTENTION_BOUNDS __launch_bounds__(kAttentionThreads, 2)
 
 namespace reverie::cuda {
 
-inline constexpr int kWarps = 4, kAttentionThreads = kWarps * kWarpSize, kOtherRows = kWarpSize,
-                     kDepth = 32;
-template <class T>
-inline constexpr int kRows = sizeof(T) == 8 ? 2 : 4;
-template <class T>
-inline constexpr int kOwnRows = kWarps* kRows<T>;
-// Longest head: each lane holds every 32nd of its elements.
+inline constexpr int kWarps = 4, kAttentionThreads = kWarps * kWarpSize;
 inline constexpr int64_t kLongestHead = 256;
 
 // Rows of one head.
@@ -116,7 +100,7 @@ struct OfContext {
 template <class T>
 struct Scores {
   T scale, cap;  // cap 0: none
-  bool bf16, drops;
+  bool drops;
   uint32_t threshold;
   T kept;
   uint64_t seed, offset;
@@ -138,14 +122,11 @@ struct Scores {
                    high = n % 2 == 0 ? draw.v[2] : draw.v[3];
     return ((n % 4 < 2 ? low : high) >> 8) >= threshold ? kept : T(0);
   }
-  // x as an operand of a product.
-  __device__ T operand(T x) const { return bf16 ? T(float_of_bf16(bf16_bits(float(x)))) : x; }
 };
 template <class T>
 Scores<T> scores_of(const AttentionOptions& o) {
   return {T(o.scale),
           T(o.softcap),
-          o.bf16,
           o.dropout_p > 0,
           uint32_t(std::ceil(o.dropout_p * 16777216.0)),
           T(1.0 / (1.0 - o.dropout_p)),
@@ -153,53 +134,64 @@ Scores<T> scores_of(const AttentionOptions& o) {
           o.offset};
 }
 
-// products[r] = row r of this warp's own . row `lane` of the others, both of `dim` numbers; of own
-// and others, `own_count` and `other_count` are there. For all threads of the block.
-template <class T, class OwnTile, class OtherTile>
-__device__ void multiply_rows(const Scores<T>& scores, Rows<const T> own, int64_t own_count,
-                              Rows<const T> other, int64_t other_count, int64_t dim,
-                              OwnTile& own_tile, OtherTile& other_tile, T (&products)[kRows<T>]) {
-  const int lane = lane_number(), first = warp_number() * kRows<T>;
-  for (int r = 0; r < kRows<T>; ++r) products[r] = 0;
-  for (int64_t depth = 0; depth < dim; depth += kDepth) {
-    __syncthreads();  // the tiles may be in use
-    for (int i = int(threadIdx.x); i < kOwnRows<T> * kDepth; i += kAttentionThreads) {
-      const int64_t row = i / kDepth, d = depth + i % kDepth;
-      own_tile[i] = row < own_count && d < dim ? scores.operand(own[row][d]) : T(0);
-    }
-    // One column more than there is: lanes read down a column from different banks.
-    for (int i = int(threadIdx.x); i < kOtherRows * kDepth; i += kAttentionThreads) {
-      const int64_t row = i / kDepth, d = depth + i % kDepth;
-      other_tile[int(row) * (kDepth + 1) + i % kDepth] =
-          row < other_count && d < dim ? scores.operand(other[row][d]) : T(0);
-    }
-    __syncthreads();
-    REVERIE_UNROLL_4
-    for (int d = 0; d < kDepth; ++d) {
-      const T of_lane = other_tile[lane * (kDepth + 1) + d];
-      for (int r = 0; r < kRows<T>; ++r)
-        products[r] += own_tile[(first + r) * kDepth + d] * of_lane;
-    }
-  }
+// What queries bring: log_sum_exp and delta are [B, H, queries], grad_output [B, queries, H, D].
+template <class T>
+struct Queries {
+  Heads<const T> query, grad_output;
+  const T *log_sum_exp, *delta;
+  int64_t count, heads, group, dim;
+};
+template <class T>
+struct Keys {
+  Heads<const T> key, value;
+  int64_t count;
+};
+
+// Of one pair: its weight as values meet it, and the gradient of the product of query and key.
+template <class T>
+struct Pair {
+  T weight, gradient;
+};
+template <class T>
+__device__ Pair<T> weigh(const Scores<T>& scores, T product, T grad_weight, T log_sum_exp, T delta,
+                         uint64_t number) {
+  const auto score = scores.score(product);
+  const T e = fmath::exp(score.value - log_sum_exp), keep = scores.factor(number);
+  return {e * keep, e * (keep * grad_weight - delta) * score.slope};
 }
 
-// sums[r][..] += sum over the others of weights[r, other] * other: each lane holds every 32nd
-// element of a row. `weights`: what the lanes of this warp have just written.
-template <int kParts, class T, class Weights>
-__device__ void add_weighted(const Scores<T>& scores, Weights& weights, Rows<const T> other,
-                             int64_t other_count, int64_t dim, T (&sums)[kRows<T>][kParts]) {
-  const int lane = lane_number(), first = warp_number() * kRows<T>;
-  const int count = other_count < kOtherRows ? int(other_count) : kOtherRows;
-  REVERIE_UNROLL_4
-  for (int j = 0; j < count; ++j) {
-    T weight[kRows<T>];
-    for (int r = 0; r < kRows<T>; ++r) weight[r] = weights[(first + r) * kOtherRows + j];
-    for (int part = 0; part < kParts; ++part) {
-      const int64_t d = part * kWarpSize + lane;
-      const T x = d < dim ? scores.operand(other[j][d]) : T(0);
-      for (int r = 0; r < kRows<T>; ++r) sums[r][part] += weight[r] * x;
-    }
-  }
+// delta = output . grad_output of each row, a warp for each.
+template <class T>
+__global__ void REVERIE_ATTENTION_BOUNDS dot_outputs(const T* output, const T* grad_output,
+                                                     int64_t rows, int64_t queries, int64_t heads,
+                                                     int64_t dim, T* delta) {
+  const int64_t row = int64_t(blockIdx.x) * kWarps + warp_number();
+  if (row >= rows) return;
+  T dot = 0;
+  for (int64_t d = lane_number(); d < dim; d += kWarpSize)
+    dot += output[row * dim + d] * grad_output[row * dim + d];
+  dot = over_warp(dot, Sum{});
+  const int64_t h = row % heads, i = row / heads % queries, b = row / heads / queries;
+  if (lane_number() == 0) delta[(b * heads + h) * queries + i] = dot;
+}
+
+// What both rows bring to the kernels above. delta: working memory.
+template <class T>
+Queries<T> queries_of(const View& query, const View& output, const View& grad_output,
+                      const View& log_sum_exp, int64_t group, T* delta) {
+  const int64_t rows = query.size[0] * query.size[1] * query.size[2], dim = query.size[3];
+  Launch((rows + kWarps - 1) / kWarps, kAttentionThreads)(dot_outputs<T>, pointer<const T>(output),
+                                                          pointer<const T>(grad_output), rows,
+                                                          query.size[1], query.size[2], dim, delta);
+  return {heads_of<const T>(query),
+          {pointer<const T>(grad_output), query.size[1] * query.size[2] * dim, query.size[2] * dim,
+           dim},
+          pointer<const T>(log_sum_exp),
+          delta,
+          query.size[1],
+          query.size[2],
+          group,
+          dim};
 }
 
 template <int kValue>
@@ -220,9 +212,8 @@ void with_parts(const char* op, int64_t dim, const Body& body) {
     body(Parts<8>{});
 }
 
-}  // namespace reverie::cuda
+// In bf16: products by tensor cores (tensor_attention_*.cu). All else is plain arithmetic.
+void tensor_attention_forward(const AttentionForward&);
+void tensor_attention_backward(const AttentionBackward&);
 
-#define REVERIE_ATTENTION_TILES(T)                            \
-  REVERIE_SHARED(T, own_tile, (kOwnRows<T> * kDepth));        \
-  REVERIE_SHARED(T, other_tile, (kOtherRows * (kDepth + 1))); \
-  REVERIE_SHARED(T, weights, (kOwnRows<T> * kOtherRows))
+}  // namespace reverie::cuda

@@ -35,24 +35,36 @@ class Launch {
       throw InternalError(fmt::format("a grid of {} x {} blocks", x_, y_), where);
   }
 
+  // So many bytes of shared memory for the kernel's REVERIE_DYNAMIC_SHARED.
+  Launch& with_shared(size_t bytes) {
+    dynamic_bytes_ = bytes;
+    return *this;
+  }
+
   template <class... P, class... A>
   void operator()(void (*kernel)(P...), const A&... arguments) const {
     if (x_ == 0 || y_ == 0) return;
     const dim3 blocks{unsigned(x_), unsigned(y_), 1};
 #if defined(__CUDACC__)
-    kernel<<<blocks, unsigned(threads_), 0, static_cast<cudaStream_t>(stream())>>>(P(arguments)...);
+    // What is beyond 48 KiB must be asked for.
+    if (dynamic_bytes_ > 0)
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           int(dynamic_bytes_));
+    kernel<<<blocks, unsigned(threads_), dynamic_bytes_, static_cast<cudaStream_t>(stream())>>>(
+        P(arguments)...);
     if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess)
       throw MachineError(fmt::format("cuda: the launch at {}:{} failed: {}", where_.file_name(),
                                      where_.line(), cudaGetErrorString(error)));
 #else
     emulation::launch(
-        blocks, threads_, [&] { kernel(P(arguments)...); }, where_);
+        blocks, threads_, dynamic_bytes_, [&] { kernel(P(arguments)...); }, where_);
 #endif
   }
 
  private:
   int64_t x_, y_;
   int threads_;
+  size_t dynamic_bytes_ = 0;
   std::source_location where_;
 };
 

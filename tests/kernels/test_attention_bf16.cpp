@@ -1,16 +1,22 @@
-// Attention with products in bf16, on every instruction set of this machine, against the naive
-// reference: what is not rounded on the way is right to f32's precision, the rest within what
-// rounding its weights can do.
+// Attention with products in bf16, on every instruction set of this machine and on cuda (there by
+// tensor cores), against the naive reference: what is not rounded on the way is right to f32's
+// precision, the rest within what rounding its weights can do.
 
 #include <gtest/gtest.h>
 #include <omp.h>
 
+#include <algorithm>
 #include <cmath>
+#include <optional>
 
+#include "core/cuda.h"
 #include "core/error.h"
 #include "core/random.h"
 #include "kernels/attention.h"
 #include "kernels/naive.h"
+#if defined(REVERIE_CUDA_EMULATED)
+#include "kernels/cuda/emulation/emulation.h"
+#endif
 
 namespace reverie::test {
 namespace {
@@ -46,6 +52,9 @@ std::vector<Problem> problems() {
           problem({1, 65, 65, 6, 2, 64}),
           problem({1, 100, 100, 2, 1, 33}),
           problem({1, 257, 257, 2, 1, 128}),
+          problem({1, 130, 130, 2, 1, 96}),
+          problem({1, 67, 67, 2, 1, 256}),
+          problem({1, 20, 90, 1, 1, 200}, 70, 0, 30, 40),
           problem({2, 1, 34, 4, 2, 32}, 33),
           problem({1, 5, 100, 2, 2, 24}, 40),
           problem({1, 40, 333, 2, 1, 16}, 290),
@@ -82,22 +91,45 @@ Tensor poisoned(const Shape& shape) {
 struct Outputs {
   Tensor output, log_sum_exp, grad_query, grad_key, grad_value;
 };
-// The backward pass starts from the reference's output, so that it is judged by itself.
-Outputs run(const Problem& p, const Inputs& in, const AttentionResult& wanted, int threads = 2) {
+// x on `device`. Where not `whole`, elements begin off the boundaries of 16 bytes.
+Tensor placed(const Tensor& x, Device device, bool whole) {
+  if (whole) return x.to(device);
+  Tensor all = Tensor::zeros({x.numel() + 1}, x.dtype(), {});
+  std::copy_n(x.data<float>(), x.numel(), all.mutable_data<float>() + 1);
+  return all.to(device).slice(0, 1, x.numel() + 1).view(x.shape());
+}
+
+// The backward pass starts from the reference's output, so that it is judged by itself. The second
+// way differs in what must not matter: the number of threads; on cuda, where tensors begin and,
+// emulated, the order of warps and blocks.
+enum class Way { first, second };
+Outputs run(const Problem& p, const Inputs& in, const AttentionResult& wanted, Device device,
+            Way way = Way::first) {
   const AttentionShape& s = p.shape;
   const int before = omp_get_max_threads();
-  omp_set_num_threads(threads);
-  Outputs o{poisoned(in.query.shape()), poisoned({s.batch, s.heads, s.queries}),
-            poisoned(in.query.shape()), poisoned(in.key.shape()), poisoned(in.value.shape())};
-  kernel::attention_forward({}, {in.query, in.key, in.value, p.options, o.output, o.log_sum_exp});
-  const auto f32 = [](const Shape& shape, const Values& v) {
-    return Tensor::from<double>(shape, v).to(DType::f32);
+  omp_set_num_threads(way == Way::first ? 2 : 1);
+#if defined(REVERIE_CUDA_EMULATED)
+  cuda::emulation::set_schedule(way == Way::first ? 0 : 1);
+#endif
+  const auto there = [&](const Tensor& x) { return placed(x, device, way == Way::first); };
+  const auto f32 = [&](const Shape& shape, const Values& v) {
+    return there(Tensor::from<double>(shape, v).to(DType::f32));
   };
+  Outputs o{there(poisoned(in.query.shape())), there(poisoned({s.batch, s.heads, s.queries})),
+            there(poisoned(in.query.shape())), there(poisoned(in.key.shape())),
+            there(poisoned(in.value.shape()))};
+  const Tensor query = there(in.query), key = there(in.key), value = there(in.value);
+  kernel::attention_forward(device, {query, key, value, p.options, o.output, o.log_sum_exp});
   const Tensor output = f32(in.query.shape(), wanted.output),
                log_sum_exp = f32({s.batch, s.heads, s.queries}, wanted.log_sum_exp);
-  kernel::attention_backward({}, {in.query, in.key, in.value, output, log_sum_exp, in.grad_output,
-                                  p.options, o.grad_query, o.grad_key, o.grad_value});
+  kernel::attention_backward(device, {query, key, value, output, log_sum_exp, there(in.grad_output),
+                                      p.options, o.grad_query, o.grad_key, o.grad_value});
+  for (Tensor* t : {&o.output, &o.log_sum_exp, &o.grad_query, &o.grad_key, &o.grad_value})
+    *t = t->to(Device{});
   omp_set_num_threads(before);
+#if defined(REVERIE_CUDA_EMULATED)
+  cuda::emulation::set_schedule(0);
+#endif
   return o;
 }
 
@@ -117,16 +149,24 @@ double rms(const Values& v) {
   return std::sqrt(squares / double(v.size()));
 }
 
-class AttentionBf16 : public ::testing::TestWithParam<Isa> {
+// An instruction set, or cuda.
+using Place = std::optional<Isa>;
+
+class AttentionBf16 : public ::testing::TestWithParam<Place> {
  protected:
   void SetUp() override {
-    if (!isa_supported(GetParam())) GTEST_SKIP() << "this machine lacks " << name_of(GetParam());
-    set_active_isa(GetParam());
+    if (!GetParam()) {
+      if (!cuda::status().usable) GTEST_SKIP() << "device cuda: " << cuda::status().in_words;
+      return;
+    }
+    if (!isa_supported(*GetParam())) GTEST_SKIP() << "this machine lacks " << name_of(*GetParam());
+    set_active_isa(*GetParam());
   }
   void TearDown() override {
     for (int isa = 0; isa < kIsas; ++isa)
       if (isa_supported(Isa(isa))) set_active_isa(Isa(isa));
   }
+  static Device device() { return GetParam() ? Device{} : Device{DeviceKind::cuda, 0}; }
 };
 
 TEST_P(AttentionBf16, MatchesTheReference) {
@@ -138,7 +178,7 @@ TEST_P(AttentionBf16, MatchesTheReference) {
                              p.options.window));
     const Inputs in = inputs(s);
     const AttentionResult wanted = reference(p, in);
-    const Outputs o = run(p, in, wanted);
+    const Outputs o = run(p, in, wanted, device());
     // No weight meets a product on the way to the sums.
     EXPECT_LT(error(o.log_sum_exp, wanted.log_sum_exp, 1), 1e-5);
     // Each weight is off by half a unit in the 8th bit at most: 2^-9 of it, times values that are
@@ -150,11 +190,11 @@ TEST_P(AttentionBf16, MatchesTheReference) {
          {std::pair{&o.grad_query, &wanted.grad_query}, std::pair{&o.grad_key, &wanted.grad_key},
           std::pair{&o.grad_value, &wanted.grad_value}})
       EXPECT_LT(error(*actual, *gradient, std::max(0.03, rms(*gradient))), 1.0 / 256);
-    const Outputs one = run(p, in, wanted, 1);
+    const Outputs one = run(p, in, wanted, device(), Way::second);
     for (const auto& [a, b] :
          {std::pair{&o.output, &one.output}, std::pair{&o.grad_query, &one.grad_query},
           std::pair{&o.grad_key, &one.grad_key}, std::pair{&o.grad_value, &one.grad_value}})
-      EXPECT_TRUE(bit_identical(*a, *b)) << "differs between one and two threads";
+      EXPECT_TRUE(bit_identical(*a, *b)) << "differs between two ways that must not matter";
   }
 }
 
@@ -165,7 +205,7 @@ TEST_P(AttentionBf16, EqualWeightsAreNotRounded) {
     p.options.dropout_p = 0;
     const Inputs in = inputs(p.shape, 0);
     const AttentionResult wanted = reference(p, in);
-    EXPECT_LT(error(run(p, in, wanted).output, wanted.output, 1), 1e-5);
+    EXPECT_LT(error(run(p, in, wanted, device()).output, wanted.output, 1), 1e-5);
   }
 }
 
@@ -173,13 +213,13 @@ TEST_P(AttentionBf16, RoundsItsOperands) {
   const Problem p = problem({1, 33, 33, 2, 2, 16});
   Inputs in = inputs(p.shape);
   const AttentionResult wanted = reference(p, in);
-  const Outputs before = run(p, in, wanted);
+  const Outputs before = run(p, in, wanted, device());
   // What rounds to the same operands gives the same, to the bit.
   for (Tensor* t : {&in.query, &in.key, &in.value}) {
     float* x = t->mutable_data<float>();
     for (int64_t i = 0; i < t->numel(); ++i) x[i] *= 1 + 1.0f / 4096;
   }
-  const Outputs after = run(p, in, wanted);
+  const Outputs after = run(p, in, wanted, device());
   EXPECT_TRUE(bit_identical(before.output, after.output));
   EXPECT_TRUE(bit_identical(before.grad_key, after.grad_key));
   // And the reference of one key less is not taken for right.
@@ -191,9 +231,11 @@ TEST_P(AttentionBf16, RoundsItsOperands) {
             1.0 / 256);
 }
 
-INSTANTIATE_TEST_SUITE_P(InstructionSets, AttentionBf16,
-                         ::testing::Values(Isa::portable, Isa::avx2, Isa::avx512),
-                         [](const auto& info) { return std::string(name_of(info.param)); });
+INSTANTIATE_TEST_SUITE_P(Places, AttentionBf16,
+                         ::testing::Values(Isa::portable, Isa::avx2, Isa::avx512, Place{}),
+                         [](const auto& info) {
+                           return info.param ? std::string(name_of(*info.param)) : "cuda";
+                         });
 
 TEST(AttentionBf16Checks, TakesF32Alone) {
   const Tensor x = Tensor::zeros({1, 2, 1, 4}, DType::f64);

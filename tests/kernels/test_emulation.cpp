@@ -279,6 +279,70 @@ TEST(Emulation, SumsOverABlockReachEveryThread) {
   }
 }
 
+__global__ void touch_dynamic(float* y) {
+  REVERIE_DYNAMIC_SHARED(float, tile, 64);
+  tile[threadIdx.x] = 1;
+  y[threadIdx.x] = tile[threadIdx.x];
+}
+TEST(Emulation, FindsSharedMemoryThatTheLaunchDidNotAskFor) {
+  Tensor y = Tensor::empty({64}, DType::f32, kCuda);
+  Launch(1, 64).with_shared(256)(touch_dynamic, on_device<float>(y));
+  EXPECT_EQ(y.to_vector()[63], 1);
+  EXPECT_THAT(message_of<InternalError>(
+                  [&] { Launch(1, 64).with_shared(252)(touch_dynamic, on_device<float>(y)); }),
+              HasSubstr("256 bytes of shared memory, but the launch said 252"));
+}
+
+// y [16, 16] = a [16, 16] b, with b [16, 16] as it lies or transposed, by one warp.
+constexpr int kWords = 12;  // of a row of the tile
+template <bool kAsRows, bool kAllLanesCome>
+__global__ void multiply_by_tensor_cores(const float* a, const float* b, float* y) {
+  REVERIE_SHARED(uint32_t, tile, 32 * kWords);
+  const int lane = lane_number();
+  for (int i = lane; i < 128; i += kWarpSize) {
+    tile[i / 8 * kWords + i % 8] = bf16_pair(a[2 * i], a[2 * i + 1]);
+    tile[(16 + i / 8) * kWords + i % 8] = bf16_pair(b[2 * i], b[2 * i + 1]);
+  }
+  __syncwarp();
+  const Left left = load_left(tile, 0, kWords);
+  Right right[2];
+  if (kAsRows)
+    load_right_of_rows(right, tile, 16 * kWords, kWords);
+  else
+    load_right_of_columns(right, tile, 16 * kWords, kWords);
+  Product products[2] = {};
+  if (!kAllLanesCome && lane == 5) return;
+  for (int n = 0; n < 2; ++n) {
+    multiply_add(products[n], left, right[n]);
+    for (int i = 0; i < 4; ++i)
+      y[(lane / 4 + i / 2 * 8) * 16 + n * 8 + lane % 4 * 2 + i % 2] = products[n].at[i];
+  }
+}
+TEST(Emulation, TensorCoresMultiplyWholeWarps) {
+  Tensor a = numbers(256), b = numbers(256), y = Tensor::empty({256}, DType::f32, kCuda);
+  const auto expect_product = [&](bool transposed) {
+    const std::vector<double> got = y.to_vector();
+    for (int i = 0; i < 16; ++i)
+      for (int j = 0; j < 16; ++j) {
+        double wanted = 0;
+        for (int k = 0; k < 16; ++k)
+          wanted += (i * 16.0 + k) * (transposed ? j * 16 + k : k * 16 + j);
+        EXPECT_EQ(got[size_t(i * 16 + j)], wanted) << i << ", " << j;
+      }
+  };
+  Launch(1, 32)(multiply_by_tensor_cores<false, true>, on_device<float>(a), on_device<float>(b),
+                on_device<float>(y));
+  expect_product(false);
+  Launch(1, 32)(multiply_by_tensor_cores<true, true>, on_device<float>(a), on_device<float>(b),
+                on_device<float>(y));
+  expect_product(true);
+  EXPECT_THAT(message_of<InternalError>([&] {
+                Launch(1, 32)(multiply_by_tensor_cores<true, false>, on_device<float>(a),
+                              on_device<float>(b), on_device<float>(y));
+              }),
+              AllOf(HasSubstr("divergent warp"), HasSubstr("thread 5 has ended")));
+}
+
 }  // namespace
 }  // namespace reverie::cuda
 

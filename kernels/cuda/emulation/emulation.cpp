@@ -213,15 +213,20 @@ void wait(Wait why, std::source_location where) {
   leave(f);
 }
 
-uint64_t exchange(uint64_t offer, int lane, std::source_location where) {
+int offer_bytes(const void* bytes, size_t count, std::source_location where) {
   Thread& me = *running.thread;
   // By turns: nobody offers again before all have read what was offered before.
   const int turn = me.exchanges++ % 2;
-  me.offered[turn] = offer;
+  std::memcpy(me.offered[turn], bytes, count);
   wait(Wait::warp, where);
+  return turn;
+}
+
+const unsigned char* offered_by(int lane, int turn) {
+  const Thread& me = *running.thread;
   const int first = me.number / kWarp * kWarp;
   const bool own = lane < 0 || lane >= kWarp;
-  return own ? offer : machine().fibers[size_t(first + lane)]->thread.offered[turn];
+  return own ? me.offered[turn] : machine().fibers[size_t(first + lane)]->thread.offered[turn];
 }
 
 void order_warp(std::source_location where) {
@@ -231,11 +236,18 @@ void order_warp(std::source_location where) {
   if (me.number % kWarp == 0) advance_warp_epoch(me.number / kWarp);
 }
 
+void require_dynamic(size_t bytes, std::source_location where) {
+  if (bytes > running.dynamic_bytes)
+    throw Fault{fmt::format("{} bytes of shared memory, but the launch said {}", bytes,
+                            running.dynamic_bytes),
+                where};
+}
+
 void set_schedule(unsigned seed) {
   machine().schedule = seed;
 }
 
-void launch(Dim3 blocks, int threads, const std::function<void()>& thread,
+void launch(Dim3 blocks, int threads, size_t dynamic_bytes, const std::function<void()>& thread,
             std::source_location where) {
   Machine& m = machine();
   const std::lock_guard lock(m.mutex);
@@ -252,6 +264,7 @@ void launch(Dim3 blocks, int threads, const std::function<void()>& thread,
   m.body = &thread;
   running.grid = blocks;
   running.block = {unsigned(threads), 1, 1};
+  running.dynamic_bytes = dynamic_bytes;
   std::mt19937 random(m.schedule);
   const int64_t count = int64_t(blocks.x) * blocks.y * blocks.z;
   try {

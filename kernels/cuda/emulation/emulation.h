@@ -26,6 +26,7 @@ struct Dim3 {
 };
 
 inline constexpr int kWarp = 32;
+inline constexpr size_t kLargestOffer = 32;
 
 // What is wrong with a kernel, and the line: ends the launch.
 struct Fault {
@@ -42,38 +43,47 @@ struct Thread {
   Wait wait = Wait::none;
   std::source_location where;  // of the barrier or warp function it waits at
   int exchanges = 0;
-  uint64_t offered[2] = {};  // to the other lanes of its warp, by turns
+  alignas(8) unsigned char offered[2][kLargestOffer] = {};  // to its warp's other lanes, by turns
 };
 
 // The block that runs, and the thread of it that does.
 struct Running {
   Dim3 grid, block, block_index;
   Thread* thread = nullptr;
-  unsigned epoch = 0;  // grows with each barrier of the block
+  unsigned epoch = 0;        // grows with each barrier of the block
+  size_t dynamic_bytes = 0;  // of shared memory, as the launch said
 };
 extern Running running;
 
 // Stops the thread until the rest of its block (or warp) has come as far.
 void wait(Wait, std::source_location);
-// What lane `lane` of the thread's warp offers in the same call; a lane beyond the warp is the own.
-uint64_t exchange(uint64_t offer, int lane, std::source_location);
+// Waits until all lanes of the thread's warp have offered so many bytes; the turn they are kept in,
+// until each has offered twice more.
+int offer_bytes(const void* bytes, size_t count, std::source_location);
+// What lane `lane` of the warp offered in that turn; a lane beyond the warp is the own.
+const unsigned char* offered_by(int lane, int turn);
 // Orders what the lanes of the warp do to shared memory.
 void order_warp(std::source_location);
 
+// A block's array of that size whose size the launch must have said.
+void require_dynamic(size_t bytes, std::source_location = std::source_location::current());
+
 // Runs `thread` for each thread of each block. `where`: the launch, for messages.
-void launch(Dim3 blocks, int threads, const std::function<void()>& thread, std::source_location);
+void launch(Dim3 blocks, int threads, size_t dynamic_bytes, const std::function<void()>& thread,
+            std::source_location);
 
 // Of the orders in which warps and blocks run; 0: in the order of their numbers.
 void set_schedule(unsigned seed);
 
+// lane -> what that lane of the warp offers in the same call.
 template <class T>
-T exchange_value(T value, int lane, std::source_location where) {
-  static_assert(sizeof(T) <= 8 && std::is_trivially_copyable_v<T>);
-  uint64_t bits = 0;
-  std::memcpy(&bits, &value, sizeof(T));
-  bits = exchange(bits, lane, where);
-  std::memcpy(&value, &bits, sizeof(T));
-  return value;
+auto offer(const T& value, std::source_location where) {
+  static_assert(sizeof(T) <= kLargestOffer && std::is_trivially_copyable_v<T>);
+  return [turn = offer_bytes(&value, sizeof(T), where)](int lane) {
+    T other;
+    std::memcpy(&other, offered_by(lane, turn), sizeof(T));
+    return other;
+  };
 }
 inline int lane() {
   return running.thread->number % kWarp;
@@ -100,10 +110,10 @@ template <class T>
 T __shfl_xor_sync(unsigned, T value, int mask,
                   std::source_location where = std::source_location::current()) {
   namespace e = ::reverie::cuda::emulation;
-  return e::exchange_value(value, e::lane() ^ mask, where);
+  return e::offer(value, where)(e::lane() ^ mask);
 }
 template <class T>
 T __shfl_sync(unsigned, T value, int lane,
               std::source_location where = std::source_location::current()) {
-  return ::reverie::cuda::emulation::exchange_value(value, lane, where);
+  return ::reverie::cuda::emulation::offer(value, where)(lane);
 }

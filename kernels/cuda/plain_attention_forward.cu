@@ -1,4 +1,4 @@
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/plain_attention.cuh"
 
 namespace reverie::cuda {
 namespace {
@@ -31,8 +31,8 @@ __device__ void attend(const Scores<T>& scores, const Sight& sight, int64_t b, u
                 end = sight.end_key(b, first, last, keys);
   for (int64_t k0 = begin; k0 < end; k0 += kOtherRows) {
     T products[kRows<T>];
-    multiply_rows(scores, {query[first], query.stride}, last - first, {key[k0], key.stride},
-                  keys - k0, dim, own_tile, other_tile, products);
+    multiply_rows({query[first], query.stride}, last - first, {key[k0], key.stride}, keys - k0, dim,
+                  own_tile, other_tile, products);
     const int64_t j = k0 + lane;
     T correction[kRows<T>];
     for (int r = 0; r < kRows<T>; ++r) {
@@ -46,12 +46,12 @@ __device__ void attend(const Scores<T>& scores, const Sight& sight, int64_t b, u
       softmax.top[r] = top;
       const uint64_t number =
           (head * uint64_t(queries) + uint64_t(i)) * uint64_t(keys) + uint64_t(j);
-      weights[(own + r) * kOtherRows + lane] = scores.operand(weight * scores.factor(number));
+      weights[(own + r) * kOtherRows + lane] = weight * scores.factor(number);
     }
     __syncwarp();
     for (int r = 0; r < kRows<T>; ++r)
       for (int part = 0; part < kParts; ++part) softmax.sums[r][part] *= correction[r];
-    add_weighted<kParts>(scores, weights, {value[k0], value.stride}, keys - k0, dim, softmax.sums);
+    add_weighted<kParts>(weights, {value[k0], value.stride}, keys - k0, dim, softmax.sums);
   }
 }
 
@@ -97,6 +97,7 @@ __global__ void REVERIE_ATTENTION_BOUNDS attention(Scores<T> scores, Causal sigh
 }
 
 void run_attention_forward(const AttentionForward& a) {
+  if (a.options.bf16) return tensor_attention_forward(a);
   const View query = view(a.query), key = view(a.key), value = view(a.value),
              output = writable(a.output), log_sum_exp = writable(a.log_sum_exp);
   if (query.count == 0) return;

@@ -1,4 +1,4 @@
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/plain_attention.cuh"
 
 // The scores are computed anew from log_sum_exp, once for the gradient of queries, a block for a
 // run of them, and once for those of keys and values, a block for a run of keys: nobody adds to
@@ -6,47 +6,6 @@
 
 namespace reverie::cuda {
 namespace {
-
-// What queries bring: log_sum_exp and delta are [B, H, queries], grad_output [B, queries, H, D].
-template <class T>
-struct Queries {
-  Heads<const T> query, grad_output;
-  const T *log_sum_exp, *delta;
-  int64_t count, heads, group, dim;
-};
-template <class T>
-struct Keys {
-  Heads<const T> key, value;
-  int64_t count;
-};
-
-// delta = output . grad_output of each row, a warp for each.
-template <class T>
-__global__ void REVERIE_ATTENTION_BOUNDS dot_outputs(const T* output, const T* grad_output,
-                                                     int64_t rows, int64_t queries, int64_t heads,
-                                                     int64_t dim, T* delta) {
-  const int64_t row = int64_t(blockIdx.x) * kWarps + warp_number();
-  if (row >= rows) return;
-  T dot = 0;
-  for (int64_t d = lane_number(); d < dim; d += kWarpSize)
-    dot += output[row * dim + d] * grad_output[row * dim + d];
-  dot = over_warp(dot, Sum{});
-  const int64_t h = row % heads, i = row / heads % queries, b = row / heads / queries;
-  if (lane_number() == 0) delta[(b * heads + h) * queries + i] = dot;
-}
-
-// Of one pair: its weight as values meet it, and the gradient of the product of query and key.
-template <class T>
-struct Pair {
-  T weight, gradient;
-};
-template <class T>
-__device__ Pair<T> weigh(const Scores<T>& scores, T product, T grad_weight, T log_sum_exp, T delta,
-                         uint64_t number) {
-  const auto score = scores.score(product);
-  const T e = fmath::exp(score.value - log_sum_exp), keep = scores.factor(number);
-  return {scores.operand(e * keep), scores.operand(e * (keep * grad_weight - delta) * score.slope)};
-}
 
 // sums += the gradient of queries [first, last) of head (b, h), by the keys of one kind.
 template <class T, int kParts, class Sight, class OwnTile, class OtherTile, class Weights>
@@ -62,11 +21,10 @@ __device__ void add_query_gradient(const Scores<T>& scores, const Sight& sight, 
                 end = sight.end_key(b, first, last, k.count);
   for (int64_t k0 = begin; k0 < end; k0 += kOtherRows) {
     T products[kRows<T>], grad_weights[kRows<T>];
-    multiply_rows(scores, {query[first], query.stride}, last - first, {key[k0], key.stride},
-                  k.count - k0, q.dim, own_tile, other_tile, products);
-    multiply_rows(scores, {grad_output[first], grad_output.stride}, last - first,
-                  {value[k0], value.stride}, k.count - k0, q.dim, own_tile, other_tile,
-                  grad_weights);
+    multiply_rows({query[first], query.stride}, last - first, {key[k0], key.stride}, k.count - k0,
+                  q.dim, own_tile, other_tile, products);
+    multiply_rows({grad_output[first], grad_output.stride}, last - first, {value[k0], value.stride},
+                  k.count - k0, q.dim, own_tile, other_tile, grad_weights);
     const int64_t j = k0 + lane;
     for (int r = 0; r < kRows<T>; ++r) {
       const int64_t i = first + own + r, row = head * q.count + i;
@@ -78,7 +36,7 @@ __device__ void add_query_gradient(const Scores<T>& scores, const Sight& sight, 
       weights[(own + r) * kOtherRows + lane] = gradient;
     }
     __syncwarp();
-    add_weighted<kParts>(scores, weights, {key[k0], key.stride}, k.count - k0, q.dim, sums);
+    add_weighted<kParts>(weights, {key[k0], key.stride}, k.count - k0, q.dim, sums);
   }
 }
 
@@ -146,9 +104,9 @@ __global__ void REVERIE_ATTENTION_BOUNDS key_gradient(Scores<T> scores, Sight si
     const Rows<const T> query = q.query.rows(at.b, h), grad_output = q.grad_output.rows(at.b, h);
     for (int64_t i0 = begin; i0 < end; i0 += kOtherRows) {
       T products[kRows<T>], grad_weights[kRows<T>];
-      multiply_rows(scores, {key[at.first], key.stride}, at.last - at.first,
-                    {query[i0], query.stride}, q.count - i0, q.dim, own_tile, other_tile, products);
-      multiply_rows(scores, {value[at.first], value.stride}, at.last - at.first,
+      multiply_rows({key[at.first], key.stride}, at.last - at.first, {query[i0], query.stride},
+                    q.count - i0, q.dim, own_tile, other_tile, products);
+      multiply_rows({value[at.first], value.stride}, at.last - at.first,
                     {grad_output[i0], grad_output.stride}, q.count - i0, q.dim, own_tile,
                     other_tile, grad_weights);
       const int64_t i = i0 + lane, row = (at.b * q.heads + h) * q.count + i;
@@ -162,10 +120,9 @@ __global__ void REVERIE_ATTENTION_BOUNDS key_gradient(Scores<T> scores, Sight si
         gradients[(own + r) * kOtherRows + lane] = pair.gradient;
       }
       __syncwarp();
-      add_weighted<kParts>(scores, gradients, {query[i0], query.stride}, q.count - i0, q.dim,
-                           of_key);
-      add_weighted<kParts>(scores, weights, {grad_output[i0], grad_output.stride}, q.count - i0,
-                           q.dim, of_value);
+      add_weighted<kParts>(gradients, {query[i0], query.stride}, q.count - i0, q.dim, of_key);
+      add_weighted<kParts>(weights, {grad_output[i0], grad_output.stride}, q.count - i0, q.dim,
+                           of_value);
     }
   }
   if (grad_key.data != nullptr)
@@ -174,26 +131,8 @@ __global__ void REVERIE_ATTENTION_BOUNDS key_gradient(Scores<T> scores, Sight si
     write_rows(of_value, at.first, at.last, q.dim, grad_value.rows(at.b, at.h));
 }
 
-// What both rows bring to the kernels above. delta: working memory.
-template <class T>
-Queries<T> queries_of(const View& query, const View& output, const View& grad_output,
-                      const View& log_sum_exp, int64_t group, T* delta) {
-  const int64_t rows = query.size[0] * query.size[1] * query.size[2], dim = query.size[3];
-  Launch((rows + kWarps - 1) / kWarps, kAttentionThreads)(dot_outputs<T>, pointer<const T>(output),
-                                                          pointer<const T>(grad_output), rows,
-                                                          query.size[1], query.size[2], dim, delta);
-  return {heads_of<const T>(query),
-          {pointer<const T>(grad_output), query.size[1] * query.size[2] * dim, query.size[2] * dim,
-           dim},
-          pointer<const T>(log_sum_exp),
-          delta,
-          query.size[1],
-          query.size[2],
-          group,
-          dim};
-}
-
 void run_attention_backward(const AttentionBackward& a) {
+  if (a.options.bf16) return tensor_attention_backward(a);
   const View query = view(a.query), key = view(a.key), value = view(a.value),
              output = view(a.output), log_sum_exp = view(a.log_sum_exp),
              grad_output = view(a.grad_output), grad_query = writable(a.grad_query),
