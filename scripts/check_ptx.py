@@ -33,6 +33,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,7 @@ FOUND = {  # by what holds it, in PTX and in machine code
     "stores_16": re.compile(r"\bst\.global" + WIDE + r"|\bSTG\.E(?:\.\w+)*\.128\b"),
     "mma": re.compile(r"\bmma\.sync\b|\bwgmma\.mma_async\b|\b[DHIQ]G?MMA\b"),
 }
+HINTS = ("global", "LDG", "STG", "mma", "MMA")  # no line without one of these matches: machine code has millions of lines
 BEGINS = re.compile(r"^\s*(?:\.(?:visible|weak) )?\.entry (\w+)|^\s*Function : (\w+)")
 ARCHITECTURE = re.compile(r"^\.target (sm_\w+)|^\s*code for (sm_\w+)")
 
@@ -72,7 +74,7 @@ def read_code(text: str) -> list[Kernel]:
             kernels.append(inside)
         elif line.startswith((".func", ".visible .func")):
             inside = None  # a function that kernels call, not a kernel
-        elif inside:
+        elif inside and any(hint in line for hint in HINTS):
             for what, pattern in FOUND.items():
                 inside.holds[what] += bool(pattern.search(line))
     return kernels
@@ -148,12 +150,14 @@ def ptx_of_build(build: Path) -> list[Kernel]:
         commands = ptx_commands(json.loads((build / "compile_commands.json").read_text()))
     except OSError as failure:
         raise Unusable(f"{build} is no folder of a build: {failure}; configure it with cmake --preset cuda") from failure
-    kernels = []
-    with tempfile.TemporaryDirectory(prefix="check_ptx-") as folder:
-        for directory, command, file in commands:
+    with tempfile.TemporaryDirectory(prefix="check_ptx-") as folder, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+
+        def kernels_of(directory: str, command: list[str], file: str) -> list[Kernel]:
             ptx = Path(folder) / f"{Path(file).stem}.ptx"
             output_of([*command, "-o", str(ptx)], directory)
-            kernels += read_code(ptx.read_text())
+            return read_code(ptx.read_text())
+
+        kernels = [k for found in pool.map(kernels_of, *zip(*commands)) for k in found] if commands else []
     if not commands:
         raise Unusable(f"{build} compiles no .cu file with nvcc; wanted a build of the preset cuda")
     return kernels

@@ -79,7 +79,7 @@ class Reverie:
         """What `reverie doctor` says of the build and its kernels."""
         lines = run([str(self.program), "doctor"], self.threads).splitlines()
         said = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in lines if re.search(r"\S\s{2,}\S", line))
-        return {"kernels": said.get("cpu kernels", ""), "matmul": said.get("f32 matmul", ""), "threads": self.threads}
+        return {"kernels": said.get("cpu kernels", ""), "matmul": said.get("f32 matmul", ""), "cuda": said.get("cuda", ""), "threads": self.threads}
 
     def prepare(self, text: Path) -> int:
         """Makes the token files; the vocabulary's size."""
@@ -100,7 +100,7 @@ class Reverie:
     def why_not(self, work: Work, precision: str) -> str:
         """Why this build cannot train in `precision`; empty: it can."""
         reasons = []
-        for self.precision_key in PRECISION_KEYS:
+        for self.precision_key in [self.precision_key] if precision == "f32" else PRECISION_KEYS:  # f32 is said by no key
             try:
                 self.plan(work, precision)
             except ProgramError as failure:
