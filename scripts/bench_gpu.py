@@ -14,7 +14,8 @@ Every round measures, one after the other and each alone, in an order that turns
 - Reverie as its user gets it: `reverie train` on device cuda; the times of the steps from metrics.jsonl, without the first ones;
 - PyTorch: the same model, tokens and batch; torch.compile, scaled_dot_product_attention, bf16 by autocast, fused AdamW, clipped
   gradients, tokens on the GPU and no wait within the steps; a process that lives through all rounds and gives its memory back;
-- kernels and ceilings: bench_kernels of tests/benchmarks (cublasLt's large product, a copy on the device).
+- kernels and ceilings: bench_kernels of tests/benchmarks (a copy on the device, a large product by cublasLt, and the same product by
+  PyTorch, where works are measured, too: the faster one is the ceiling).
 A round's figure of a work is the mean of its steps; a row holds the medians over the rounds. The model's operations are counted as
 6 N + 12 L T d a token (scripts/gpu_benchmark/works.py); utilisation (MFU) is held against the GPU's data sheet.
 Tokens are drawn at random with the frequencies of a language, so that nothing needs to be fetched.
@@ -48,6 +49,7 @@ from gpu_benchmark.works import TINY, WORKS, write_tokens
 PRECISIONS = ("bf16", "f32")
 RESULTS = ROOT / "docs" / "results"
 WORKER = Path(__file__).resolve().parent / "gpu_benchmark" / "pytorch_worker.py"
+PRODUCT, TINY_PRODUCT = (8192, 20), (32, 2)  # size and how often; of PyTorch's, as bench_kernels' own
 SETTLE_SECONDS = 0.5  # between two contenders
 BUSY_PERCENT = 5  # of the GPU, before the run: above it others use it
 
@@ -168,12 +170,22 @@ class Bench:
 
     def measure(self, who: str, work: Work | None, precision: str) -> dict:
         if work is None:
-            return self.kernels.measure()
+            return self.measure_kernels()
         e = self.effort(work)
         if who == "pytorch":
             return self.workers[work.name].steps(precision, e.pytorch_warmup, e.steps)
         run = self.programs[work.name].train(work, precision, e.warmup, e.steps)
         return run | {"ms": sum(run["steps_ms"]) / len(run["steps_ms"])}  # as PyTorch's
+
+    def measure_kernels(self) -> dict:
+        """A round of bench_kernels, with PyTorch's large products beside Reverie's: the ceiling must not be low because ours are."""
+        found = self.kernels.measure()
+        worker = next(iter(self.workers.values()), None)
+        for precision in PRECISIONS if worker else ():
+            size, count = PRODUCT if not self.options.tiny else TINY_PRODUCT
+            answer = worker.ask({"product": {"precision": precision, "size": size, "count": count}})
+            found["ceilings"][f"pytorch_gemm_{precision}_tflops"] = answer["tflops"]
+        return found
 
     def run(self) -> dict[tuple[str, str, str], list[dict]]:
         """The rounds of each (contender, work, precision)."""
@@ -243,7 +255,7 @@ def add_rows(options: argparse.Namespace, bench: Bench, found: dict[tuple[str, s
     for work in bench.works:
         for precision in options.precision:
             rounds = {who: found.get((who, work.name, precision), []) for who in ("reverie", "pytorch")}
-            gemm = result.get("ceilings", {}).get(f"gemm_{precision}_tflops")
+            gemm = kernels.gemm_rate(result["ceilings"], precision) if bench.kernels else None
             peak = machine.peak_tflops(result["gpu"], precision) if result["gpu"] else None
             result["rows"].append(report.build_row(work, precision, rounds, gemm, peak) | {"detail": rounds})
     for (name, precision), why in bench.failed.items():

@@ -113,9 +113,9 @@ def violations(kernels: list[Kernel], names: dict[str, str], rules: list[dict]) 
     return wrong, notes
 
 
-def output_of(command: list[str], folder: str | None = None) -> str:
+def output_of(command: list[str], folder: str | None = None, path: str | None = None) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=os.environ | ({"PATH": path} if path else {}))
     except OSError as failure:
         raise Unusable(f"{command[0]} does not start: {failure}") from failure
     if done.returncode != 0:
@@ -128,8 +128,8 @@ def machine_code(file: Path, cuobjdump: str | None) -> str:
     if tool is None:
         raise Unusable(f"{file} is no .ptx, and there is no cuobjdump to read it with (the package cuda-cuobjdump of the CUDA toolkit); "
                        "give --cuobjdump FILE, or --build DIR, which asks nvcc for PTX")
-    os.environ["PATH"] = f"{Path(tool).resolve().parent}:{os.environ['PATH']}"  # it calls nvdisasm, which lies beside it
-    return output_of([tool, "--dump-sass", str(file)])
+    beside = f"{Path(tool).resolve().parent}:{os.environ['PATH']}"  # where nvdisasm is, which it calls
+    return output_of([tool, "--dump-sass", str(file)], path=beside)
 
 
 def ptx_commands(compile_commands: list[dict]) -> list[tuple[str, list[str], str]]:

@@ -67,11 +67,14 @@ class Worker:
             raise PyTorchError(f"PyTorch, {self.mode}: {answer['error']}")
         return answer
 
-    def steps(self, precision: str, warmup: int, count: int) -> dict:
+    def ask(self, command: dict) -> dict:
         with contextlib.suppress(OSError, ValueError):  # it is dead: answer() says how it ended
-            self.process.stdin.write(json.dumps({"precision": precision, "warmup": warmup, "count": count}) + "\n")
+            self.process.stdin.write(json.dumps(command) + "\n")
             self.process.stdin.flush()
         return self.answer()
+
+    def steps(self, precision: str, warmup: int, count: int) -> dict:
+        return self.ask({"precision": precision, "warmup": warmup, "count": count})
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

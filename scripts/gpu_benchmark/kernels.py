@@ -29,7 +29,7 @@ class Kernels:
 
 def merged(rounds: list[dict]) -> dict:
     """Medians over the rounds, and of each kernel the share of its ceiling of the same round."""
-    ceilings = {name: median(r["ceilings"][name] for r in rounds) for name in rounds[0]["ceilings"]}
+    ceilings = {name: median(r["ceilings"][name] for r in rounds) for name in rounds[0]["ceilings"]}  # every round has the same
     result = {"ceilings": ceilings, "ceiling_rounds": [r["ceilings"] for r in rounds]}
     for part, keys in PARTS.items():
         rate = RATES[part]
@@ -38,14 +38,19 @@ def merged(rounds: list[dict]) -> dict:
             same = [r[part][number] for r in rounds]
             if any(row[key] != first[key] for row in same for key in keys):
                 raise ValueError(f"the rounds of bench_kernels measured different things: {first} and others")
-            shares = [row[rate] / r["ceilings"][ceiling_of(row)] for row, r in zip(same, rounds)]
+            shares = [row[rate] / ceiling_of(row, r["ceilings"]) for row, r in zip(same, rounds)]
             rows.append(first | {"ms": median(row["ms"] for row in same), rate: median(row[rate] for row in same), "share": median(shares), "shares": shares})
         result[part] = rows
     return result
 
 
-def ceiling_of(row: dict) -> str:
-    return "copy_gb_per_second" if "kernel" in row else f"gemm_{row['precision']}_tflops"
+def gemm_rate(ceilings: dict, precision: str) -> float:
+    """Of a large product: Reverie's by cublasLt, or PyTorch's where that was measured and is faster."""
+    return max(ceilings[f"gemm_{precision}_tflops"], ceilings.get(f"pytorch_gemm_{precision}_tflops", 0.0))
+
+
+def ceiling_of(row: dict, ceilings: dict) -> float:
+    return ceilings["copy_gb_per_second"] if "kernel" in row else gemm_rate(ceilings, row["precision"])
 
 
 def lowest(rows: Iterable[dict]) -> dict | None:

@@ -70,6 +70,21 @@ class Twin:
             torch.cuda.empty_cache()  # others are measured on this GPU, too
         return answer
 
+    def product(self, precision, size, count):
+        """TFLOP/s of a large square product."""
+        a = torch.rand(size, size, device=self.device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32) * 2 - 1
+        torch.mm(a, a)
+        self.wait()
+        begin = time.perf_counter()
+        for _ in range(count):
+            torch.mm(a, a)
+        self.wait()
+        tflops = 2e-12 * size**3 * count / (time.perf_counter() - begin)
+        if self.device == "cuda":
+            del a
+            torch.cuda.empty_cache()
+        return {"tflops": tflops}
+
     def about(self):
         cuda = self.device == "cuda"
         return {
@@ -93,7 +108,8 @@ def main():
     print(json.dumps(twin.about()), file=answers)
     for line in sys.stdin:
         try:
-            answer = twin.steps(**json.loads(line))
+            command = json.loads(line)
+            answer = twin.product(**command["product"]) if "product" in command else twin.steps(**command)
         except Exception:  # whatever it is, the others go on
             answer = {"error": traceback.format_exc()}
         print(json.dumps(answer), file=answers)

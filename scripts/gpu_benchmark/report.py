@@ -144,8 +144,10 @@ def markdown(result: dict) -> str:
     parts += [f"{left['what']} is left out: {left['why']}" for left in result["left_out"]]
     if "memory" in result:
         c = result["ceilings"]
-        parts += ["## Kernels", f"Ceilings, measured in the same rounds: memory is copied at {c['copy_gb_per_second']:,.0f} GB/s (read and written); a large square product "
-                  f"runs at {c['gemm_bf16_tflops']:.1f} TFLOP/s with bf16 operands and at {c['gemm_f32_tflops']:.1f} in f32. Shares are of the ceiling of the same round.",
+        parts += ["## Kernels", f"Ceilings, measured in the same rounds: memory is copied at {c['copy_gb_per_second']:,.0f} GB/s (read and written); large square products: "
+                  + "; ".join(f"{p} {c[f'gemm_{p}_tflops']:.1f} TFLOP/s by Reverie through cublasLt, "
+                              + (f"{c[f'pytorch_gemm_{p}_tflops']:.1f} by PyTorch" if f"pytorch_gemm_{p}_tflops" in c else "not measured by PyTorch") for p in ("bf16", "f32"))
+                  + ". Shares are of the ceiling of the same round, of products the faster one.",
                   memory_table(result["memory"]), "### Products of a step", products_table(result["products"]), "### Attention",
                   "Causal; the pairs that are seen count, two products forward and five backward (scores are computed once more).", attention_table(result["attention"])]
     return PAGE.between_marks("\n\n".join(parts))

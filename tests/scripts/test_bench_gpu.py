@@ -101,6 +101,17 @@ class KernelsTest(unittest.TestCase):
         self.assertEqual(found["products"][0]["share"], 0.5)
         self.assertEqual(found["attention"][1]["share"], 0.6)
 
+    def test_the_faster_product_is_the_ceiling(self) -> None:
+        ours = {"gemm_bf16_tflops": 400.0, "gemm_f32_tflops": 50.0}
+        self.assertEqual(kernels.gemm_rate(ours, "bf16"), 400.0)
+        self.assertEqual(kernels.gemm_rate(ours | {"pytorch_gemm_bf16_tflops": 700.0}, "bf16"), 700.0)
+        self.assertEqual(kernels.gemm_rate(ours | {"pytorch_gemm_f32_tflops": 45.0}, "f32"), 50.0)
+        rounds = [kernel_round(1000, 900, 300), kernel_round(1000, 900, 300)]
+        for r in rounds:
+            r["ceilings"]["pytorch_gemm_bf16_tflops"] = 1000.0
+        found = kernels.merged(rounds)
+        self.assertEqual((found["attention"][0]["share"], found["products"][0]["share"]), (0.3, 0.5))
+
     def test_rounds_of_different_things_are_refused(self) -> None:
         other = kernel_round(1, 1, 1)
         other["memory"][0]["case"] = "f32[9]"
@@ -297,6 +308,7 @@ class TwinTest(unittest.TestCase):
         answers = [worker.steps("bf16", 0, 20) for _ in range(2)]
         self.assertLess(answers[1]["loss"], answers[0]["loss"])
         self.assertGreater(answers[0]["ms"], 0)
+        self.assertGreater(worker.ask({"product": {"precision": "bf16", "size": 16, "count": 2}})["tflops"], 0)
 
 
 if __name__ == "__main__":
