@@ -232,6 +232,58 @@ class CommandLineTest(unittest.TestCase):
         self.assertEqual(bench_gpu.flavour_of(bench_gpu.parse(["--json", "x"]), {"cuda": "32 of 32 kernels in this build; NVIDIA H100"}), "gpu")
 
 
+class StandInsTest(unittest.TestCase):
+    """A whole run that believes it has a GPU: the programs are stand-ins that say what they were asked."""
+
+    REVERIE = """
+import json, pathlib, sys
+arguments = sys.argv[1:]
+if arguments == ["doctor"]:
+    print("cpu kernels  avx2\\ncuda         32 of 32 kernels in this build; NVIDIA H100 80GB HBM3, 79.2 GiB")
+elif arguments == ["--version"]:
+    print("reverie 0.1.0 (0123abc)")
+elif arguments[0] == "plan":
+    print(json.dumps({"peak_bytes": 1}))
+else:
+    config = json.loads(pathlib.Path(arguments[1]).read_text())
+    assert ["--set", "device=cuda", "--set", "train.precision=bf16"] == arguments[-4:], arguments
+    assert config["data"]["vocabulary_size"] == 50257 and config["model"]["block_size"] == 1024 and config["train"]["batch_size"] == 4, config
+    assert len((pathlib.Path(config["data"]["path"]) / "train.bin").read_bytes()) == 2 << 20
+    folder = pathlib.Path(arguments[arguments.index("--run-dir") + 1])
+    folder.mkdir()
+    count = int(arguments[arguments.index("--stop-after") + 1])
+    lines = [{"event": "train", "step": i, "loss": 4.0, "seconds": 1 + i * 0.02} for i in range(1, count + 1)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\\n" for line in lines))
+"""
+
+    def stand_in(self, file: Path, body: str) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"#!{sys.executable}\n{body}\n")
+        file.chmod(0o755)
+
+    def test_a_run_with_a_gpu(self) -> None:
+        folder = folder_of(self)
+        self.stand_in(folder / "bin" / "nvidia-smi", "print('NVIDIA H100 80GB HBM3, 580.65, 81559, 700.00, 1980, 0, 31')")
+        self.stand_in(folder / "reverie", self.REVERIE)
+        self.stand_in(folder / "tests" / "benchmarks" / "bench_kernels",
+                      f"import sys\nassert sys.argv[1:] == ['--device', 'cuda', '--seconds', '0.1'], sys.argv\nprint({json.dumps(kernel_round(3000, 2700, 500))!r})")
+        arguments = ["--work", "gpt2", "kernels", "--no-pytorch", "--batch", "4", "--rounds", "2", "--reverie", str(folder / "reverie"), "--json", str(folder / "x.json"),
+                     "--markdown", str(folder / "x.md")]
+        with mock.patch.dict(os.environ, {"PATH": str(folder / "bin")}), mock.patch.object(bench_gpu, "SETTLE_SECONDS", 0), \
+                contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
+            self.assertEqual(bench_gpu.main(arguments), 0, said.getvalue())
+        result = json.loads((folder / "x.json").read_text())
+        self.assertEqual((result["gpu"], result["driver"], result["commit"], result["trial"], result["flavour"]), ("NVIDIA H100 80GB HBM3", "580.65", "0123abc", False, "gpu"))
+        row = result["rows"][0]
+        self.assertAlmostEqual(row["reverie"]["tokens_per_second"], 4 * 1024 / 0.02, places=3)
+        self.assertAlmostEqual(row["reverie"]["utilisation"], 854_553_600 * 4 * 1024 / 0.02 / 989e12)
+        self.assertAlmostEqual(row["reverie"]["share_of_gemm_rate"], 854_553_600 * 4 * 1024 / 0.02 / 800e12)
+        self.assertEqual([a["met"] for a in result["aims"]], [None, False, True, True, None])
+        page = (folder / "x.md").read_text()
+        self.assertIn("| gpt2 bf16: model-FLOP utilisation (the aim is for an H100) | above 50 % | 17.7 % | **no** |", page)
+        self.assertNotIn("trial", page)
+
+
 class BuiltTest(unittest.TestCase):
     """What runs the build's programs."""
 
