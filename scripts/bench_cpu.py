@@ -42,10 +42,14 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarking.machine import QUIET_SHARE, Neighbours, available_bytes, cpu_seconds_of, machine_info
+from benchmarking.programs import ROOT, ProgramError, Reverie
+from benchmarking.pytorch import ENVIRONMENT, PyTorchError, Worker, ensure_environment
+from benchmarking.rounds import turned
+from benchmarking.tables import WANTED_ROUNDS, bytes_text, duration, median
+from benchmarking.works import WORKS, Work
 from cpu_benchmark import decoding, latents, pytorch, report, sweeps, tokenization
-from cpu_benchmark.machine import QUIET_SHARE, Neighbours, available_bytes, cpu_seconds_of, machine_info
-from cpu_benchmark.programs import ROOT, Benchmarks, ProgramError, Reverie
-from cpu_benchmark.shapes import WORKS, Work
+from cpu_benchmark.benchmarks import Benchmarks
 
 PRECISIONS = ("f32", "bf16")
 OTHER_WORKS = ("growth", "attention", "decode", "tokenize", "latents")  # and parts of the result
@@ -80,7 +84,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
                                      epilog="exit status: 0 measured; 1 something failed, or nothing was left to measure; 2 wrong usage")
     parser.add_argument("--work", nargs="+", required=True, choices=[*WORKS, "all", *OTHER_WORKS], metavar="WORK",
                         help=f"small, baby, all (both), {', '.join(OTHER_WORKS)}; several may be named")
-    parser.add_argument("--rounds", type=int, default=report.WANTED_ROUNDS, help="of everything, interleaved (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=WANTED_ROUNDS, help="of everything, interleaved (%(default)s)")
     parser.add_argument("--json", type=Path, required=True, metavar="OUT", help="where the figures go")
     parser.add_argument("--markdown", type=Path, metavar="OUT", help="a page of tables; of one that is there only what stands between its marks changes")
     parser.add_argument("--precision", choices=[*PRECISIONS, "both"], default="both")
@@ -99,7 +103,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             parser.error(f"--{name} is {value}; wanted at least 1")
     if options.pytorch and options.upgrade_pytorch:
         parser.error("--upgrade-pytorch is for our own environment, not for --pytorch PYTHON")
-    if options.markdown and (refusal := report.page_refusal(options.markdown)):
+    if options.markdown and (refusal := report.PAGE.refusal(options.markdown)):
         parser.error(refusal)
     if not options.json.resolve().parent.is_dir():
         parser.error(f"--json {options.json}: there is no folder {options.json.resolve().parent}")
@@ -109,12 +113,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def works_of(names: list[str]) -> list[Work]:
     return [work for name, work in WORKS.items() if name in names or "all" in names]
-
-
-def turned(items: list, number: int) -> list:
-    """`items`, beginning with another one each round."""
-    start = number % len(items) if items else 0
-    return items[start:] + items[:start]
 
 
 def find_text(given: Path | None) -> Path:
@@ -130,7 +128,7 @@ class Bench:
     """One work: its contenders, alive together, and their rounds."""
 
     def __init__(self, options: argparse.Namespace, work: Work, reverie: Reverie, benchmarks: Benchmarks, neighbours: Neighbours,
-                 workers: list[pytorch.Worker]) -> None:
+                 workers: list[Worker]) -> None:
         self.options, self.work, self.reverie, self.benchmarks, self.neighbours = options, work, reverie, benchmarks, neighbours
         self.workers = workers
         effort = EFFORTS[work.name]
@@ -138,7 +136,7 @@ class Bench:
         self.failed: dict[tuple[str, str], str] = {}  # (mode, precision): why
 
     def start_worker(self, mode: str, python: Path, text: Path, log: Path) -> None:
-        worker = pytorch.Worker(python, mode, self.work, text, self.options.threads, log)
+        worker = pytorch.start_worker(python, mode, self.work, text, self.options.threads, log)
         self.workers.append(worker)
         if worker.about["parameters"] != self.work.parameters:
             raise ProgramError(f"the PyTorch twin of {self.work.name} has {worker.about['parameters']} parameters; Reverie's model {self.work.parameters}")
@@ -151,7 +149,7 @@ class Bench:
                 try:
                     worker.steps(precision, 0, self.effort.pytorch_first)
                     say(f"{self.work.name} {precision}: PyTorch {worker.mode} is warm after {time.monotonic() - begin:.0f} s")
-                except pytorch.PyTorchError as failure:
+                except PyTorchError as failure:
                     self.failed[worker.mode, precision] = str(failure)
                     warn(f"{self.work.name} {precision}: PyTorch {worker.mode} is left out: {failure}")
 
@@ -174,7 +172,7 @@ class Bench:
             return self.benchmarks.bound(self.work, precision, e.product_seconds)
         worker = next(w for w in self.workers if w.mode == contender)
         answer = worker.steps(precision, e.pytorch_warmup, e.steps)
-        return {"ms": report.median(answer["steps_ms"]), **answer}
+        return {"ms": median(answer["steps_ms"]), **answer}
 
     def run(self, precisions: list[str]) -> dict[str, dict[str, list[dict]]]:
         """Each precision's rounds by contender."""
@@ -188,7 +186,7 @@ class Bench:
                 result["others_cpu_share"] = self.neighbours.stop()
                 found[precision][contender].append(result)
             for precision in precisions:
-                last = {c: f"{report.duration(r[-1]['ms'])} ({100 * r[-1]['others_cpu_share']:.0f} %)" for c, r in found[precision].items() if r}
+                last = {c: f"{duration(r[-1]['ms'])} ({100 * r[-1]['others_cpu_share']:.0f} %)" for c, r in found[precision].items() if r}
                 say(f"{self.work.name} {precision}, round {number + 1} of {self.options.rounds} (others' share of the CPU): " + ", ".join(f"{c} {t}" for c, t in last.items()))
         return found
 
@@ -211,7 +209,7 @@ def usable_precisions(options: argparse.Namespace, work: Work, reverie: Reverie,
     return usable
 
 
-def measure_work(options: argparse.Namespace, work: Work, reverie: Reverie, benchmarks: Benchmarks, neighbours: Neighbours, workers: list[pytorch.Worker],
+def measure_work(options: argparse.Namespace, work: Work, reverie: Reverie, benchmarks: Benchmarks, neighbours: Neighbours, workers: list[Worker],
                  python: Path, text: Path, scratch: Path, result: dict) -> None:
     """Adds the rows of `work` to `result`."""
     precisions = usable_precisions(options, work, reverie, result["left_out"])
@@ -221,7 +219,7 @@ def measure_work(options: argparse.Namespace, work: Work, reverie: Reverie, benc
     wanted = 2 * 4 * 30 * work.width * work.layers * work.tokens + (2 << 30)
     available = available_bytes(Path("/proc/meminfo").read_text())
     if available < wanted:
-        warn(f"{work.name} may want {report.bytes_text(wanted)} of memory, {report.bytes_text(available)} are free")
+        warn(f"{work.name} may want {bytes_text(wanted)} of memory, {bytes_text(available)} are free")
     bench = Bench(options, work, reverie, benchmarks, neighbours, workers)
     try:
         for mode in pytorch.MODES:
@@ -249,7 +247,7 @@ def save(options: argparse.Namespace, result: dict, neighbours: Neighbours) -> N
 
 
 def measure(options: argparse.Namespace, command: str) -> dict:
-    workers: list[pytorch.Worker] = []
+    workers: list[Worker] = []
     neighbours = Neighbours(lambda: [w.pid for w in workers])
     with tempfile.TemporaryDirectory(prefix="bench_cpu-") as folder:
         scratch = Path(folder)
@@ -271,7 +269,7 @@ def measure(options: argparse.Namespace, command: str) -> dict:
             warn(f"{options.reverie} was built from changed files ({result['commit']})")
         works = [replace(work, vocabulary=vocabulary) for work in works_of(options.work)]
         if works or "tokenize" in options.work:
-            python = options.pytorch or pytorch.ensure_environment(pytorch.ENVIRONMENT, upgrade=options.upgrade_pytorch, say=say)
+            python = options.pytorch or ensure_environment(ENVIRONMENT, upgrade=options.upgrade_pytorch, say=say)
         for work in works:
             # Fails now rather than after minutes of PyTorch.
             benchmarks.program("bench_step_gemms")
@@ -296,11 +294,11 @@ def measure(options: argparse.Namespace, command: str) -> dict:
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
-    if options.rounds < report.WANTED_ROUNDS:
-        warn(f"{options.rounds} rounds are a look, not a measurement; wanted at least {report.WANTED_ROUNDS}")
+    if options.rounds < WANTED_ROUNDS:
+        warn(f"{options.rounds} rounds are a look, not a measurement; wanted at least {WANTED_ROUNDS}")
     try:
         result = measure(options, shlex.join(["scripts/bench_cpu.py", *arguments]))
-    except (ProgramError, pytorch.PyTorchError) as failure:
+    except (ProgramError, PyTorchError) as failure:
         print(f"bench_cpu.py: {failure}", file=sys.stderr)
         return 1
     if not result["machine"]["quiet"]:
@@ -309,7 +307,7 @@ def main(arguments: list[str]) -> int:
     tables = report.markdown(result)
     say("\n" + tables)
     if options.markdown:
-        report.write_page(options.markdown, tables)
+        report.PAGE.write(options.markdown, tables)
     if not any(result.get(part) for part in ("rows", *OTHER_WORKS)):
         print("bench_cpu.py: nothing was measured", file=sys.stderr)
         return 1

@@ -1,19 +1,24 @@
 #!/usr/bin/env bash
-# On a machine with a GPU: builds the preset cuda, checks what ptxas says, runs every test with the GPU's skips turned into
-# failures, trains a small model on the CPU and on the GPU, and writes what came out to docs/results/gpu_<name>.json.
+# On a machine with a GPU: builds the preset cuda, checks what ptxas says and what nvcc made, runs every test with the GPU's skips
+# turned into failures, trains a small model on the CPU and on the GPU, measures how fast models train and kernels run beside
+# PyTorch and the GPU's ceilings (scripts/bench_gpu.py), and writes what came out to docs/results/gpu_<name>.json and .md.
 #
-#   scripts/gpu_suite.sh             everything
-#   scripts/gpu_suite.sh --jobs 16   compile sixteen files at a time (default: the number of cores)
+#   scripts/gpu_suite.sh                    everything
+#   scripts/gpu_suite.sh --jobs 16          compile sixteen files at a time (default: the number of cores)
+#   scripts/gpu_suite.sh --pytorch PYTHON   a Python that has PyTorch, instead of an environment that the script makes
+#   scripts/gpu_suite.sh --no-pytorch       measure Reverie alone
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
-jobs=$(nproc)
+jobs=$(nproc) pytorch=()
 usage() { echo "gpu_suite.sh: $1 (scripts/gpu_suite.sh --help)" >&2; exit 2; }
 while [ $# -gt 0 ]; do
   case $1 in
     --jobs) jobs=${2:-}; shift 2 || usage "--jobs needs a number" ;;
-    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --pytorch) pytorch=(--pytorch "${2:-}"); shift 2 || usage "--pytorch needs a Python" ;;
+    --no-pytorch) pytorch=(--no-pytorch); shift ;;
+    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) usage "unknown argument '$1'" ;;
   esac
 done
@@ -22,6 +27,10 @@ gpu=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/nu
   usage "nvidia-smi finds no GPU here; without one, scripts/test.sh --preset emulated runs the same kernels on the CPU"
 [ -n "$gpu" ] || usage "nvidia-smi names no GPU"
 name=${gpu%%,*} driver=${gpu##*, }
+results=docs/results/gpu_$(tr '[:upper:]' '[:lower:]' <<<"$name" | tr -cs 'a-z0-9' '_' | sed 's/^_*//; s/_*$//')
+# What is built, before results are written beside it.
+commit=$(git rev-parse HEAD)
+[ -z "$(git status --porcelain -- . ':!docs/results')" ] || commit+=-changed
 
 say() { printf '\n==> %s\n' "$1"; }
 build=build/cuda
@@ -36,6 +45,7 @@ cmake --build --preset cuda --parallel "$jobs" >>"$log" 2>&1 || { tail -n 60 "$l
 
 say "ptxas"
 scripts/check_ptxas.py "$log"
+scripts/check_ptx.py --build "$build"
 
 say "tests"
 tests=0
@@ -48,29 +58,36 @@ for device in cpu cuda; do
   "$build/reverie" train configs/shakespeare_gpt.json --run-dir "$runs/$device" --set device=$device --set train.steps=200
 done
 
+say "speed"
+speed=0
+scripts/bench_gpu.py --json "$runs/speed.json" --markdown "$results.md" ${pytorch[@]+"${pytorch[@]}"} || speed=$?
+
 say "results"
-python3 - "$name" "$driver" "$build/test-summary.json" "$runs" "$tests" <<'PYTHON'
-import json, re, subprocess, sys
+python3 - "$commit" "$name" "$driver" "$build/test-summary.json" "$runs" "$tests" "$speed" "$results.json" <<'PYTHON'
+import json, re, sys
 from pathlib import Path
 
-name, driver, summary, runs, tests = sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5])
+commit, name, driver, summary, runs, tests, speed, file = sys.argv[1:4] + [Path(sys.argv[4]), Path(sys.argv[5]), int(sys.argv[6]), int(sys.argv[7]), Path(sys.argv[8])]
 suites = json.loads(summary.read_text())
 # On a machine with a GPU, a test that looks for one and skips has not run.
 unwanted = [f"{s['name']}: {test}: {why}" for s in suites for test, why in s["skipped"] if re.search("cuda|gpu", test + why, re.I)
-            and "emulated in this build" not in why and "usable here" not in why]
+            and "emulated in this build" not in why and "usable here" not in why and "no torch" not in why]
 figures = {}
 for device in ("cpu", "cuda"):
     run = json.loads((runs / device / "summary.json").read_text())
     figures[device] = {key: run[key] for key in ("tokens_per_second", "train_loss", "val_loss")}
-commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-changed = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout.strip()
-result = {"commit": commit + ("-changed" if changed else ""), "gpu": name, "driver": driver,
+measured = json.loads((runs / "speed.json").read_text()) if speed == 0 else None
+for row in measured["rows"] if measured else []:
+    del row["detail"]  # single steps
+result = {"commit": commit, "gpu": name, "driver": driver,
           "passed": sum(s["passed"] for s in suites), "failed": sum(len(s["failed"]) for s in suites) + len(unwanted),
-          "skipped": sum(len(s["skipped"]) for s in suites) - len(unwanted), "shakespeare_gpt": figures}
+          "skipped": sum(len(s["skipped"]) for s in suites) - len(unwanted), "shakespeare_gpt": figures,
+          "speed": measured}
 for line in unwanted:
     print(f"skipped, although there is a GPU: {line}")
-file = Path("docs/results") / f"gpu_{re.sub('[^a-z0-9]+', '_', name.lower()).strip('_')}.json"
+if speed:
+    print(f"scripts/bench_gpu.py failed with status {speed}: there are no figures of speed")
 file.write_text(json.dumps(result, indent=2) + "\n")
 print(f"{file}: {result['passed']} passed, {result['failed']} failed, {result['skipped']} skipped")
-sys.exit(1 if result["failed"] or tests else 0)
+sys.exit(1 if result["failed"] or tests or speed else 0)
 PYTHON

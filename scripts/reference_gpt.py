@@ -66,7 +66,7 @@ class Gpt(nn.Module):
                 nn.init.normal_(p, 0, 0.02 / math.sqrt(2 * shape.layers) if residual else 0.02)
 
     def loss(self, x, y):
-        h = self.tokens(x) + self.positions(torch.arange(x.shape[1]))
+        h = self.tokens(x) + self.positions(torch.arange(x.shape[1], device=x.device))
         for block in self.blocks:
             h = block(h)
         logits = self.norm(h) @ self.tokens.weight.T

@@ -1,1 +1,1 @@
-"""The parts of bench_cpu.py: what is measured, with whom, and how it is told."""
+"""The parts of bench_cpu.py that are its own: what is measured, with whom, and how it is told."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarking.machine import Neighbours
+from benchmarking.programs import Reverie
+from benchmarking.tables import median
+
 from . import random_gpt2
-from .machine import Neighbours
-from .programs import Benchmarks, Reverie
-from .report import median
+from .benchmarks import Benchmarks
 
 BATCHES = (1, 2, 4, 8)
 TOKENS = 97  # of a text; the first comes with the prompt and does not count

@@ -17,9 +17,11 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from .machine import Neighbours
-from .programs import ROOT, Benchmarks, ProgramError
-from .report import median
+from benchmarking.machine import Neighbours
+from benchmarking.programs import ROOT, ProgramError
+from benchmarking.tables import median
+
+from .benchmarks import Benchmarks
 from .shapes import Gemm
 
 PRODUCT_SECONDS = 0.03

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
+
+from benchmarking.tables import Page, bytes_text, duration, median, spread, table
 
 MIB = 1 << 20
-BEGIN = "<!-- written by scripts/bench_cpu.py: begin -->"
-END = "<!-- written by scripts/bench_cpu.py: end -->"
-WANTED_ROUNDS = 5
-
-
-def median(values: Iterable[float]) -> float:
-    values = list(values)
-    if not values:
-        raise ValueError("no values to take the median of")
-    return statistics.median(values)
+PAGE = Page("scripts/bench_cpu.py", "CPU speed")
 
 
 def build_row(work: str, precision: str, tokens: int, rounds: Mapping[str, list[dict]]) -> dict:
@@ -50,24 +41,6 @@ def build_row(work: str, precision: str, tokens: int, rounds: Mapping[str, list[
         "max_rss_bytes": max(r["max_rss_bytes"] for r in rounds["reverie"]),
         "rounds": {name: [r["ms"] for r in found] for name, found in rounds.items()},
     }
-
-
-def table(heads: list[str], rows: list[list[str]]) -> str:
-    """Markdown; every column but the first is aligned to the right."""
-    marks = ["---"] + ["---:"] * (len(heads) - 1)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [heads, marks, *rows])
-
-
-def duration(ms: float | None) -> str:
-    """Three digits: 7.12 ms, 38.7 ms, 5.48 s."""
-    if ms is None:
-        return "–"
-    value, unit = (ms / 1e3, "s") if ms >= 1e3 else (ms, "ms")
-    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
-
-
-def spread(values: list[float]) -> str:
-    return f"{duration(min(values))} to {duration(max(values))}"
 
 
 def step_table(rows: list[dict]) -> str:
@@ -135,10 +108,6 @@ def latents_table(r: dict) -> str:
     ]])
 
 
-def bytes_text(count: int) -> str:
-    return f"{count / (1 << 30):.1f} GiB"
-
-
 def provenance(result: dict) -> str:
     m = result["machine"]
     lines = [
@@ -158,7 +127,7 @@ def provenance(result: dict) -> str:
 
 def markdown(result: dict) -> str:
     """What stands between the marks of the results page."""
-    parts = [BEGIN, provenance(result)]
+    parts = [provenance(result)]
     if result["rows"]:
         parts += ["## A training step", step_table(result["rows"])]
     parts += [f"{left['work']} {left['precision']} is left out: {left['why']}" for left in result["left_out"]]
@@ -187,25 +156,4 @@ def markdown(result: dict) -> str:
                   f"and {r['ahead']} tokens ahead. Separate forwards read each group's own prefix, latents and tokens as one plain text; both give the same loss "
                   f"({r['loss']:.2f} and {r['separate_loss']:.2f}). The linear layers' products alone run at {r['gflops']:.0f} GFLOP/s at their own shapes; "
                   f"attention's {r['attention_gflop']:.1f} GFLOP are counted at that rate.", latents_table(r)]
-    return "\n\n".join([*parts, END]) + "\n"
-
-
-def page_refusal(file: Path) -> str:
-    """Why `file` may not be written; empty: it may."""
-    if not file.exists():
-        return ""
-    text = file.read_text()
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        return f"{file} is there and does not hold, once each and in this order, the lines\n{BEGIN}\n{END}\nbetween which the tables go; add them, or name another file"
-    return ""
-
-
-def write_page(file: Path, tables: str) -> None:
-    """A new page, or the old one with what stands between the marks replaced."""
-    if file.exists():
-        old = file.read_text()
-        text = old[:old.index(BEGIN)] + tables.rstrip("\n") + old[old.index(END) + len(END):]
-    else:
-        text = "# CPU speed\n\n" + tables
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
+    return PAGE.between_marks("\n\n".join(parts))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from .machine import Neighbours
-from .programs import Benchmarks, Reverie
-from .report import median
+from benchmarking.machine import Neighbours
+from benchmarking.programs import Reverie
+from benchmarking.tables import median
+
+from .benchmarks import Benchmarks
 from .shapes import SMALL, Work, least_bytes, least_memory, step_gflop
 
 SWEEPS = {

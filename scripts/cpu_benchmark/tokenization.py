@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .machine import Neighbours
-from .programs import ROOT, ProgramError, Reverie, environment
-from .report import median
+from benchmarking.machine import Neighbours
+from benchmarking.programs import ROOT, ProgramError, Reverie, environment
+from benchmarking.tables import median
 
 WORKER = Path(__file__).with_name("tiktoken_worker.py")
 LEAST_BYTES = 64 << 20  # a smaller text is repeated: starting a program would count too much

@@ -17,7 +17,9 @@ SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 import bench_cpu  # noqa: E402
-from cpu_benchmark import decoding, latents, machine, programs, pytorch, random_gpt2, report, shapes, sweeps, tokenization  # noqa: E402
+from benchmarking import machine, programs, tables  # noqa: E402
+from benchmarking.pytorch import PyTorchError, Worker  # noqa: E402
+from cpu_benchmark import benchmarks, decoding, latents, pytorch, random_gpt2, report, shapes, sweeps, tokenization  # noqa: E402
 
 
 def rounds_of(*ms: float, **more: float) -> list[dict]:
@@ -112,12 +114,12 @@ class RowsTest(unittest.TestCase):
             report.build_row("small", "bf16", 768, {"reverie": reverie_rounds(1.0), "bound": bound_rounds(1.0), "eager": []})
 
     def test_median_of_nothing_is_refused(self) -> None:
-        self.assertEqual(report.median([4, 1, 2, 3]), 2.5)
+        self.assertEqual(tables.median([4, 1, 2, 3]), 2.5)
         with self.assertRaises(ValueError):
-            report.median([])
+            tables.median([])
 
     def test_durations(self) -> None:
-        self.assertEqual([report.duration(x) for x in (7.123, 38.71, 238.7, 5481, None)], ["7.12 ms", "38.7 ms", "239 ms", "5.48 s", "–"])
+        self.assertEqual([tables.duration(x) for x in (7.123, 38.71, 238.7, 5481, None)], ["7.12 ms", "38.7 ms", "239 ms", "5.48 s", "–"])
 
 
 class PageTest(unittest.TestCase):
@@ -164,23 +166,23 @@ class PageTest(unittest.TestCase):
 
     def test_prose_around_the_marks_stays(self) -> None:
         page = self.folder / "docs" / "cpu_speed.md"
-        report.write_page(page, report.markdown(self.result()))
+        report.PAGE.write(page, report.markdown(self.result()))
         page.write_text(page.read_text().replace("# CPU speed", "# CPU speed\n\nProse before.") + "\nProse after.\n")
-        self.assertEqual(report.page_refusal(page), "")
-        report.write_page(page, report.markdown(self.result() | {"commit": "def"}))
+        self.assertEqual(report.PAGE.refusal(page), "")
+        report.PAGE.write(page, report.markdown(self.result() | {"commit": "def"}))
         text = page.read_text()
         self.assertIn("Prose before.", text)
         self.assertTrue(text.endswith("\nProse after.\n"))
         self.assertIn("commit `def`", text)
         self.assertNotIn("commit `abc`", text)
-        self.assertEqual(text.count(report.BEGIN), 1)
+        self.assertEqual(text.count(report.PAGE.begin), 1)
 
     def test_a_page_of_somebody_else_is_refused(self) -> None:
         page = self.folder / "page.md"
         page.write_text("# Mine\n")
-        self.assertIn("does not hold", report.page_refusal(page))
-        page.write_text(f"{report.END}\n{report.BEGIN}\n")
-        self.assertIn("does not hold", report.page_refusal(page))
+        self.assertIn("does not hold", report.PAGE.refusal(page))
+        page.write_text(f"{report.PAGE.end}\n{report.PAGE.begin}\n")
+        self.assertIn("does not hold", report.PAGE.refusal(page))
 
 
 class ProgramsTest(unittest.TestCase):
@@ -191,7 +193,7 @@ class ProgramsTest(unittest.TestCase):
 
     def test_experiment_computes_nothing_but_steps(self) -> None:
         base = json.loads((SCRIPTS.parent / "configs" / "shakespeare_gpt.json").read_text())
-        config = programs.experiment(base, shapes.BABY, Path("/data"))
+        config = programs.experiment(base, shapes.BABY, {"path": "/data"})
         self.assertEqual([config[part]["interval"] for part in ("evaluation", "sample", "checkpoint")], [0, 0, 0])
         self.assertEqual(config["train"]["batch_size"], 64)
         self.assertEqual({k: config["model"][k] for k in ("block_size", "n_layer", "n_head", "n_embd", "bias", "dropout")},
@@ -207,7 +209,7 @@ class ProgramsTest(unittest.TestCase):
         file.write_text(f"#!{sys.executable}\nimport json, pathlib, sys\narguments = sys.argv[1:]\n{body}\n")
         file.chmod(0o755)
         reverie = programs.Reverie(file, 1, folder)
-        reverie.data = folder
+        reverie.data = {"path": str(folder)}
         return reverie
 
     TRAIN = """
@@ -267,7 +269,7 @@ print(json.dumps({"peak_bytes": 1}))
 
     def test_a_missing_benchmark_says_how_to_build_it(self) -> None:
         with self.assertRaisesRegex(programs.ProgramError, "--target bench_step_gemms"):
-            programs.Benchmarks(Path("/nowhere"), 1).program("bench_step_gemms")
+            benchmarks.Benchmarks(Path("/nowhere"), 1).program("bench_step_gemms")
 
 
 class MachineTest(unittest.TestCase):
@@ -344,13 +346,13 @@ class WorkerTest(unittest.TestCase):
         env = pytorch.worker_environment(3)
         self.assertEqual((env["OMP_NUM_THREADS"], env["KMP_BLOCKTIME"], env["MALLOC_MMAP_MAX_"]), ("3", "1", "0"))
 
-    def worker(self, body: str) -> pytorch.Worker:
+    def worker(self, body: str) -> Worker:
         temporary = tempfile.TemporaryDirectory()
         self.addCleanup(temporary.cleanup)
         file = Path(temporary.name) / "worker.py"
         file.write_text(f"import json, sys\nprint('chatter', file=sys.stderr)\n{body}\n")
         with mock.patch.object(pytorch, "WORKER", file):
-            worker = pytorch.Worker(Path(sys.executable), "eager", shapes.SMALL, Path("text"), 1, Path(temporary.name) / "log")
+            worker = pytorch.start_worker(Path(sys.executable), "eager", shapes.SMALL, Path("text"), 1, Path(temporary.name) / "log")
         self.addCleanup(worker.close)
         return worker
 
@@ -364,13 +366,13 @@ class WorkerTest(unittest.TestCase):
 
     def test_errors_and_deaths_are_told(self) -> None:
         worker = self.worker("print('{}', flush=True)\nfor line in sys.stdin: print(json.dumps({'error': 'no compiler'}), flush=True)")
-        with self.assertRaisesRegex(pytorch.PyTorchError, "eager: no compiler"):
+        with self.assertRaisesRegex(PyTorchError, "eager: no compiler"):
             worker.steps("f32", 0, 1)
-        with self.assertRaisesRegex(pytorch.PyTorchError, r"(?s)ended with status 3:.*chatter"):
+        with self.assertRaisesRegex(PyTorchError, r"(?s)ended with status 3:.*chatter"):
             self.worker("sys.exit(3)")
         worker = self.worker("print('{}', flush=True)\nsys.stdin.readline()\nsys.exit(4)")
         for _ in range(2):  # a dead one goes on saying so
-            with self.assertRaisesRegex(pytorch.PyTorchError, "ended with status 4"):
+            with self.assertRaisesRegex(PyTorchError, "ended with status 4"):
                 worker.steps("f32", 0, 1)
         self.assertEqual(machine.cpu_seconds_of(worker.pid), 0)
 

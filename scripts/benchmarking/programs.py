@@ -1,4 +1,4 @@
-"""Reverie as its users run it, and the C++ benchmarks of tests/benchmarks."""
+"""Reverie as its users run it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from .report import median
-from .shapes import Work, products_to_time, step_bound
+from .tables import median
+from .works import Work
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PRECISION_KEYS = ("train.precision", "precision")  # where a config says it; builds differ
@@ -36,11 +36,11 @@ def run(command: list[str], threads: int) -> str:
     return done.stdout
 
 
-def experiment(base: dict, work: Work, data: Path) -> dict:
-    """The config of `work` from that of nanoGPT's recipe: nothing but steps is computed."""
+def experiment(base: dict, work: Work, data: dict) -> dict:
+    """The config of `work` on the token files of `data` from that of nanoGPT's recipe: nothing but steps is computed."""
     shape = {"block_size": work.context, "n_layer": work.layers, "n_head": work.heads, "n_embd": work.width}
     return base | {
-        "data": {"path": str(data)},
+        "data": data,
         "model": base["model"] | shape,
         "train": base["train"] | {"batch_size": work.batch},
         "evaluation": {"interval": 0},
@@ -60,10 +60,11 @@ def step_times(metrics: str) -> tuple[list[float], list[float]]:
 class Reverie:
     """`reverie train` on a prepared token file."""
 
-    def __init__(self, program: Path, threads: int, scratch: Path) -> None:
+    def __init__(self, program: Path, threads: int, scratch: Path, *, device: str = "cpu", preset: str = "release") -> None:
         if not program.is_file():
-            raise ProgramError(f"{program} is not there; build it (cmake --preset release && cmake --build --preset release) or name it with --reverie")
-        self.program, self.threads, self.scratch = program, threads, scratch
+            raise ProgramError(f"{program} is not there; build it (cmake --preset {preset} && cmake --build --preset {preset}) or name it with --reverie")
+        self.program, self.threads, self.scratch, self.device = program, threads, scratch, device
+        self.data: dict = {}  # of the config
         self.precision_key = PRECISION_KEYS[0]
         self.base = json.loads((ROOT / "configs" / "shakespeare_gpt.json").read_text())
         model = self.base["model"]
@@ -78,13 +79,14 @@ class Reverie:
         """What `reverie doctor` says of the build and its kernels."""
         lines = run([str(self.program), "doctor"], self.threads).splitlines()
         said = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in lines if re.search(r"\S\s{2,}\S", line))
-        return {"kernels": said.get("cpu kernels", ""), "matmul": said.get("f32 matmul", ""), "threads": self.threads}
+        return {"kernels": said.get("cpu kernels", ""), "matmul": said.get("f32 matmul", ""), "cuda": said.get("cuda", ""), "threads": self.threads}
 
     def prepare(self, text: Path) -> int:
         """Makes the token files; the vocabulary's size."""
-        self.data = self.scratch / "data"
-        run([str(self.program), "prepare", str(text), "--tokenizer", "char", "--out", str(self.data)], self.threads)
-        return json.loads((self.data / "dataset.json").read_text())["tokenizer"]["vocabulary_size"]
+        folder = self.scratch / "data"
+        run([str(self.program), "prepare", str(text), "--tokenizer", "char", "--out", str(folder)], self.threads)
+        self.data = {"path": str(folder)}
+        return json.loads((folder / "dataset.json").read_text())["tokenizer"]["vocabulary_size"]
 
     def config(self, work: Work) -> Path:
         file = self.scratch / f"{work.name}.json"
@@ -92,12 +94,13 @@ class Reverie:
         return file
 
     def overrides(self, precision: str) -> list[str]:
-        return [] if precision == "f32" else ["--set", f"{self.precision_key}={precision}"]
+        device = [] if self.device == "cpu" else ["--set", f"device={self.device}"]
+        return device + ([] if precision == "f32" else ["--set", f"{self.precision_key}={precision}"])
 
     def why_not(self, work: Work, precision: str) -> str:
         """Why this build cannot train in `precision`; empty: it can."""
         reasons = []
-        for self.precision_key in PRECISION_KEYS:
+        for self.precision_key in [self.precision_key] if precision == "f32" else PRECISION_KEYS:  # f32 is said by no key
             try:
                 self.plan(work, precision)
             except ProgramError as failure:
@@ -169,55 +172,3 @@ class Reverie:
         run([str(self.program), "prepare", str(text), "--tokenizer", "gpt2", "--tokenizer-files", str(vocabulary), "--validation-fraction", "0",
              "--out", str(self.tokenized.parent)], threads)
         return time.monotonic() - begin
-
-
-class Benchmarks:
-    """The programs of tests/benchmarks, in the build's folder."""
-
-    def __init__(self, folder: Path, threads: int) -> None:
-        self.folder, self.threads = folder, threads
-        self.library = ""
-
-    def program(self, name: str) -> str:
-        file = self.folder / name
-        if not file.is_file():
-            raise ProgramError(f"{file} is not there; build it with: cmake --build --preset release --target {name}\n"
-                               "(bench_step_gemms needs oneDNN; REVERIE_BENCHMARKS must be ON; --benchmarks DIR names another folder)")
-        return str(file)
-
-    def products(self, precision: str, what: list[str], seconds: float) -> dict:
-        out = json.loads(run([self.program("bench_step_gemms"), "--precision", precision, "--seconds", str(seconds), *what], self.threads))
-        self.library = out["library"]
-        return out
-
-    def bound(self, work: Work, precision: str, seconds: float) -> dict:
-        """step_bound() of one pass over all products of a step, with the way that was best for each."""
-        out = self.products(precision, products_to_time(work), seconds)
-        bound = step_bound(work, {g["gemm"]: g["ms"] for g in out["gemms"]})
-        return {"ms": bound["bound_ms"], **bound, "products": {g["gemm"]: [g["ms"], g["way"]] for g in out["gemms"]}}
-
-    def triad(self, seconds: float) -> float:
-        """Memory bandwidth in GB/s, over arrays that no cache holds."""
-        return self.products("f32", [f"triad:{768 << 20}"], seconds)["triad"]["gb_per_second"]
-
-    def read_bandwidth(self, seconds: float) -> float:
-        """GB/s at which memory is read."""
-        return json.loads(run([self.program("bench_memory"), "--seconds", str(seconds)], self.threads))["read_gb_per_second"]
-
-    def latents(self, base: Path, seconds: float) -> dict:
-        """bench_latents of its own standard step."""
-        return json.loads(run([self.program("bench_latents"), str(base), "--seconds", str(seconds)], self.threads))
-
-    def attention(self, context: int, heads: int, head_size: int, tokens: int, seconds: float) -> dict:
-        """bench_attention of one context, in a process of its own so that its peak is its own."""
-        command = [self.program("bench_attention"), "--tokens", str(tokens), "--heads", str(heads),
-                   "--head-size", str(head_size), "--seconds", str(seconds), str(context)]
-        process = subprocess.Popen(command, env=environment(self.threads), stdout=subprocess.PIPE, text=True)
-        out = process.stdout.read()
-        process.stdout.close()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
-            raise ProgramError(f"{' '.join(command)} ended with status {process.returncode}")
-        answer = json.loads(out)
-        return answer["contexts"][0] | {"max_rss_bytes": usage.ru_maxrss * 1024, "isa": answer["isa"]}
