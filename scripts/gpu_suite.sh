@@ -30,7 +30,8 @@ name=${gpu%%,*} driver=${gpu##*, }
 results=docs/results/gpu_$(tr '[:upper:]' '[:lower:]' <<<"$name" | tr -cs 'a-z0-9' '_' | sed 's/^_*//; s/_*$//')
 # What is built, before results are written beside it.
 commit=$(git rev-parse HEAD)
-[ -z "$(git status --porcelain -- . ':!docs/results')" ] || commit+=-changed
+[ -z "$(git status --porcelain -- . ':!docs/results')" ] ||
+  usage "git status names changed files: commit them first, so that the results can name what they are of"
 
 say() { printf '\n==> %s\n' "$1"; }
 build=build/cuda

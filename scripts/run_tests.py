@@ -31,6 +31,7 @@ CHECKS = {
     "check_isa_objects.py": (["BUILD"],),
     "check_ptx.py": (["--self-test"],),
     "check_ptxas.py": (["--self-test"],),
+    "compare_precisions.py": (["--self-test"],),
 }
 KINDS = ("gtest", "python", "check")
 HUNG_AFTER_SECONDS = 1800  # stops a suite that hangs; not a measure of speed
