@@ -278,9 +278,8 @@ std::shared_ptr<Communicator> make_device_communicator(std::shared_ptr<Communica
 }
 
 std::shared_ptr<Communicator> communicator_on(Device device, std::shared_ptr<Communicator> host) {
-  if (host->size() == 1) return host;
   require_same_on_all_ranks(*host, {{"config", {{"device", std::string(name_of(device.kind))}}}});
-  if (device.kind == DeviceKind::cpu) return host;
+  if (host->takes(device)) return host;
   if (cuda::status().flavour == cuda::Flavour::emulated)
     return make_device_communicator(host, make_emulated_transport(*host));
   take_gpu(*host);

@@ -32,9 +32,11 @@ using testing::run_ranks;
 
 constexpr Device kCuda{DeviceKind::cuda, 0};
 
+// One rank is a process as it is without any.
 std::vector<std::string> run_on_cuda(int ranks, const std::function<void(Communicator&)>& body) {
   std::vector<std::string> errors(static_cast<size_t>(ranks));
-  const auto hosts = make_local_communicators(ranks);
+  auto hosts = make_local_communicators(ranks);
+  if (ranks == 1) hosts[0] = {&single_communicator(), [](Communicator*) {}};
   std::vector<std::thread> threads;
   for (size_t r = 0; r < hosts.size(); ++r)
     threads.emplace_back([&, r] {
@@ -235,6 +237,38 @@ TEST_F(RanksOnCuda, ARankThatFailsEndsTheOthersWithItsReason) {
                             Trainer(o, c).run();
                           }),
               Each(HasSubstr("the disk is on fire")));
+}
+
+// As NCCL does where a connection breaks: it cannot say whose.
+class BrokenTransport final : public DeviceTransport {
+ public:
+  explicit BrokenTransport(bool& aborted) : aborted_(aborted) {}
+  std::string kind() const override { return "broken"; }
+  void exchange(const Mail&) override { throw MachineError("a remote process exited"); }
+  void all_reduce(Tensor&) override { throw MachineError("a remote process exited"); }
+  void check() override {}
+  void abort() noexcept override { aborted_ = true; }
+
+ private:
+  bool& aborted_;
+};
+
+TEST_F(RanksOnCuda, WhereTheDevicesExchangeFailsTheRankThatDiedIsNamed) {
+  for (const bool dies : {true, false}) {
+    bool aborted = false;
+    const auto errors = run_ranks(2, [&](Communicator& c) {
+      if (c.rank() == 1) {
+        if (dies) throw UserError("it had enough");
+        return;
+      }
+      const std::shared_ptr<Communicator> host(&c, [](Communicator*) {});
+      Tensor t = Tensor::zeros({3}, DType::f32, kCuda);
+      make_device_communicator(host, std::make_unique<BrokenTransport>(aborted))->broadcast(t, 0);
+    });
+    EXPECT_THAT(errors[0],
+                HasSubstr(dies ? "rank 1 is gone: it had enough" : "a remote process exited"));
+    EXPECT_TRUE(aborted);
+  }
 }
 
 TEST_F(RanksOnCuda, ATrainerWantsACommunicatorForItsDevice) {
