@@ -1,6 +1,7 @@
 // A build without CUDA (REVERIE_CUDA=off).
 
 #include "core/cuda.h"
+#include "core/cuda_stream.h"
 #include "core/error.h"
 
 namespace reverie::cuda {
@@ -17,7 +18,15 @@ const Status& status() {
                         "this build has no CUDA (build with cmake --preset cuda)"};
   return s;
 }
-
+int gpu_count() {
+  return 0;
+}
+void use_gpu(int) {
+  refuse();
+}
+std::string gpu_uuid() {
+  return "";
+}
 Allocator& allocator(Device) {
   refuse();
 }
@@ -31,5 +40,22 @@ void synchronize() {}
 void* stream() {
   return nullptr;
 }
+
+Event::Event() {
+  refuse();
+}
+void Event::precedes_later_work() const {
+  refuse();
+}
+bool Event::reached() const {
+  refuse();
+}
+Stream::Stream() {
+  refuse();
+}
+StreamScope::StreamScope(const Stream&) {
+  refuse();
+}
+StreamScope::~StreamScope() = default;
 
 }  // namespace reverie::cuda

@@ -10,6 +10,7 @@
 #include <unordered_map>
 
 #include "core/cuda.h"
+#include "core/cuda_stream.h"
 #include "core/error.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -121,6 +122,15 @@ const Status& status() {
                         "emulated: kernels run on the CPU, a fiber for each of their threads"};
   return s;
 }
+int gpu_count() {
+  return 0;
+}
+void use_gpu(int index) {
+  throw UserError(fmt::format("GPU {} of none: device cuda is emulated", index));
+}
+std::string gpu_uuid() {
+  return "";
+}
 Allocator& allocator(Device) {
   return memory();
 }
@@ -137,5 +147,15 @@ void synchronize() {
 void* stream() {
   return nullptr;
 }
+
+// Work is done when it is asked for.
+Event::Event() = default;
+void Event::precedes_later_work() const {}
+bool Event::reached() const {
+  return true;
+}
+Stream::Stream() = default;
+StreamScope::StreamScope(const Stream&) {}
+StreamScope::~StreamScope() = default;
 
 }  // namespace reverie::cuda

@@ -4,9 +4,11 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 
 #include "core/cuda.h"
+#include "core/cuda_stream.h"
 #include "core/error.h"
 
 namespace reverie::cuda {
@@ -16,6 +18,9 @@ void check(cudaError_t error, const char* what) {
   if (error != cudaSuccess)
     throw MachineError(fmt::format("cuda: {} failed: {}", what, cudaGetErrorString(error)));
 }
+
+int gpu = 0;                        // see use_gpu()
+std::atomic<bool> gpu_used{false};  // it can be changed no more
 
 Status look() {
   int count = 0;
@@ -27,7 +32,7 @@ Status look() {
                         error != cudaSuccess ? cudaGetErrorString(error) : "there is none")};
   }
   cudaDeviceProp p;
-  if (const cudaError_t error = cudaGetDeviceProperties(&p, 0); error != cudaSuccess)
+  if (const cudaError_t error = cudaGetDeviceProperties(&p, gpu); error != cudaSuccess)
     return {Flavour::on, false, cudaGetErrorString(error)};
   // Kernels are compiled for 8.0 and 9.0; later ones translate the latter's PTX.
   if (p.major < 8)
@@ -37,7 +42,11 @@ Status look() {
   return {Flavour::on, true,
           fmt::format("{}, {:.1f} GiB, compute capability {}.{}{}", p.name,
                       double(p.totalGlobalMem) / double(1 << 30), p.major, p.minor,
-                      count > 1 ? fmt::format(", the first of {}", count) : "")};
+                      count > 1 ? fmt::format(", number {} of {}", gpu + 1, count) : "")};
+}
+Status& looked_up() {
+  static Status s = look();
+  return s;
 }
 
 void require_usable() {
@@ -45,14 +54,25 @@ void require_usable() {
     throw UserError(fmt::format("device cuda is not usable: {}", status().in_words));
 }
 
+cudaStream_t make_stream() {
+  cudaStream_t made = nullptr;
+  check(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), "making a stream");
+  return made;
+}
+
+thread_local cudaStream_t beside = nullptr;  // of a StreamScope
+
 cudaStream_t the_stream() {
-  static const cudaStream_t s = [] {
+  // The runtime has a current GPU for each thread.
+  thread_local const bool bound = [] {
     require_usable();
-    cudaStream_t made = nullptr;
-    check(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), "making a stream");
-    return made;
+    gpu_used = true;
+    check(cudaSetDevice(gpu), "choosing the GPU");
+    return true;
   }();
-  return s;
+  static_cast<void>(bound);
+  static const cudaStream_t own = make_stream();
+  return beside ? beside : own;
 }
 
 // The driver's pool, told to keep what it has: a block that is freed is handed out again in the
@@ -60,8 +80,8 @@ cudaStream_t the_stream() {
 class StreamAllocator final : public Allocator {
  public:
   StreamAllocator() {
-    require_usable();
-    check(cudaDeviceGetDefaultMemPool(&pool_, 0), "finding the memory pool");
+    the_stream();
+    check(cudaDeviceGetDefaultMemPool(&pool_, gpu), "finding the memory pool");
     uint64_t keep = UINT64_MAX;
     check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep),
           "setting up the memory pool");
@@ -108,13 +128,33 @@ class StreamAllocator final : public Allocator {
 }  // namespace
 
 const Status& status() {
-  static const Status s = look();
-  return s;
+  return looked_up();
+}
+int gpu_count() {
+  int count = 0;
+  if (!status().usable || cudaGetDeviceCount(&count) != cudaSuccess) return 0;
+  return count;
+}
+void use_gpu(int index) {
+  require(0 <= index && index < gpu_count(), "GPU {} of the {} that this process sees", index,
+          gpu_count());
+  if (index == gpu) return;
+  if (gpu_used)
+    throw InternalError(fmt::format("GPU {} was chosen when GPU {} was in use", index, gpu));
+  gpu = index;
+  looked_up() = look();
+}
+std::string gpu_uuid() {
+  cudaDeviceProp p;
+  if (!status().usable || cudaGetDeviceProperties(&p, gpu) != cudaSuccess) return "";
+  std::string text;
+  for (char byte : p.uuid.bytes) text += fmt::format("{:02x}", static_cast<unsigned char>(byte));
+  return text;
 }
 Allocator& allocator(Device device) {
   static auto* memory = new StreamAllocator;  // never destroyed, as the CPU's
   require(device.index == 0,
-          "device cuda:{}: a process uses one GPU, the first it sees (CUDA_VISIBLE_DEVICES)",
+          "device cuda:{}: a process uses one GPU, which is cuda:0 (CUDA_VISIBLE_DEVICES chooses)",
           device.index);
   return *memory;
 }
@@ -135,6 +175,39 @@ void synchronize() {
 }
 void* stream() {
   return the_stream();
+}
+
+Event::Event() {
+  the_stream();
+  cudaEvent_t made = nullptr;
+  check(cudaEventCreateWithFlags(&made, cudaEventDisableTiming), "making an event");
+  event_ = std::shared_ptr<void>(
+      made, [](void* event) { (void)cudaEventDestroy(static_cast<cudaEvent_t>(event)); });
+  check(cudaEventRecord(made, the_stream()), "recording an event");
+}
+void Event::precedes_later_work() const {
+  check(cudaStreamWaitEvent(the_stream(), static_cast<cudaEvent_t>(event_.get()), 0),
+        "ordering streams");
+}
+bool Event::reached() const {
+  the_stream();
+  const cudaError_t error = cudaEventQuery(static_cast<cudaEvent_t>(event_.get()));
+  if (error == cudaErrorNotReady) return false;
+  check(error, "work beside the device's own");
+  return true;
+}
+
+Stream::Stream() {
+  the_stream();
+  stream_ = std::shared_ptr<void>(make_stream(), [](void* stream) {
+    (void)cudaStreamDestroy(static_cast<cudaStream_t>(stream));
+  });
+}
+StreamScope::StreamScope(const Stream& stream) : before_(beside) {
+  beside = static_cast<cudaStream_t>(stream.stream_.get());
+}
+StreamScope::~StreamScope() {
+  beside = static_cast<cudaStream_t>(before_);
 }
 
 }  // namespace reverie::cuda

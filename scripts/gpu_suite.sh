@@ -72,7 +72,8 @@ commit, name, driver, summary, runs, tests, speed, file = sys.argv[1:4] + [Path(
 suites = json.loads(summary.read_text())
 # On a machine with a GPU, a test that looks for one and skips has not run.
 unwanted = [f"{s['name']}: {test}: {why}" for s in suites for test, why in s["skipped"] if re.search("cuda|gpu", test + why, re.I)
-            and "emulated in this build" not in why and "usable here" not in why and "no torch" not in why]
+            and "emulated in this build" not in why and "usable here" not in why and "no torch" not in why
+            and "wants two GPUs" not in why]
 figures = {}
 for device in ("cpu", "cuda"):
     run = json.loads((runs / device / "summary.json").read_text())

@@ -311,6 +311,7 @@ class CliTest(unittest.TestCase):
         self.assertIn("as_published", self.expect(0, "modules").stdout)
         self.assertIn("cpu kernels", self.expect(0, "doctor").stdout)
         self.assertRegex(self.expect(0, "doctor").stdout, r"of an unknown history|never run on a GPU|run on a GPU at [0-9a-f]+ \(.+\)[;,] (kernel files changed since: \d+|a commit that this clone does not have)")
+        self.assertRegex(self.expect(0, "doctor").stdout, r"\n +(on device cpu, as|device cuda, being emulated|no NCCL|on device cuda by NCCL \d)")
         self.assertIn("portable", self.expect(0, "doctor", env={"REVERIE_ISA": "portable"}).stdout)
 
 

@@ -31,6 +31,10 @@ EXPERIMENT = {
 }
 # Long enough to be interrupted.
 ENDLESS = {"train": {"steps": 1000000}, "evaluation": {"interval": 0}, "checkpoint": {"interval": 0}}
+# Small, as the emulated device is slow.
+ON_CUDA = {"device": "cuda", "model": {"block_size": 8, "n_layer": 1}, "train": {"steps": 4, "batch_size": 3},
+           "evaluation": {"interval": 2, "windows": 2, "prefix_only_windows": 1, "final_windows": 2, "final_prefix_only_windows": 1},
+           "sample": {"tokens": 1}}
 TIMES = ("seconds", "tokens_per_second", "time")
 
 # mpirun refuses to run as root without these; the rest lets more ranks than cores, and a machine without ssh, do.
@@ -50,11 +54,28 @@ def without_ranks():
             if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")}
 
 
+def doctor():
+    return subprocess.run([str(REVERIE), "doctor"], capture_output=True, text=True, check=False, env=without_ranks()).stdout
+
+
 def mpi_missing():
     if not shutil.which("mpirun"):
         return "there is no mpirun (openmpi-bin)"
-    doctor = subprocess.run([str(REVERIE), "doctor"], capture_output=True, text=True, check=False, env=without_ranks())
-    return None if "mpirun (" in doctor.stdout else "this build has no MPI (libopenmpi-dev)"
+    return None if "mpirun (" in doctor() else "this build has no MPI (libopenmpi-dev)"
+
+
+def cuda_missing():
+    """Why two ranks on device cuda cannot run here, or None."""
+    said = doctor()
+    status = re.search(r"^cuda .*?; (.*)$", said, re.M)[1]
+    if status.startswith("emulated"):
+        return None
+    if "compute capability" not in status or "kernels want" in status:
+        return f"device cuda: {status}"
+    gpus = re.search(r"number \d+ of (\d+)", status)
+    if not gpus or int(gpus[1]) < 2:
+        return "device cuda with two ranks wants two GPUs, and there is one"
+    return None if "by NCCL" in said else "device cuda: no NCCL in this build (libnccl-dev)"
 
 
 class DistributedTest(unittest.TestCase):
@@ -293,6 +314,55 @@ class DistributedTest(unittest.TestCase):
             status, output = self.finish(self.start([REVERIE, "train", config, "--run-dir", self.folder / "x"], **environment), 30)
             self.assertEqual(status, 2, (environment, output))
             self.assertRegex(output, "RANK|WORLD_SIZE|MASTER_PORT")
+
+    # ---- device cuda: two GPUs, or the emulated device ----
+    def config_on_cuda(self, name, **changes):
+        if reason := cuda_missing():
+            self.skipTest(reason)
+        return self.config(name, **ON_CUDA | changes)
+
+    def one_process_on_cuda(self):
+        run = self.folder / "cuda-whole"
+        if not run.exists():
+            status, output = self.finish(self.start([REVERIE, "train", self.config_on_cuda("cuda-whole"), "--run-dir", run]), 300)
+            self.assertEqual(status, 0, output)
+        return run
+
+    def test_two_ranks_on_cuda_equal_one_process_bit_by_bit(self):
+        for name, changes in (("cuda-tcp", {}), ("cuda-tcp-sharded", {"distributed": {"shard_optimizer": True}})):
+            config, run = self.config_on_cuda(name, **changes), self.folder / name
+            results = [self.finish(p, 300) for p in self.start_tcp(2, ["train", config, "--run-dir", run])]
+            for status, output in results:
+                self.assertEqual(status, 0, output)
+            self.assertRegex(results[0][1], "2 ranks over tcp, (nccl|emulated)")
+            self.assert_same_run(run, self.one_process_on_cuda())
+
+    def test_mpirun_on_cuda_equals_one_process_bit_by_bit(self):
+        config, run = self.config_on_cuda("cuda-mpi"), self.folder / "cuda-mpi"
+        status, output = self.finish(self.start_mpi(2, ["train", config, "--run-dir", run]), 300)
+        self.assertEqual(status, 0, output)
+        self.assertRegex(output, "2 ranks over mpi, (nccl|emulated)")
+        self.assert_same_run(run, self.one_process_on_cuda())
+
+    def test_a_killed_rank_on_cuda_ends_all_and_is_named(self):
+        config, run = self.config_on_cuda("cuda-killed", **ENDLESS), self.folder / "cuda-killed"
+        processes = self.start_tcp(2, ["train", config, "--run-dir", run])
+        self.wait_for_steps(run, 3, *processes)
+        processes[1].kill()
+        status, output = self.finish(processes[0], 30)
+        self.assertEqual(status, 1, output)
+        self.assertRegex(output, rf"rank 1 \(.*process {processes[1].pid}\) has died")
+
+    def test_a_rank_on_cuda_that_hangs_ends_all_within_the_time_limit(self):
+        config = self.config_on_cuda("cuda-hung", distributed={"timeout_seconds": 2}, **ENDLESS)
+        run = self.folder / "cuda-hung"
+        processes = self.start_tcp(2, ["train", config, "--run-dir", run])
+        self.wait_for_steps(run, 3, *processes)
+        processes[1].send_signal(signal.SIGSTOP)
+        status, output = self.finish(processes[0], 30)
+        processes[1].kill()
+        self.assertEqual(status, 1, output)
+        self.assertRegex(output, r"rank 1 \(.*\) gave no sign of life for 2 s")
 
     def test_tables_run_in_one_process(self):
         status, output = self.finish(self.start([REVERIE, "repro", ROOT / "configs/tables/imm_shakespeare.json"], WORLD_SIZE="2", RANK="0"))

@@ -10,9 +10,28 @@
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/distributed/mpi/mpi_transport.h"
+#include "trainers/distributed/nccl/nccl_transport.h"
 #include "trainers/monitoring/machine.h"
 
 namespace reverie {
+namespace {
+
+// By what tensors on device cuda go from rank to rank.
+std::string gpu_exchange() {
+  switch (cuda::status().flavour) {
+    case cuda::Flavour::off:
+      return "on device cpu, as this build has no CUDA";
+    case cuda::Flavour::emulated:
+      return "device cuda, being emulated, sends as the cpu does: no NCCL";
+    case cuda::Flavour::on:
+      break;
+  }
+  const std::string nccl = nccl_library();
+  return nccl.empty() ? "no NCCL in this build (libnccl-dev): device cuda only in one process"
+                      : "on device cuda by " + nccl + ", a GPU for each";
+}
+
+}  // namespace
 
 void add_doctor_command(CLI::App& app) {
   auto* command = app.add_subcommand("doctor", "What this machine and this build can do");
@@ -32,6 +51,7 @@ void add_doctor_command(CLI::App& app) {
     const std::string mpi = mpi_library();
     fmt::print("ranks        {}; RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT (TCP)\n",
                mpi.empty() ? "no MPI in this build (libopenmpi-dev)" : "mpirun (" + mpi + ")");
+    fmt::print("             {}\n", gpu_exchange());
     int cuda = 0, rows = 0;
     for (const KernelRow* row : kernel_table()) {
       ++rows;

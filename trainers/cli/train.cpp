@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
+#include "trainers/distributed/device_communicator.h"
 #include "trainers/distributed/launch.h"
 #include "trainers/monitoring/profile_report.h"
 #include "trainers/training/signals.h"
@@ -53,22 +54,25 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
 }
 
 // One of several ranks: whatever ends it ends the others, and each message says whose it is.
-void train_as_rank(const TrainArguments& a, Communicator& communicator) {
-  if (!communicator.first()) set_log_level(LogLevel::error);
+void train_as_rank(const TrainArguments& a, std::shared_ptr<Communicator> host) {
+  std::shared_ptr<Communicator> ranks = std::move(host);
+  if (!ranks->first()) set_log_level(LogLevel::error);
   try {
-    share_cores(communicator);
-    if (communicator.first())
-      log_info("{} ranks over {}, this one with {} threads", communicator.size(),
-               communicator.kind(), omp_get_max_threads());
-    train(a, a.config.experiment(), communicator);
+    share_cores(*ranks);
+    const ExperimentOptions options = a.config.experiment();
+    ranks = communicator_on(options.tensor_device(), ranks);
+    if (ranks->first())
+      log_info("{} ranks over {}, this one with {} threads", ranks->size(), ranks->kind(),
+               omp_get_max_threads());
+    train(a, options, *ranks);
   } catch (const CLI::Error&) {
     throw;  // an end in good order
   } catch (const std::exception& e) {
     const auto* error = dynamic_cast<const Error*>(&e);
     const int code = int(error ? error->exit_code() : ExitCode::runtime);
-    if (communicator.first() || !communicator.failing_together())
-      log_error("rank {}: {}", communicator.rank(), e.what());
-    if (!communicator.failing_together()) communicator.abort(code, e.what());
+    if (ranks->first() || !ranks->failing_together())
+      log_error("rank {}: {}", ranks->rank(), e.what());
+    if (!ranks->failing_together()) ranks->abort(code, e.what());
     exit_with(code);
   }
 }
@@ -83,8 +87,7 @@ void run(const TrainArguments& a) {
     throw ConfigError(
         "which experiment? Give a JSON file: reverie train configs/shakespeare_gpt.json");
   if (!a.print_config && launched_as_rank()) {
-    const auto communicator = communicator_from_environment();
-    train_as_rank(a, *communicator);
+    train_as_rank(a, communicator_from_environment());
     return;
   }
   ExperimentOptions options = a.config.experiment();

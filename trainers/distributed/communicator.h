@@ -29,15 +29,18 @@ class Pending {
 };
 
 // Every rank calls the same collectives, with tensors of the same shape and dtype (contiguous, f32
-// or f64 where they are added, on the CPU), in the same order; which of them are asynchronous does
-// not matter. All may throw PeerError. A form with collectives of its own (NCCL) derives from this;
-// forms that only carry bytes are Transports under PeerCommunicator.
+// or f64 where they are added, on a device that takes() says), in the same order; which of them are
+// asynchronous does not matter. All may throw PeerError. Forms that only carry bytes are Transports
+// under PeerCommunicator; what carries those of device cuda is a DeviceTransport under
+// DeviceCommunicator.
 class Communicator {
  public:
   virtual ~Communicator() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  virtual std::string kind() const = 0;  // "single", "threads", "tcp", "mpi"
+  virtual std::string kind() const = 0;  // "single", "threads", "tcp", "mpi", "tcp, nccl"
+  // Whether tensors on `device` may be given to it.
+  virtual bool takes(Device device) const = 0;
   bool first() const { return rank() == 0; }
 
   virtual void broadcast(Tensor& values, int root) = 0;
@@ -54,6 +57,11 @@ class Communicator {
                       int root) = 0;
   // Every rank's text, by rank.
   virtual std::vector<std::string> all_gather(const std::string& text) = 0;
+  // One message of bytes on the CPU to and from every rank.
+  virtual void exchange(const Mail& mail) = 0;
+  // Not a collective: PeerError when another rank is gone, has failed, or gives no sign of life,
+  // while this one has waited `waited` seconds for what the others do.
+  virtual void watch(double waited) = 0;
   // Ranks wait for each other this many seconds without a sign of life.
   virtual void set_time_limit(double seconds) = 0;
   // Ends the others, too: they throw PeerError with `reason`.

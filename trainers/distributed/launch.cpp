@@ -18,8 +18,10 @@
 namespace reverie {
 namespace {
 
-std::optional<int> number_in(const char* variable) {
-  const char* text = std::getenv(variable);
+using Lookup = std::function<const char*(const char*)>;
+
+std::optional<int> number_in(const char* variable, const Lookup& look_up = std::getenv) {
+  const char* text = look_up(variable);
   if (!text || !*text) return {};
   const std::string_view view(text);
   int value = 0;
@@ -79,6 +81,36 @@ std::shared_ptr<Communicator> communicator_from_environment() {
   if (!launched_as_rank()) return {};
   if (from_mpirun()) return make_communicator(make_mpi_transport());
   return make_communicator(make_tcp_transport(plan_from_environment()));
+}
+
+int gpu_of_rank(int rank, int gpus, const Lookup& variable) {
+  const char* visible = variable("CUDA_VISIBLE_DEVICES");
+  if (gpus == 1 && visible && *visible) return 0;
+  for (const char* name : {"LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID"}) {
+    const auto local = number_in(name, variable);
+    if (!local) continue;
+    if (*local < 0 || *local >= gpus)
+      throw ConfigError(fmt::format(
+          "rank {} is number {} of its machine ({}), where ranks see {} GPU{}: each needs one of "
+          "its own. Start at most {} there, or use device cpu",
+          rank, *local, name, gpus, gpus == 1 ? "" : "s", gpus));
+    return *local;
+  }
+  return rank % gpus;
+}
+
+void require_gpus_of_their_own(Communicator& communicator, const std::string& uuid) {
+  const std::vector<std::string> all = communicator.all_gather(uuid);
+  for (size_t r = 0; r < all.size(); ++r) {
+    const auto first = size_t(std::find(all.begin(), all.end(), all[r]) - all.begin());
+    if (first == r) continue;
+    communicator.fail_together();
+    throw ConfigError(fmt::format(
+        "ranks {} and {} have the same GPU (UUID {}), and NCCL wants one for each: start no more "
+        "ranks on a machine than it has GPUs, let LOCAL_RANK or CUDA_VISIBLE_DEVICES tell them "
+        "apart, or use device cpu",
+        first, r, all[r]));
+  }
 }
 
 void share_cores(Communicator& communicator) {

@@ -1,6 +1,7 @@
 #pragma once
 // Which rank this process is, from what started it.
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -15,6 +16,15 @@ namespace reverie {
 std::shared_ptr<Communicator> communicator_from_environment();
 // Whether there are several ranks, without waiting for them: for commands that run in one process.
 bool launched_as_rank();
+
+// Which of the `gpus` GPUs that this process sees are this rank's: that of its number on its
+// machine (LOCAL_RANK or OMPI_COMM_WORLD_LOCAL_RANK, as torchrun and mpirun set them, or Hydra's
+// MPI_LOCALRANKID), or where nothing says that number, of its rank modulo `gpus`. The only one
+// where CUDA_VISIBLE_DEVICES leaves it one. `variable` looks up the environment. ConfigError where
+// there are fewer GPUs.
+int gpu_of_rank(int rank, int gpus, const std::function<const char*(const char*)>& variable);
+// ConfigError on all ranks where two have the same GPU, which `uuid` names. A collective.
+void require_gpus_of_their_own(Communicator& communicator, const std::string& uuid);
 
 // Gives this rank its share of the cores that it and other ranks of its machine may run on, unless
 // OMP_NUM_THREADS says how many threads it has. A collective.

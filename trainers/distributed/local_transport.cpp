@@ -54,6 +54,12 @@ class LocalTransport final : public Transport {
       letters.pop_front();
     }
   }
+  void watch(double) override {
+    const std::lock_guard lock(post_->mutex);
+    for (int from = 0; from < size_; ++from)
+      if (const auto& gone = post_->gone[size_t(from)]; gone && from != rank_)
+        throw PeerError(fmt::format("rank {} is gone: {}", from, *gone));
+  }
   void abort(int, const std::string& reason) noexcept override { leave(reason); }
 
  private:

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "trainers/distributed/argument_checks.h"
 #include "trainers/distributed/communicator.h"
 
 namespace reverie {
@@ -56,6 +57,7 @@ class PeerCommunicator final : public Communicator {
   int rank() const override { return transport_->rank(); }
   int size() const override { return transport_->size(); }
   std::string kind() const override { return transport_->kind(); }
+  bool takes(Device device) const override { return device == Device{}; }
   void set_time_limit(double seconds) override { transport_->set_time_limit(seconds); }
 
   void broadcast(Tensor& values, int root) override {
@@ -82,7 +84,7 @@ class PeerCommunicator final : public Communicator {
   }
 
   void all_gather(Tensor& values, const std::vector<int64_t>& begin) override {
-    check_ranges(begin, values.numel());
+    check_ranges(size(), begin, values.numel());
     const Block block(values);
     std::vector<size_t> bytes;
     for (int64_t b : begin) bytes.push_back(size_t(b) * size_of(values.dtype()));
@@ -92,7 +94,7 @@ class PeerCommunicator final : public Communicator {
   void gather(const Tensor& mine, const std::vector<int64_t>& begin, Tensor& values,
               int root) override {
     const size_t width = size_of(mine.dtype());
-    check_ranges(begin, rank() == root ? values.numel() : begin.back());
+    check_ranges(size(), begin, rank() == root ? values.numel() : begin.back());
     const Block block(mine);
     if (rank() != root) {
       submit([this, block, root] {
@@ -138,6 +140,14 @@ class PeerCommunicator final : public Communicator {
     return texts;
   }
 
+  void exchange(const Mail& mail) override {
+    submit([&] { transport_->exchange(mail); }).wait();
+  }
+
+  void watch(double waited) override {
+    submit([&] { transport_->watch(waited); }).wait();
+  }
+
   void abort(int exit_code, const std::string& reason) noexcept override {
     try {
       submit([&] { transport_->abort(exit_code, reason); }, true).wait();
@@ -146,24 +156,10 @@ class PeerCommunicator final : public Communicator {
   }
 
  private:
-  void check_ranges(const std::vector<int64_t>& begin, int64_t elements) const {
-    require(int(begin.size()) == size() + 1 && begin.front() == 0 && begin.back() == elements,
-            "{} ranges over {} ranks for {} elements", int64_t(begin.size()) - 1, size(), elements);
-  }
-
   Pending sum(const SumTree& tree, const std::vector<Tensor>& partials, const Tensor& result,
               double factor) {
-    const DType dtype = result.dtype();
-    require(dtype == DType::f32 || dtype == DType::f64, "ranks add f32 and f64, got {}", result);
-    require(tree.ranks() == size(), "a sum over {} ranks among {}", tree.ranks(), size());
-    require(partials.size() == tree.nodes_of(rank()).size(), "{} nodes of a sum, wanted {}",
-            partials.size(), tree.nodes_of(rank()).size());
-    std::vector<Block> blocks;
-    for (const Tensor& t : partials) {
-      require(t.shape() == result.shape() && t.dtype() == dtype, "a term {} of a sum {}", t,
-              result);
-      blocks.emplace_back(t);
-    }
+    check_sum(rank(), size(), tree, partials, result);
+    const std::vector<Block> blocks(partials.begin(), partials.end());
     return submit([this, tree, blocks, total = Block(result), factor] {
       sum_blocks(tree, blocks, total, factor);
     });

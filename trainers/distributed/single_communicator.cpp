@@ -9,6 +9,7 @@ class SingleCommunicator final : public Communicator {
   int rank() const override { return 0; }
   int size() const override { return 1; }
   std::string kind() const override { return "single"; }
+  bool takes(Device) const override { return true; }
   void broadcast(Tensor&, int) override {}
   Pending sum_terms(const SumTree& tree, const std::vector<Tensor>& partials,
                     const Tensor& result) override {
@@ -24,6 +25,8 @@ class SingleCommunicator final : public Communicator {
     values.copy_from(mine);
   }
   std::vector<std::string> all_gather(const std::string& text) override { return {text}; }
+  void exchange(const Mail&) override {}
+  void watch(double) override {}
   void set_time_limit(double) override {}
   void abort(int, const std::string&) noexcept override {}
   Pending all_reduce_async(const Tensor&, Reduction) override { return {}; }

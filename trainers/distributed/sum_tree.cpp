@@ -17,7 +17,9 @@ SumTree::SumTree(std::vector<int64_t> begin) : begin_(std::move(begin)) {
 SumTree SumTree::one_term_per_rank(int ranks) {
   std::vector<int64_t> begin(size_t(ranks) + 1);
   std::iota(begin.begin(), begin.end(), int64_t(0));
-  return SumTree(std::move(begin));
+  SumTree tree(std::move(begin));
+  tree.any_order_ = true;
+  return tree;
 }
 
 SumNode SumTree::without_sibling(SumNode node) const {

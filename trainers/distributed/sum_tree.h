@@ -25,9 +25,11 @@ class SumTree {
   // Rank r holds the terms begin[r] .. begin[r + 1] - 1; begin has one entry more than there are
   // ranks. UserError unless every rank has a term.
   explicit SumTree(std::vector<int64_t> begin);
-  // For sums over ranks: the order depends on their number.
+  // For sums over ranks, in which order does not matter: it depends on their number anyhow.
   static SumTree one_term_per_rank(int ranks);
 
+  // Whether whoever adds may choose another order.
+  bool any_order() const { return any_order_; }
   int64_t terms() const { return begin_.back(); }
   int ranks() const { return int(begin_.size()) - 1; }
   int64_t begin(int rank) const { return begin_[size_t(rank)]; }
@@ -42,6 +44,7 @@ class SumTree {
  private:
   SumNode without_sibling(SumNode node) const;
   std::vector<int64_t> begin_;
+  bool any_order_ = false;
 };
 
 // Appends `node`, and while it is the sibling of the last one in `nodes`, replaces both by their

@@ -40,6 +40,9 @@ class Transport {
   // Called about once a second between exchanges: a sign of life, so that ranks that wait while
   // this one writes a checkpoint know that it is there.
   virtual void idle() {}
+  // The same while this rank waits, since `waited` seconds, for what others do by other means than
+  // exchanges: PeerError as there, about any of them. Called a few times a second.
+  virtual void watch(double waited) = 0;
   // Tells all others that this rank ends now, and why. Nothing can be exchanged afterwards.
   virtual void abort(int exit_code, const std::string& reason) noexcept = 0;
 

@@ -92,13 +92,10 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
   dataset_.require_vocabulary(
       model_field(options_.model, "vocab_size", dataset_.vocabulary_size()));
   resolved_ = write_config(options_);
-  if (communicator().size() > 1 && options_.tensor_device().kind == DeviceKind::cuda) {
-    communicator().fail_together();
-    throw ConfigError(fmt::format(
-        "$.device is cuda in a run of {} ranks, and gradients are only added on the CPU yet; use "
-        "device cpu, or one process",
-        communicator().size()));
-  }
+  require(communicator().takes(options_.tensor_device()),
+          "$.device is {}, and ranks that exchange over {} take no tensors there: wanted those of "
+          "communicator_on()",
+          options_.device, communicator().kind());
   check_agreement();
 
   // The gate comes before anything is written: redrawn, larger weights show a leak that small
@@ -258,7 +255,7 @@ void Trainer::resume(const std::string& checkpoint) {
   for (const auto& [name, tensor] : c.optimizer)
     (name.starts_with("memory.") ? memory : moments).emplace_back(name, tensor);
   const Json& counters = c.state.at("memory_counters");
-  carried_.load(split_, memory,
+  carried_.load(split_, options_.tensor_device(), memory,
                 counters.empty() ? std::map<std::string, int64_t>()
                                  : counters.at(0).get<std::map<std::string, int64_t>>());
   optimizer_->load(moments, step_);

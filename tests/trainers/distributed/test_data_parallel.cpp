@@ -141,6 +141,7 @@ class FaultyTransport final : public Transport {
   int size() const override { return inner_->size(); }
   std::string kind() const override { return inner_->kind(); }
   void abort(int code, const std::string& reason) noexcept override { inner_->abort(code, reason); }
+  void watch(double waited) override { inner_->watch(waited); }
   void exchange(const Mail& mail) override {
     inner_->exchange(mail);
     const auto received = mail.receive[size_t(1 - rank())];

@@ -272,6 +272,64 @@ TEST(Tcp, ARankThatIsOnlySlowIsWaitedFor) {
   EXPECT_NO_THROW(communicator->barrier());
 }
 
+// ---- while a rank waits for something else (a GPU's work) -------------------------------------
+// Watches as such a wait does, four times a second, for at most `seconds`.
+void watch_for(Communicator& communicator, double seconds) {
+  for (double waited = 0; waited < seconds; waited += 0.25) {
+    communicator.watch(waited);
+    std::this_thread::sleep_for(milliseconds(250));
+  }
+}
+
+TEST(Tcp, AWatchNamesARankThatIsKilled) {
+  const uint16_t port = free_port();
+  const Rank1 rank_1("dies", port);
+  const auto communicator = make_communicator(make_tcp_transport({0, 2, "127.0.0.1", port, 20}));
+  communicator->barrier();
+  EXPECT_THAT(testing::message_of<PeerError>([&] { watch_for(*communicator, 20); }),
+              AllOf(HasSubstr("rank 1 ("), HasSubstr("has died")));
+  EXPECT_THROW(communicator->barrier(), PeerError);  // nothing goes on after that
+}
+
+TEST(Tcp, AWatchNamesARankThatHangs) {
+  const uint16_t port = free_port();
+  const Rank1 rank_1("hangs", port);
+  const auto communicator = make_communicator(make_tcp_transport({0, 2, "127.0.0.1", port, 20}));
+  communicator->set_time_limit(1);
+  communicator->barrier();
+  EXPECT_THAT(testing::message_of<PeerError>([&] { watch_for(*communicator, 20); }),
+              AllOf(HasSubstr("rank 1 ("), HasSubstr("no sign of life for 1 s")));
+}
+
+TEST(Tcp, AWatchWaitsForWhoIsOnlySlow) {
+  const uint16_t port = free_port();
+  const Rank1 rank_1("dawdles", port);
+  const auto communicator = make_communicator(make_tcp_transport({0, 2, "127.0.0.1", port, 20}));
+  communicator->set_time_limit(1);
+  communicator->barrier();
+  EXPECT_NO_THROW(watch_for(*communicator, 2));
+  EXPECT_NO_THROW(communicator->barrier());
+}
+
+TEST(Tcp, AWatchHearsTheReasonAndLeavesDataWhereItLies) {
+  const auto errors = run_tcp(2, free_port(), [](Communicator& c) {
+    c.barrier();
+    Tensor t = Tensor::full({1000}, c.rank() + 1, DType::f64);
+    const Pending sum = c.rank() == 1 ? c.all_reduce_async(t, Reduction::sum) : Pending();
+    if (c.rank() == 0) {  // the other's terms lie there
+      std::this_thread::sleep_for(milliseconds(300));
+      watch_for(c, 1);
+      c.all_reduce(t, Reduction::sum);
+    }
+    sum.wait();
+    for (double x : t.to_vector()) ASSERT_EQ(x, 3);
+    if (c.rank() == 1) throw UserError("no space is left");
+    watch_for(c, 20);
+  });
+  EXPECT_THAT(errors[0], AllOf(HasSubstr("rank 1"), HasSubstr("no space is left")));
+  EXPECT_EQ(errors[1], "no space is left");
+}
+
 TEST(Tcp, TheReasonOfAFailureReachesTheOthers) {
   const auto errors = run_tcp(3, free_port(), [](Communicator& c) {
     c.barrier();

@@ -89,6 +89,13 @@ class MpiTransport final : public Transport {
 
   void idle() override { give_signs_of_life(); }
 
+  void watch(double waited) override {
+    give_signs_of_life();
+    hear_signs_of_life();
+    for (int r = 0; r < size_; ++r)
+      if (r != rank_) require_heard(r, now() - waited);
+  }
+
   void abort(int exit_code, const std::string&) noexcept override {
     MPI_Abort(MPI_COMM_WORLD, exit_code == 0 ? 1 : exit_code);
   }
@@ -167,10 +174,12 @@ class MpiTransport final : public Transport {
     for (size_t i = 0; i < requests.size(); ++i) {
       int done = 0;
       MPI_Request_get_status(requests[i], &done, MPI_STATUS_IGNORE);
-      const int peer = messages[i].peer;
-      if (!done && now() - std::max(begin, heard_[size_t(peer)]) > time_limit())
-        throw PeerError(fmt::format("rank {} gave no sign of life for {} s", peer, time_limit()));
+      if (!done) require_heard(messages[i].peer, begin);
     }
+  }
+  void require_heard(int peer, double begin) const {
+    if (now() - std::max(begin, heard_[size_t(peer)]) > time_limit())
+      throw PeerError(fmt::format("rank {} gave no sign of life for {} s", peer, time_limit()));
   }
 
   int rank_ = 0, size_ = 1;

@@ -82,6 +82,22 @@ class TcpTransport final : public Transport {
       if (!peer.out.empty()) send_some(peer);
   }
 
+  void watch(double waited) override {
+    if (!failure_.empty()) throw PeerError(failure_);
+    try {
+      idle();
+      begin_ = monotonic_seconds() - waited;
+      for (size_t r = 0; r < peers_.size(); ++r) {
+        if (int(r) == rank_) continue;
+        listen(peers_[r]);
+        require_heard(peers_[r]);
+      }
+    } catch (const PeerError& error) {
+      failure_ = error.what();
+      throw;
+    }
+  }
+
   void abort(int, const std::string& reason) noexcept override {
     const std::string text = reason.substr(0, kMostReasonBytes);
     failure_ = "this rank has ended the run: " + text;
@@ -183,6 +199,33 @@ class TcpTransport final : public Transport {
     }
   }
 
+  // Between exchanges: takes signs of life and the end of the run. Data is left where it lies, as
+  // it belongs to an exchange that its sender has begun and this rank has not.
+  void listen(Peer& peer) {
+    const int socket = peer.end.socket.descriptor();
+    while (!peer.expected) {
+      Header next;
+      const ssize_t got = ::recv(socket, &next, sizeof next, MSG_PEEK);
+      if (got == 0) gone(peer, 0);
+      if (got < 0) {
+        if (errno == EAGAIN || errno == EINTR) return;
+        gone(peer, errno);
+      }
+      if (size_t(got) < sizeof next) return;
+      peer.heard = monotonic_seconds();
+      if (next.magic == magic_ && next.kind == kData) {
+        pollfd entry{socket, POLLRDHUP, 0};
+        if (::poll(&entry, 1, 0) > 0) gone(peer, 0);
+        return;
+      }
+      if (next.magic == magic_ && next.kind == kSignOfLife && next.bytes == 0)
+        (void)::recv(socket, &next, sizeof next, 0);
+      else
+        peer.expected = true;  // the end, or an error
+    }
+    receive_some(peer);
+  }
+
   void look_at_header(Peer& peer) {
     const Header& h = peer.header;
     peer.body_got = 0;
@@ -225,11 +268,12 @@ class TcpTransport final : public Transport {
   }
 
   void look_for_the_silent() const {
-    const double now = monotonic_seconds();
     for (const Peer& peer : peers_)
-      if (peer.busy() && now - std::max(begin_, peer.heard) > time_limit())
-        throw PeerError(
-            fmt::format("{} gave no sign of life for {} s", peer.end.name, time_limit()));
+      if (peer.busy()) require_heard(peer);
+  }
+  void require_heard(const Peer& peer) const {
+    if (monotonic_seconds() - std::max(begin_, peer.heard) > time_limit())
+      throw PeerError(fmt::format("{} gave no sign of life for {} s", peer.end.name, time_limit()));
   }
 
   static void drain(Peer& peer, double deadline) {
