@@ -70,9 +70,10 @@ inline constinit Kernel<AttentionBackward> attention_backward{"attention_backwar
 // at position limits[b, g] + s, which only a window looks at.
 // query [B, G * S, H, D], key and value [B, G * S, Hkv, D] of the groups, context_key and
 // context_value [B, T, Hkv, D], all strided as above (a slice of a larger cache is taken as it is);
-// limits i32 [B, G], each in 0 .. T. Of the options, scale, softcap and window count; dropout and
-// first_position must be 0, bf16 false. The cost is near that of the pairs that are seen, however short the
-// groups. output [B, G * S, H, D] contiguous, log_sum_exp [B, H, G * S].
+// limits i32 [B, G], each in 0 .. T. Of the options, scale, softcap, window and bf16 count; dropout
+// and first_position must be 0. With bf16, operands of products may be rounded to bf16: cuda does,
+// for its tensor cores, the CPU does not. The cost is near that of the pairs that are seen, however
+// short the groups. output [B, G * S, H, D] contiguous, log_sum_exp [B, H, G * S].
 struct GroupedAttentionForward {
   const Tensor& query;
   const Tensor& key;

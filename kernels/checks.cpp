@@ -380,7 +380,8 @@ void check(const GroupedAttentionForward& a) {
   require(a.options.dropout_p == 0 && a.options.first_position == 0,
           "{}: takes no dropout ({}) and no first position ({}); limits place the groups", op,
           a.options.dropout_p, a.options.first_position);
-  require(!a.options.bf16, "{}: has no products in bf16", op);
+  require(!a.options.bf16 || a.query.dtype() == DType::f32,
+          "{}: products in bf16 are of f32 tensors; query is {}", op, a.query);
   buffer(op, "output", a.output, a.query.numel(), "query", a.query);
   buffer(op, "log_sum_exp", a.log_sum_exp, batch * heads * rows, "query", a.query);
 }

@@ -26,17 +26,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def train(program: Path, config: Path, steps: int, device: str, precision: str, run: Path) -> dict:
+def train(options: argparse.Namespace, device: str, precision: str) -> dict:
     """Losses by step and the last validation loss."""
+    steps, run = options.steps, options.runs / f"{device}_{precision}"
     summary = run / "summary.json"
     if not (summary.exists() and json.loads(summary.read_text())["steps"] == steps):
-        settings = {"device": device, "precision": precision, "train.steps": steps, "checkpoint.interval": 50,
-                    "evaluation.interval": steps, "sample.interval": 0}
-        how = [str(config), "--run-dir", str(run), *(part for key, value in settings.items() for part in ("--set", f"{key}={value}"))]
+        settings = [f"device={device}", f"precision={precision}", f"train.steps={steps}", "checkpoint.interval=50",
+                    f"evaluation.interval={steps}", "sample.interval=0", *options.set]
+        how = [str(options.config), "--run-dir", str(run), *(part for setting in settings for part in ("--set", setting))]
         if (run / "checkpoints").is_dir():
             how.append("--resume")
         print(f"{device} {precision}: {run}", flush=True)
-        subprocess.run([str(program), "train", *how], check=True)
+        subprocess.run([str(options.program), "train", *how], check=True)
     losses = {}
     for line in (run / "metrics.jsonl").read_text().splitlines():
         event = json.loads(line)
@@ -95,6 +96,7 @@ def main() -> int:
     parser.add_argument("--config", type=Path, default=ROOT / "configs/shakespeare_gpt.json")
     parser.add_argument("--device", nargs="+", default=["cpu"], choices=["cpu", "cuda"])
     parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value of the config (repeatable)")
     parser.add_argument("--window", type=int, default=20, help="steps of a mean (default: 20)")
     parser.add_argument("--band", type=float, default=0.01, help="most that a mean may be off, in nats (default: 0.01)")
     parser.add_argument("--runs", type=Path, help="folder of the run directories")
@@ -112,8 +114,7 @@ def main() -> int:
     results = {}
     for device in options.device:
         for precision in ("f32", "bf16"):
-            results[f"{device} {precision}"] = train(options.program, options.config, options.steps, device, precision,
-                                                     options.runs / f"{device}_{precision}")
+            results[f"{device} {precision}"] = train(options, device, precision)
     first = next(iter(results.values()))
     worst = 0.0
     for r in results.values():
@@ -126,7 +127,7 @@ def main() -> int:
         options.json.write_text(json.dumps({"commits": sorted(commits), "steps": options.steps, "window": options.window,
                                             "band": options.band, "runs": results}, indent=1) + "\n")
     if options.markdown:
-        head = [f"- Config: `{options.config.resolve().relative_to(ROOT)}`, {options.steps} steps; the same seed, so the same batches",
+        head = [f"- Config: `{options.config.resolve().relative_to(ROOT)}`, {', '.join([*options.set, f'{options.steps} steps'])}; the same seed, so the same batches",
                 f"- Commit: {', '.join(f'`{c}`' for c in sorted(commits))}; machine: {platform.processor() or platform.machine()}",
                 f"- Command: `{shlex.join(['scripts/compare_precisions.py', *sys.argv[1:]])}`"]
         options.markdown.write_text("# Training in bf16 beside f32\n\n" + "\n".join(head) + "\n\n" + text + "\n")

@@ -3,6 +3,7 @@
 #
 #   scripts/test.sh                    everything, optimised
 #   scripts/test.sh --preset asan      the C++ tests under the address and undefined-behaviour sanitizers
+#   scripts/test.sh --preset emulated  CUDA's kernels run on the CPU (docs/cuda.md); emulated-asan: under those sanitizers
 #   scripts/test.sh --preset tsan      the C++ tests under the thread sanitizer
 #   scripts/test.sh --room layers      only tests/layers (repeatable)
 #   scripts/test.sh --jobs 4           compile four files at a time (default: the number of cores)
@@ -19,7 +20,7 @@ while [ $# -gt 0 ]; do
     --preset) preset=${2:-}; shift 2 || usage "--preset needs a name" ;;
     --room) rooms+=("${2:-}"); shift 2 || usage "--room needs a name" ;;
     --jobs) jobs=${2:-}; shift 2 || usage "--jobs needs a number" ;;
-    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) usage "unknown argument '$1'" ;;
   esac
 done
@@ -31,7 +32,7 @@ arguments=(--build "$build" --label "$preset" --summary "$build/test-summary.jso
 case $preset in
   release | emulated | cuda) ;;
   dev) arguments+=(--kind gtest --kind python) ;;  # check_isa_objects.py looks at optimised objects
-  asan)
+  asan | emulated-asan)
     # Python tests and checks of the sources say nothing that the release run has not said.
     arguments+=(--kind gtest)
     # No fake stack: g++ 12 places vectors of 64 bytes on it that are not aligned to 64 (GCC bug 110027), and AVX-512 faults.
@@ -44,7 +45,7 @@ case $preset in
     arguments+=(--kind gtest)
     export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=0:second_deadlock_stack=1:suppressions=$root/tests/support/tsan_suppressions.txt}
     ;;
-  *) usage "unknown preset '$preset' (known: release, dev, emulated, cuda, asan, tsan)" ;;
+  *) usage "unknown preset '$preset' (known: release, dev, emulated, cuda, asan, emulated-asan, tsan)" ;;
 esac
 for room in "${rooms[@]}"; do
   [ -d "tests/$room" ] || usage "there is no tests/$room"

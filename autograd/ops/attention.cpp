@@ -152,6 +152,7 @@ struct GroupedAttentionOp {
               "grouped_attention: keys and values of query {} are {}; wanted {} kv heads of {}",
               query, *t, spec.kv_heads, dim);
     options = options_of(spec, dim, query.size(0), query.size(1), 0);
+    options.bf16 = in_bf16(query);
     Tensor output = Tensor::empty({query.size(0), query.size(1), spec.heads, dim}, query.dtype(),
                                   query.device());
     Tensor lse =

@@ -96,6 +96,18 @@ struct OfContext {
   __device__ int64_t end_query(int64_t, int64_t, int64_t queries) const { return queries; }
 };
 
+// Who sees whom in grouped attention: groups of rows, and their context.
+struct Groups {
+  WithinGroup within;
+  OfContext of_context;
+};
+inline Groups groups_of(const View& query, const View& context_key, const View& limits,
+                        const AttentionOptions& options) {
+  const int64_t groups = limits.size[1], size = query.size[1] / groups,
+                window = options.window > 0 ? options.window : context_key.size[1] + size;
+  return {{size, window}, {size, window, groups, pointer<const int32_t>(limits)}};
+}
+
 // From products of rows to scores, and what dropout makes of weights.
 template <class T>
 struct Scores {
@@ -146,6 +158,10 @@ struct Keys {
   Heads<const T> key, value;
   int64_t count;
 };
+template <class T>
+Keys<T> keys_of(const View& key, const View& value) {
+  return {heads_of<const T>(key), heads_of<const T>(value), key.size[1]};
+}
 
 // Of one pair: its weight as values meet it, and the gradient of the product of query and key.
 template <class T>
@@ -215,5 +231,7 @@ void with_parts(const char* op, int64_t dim, const Body& body) {
 // In bf16: products by tensor cores (tensor_attention_*.cu). All else is plain arithmetic.
 void tensor_attention_forward(const AttentionForward&);
 void tensor_attention_backward(const AttentionBackward&);
+void tensor_grouped_attention_forward(const GroupedAttentionForward&);
+void tensor_grouped_attention_backward(const GroupedAttentionBackward&);
 
 }  // namespace reverie::cuda

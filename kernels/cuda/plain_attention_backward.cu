@@ -146,7 +146,7 @@ void run_attention_backward(const AttentionBackward& a) {
     Tensor delta = scratch(log_sum_exp.count, dtype_of<T>);
     const auto q = queries_of<T>(query, output, grad_output, log_sum_exp, query.size[2] / kv_heads,
                                  static_cast<T*>(delta.mutable_raw()));
-    const Keys<T> k{heads_of<const T>(key), heads_of<const T>(value), key.size[1]};
+    const Keys<T> k = keys_of<T>(key, value);
     const Scores<T> scores = scores_of<T>(a.options);
     with_parts("attention_backward", q.dim, [&](auto parts) {
       constexpr int kParts = decltype(parts)::value;
@@ -161,6 +161,7 @@ void run_attention_backward(const AttentionBackward& a) {
 }
 
 void run_grouped_attention_backward(const GroupedAttentionBackward& a) {
+  if (a.options.bf16) return tensor_grouped_attention_backward(a);
   const View query = view(a.query), key = view(a.key), value = view(a.value),
              context_key = view(a.context_key), context_value = view(a.context_value),
              limits = view(a.limits), output = view(a.output), log_sum_exp = view(a.log_sum_exp),
@@ -169,33 +170,28 @@ void run_grouped_attention_backward(const GroupedAttentionBackward& a) {
              grad_context_key = writable(a.grad_context_key),
              grad_context_value = writable(a.grad_context_value);
   if (query.count == 0) return;
-  const int64_t groups = limits.size[1], size = query.size[1] / groups,
-                window = a.options.window > 0 ? a.options.window : context_key.size[1] + size;
-  const WithinGroup within{size, window};
-  const OfContext of_context{size, window, groups, pointer<const int32_t>(limits)};
+  const Groups groups = groups_of(query, context_key, limits, a.options);
   for_float(query.dtype, [&](auto zero) {
     using T = decltype(zero);
     const int64_t batch = query.size[0], kv_heads = key.size[2];
     Tensor delta = scratch(log_sum_exp.count, dtype_of<T>);
     const auto q = queries_of<T>(query, output, grad_output, log_sum_exp, query.size[2] / kv_heads,
                                  static_cast<T*>(delta.mutable_raw()));
-    const Keys<T> own{heads_of<const T>(key), heads_of<const T>(value), key.size[1]},
-        context{heads_of<const T>(context_key), heads_of<const T>(context_value),
-                context_key.size[1]};
+    const Keys<T> own = keys_of<T>(key, value), context = keys_of<T>(context_key, context_value);
     const Scores<T> scores = scores_of<T>(a.options);
     with_parts("grouped_attention_backward", q.dim, [&](auto parts) {
       constexpr int kParts = decltype(parts)::value;
       if (grad_query.data != nullptr)
         Launch(blocks_of<T>(batch, q.heads, q.count), kAttentionThreads)(
-            query_gradient<T, kParts, WithinGroup, OfContext>, scores, within, of_context, q, own,
-            context, heads_of<T>(grad_query));
+            query_gradient<T, kParts, WithinGroup, OfContext>, scores, groups.within,
+            groups.of_context, q, own, context, heads_of<T>(grad_query));
       if (grad_key.data != nullptr || grad_value.data != nullptr)
         Launch(blocks_of<T>(batch, kv_heads, own.count), kAttentionThreads)(
-            key_gradient<T, kParts, WithinGroup>, scores, within, kv_heads, q, own,
+            key_gradient<T, kParts, WithinGroup>, scores, groups.within, kv_heads, q, own,
             heads_of<T>(grad_key), heads_of<T>(grad_value));
       if (grad_context_key.data != nullptr || grad_context_value.data != nullptr)
         Launch(blocks_of<T>(batch, kv_heads, context.count), kAttentionThreads)(
-            key_gradient<T, kParts, OfContext>, scores, of_context, kv_heads, q, context,
+            key_gradient<T, kParts, OfContext>, scores, groups.of_context, kv_heads, q, context,
             heads_of<T>(grad_context_key), heads_of<T>(grad_context_value));
     });
   });

@@ -137,25 +137,24 @@ __global__ void REVERIE_ATTENTION_BOUNDS grouped_attention(
 }
 
 void run_grouped_attention_forward(const GroupedAttentionForward& a) {
+  if (a.options.bf16) return tensor_grouped_attention_forward(a);
   const View query = view(a.query), key = view(a.key), value = view(a.value),
              context_key = view(a.context_key), context_value = view(a.context_value),
              limits = view(a.limits), output = writable(a.output),
              log_sum_exp = writable(a.log_sum_exp);
   if (query.count == 0) return;
-  const int64_t rows = query.size[1], context = context_key.size[1], groups = limits.size[1],
-                size = rows / groups,
-                window = a.options.window > 0 ? a.options.window : context + size;
+  const int64_t rows = query.size[1], context = context_key.size[1];
+  const Groups groups = groups_of(query, context_key, limits, a.options);
   for_float(query.dtype, [&](auto zero) {
     using T = decltype(zero);
     const int64_t tiles = (rows + kOwnRows<T> - 1) / kOwnRows<T>;
     const Sizes s{rows, rows, query.size[2], query.size[2] / key.size[2], query.size[3], tiles};
     with_parts("grouped_attention_forward", s.dim, [&](auto parts) {
       Launch(query.size[0] * s.heads * tiles, kAttentionThreads)(
-          grouped_attention<T, decltype(parts)::value>, scores_of<T>(a.options),
-          WithinGroup{size, window}, OfContext{size, window, groups, pointer<int32_t>(limits)}, s,
-          context, heads_of<const T>(query), heads_of<const T>(key), heads_of<const T>(value),
-          heads_of<const T>(context_key), heads_of<const T>(context_value), pointer<T>(output),
-          pointer<T>(log_sum_exp));
+          grouped_attention<T, decltype(parts)::value>, scores_of<T>(a.options), groups.within,
+          groups.of_context, s, context, heads_of<const T>(query), heads_of<const T>(key),
+          heads_of<const T>(value), heads_of<const T>(context_key),
+          heads_of<const T>(context_value), pointer<T>(output), pointer<T>(log_sum_exp));
     });
   });
 }

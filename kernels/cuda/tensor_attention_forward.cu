@@ -5,104 +5,150 @@ namespace {
 
 constexpr float kLowest = -3.0e38f;
 
-struct Sizes {
-  int64_t queries, keys, heads, group, dim;
-};
-
-// output [B, queries, H, D], log_sum_exp [B, H, queries].
+// The online softmax of the lane's two rows, and their weighted sums of values so far.
 template <int kDim>
-__global__ void REVERIE_ATTENTION_BOUNDS tensor_attention(Scores<float> scores, Causal sight,
-                                                          Sizes s, Heads<const float> query,
-                                                          Heads<const float> key,
-                                                          Heads<const float> value, bool packs,
-                                                          float* output, float* log_sum_exp) {
-  using Tile = Tiles<kDim>;
-  constexpr int kOthers = Tile::others, kKeys = Tile::words(kTileRows),
-                kValues = kKeys + Tile::words(kOthers);
-  REVERIE_DYNAMIC_SHARED(uint32_t, tile, kValues + Tile::words(kOthers));
-  const int64_t tiles = (s.queries + kTileRows - 1) / kTileRows, head = blockIdx.x / tiles,
-                b = head / s.heads, h = head % s.heads, first = blockIdx.x % tiles * kTileRows,
-                last = first + kTileRows < s.queries ? first + kTileRows : s.queries;
-  const int own = warp_number() * 16;
-  const Rows<const float> keys = key.rows(b, h / s.group), values = value.rows(b, h / s.group);
-  fill_tile<kDim>(tile, 0, kTileRows, {query.rows(b, h)[first], query.row}, last - first, s.dim,
-                  packs);
-
-  // Of the lane's two rows.
+struct Softmax {
   float top[2] = {kLowest, kLowest}, total[2] = {0, 0};
   Product sums[kDim / 8] = {};
-  const int64_t begin = sight.first_key(b, first, last) / kOthers * kOthers,
-                end = sight.end_key(b, first, last, s.keys);
+};
+
+// The block's queries: [first, last) of head h of entry b, number `head` of all.
+struct Place {
+  int64_t b, h, head, first, last;
+  __device__ Place(int64_t heads, int64_t queries) {
+    const int64_t tiles = (queries + kTileRows - 1) / kTileRows;
+    head = blockIdx.x / tiles;
+    b = head / heads;
+    h = head % heads;
+    first = blockIdx.x % tiles * kTileRows;
+    last = first + kTileRows < queries ? first + kTileRows : queries;
+  }
+};
+struct Sizes {
+  int64_t queries, heads, group, dim;
+};
+
+// The queries, whose tile is at word 0, meet the keys of one kind that they see.
+template <int kDim, class Sight, class Tile>
+__device__ void attend(const Scores<float>& scores, const Sight& sight, const Place& at,
+                       const Sizes& s, const Keys<float>& k, bool packs, Tile& tile,
+                       Softmax<kDim>& softmax) {
+  using T = Tiles<kDim>;
+  constexpr int kOthers = T::others, kKeys = T::words(kTileRows),
+                kValues = kKeys + T::words(kOthers);
+  const int own = warp_number() * 16;
+  const Rows<const float> keys = k.key.rows(at.b, at.h / s.group),
+                          values = k.value.rows(at.b, at.h / s.group);
+  const int64_t begin = sight.first_key(at.b, at.first, at.last) / kOthers * kOthers,
+                end = sight.end_key(at.b, at.first, at.last, k.count);
   for (int64_t k0 = begin; k0 < end; k0 += kOthers) {
     __syncthreads();  // the tiles may be in use
-    fill_tile<kDim>(tile, kKeys, kOthers, {keys[k0], keys.stride}, s.keys - k0, s.dim, packs);
-    fill_tile<kDim>(tile, kValues, kOthers, {values[k0], values.stride}, s.keys - k0, s.dim, packs);
+    fill_tile<kDim>(tile, kKeys, kOthers, {keys[k0], keys.stride}, k.count - k0, s.dim, packs);
+    fill_tile<kDim>(tile, kValues, kOthers, {values[k0], values.stride}, k.count - k0, s.dim,
+                    packs);
     __syncthreads();
     Product weights[kOthers / 8];
-    multiply_tiles<kDim, kOthers>(weights, tile, Tile::words(own), kKeys, s.dim);
+    multiply_tiles<kDim, kOthers>(weights, tile, T::words(own), kKeys, s.dim);
 
-    float highest[2] = {top[0], top[1]};
+    float highest[2] = {softmax.top[0], softmax.top[1]};
     REVERIE_UNROLL
     for (int n = 0; n < kOthers / 8; ++n)
       for (int i = 0; i < 4; ++i) {
-        const int64_t row = first + own + row_of(i), j = k0 + column_of(n, i);
+        const int64_t row = at.first + own + row_of(i), j = k0 + column_of(n, i);
         float& score = weights[n].at[i];
-        score =
-            row < last && j < s.keys && sight.sees(b, row, j) ? scores.score(score).value : kLowest;
+        score = row < at.last && j < k.count && sight.sees(at.b, row, j) ? scores.score(score).value
+                                                                         : kLowest;
         highest[i / 2] = Maximum{}(highest[i / 2], score);
       }
     float correction[2], of_tile[2] = {0, 0};
     for (int r = 0; r < 2; ++r) {
       highest[r] = over_row(highest[r], Maximum{});
-      correction[r] = total[r] > 0 ? fmath::exp(top[r] - highest[r]) : 0.0f;
-      top[r] = highest[r];
+      correction[r] = softmax.total[r] > 0 ? fmath::exp(softmax.top[r] - highest[r]) : 0.0f;
+      softmax.top[r] = highest[r];
     }
     REVERIE_UNROLL
     for (int n = 0; n < kOthers / 8; ++n)
       for (int i = 0; i < 4; ++i) {
-        const int64_t row = first + own + row_of(i), j = k0 + column_of(n, i);
+        const int64_t row = at.first + own + row_of(i), j = k0 + column_of(n, i);
         float& weight = weights[n].at[i];
-        weight = weight == kLowest ? 0.0f : fmath::exp(weight - top[i / 2]);
+        weight = weight == kLowest ? 0.0f : fmath::exp(weight - softmax.top[i / 2]);
         of_tile[i / 2] += weight;
-        weight *= scores.factor((uint64_t(head) * uint64_t(s.queries) + uint64_t(row)) *
-                                    uint64_t(s.keys) +
+        weight *= scores.factor((uint64_t(at.head) * uint64_t(s.queries) + uint64_t(row)) *
+                                    uint64_t(k.count) +
                                 uint64_t(j));
       }
-    for (int r = 0; r < 2; ++r) total[r] = total[r] * correction[r] + over_row(of_tile[r], Sum{});
+    for (int r = 0; r < 2; ++r)
+      softmax.total[r] = softmax.total[r] * correction[r] + over_row(of_tile[r], Sum{});
     REVERIE_UNROLL
-    for (Product& sum : sums)
+    for (Product& sum : softmax.sums)
       for (int i = 0; i < 4; ++i) sum.at[i] *= correction[i / 2];
-    add_weighted_rows<kDim, kOthers, kDim>(sums, weights, tile, kValues, 0, s.dim);
+    add_weighted_rows<kDim, kOthers, kDim>(softmax.sums, weights, tile, kValues, 0, s.dim);
   }
+}
 
-  const float inverse[2] = {1 / total[0], 1 / total[1]};
-  const int64_t row = first + own;
-  write_sums<kDim>(sums, inverse, last - row, s.dim, 0,
-                   {output + ((b * s.queries + row) * s.heads + h) * s.dim, s.heads * s.dim});
+// output [B, queries, H, D], log_sum_exp [B, H, queries]. Keys of a second kind (the context of
+// groups) may be none.
+template <int kDim, class Sight, class OtherSight>
+__global__ void REVERIE_ATTENTION_BOUNDS tensor_attention(Scores<float> scores, Sight sight,
+                                                          OtherSight other_sight, Sizes s,
+                                                          Heads<const float> query, Keys<float> k,
+                                                          Keys<float> others, bool packs,
+                                                          float* output, float* log_sum_exp) {
+  REVERIE_DYNAMIC_SHARED(uint32_t, tile, Tiles<kDim>::words(kTileRows + 2 * Tiles<kDim>::others));
+  const Place at(s.heads, s.queries);
+  fill_tile<kDim>(tile, 0, kTileRows, {query.rows(at.b, at.h)[at.first], query.row},
+                  at.last - at.first, s.dim, packs);
+  Softmax<kDim> softmax;
+  attend(scores, sight, at, s, k, packs, tile, softmax);
+  if (others.count > 0) attend(scores, other_sight, at, s, others, packs, tile, softmax);
+
+  const float inverse[2] = {1 / softmax.total[0], 1 / softmax.total[1]};
+  const int64_t row = at.first + warp_number() * 16;
+  write_sums<kDim>(softmax.sums, inverse, at.last - row, s.dim, 0,
+                   {output + ((at.b * s.queries + row) * s.heads + at.h) * s.dim, s.heads * s.dim});
   for (int r = 0; r < 2; ++r)
-    if (lane_number() % 4 == 0 && row + row_of(2 * r) < last)
-      log_sum_exp[head * s.queries + row + row_of(2 * r)] = top[r] + fmath::log(total[r]);
+    if (lane_number() % 4 == 0 && row + row_of(2 * r) < at.last)
+      log_sum_exp[at.head * s.queries + row + row_of(2 * r)] =
+          softmax.top[r] + fmath::log(softmax.total[r]);
+}
+
+template <class Sight, class OtherSight>
+void run(const char* op, const AttentionOptions& options, const Sight& sight,
+         const OtherSight& other_sight, const View& query, const Keys<float>& k,
+         const Keys<float>& others, int64_t kv_heads, Tensor& output, Tensor& log_sum_exp) {
+  const Sizes s{query.size[1], query.size[2], query.size[2] / kv_heads, query.size[3]};
+  const auto q = heads_of<const float>(query);
+  const bool packs = on_packs({q, k.key, k.value, others.key, others.value});
+  const int64_t tiles = (s.queries + kTileRows - 1) / kTileRows;
+  with_dim(op, s.dim, [&](auto dim) {
+    constexpr int kDim = decltype(dim)::value;
+    Launch(query.size[0] * s.heads * tiles, kAttentionThreads)
+        .with_shared(sizeof(uint32_t) * Tiles<kDim>::words(kTileRows + 2 * Tiles<kDim>::others))(
+            tensor_attention<kDim, Sight, OtherSight>, scores_of<float>(options), sight,
+            other_sight, s, q, k, others, packs, pointer<float>(writable(output)),
+            pointer<float>(writable(log_sum_exp)));
+  });
 }
 
 }  // namespace
 
 void tensor_attention_forward(const AttentionForward& a) {
-  const View query = view(a.query), key = view(a.key), value = view(a.value),
-             output = writable(a.output), log_sum_exp = writable(a.log_sum_exp);
+  const View query = view(a.query), key = view(a.key);
   if (query.count == 0) return;
-  const Sizes s{query.size[1], key.size[1], query.size[2], query.size[2] / key.size[2],
-                query.size[3]};
-  const auto q = heads_of<const float>(query), k = heads_of<const float>(key),
-             v = heads_of<const float>(value);
-  const int64_t tiles = (s.queries + kTileRows - 1) / kTileRows;
-  with_dim("attention_forward", s.dim, [&](auto dim) {
-    using Tile = Tiles<decltype(dim)::value>;
-    Launch(query.size[0] * s.heads * tiles, kAttentionThreads)
-        .with_shared(sizeof(uint32_t) * Tile::words(kTileRows + 2 * Tile::others))(
-            tensor_attention<decltype(dim)::value>, scores_of<float>(a.options),
-            Causal{a.options.first_position, a.options.window > 0 ? a.options.window : s.keys}, s,
-            q, k, v, on_packs({q, k, v}), pointer<float>(output), pointer<float>(log_sum_exp));
-  });
+  const Causal sight{a.options.first_position,
+                     a.options.window > 0 ? a.options.window : key.size[1]};
+  run("attention_forward", a.options, sight, sight, query, keys_of<float>(key, view(a.value)),
+      Keys<float>{}, key.size[2], a.output, a.log_sum_exp);
+}
+
+void tensor_grouped_attention_forward(const GroupedAttentionForward& a) {
+  const View query = view(a.query), key = view(a.key);
+  if (query.count == 0) return;
+  const Groups groups = groups_of(query, view(a.context_key), view(a.limits), a.options);
+  run("grouped_attention_forward", a.options, groups.within, groups.of_context, query,
+      keys_of<float>(key, view(a.value)),
+      keys_of<float>(view(a.context_key), view(a.context_value)), key.size[2], a.output,
+      a.log_sum_exp);
 }
 
 }  // namespace reverie::cuda
