@@ -104,8 +104,8 @@ __global__ void REVERIE_ATTENTION_BOUNDS tensor_attention_key_gradient(
     Scores<float> scores, Sight sight, int64_t kv_heads, Queries<float> q, Keys<float> k,
     bool packs, Heads<float> grad_key, Heads<float> grad_value) {
   using T = Tiles<kDim>;
-  constexpr int kOthers = kOtherRows<kDim>, kValues = T::words(kTileRows), kQueries = 2 * kValues,
-                kOutputs = kQueries + T::words(kOthers),
+  constexpr int kOthers = kDim <= 64 ? 32 : 16, kValues = T::words(kTileRows),
+                kQueries = 2 * kValues, kOutputs = kQueries + T::words(kOthers),
                 kSlice = kDim < kLongestSlice ? kDim : kLongestSlice;
   REVERIE_DYNAMIC_SHARED(uint32_t, tile, kWords<kDim>);
   const Place at(kv_heads, k.count);
