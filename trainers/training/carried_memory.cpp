@@ -22,7 +22,7 @@ Tensor stack_rows(const std::vector<Tensor>& pieces, const std::string& name) {
   Tensor all = Tensor::empty(shape, pieces.front().dtype());
   auto* to = static_cast<std::byte*>(all.mutable_raw());
   for (const Tensor& piece : pieces) {
-    const Tensor t = piece.contiguous();
+    const Tensor t = piece.to(Device{}).contiguous();
     std::memcpy(to, t.raw(), t.bytes());
     to += t.bytes();
   }
@@ -56,7 +56,7 @@ std::map<std::string, int64_t> CarriedMemory::counters() const {
 }
 
 void CarriedMemory::load(const BatchSplit& split, const NamedTensors& tensors,
-                         const std::map<std::string, int64_t>& counters) {
+                         const std::map<std::string, int64_t>& counters, Device device) {
   clear(split);
   std::map<std::string, std::map<int64_t, Tensor>> pieces;  // by name, then by number
   for (const auto& [full, tensor] : tensors) {
@@ -73,7 +73,7 @@ void CarriedMemory::load(const BatchSplit& split, const NamedTensors& tensors,
     for (size_t i = 0; i < parts_.size(); ++i) {
       const BatchPart& part = split.parts()[i];
       parts_[i].memory.values[name] =
-          Variable(all.slice(0, part.first_row, part.first_row + part.rows).clone());
+          Variable(all.slice(0, part.first_row, part.first_row + part.rows).clone().to(device));
     }
   }
   for (SequenceState& state : parts_) state.memory.counters = counters;

@@ -22,9 +22,10 @@ class CarriedMemory {
   NamedTensors whole(const BatchSplit& split, Communicator& communicator) const;
   // Counters are those of the text's position, and the same for all rows.
   std::map<std::string, int64_t> counters() const;
-  // Takes this rank's rows of what "memory.0.NAME", "memory.1.NAME", .. hold one after another.
+  // Takes this rank's rows of what "memory.0.NAME", "memory.1.NAME", .. hold one after another, to
+  // the model's device.
   void load(const BatchSplit& split, const NamedTensors& tensors,
-            const std::map<std::string, int64_t>& counters);
+            const std::map<std::string, int64_t>& counters, Device device);
 
  private:
   std::vector<SequenceState> parts_;

@@ -260,7 +260,8 @@ void Trainer::resume(const std::string& checkpoint) {
   const Json& counters = c.state.at("memory_counters");
   carried_.load(split_, memory,
                 counters.empty() ? std::map<std::string, int64_t>()
-                                 : counters.at(0).get<std::map<std::string, int64_t>>());
+                                 : counters.at(0).get<std::map<std::string, int64_t>>(),
+                options_.tensor_device());
   optimizer_->load(moments, step_);
   if (communicator().first()) log_info("resumed {} at step {}", control_.run_directory, step_);
 }
