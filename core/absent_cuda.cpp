@@ -2,6 +2,7 @@
 
 #include "core/cuda.h"
 #include "core/error.h"
+#include "core/parcel.h"
 
 namespace reverie::cuda {
 namespace {
@@ -28,6 +29,20 @@ void clear(void*, size_t) {
   refuse();
 }
 void synchronize() {}
+
+struct Parcel::Implementation {};
+Parcel::Parcel(size_t) {
+  refuse();
+}
+Parcel::~Parcel() = default;
+size_t Parcel::bytes() const {
+  return 0;
+}
+void* Parcel::open() {
+  return nullptr;
+}
+void Parcel::send() {}
+
 void* stream() {
   return nullptr;
 }
