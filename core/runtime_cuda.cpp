@@ -166,7 +166,7 @@ bool take_from_parcel(void* to, const void* from, size_t bytes) {
 }  // namespace
 
 Parcel::Parcel(size_t bytes) : implementation_(std::make_unique<Implementation>(bytes)) {
-  require_usable();
+  the_stream();  // the GPU is usable, and chosen
   Implementation& p = *implementation_;
   check(cudaMallocHost(&p.host, std::max<size_t>(bytes, 1)), "allocating page-locked memory");
   check(cudaMalloc(&p.device, std::max<size_t>(bytes, 1)), "allocating memory for a parcel");
