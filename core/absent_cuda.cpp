@@ -3,6 +3,7 @@
 #include "core/cuda.h"
 #include "core/cuda_stream.h"
 #include "core/error.h"
+#include "core/parcel.h"
 
 namespace reverie::cuda {
 namespace {
@@ -37,6 +38,20 @@ void clear(void*, size_t) {
   refuse();
 }
 void synchronize() {}
+
+struct Parcel::Implementation {};
+Parcel::Parcel(size_t) {
+  refuse();
+}
+Parcel::~Parcel() = default;
+size_t Parcel::bytes() const {
+  return 0;
+}
+void* Parcel::open() {
+  return nullptr;
+}
+void Parcel::send() {}
+
 void* stream() {
   return nullptr;
 }

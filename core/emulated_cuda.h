@@ -2,6 +2,7 @@
 // What the emulation of CUDA kernels asks of the emulated device's memory.
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 
 namespace reverie::cuda {
@@ -12,5 +13,8 @@ inline constexpr size_t kRedZone = 256;
 
 // Empty, or what was written beside a block since the last call: looks at every block.
 std::string red_zone_damage();
+
+// How many copies to the device were taken from a Parcel.
+int64_t copies_from_parcels();
 
 }  // namespace reverie::cuda

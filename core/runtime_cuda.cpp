@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <atomic>
 #include <mutex>
+#include <vector>
 
 #include "core/cuda.h"
 #include "core/cuda_stream.h"
 #include "core/error.h"
+#include "core/parcel.h"
 
 namespace reverie::cuda {
 namespace {
@@ -75,6 +77,12 @@ cudaStream_t the_stream() {
   return beside ? beside : own;
 }
 
+cudaStream_t stream_of_parcels() {
+  the_stream();  // this thread has its GPU
+  static const cudaStream_t s = make_stream();
+  return s;
+}
+
 // The driver's pool, told to keep what it has: a block that is freed is handed out again in the
 // order of the stream.
 class StreamAllocator final : public Allocator {
@@ -127,6 +135,91 @@ class StreamAllocator final : public Allocator {
 
 }  // namespace
 
+struct Parcel::Implementation {
+  explicit Implementation(size_t size) : bytes(size) {}
+  ~Implementation() {  // fails only when the process ends
+    for (cudaEvent_t e : {arrived, taken})
+      if (e != nullptr) {
+        (void)cudaEventSynchronize(e);
+        (void)cudaEventDestroy(e);
+      }
+    (void)cudaFreeHost(host);
+    (void)cudaFree(device);
+  }
+  Implementation(const Implementation&) = delete;
+  Implementation& operator=(const Implementation&) = delete;
+
+  size_t bytes;
+  void *host = nullptr, *device = nullptr;
+  // The copy to the device is done; what was last taken from there has been read.
+  cudaEvent_t arrived = nullptr, taken = nullptr;
+};
+
+namespace {
+
+// Those that were sent and not opened again.
+struct Sent {
+  std::mutex mutex;
+  std::vector<Parcel::Implementation*> parcels;
+};
+Sent& sent() {
+  static auto* s = new Sent;
+  return *s;
+}
+
+// Whether these bytes were in a parcel, and are copied from there.
+bool take_from_parcel(void* to, const void* from, size_t bytes) {
+  Sent& s = sent();
+  const std::lock_guard lock(s.mutex);
+  for (Parcel::Implementation* p : s.parcels) {
+    const auto offset = uintptr_t(from) - uintptr_t(p->host);  // huge where `from` is before
+    if (offset >= p->bytes || bytes > p->bytes - offset) continue;
+    check(cudaStreamWaitEvent(the_stream(), p->arrived), "waiting for a parcel");
+    check(cudaMemcpyAsync(to, static_cast<const char*>(p->device) + offset, bytes,
+                          cudaMemcpyDeviceToDevice, the_stream()),
+          "taking from a parcel");
+    check(cudaEventRecord(p->taken, the_stream()), "taking from a parcel");
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+Parcel::Parcel(size_t bytes) : implementation_(std::make_unique<Implementation>(bytes)) {
+  the_stream();  // the GPU is usable, and chosen
+  Implementation& p = *implementation_;
+  check(cudaMallocHost(&p.host, std::max<size_t>(bytes, 1)), "allocating page-locked memory");
+  check(cudaMalloc(&p.device, std::max<size_t>(bytes, 1)), "allocating memory for a parcel");
+  for (cudaEvent_t* e : {&p.arrived, &p.taken})
+    check(cudaEventCreateWithFlags(e, cudaEventDisableTiming), "making an event");
+}
+Parcel::~Parcel() {
+  const std::lock_guard lock(sent().mutex);
+  std::erase(sent().parcels, implementation_.get());
+}
+size_t Parcel::bytes() const {
+  return implementation_->bytes;
+}
+void* Parcel::open() {
+  {
+    const std::lock_guard lock(sent().mutex);
+    std::erase(sent().parcels, implementation_.get());
+  }
+  // An event that was never recorded is done.
+  check(cudaEventSynchronize(implementation_->arrived), "sending a parcel");
+  return implementation_->host;
+}
+void Parcel::send() {
+  Implementation& p = *implementation_;
+  check(cudaStreamWaitEvent(stream_of_parcels(), p.taken), "waiting for a parcel's last content");
+  check(cudaMemcpyAsync(p.device, p.host, p.bytes, cudaMemcpyHostToDevice, stream_of_parcels()),
+        "sending a parcel");
+  check(cudaEventRecord(p.arrived, stream_of_parcels()), "sending a parcel");
+  const std::lock_guard lock(sent().mutex);
+  sent().parcels.push_back(&p);
+}
+
 const Status& status() {
   return looked_up();
 }
@@ -160,6 +253,7 @@ Allocator& allocator(Device device) {
 }
 void copy(void* to, const void* from, size_t bytes, Direction direction) {
   if (bytes == 0) return;
+  if (direction == Direction::to_device && take_from_parcel(to, from, bytes)) return;
   const cudaMemcpyKind kind = direction == Direction::to_device ? cudaMemcpyHostToDevice
                               : direction == Direction::to_host ? cudaMemcpyDeviceToHost
                                                                 : cudaMemcpyDeviceToDevice;

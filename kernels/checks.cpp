@@ -6,7 +6,7 @@
 #include "kernels/copy.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
-#include "kernels/matmul.h"
+#include "kernels/linear.h"
 #include "kernels/norm.h"
 #include "kernels/optimizer.h"
 #include "kernels/reduce.h"
@@ -313,6 +313,25 @@ void check(const MatmulPair& a) {
   check(a.second);
   require(a.first.c.device() == a.second.c.device(), "matmul_pair: c {} and {} on two devices",
           a.first.c, a.second.c);
+}
+
+void check(const LinearForward& a) {
+  const char* op = "linear_forward";
+  check(Matmul{a.x, a.weight, 1.0, false, a.y});
+  require(a.y.rank() == 2, "{}: y is {}; wanted [rows, out]", op, a.y);
+  contiguous(op, "y", a.y);
+  buffer(op, "bias", a.bias, a.y.size(1), "y", a.y);
+}
+void check(const LinearBackward& a) {
+  const char* op = "linear_backward";
+  rows_of(op, "grad_y", a.grad_y);
+  require(a.grad_y.rank() == 2, "{}: grad_y is {}; wanted [rows, out]", op, a.grad_y);
+  check(a.weight);
+  require(a.weight.a.rank() == 2 && a.weight.a.size(1) == a.grad_y.size(0),
+          "{}: the weight's product sums over {} rows of {}; wanted the {} of grad_y {}", op,
+          a.weight.a.size(-1), a.weight.a, a.grad_y.size(0), a.grad_y);
+  if (a.input != nullptr) check(*a.input);
+  buffer(op, "grad_bias", a.grad_bias, a.grad_y.size(1), "grad_y", a.grad_y);
 }
 
 void check(const AttentionForward& a) {

@@ -7,7 +7,7 @@
 #include "kernels/copy.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
-#include "kernels/matmul.h"
+#include "kernels/linear.h"
 #include "kernels/norm.h"
 #include "kernels/optimizer.h"
 #include "kernels/reduce.h"
@@ -141,6 +141,15 @@ Work work(const Matmul& a) {
 Work work(const MatmulPair& a) {
   const Work first = work(a.first), second = work(a.second);
   return {first.flops + second.flops, first.bytes + second.bytes};
+}
+Work work(const LinearForward& a) {
+  const Work product = work(Matmul{a.x, a.weight, 1.0, false, a.y});
+  return {product.flops, product.bytes + touched(a.bias).bytes};
+}
+Work work(const LinearBackward& a) {
+  const Work weight = work(a.weight), input = a.input != nullptr ? work(*a.input) : Work{};
+  return {weight.flops + input.flops,
+          weight.bytes + input.bytes + touched(a.grad_y, a.grad_bias).bytes};
 }
 Work work(const AttentionForward& a) {
   return computed(

@@ -3,7 +3,7 @@
 #include "autograd/ops/tensors.h"
 #include "autograd/precision.h"
 #include "kernels/elementwise.h"
-#include "kernels/matmul.h"
+#include "kernels/linear.h"
 
 namespace reverie {
 namespace {
@@ -67,18 +67,24 @@ struct MatmulOp {
   }
 };
 
+void require_bias(const Tensor& bias, const Tensor& y) {
+  require(!bias || (bias.rank() == 1 && bias.size(0) == y.size(-1)),
+          "linear: bias {} for an output {}", bias, y);
+}
+
 // The products of a linear layer and of their backward pass, for the ops below; x is input 0 of the
-// op and the weight input 1.
+// op, the weight input 1 and the bias input 2.
 struct LinearProducts {
   WeightLayout layout;
   MatmulPrecision precision = matmul_precision();
   Shape x_shape{}, weight_shape{};
 
-  // x W, and what backward wants of x and W: each undefined where it wants nothing.
+  // x W (+ bias), and what backward wants of x and W: each undefined where it wants nothing.
   struct Result {
     Tensor y, x, weight;
   };
-  Result forward(const Context& ctx, const Tensor& given_x, const Tensor& given_weight) {
+  Result forward(const Context& ctx, const Tensor& given_x, const Tensor& given_weight,
+                 const Tensor& bias = {}) {
     const Tensor x = rounded_for(precision, given_x), weight = rounded_for(precision, given_weight);
     const Tensor w = maybe_transposed(weight, layout == WeightLayout::out_in);  // [in, out]
     require(x.rank() >= 1 && w.rank() == 2 && x.size(-1) == w.size(0),
@@ -88,16 +94,22 @@ struct LinearProducts {
     shape[-1] = w.size(1);
     Result r{Tensor::empty(shape, given_weight.dtype(), x.device()), {}, {}};
     Tensor y_rows = rows(r.y);
-    kernel::matmul(x.device(), Matmul{rows(x), w, 1.0, false, y_rows});
+    require_bias(bias, r.y);
+    if (bias)
+      kernel::linear_forward(x.device(), {rows(x), w, bias, y_rows});
+    else
+      kernel::matmul(x.device(), Matmul{rows(x), w, 1.0, false, y_rows});
     if (ctx.needs(1)) r.x = x;
     if (ctx.needs(0)) r.weight = weight;
     x_shape = x.shape();
     weight_shape = weight.shape();
     return r;
   }
-  // Gradients of x and W from the cotangent of x W, which may have been rounded before.
+  // Gradients of x, W and the bias from the cotangent of x W, which may have been rounded before
+  // where the bias wants none: sums want it in full.
   void backward(Context& ctx, const Tensor& given_g, const Tensor& x, const Tensor& weight,
                 DType dtype, Grads& grads) const {
+    if (ctx.needs(2) && !ctx.needs(1)) grads[2] = column_sum(ctx, 2, rows(given_g));
     if (!ctx.needs(0) && !ctx.needs(1)) return;
     const Tensor g = rows(rounded_for(precision, given_g));
     const Device device = g.device();
@@ -121,35 +133,38 @@ struct LinearProducts {
       grads[0] = Tensor::empty(x_shape, dtype, device);
       grad_rows = rows(grads[0]);
     }
-    if (ctx.needs(0) && ctx.needs(1))
-      kernel::matmul_pair(device,
-                          {{left, right, 1.0, add, *grad_weight}, {g, w, 1.0, false, grad_rows}});
-    else if (ctx.needs(1))
-      kernel::matmul(device, Matmul{left, right, 1.0, add, *grad_weight});
+    const Matmul of_x{g, w, 1.0, false, grad_rows};
+    if (!ctx.needs(1)) return kernel::matmul(device, of_x);
+    const Matmul of_weight{left, right, 1.0, add, *grad_weight};
+    if (ctx.needs(2))
+      with_bias(ctx, rows(given_g), of_weight, ctx.needs(0) ? &of_x : nullptr, grads);
+    else if (ctx.needs(0))
+      kernel::matmul_pair(device, {of_weight, of_x});
     else
-      kernel::matmul(device, Matmul{g, w, 1.0, false, grad_rows});
+      kernel::matmul(device, of_weight);
+  }
+  static void with_bias(Context& ctx, const Tensor& g, const Matmul& of_weight, const Matmul* of_x,
+                        Grads& grads) {
+    bool add = false;
+    Tensor* grad_bias = ctx.leaf_grad(2, add);
+    if (grad_bias == nullptr) {
+      grads[2] = Tensor::empty({g.size(1)}, g.dtype(), g.device());
+      grad_bias = &grads[2];
+    }
+    kernel::linear_backward(g.device(), {g, of_weight, of_x, add, *grad_bias});
   }
 };
-
-void require_bias(const Tensor& bias, const Tensor& y) {
-  require(!bias || (bias.rank() == 1 && bias.size(0) == y.size(-1)),
-          "linear: bias {} for an output {}", bias, y);
-}
 
 struct LinearOp {
   static constexpr std::string_view name = "linear";
   LinearProducts products;
   Tensor forward(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& bias) {
-    auto r = products.forward(ctx, x, weight);
-    require_bias(bias, r.y);
-    if (bias)
-      kernel::binary_forward(x.device(), {Binary::add, r.y, bias, r.y, rows(r.y).size(0), 1});
+    auto r = products.forward(ctx, x, weight, bias);
     ctx.save({r.x, r.weight});
     return r.y;
   }
   Grads backward(Context& ctx, const Tensor& grad_y) {
     Grads grads(3);
-    if (ctx.needs(2)) grads[2] = column_sum(ctx, 2, rows(grad_y));
     products.backward(ctx, grad_y, ctx.saved(0), ctx.saved(1), grad_y.dtype(), grads);
     return grads;
   }
@@ -179,7 +194,6 @@ struct LinearActivationOp {
     Tensor g = Tensor::empty(slope.shape(), stored_dtype(products.precision, only, slope.dtype()),
                              slope.device());
     kernel::bias_activation_backward(g.device(), {slope, grad_y, g});
-    if (ctx.needs(2)) grads[2] = column_sum(ctx, 2, rows(g));
     products.backward(ctx, g, ctx.saved(0), ctx.saved(1), grad_y.dtype(), grads);
     return grads;
   }

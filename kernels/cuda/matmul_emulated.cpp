@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
-#include "core/cuda.h"
-#include "kernels/matmul.h"
+#include "core/error.h"
+#include "kernels/cuda/product.h"
+#include "kernels/elementwise.h"
+#include "kernels/reduce.h"
 
 namespace reverie::cuda {
 namespace {
@@ -27,24 +29,56 @@ Tensor on_host(const Tensor& t, int64_t entry) {
 }
 
 void run_matmul(const Matmul& args) {
-  const int64_t batch = args.c.rank() == 3 ? args.c.size(0) : 1;
-  if (args.c.numel() == 0) return;
-  args.c.mutable_raw();  // counts as a write
-  for (int64_t i = 0; i < batch; ++i) {
-    Tensor c = on_host(args.c, i);
-    kernel::matmul(Device{},
-                   {on_host(args.a, i), on_host(args.b, i), args.alpha, args.accumulate, c});
-  }
+  multiply(args);
 }
-
 void run_matmul_pair(const MatmulPair& args) {
-  run_matmul(args.first);
-  run_matmul(args.second);
+  multiply(args.first);
+  multiply(args.second);
 }
 
 [[maybe_unused]] const bool reverie_cuda_matmul = kernel::matmul.add_cuda(&run_matmul);
 [[maybe_unused]] const bool reverie_cuda_matmul_pair =
     kernel::matmul_pair.add_cuda(&run_matmul_pair);
 
+// `vector` as a CPU tensor over the same memory.
+Tensor vector_on_host(Tensor vector, Epilogue epilogue) {
+  if (reinterpret_cast<uintptr_t>(begin_of(vector, epilogue)) % kVectorAlignment != 0)
+    throw InternalError(fmt::format("an epilogue's vector {} must begin on a boundary of {} bytes",
+                                    vector, kVectorAlignment));
+  return on_host(vector.view({1, -1}), 0).view({-1});
+}
+
+// The library's epilogues, by the CPU's kernels.
+void run_epilogue(const Matmul& args, Epilogue epilogue, Tensor vector) {
+  if (epilogue == Epilogue::bias) {
+    Tensor c = on_host(args.c, 0);
+    kernel::binary_forward(Device{}, {Binary::add, c, vector, c, c.size(0), 1});
+    return;
+  }
+  const Tensor summed = epilogue == Epilogue::sums_of_b
+                            ? on_host(args.b, 0).contiguous()
+                            : on_host(args.a, 0).transpose(0, 1).contiguous();
+  kernel::sum_forward(Device{}, {summed, 1, summed.size(0), summed.size(1), 1.0, false, vector});
+}
+
 }  // namespace
+
+bool multiply(const Matmul& args, Epilogue epilogue, Tensor vector) {
+  if (epilogue != Epilogue::none) {
+    // As the library: f32 only, and no empty matrices.
+    if (args.c.dtype() != DType::f32 || args.c.numel() == 0 || args.a.size(-1) == 0) return false;
+    vector = vector_on_host(vector, epilogue);
+  }
+  const int64_t batch = args.c.rank() == 3 ? args.c.size(0) : 1;
+  if (args.c.numel() == 0) return true;
+  args.c.mutable_raw();  // counts as a write
+  for (int64_t i = 0; i < batch; ++i) {
+    Tensor c = on_host(args.c, i);
+    kernel::matmul(Device{},
+                   {on_host(args.a, i), on_host(args.b, i), args.alpha, args.accumulate, c});
+  }
+  if (epilogue != Epilogue::none) run_epilogue(args, epilogue, vector);
+  return true;
+}
+
 }  // namespace reverie::cuda

@@ -9,6 +9,7 @@
 #include <functional>
 
 #include "core/error.h"
+#include "core/parcel.h"
 #include "core/random.h"
 #include "core/tensor.h"
 #include "support/message_of.h"
@@ -87,6 +88,51 @@ TEST_F(CudaTensor, TheHostDoesNotReadItsElements) {
   Tensor there = numbers({3}).to(kCuda);
   EXPECT_THAT(message_of<InternalError>([&] { there.mutable_data<float>(); }),
               HasSubstr("f32[3] cuda were asked for on the cpu"));
+}
+
+// A tensor of the host over the parcel's bytes; the parcel must live as long.
+Tensor over(cuda::Parcel& parcel, const Shape& shape) {
+  auto storage = std::make_shared<Storage>(parcel.open(), parcel.bytes(), Device{}, [] {});
+  return Tensor::over(std::move(storage), shape, DType::f32);
+}
+
+TEST_F(CudaTensor, ParcelsAreTakenAsTheyWereSent) {
+  cuda::Parcel one(4 * 42), two(4 * 42);
+  Tensor first = over(one, {6, 7}), second = over(two, {6, 7});
+  const Tensor x = numbers({6, 7});
+  first.copy_from(x);
+  second.fill(2);
+  EXPECT_TRUE(bit_identical(first.to(kCuda), x)) << "not sent yet";
+  one.send();
+  two.send();
+  const Tensor there = first.to(kCuda);
+  EXPECT_TRUE(bit_identical(there, x));
+  EXPECT_TRUE(bit_identical(first, x)) << "the host may read it still";
+  EXPECT_TRUE(bit_identical(first.slice(0, 2, 5).to(kCuda), x.slice(0, 2, 5)));
+  EXPECT_TRUE(bit_identical(second.to(kCuda), Tensor::full({6, 7}, 2, DType::f32)));
+  // What was taken is its taker's.
+  one.open();
+  first.fill(3);
+  one.send();
+  EXPECT_TRUE(bit_identical(there, x));
+  EXPECT_TRUE(bit_identical(first.to(kCuda), Tensor::full({6, 7}, 3, DType::f32)));
+}
+
+TEST_F(CudaTensor, ParcelIsNotChangedOnItsWay) {
+  if (cuda::status().flavour != cuda::Flavour::emulated) GTEST_SKIP() << "only emulation sees it";
+  cuda::Parcel parcel(4 * 3);
+  Tensor x = over(parcel, {3});
+  x.fill(1);
+  parcel.send();
+  x.fill(2);
+  EXPECT_THAT(message_of<InternalError>([&] { x.to(kCuda); }), HasSubstr("after it was sent"));
+  parcel.open();
+  EXPECT_EQ(x.to(kCuda).to_vector(), std::vector<double>(3, 2));
+}
+
+TEST(Cuda, ParcelsAreRefusedWhereThereIsNoDevice) {
+  if (cuda::status().usable) GTEST_SKIP() << "device cuda is usable here";
+  EXPECT_THAT(message_of<UserError>([] { cuda::Parcel(4); }), HasSubstr(cuda::status().in_words));
 }
 
 TEST_F(CudaTensor, MemoryIsCounted) {

@@ -132,8 +132,8 @@ const std::vector<Case>& all_cases() {
   static const std::vector<Case> cases = [] {
     std::vector<Case> all;
     for (auto* part :
-         {elementwise_cases, reduce_cases, softmax_cases, norm_cases, matmul_cases, attention_cases,
-          grouped_attention_cases, embedding_cases, optimizer_cases, copy_cases}) {
+         {elementwise_cases, reduce_cases, softmax_cases, norm_cases, matmul_cases, linear_cases,
+          attention_cases, grouped_attention_cases, embedding_cases, optimizer_cases, copy_cases}) {
       for (Case& c : part()) all.push_back(std::move(c));
     }
     return all;

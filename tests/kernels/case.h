@@ -110,6 +110,7 @@ std::vector<Case> reduce_cases();
 std::vector<Case> softmax_cases();
 std::vector<Case> norm_cases();
 std::vector<Case> matmul_cases();
+std::vector<Case> linear_cases();
 std::vector<Case> attention_cases();
 std::vector<Case> grouped_attention_cases();
 std::vector<Case> embedding_cases();

@@ -8,7 +8,7 @@
 #include "kernels/copy.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
-#include "kernels/matmul.h"
+#include "kernels/linear.h"
 #include "kernels/norm.h"
 #include "kernels/optimizer.h"
 #include "kernels/reduce.h"
@@ -127,6 +127,27 @@ TEST(Checks, Matmul) {
   refuses(Matmul{f32({3, 2, 3}), f32({2, 3, 4}), 1, false, cube}, "batches");
   const Tensor skipping = f32({2, 3, 2}).select(2, 0);
   refuses(Matmul{skipping, b, 1, false, c}, "neither row-major nor transposed");
+}
+
+TEST(Checks, Linear) {
+  const Tensor x = f32({2, 3}), weight = f32({3, 4}), bias = f32({4}), grad_y = f32({2, 4});
+  Tensor y = f32({2, 4}), wide = f32({2, 6}), gapped = wide.slice(1, 0, 4), grad_bias = f32({4});
+  EXPECT_NO_THROW(check(LinearForward{x, weight, bias, y}));
+  refuses(LinearForward{x, f32({4, 4}), bias, y}, "has 3 columns but b");
+  refuses(LinearForward{x, weight, f32({3}), y}, "linear_forward: bias is");
+  refuses(LinearForward{x, weight, f64({4}), y}, "one dtype");
+  refuses(LinearForward{x, weight, bias, gapped}, "linear_forward: y");
+  Tensor grad_weight = f32({3, 4}), grad_x = f32({2, 3}), short_ = f32({3});
+  const Tensor x_transposed = x.transpose(0, 1), weight_transposed = weight.transpose(0, 1);
+  const Matmul product{x_transposed, grad_y, 1, false, grad_weight},
+      input{grad_y, weight_transposed, 1, false, grad_x},
+      wrong_input{grad_y, weight, 1, false, grad_x};
+  EXPECT_NO_THROW(check(LinearBackward{grad_y, product, &input, false, grad_bias}));
+  EXPECT_NO_THROW(check(LinearBackward{grad_y, product, nullptr, true, grad_bias}));
+  refuses(LinearBackward{grad_y, product, &wrong_input, false, grad_bias}, "has 4 columns but b");
+  refuses(LinearBackward{grad_y, product, nullptr, false, short_}, "linear_backward: grad_bias is");
+  refuses(LinearBackward{f32({5, 4}), product, nullptr, false, grad_bias},
+          "sums over 2 rows of f32[3, 2] cpu; wanted the 5 of grad_y");
 }
 
 TEST(Checks, Attention) {

@@ -59,7 +59,8 @@ void add(ProfileLine& line, const std::string& name, const Event& e) {
 }
 
 bool is_product(std::string_view kernel) {
-  return kernel == "matmul" || kernel == "matmul_pair";
+  return kernel == "matmul" || kernel == "matmul_pair" || kernel == "linear_forward" ||
+         kernel == "linear_backward";
 }
 // Kernels whose products are in bf16 where a run's are.
 bool in_bf16(const std::string& kernel) {
@@ -106,6 +107,10 @@ ProfileSummary summarise(const std::vector<Event>& events) {
   constexpr int kNone = -1;
   std::vector<int> step(events.size(), kNone), phase(events.size(), kNone),
       op(events.size(), kNone);
+  // A kernel that calls others, as linear_forward does on the CPU, is told by these.
+  std::vector<bool> by_parts(events.size());
+  for (const Event& e : events)
+    if (e.kind == Kind::kernel && e.parent >= 0) by_parts[size_t(e.parent)] = true;
   const auto op_name = [&](const Event& e) {
     return fmt::format("{} {}", e.name, e.kind == Kind::forward ? "forward" : "backward");
   };
@@ -130,6 +135,7 @@ ProfileSummary summarise(const std::vector<Event>& events) {
       if (!phases.contains(name)) phase_order.push_back(name);
       add(phases[name], name, e);
     } else if (e.kind == Kind::kernel) {
+      if (by_parts[i]) continue;
       add(kernels[std::string(e.name)], std::string(e.name), e);
       s.kernel_seconds += e.seconds;
       if (is_product(e.name)) s.product_seconds += e.seconds;

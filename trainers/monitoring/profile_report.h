@@ -29,7 +29,7 @@ struct ProfileSummary {
   int64_t steps = 0;
   double seconds = 0;                              // of whole steps
   std::vector<ProfileLine> phases, kernels, ops;   // longest first; phases in order
-  double kernel_seconds = 0, product_seconds = 0;  // product: matmul, matmul_pair
+  double kernel_seconds = 0, product_seconds = 0;  // product: matmul.., linear_..
   // Between the kernels of forward and backward: the tape, checks, allocation.
   double tape_seconds = 0;
 };

@@ -123,6 +123,7 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
       optimizer_->flat_gradients(), communicator(), split_.tree(), split_.exact(),
       int64_t(options_.distributed.bucket_megabytes * (1 << 20)));
   sampler_ = make_sampler();
+  batches_.emplace(*sampler_, options_.tensor_device());
   carried_.clear(split_);
   default_generator() = Generator(derive_seed(uint64_t(options_.seed), kDropout));
   open_run_directory();
@@ -355,7 +356,7 @@ double Trainer::backward_over_parts(int64_t batch_index, int64_t& targets) {
   for (size_t i = 0; i < parts.size(); ++i) {
     phase.emplace(profile::Kind::step, "data");
     const auto [first_row, rows] = parts[i];
-    const Batch batch = sampler_->rows(batch_index, first_row, rows);
+    const Batch batch = batches_->rows(batch_index, parts[i]);
     SequenceState* state = carries ? &carried_.part(i) : nullptr;
     // Rows draw the dropout that they would draw in the whole batch.
     default_generator() =
@@ -363,6 +364,7 @@ double Trainer::backward_over_parts(int64_t batch_index, int64_t& targets) {
                   {uint64_t(first_row), uint64_t(rows), uint64_t(split_.batch())});
     phase.emplace(profile::Kind::step, "forward");
     const Variable loss = model_->loss(batch.tokens, batch.targets, 1.0 / double(targets), state);
+    prepare_part_after(i, batch_index);
     losses.push_back(loss.tensor().item());
     phase.emplace(profile::Kind::step, "backward");
     reducer_->begin_part(i + 1 == parts.size());
@@ -378,6 +380,15 @@ double Trainer::backward_over_parts(int64_t batch_index, int64_t& targets) {
   reducer_->set_reached(votes.reached);
   agreed_signal_ = votes.signal;
   return std::accumulate(votes.losses.begin(), votes.losses.end(), 0.0);
+}
+
+// While the device computes this part's loss.
+void Trainer::prepare_part_after(size_t part, int64_t batch_index) {
+  const auto& parts = split_.parts();
+  if (part + 1 < parts.size())
+    batches_->prepare(batch_index, parts[part + 1]);
+  else if (step_ + 1 < options_.train.steps)
+    batches_->prepare(batch_index + 1, parts[0]);
 }
 
 EvaluationInfo Trainer::evaluate_now(int64_t windows, int64_t prefix_windows) {

@@ -11,6 +11,7 @@
 #include "trainers/distributed/gradient_reducer.h"
 #include "trainers/evaluation/causality.h"
 #include "trainers/training/batch_split.h"
+#include "trainers/training/batches_ahead.h"
 #include "trainers/training/carried_memory.h"
 #include "trainers/training/experiment.h"
 
@@ -92,6 +93,7 @@ class Trainer {
   void resume(const std::string& checkpoint);
   StepInfo train_step();
   double backward_over_parts(int64_t batch_index, int64_t& targets);
+  void prepare_part_after(size_t part, int64_t batch_index);
   EvaluationInfo evaluate_now(int64_t windows, int64_t prefix_windows);
   std::unique_ptr<Sampler> make_sampler() const;
   std::string sample_text();
@@ -111,6 +113,7 @@ class Trainer {
   std::unique_ptr<AdamWOptimizer> optimizer_;
   std::unique_ptr<GradientReducer> reducer_;
   std::unique_ptr<Sampler> sampler_;
+  std::optional<BatchesAhead> batches_;
   CausalityReport causality_;
   std::vector<std::unique_ptr<Callback>> own_callbacks_;
   CarriedMemory carried_;  // for models that carry memory

@@ -60,6 +60,23 @@ TEST(Profile, AScopeThatOutlivesItsRecordingHarmsNoOther) {
   EXPECT_EQ(events[0].parent, -1);
 }
 
+TEST(Profile, KernelMadeOfOthersIsToldByThem) {
+  const ProfileSummary s = summarise({
+      event(Kind::step, "step", -1, 0, 1.0), event(Kind::step, "forward", 0, 0, 0.9),
+      event(Kind::forward, "linear", 1, 0, 0.8),
+      event(Kind::kernel, "linear_forward", 2, 0, 0.7, {4e9, 3e9}),  // by parts
+      event(Kind::kernel, "matmul", 3, 0, 0.5, {4e9, 1e9}),
+      event(Kind::kernel, "binary_forward", 3, 0.5, 0.1, {0, 2e9}),
+      event(Kind::kernel, "linear_forward", 2, 0.7, 0.05, {1e9, 1e9}),  // in one
+  });
+  EXPECT_DOUBLE_EQ(s.kernel_seconds, 0.5 + 0.1 + 0.05);
+  EXPECT_DOUBLE_EQ(s.product_seconds, 0.5 + 0.05);
+  ASSERT_EQ(s.kernels.size(), 3u);
+  EXPECT_EQ(s.kernels[2].name, "linear_forward");
+  EXPECT_EQ(s.kernels[2].calls, 1);
+  EXPECT_DOUBLE_EQ(s.ops[0].kernel_seconds, 0.65);
+}
+
 TEST(Profile, SummaryAddsUpByKernelOpAndPhase) {
   const std::vector<Event> events = {
       event(Kind::step, "step", -1, 0, 1.0),
