@@ -13,9 +13,12 @@ namespace {
 Layout layout_of(const Tensor& t) {
   const int64_t rows = t.size(-2), columns = t.size(-1), row_stride = t.strides()[-2],
                 column_stride = t.strides()[-1], batch_stride = t.rank() == 3 ? t.strides()[0] : 0;
+  const auto places =
+      uintptr_t(t.raw()) | uintptr_t(batch_stride * size_of(t.dtype())) | uintptr_t(16);
+  const auto alignment = uint32_t(places & -places);  // the lowest bit
   if (column_stride == 1 || columns <= 1)
-    return {false, std::max(row_stride, columns), batch_stride};
-  return {true, std::max(column_stride, rows), batch_stride};
+    return {false, std::max(row_stride, columns), batch_stride, alignment};
+  return {true, std::max(column_stride, rows), batch_stride, alignment};
 }
 
 cudaDataType_t type_of(DType t) {
@@ -86,19 +89,16 @@ Plan::Plan(cublasLtHandle_t handle, const Problem& p)
   cublasLtMatmulPreference_t preference = nullptr;
   require_success(cublasLtMatmulPreferenceCreate(&preference), "choosing an algorithm");
   const size_t workspace = kWorkspace;
-  // Tensors may begin anywhere that an element may.
-  const uint32_t alignment = uint32_t(size_of(p.operands)),
-                 alignment_of_result = uint32_t(size_of(p.result));
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
     require_success(
         cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)),
         "choosing an algorithm");
   };
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace);
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment);
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment);
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of_result);
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of_result);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, p.b.alignment);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, p.a.alignment);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, p.c.alignment);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, p.c.alignment);
   cublasLtMatmulHeuristicResult_t found{};
   int count = 0;
   const cublasStatus_t status =

@@ -14,10 +14,13 @@ inline constexpr size_t kWorkspace = size_t(32) << 20;
 // MachineError where it is no success.
 void require_success(cublasStatus_t status, const char* what);
 
-// A matrix as the library sees it: columns lie together, `stride` apart.
+// A matrix as the library sees it: columns lie together, `stride` apart. alignment: of the first
+// element of each matrix of a batch, in bytes, at most 16; algorithms that read as much at once
+// want it.
 struct Layout {
   bool transposed;
   int64_t stride, batch_stride;
+  uint32_t alignment;
   auto operator<=>(const Layout&) const = default;
 };
 
