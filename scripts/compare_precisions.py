@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+from benchmarking.machine import machine_info
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,7 +48,9 @@ def train(options: argparse.Namespace, device: str, precision: str) -> dict:
         raise SystemExit(f"{run}/metrics.jsonl has {len(losses)} losses; wanted steps 1 to {steps}")
     last = json.loads(summary.read_text())
     return {"losses": [losses[step] for step in range(1, steps + 1)], "val_loss": last["val_loss"],
-            "seconds": last["seconds"], "commit": last["commit"]}
+            "seconds": last["seconds"], "commit": last["commit"], "seed": last["seed"],
+            "dataset": json.loads((run / "dataset.json").read_text())["source"],
+            "config": json.loads((run / "config.resolved.json").read_text())}
 
 
 def window_means(losses: list[float], window: int) -> list[float]:
@@ -68,7 +71,7 @@ def table(results: dict, window: int, band: float) -> str:
              "| --- | --- | ---: | ---: | ---: | ---: | ---: |"]
     for name, r in results.items():
         d = r["difference"]
-        values = ["-"] * 3 if name == first else [f"{d['largest_of_steps']:.4f}", f"**{d['largest_of_windows']:.4f}**",
+        values = ["-"] * 3 if name == first else [f"{d['largest_of_steps']:.5f}", f"**{d['largest_of_windows']:.5f}**",
                                                   f"{d['mean']:+.5f}"]
         lines.append("| " + " | ".join([*name.split(), *values, f"{r['val_loss']:.4f}", f"{r['seconds']:.0f}"]) + " |")
     lines += ["", f"Losses, means of {window} steps up to:", "",
@@ -98,7 +101,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value of the config (repeatable)")
     parser.add_argument("--window", type=int, default=20, help="steps of a mean (default: 20)")
-    parser.add_argument("--band", type=float, default=0.01, help="most that a mean may be off, in nats (default: 0.01)")
+    parser.add_argument("--band", type=float, default=0.001, help="most that a mean may be off, in nats (default: 0.001)")
     parser.add_argument("--runs", type=Path, help="folder of the run directories")
     parser.add_argument("--json", type=Path, help="where the curves go")
     parser.add_argument("--markdown", type=Path, help="where the table goes")
@@ -127,11 +130,12 @@ def main() -> int:
         options.json.write_text(json.dumps({"commits": sorted(commits), "steps": options.steps, "window": options.window,
                                             "band": options.band, "runs": results}, indent=1) + "\n")
     if options.markdown:
-        head = [f"- Config: `{options.config.resolve().relative_to(ROOT)}`, {', '.join([*options.set, f'{options.steps} steps'])}; the same seed, so the same batches",
-                f"- Commit: {', '.join(f'`{c}`' for c in sorted(commits))}; machine: {platform.processor() or platform.machine()}",
+        head = [f"- Config: `{options.config.resolve().relative_to(ROOT)}`, {', '.join([*options.set, f'{options.steps} steps'])}; seed {first['seed']} in all, so the same batches",
+                f"- Data: {first['dataset']['name']}, hash `{first['dataset']['hash']}`; resolved configs stand in the JSON",
+                f"- Commit: {', '.join(f'`{c}`' for c in sorted(commits))}; machine: {machine_info()['cpu']}",
                 f"- Command: `{shlex.join(['scripts/compare_precisions.py', *sys.argv[1:]])}`"]
         options.markdown.write_text("# Training in bf16 beside f32\n\n" + "\n".join(head) + "\n\n" + text + "\n")
-    print(f"largest difference of a mean of {options.window} steps: {worst:.4f} nats, band {options.band:g}")
+    print(f"largest difference of a mean of {options.window} steps: {worst:.5f} nats, band {options.band:g}")
     return 0 if worst <= options.band else 1
 
 
