@@ -41,7 +41,7 @@ mkdir -p "$build"
 say "build for $name"
 cmake --preset cuda -DREVERIE_TESTS=ON -DREVERIE_PTXAS_REPORT=ON >"$log" 2>&1 || { tail -n 30 "$log" >&2; exit 1; }
 # Anew, so that ptxas reports on every kernel.
-rm -f "$build"/kernels/CMakeFiles/reverie_kernels.dir/cuda/*.cu.o
+find "$build/kernels/CMakeFiles/reverie_kernels.dir/cuda" -name "*.cu.o" -delete
 cmake --build --preset cuda --parallel "$jobs" >>"$log" 2>&1 || { tail -n 60 "$log" >&2; exit 1; }
 
 say "ptxas"

@@ -120,7 +120,7 @@ void for_float_into(DType dtype, DType out, const Body& body) {
 
 }  // namespace reverie::cuda
 
-// In kernels/cuda/*.cu, inside namespace reverie::cuda.
+// In .cu files, inside namespace reverie::cuda.
 #define REVERIE_CUDA_KERNEL(row, implementation)          \
   [[maybe_unused]] static const bool reverie_cuda_##row = \
       ::reverie::kernel::row.add_cuda(&implementation)

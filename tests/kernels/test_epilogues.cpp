@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
-#include "kernels/cuda/product.h"
+#include "kernels/cuda/products/product.h"
 
 namespace reverie::cuda {
 namespace {

@@ -6,7 +6,7 @@
 // of them each warp. The rows of the other side pass by, kOtherRows at a time, one a lane. All is
 // in one order, whatever the grid.
 
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention/heads.cuh"
 
 // The next loop is unrolled so far and no further: all of it would need more registers than there
 // are.

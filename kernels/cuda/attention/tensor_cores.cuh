@@ -7,7 +7,7 @@
 // memory as rows of bf16 pairs; products of one with the other stay in registers, where they become
 // the left operand of the next product. All is in one order, whatever the grid.
 
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention/heads.cuh"
 
 // Products lie in registers only where all their indices are known to the compiler.
 #if defined(__CUDACC__)
@@ -28,6 +28,21 @@ struct Tiles {
   // More of the others at once leave too few registers for long heads.
   static constexpr int others = kDim <= 64 ? 64 : kDim <= 128 ? 32 : 16;
   REVERIE_HOST_DEVICE static constexpr int words(int rows) { return rows * stride; }
+};
+
+REVERIE_HOST_DEVICE inline int64_t tiles_of(int64_t rows) {
+  return (rows + kTileRows - 1) / kTileRows;
+}
+// The block's run of rows of one head: [first, last) of head h of entry b, number `head` of all.
+struct Place {
+  int64_t head, b, h, first, last;
+  __device__ Place(int64_t heads, int64_t rows) {
+    head = blockIdx.x / tiles_of(rows);
+    b = head / heads;
+    h = head % heads;
+    first = blockIdx.x % tiles_of(rows) * kTileRows;
+    last = first + kTileRows < rows ? first + kTileRows : rows;
+  }
 };
 
 // `rows` rows from `from`, of which `count` are there, each of `dim` numbers, to the tile at word

@@ -5,7 +5,7 @@
 
 #include <optional>
 
-#include "kernels/cuda/product.h"
+#include "kernels/cuda/products/product.h"
 
 namespace reverie::cuda {
 

@@ -1,4 +1,4 @@
-#include "kernels/cuda/plain_attention.cuh"
+#include "kernels/cuda/attention/plain.cuh"
 
 // The scores are computed anew from log_sum_exp, once for the gradient of queries, a block for a
 // run of them, and once for those of keys and values, a block for a run of keys: nobody adds to

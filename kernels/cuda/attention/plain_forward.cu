@@ -1,4 +1,4 @@
-#include "kernels/cuda/plain_attention.cuh"
+#include "kernels/cuda/attention/plain.cuh"
 
 namespace reverie::cuda {
 namespace {

@@ -1,4 +1,4 @@
-#include "kernels/cuda/tensor_attention.cuh"
+#include "kernels/cuda/attention/tensor_cores.cuh"
 
 // As in plain arithmetic, scores are computed anew from log_sum_exp, once for the gradient of
 // queries, a block for a run of them, and once for those of keys and values, a block for a run of
@@ -11,17 +11,6 @@ namespace {
 // registers than there are. A second block does the rest of a longer head.
 constexpr int kLongestSlice = 128;
 
-// The block's run of rows of one head.
-struct Place {
-  int64_t b, h, first, last;
-  __device__ Place(int64_t heads, int64_t rows) {
-    const int64_t tiles = (rows + kTileRows - 1) / kTileRows, head = blockIdx.x / tiles;
-    b = head / heads;
-    h = head % heads;
-    first = blockIdx.x % tiles * kTileRows;
-    last = first + kTileRows < rows ? first + kTileRows : rows;
-  }
-};
 // Of the other side, so many rows at a time; and the words of all tiles.
 template <int kDim>
 inline constexpr int kOtherRows = Tiles<kDim>::others < 32 ? Tiles<kDim>::others : 32;
@@ -41,8 +30,7 @@ __device__ void add_query_gradient(const Scores<float>& scores, const Sight& sig
   const int own = warp_number() * 16;
   const Rows<const float> keys = k.key.rows(at.b, at.h / q.group),
                           values = k.value.rows(at.b, at.h / q.group);
-  const int64_t head = at.b * q.heads + at.h,
-                begin = sight.first_key(at.b, at.first, at.last) / kOthers * kOthers,
+  const int64_t begin = sight.first_key(at.b, at.first, at.last) / kOthers * kOthers,
                 end = sight.end_key(at.b, at.first, at.last, k.count);
   for (int64_t k0 = begin; k0 < end; k0 += kOthers) {
     __syncthreads();  // the tiles may be in use
@@ -59,7 +47,7 @@ __device__ void add_query_gradient(const Scores<float>& scores, const Sight& sig
         const int64_t row = at.first + own + row_of(i), j = k0 + column_of(n, i);
         float& gradient = gradients[n].at[i];
         const bool visible = row < at.last && j < k.count && sight.sees(at.b, row, j);
-        const uint64_t number = uint64_t(head * q.count + row) * uint64_t(k.count) + uint64_t(j);
+        const uint64_t number = uint64_t(at.head * q.count + row) * uint64_t(k.count) + uint64_t(j);
         gradient = visible ? weigh(scores, gradient, grad_weights[n].at[i], log_sum_exp[i / 2],
                                    delta[i / 2], number)
                                  .gradient
@@ -81,13 +69,13 @@ __global__ void REVERIE_ATTENTION_BOUNDS tensor_attention_query_gradient(
   fill_tile<kDim>(tile, Tiles<kDim>::words(kTileRows), kTileRows,
                   {q.grad_output.rows(at.b, at.h)[at.first], q.grad_output.row}, at.last - at.first,
                   q.dim, packs);
-  const int64_t own = at.first + warp_number() * 16, head = at.b * q.heads + at.h;
+  const int64_t own = at.first + warp_number() * 16;
   float log_sum_exp[2] = {0, 0}, delta[2] = {0, 0};
   for (int r = 0; r < 2; ++r) {
     const int64_t row = own + row_of(2 * r);
     if (row >= at.last) continue;
-    log_sum_exp[r] = q.log_sum_exp[head * q.count + row];
-    delta[r] = q.delta[head * q.count + row];
+    log_sum_exp[r] = q.log_sum_exp[at.head * q.count + row];
+    delta[r] = q.delta[at.head * q.count + row];
   }
   Product sums[kDim / 8] = {};
   add_query_gradient<kDim>(scores, sight, at, q, k, packs, tile, log_sum_exp, delta, sums);
@@ -158,9 +146,6 @@ __global__ void REVERIE_ATTENTION_BOUNDS tensor_attention_key_gradient(
                        {grad_value.rows(at.b, at.h)[row], grad_value.row});
 }
 
-int64_t tiles(int64_t rows) {
-  return (rows + kTileRows - 1) / kTileRows;
-}
 template <class Sight, class OtherSight>
 void run_query_gradient(const char* op, const Scores<float>& scores, const Sight& sight,
                         const OtherSight& other_sight, int64_t batch, const Queries<float>& q,
@@ -169,7 +154,7 @@ void run_query_gradient(const char* op, const Scores<float>& scores, const Sight
   const bool packs = on_packs({q.query, q.grad_output, k.key, k.value, others.key, others.value});
   with_dim(op, q.dim, [&](auto dim) {
     constexpr int kDim = decltype(dim)::value;
-    Launch(batch * q.heads * tiles(q.count), kAttentionThreads)
+    Launch(batch * q.heads * tiles_of(q.count), kAttentionThreads)
         .with_shared(sizeof(uint32_t) * kWords<kDim>)(
             tensor_attention_query_gradient<kDim, Sight, OtherSight>, scores, sight, other_sight, q,
             k, others, packs, grad_query);
@@ -183,7 +168,7 @@ void run_key_gradient(const char* op, const Scores<float>& scores, const Sight& 
   const bool packs = on_packs({q.query, q.grad_output, k.key, k.value});
   with_dim(op, q.dim, [&](auto dim) {
     constexpr int kDim = decltype(dim)::value;
-    Launch(batch * kv_heads * tiles(k.count), (q.dim + kLongestSlice - 1) / kLongestSlice,
+    Launch(batch * kv_heads * tiles_of(k.count), (q.dim + kLongestSlice - 1) / kLongestSlice,
            kAttentionThreads)
         .with_shared(sizeof(uint32_t) * kWords<kDim>)(tensor_attention_key_gradient<kDim, Sight>,
                                                       scores, sight, kv_heads, q, k, packs,

@@ -228,7 +228,7 @@ void with_parts(const char* op, int64_t dim, const Body& body) {
     body(Parts<8>{});
 }
 
-// In bf16: products by tensor cores (tensor_attention_*.cu). All else is plain arithmetic.
+// In bf16: products by tensor cores (tensor_cores_*.cu). All else is plain arithmetic.
 void tensor_attention_forward(const AttentionForward&);
 void tensor_attention_backward(const AttentionBackward&);
 void tensor_grouped_attention_forward(const GroupedAttentionForward&);

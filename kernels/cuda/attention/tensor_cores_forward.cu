@@ -1,4 +1,4 @@
-#include "kernels/cuda/tensor_attention.cuh"
+#include "kernels/cuda/attention/tensor_cores.cuh"
 
 namespace reverie::cuda {
 namespace {
@@ -12,18 +12,6 @@ struct Softmax {
   Product sums[kDim / 8] = {};
 };
 
-// The block's queries: [first, last) of head h of entry b, number `head` of all.
-struct Place {
-  int64_t b, h, head, first, last;
-  __device__ Place(int64_t heads, int64_t queries) {
-    const int64_t tiles = (queries + kTileRows - 1) / kTileRows;
-    head = blockIdx.x / tiles;
-    b = head / heads;
-    h = head % heads;
-    first = blockIdx.x % tiles * kTileRows;
-    last = first + kTileRows < queries ? first + kTileRows : queries;
-  }
-};
 struct Sizes {
   int64_t queries, heads, group, dim;
 };
@@ -119,10 +107,9 @@ void run(const char* op, const AttentionOptions& options, const Sight& sight,
   const Sizes s{query.size[1], query.size[2], query.size[2] / kv_heads, query.size[3]};
   const auto q = heads_of<const float>(query);
   const bool packs = on_packs({q, k.key, k.value, others.key, others.value});
-  const int64_t tiles = (s.queries + kTileRows - 1) / kTileRows;
   with_dim(op, s.dim, [&](auto dim) {
     constexpr int kDim = decltype(dim)::value;
-    Launch(query.size[0] * s.heads * tiles, kAttentionThreads)
+    Launch(query.size[0] * s.heads * tiles_of(s.queries), kAttentionThreads)
         .with_shared(sizeof(uint32_t) * Tiles<kDim>::words(kTileRows + 2 * Tiles<kDim>::others))(
             tensor_attention<kDim, Sight, OtherSight>, scores_of<float>(options), sight,
             other_sight, s, q, k, others, packs, pointer<float>(writable(output)),
