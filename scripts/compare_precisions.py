@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shlex
 import subprocess
 import sys
@@ -30,7 +31,12 @@ ROOT = Path(__file__).resolve().parent.parent
 def train(options: argparse.Namespace, device: str, precision: str) -> dict:
     """Losses by step and the last validation loss."""
     steps, run = options.steps, options.runs / f"{device}_{precision}"
-    summary = run / "summary.json"
+    summary, asked = run / "summary.json", run.with_suffix(".asked.json")
+    question = {"config": json.loads(options.config.read_text()), "steps": steps, "set": options.set}
+    if asked.exists() and json.loads(asked.read_text()) != question:
+        raise SystemExit(f"{run} is of another config, --steps or --set ({asked} says which): name another folder with --runs")
+    asked.parent.mkdir(parents=True, exist_ok=True)
+    asked.write_text(json.dumps(question, indent=1) + "\n")
     if not (summary.exists() and json.loads(summary.read_text())["steps"] == steps):
         settings = [f"device={device}", f"precision={precision}", f"train.steps={steps}", "checkpoint.interval=50",
                     f"evaluation.interval={steps}", "sample.interval=0", *options.set]
@@ -58,7 +64,9 @@ def window_means(losses: list[float], window: int) -> list[float]:
 
 
 def compare(losses: list[float], reference: list[float], window: int) -> dict:
-    """How far `losses` are from `reference`, in nats."""
+    """How far `losses` are from `reference`, in nats. What is no number is infinitely far."""
+    if not all(map(math.isfinite, losses + reference)):
+        return dict.fromkeys(("largest_of_windows", "mean", "largest_of_steps"), math.inf)
     means = [a - b for a, b in zip(window_means(losses, window), window_means(reference, window), strict=True)]
     return {"largest_of_windows": max(map(abs, means)), "mean": sum(means) / len(means),
             "largest_of_steps": max(abs(a - b) for a, b in zip(losses, reference, strict=True))}
@@ -86,9 +94,11 @@ def table(results: dict, window: int, band: float) -> str:
 def self_test() -> int:
     curve = [4 - 0.01 * i for i in range(100)]
     same, off = compare(curve, curve, 20), compare([x + (0.05 if i == 50 else 0) for i, x in enumerate(curve)], curve, 20)
+    broken = compare([*curve[:-1], math.nan], curve, 20)
     later = compare([x + 0.03 * (i >= 80) for i, x in enumerate(curve)], curve, 20)
     checks = [same["largest_of_windows"] == 0, abs(off["largest_of_steps"] - 0.05) < 1e-12,
-              abs(off["largest_of_windows"] - 0.0025) < 1e-12, later["largest_of_windows"] > 0.02, later["mean"] > 0]
+              abs(off["largest_of_windows"] - 0.0025) < 1e-12, later["largest_of_windows"] > 0.02, later["mean"] > 0,
+              broken["largest_of_windows"] == math.inf]
     print(f"{sum(checks)} passed, {len(checks) - sum(checks)} failed")
     return 0 if all(checks) else 1
 

@@ -289,9 +289,9 @@ TEST_P(AttentionBf16, GroupsMatchTheReference) {
     EXPECT_LT(error(output.to(Device{}), wanted.output, 4.5), 1.01 / 512);
     const Values* gradients[] = {&wanted.grad_query, &wanted.grad_key, &wanted.grad_value,
                                  &wanted.grad_context_key, &wanted.grad_context_value};
-    // As above. Here one of 90,000 gradients of scores is so near the middle that it is rounded the
-    // other way, by 2^-9: the row of its query is off by that times its key, and the key's by that
-    // times its query.
+    // As above: the gradient of a score near the middle may be rounded the other way (here one is,
+    // by 2^-9). The row of its query is then off by that times its key, and the key's by that times
+    // its query.
     for (size_t i = 0; i < 5; ++i) {
       const Values &g = *gradients[i], got = grads[i].to(Device{}).to_vector();
       const double least = std::max(0.03, rms(g));
