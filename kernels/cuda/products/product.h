@@ -1,6 +1,6 @@
 #pragma once
 // A product on the device, with what the library can do in the same kernel: by cuBLASLt
-// (matmul_cublas.cpp), or by the CPU where the device is emulated (matmul_emulated.cpp).
+// (product_cublas.cpp), or by the CPU where the device is emulated (product_emulated.cpp).
 
 #include "kernels/matmul.h"
 

@@ -28,18 +28,6 @@ Tensor on_host(const Tensor& t, int64_t entry) {
   return over(columns, rows, column_stride).transpose(0, 1);
 }
 
-void run_matmul(const Matmul& args) {
-  multiply(args);
-}
-void run_matmul_pair(const MatmulPair& args) {
-  multiply(args.first);
-  multiply(args.second);
-}
-
-[[maybe_unused]] const bool reverie_cuda_matmul = kernel::matmul.add_cuda(&run_matmul);
-[[maybe_unused]] const bool reverie_cuda_matmul_pair =
-    kernel::matmul_pair.add_cuda(&run_matmul_pair);
-
 // `vector` as a CPU tensor over the same memory.
 Tensor vector_on_host(Tensor vector, Epilogue epilogue) {
   if (reinterpret_cast<uintptr_t>(begin_of(vector, epilogue)) % kVectorAlignment != 0)

@@ -22,18 +22,6 @@ struct Library {
   }
 };
 
-void run_matmul(const Matmul& args) {
-  multiply(args);
-}
-void run_matmul_pair(const MatmulPair& args) {
-  multiply(args.first);
-  multiply(args.second);
-}
-
-[[maybe_unused]] const bool reverie_cuda_matmul = kernel::matmul.add_cuda(&run_matmul);
-[[maybe_unused]] const bool reverie_cuda_matmul_pair =
-    kernel::matmul_pair.add_cuda(&run_matmul_pair);
-
 }  // namespace
 
 bool multiply(const Matmul& args, Epilogue epilogue, Tensor vector) {

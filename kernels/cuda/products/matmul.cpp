@@ -1,0 +1,23 @@
+// Matrix products on the device.
+
+#include "kernels/matmul.h"
+
+#include "kernels/cuda/products/product.h"
+
+namespace reverie::cuda {
+namespace {
+
+void run_matmul(const Matmul& args) {
+  multiply(args);
+}
+void run_matmul_pair(const MatmulPair& args) {
+  multiply(args.first);
+  multiply(args.second);
+}
+
+[[maybe_unused]] const bool reverie_cuda_matmul = kernel::matmul.add_cuda(&run_matmul);
+[[maybe_unused]] const bool reverie_cuda_matmul_pair =
+    kernel::matmul_pair.add_cuda(&run_matmul_pair);
+
+}  // namespace
+}  // namespace reverie::cuda
