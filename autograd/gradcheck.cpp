@@ -36,7 +36,7 @@ std::vector<Tensor> analytic(const MultiFunction& f, const std::vector<Tensor>& 
 GradcheckResult gradcheck(const MultiFunction& function, const std::vector<Tensor>& inputs,
                           const GradcheckOptions& options) {
   for (const Tensor& t : inputs)
-    require(t.dtype() == DType::f64, "gradcheck wants f64 inputs, got {}", t.str());
+    require(t.dtype() == DType::f64, "gradcheck wants f64 inputs, got {}", t);
   GradcheckResult result;
   Generator random(options.seed);
   auto evaluate = [&](const std::vector<Tensor>& at) {

@@ -74,8 +74,7 @@ void for_each_offset(const Tensor& t, F&& f) {
 }
 
 int checked_dim(const Tensor& t, int dim, const char* what) {
-  require(dim >= -t.rank() && dim < t.rank(), "{}: dimension {} of a tensor {}", what, dim,
-          t.str());
+  require(dim >= -t.rank() && dim < t.rank(), "{}: dimension {} of a tensor {}", what, dim, t);
   return dim < 0 ? dim + t.rank() : dim;
 }
 
@@ -99,15 +98,15 @@ Tensor Tensor::over(std::shared_ptr<Storage> storage, const Shape& shape, DType 
                     int64_t offset) {
   int64_t extent = 1;  // as if no size were 0: strides are products of sizes, too
   for (int64_t d : shape) {
-    require(d >= 0, "a tensor's sizes are not negative, got {}", shape.str());
+    require(d >= 0, "a tensor's sizes are not negative, got {}", shape);
     require(!__builtin_mul_overflow(extent, std::max<int64_t>(d, 1), &extent) &&
                 extent < (int64_t(1) << 60),
-            "a tensor of shape {} has too many elements", shape.str());
+            "a tensor of shape {} has too many elements", shape);
   }
   const int64_t elements = shape.numel();
   require(offset >= 0 && size_t(offset + elements) * size_of(dtype) <= storage->bytes(),
-          "a tensor {}{} at element {} does not fit its storage of {} bytes", name_of(dtype),
-          shape.str(), offset, storage->bytes());
+          "a tensor {}{} at element {} does not fit its storage of {} bytes", name_of(dtype), shape,
+          offset, storage->bytes());
   Tensor t;
   t.storage_ = std::move(storage);
   t.shape_ = shape;
@@ -120,7 +119,7 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
   int64_t bytes = int64_t(size_of(dtype));
   for (int64_t d : shape)
     require(d >= 0 && !__builtin_mul_overflow(bytes, d, &bytes) && bytes < (int64_t(1) << 60),
-            "cannot make a tensor of shape {}", shape.str());
+            "cannot make a tensor of shape {}", shape);
   return over(std::make_shared<Storage>(size_t(bytes), device), shape, dtype);
 }
 Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
@@ -139,7 +138,7 @@ Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device
 template <class T>
 Tensor Tensor::from(const Shape& shape, std::span<const T> values) {
   require(int64_t(values.size()) == shape.numel(), "{} values do not fill shape {}", values.size(),
-          shape.str());
+          shape);
   Tensor t = empty(shape, dtype_of<T>);
   if (!values.empty()) std::memcpy(t.mutable_raw(), values.data(), values.size_bytes());
   return t;
@@ -178,7 +177,7 @@ void Tensor::check_dtype(DType wanted) const {
     throw InternalError(fmt::format("the elements of {} were asked for on the cpu", str()));
 }
 double Tensor::item() const {
-  require(numel() == 1, "item() wants a tensor with one element, got {}", str());
+  require(numel() == 1, "item() wants a tensor with one element, got {}", *this);
   return to_vector()[0];
 }
 std::vector<double> Tensor::to_vector() const {
@@ -193,21 +192,21 @@ std::vector<double> Tensor::to_vector() const {
 
 Tensor Tensor::view(Shape shape) const {
   require(is_contiguous(),
-          "view wants a contiguous tensor, got {} with strides {}; call contiguous() first", str(),
-          strides_.str());
+          "view wants a contiguous tensor, got {} with strides {}; call contiguous() first", *this,
+          strides_);
   int64_t known = 1;
   int inferred = -1;
   for (int i = 0; i < shape.rank(); ++i) {
     if (shape[i] == -1) {
-      require(inferred < 0, "view {}: at most one -1", shape.str());
+      require(inferred < 0, "view {}: at most one -1", shape);
       inferred = i;
     } else {
       require(shape[i] >= 0 && !__builtin_mul_overflow(known, shape[i], &known),
-              "cannot view {} as {}", str(), shape.str());
+              "cannot view {} as {}", *this, shape);
     }
   }
   if (inferred >= 0 && known > 0) shape[inferred] = numel() / known;
-  require(shape.numel() == numel(), "cannot view {} as {}", str(), shape.str());
+  require(shape.numel() == numel(), "cannot view {} as {}", *this, shape);
   Tensor t = *this;
   t.shape_ = shape;
   t.strides_ = row_major(shape);
@@ -216,7 +215,7 @@ Tensor Tensor::view(Shape shape) const {
 Tensor Tensor::slice(int dim, int64_t begin, int64_t end) const {
   dim = checked_dim(*this, dim, "slice");
   require(0 <= begin && begin <= end && end <= shape_[dim], "slice [{}, {}) of dimension {} of {}",
-          begin, end, dim, str());
+          begin, end, dim, *this);
   Tensor t = *this;
   t.offset_ += begin * strides_[dim];
   t.shape_[dim] = end - begin;
@@ -264,7 +263,7 @@ Tensor Tensor::to(DType dtype) const {
   return t;
 }
 void Tensor::copy_from(const Tensor& source) {
-  require(source.shape_ == shape_, "copy_from: {} into {}", source.str(), str());
+  require(source.shape_ == shape_, "copy_from: {} into {}", source, *this);
   if (source.dtype_ == dtype_ && source.is_contiguous() && is_contiguous()) {
     if (bytes() == 0) return;
     if (on_cpu(*this) && on_cpu(source)) {

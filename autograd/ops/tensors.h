@@ -21,7 +21,7 @@ inline Tensor contiguous(const Tensor& x) {
 
 // [.., C] as [rows, C].
 inline Tensor rows(const Tensor& x) {
-  require(x.rank() >= 1, "wanted a tensor with at least one dimension, got {}", x.str());
+  require(x.rank() >= 1, "wanted a tensor with at least one dimension, got {}", x);
   return x.rank() == 2 ? x : x.view({x.numel() / std::max<int64_t>(1, x.size(-1)), x.size(-1)});
 }
 

@@ -92,9 +92,9 @@ void scatter(const Chunk& c, const RowTile<T>& tile, const T* from, const View& 
   lanes_into_rows(from, c.p.dim, tile.count, rows_of(c, tile, to));
 }
 
-// body(first key, keys) over the blocks of keys that a tile sees some of.
+// body(first key, keys) over the blocks of keys that some rows see some of.
 template <class T, class Body>
-void over_blocks(const TileSight<T>& sight, const Body& body) {
+void over_blocks(const Sight<T>& sight, const Body& body) {
   for (int64_t key = sight.low; key < sight.high; key += kKeys)
     body(key, smaller(kKeys, sight.high - key));
 }
@@ -115,18 +115,19 @@ void add_weighted(const T* rows, int64_t keys, int64_t dim, const T* weights, in
             kTileLanes<T>, T(1), Into::add, to + d * kTileLanes<T>, kTileLanes<T>, lanes);
 }
 
-// Soft-capped scores, in base 2, from scores in base e.
+// Soft-capped scores [keys, lanes], in base 2, from scores in base e.
 template <class T>
-void cap_base2(T* scores, int64_t count, T cap) {
+void cap_base2(T* scores, int64_t keys, int64_t lanes, T cap) {
   const T inverse = T(1) / cap, limit = cap * kLog2E<T>;
+  for (int64_t j = 0; j < keys; ++j, scores += kTileLanes<T>)
 #pragma omp simd
-  for (int64_t j = 0; j < count; ++j) scores[j] = limit * fmath::tanh(scores[j] * inverse);
+    for (int64_t i = 0; i < lanes; ++i) scores[i] = limit * fmath::tanh(scores[i] * inverse);
 }
 
 // One more block of scores for the online softmax of a tile: they become 2^(score - top), 0 where a
 // row does not see the key. `output` is multiplied by what the new tops ask for.
 template <bool kHides, int kVectors, class T>
-void online_softmax(T* scores, int64_t first, int64_t keys, const TileSight<T>& sight, T* tops,
+void online_softmax(T* scores, int64_t first, int64_t keys, const Sight<T>& sight, T* tops,
                     T* totals, T* output, int64_t dim) {
   constexpr int64_t kWidth = kLanes<T>;
   Vector<T> top[kVectors], sum[kVectors], correction[kVectors];
@@ -174,15 +175,21 @@ struct ForwardTile {
   int64_t dim, lanes;
   T cap;
   T *query, *output, *tops, *totals, *scores;
+
+  // The vector of its lanes from `first` on.
+  ForwardTile vector(int64_t first) const {
+    return {dim,          kLanes<T>,      cap,   query + first, output + first,
+            tops + first, totals + first, scores};
+  }
 };
 
 // `keys` begin with the list's key `origin`.
 template <class T>
-void attend(const ForwardTile<T>& w, const TileSight<T>& sight, KeyList<T> keys, int64_t origin) {
+void attend(const ForwardTile<T>& w, const Sight<T>& sight, KeyList<T> keys, int64_t origin) {
   over_blocks(sight, [&](int64_t first, int64_t count) {
     const int64_t at = (first - origin) * w.dim;
     multiply_keys(keys.key + at, count, w.dim, w.query, w.lanes, w.scores);
-    if (w.cap > T(0)) cap_base2(w.scores, count * kTileLanes<T>, w.cap);
+    if (w.cap > T(0)) cap_base2(w.scores, count, w.lanes, w.cap);
     const auto softmax = [&](auto hides) {
       constexpr bool kHides = hides.value;
       if (w.lanes > kLanes<T>)
@@ -230,8 +237,10 @@ void forward_chunk(const Chunk& c, T scale, T cap, const ForwardViews& v) {
     fill(w.output, p.dim * kWide, T(0));
     fill(w.tops, kWide, kLowest<T>);
     fill(w.totals, kWide, T(0));
-    attend(w, tile.own, keys.own, 0);
-    attend(w, tile.context, keys.context, keys.first);
+    // Vectors see few of each other's own keys, and nearly the same of the context.
+    for (int64_t i = 0; i < w.lanes; i += kLanes<T>)
+      attend(w.vector(i), tile.own.of(i, kLanes<T>), keys.own, 0);
+    attend(w, tile.context.of(0, w.lanes), keys.context, keys.first);
     for (int64_t i = 0; i < tile.count; ++i)
       pointer<T>(v.log_sum_exp)[c.statistic(tile.row[i])] =
           w.tops[i] * kLn2<T> + fmath::log(w.totals[i]);
@@ -293,13 +302,25 @@ struct BackwardTile {
   Rows<T> query_rows, grad_output_rows;  // [count, width]: where gradients of keys are wanted
   T *log_sum_exp, *delta;                // base 2; output . dL/doutput
   T *weights, *grad_scores;              // [keys, lanes]
+
+  // The vector of its lanes from `first` on.
+  BackwardTile vector(int64_t first) const {
+    BackwardTile v = *this;
+    v.lanes = kLanes<T>;
+    v.count = smaller<int64_t>(kLanes<T>, count - first);
+    for (T** lanes : {&v.query, &v.grad_output, &v.grad_query, &v.log_sum_exp, &v.delta})
+      *lanes += first;
+    v.query_rows = query_rows.from(first);
+    v.grad_output_rows = grad_output_rows.from(first);
+    return v;
+  }
 };
 
 // Scores and dL/dweights become weights (where they are kept) and dL/dscores, both 0 where a row
 // does not see the key.
 template <bool kCaps, bool kHides, int kVectors, class T>
 void weigh(const BackwardTile<T>& w, bool keeps, int64_t first, int64_t keys,
-           const TileSight<T>& sight) {
+           const Sight<T>& sight) {
   constexpr int64_t kWidth = kLanes<T>;
   Vector<T> log_sum_exp[kVectors], delta[kVectors];
 #pragma GCC unroll 2
@@ -340,13 +361,13 @@ void add_to_keys(const BackwardTile<T>& w, const T* weights, int64_t keys, Rows<
 
 // `keys` begin with the list's key `origin`, `gradients` with its first.
 template <class T>
-void attend_backward(const BackwardTile<T>& w, const TileSight<T>& sight, KeyList<T> keys,
+void attend_backward(const BackwardTile<T>& w, const Sight<T>& sight, KeyList<T> keys,
                      const KeyGradients<T>& gradients, int64_t origin) {
   over_blocks(sight, [&](int64_t first, int64_t count) {
     const int64_t at = (first - origin) * w.dim;
     multiply_keys(keys.key + at, count, w.dim, w.query, w.lanes, w.weights);
     multiply_keys(keys.value + at, count, w.dim, w.grad_output, w.lanes, w.grad_scores);
-    if (w.cap > T(0)) cap_base2(w.weights, count * kTileLanes<T>, w.cap);
+    if (w.cap > T(0)) cap_base2(w.weights, count, w.lanes, w.cap);
     const bool hides = sight.hides_some(first, count), wide = w.lanes > kLanes<T>,
                keeps = gradients.value.data != nullptr;
     const auto run = [&](auto caps, auto hidden) {
@@ -437,8 +458,9 @@ void backward_chunk(const Chunk& c, T scale, T cap, const BackwardViews& v,
     for (int64_t i = 0; i < kWide; ++i)
       w.log_sum_exp[i] = pointer<T>(v.log_sum_exp)[c.statistic(tile.row[i])] * kLog2E<T>;
     fill(w.grad_query, p.dim * kWide, T(0));
-    attend_backward(w, tile.own, keys.own, own, 0);
-    attend_backward(w, tile.context, keys.context, context, keys.first);
+    for (int64_t i = 0; i < w.lanes; i += kLanes<T>)
+      attend_backward(w.vector(i), tile.own.of(i, kLanes<T>), keys.own, own, 0);
+    attend_backward(w, tile.context.of(0, w.lanes), keys.context, context, keys.first);
     if (!w.wants_query) continue;
     for (int64_t i = 0; i < p.dim * kWide; i += kLanes<T>)
       store(w.grad_query + i, scale * load(w.grad_query + i));

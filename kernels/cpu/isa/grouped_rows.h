@@ -113,24 +113,14 @@ static inline Chunk chunk_of(const GroupedProblem& p, int64_t head, int64_t numb
 template <class T>
 inline constexpr int64_t kTileLanes = kTileColumns<T>;
 
-// Which keys of a list - the context's, or the groups' own - the rows of a tile see: row i those in
-// [begin[i], end[i]). None sees one outside [low, high), all see all of [all_low, all_high).
+// Which keys of a list - the context's, or the groups' own - some rows of a tile see: row i those
+// in [begin[i], end[i]). None sees one outside [low, high), all see all of [all_low, all_high).
 template <class T>
-struct TileSight {
+struct Sight {
   using Number = typename IndexOf<T>::scalar;
-  alignas(64) Number begin[kTileLanes<T>], end[kTileLanes<T>];
+  const Number *begin, *end;
   int64_t low, high, all_low, all_high;
 
-  void bound() {
-    low = all_low = begin[0];
-    high = all_high = end[0];
-    for (int64_t i = 1; i < kTileLanes<T>; ++i) {
-      low = smaller<int64_t>(low, begin[i]);
-      high = larger<int64_t>(high, end[i]);
-      all_low = larger<int64_t>(all_low, begin[i]);
-      all_high = smaller<int64_t>(all_high, end[i]);
-    }
-  }
   bool hides_some(int64_t first, int64_t count) const {
     return first < all_low || first + count > all_high;
   }
@@ -139,6 +129,25 @@ struct TileSight {
     using Lanes = Index<T>;
     const auto lanes = [](const Number* p) { return *reinterpret_cast<const Lanes*>(p); };
     return (lanes(begin + i) <= Number(key)) & (lanes(end + i) > Number(key));
+  }
+};
+
+// ... by all rows of a tile.
+template <class T>
+struct TileSight {
+  using Number = typename IndexOf<T>::scalar;
+  alignas(64) Number begin[kTileLanes<T>], end[kTileLanes<T>];
+
+  // Of `lanes` rows, from row `first` on (whole vectors).
+  Sight<T> of(int64_t first, int64_t lanes) const {
+    Sight<T> s{begin + first, end + first, begin[first], end[first], begin[first], end[first]};
+    for (int64_t i = 1; i < lanes; ++i) {
+      s.low = smaller<int64_t>(s.low, s.begin[i]);
+      s.high = larger<int64_t>(s.high, s.end[i]);
+      s.all_low = larger<int64_t>(s.all_low, s.begin[i]);
+      s.all_high = smaller<int64_t>(s.all_high, s.end[i]);
+    }
+    return s;
   }
 };
 
@@ -170,8 +179,6 @@ static inline RowTile<T> tile_at(const Chunk& c, int64_t first) {
     tile.own.begin[i] = Number(start + larger<int64_t>(0, row.place - p.window + 1));
     tile.own.end[i] = Number(start + row.place + 1);
   }
-  tile.context.bound();
-  tile.own.bound();
   return tile;
 }
 

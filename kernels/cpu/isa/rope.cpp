@@ -1,20 +1,26 @@
 #include "kernels/attention.h"
 #include "kernels/cpu/isa/parallel.h"
+#include "kernels/cpu/rotations.h"
 
 namespace reverie::cpu::REVERIE_ISA {
 namespace {
 
-// Turns one head's row; kHalf: the number of pairs where the compiler is to know it, 0: `half`.
+// Turns one head's row, back where `sign` is -1; kHalf: the number of pairs where the compiler is
+// to know it, 0: `half`.
 template <int64_t kHalf, class T>
-REVERIE_INLINE void turn_row(const T* from, const T* cosine, const T* sine, int64_t half, T* to) {
+REVERIE_INLINE void turn_row(const T* from, const T* rotation, T sign, int64_t half, T* to) {
   const int64_t pairs = kHalf > 0 ? kHalf : half;
 #pragma omp simd
   for (int64_t d = 0; d < pairs; ++d) {
-    const T low = from[d], high = from[d + pairs];
-    to[d] = low * cosine[d] - high * sine[d];
-    to[d + pairs] = high * cosine[d] + low * sine[d];
+    const T low = from[d], high = from[d + pairs], cosine = rotation[d],
+            sine = sign * rotation[d + pairs];
+    to[d] = low * cosine - high * sine;
+    to[d + pairs] = high * cosine + low * sine;
   }
 }
+
+// Up to as many positions are computed for themselves: they are those of decoding, which come once.
+constexpr int64_t kFewPositions = 8;
 
 template <int64_t kHalf, class T>
 void turn(const Rope& args) {
@@ -25,33 +31,36 @@ void turn(const Rope& args) {
   if (x.count == 0) return;
   const auto* position = pointer<int32_t>(positions);
   const auto* frequency = pointer<double>(frequencies);
-  // cos and sin, shared by the heads, and by the batch or by rows at the same position: a table of
-  // all positions between the least and the greatest, or of every row, whichever is smaller.
   int64_t least = position[0], greatest = position[0];
   for (int64_t i = 1; i < count; ++i) {
     least = smaller<int64_t>(least, position[i]);
     greatest = larger<int64_t>(greatest, position[i]);
   }
-  const bool by_position = greatest - least < count;
-  const int64_t entries = by_position ? greatest - least + 1 : count;
-  auto* table = static_cast<T*>(scratch(Slot::shared, size_t(entries * half * 2 + 1) * sizeof(T)));
-  const double sign = args.inverse ? -1 : 1;
-  for_each(entries, half * 64, [=](int64_t entry) {
-    const double at = double(by_position ? least + entry : position[entry]);
-    for (int64_t d = 0; d < half; ++d) {
-      const double angle = at * frequency[d];
-      table[entry * 2 * half + d] = T(__builtin_cos(angle));
-      table[(entry * 2 + 1) * half + d] = T(sign * __builtin_sin(angle));
-    }
-  });
+  // A table of all positions between the least and the greatest, or of every row, whichever is
+  // smaller.
+  const bool by_position = greatest - least < count && count > kFewPositions;
+  const T* table;
+  if (by_position) {
+    table = rotations<T>(frequency, half, least, greatest + 1);
+  } else {
+    T* rows = static_cast<T*>(scratch(Slot::shared, size_t(count * half * 2 + 1) * sizeof(T)));
+    for_each(count, half * 64, [=](int64_t row) {
+      for (int64_t d = 0; d < half; ++d) {
+        const double angle = double(position[row]) * frequency[d];
+        rows[row * 2 * half + d] = T(__builtin_cos(angle));
+        rows[(row * 2 + 1) * half + d] = T(__builtin_sin(angle));
+      }
+    });
+    table = rows;
+  }
+  const T sign = args.inverse ? T(-1) : T(1);
   for_each(batch * time, heads * half * 2, [=](int64_t task) {
     const int64_t b = task / time, t = task % time, row = positions.rank == 2 ? task : t,
                   entry = by_position ? position[row] - least : row;
-    const T *cosine = table + entry * 2 * half, *sine = cosine + half;
     for (int64_t h = 0; h < heads; ++h) {
       const T* from = pointer<T>(x) + b * x.stride[0] + t * x.stride[1] + h * x.stride[2];
       T* to = pointer<T>(y) + b * y.stride[0] + t * y.stride[1] + h * y.stride[2];
-      turn_row<kHalf>(from, cosine, sine, half, to);
+      turn_row<kHalf>(from, table + entry * 2 * half, sign, half, to);
     }
   });
 }
