@@ -2,6 +2,8 @@
 // Causal attention with tiles and an online softmax (Dao et al., FlashAttention, 2022): no T x T
 // matrix is stored.
 
+#include <string>
+
 #include "core/tensor.h"
 #include "kernels/kernel.h"
 
@@ -63,6 +65,17 @@ profile::Work work(const AttentionBackward&);
 namespace kernel {
 inline constinit Kernel<AttentionBackward> attention_backward{"attention_backward"};
 }
+
+// What computes attention with bf16 on device cuda: our kernels, or cuDNN where it serves the case
+// (no dropout, soft-cap or window; the last query sees the last key; head_dim a multiple of 8 up to
+// 128), which rounds the output and the gradients to bf16, too. Environment
+// REVERIE_ATTENTION=own|cudnn decides (own unless it is set; anything else, or a library this build
+// lacks, is ConfigError); set_attention_choice overrides.
+enum class AttentionChoice : uint8_t { own, cudnn };
+AttentionChoice attention_choice();
+void set_attention_choice(AttentionChoice);
+// Name and version of that library, "" where this build has none.
+std::string attention_library();
 
 // Attention of G groups of S rows that share a context (the packed training of a KV-cache
 // coprocessor, Liu et al. 2024, arXiv 2412.17747): group g of batch entry b sees the first

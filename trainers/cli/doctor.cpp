@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "core/cuda.h"
+#include "kernels/attention.h"
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
 #include "trainers/cli/arguments.h"
@@ -29,6 +30,15 @@ std::string gpu_exchange() {
   const std::string nccl = nccl_library();
   return nccl.empty() ? "no NCCL in this build (libnccl-dev): device cuda only in one process"
                       : "on device cuda by " + nccl + ", a GPU for each";
+}
+
+// What computes attention in bf16 on device cuda.
+std::string gpu_attention() {
+  const std::string library = attention_library();
+  if (library.empty()) return "attention by our kernels; no cuDNN in this build";
+  const bool chosen = attention_choice() == AttentionChoice::cudnn;
+  return fmt::format("attention in bf16 by {} (this build has {}; REVERIE_ATTENTION=own|cudnn)",
+                     chosen ? "cuDNN where it serves the case" : "our kernels", library);
 }
 
 }  // namespace
@@ -60,6 +70,7 @@ void add_doctor_command(CLI::App& app) {
     fmt::print("cuda         {} of {} kernels in this build; {}\n", cuda, rows,
                cuda::status().in_words);
     fmt::print("             kernels {}\n", hardware_record());
+    fmt::print("             {}\n", gpu_attention());
     const char* data = std::getenv("REVERIE_DATA");
     fmt::print("data         REVERIE_DATA {}\n",
                !data ? "is not set: scripts/fetch.py shakespeare fetches the text"

@@ -1,3 +1,4 @@
+#include "kernels/cuda/attention/cudnn/cudnn_attention.h"
 #include "kernels/cuda/attention/plain.cuh"
 
 // The scores are computed anew from log_sum_exp, once for the gradient of queries, a block for a
@@ -132,7 +133,10 @@ __global__ void REVERIE_ATTENTION_BOUNDS key_gradient(Scores<T> scores, Sight si
 }
 
 void run_attention_backward(const AttentionBackward& a) {
-  if (a.options.bf16) return tensor_attention_backward(a);
+  if (a.options.bf16) {
+    if (!cudnn_attention_backward(a)) tensor_attention_backward(a);
+    return;
+  }
   const View query = view(a.query), key = view(a.key), value = view(a.value),
              output = view(a.output), log_sum_exp = view(a.log_sum_exp),
              grad_output = view(a.grad_output), grad_query = writable(a.grad_query),

@@ -1,3 +1,4 @@
+#include "kernels/cuda/attention/cudnn/cudnn_attention.h"
 #include "kernels/cuda/attention/plain.cuh"
 
 namespace reverie::cuda {
@@ -97,7 +98,10 @@ __global__ void REVERIE_ATTENTION_BOUNDS attention(Scores<T> scores, Causal sigh
 }
 
 void run_attention_forward(const AttentionForward& a) {
-  if (a.options.bf16) return tensor_attention_forward(a);
+  if (a.options.bf16) {
+    if (!cudnn_attention_forward(a)) tensor_attention_forward(a);
+    return;
+  }
   const View query = view(a.query), key = view(a.key), value = view(a.value),
              output = writable(a.output), log_sum_exp = writable(a.log_sum_exp);
   if (query.count == 0) return;
