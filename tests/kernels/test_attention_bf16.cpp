@@ -318,6 +318,40 @@ INSTANTIATE_TEST_SUITE_P(Places, AttentionBf16,
                            return info.param ? std::string(name_of(*info.param)) : "cuda";
                          });
 
+// By cuDNN, which rounds what it returns, too: half a unit in the 8th bit more, of each number.
+TEST(AttentionByCudnn, MatchesTheReference) {
+  if (attention_library().empty()) GTEST_SKIP() << "this build has no cuDNN";
+  if (!cuda::status().usable) GTEST_SKIP() << "device cuda: " << cuda::status().in_words;
+  const Device device{DeviceKind::cuda, 0};
+  for (const Problem& p :
+       {problem({2, 64, 64, 4, 4, 32}), problem({1, 257, 257, 2, 1, 128}),
+        problem({1, 100, 100, 6, 2, 64}), problem({1, 40, 330, 2, 2, 64}, 290)}) {
+    SCOPED_TRACE(fmt::format("Tq{} Tk{} H{}/{} D{}", p.shape.queries, p.shape.keys, p.shape.heads,
+                             p.shape.kv_heads, p.shape.dim));
+    const Inputs in = inputs(p.shape);
+    const AttentionResult wanted = reference(p, in);
+    set_attention_choice(AttentionChoice::cudnn);
+    const Outputs o = run(p, in, wanted, device), again = run(p, in, wanted, device);
+    set_attention_choice(AttentionChoice::own);
+    // It was cuDNN: our kernels return sums in f32.
+    EXPECT_TRUE(bit_identical(o.output, o.output.to(DType::bf16).to(DType::f32)));
+    EXPECT_LT(error(o.log_sum_exp, wanted.log_sum_exp, 1), 1e-4);
+    EXPECT_LT(error(o.output, wanted.output, 4.5), 2.02 / 512);
+    for (const auto& [actual, gradient] :
+         {std::pair{&o.grad_query, &wanted.grad_query}, std::pair{&o.grad_key, &wanted.grad_key},
+          std::pair{&o.grad_value, &wanted.grad_value}})
+      EXPECT_LT(error(*actual, *gradient, std::max(0.03, rms(*gradient))), 1.0 / 128);
+    EXPECT_TRUE(bit_identical(o.grad_query, again.grad_query));
+    EXPECT_TRUE(bit_identical(o.grad_key, again.grad_key));
+  }
+}
+
+TEST(AttentionByCudnn, IsRefusedWhereTheBuildHasNone) {
+  if (!attention_library().empty()) GTEST_SKIP() << "this build has " << attention_library();
+  EXPECT_THROW(set_attention_choice(AttentionChoice::cudnn), ConfigError);
+  EXPECT_EQ(attention_choice(), AttentionChoice::own);
+}
+
 TEST(AttentionBf16Checks, TakesF32Alone) {
   const Tensor x = Tensor::zeros({1, 2, 1, 4}, DType::f64);
   Tensor y = Tensor::zeros({1, 2, 1, 4}, DType::f64), sums = Tensor::zeros({1, 1, 2}, DType::f64);
