@@ -34,9 +34,9 @@ std::string gpu_exchange() {
 
 // What computes attention in bf16 on device cuda.
 std::string gpu_attention() {
+  const bool chosen = attention_choice() == AttentionChoice::cudnn;
   const std::string library = attention_library();
   if (library.empty()) return "attention by our kernels; no cuDNN in this build";
-  const bool chosen = attention_choice() == AttentionChoice::cudnn;
   return fmt::format("attention in bf16 by {} (this build has {}; REVERIE_ATTENTION=own|cudnn)",
                      chosen ? "cuDNN where it serves the case" : "our kernels", library);
 }
