@@ -160,23 +160,24 @@ Problem problem_of(bool backward, const Tensor& query, const Tensor& key,
           query.size(1), key.size(1),   query.size(3), float(o.scale)};
 }
 
-Tensor in_bf16(const Tensor& x) {
-  Tensor y = Tensor::empty(x.shape(), DType::bf16, x.device());
-  kernel::cast(x.device(), {x.contiguous(), y});
-  return y;
+Tensor room_like(const Tensor& x, DType dtype = DType::bf16) {
+  return Tensor::empty(x.shape(), dtype, x.device());
 }
-Tensor room_like(const Tensor& x) {
-  return Tensor::empty(x.shape(), DType::bf16, x.device());
+Tensor in_bf16(const Tensor& x) {
+  Tensor together = x, y = room_like(x);
+  if (!x.is_contiguous()) {
+    together = room_like(x, x.dtype());
+    kernel::strided_copy(x.device(), {x, false, together});
+  }
+  kernel::cast(x.device(), {together, y});
+  return y;
 }
 // y = x, in f32 and as y lies.
 void widen(const Tensor& x, Tensor& y) {
-  if (y.is_contiguous()) {
-    kernel::cast(y.device(), {x, y});
-    return;
-  }
-  Tensor wide = Tensor::empty(y.shape(), DType::f32, y.device());
+  if (y.is_contiguous()) return kernel::cast(y.device(), {x, y});
+  Tensor wide = room_like(y, y.dtype());
   kernel::cast(y.device(), {x, wide});
-  y.copy_from(wide);
+  kernel::strided_copy(y.device(), {wide, false, y});
 }
 void* address(const Tensor& x) {
   return const_cast<void*>(x.raw());
