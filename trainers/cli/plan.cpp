@@ -41,9 +41,10 @@ void add_plan_command(CLI::App& app) {
     fmt::print("tokens per step       {}\n", p.tokens_per_step);
     fmt::print("operations per step   {:.2f} GFLOP (forward and backward)\n", p.step_flops / 1e9);
     fmt::print("operations per run    {:.2f} TFLOP\n", p.step_flops * double(p.steps) / 1e12);
-    fmt::print("weights, gradients    {:.1f} MiB\n", p.weight_bytes * 2 / mib);
-    fmt::print("optimizer             {:.1f} MiB\n", p.weight_bytes * 2 / mib);
-    fmt::print("peak of one step      {:.1f} MiB (measured on a step of random tokens)\n",
+    fmt::print("kept between steps    {:.1f} MiB (weights {:.1f}, their gradients, moments)\n",
+               p.kept_bytes / mib, p.weight_bytes / mib);
+    fmt::print("activations           {:.1f} MiB\n", p.activation_bytes / mib);
+    fmt::print("peak of one step      {:.1f} MiB (of tensors, by a step on random tokens)\n",
                p.peak_bytes / mib);
   });
 }

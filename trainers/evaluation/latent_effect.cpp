@@ -115,6 +115,14 @@ Variable shuffled_latents(AugmentedModel& model, const Tensor& tokens, const Ten
   return concat({slice(own, 0, 1, size), slice(own, 0, 0, 1)}, 0);
 }
 
+// Adds each text's loss, a mean over the runs, to the sums that `field` of a text names.
+void add_mean_loss(Runs runs, std::vector<double> Text::*field, std::vector<Text>& texts) {
+  for (const PositionLosses* run : runs)
+    for (size_t i = 0; i < texts.size(); ++i)
+      for (size_t p = 0; p < texts[i].count.size(); ++p)
+        (texts[i].*field)[p] += run->texts[i].model[p] / double(runs.size());
+}
+
 std::vector<double> numbers(const Json& json, const char* key, size_t count) {
   auto values = json.at(key).get<std::vector<double>>();
   if (values.size() != count) throw DataError(fmt::format("{} numbers of {}", count, key));
@@ -215,6 +223,23 @@ LatentEffect latent_effect(std::span<const PositionLosses* const> runs,
     effect.by_position.push_back(summary(runs, p, options));
   effect.all = summary(runs, -1, options);
   return effect;
+}
+
+LatentEffect::Position paired_effect(Runs model, Runs against, const LatentEffectOptions& options) {
+  require(!model.empty() && !against.empty() && !model[0]->texts.empty(),
+          "there is no text to compare on");
+  for (const Runs& runs : {model, against})
+    for (const PositionLosses* run : runs)
+      require(on_same_texts(*run, *model[0]), "these runs were not measured on the same texts");
+  PositionLosses pair = *model[0];
+  for (Text& text : pair.texts) {
+    std::fill(text.base.begin(), text.base.end(), 0.0);
+    std::fill(text.model.begin(), text.model.end(), 0.0);
+  }
+  add_mean_loss(against, &Text::base, pair.texts);
+  add_mean_loss(model, &Text::model, pair.texts);
+  const PositionLosses* only = &pair;
+  return summary({&only, 1}, -1, options);
 }
 
 LatentEffect measure_latent_effect(AugmentedModel& model, const EvaluationWindows& windows,

@@ -61,6 +61,12 @@ struct LatentEffect {
 // of that mean. UserError where the texts are not the same.
 LatentEffect latent_effect(std::span<const PositionLosses* const> runs,
                            const LatentEffectOptions& options);
+// What the one model changes in the other's perplexity, over all positions and text by text: both
+// scored the same texts, so that how hard a text is does not widen the interval, as it does where
+// two intervals against the base are held beside each other. Losses are means over each one's runs.
+LatentEffect::Position paired_effect(std::span<const PositionLosses* const> model,
+                                     std::span<const PositionLosses* const> against,
+                                     const LatentEffectOptions& options);
 // Of one model beside its own base.
 LatentEffect measure_latent_effect(AugmentedModel& model, const EvaluationWindows& windows,
                                    const LatentEffectOptions& options);

@@ -8,9 +8,14 @@
 namespace reverie {
 
 Json Plan::json() const {
-  return {
-      {"parameters", parameters}, {"tokens_per_step", tokens_per_step}, {"steps", steps},
-      {"step_flops", step_flops}, {"weight_bytes", weight_bytes},       {"peak_bytes", peak_bytes}};
+  return {{"parameters", parameters},
+          {"tokens_per_step", tokens_per_step},
+          {"steps", steps},
+          {"step_flops", step_flops},
+          {"weight_bytes", weight_bytes},
+          {"kept_bytes", kept_bytes},
+          {"activation_bytes", activation_bytes},
+          {"peak_bytes", peak_bytes}};
 }
 
 Plan plan_run(const ExperimentOptions& given) {
@@ -37,8 +42,7 @@ Plan plan_run(const ExperimentOptions& given) {
   for (int64_t i = 0; i < rows * block; ++i)
     ids.push_back(int32_t(random.below(uint64_t(model->vocabulary_size()))));
   const Tensor tokens = Tensor::from<int32_t>({rows, block}, ids);
-  const Variable loss = model->loss(tokens, tokens, 1.0);
-  backward(loss);
+  backward(model->loss(tokens, tokens, 1.0));
   optimizer.step(0, optimizer.gradient_norm());
 
   Plan p;
@@ -47,7 +51,10 @@ Plan plan_run(const ExperimentOptions& given) {
   p.tokens_per_step = o.train.batch_size * block;
   p.step_flops = 3 * model->forward_flops_per_token(block) * double(p.tokens_per_step);
   p.weight_bytes = double(p.parameters) * double(size_of(dtype));
-  p.peak_bytes = double(memory.stats().peak - before);
+  const AllocatorStats after = memory.stats();
+  p.peak_bytes = double(after.peak - before);
+  p.kept_bytes = double(after.in_use - before) - double(tokens.numel() * int64_t(sizeof(int32_t)));
+  p.activation_bytes = p.peak_bytes - p.kept_bytes;
   return p;
 }
 

@@ -153,6 +153,48 @@ TEST(LatentTable, SaysPlainlyWhatBeatsWhat) {
   EXPECT_THAT(beaten, HasSubstr("It beats: Shuffled with 8 latents"));
 }
 
+// Texts gain by much and by little alike under both models, so that their intervals overlap widely;
+// but one gains 0.01 nats more on every text.
+TEST(LatentTable, ControlsAreComparedTextByText) {
+  const auto spread = [](LatentRun r) {
+    for (size_t text = 0; text < r.measurement.own.texts.size(); ++text)
+      for (double& loss : r.measurement.own.texts[text].model) loss += 5 * 0.1 * double(text);
+    return r;
+  };
+  LatentRun subject = spread(run("coprocessor", 8, 1, 0.0)),
+            control = spread(run("pause", 8, 1, 0.0));
+  for (auto& text : subject.measurement.own.texts)
+    for (double& loss : text.model) loss -= 5 * 0.01;
+  const LatentTable table = build_latent_table(definition(), {subject, control}, 200);
+  const LatentLine& line = *table.find("pause", 8);
+  EXPECT_EQ(table.subject(), table.find("coprocessor", 8));
+  EXPECT_FALSE(table.subject()->subject_against_it);
+  EXPECT_GT(table.subject()->effect.all.high, line.effect.all.low);
+  ASSERT_TRUE(line.subject_against_it);
+  const double change = 100 * (std::exp(-0.01) - 1);
+  EXPECT_NEAR(line.subject_against_it->change_percent, change, 1e-9);
+  EXPECT_NEAR(line.subject_against_it->low, change, 1e-9);
+  EXPECT_NEAR(line.subject_against_it->high, change, 1e-9);
+  EXPECT_THAT(explain_latents(table), HasSubstr("It beats: Pause with 8 latents"));
+  const Json json = latent_table_json(table);
+  EXPECT_TRUE(json["all_positions"][0]["subject_against_it"].is_null());
+  EXPECT_NEAR(json["all_positions"][1]["subject_against_it"]["mean"].get<double>(), change, 1e-9);
+  // The other way round it is beaten, and by as much.
+  const LatentTable turned = build_latent_table(definition(),
+                                                {spread(run("pause", 8, 1, 0.0)),
+                                                 [&] {
+                                                   LatentRun worse = subject;
+                                                   for (auto& text : worse.measurement.own.texts)
+                                                     for (double& loss : text.model)
+                                                       loss += 5 * 0.02;
+                                                   return worse;
+                                                 }()},
+                                                200);
+  EXPECT_NEAR(turned.find("pause", 8)->subject_against_it->change_percent,
+              100 * (std::exp(0.01) - 1), 1e-9);
+  EXPECT_THAT(explain_latents(turned), HasSubstr("beaten by: Pause with 8 latents"));
+}
+
 TEST(LatentTable, WhatDoesNotBelongTogetherIsRefused) {
   auto twice = runs();
   twice.push_back(twice[2]);

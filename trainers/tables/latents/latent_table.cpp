@@ -43,24 +43,28 @@ struct Part {
   const PositionLosses* losses;
 };
 
+std::vector<const PositionLosses*> losses_of(const std::vector<Part>& parts) {
+  std::vector<const PositionLosses*> losses;
+  for (const Part& part : parts) losses.push_back(part.losses);
+  return losses;
+}
+
 LatentLine make_line(const TableModel& model, int64_t latents, std::vector<Part> parts,
                      const LatentEffectOptions& options) {
   std::sort(parts.begin(), parts.end(),
             [](const Part& a, const Part& b) { return a.run->seed < b.run->seed; });
-  LatentLine line{model.name, model.title, latents, {}, {}, {}, {}};
-  std::vector<const PositionLosses*> losses;
+  LatentLine line{model.name, model.title, latents, {}, {}, {}, {}, {}};
   for (const Part& part : parts) {
     if (!line.seeds.empty() && line.seeds.back() == part.run->seed)
       throw UserError(fmt::format("two runs of {} with {} latents have the seed {}; one is {}",
                                   model.name, latents, part.run->seed, part.run->directory));
     line.seeds.push_back(part.run->seed);
-    losses.push_back(part.losses);
     const LatentCosts& costs = part.run->measurement.costs;
     const double latency = line.costs.latency_ms + costs.latency_ms / double(parts.size());
     line.costs = costs;
     line.costs.latency_ms = latency;
   }
-  line.effect = latent_effect(losses, options);
+  line.effect = latent_effect(losses_of(parts), options);
   return line;
 }
 
@@ -76,6 +80,15 @@ const LatentLine* LatentTable::find(const std::string& model, int64_t latents) c
   for (const LatentLine& line : lines)
     if (line.model == model && line.latents == latents) return &line;
   return nullptr;
+}
+
+const LatentLine* LatentTable::subject() const {
+  const LatentLine* found = nullptr;
+  for (const LatentLine& line : lines)
+    if (line.latents > 0 &&
+        (!found || (line.model == found->model && line.latents > found->latents)))
+      found = &line;
+  return found;
 }
 
 LatentTable build_latent_table(const Json& definition, const std::vector<LatentRun>& runs,
@@ -129,6 +142,17 @@ LatentTable build_latent_table(const Json& definition, const std::vector<LatentR
       if (const auto figures = paper.find(cell); figures != paper.end())
         table.lines.back().paper = figures->second;
     }
+  if (const LatentLine* subject = table.subject()) {
+    const auto of_subject = losses_of(parts.at({subject->model, subject->latents}));
+    for (LatentLine& line : table.lines) {
+      // Fewer or more latents are another question than whether these beat a control.
+      const bool control =
+          line.model != subject->model && (line.latents == 0 || line.latents == subject->latents);
+      if (control)
+        line.subject_against_it =
+            paired_effect(of_subject, losses_of(parts.at({line.model, line.latents})), options);
+    }
+  }
   // The base is the same everywhere.
   for (const LatentRun& run : runs) {
     const PositionLosses* both[] = {&runs[0].measurement.own, &run.measurement.own};

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,8 @@ struct LatentLine {
   LatentEffect effect;              // over the seeds
   std::map<int64_t, double> paper;  // percent, by position
   LatentCosts costs;                // latency: mean over the seeds
+  // What the table's subject changes in this line's perplexity, text by text; of its controls only.
+  std::optional<LatentEffect::Position> subject_against_it;
 };
 
 struct LatentTable {
@@ -50,6 +53,9 @@ struct LatentTable {
   int64_t finished_runs = 0, planned_runs = 0;
 
   const LatentLine* find(const std::string& model, int64_t latents) const;
+  // The line that others are controls of: the first model's with the most latents; null where no
+  // run with latents has finished.
+  const LatentLine* subject() const;
 };
 
 // `definition`; only the title is required:

@@ -69,12 +69,7 @@ std::string format_percent(double change) {
 }
 
 std::string explain_latents(const LatentTable& table) {
-  // The line that all others are controls of: the first model's with the most latents.
-  const LatentLine* subject = nullptr;
-  for (const LatentLine& line : table.lines)
-    if (line.latents > 0 &&
-        (!subject || (line.model == subject->model && line.latents > subject->latents)))
-      subject = &line;
+  const LatentLine* subject = table.subject();
   if (!subject) return "No run with latents has finished yet.";
   const auto positions = subject->effect.by_position.size();
   std::string out = fmt::format(
@@ -84,17 +79,17 @@ std::string explain_latents(const LatentTable& table) {
       interval(subject->effect.by_position[0]));
   std::string better, worse, same;
   for (const LatentLine& line : table.lines) {
-    if (line.model == subject->model || (line.latents > 0 && line.latents != subject->latents))
-      continue;
-    const auto& s = subject->effect.all;
-    const auto& c = line.effect.all;
-    std::string& list = c.high < s.low ? better : c.low > s.high ? worse : same;
-    list += fmt::format("{}{} ({})", list.empty() ? "" : "; ", name_of(line),
-                        format_percent(c.change_percent));
+    if (!line.subject_against_it) continue;
+    const auto& difference = *line.subject_against_it;
+    std::string& list = difference.high < 0 ? worse : difference.low > 0 ? better : same;
+    list += fmt::format("{}{} ({}; against it {})", list.empty() ? "" : "; ", name_of(line),
+                        format_percent(line.effect.all.change_percent), interval(difference));
   }
   if (!worse.empty()) out += " It beats: " + worse + ".";
   if (!better.empty()) out += " It is beaten by: " + better + ".";
-  if (!same.empty()) out += " Intervals overlap with: " + same + ".";
+  if (!same.empty()) out += " Not to be told apart from it: " + same + ".";
+  if (!worse.empty() || !better.empty() || !same.empty())
+    out += " \u201cAgainst it\u201d is the change of that model's perplexity, text by text.";
   return out;
 }
 
@@ -117,6 +112,8 @@ Json latent_table_json(const LatentTable& table) {
                      {"title", line.title},
                      {"latents", line.latents},
                      {"measured", measured_json(line.effect.all)},
+                     {"subject_against_it",
+                      line.subject_against_it ? change_json(*line.subject_against_it) : Json()},
                      {"texts", line.effect.texts},
                      {"insertions", line.effect.insertions},
                      {"seeds", line.seeds},
