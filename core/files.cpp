@@ -1,6 +1,7 @@
 #include "core/files.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -149,6 +150,56 @@ void rename_durably(const std::string& from, const std::string& to) {
   if (::rename(from.c_str(), to.c_str()) != 0)
     throw MachineError(fmt::format("cannot rename {} to {}: {}", from, to, errno_text(errno)));
   fsync_path(parent_of(to));
+}
+
+namespace {
+
+// Whether `file` still is what `descriptor` has open: its last holder may have removed it
+// meanwhile.
+bool is_still(const std::string& file, int descriptor) {
+  struct stat opened {
+  }, named{};
+  return ::fstat(descriptor, &opened) == 0 && ::stat(file.c_str(), &named) == 0 &&
+         opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+}
+
+std::string this_process() {
+  char host[256] = {};
+  (void)::gethostname(host, sizeof host - 1);
+  return fmt::format("process {} on {}", ::getpid(), host);
+}
+
+}  // namespace
+
+FileLock::FileLock(std::string file, const std::string& what) : file_(std::move(file)) {
+  for (;;) {
+    descriptor_ = ::open(file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (descriptor_ < 0)
+      throw MachineError(fmt::format("cannot create {}: {}", file_, errno_text(errno)));
+    if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+      const int error = errno;
+      char holder[300] = {};
+      const ssize_t length = ::pread(descriptor_, holder, sizeof holder - 1, 0);
+      ::close(descriptor_);
+      descriptor_ = -1;
+      if (error == EINTR) continue;
+      if (error != EWOULDBLOCK) return;  // a file system without locks
+      throw UserError(
+          fmt::format("{} is in use by {}", what, length > 0 ? holder : "another process"));
+    }
+    if (is_still(file_, descriptor_)) break;
+    ::close(descriptor_);
+  }
+  const std::string holder = this_process();
+  // For the message alone: a full disk costs the name, not the lock.
+  (void)!::ftruncate(descriptor_, 0);
+  (void)!::pwrite(descriptor_, holder.data(), holder.size(), 0);
+}
+
+FileLock::~FileLock() {
+  if (descriptor_ < 0) return;
+  ::unlink(file_.c_str());
+  ::close(descriptor_);
 }
 
 std::shared_ptr<Storage> map_file(const std::string& file) {

@@ -39,6 +39,22 @@ void fsync_path(const std::string& file_or_directory);
 // Renames a directory that was filled under a temporary name and fsyncs the parent.
 void rename_durably(const std::string& from, const std::string& to);
 
+// That this process alone works on something: a lock on `file`, which is made for it, names the
+// holder, and goes with the lock. However a process ends, its lock ends with it. UserError when
+// another holds it: "`what` is in use by process 123 ...". Where the file system knows no locks
+// there is none.
+class FileLock {
+ public:
+  FileLock(std::string file, const std::string& what);
+  ~FileLock();
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+ private:
+  std::string file_;
+  int descriptor_ = -1;
+};
+
 // Read-only mapping of a whole file as storage; unmapped with the last tensor over it. UserError
 // when it cannot be read.
 std::shared_ptr<Storage> map_file(const std::string& file);

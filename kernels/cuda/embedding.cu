@@ -5,6 +5,8 @@
 namespace reverie::cuda {
 namespace {
 
+constexpr int kLinkThreads = 128, kRowThreads = 128;
+
 // A row for each index. One that is outside the table (the CPU's rows refuse it) gives NaN.
 template <class T>
 __global__ void gather_rows(const int32_t* indices, int64_t count, const T* table,
@@ -33,22 +35,38 @@ void run_embedding_forward(const EmbeddingForward& a) {
   });
 }
 
-// The block of an index's first place adds the rows of all its places, in order: no two blocks meet
-// in a row of the table.
-template <class T>
-__global__ void add_rows(const int32_t* indices, int64_t count, const T* grad_y, int64_t vocabulary,
-                         int64_t width, T* grad_table) {
-  for (int64_t n = blockIdx.x; n < count; n += gridDim.x) {
+// Of each place: the next one with the same index (count: there is none), and whether it is the
+// first. All threads read the same indices at the same time, so that what is quadratic is one load
+// from the cache for a warp.
+__global__ void link_places(const int32_t* indices, int64_t count, int32_t* next, int32_t* first) {
+  const int64_t stride = int64_t(gridDim.x) * blockDim.x;
+  for (int64_t n = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; n < count; n += stride) {
     const int32_t index = indices[n];
-    int before = index < 0 || index >= vocabulary;
-    for (int64_t m = threadIdx.x; m < n; m += blockDim.x) before |= indices[m] == index;
-    if (over_block(before, Sum{}, 0) > 0) continue;
-    for (int64_t i = threadIdx.x; i < width; i += blockDim.x) {
-      T total = grad_table[index * width + i];
-      for (int64_t m = n; m < count; ++m)
-        if (indices[m] == index) total += grad_y[m * width + i];
-      grad_table[index * width + i] = total;
+    bool before = false;
+    int64_t m = 0;
+    for (; m < count; ++m) {
+      if (indices[m] != index || m == n) continue;
+      if (m > n) break;
+      before = true;
     }
+    next[n] = int32_t(m);
+    first[n] = before ? 0 : 1;
+  }
+}
+// The blocks of an index's first place add the rows of all its places, in order: no two blocks meet
+// in a number of the table.
+template <class T>
+__global__ void add_rows(const int32_t* indices, const int32_t* next, const int32_t* first,
+                         int64_t count, const T* grad_y, int64_t vocabulary, int64_t width,
+                         T* grad_table) {
+  const int64_t i = int64_t(blockIdx.y) * blockDim.x + threadIdx.x;
+  if (i >= width) return;
+  for (int64_t n = blockIdx.x; n < count; n += gridDim.x) {
+    const int64_t index = indices[n];
+    if (first[n] == 0 || index < 0 || index >= vocabulary) continue;
+    T total = grad_table[index * width + i];
+    for (int64_t m = n; m < count; m = next[m]) total += grad_y[m * width + i];
+    grad_table[index * width + i] = total;
   }
 }
 template <class T>
@@ -69,10 +87,17 @@ void run_embedding_backward(const EmbeddingBackward& a) {
   for_float(grad_y.dtype, [&](auto zero) {
     using T = decltype(zero);
     const int64_t width = columns(grad_y), places = std::min(a.period, count);
-    if (grad_table.data != nullptr)
-      Launch(blocks_for(count, 1), threads_for(width))(
-          add_rows<T>, pointer<const int32_t>(indices), count, pointer<const T>(grad_y),
-          grad_table.size[0], width, pointer<T>(grad_table));
+    if (grad_table.data != nullptr) {
+      Tensor links = scratch(2 * count, DType::i32);
+      auto* next = static_cast<int32_t*>(links.mutable_raw());
+      int32_t* first = next + count;
+      const auto* index = pointer<const int32_t>(indices);
+      Launch(blocks_for(count, kLinkThreads), kLinkThreads)(link_places, index, count, next, first);
+      const int threads = threads_for(width, kRowThreads);
+      Launch(blocks_for(count, 1), (width + threads - 1) / threads, threads)(
+          add_rows<T>, index, next, first, count, pointer<const T>(grad_y), grad_table.size[0],
+          width, pointer<T>(grad_table));
+    }
     if (grad_positions.data != nullptr)
       Launch(blocks_for(places, 1), threads_for(width))(add_positions<T>, pointer<const T>(grad_y),
                                                         count, places, a.first_position, a.period,

@@ -295,6 +295,9 @@ class CliTest(unittest.TestCase):
         self.assertIn("tiny", self.expect(2, "repro", "table.json", "--preset", "huge").stderr)
         planned = self.expect(0, "plan", "table.json", "--preset", "tiny").stdout
         self.assertRegex(planned, r"imm_as_published +16 ")
+        fewer = self.expect(0, "plan", "table.json", "--preset", "tiny", "--set-table", 'presets.tiny.models=["gpt"]').stdout
+        self.assertNotIn("imm_as_published", fewer)
+        self.assertIn("--set-table", self.expect(2, "plan", self.config("plan"), "--set-table", "kind=lattice").stderr)
         self.assertIn("$.kind", self.expect(2, "repro", "table.json", "--preset", "tiny", "--set-table", "kind=lattice").stderr)
 
     def test_a_paper_sized_table_is_planned_without_weights_or_data(self):

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -155,6 +156,44 @@ TEST(Files, RenamesDirectoriesAndSyncs) {
   fsync_path(directory / "step/x");
   EXPECT_THROW(fsync_path(directory / "none"), MachineError);
   EXPECT_THROW(rename_durably(directory / "none", directory / "a"), MachineError);
+}
+
+TEST(FileLock, OneHolderAtATimeAndNothingIsLeft) {
+  const TemporaryDirectory directory;
+  const std::string file = directory / "lock";
+  {
+    const FileLock first(file, "the kitchen");
+    EXPECT_THAT(message_of<UserError>([&] { FileLock(file, "the kitchen"); }),
+                AllOf(HasSubstr("the kitchen is in use by process"),
+                      HasSubstr(std::to_string(::getpid()))));
+    EXPECT_TRUE(std::filesystem::exists(file));
+  }
+  EXPECT_FALSE(std::filesystem::exists(file));
+  EXPECT_NO_THROW(FileLock(file, "the kitchen"));
+  EXPECT_THROW(FileLock(directory / "none/lock", "the kitchen"), MachineError);
+}
+
+TEST(FileLock, EndsWithAProcessThatIsKilled) {
+  const TemporaryDirectory directory;
+  const std::string file = directory / "lock";
+  int ready[2];
+  ASSERT_EQ(::pipe(ready), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const FileLock held(file, "the kitchen");
+    (void)!::write(ready[1], "x", 1);
+    for (;;) ::pause();
+  }
+  char byte = 0;
+  ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+  EXPECT_THAT(message_of<UserError>([&] { FileLock(file, "the kitchen"); }),
+              HasSubstr(std::to_string(child)));
+  ::kill(child, SIGKILL);
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  EXPECT_TRUE(std::filesystem::exists(file));  // its file is still there, and holds nobody up
+  EXPECT_NO_THROW(FileLock(file, "the kitchen"));
+  ::close(ready[0]);
+  ::close(ready[1]);
 }
 
 TEST(Files, MapsAFileForAsLongAsATensorNeedsIt) {

@@ -16,11 +16,16 @@ void add_plan_command(CLI::App& app) {
   auto a = std::make_shared<ConfigArguments>();
   auto as_json = std::make_shared<bool>(false);
   auto preset = std::make_shared<std::string>("smoke");
+  auto of_table = std::make_shared<std::vector<std::string>>();
   a->add_to(*command);
   command->add_option("--preset", *preset, "of a table's file: what all its runs will take")
       ->capture_default_str();
+  command
+      ->add_option("--set-table", *of_table,
+                   "override one value of the table itself, as repro does (repeatable)")
+      ->allow_extra_args(false);
   command->add_flag("--json", *as_json, "print JSON");
-  command->callback([a, as_json, preset] {
+  command->callback([a, as_json, preset, of_table] {
     if (Config::from_file(a->file).has("presets")) {
       require(!*as_json, "--json is for the plan of one experiment; {} is a table", a->file);
       ReproOptions o;
@@ -28,9 +33,13 @@ void add_plan_command(CLI::App& app) {
       o.preset = *preset;
       o.directory = "runs";
       o.overrides = a->overrides;
+      o.table_overrides = *of_table;
       fmt::print("{}", plan_table_text(o));
       return;
     }
+    if (!of_table->empty())
+      throw ConfigError(
+          fmt::format("--set-table changes a table; {} is one experiment: use --set", a->file));
     const Plan p = plan_run(a->experiment());
     if (*as_json) {
       fmt::print("{}\n", p.json().dump(2));

@@ -31,6 +31,7 @@ enum SeedStream : uint64_t { kWeights = 1, kDropout = 2, kBatches = 3, kSamples 
 
 constexpr const char* kConfigFile = "config.resolved.json";
 constexpr const char* kSummaryFile = "summary.json";
+constexpr const char* kLockFile = "run.lock";
 
 std::string in(const std::string& directory, const char* file) {
   return directory + "/" + file;
@@ -191,6 +192,19 @@ void Trainer::open_run_directory() {
 void Trainer::prepare_run_directory() {
   namespace fs = std::filesystem;
   const std::string& directory = control_.run_directory;
+  std::error_code error;
+  fs::create_directories(directory, error);
+  if (error)
+    throw MachineError(
+        fmt::format("cannot make the run directory {}: {}", directory, error.message()));
+  try {
+    lock_ = std::make_unique<FileLock>(in(directory, kLockFile), "run directory " + directory);
+  } catch (const UserError& e) {
+    throw UserError(fmt::format(
+        "{}: both would write the same checkpoints. Wait for it, stop it, or give another "
+        "--run-dir",
+        e.what()));
+  }
   const std::string config_file = in(directory, kConfigFile);
   if (fs::exists(config_file)) {
     const auto differences =
@@ -209,11 +223,6 @@ void Trainer::prepare_run_directory() {
                       "another --run-dir",
                       directory));
   }
-  std::error_code error;
-  fs::create_directories(directory, error);
-  if (error)
-    throw MachineError(
-        fmt::format("cannot make the run directory {}: {}", directory, error.message()));
   if (!control_.resume) return;
   last_checkpoint_ = latest_checkpoint(directory);
   if (const auto damaged = checkpoints_of(directory); !last_checkpoint_ && !damaged.empty())
@@ -264,6 +273,7 @@ void Trainer::resume(const std::string& checkpoint) {
 }
 
 RunEnd Trainer::run() {
+  const std::unique_ptr<FileLock> until_the_end = std::move(lock_);
   const int64_t steps = options_.train.steps;
   const auto& o = options_;
   auto due = [&](int64_t interval) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/files.h"
 #include "datasets/sampler.h"
 #include "layers/language_model.h"
 #include "trainers/distributed/gradient_reducer.h"
@@ -121,6 +122,7 @@ class Trainer {
   int64_t step_ = 0, tokens_ = 0;
   double seconds_ = 0;
   std::optional<std::string> last_checkpoint_;
+  std::unique_ptr<FileLock> lock_;  // on the run directory, until run() ends; of the first rank
 };
 
 // The reader's side of a run directory.

@@ -3,6 +3,7 @@
 
 #include "trainers/training/trainer.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -204,6 +205,20 @@ TEST_F(TrainerTest, AnotherConfigInTheSameDirectoryIsRefusedWithTheDifference) {
   EXPECT_NE(changed.find("0.02"), std::string::npos) << changed;
   const std::string again = message_of<ConfigError>([&] { Trainer(experiment(), control("run")); });
   EXPECT_NE(again.find("--resume"), std::string::npos) << again;
+}
+
+// Two processes that go on with one run would write its checkpoints in turn, in silence.
+TEST_F(TrainerTest, ARunThatIsInUseIsRefusedUntilItEnds) {
+  RunControl first = control("run");
+  first.stop_after = 2;
+  Trainer running(experiment(), first);
+  const std::string refused =
+      message_of<UserError>([&] { Trainer(experiment(), control("run", true)); });
+  EXPECT_THAT(refused, ::testing::AllOf(::testing::HasSubstr("in use by process"),
+                                        ::testing::HasSubstr("--run-dir")));
+  EXPECT_EQ(running.run(), RunEnd::stopped);
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "run/run.lock"));
+  EXPECT_EQ(Trainer(experiment(), control("run", true)).run(), RunEnd::finished);
 }
 
 TEST_F(TrainerTest, ResumingOnOtherTokensIsRefused) {
