@@ -41,22 +41,22 @@ double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// What a resumed run must share with the one before to be bit-exact. Exact sums depend on neither
-// threads nor ranks.
-Json machine_numerics(bool exact, int ranks) {
+// What a resumed run must share with the one before to be bit-exact. Exact sums do not depend on
+// ranks, nor on threads but for products in f32, which the library may add in an order of its own.
+Json machine_numerics(bool exact, DType dtype, int ranks) {
   Json numerics = {{"isa", std::string(name_of(active_isa()))},
                    {"matmul_library", matmul_library()}};
-  if (exact) return numerics;
-  numerics["threads"] = omp_get_max_threads();
-  if (ranks > 1) numerics["ranks"] = ranks;
+  const bool own_products = dtype == DType::f64 || gemm() == GemmChoice::own;
+  if (!exact || !own_products) numerics["threads"] = omp_get_max_threads();
+  if (!exact) numerics["ranks"] = ranks;
   return numerics;
 }
 
-// Older checkpoints name more than exact sums depend on.
+// Older checkpoints name more than exact sums depend on, and a single rank by saying nothing.
 bool numerics_differ(const Json& before, const Json& now) {
   for (const auto& [key, value] : now.items())
-    if (before.value(key, Json()) != value) return true;
-  return before.value("ranks", 1) != now.value("ranks", 1) && now.contains("threads");
+    if (before.value(key, key == "ranks" ? Json(1) : Json()) != value) return true;
+  return false;
 }
 
 // Ranks may share a disk, so that only the first prepares what is missing.
@@ -249,7 +249,8 @@ void Trainer::resume(const std::string& checkpoint) {
     throw ConfigError(fmt::format("{} was trained on other tokens (data hash {}, now {})",
                                   checkpoint, c.state.at("data_hash").get<std::string>(),
                                   dataset_.hash));
-  const Json now = machine_numerics(split_.exact(), communicator().size());
+  const Json now =
+      machine_numerics(split_.exact(), options_.parameter_dtype(), communicator().size());
   if (communicator().first() && numerics_differ(c.state.at("numerics"), now))
     log_warning(
         "resuming with {} where the run before had {}: results will be close, but not "
@@ -464,7 +465,8 @@ void Trainer::write(CheckpointContents& c) {
              {"random_offset", default_generator().offset()},
              {"memory_counters", Json::array({carried_.counters()})},
              {"data_hash", dataset_.hash},
-             {"numerics", machine_numerics(split_.exact(), communicator().size())},
+             {"numerics",
+              machine_numerics(split_.exact(), options_.parameter_dtype(), communicator().size())},
              {"commit", build_commit()},
              {"config", resolved_}};
   if (leaks()) c.state["label"] = c.model_metadata["label"] = "LEAKS";
@@ -495,7 +497,8 @@ void Trainer::write_summary(const EvaluationInfo& e) {
   s["seed"] = options_.seed;
   s["vocabulary_size"] = model_->vocabulary_size();
   s["dataset"] = {{"name", dataset_.name()}, {"note", dataset_.note()}, {"hash", dataset_.hash}};
-  s["numerics"] = machine_numerics(split_.exact(), communicator().size());
+  s["numerics"] =
+      machine_numerics(split_.exact(), options_.parameter_dtype(), communicator().size());
   if (communicator().size() > 1) s["ranks"] = communicator().size();
   write_file_atomically(in(control_.run_directory, kSummaryFile), s.dump(2) + "\n");
 }
