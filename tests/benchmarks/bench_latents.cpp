@@ -1,7 +1,7 @@
 // A training step of a coprocessor with packed groups, beside the same loss by separate forwards.
 //
 //   bench_latents BASE [--length T] [--texts B] [--groups G] [--latents N] [--ahead A]
-//                 [--seconds S] [--set KEY=VALUE ...]
+//                 [--seconds S] [--set KEY=VALUE ...] [--profile]
 //
 // BASE is a pretrained model (load_pretrained). Texts are random tokens, insertion points evenly
 // spaced, everything f32. A step is forward, backward and AdamW: "packed_ms", and its three parts;
@@ -9,8 +9,9 @@
 // the group's own prefix, latents and ahead tokens, in one pass over all groups. "loss" and
 // "separate_loss" are the two sums over targets. "context_pairs" and "own_pairs" count what a row
 // of a group sees of its text and of its group, summed over the rows of the base's groups and of
-// the coprocessor's. --set changes an option of the coprocessor (a JSON value). Threads as
-// OMP_NUM_THREADS says. Prints one JSON object.
+// the coprocessor's. --set changes an option of the coprocessor (a JSON value). --profile says on
+// stderr where packed steps spend their time, by kernel and by op. Threads as OMP_NUM_THREADS says.
+// Prints one JSON object.
 
 #include <omp.h>
 
@@ -22,6 +23,7 @@
 #include "tests/benchmarks/program.h"
 #include "tests/benchmarks/timing.h"
 #include "trainers/evaluation/mask_check.h"
+#include "trainers/monitoring/profile_report.h"
 #include "trainers/training/optimizer.h"
 
 namespace reverie::benchmark {
@@ -31,6 +33,7 @@ struct Options {
   std::string base;
   int64_t length = 256, texts = 1, groups = 128, latents = 16, ahead = 16;
   double seconds = 3;
+  bool profile = false;
   std::vector<std::string> overrides;
 };
 
@@ -95,6 +98,15 @@ Json measure(const Options& o) {
     update_ms = 1e3 * (seconds_now() - end);
   };
   const double packed_ms = median_ms(o.seconds, packed);
+  if (o.profile) {
+    const Ceilings ceilings = measure_ceilings();
+    profile::start();
+    for (int i = 0; i < 10; ++i) {
+      const profile::Scope step(profile::Kind::step, "step");
+      packed();
+    }
+    fmt::print(stderr, "{}\n", profile_table(summarise(profile::stop()), ceilings, false));
+  }
   const auto one_by_one = [&] {
     optimizer.clear_gradients();
     separate = 0;
@@ -158,6 +170,7 @@ int main(int count, char** arguments) {
   app.add_option("--set", o.overrides, "an option of the coprocessor, KEY=VALUE")
       ->take_all()
       ->allow_extra_args(false);
+  app.add_flag("--profile", o.profile, "tell on stderr where packed steps spend their time");
   return benchmark::run_program(app, count, arguments, [&] {
     require(o.ahead <= o.length, "{} tokens ahead do not fit texts of {}", o.ahead, o.length);
     return benchmark::measure(o);
