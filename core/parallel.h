@@ -44,6 +44,23 @@ REVERIE_HOLDS_REGION static inline void share_out(int64_t n, bool parallel, cons
   REVERIE_MARK(acquire, ended);
 }
 
+// ... where some i take longer than others: each thread takes the next i that is left. Long ones
+// should come first. A body must do the same whichever thread it runs on.
+template <class Body>
+REVERIE_HOLDS_REGION static inline void share_out_unequal(int64_t n, bool parallel,
+                                                          const Body& body) {
+  [[maybe_unused]] char begun = 0, ended = 0;
+  REVERIE_MARK(release, begun);
+#pragma omp parallel if (parallel)
+  {
+    REVERIE_MARK(acquire, begun);
+#pragma omp for schedule(dynamic, 1) nowait
+    for (int64_t i = 0; i < n; ++i) body(i);
+    REVERIE_MARK(release, ended);
+  }
+  REVERIE_MARK(acquire, ended);
+}
+
 #undef REVERIE_HOLDS_REGION
 #undef REVERIE_MARK
 

@@ -105,9 +105,11 @@ Variable AppendedRows::attend(int64_t layer, const Variable& query, const Variab
 }
 
 GroupedRows::GroupedRows(const KeyValues& text, const Tensor& limits, int64_t rows_per_group,
-                         const GroupSight& sight)
+                         const GroupSight& sight, int64_t first_wanted)
     : text_(text),
       sight_(sight),
+      rows_per_group_(rows_per_group),
+      first_wanted_(first_wanted),
       limits_(limits),
       positions_(group_positions(
           sight.latents_see_text ? limits : Tensor::zeros(limits.shape(), limits.dtype()), 0,
@@ -118,6 +120,16 @@ GroupedRows::GroupedRows(const KeyValues& text, const Tensor& limits, int64_t ro
           "where latents do not see the text, tokens see the latents and nothing else");
   require(sight.latents >= (sight.tokens_see_text ? 0 : 1) && sight.latents <= rows_per_group,
           "{} latents in groups of {} rows", sight.latents, rows_per_group);
+  require(first_wanted >= 0 && first_wanted < rows_per_group,
+          "the first wanted row is {} of {} in a group", first_wanted, rows_per_group);
+}
+
+Variable GroupedRows::wanted(const Variable& rows) const {
+  if (first_wanted_ == 0) return rows;
+  const int64_t batch = rows.size(0), groups = limits_.size(1), width = rows.size(2);
+  const Variable kept = slice(reshape(rows, {batch, groups, rows_per_group_, width}), 2,
+                              first_wanted_, rows_per_group_);
+  return reshape(kept, {batch, -1, width});
 }
 
 Variable GroupedRows::attend(int64_t layer, const Variable& query, const Variable& key,

@@ -23,6 +23,9 @@ class RowContext {
   // Whether a row sees itself and all rows before it, and nothing else. Then one packed projection
   // need not be taken apart, and a block is a function of its rows alone.
   virtual bool plain() const { return false; }
+  // Of rows [B, T, C], those whose final states are wanted: all, unless a context says otherwise.
+  // The last block makes keys and values of all rows, and goes on with these alone.
+  virtual Variable wanted(const Variable& rows) const { return rows; }
 };
 
 // A text from its beginning.
@@ -108,17 +111,20 @@ struct GroupSight {
 // text, at the beginning.
 class GroupedRows final : public RowContext {
  public:
-  // limits i32 [B, G]; rows_per_group S, so that the rows are [B, G * S, ..]. UserError for a sight
-  // that makes no sense: of the text but not of the latents behind it.
+  // limits i32 [B, G]; rows_per_group S, so that the rows are [B, G * S, ..]; of each group, rows
+  // from `first_wanted` on are wanted. UserError for a sight that makes no sense: of the text but
+  // not of the latents behind it.
   GroupedRows(const KeyValues& text, const Tensor& limits, int64_t rows_per_group,
-              const GroupSight& sight = {});
+              const GroupSight& sight = {}, int64_t first_wanted = 0);
   const Tensor& positions() const override { return positions_; }
   Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
                   const AttentionSpec& spec) override;
+  Variable wanted(const Variable& rows) const override;
 
  private:
   const KeyValues& text_;
   GroupSight sight_;
+  int64_t rows_per_group_, first_wanted_;
   Tensor limits_, positions_;
 };
 

@@ -51,7 +51,7 @@ Variable SelfAttention::prepared(const Variable& x, int64_t heads, const NormLay
   return inverse_frequencies_ ? rope(y, heads, positions.to(y.device()), inverse_frequencies_) : y;
 }
 
-Variable SelfAttention::forward(const Variable& x, RowContext& context) const {
+Variable SelfAttention::forward(const Variable& x, RowContext& context, bool only_wanted) const {
   AttentionSpec spec = spec_;
   if (training()) spec.dropout = dropout_;
   if (qkv_ && !query_norm_ && !inverse_frequencies_ && context.plain())
@@ -70,7 +70,8 @@ Variable SelfAttention::forward(const Variable& x, RowContext& context) const {
   }
   q = prepared(q, spec.heads, query_norm_, context.positions());
   k = prepared(k, spec.kv_heads, key_norm_, context.positions());
-  return out_->forward(context.attend(layer_, q, k, v, spec));
+  const Variable mixed = context.attend(layer_, q, k, v, spec);
+  return out_->forward(only_wanted ? context.wanted(mixed) : mixed);
 }
 
 LayerKeyValues SelfAttention::keys_and_values(const Variable& x, RowContext& context) const {
@@ -121,11 +122,13 @@ TransformerBlock::TransformerBlock(const TransformerShape& s, int64_t layer, con
   mlp_ = &child<Mlp>(s.names.mlp, s, build);
   mlp_post_norm_ = norm(s.names.mlp_post_norm);
 }
-Variable TransformerBlock::forward(const Variable& x, RowContext& context) const {
+Variable TransformerBlock::forward(const Variable& x, RowContext& context, bool only_wanted) const {
   const double p = training() ? dropout_ : 0;
-  Variable mixed = attention_->forward(attention_norm_->forward(x, Use::operand), context);
+  Variable mixed =
+      attention_->forward(attention_norm_->forward(x, Use::operand), context, only_wanted);
   if (attention_post_norm_) mixed = attention_post_norm_->forward(mixed);
-  const ResidualNorm after = mlp_norm_->forward(dropout(mixed, p), x, Use::operand);
+  const ResidualNorm after =
+      mlp_norm_->forward(dropout(mixed, p), only_wanted ? context.wanted(x) : x, Use::operand);
   Variable changed = mlp_->forward(after.normed);
   if (mlp_post_norm_) changed = mlp_post_norm_->forward(changed);
   return add(after.sum, dropout(changed, p));
@@ -185,7 +188,7 @@ Variable BlockStack::forward(Variable x, RowContext& context, MemoryModule* memo
           },
           {x});
     else
-      x = block->forward(x, context);
+      x = block->forward(x, context, i + 1 == blocks_.size());
     if (memory) x = memory->after_block({int64_t(i), x}, *state);
   }
   return final_norm_->forward(x);
@@ -213,6 +216,12 @@ double BlockStack::forward_flops_per_row(
     total += 2 * c * (q + 2 * kv) + 2 * q * c + 2 * c * h * (s.names.gate.empty() ? 2 : 3) +
              4 * q * keys(layer);
   return total;
+}
+
+double BlockStack::flops_behind_last_attention() const {
+  const double c = double(shape_.features), h = double(shape_.hidden),
+               q = double(shape_.heads * shape_.head_dim);
+  return 2 * q * c + 2 * c * h * (shape_.names.gate.empty() ? 2 : 3);
 }
 
 // ---- model -------------------------------------------------------------------------

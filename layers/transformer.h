@@ -15,8 +15,8 @@ namespace reverie {
 class SelfAttention final : public Module {
  public:
   SelfAttention(const TransformerShape&, int64_t layer, const Build&);
-  // x [B, T, C] -> [B, T, C].
-  Variable forward(const Variable& x, RowContext&) const;
+  // x [B, T, C] -> [B, T, C]; or, of the rows, those that the context wants alone.
+  Variable forward(const Variable& x, RowContext&, bool only_wanted = false) const;
   // [B, T, kv_heads * D] each, as forward() gives them to its context.
   LayerKeyValues keys_and_values(const Variable& x, RowContext&) const;
   // Everything that keys_and_values() does not read.
@@ -50,10 +50,10 @@ class Mlp final : public Module {
 class TransformerBlock final : public Module {
  public:
   TransformerBlock(const TransformerShape&, int64_t layer, const Build&);
-  // x [B, T, C] -> [B, T, C]. The sum between attention and MLP is made inside the norm that
-  // follows it; the one at the block's end is not, so that a block is one function of x, the same
-  // to the bit whether it is rematerialised or not.
-  Variable forward(const Variable& x, RowContext&) const;
+  // x [B, T, C] -> [B, T, C], or the wanted rows alone. The sum between attention and MLP is made
+  // inside the norm that follows it; the one at the block's end is not, so that a block is one
+  // function of x, the same to the bit whether it is rematerialised or not.
+  Variable forward(const Variable& x, RowContext&, bool only_wanted = false) const;
   LayerKeyValues keys_and_values(const Variable& x, RowContext&) const;
   void freeze_behind_keys();
 
@@ -69,7 +69,8 @@ class TransformerBlock final : public Module {
 class BlockStack final : public Module {
  public:
   BlockStack(const TransformerShape&, const Build&);
-  // x [B, T, C] -> final hidden states [B, T, C]. `memory` (may be null) acts between the blocks.
+  // x [B, T, C] -> final hidden states [B, T, C], of the rows that the context wants. `memory` (may
+  // be null) acts between the blocks.
   Variable forward(Variable x, RowContext&, MemoryModule* memory = nullptr,
                    MemoryState* state = nullptr) const;
   // The keys and values that every layer makes of the rows; what lies behind the last layer's is
@@ -81,6 +82,8 @@ class BlockStack final : public Module {
   Module& final_norm() const { return *final_norm_; }
   // Floating-point operations for one row; `keys`: how many it sees in such a layer, on average.
   double forward_flops_per_row(const std::function<double(const LayerShape&)>& keys) const;
+  // Those that a row is spared whose final state is not wanted.
+  double flops_behind_last_attention() const;
 
  private:
   TransformerShape shape_;

@@ -11,8 +11,8 @@ shakespeare_char (64, 256, 6, 6, 384); characters of Shakespeare, dropout 0, no 
 what it costs a token at contexts of 64 to 4096. `decode` lets a model of GPT-2's shape write, 1 to 8
 texts at once, beside the speed at which memory is read; `tokenize` prepares --text (Shakespeare) with
 GPT-2's byte pairs beside tiktoken, which is installed beside PyTorch, and compares all tokens.
-`latents` trains a coprocessor beside stories260K, many insertion points in one step, beside the same
-loss by separate forwards and beside the products of such a step alone.
+`latents` trains a coprocessor beside stories260K, or beside each --base, many insertion points in one
+step, beside the same loss by separate forwards and beside the products of such a step alone.
 
 Every round measures, one after the other and each alone, in an order that turns from round to round:
 - Reverie as its user gets it: `reverie train` on a prepared token file; the times of the steps from
@@ -94,7 +94,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--benchmarks", type=Path, metavar="DIR", help="where the bench_* programs are (tests/benchmarks beside the program)")
     parser.add_argument("--pytorch", type=Path, metavar="PYTHON", help="a Python that has PyTorch, instead of an environment of our own")
     parser.add_argument("--upgrade-pytorch", action="store_true", help="bring our own environment up to the newest PyTorch")
-    parser.add_argument("--base", type=Path, metavar="MODEL", help="of `latents`, instead of stories260K")
+    parser.add_argument("--base", nargs="+", default=["stories260K"], metavar="MODEL",
+                        help="of `latents`, one table each: stories260K (alone unless others are named), a model's file or folder, or random weights of "
+                             "Llama's shape, as llama:width=96,heads=3,kv_heads=1,hidden=256,layers=5,vocabulary=512")
     parser.add_argument("--text", type=Path, help="train on this text, and tokenise it, instead of tiny Shakespeare")
     options = parser.parse_args(arguments)
     for name in ("rounds", "threads", "steps"):
@@ -286,7 +288,8 @@ def measure(options: argparse.Namespace, command: str) -> dict:
             tokenization.ensure_tiktoken(python, not options.pytorch, say)
             result["tokenize"] = tokenization.measure(reverie, neighbours, options.rounds, python, text, scratch, say)
         if "latents" in options.work:
-            result["latents"] = latents.measure(benchmarks, neighbours, options.rounds, latents.find_base(options.base), say)
+            bases = [latents.find_base(base, scratch) for base in options.base]
+            result["latents"] = latents.measure(benchmarks, neighbours, options.rounds, bases, say)
         result["machine"]["gemm_library"] = benchmarks.library
         save(options, result, neighbours)
     return result

@@ -181,9 +181,12 @@ void library_sgemm([[maybe_unused]] int64_t m, [[maybe_unused]] int64_t n,
       b_transposed ? (n == 1 ? k : b_step) : (k == 1 ? n : b_row);
   [[maybe_unused]] const int64_t c_leading = m == 1 ? n : c_row;
 #if defined(REVERIE_HAVE_ONEDNN)
-  // A long, narrow b that lies transposed (the gradient of an MLP's hidden layer): dnnl_sgemm falls
-  // behind by a fifth there. Shapes alone decide, so that a resumed run adds in the same order.
-  if (!a_transposed && b_transposed && n > 1 && k >= 3 * n && m * n * k >= int64_t(1) << 20) {
+  // dnnl_sgemm falls behind where b lies transposed, by a fifth if b is long and narrow (the
+  // gradient of an MLP's hidden layer), by a twentieth if a is (many rows of a small model). Shapes
+  // alone decide, so that a resumed run adds in the same order.
+  const bool long_b = k >= 3 * n, long_a = m >= 8 * std::max(n, k);
+  if (!a_transposed && b_transposed && n > 1 && (long_b || long_a) &&
+      m * n * k >= int64_t(1) << 20) {
     run_product({thread_count(), dnnl::memory::data_type::f32, m, n, k, a_row, a_step, b_row,
                  b_step, c_row, alpha, accumulate},
                 a, b, c);

@@ -163,9 +163,8 @@ Variable AugmentedModel::ahead_hidden(const Text& text, const InsertionPoints& p
     PrecededGroups context(text.keys, before, known, rows);
     return states(with_ahead(base_->token_rows(tokens_at(text.tokens, before))), context);
   }
-  GroupedRows context(text.keys, points.limits, rows, source_->sight());
-  const Variable hidden = states(with_ahead(latents), context);
-  return flat(slice(by_group(hidden, groups), 2, count - 1, rows));
+  GroupedRows context(text.keys, points.limits, rows, source_->sight(), count - 1);
+  return states(with_ahead(latents), context);
 }
 
 Variable AugmentedModel::latents_for(const SequenceState& written, const Variable& hidden,
@@ -271,10 +270,17 @@ Variable AugmentedModel::loss(const Tensor& tokens, const Tensor& targets, doubl
 }
 
 double AugmentedModel::forward_flops_per_token(int64_t length) const {
-  const double per_row = base_->forward_flops_per_token(length);
-  const double groups = double(options_.groups) / double(length);
-  return per_row * (1 + groups * double(rows_read(options_.ahead))) +
-         groups * source_->flops_per_group(length) +
+  const TransformerShape& base = base_->shape();
+  const double per_row = base_->forward_flops_per_token(length),
+               head = 2 * double(base.features * base.vocabulary),
+               groups = double(options_.groups) / double(length),
+               rows = groups * double(rows_read(options_.ahead)),
+               unwanted = rows - groups * double(options_.ahead);
+  // Only rows that predict have logits; of those that do not, the text's go through the last block
+  // (its source may want their states), the groups' do not.
+  return per_row * (1 + rows) - head * (1 + unwanted) -
+         unwanted * base_->blocks().flops_behind_last_attention() +
+         groups * source_->flops_per_group((length + 1) / 2) +  // in the mean
          source_->flops_per_text(length) / double(length);
 }
 

@@ -150,9 +150,8 @@ def markdown(result: dict) -> str:
         t = result["tokenize"]
         parts += ["## Tokenising", f"GPT-2's byte pairs, {1e-6 * t['text_bytes']:.0f} MB made of {t['text']}, {t['tokens']:,} tokens, the same from both. Reverie's time is all of "
                   "`reverie prepare`, from its start to the token file; tiktoken's that of encode() alone.", tokenization_table(t)]
-    if "latents" in result:
-        r = result["latents"]
-        parts += ["## A coprocessor's training step", f"{r['base_name']} frozen, f32, {r['texts']} text of {r['length']} tokens, {r['groups']} insertion points of {r['latents']} latents "
+    for r in result.get("latents", ()):
+        parts += [f"## A coprocessor's training step beside {r['base_name']}", f"The base frozen, f32, {r['texts']} text of {r['length']} tokens, {r['groups']} insertion points of {r['latents']} latents "
                   f"and {r['ahead']} tokens ahead. Separate forwards read each group's own prefix, latents and tokens as one plain text; both give the same loss "
                   f"({r['loss']:.2f} and {r['separate_loss']:.2f}). The linear layers' products alone run at {r['gflops']:.0f} GFLOP/s at their own shapes; "
                   f"attention's {r['attention_gflop']:.1f} GFLOP are counted at that rate.", latents_table(r)]

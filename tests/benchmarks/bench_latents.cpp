@@ -8,10 +8,10 @@
 // "separate_ms" does the same with one plain forward and backward for each group, over nothing but
 // the group's own prefix, latents and ahead tokens, in one pass over all groups. "loss" and
 // "separate_loss" are the two sums over targets. "context_pairs" and "own_pairs" count what a row
-// of a group sees of its text and of its group, summed over the rows of the base's groups and of
-// the coprocessor's. --set changes an option of the coprocessor (a JSON value). --profile says on
-// stderr where packed steps spend their time, by kernel and by op. Threads as OMP_NUM_THREADS says.
-// Prints one JSON object.
+// of a group sees of its text and of its group, summed over the rows of the base's groups, over
+// those whose final states are wanted ("wanted_rows"), and over the coprocessor's. --set changes an
+// option of the coprocessor (a JSON value). --profile says on stderr where packed steps spend their
+// time, by kernel and by op. Threads as OMP_NUM_THREADS says. Prints one JSON object.
 
 #include <omp.h>
 
@@ -54,13 +54,13 @@ Tensor spaced_limits(const Options& o) {
   return limits;
 }
 
-// Pairs of a row and a key, of all groups of so many rows.
-Json pairs(const Tensor& limits, int64_t rows) {
+// Pairs of a row and a key, of the last `count` rows of groups of so many rows.
+Json pairs(const Tensor& limits, int64_t rows, int64_t count) {
   int64_t context = 0;
-  for (int64_t i = 0; i < limits.numel(); ++i) context += limits.data<int32_t>()[i] * rows;
-  return {{"rows", limits.numel() * rows},
+  for (int64_t i = 0; i < limits.numel(); ++i) context += limits.data<int32_t>()[i] * count;
+  return {{"rows", limits.numel() * count},
           {"context_pairs", context},
-          {"own_pairs", limits.numel() * rows * (rows + 1) / 2}};
+          {"own_pairs", limits.numel() * count * (2 * rows - count + 1) / 2}};
 }
 
 Json measure(const Options& o) {
@@ -124,7 +124,7 @@ Json measure(const Options& o) {
   const double separate_ms = 1e3 * (seconds_now() - begin);
 
   const TransformerShape& s = augmented.base().shape();
-  const bool in_cache = augmented.source().writes_cache();
+  const int64_t rows = augmented.source().writes_cache() ? o.ahead : o.latents + o.ahead - 1;
   return {{"base",
            {{"layers", s.layers},
             {"heads", s.heads},
@@ -139,8 +139,9 @@ Json measure(const Options& o) {
           {"latents", o.latents},
           {"ahead", o.ahead},
           {"trained_parameters", augmented.source().parameter_count()},
-          {"base_rows", pairs(limits, in_cache ? o.ahead : o.latents + o.ahead - 1)},
-          {"coprocessor_rows", pairs(limits, o.latents)},
+          {"base_rows", pairs(limits, rows, rows)},
+          {"wanted_rows", pairs(limits, rows, o.ahead)},
+          {"coprocessor_rows", pairs(limits, o.latents, o.latents)},
           {"packed_ms", packed_ms},
           {"forward_ms", forward_ms},
           {"backward_ms", backward_ms},

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/profile.h"
 #include "layers/coprocessor/augmented_model.h"
 #include "layers/pretrained/load.h"
 
@@ -233,6 +234,23 @@ TEST(AugmentedModel, TheLossIsTheMeanOfTheAheadTokens) {
   EXPECT_NEAR(model->loss(tokens, tokens, 1.0).tensor().item(), 48 * each, 1e-3);
   EXPECT_GT(each, 1);
   EXPECT_LT(each, 20);
+}
+
+// Products and attention, as the kernels count what they are given. The estimate takes a row of a
+// group to see half of the text, whichever groups there are.
+TEST(AugmentedModel, ForwardFlopsAreThoseOfItsKernels) {
+  const auto model = augmented();
+  model->train(false);
+  const Tensor tokens = some_tokens(2, 24);
+  const NoGrad no_grad;
+  profile::start();
+  model->loss(tokens, tokens, 0.1);
+  double done = 0;
+  for (const profile::Event& e : profile::stop())
+    if (e.kind == profile::Kind::kernel &&
+        (e.name.starts_with("matmul") || e.name.find("attention") != std::string_view::npos))
+      done += e.work.flops;
+  EXPECT_NEAR(model->forward_flops_per_token(24) * 48 / done, 1, 0.02);
 }
 
 TEST(AugmentedModel, LatentsOfOtherTextsMatter) {

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import os
+import struct
 import sys
 import tempfile
 import time
@@ -423,18 +424,21 @@ class LatentsTest(unittest.TestCase):
         "base": {"layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 8, "width": 32, "hidden": 40, "vocabulary": 50},
         "texts": 2, "length": 10, "groups": 3, "latents": 4, "ahead": 5,
         "base_rows": {"rows": 48, "context_pairs": 200, "own_pairs": 216},
+        "wanted_rows": {"rows": 30, "context_pairs": 125, "own_pairs": 180},
         "coprocessor_rows": {"rows": 24, "context_pairs": 100, "own_pairs": 60},
     }
 
     def test_counts_what_a_step_needs(self):
         gemms = latents.step_gemms(self.STEP)
-        weights = 32 * 32 + 2 * 32 * 16 + 32 * 32 + 3 * 32 * 40  # of a layer
+        keys, others = 2 * 32 * 16, 32 * 32 + 32 * 32 + 3 * 32 * 40  # weights of a layer
         rows = 20 * 1 + 48 * 2 + 24 * 3  # forward; and input; and weight
+        others_of_last = 20 * 1 + 30 * 2 + 24 * 3
         head = 2 * 3 * 5 * 32 * 50 * 2
-        self.assertAlmostEqual(sum(g.count * g.gflop for g in gemms), 2e-9 * (2 * weights * rows + head))
+        self.assertAlmostEqual(sum(g.count * g.gflop for g in gemms), 2e-9 * ((2 * keys + others) * rows + others * others_of_last + head))
         self.assertTrue(any(g.choices == ("tn:40x32x24",) and g.count == 4 for g in gemms))  # gate and up, two layers
         pairs = 2 * (2 * 10 * 11 / 2) + 4 * 300 + 6 * 276
-        self.assertAlmostEqual(latents.attention_gflop(self.STEP), 2e-9 * 2 * 32 * pairs)
+        pairs_of_last = 2 * (2 * 10 * 11 / 2) + 4 * 225 + 6 * 240
+        self.assertAlmostEqual(latents.attention_gflop(self.STEP), 2e-9 * 32 * (pairs + pairs_of_last))
 
     def test_attention_is_counted_at_the_rate_of_the_other_products(self):
         gemms = latents.step_gemms(self.STEP)
@@ -463,11 +467,27 @@ class LatentsTest(unittest.TestCase):
             def stop(self):
                 return 0.0
 
-        found = latents.measure(Programs(), Quiet(), 3, Path("some.bin"), lambda text: None)
+        found, = latents.measure(Programs(), Quiet(), 3, [latents.Base("some.bin", Path("some.bin"))], lambda text: None)
         self.assertEqual(found["packed_ms"], 20.0)
         self.assertAlmostEqual(found["speedup"], 10.0)
         self.assertAlmostEqual(found["over_bound"], 20.0 / found["bound_ms"])
         self.assertIn("**20.0 ms**", report.latents_table(found))
+
+
+    def test_a_base_may_be_a_shape(self):
+        with tempfile.TemporaryDirectory() as folder:
+            base = latents.find_base("llama:width=32,heads=4,kv_heads=2,hidden=40,layers=2,vocabulary=50,positions=16", Path(folder))
+            size = base.path.stat().st_size
+            header = struct.unpack("<7i", base.path.read_bytes()[:28])
+        self.assertEqual(header, (32, 40, 2, 4, 2, 50, 16))
+        layer = 2 * 32 + 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 40
+        self.assertEqual(size, 28 + 4 * (50 * 32 + 2 * layer + 32 + 16 * 8))
+        self.assertIn("width 32, 4 heads of 8 on 2 key heads", base.name)
+
+    def test_no_shape_is_refused(self):
+        for text, why in (("llama:wide=3", "wanted NAME=SIZE"), ("llama:width=0", "wanted NAME=SIZE"), ("llama:width=30,heads=4", "heads of an even size")):
+            with self.assertRaisesRegex(programs.ProgramError, why):
+                latents.find_base(text, Path("nowhere"))
 
 
 class TokenizationTest(unittest.TestCase):

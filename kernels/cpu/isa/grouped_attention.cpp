@@ -4,7 +4,7 @@
 
 // Rows lie side by side in the lanes of vectors: a tile's queries and outputs are [D, lanes], its
 // scores [keys, lanes]. So lanes are full however short groups and heads are, nothing is summed
-// across lanes, and keys and values are read as they lie, one number at a time. Scores are in base
+// across lanes, and keys and values are read from panels, one number at a time. Scores are in base
 // 2: the scale of the queries carries log2(e).
 //
 // Each row is computed in the same order whatever the number of threads; the gradient of the
@@ -13,7 +13,7 @@
 namespace reverie::cpu::REVERIE_ISA {
 namespace {
 
-// Keys meet a tile in blocks whose scores stay in the first-level cache; whole tiles of products.
+// Keys meet a tile in blocks whose scores stay in the first-level cache.
 constexpr int64_t kKeys = 48;
 
 template <class T>
@@ -21,16 +21,6 @@ constexpr T kLog2E = T(1.44269504088896340736);
 template <class T>
 constexpr T kLn2 = T(0.69314718055994530942);
 
-// Keys of a list, one after the other: [count, D].
-template <class T>
-struct KeyList {
-  T *key, *value;
-};
-
-template <class T>
-KeyList<T> copied_keys(Arena<T>& arena, int64_t count, int64_t dim) {
-  return {arena.take(count * dim), arena.take(count * dim)};
-}
 template <class T>
 void copy_row(const T* from, int64_t dim, T* to) {
 #pragma omp simd
@@ -43,36 +33,43 @@ void fill(T* to, int64_t count, T value) {
   for (int64_t i = 0; i < count; ++i) to[i] = value;
 }
 
+template <class T>
+struct KeyList {
+  KeyPanels<T> key, value;
+};
+
 // The context's keys that a chunk's rows see, from `first` on, and the chunk's own.
 template <class T>
 struct ChunkKeys {
-  int64_t first, count;
+  int64_t first;
   KeyList<T> context, own;
 };
 template <class T>
 int64_t chunk_keys_size(const Chunk& c) {
-  return 2 * (c.p.context + c.keys()) * c.p.dim + 4 * 16;
+  return 2 * (KeyPanels<T>::size(c.p.context, c.p.dim) + KeyPanels<T>::size(c.keys(), c.p.dim));
 }
 template <class T>
-ChunkKeys<T> copy_keys(const Chunk& c, Arena<T>& arena, const View& key, const View& value,
-                       const View& context_key, const View& context_value) {
-  const int64_t dim = c.p.dim, first = c.lowest_key(),
+ChunkKeys<T> pack_keys_of(const Chunk& c, Arena<T>& arena, const View& key, const View& value,
+                          const View& context_key, const View& context_value) {
+  const int64_t dim = c.p.dim, first = c.lowest_key() / kLanes<T> * kLanes<T>,
                 count = larger<int64_t>(0, c.limit(0) - first);
-  const ChunkKeys<T> keys{first, count, copied_keys(arena, count, dim),
-                          copied_keys(arena, c.keys(), dim)};
-  const Rows<T> own_keys = head_rows<T>(key, c.b, c.kv),
-                own_values = head_rows<T>(value, c.b, c.kv),
-                context_keys = head_rows<T>(context_key, c.b, c.kv),
-                context_values = head_rows<T>(context_value, c.b, c.kv);
-  for (int64_t i = 0; i < count; ++i) {
-    copy_row(context_keys[first + i], dim, keys.context.key + i * dim);
-    copy_row(context_values[first + i], dim, keys.context.value + i * dim);
-  }
-  c.each_key([&](int64_t i, int64_t row) {
-    copy_row(own_keys[row], dim, keys.own.key + i * dim);
-    copy_row(own_values[row], dim, keys.own.value + i * dim);
-  });
-  return keys;
+  const auto of_context = [&](const View& v) {
+    const Rows<T> rows = head_rows<T>(v, c.b, c.kv).from(first);
+    return pack_keys(arena.take(KeyPanels<T>::size(count, dim)), count, dim,
+                     [&](int64_t i) -> const T* { return rows[i]; });
+  };
+  const auto of_groups = [&](const View& v) {
+    const Rows<T> rows = head_rows<T>(v, c.b, c.kv);
+    const int64_t size = c.p.size;
+    return pack_keys(arena.take(KeyPanels<T>::size(c.keys(), dim)), c.keys(), dim,
+                     [&, group = c.order, place = int64_t(-1)](int64_t) mutable -> const T* {
+                       if (++place == size) place = 0, ++group;
+                       return rows[*group * size + place];
+                     });
+  };
+  const KeyPanels<T> keys = of_context(context_key), values = of_context(context_value);
+  const KeyPanels<T> own_keys = of_groups(key);
+  return {first, {keys, values}, {own_keys, of_groups(value)}};
 }
 
 // row(i): row i of a tile in a tensor [B, G * S, H, D].
@@ -92,82 +89,51 @@ void scatter(const Chunk& c, const RowTile<T>& tile, const T* from, const View& 
   lanes_into_rows(from, c.p.dim, tile.count, rows_of(c, tile, to));
 }
 
-// body(first key, keys) over the blocks of keys that some rows see some of.
+// body(tile) for all of a chunk's rows; ahead(tile) before, for the tile that comes next.
+template <class T, class Ahead, class Body>
+REVERIE_INLINE void over_tiles(const Chunk& c, const Ahead& ahead, const Body& body) {
+  constexpr int64_t kWide = kTileLanes<T>;
+  RowTile<T> next = tile_at<T>(c, 0);
+  ahead(next);
+  for (int64_t first = 0; first < c.rows(); first += kWide) {
+    const RowTile<T> tile = next;
+    if (first + kWide < c.rows()) ahead(next = tile_at<T>(c, first + kWide));
+    body(tile);
+  }
+}
+template <bool kToWrite, class T>
+REVERIE_INLINE void prefetch(const Chunk& c, const RowTile<T>& tile, const View& v) {
+  if (v.data == nullptr) return;
+  const auto row = rows_of(c, tile, v);
+  for (int64_t i = 0; i < tile.count; ++i) prefetch_row<kToWrite>(row(i), c.p.dim);
+}
+
+// body(first key, keys) over the blocks of keys that some rows see some of, in whole steps: the
+// first and the last may hold keys that none sees.
 template <class T, class Body>
 void over_blocks(const Sight<T>& sight, const Body& body) {
-  for (int64_t key = sight.low; key < sight.high; key += kKeys)
-    body(key, smaller(kKeys, sight.high - key));
+  constexpr int64_t kStep = kKeyStep<T>;
+  for (int64_t key = sight.low / kStep * kStep; key < sight.high; key += kKeys)
+    body(key, smaller(kKeys, round_up(sight.high - key, kStep)));
 }
 
-// to [keys, lanes] = rows of a list times the tile's.
+// A soft-capped score in base 2, from one in base e.
 template <class T>
-void multiply_keys(const T* rows, int64_t keys, int64_t dim, const T* tile, int64_t lanes, T* to) {
-  for (int64_t j = 0; j < keys; j += kTileRows)
-    product(smaller<int64_t>(kTileRows, keys - j), dim, Left<T>{rows + j * dim, dim, 1}, tile,
-            kTileLanes<T>, T(1), Into::overwrite, to + j * kTileLanes<T>, kTileLanes<T>, lanes);
-}
-// to [D, lanes] += rows of a list, transposed, times weights [keys, lanes].
-template <class T>
-void add_weighted(const T* rows, int64_t keys, int64_t dim, const T* weights, int64_t lanes,
-                  T* to) {
-  for (int64_t d = 0; d < dim; d += kTileRows)
-    product(smaller<int64_t>(kTileRows, dim - d), keys, Left<T>{rows + d, 1, dim}, weights,
-            kTileLanes<T>, T(1), Into::add, to + d * kTileLanes<T>, kTileLanes<T>, lanes);
+REVERIE_INLINE Vector<T> cap_base2(Vector<T> score, T inverse, T limit) {
+  return limit *
+         map_lanes<T>(
+             score * inverse, [](T x) __attribute__((always_inline)) { return fmath::tanh(x); });
 }
 
-// Soft-capped scores [keys, lanes], in base 2, from scores in base e.
-template <class T>
-void cap_base2(T* scores, int64_t keys, int64_t lanes, T cap) {
-  const T inverse = T(1) / cap, limit = cap * kLog2E<T>;
-  for (int64_t j = 0; j < keys; ++j, scores += kTileLanes<T>)
-#pragma omp simd
-    for (int64_t i = 0; i < lanes; ++i) scores[i] = limit * fmath::tanh(scores[i] * inverse);
-}
-
-// One more block of scores for the online softmax of a tile: they become 2^(score - top), 0 where a
-// row does not see the key. `output` is multiplied by what the new tops ask for.
-template <bool kHides, int kVectors, class T>
-void online_softmax(T* scores, int64_t first, int64_t keys, const Sight<T>& sight, T* tops,
-                    T* totals, T* output, int64_t dim) {
-  constexpr int64_t kWidth = kLanes<T>;
-  Vector<T> top[kVectors], sum[kVectors], correction[kVectors];
-#pragma GCC unroll 2
-  for (int v = 0; v < kVectors; ++v) {
-    top[v] = load(tops + v * kWidth);
-    sum[v] = Vector<T>{};
-  }
-  for (int64_t j = 0; j < keys; ++j)
-#pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) {
-      Vector<T> score = load(scores + j * kTileLanes<T> + v * kWidth);
-      if constexpr (kHides)
-        score = choose_lanes<T>(sight.visible(v * kWidth, first + j), score, splat(kLowest<T>));
-      top[v] = choose_lanes<T>(score > top[v], score, top[v]);
-    }
-#pragma GCC unroll 2
-  for (int v = 0; v < kVectors; ++v)
-    correction[v] = exp2_falling_lanes<T>(load(tops + v * kWidth) - top[v]);
-  for (int64_t j = 0; j < keys; ++j)
-#pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) {
-      T* at = scores + j * kTileLanes<T> + v * kWidth;
-      Vector<T> weight = exp2_falling_lanes<T>(load(at) - top[v]);
-      if constexpr (kHides)
-        weight = choose_lanes<T>(sight.visible(v * kWidth, first + j), weight, Vector<T>{});
-      sum[v] += weight;
-      store(at, weight);
-    }
-#pragma GCC unroll 2
-  for (int v = 0; v < kVectors; ++v) {
-    store(tops + v * kWidth, top[v]);
-    store(totals + v * kWidth, load(totals + v * kWidth) * correction[v] + sum[v]);
-  }
-  for (int64_t d = 0; d < dim; ++d)
-#pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) {
-      T* at = output + d * kTileLanes<T> + v * kWidth;
-      store(at, load(at) * correction[v]);
-    }
+// body(soft-capped, hides some keys), as constants; what is capped counts as hiding some.
+template <class Body>
+void with_kinds(bool caps, bool hides, const Body& body) {
+  if (caps)
+    body(std::true_type{}, std::true_type{});
+  else if (hides)
+    body(std::false_type{}, std::true_type{});
+  else
+    body(std::false_type{}, std::false_type{});
 }
 
 template <class T>
@@ -183,25 +149,69 @@ struct ForwardTile {
   }
 };
 
-// `keys` begin with the list's key `origin`.
+// One more block of keys for the online softmax of a tile: the output is multiplied by what the new
+// tops ask for, and the block's values are added. `first` counts from the list's first key, `at`
+// from the first that is packed.
+template <bool kCaps, bool kHides, int kVectors, class T>
+void attend_block(const ForwardTile<T>& w, const Sight<T>& sight, const KeyList<T>& keys,
+                  int64_t first, int64_t at, int64_t count) {
+  constexpr int64_t kWidth = kLanes<T>;
+  Vector<T> top[kVectors], sum[kVectors], correction[kVectors];
+#pragma GCC unroll 2
+  for (int v = 0; v < kVectors; ++v) {
+    top[v] = load(w.tops + v * kWidth);
+    sum[v] = Vector<T>{};
+  }
+  [[maybe_unused]] const T inverse = kCaps ? T(1) / w.cap : T(0), limit = w.cap * kLog2E<T>;
+  multiply_keys<kVectors>(
+      keys.key, at, count, w.dim,
+      w.query, [&](int64_t j, const auto& total) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+        for (int i = 0; i < kKeyStep<T>; ++i)
+#pragma GCC unroll 2
+          for (int v = 0; v < kVectors; ++v) {
+            Vector<T> score = total[i][v];
+            if constexpr (kCaps) score = cap_base2(score, inverse, limit);
+            if constexpr (kHides)
+              score = choose_lanes<T>(sight.visible(v * kWidth, first + j + i), score,
+                                      splat(kLowest<T>));
+            store(w.scores + (j + i) * kTileLanes<T> + v * kWidth, score);
+            top[v] = choose_lanes<T>(score > top[v], score, top[v]);
+          }
+      });
+#pragma GCC unroll 2
+  for (int v = 0; v < kVectors; ++v)
+    correction[v] = exp2_falling_lanes<T>(load(w.tops + v * kWidth) - top[v]);
+  for (int64_t j = 0; j < count; ++j)
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      T* score = w.scores + j * kTileLanes<T> + v * kWidth;
+      Vector<T> weight = exp2_falling_lanes<T>(load(score) - top[v]);
+      if constexpr (kHides)
+        weight = choose_lanes<T>(sight.visible(v * kWidth, first + j), weight, Vector<T>{});
+      sum[v] += weight;
+      store(score, weight);
+    }
+#pragma GCC unroll 2
+  for (int v = 0; v < kVectors; ++v) {
+    store(w.tops + v * kWidth, top[v]);
+    store(w.totals + v * kWidth, load(w.totals + v * kWidth) * correction[v] + sum[v]);
+  }
+  add_weighted<kVectors>(keys.value, at, count, w.scores, correction, w.output);
+}
+
+// The packed keys begin with the list's key `origin`.
 template <class T>
-void attend(const ForwardTile<T>& w, const Sight<T>& sight, KeyList<T> keys, int64_t origin) {
+void attend(const ForwardTile<T>& w, const Sight<T>& sight, const KeyList<T>& keys,
+            int64_t origin) {
   over_blocks(sight, [&](int64_t first, int64_t count) {
-    const int64_t at = (first - origin) * w.dim;
-    multiply_keys(keys.key + at, count, w.dim, w.query, w.lanes, w.scores);
-    if (w.cap > T(0)) cap_base2(w.scores, count, w.lanes, w.cap);
-    const auto softmax = [&](auto hides) {
-      constexpr bool kHides = hides.value;
+    const auto run = [&](auto caps, auto hides) {
       if (w.lanes > kLanes<T>)
-        online_softmax<kHides, 2>(w.scores, first, count, sight, w.tops, w.totals, w.output, w.dim);
+        attend_block<caps.value, hides.value, 2>(w, sight, keys, first, first - origin, count);
       else
-        online_softmax<kHides, 1>(w.scores, first, count, sight, w.tops, w.totals, w.output, w.dim);
+        attend_block<caps.value, hides.value, 1>(w, sight, keys, first, first - origin, count);
     };
-    if (sight.hides_some(first, count))
-      softmax(std::true_type{});
-    else
-      softmax(std::false_type{});
-    add_weighted(keys.value + at, count, w.dim, w.scores, w.lanes, w.output);
+    with_kinds(w.cap > T(0), sight.hides_some(first, count), run);
   });
 }
 
@@ -219,22 +229,28 @@ template <class T>
 void forward_chunk(const Chunk& c, T scale, T cap, const ForwardViews& v) {
   const GroupedProblem& p = c.p;
   constexpr int64_t kWide = kTileLanes<T>;
+  const int64_t depth = KeyPanels<T>::depth_of(p.dim);
   Arena<T> arena{static_cast<T*>(scratch(
-      Slot::local, size_t(chunk_keys_size<T>(c) + (2 * p.dim + 2 + kKeys) * kWide) * sizeof(T)))};
-  const ChunkKeys<T> keys = copy_keys<T>(c, arena, v.key, v.value, v.context_key, v.context_value);
+      Slot::local,
+      size_t(chunk_keys_size<T>(c) + 4 * 16 + (p.dim + depth + 2 + kKeys) * kWide) * sizeof(T)))};
+  const ChunkKeys<T> keys =
+      pack_keys_of<T>(c, arena, v.key, v.value, v.context_key, v.context_value);
   ForwardTile<T> w{p.dim,
                    0,
                    cap,
                    arena.take(p.dim * kWide),
-                   arena.take(p.dim * kWide),
+                   arena.take(depth * kWide),
                    arena.take(kWide),
                    arena.take(kWide),
                    arena.take(kKeys * kWide)};
-  for (int64_t first = 0; first < c.rows(); first += kWide) {
-    const RowTile<T> tile = tile_at<T>(c, first);
+  const auto ahead = [&](const RowTile<T>& tile) __attribute__((always_inline)) {
+    prefetch<false>(c, tile, v.query);
+    prefetch<true>(c, tile, v.output);
+  };
+  over_tiles<T>(c, ahead, [&](const RowTile<T>& tile) {
     w.lanes = tile.lanes();
     gather(c, tile, v.query, query_factor(scale, cap), w.query);
-    fill(w.output, p.dim * kWide, T(0));
+    fill(w.output, depth * kWide, T(0));
     fill(w.tops, kWide, kLowest<T>);
     fill(w.totals, kWide, T(0));
     // Vectors see few of each other's own keys, and nearly the same of the context.
@@ -252,7 +268,7 @@ void forward_chunk(const Chunk& c, T scale, T cap, const ForwardViews& v) {
       }
     }
     scatter(c, tile, w.output, v.output);
-  }
+  });
 }
 
 template <class T>
@@ -266,12 +282,11 @@ void forward(const GroupedAttentionForward& args) {
       grouped_problem(v.query, v.key, v.context_key, limits, args.options.window);
   const auto* limit = pointer<int32_t>(limits);
   const int32_t* order = order_groups(p, limit);
-  for_each(p.batch * p.kv_heads * p.chunks, p.chunk_rows() * p.context * p.dim / 2,
-           [&](int64_t task) {
-             const Chunk c =
-                 chunk_of(p, task / p.chunks, interleaved(task % p.chunks, p.chunks), order, limit);
-             forward_chunk(c, T(args.options.scale), T(args.options.softcap), v);
-           });
+  const int64_t heads = p.batch * p.kv_heads;
+  for_each_unequal(heads * p.chunks, p.chunk_rows() * p.context * p.dim / 2, [&](int64_t task) {
+    const Chunk c = chunk_of(p, task % heads, task / heads, order, limit);
+    forward_chunk(c, T(args.options.scale), T(args.options.softcap), v);
+  });
 }
 
 // Rows of a tile as they are: [count, width] with factor, zeros behind D.
@@ -316,78 +331,113 @@ struct BackwardTile {
   }
 };
 
-// Scores and dL/dweights become weights (where they are kept) and dL/dscores, both 0 where a row
-// does not see the key.
+// to [keys, D] += weights [keys, rows] times rows [rows, D], for whole steps of keys and vectors of
+// D from number d on.
+template <int kVectors, class T>
+REVERIE_INLINE void add_to_keys_at(int64_t d, const BackwardTile<T>& w, const T* weights,
+                                   int64_t keys, Rows<T> rows, Rows<T> to) {
+  constexpr int kStep = int(kKeyStep<T>);
+  for (int64_t j = 0; j < keys; j += kStep) {
+    Vector<T> total[kStep][kVectors];
+#pragma GCC unroll 8
+    for (int i = 0; i < kStep; ++i)
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) total[i][v] = load(to[j + i] + d + v * kLanes<T>);
+    for (int64_t r = 0; r < w.count; ++r) {
+      Vector<T> right[kVectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) right[v] = load(rows[r] + d + v * kLanes<T>);
+#pragma GCC unroll 8
+      for (int i = 0; i < kStep; ++i) {
+        const T left = weights[(j + i) * kTileLanes<T> + r];
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) total[i][v] += left * right[v];
+      }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kStep; ++i)
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) store(to[j + i] + d + v * kLanes<T>, total[i][v]);
+  }
+}
+template <class T>
+void add_to_keys(const BackwardTile<T>& w, const T* weights, int64_t keys, Rows<T> rows,
+                 Rows<T> to) {
+  int64_t d = 0;
+  for (; d + kTileColumns<T> <= to.stride; d += kTileColumns<T>)
+    add_to_keys_at<2>(d, w, weights, keys, rows, to);
+  if (d < to.stride) add_to_keys_at<1>(d, w, weights, keys, rows, to);
+}
+
+// A block of keys, as attend_block() takes it: weights (where they are kept) and dL/dscores, both 0
+// where a row does not see the key, and what they add to the query's gradient.
 template <bool kCaps, bool kHides, int kVectors, class T>
-void weigh(const BackwardTile<T>& w, bool keeps, int64_t first, int64_t keys,
-           const Sight<T>& sight) {
+void attend_block_backward(const BackwardTile<T>& w, bool keeps, const Sight<T>& sight,
+                           const KeyList<T>& keys, int64_t first, int64_t at, int64_t count) {
   constexpr int64_t kWidth = kLanes<T>;
-  Vector<T> log_sum_exp[kVectors], delta[kVectors];
+  Vector<T> log_sum_exp[kVectors], delta[kVectors], one[kVectors];
 #pragma GCC unroll 2
   for (int v = 0; v < kVectors; ++v) {
     log_sum_exp[v] = load(w.log_sum_exp + v * kWidth);
     delta[v] = load(w.delta + v * kWidth);
+    one[v] = splat(T(1));
   }
-  [[maybe_unused]] const T inverse = kCaps ? T(1) / (w.cap * kLog2E<T>) : T(0);
-  for (int64_t j = 0; j < keys; ++j)
+  [[maybe_unused]] const T inverse = kCaps ? T(1) / w.cap : T(0), limit = w.cap * kLog2E<T>,
+                           inverse2 = kCaps ? T(1) / limit : T(0);
+  multiply_keys<kVectors>(
+      keys.key, at, count, w.dim,
+      w.query, [&](int64_t j, const auto& total) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+        for (int i = 0; i < kKeyStep<T>; ++i)
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) {
-      const int64_t at = j * kTileLanes<T> + v * kWidth;
-      const Vector<T> score = load(w.weights + at);
-      Vector<T> weight = exp2_falling_lanes<T>(score - log_sum_exp[v]);
-      if constexpr (kHides)
-        weight = choose_lanes<T>(sight.visible(v * kWidth, first + j), weight, Vector<T>{});
-      Vector<T> gradient = weight * (load(w.grad_scores + at) - delta[v]);
-      if constexpr (kCaps) {
-        const Vector<T> bend = score * inverse;
-        gradient *= T(1) - bend * bend;
-      }
-      if (keeps) store(w.weights + at, weight);
-      store(w.grad_scores + at, gradient);
-    }
+          for (int v = 0; v < kVectors; ++v) {
+            Vector<T> score = total[i][v];
+            if constexpr (kCaps) score = cap_base2(score, inverse, limit);
+            store(w.weights + (j + i) * kTileLanes<T> + v * kWidth, score);
+          }
+      });
+  multiply_keys<kVectors>(
+      keys.value, at, count, w.dim,
+      w.grad_output, [&](int64_t j, const auto& total) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+        for (int i = 0; i < kKeyStep<T>; ++i)
+#pragma GCC unroll 2
+          for (int v = 0; v < kVectors; ++v) {
+            const int64_t place = (j + i) * kTileLanes<T> + v * kWidth;
+            const Vector<T> score = load(w.weights + place);
+            Vector<T> weight = exp2_falling_lanes<T>(score - log_sum_exp[v]);
+            if constexpr (kHides)
+              weight =
+                  choose_lanes<T>(sight.visible(v * kWidth, first + j + i), weight, Vector<T>{});
+            Vector<T> gradient = weight * (total[i][v] - delta[v]);
+            if constexpr (kCaps) {
+              const Vector<T> bend = score * inverse2;
+              gradient *= T(1) - bend * bend;
+            }
+            if (keeps) store(w.weights + place, weight);
+            store(w.grad_scores + place, gradient);
+          }
+      });
+  if (w.wants_query) add_weighted<kVectors>(keys.key, at, count, w.grad_scores, one, w.grad_query);
 }
 
-// to [keys, D] += weights [keys, rows] times rows [rows, D].
+// The packed keys begin with the list's key `origin`, `gradients` with its first.
 template <class T>
-void add_to_keys(const BackwardTile<T>& w, const T* weights, int64_t keys, Rows<T> rows,
-                 Rows<T> to) {
-  for (int64_t d = 0; d < to.stride; d += kTileColumns<T>)
-    for (int64_t j = 0; j < keys; j += kTileRows)
-      product(smaller<int64_t>(kTileRows, keys - j), w.count,
-              Left<T>{weights + j * kTileLanes<T>, kTileLanes<T>, 1}, rows.data + d, rows.stride,
-              T(1), Into::add, to[j] + d, to.stride,
-              smaller<int64_t>(kTileColumns<T>, to.stride - d));
-}
-
-// `keys` begin with the list's key `origin`, `gradients` with its first.
-template <class T>
-void attend_backward(const BackwardTile<T>& w, const Sight<T>& sight, KeyList<T> keys,
+void attend_backward(const BackwardTile<T>& w, const Sight<T>& sight, const KeyList<T>& keys,
                      const KeyGradients<T>& gradients, int64_t origin) {
+  const bool keeps = gradients.value.data != nullptr;
   over_blocks(sight, [&](int64_t first, int64_t count) {
-    const int64_t at = (first - origin) * w.dim;
-    multiply_keys(keys.key + at, count, w.dim, w.query, w.lanes, w.weights);
-    multiply_keys(keys.value + at, count, w.dim, w.grad_output, w.lanes, w.grad_scores);
-    if (w.cap > T(0)) cap_base2(w.weights, count, w.lanes, w.cap);
-    const bool hides = sight.hides_some(first, count), wide = w.lanes > kLanes<T>,
-               keeps = gradients.value.data != nullptr;
-    const auto run = [&](auto caps, auto hidden) {
-      if (wide)
-        weigh<caps.value, hidden.value, 2>(w, keeps, first, count, sight);
+    const auto run = [&](auto caps, auto hides) {
+      const int64_t at = first - origin;
+      if (w.lanes > kLanes<T>)
+        attend_block_backward<caps.value, hides.value, 2>(w, keeps, sight, keys, first, at, count);
       else
-        weigh<caps.value, hidden.value, 1>(w, keeps, first, count, sight);
+        attend_block_backward<caps.value, hides.value, 1>(w, keeps, sight, keys, first, at, count);
     };
-    if (w.cap > T(0))
-      run(std::true_type{}, std::true_type{});
-    else if (hides)
-      run(std::false_type{}, std::true_type{});
-    else
-      run(std::false_type{}, std::false_type{});
-    if (w.wants_query)
-      add_weighted(keys.key + at, count, w.dim, w.grad_scores, w.lanes, w.grad_query);
+    with_kinds(w.cap > T(0), sight.hides_some(first, count), run);
     if (gradients.key.data != nullptr)
       add_to_keys(w, w.grad_scores, count, w.query_rows, gradients.key.from(first));
-    if (gradients.value.data != nullptr)
-      add_to_keys(w, w.weights, count, w.grad_output_rows, gradients.value.from(first));
+    if (keeps) add_to_keys(w, w.weights, count, w.grad_output_rows, gradients.value.from(first));
   });
 }
 
@@ -415,12 +465,13 @@ void backward_chunk(const Chunk& c, T scale, T cap, const BackwardViews& v,
                     const KeyGradients<T>& context) {
   const GroupedProblem& p = c.p;
   constexpr int64_t kWide = kTileLanes<T>;
-  const int64_t width = round_up(p.dim, kLanes<T>);
+  const int64_t width = round_up(p.dim, kLanes<T>), depth = KeyPanels<T>::depth_of(p.dim);
   Arena<T> arena{static_cast<T*>(
-      scratch(Slot::local, size_t(chunk_keys_size<T>(c) + 2 * (c.keys() * width + 16) +
-                                  (3 * p.dim + 2 * width + 2 + 2 * kKeys) * kWide + 16) *
+      scratch(Slot::local, size_t(chunk_keys_size<T>(c) + 2 * c.keys() * width + 8 * 16 +
+                                  (2 * p.dim + depth + 2 * width + 2 + 2 * kKeys) * kWide) *
                                sizeof(T)))};
-  const ChunkKeys<T> keys = copy_keys<T>(c, arena, v.key, v.value, v.context_key, v.context_value);
+  const ChunkKeys<T> keys =
+      pack_keys_of<T>(c, arena, v.key, v.value, v.context_key, v.context_value);
   const KeyGradients<T> own = cleared_gradients(arena, v.grad_key.data != nullptr,
                                                 v.grad_value.data != nullptr, c.keys(), width);
   BackwardTile<T> w{p.dim,
@@ -430,15 +481,18 @@ void backward_chunk(const Chunk& c, T scale, T cap, const BackwardViews& v,
                     v.grad_query.data != nullptr,
                     arena.take(p.dim * kWide),
                     arena.take(p.dim * kWide),
-                    arena.take(p.dim * kWide),
+                    arena.take(depth * kWide),
                     {arena.take(width * kWide), width},
                     {arena.take(width * kWide), width},
                     arena.take(kWide),
                     arena.take(kWide),
                     arena.take(kKeys * kWide),
                     arena.take(kKeys * kWide)};
-  for (int64_t first = 0; first < c.rows(); first += kWide) {
-    const RowTile<T> tile = tile_at<T>(c, first);
+  const auto ahead = [&](const RowTile<T>& tile) __attribute__((always_inline)) {
+    for (const View* rows : {&v.query, &v.grad_output, &v.output}) prefetch<false>(c, tile, *rows);
+    prefetch<true>(c, tile, v.grad_query);
+  };
+  over_tiles<T>(c, ahead, [&](const RowTile<T>& tile) {
     w.count = tile.count;
     w.lanes = tile.lanes();
     gather(c, tile, v.query, query_factor(scale, cap), w.query);
@@ -457,15 +511,15 @@ void backward_chunk(const Chunk& c, T scale, T cap, const BackwardViews& v,
     }
     for (int64_t i = 0; i < kWide; ++i)
       w.log_sum_exp[i] = pointer<T>(v.log_sum_exp)[c.statistic(tile.row[i])] * kLog2E<T>;
-    fill(w.grad_query, p.dim * kWide, T(0));
+    fill(w.grad_query, depth * kWide, T(0));
     for (int64_t i = 0; i < w.lanes; i += kLanes<T>)
       attend_backward(w.vector(i), tile.own.of(i, kLanes<T>), keys.own, own, 0);
     attend_backward(w, tile.context.of(0, w.lanes), keys.context, context, keys.first);
-    if (!w.wants_query) continue;
+    if (!w.wants_query) return;
     for (int64_t i = 0; i < p.dim * kWide; i += kLanes<T>)
       store(w.grad_query + i, scale * load(w.grad_query + i));
     scatter(c, tile, w.grad_query, v.grad_query);
-  }
+  });
   const auto write = [&](Rows<T> from, const View& gradient) {
     if (from.data == nullptr) return;
     const Rows<T> to = head_rows<T>(gradient, c.b, c.kv);
@@ -497,21 +551,20 @@ void backward(const GroupedAttentionBackward& args) {
   const auto* limit = pointer<int32_t>(limits);
   const int32_t* order = order_groups(p, limit);
   const int64_t heads = p.batch * p.kv_heads, work = p.chunk_rows() * p.context * p.dim,
-                width = round_up(p.dim, kLanes<T>);
+                width = round_up(p.dim, kLanes<T>), count = round_up(p.context, kKeyStep<T>);
   const bool wants_key = v.grad_context_key.data != nullptr,
              wants_value = v.grad_context_value.data != nullptr;
   if (!wants_key && !wants_value) {
-    for_each(heads * p.chunks, work, [&](int64_t task) {
-      const Chunk c =
-          chunk_of(p, task / p.chunks, interleaved(task % p.chunks, p.chunks), order, limit);
+    for_each_unequal(heads * p.chunks, work, [&](int64_t task) {
+      const Chunk c = chunk_of(p, task % heads, task / heads, order, limit);
       backward_chunk(c, scale, cap, v, KeyGradients<T>{{nullptr, width}, {nullptr, width}});
     });
     return;
   }
   for_each(heads, p.chunks * work, [&](int64_t head) {
-    Arena<T> arena{static_cast<T*>(
-        scratch(Slot::local_second, size_t(2 * (p.context * width + 16)) * sizeof(T)))};
-    const KeyGradients<T> sums = cleared_gradients(arena, wants_key, wants_value, p.context, width);
+    Arena<T> arena{
+        static_cast<T*>(scratch(Slot::local_second, size_t(2 * (count * width + 16)) * sizeof(T)))};
+    const KeyGradients<T> sums = cleared_gradients(arena, wants_key, wants_value, count, width);
     for (int64_t number = 0; number < p.chunks; ++number)
       backward_chunk(chunk_of(p, head, number, order, limit), scale, cap, v, sums);
     const auto write = [&](Rows<T> from, const View& gradient) {

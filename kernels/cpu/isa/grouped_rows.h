@@ -1,7 +1,7 @@
 #pragma once
 // Grouped attention's rows in the order in which they are computed, and the keys that each sees.
 
-#include "kernels/cpu/isa/attention_tiles.h"
+#include "kernels/cpu/isa/key_panels.h"
 
 namespace reverie::cpu::REVERIE_ISA {
 
@@ -50,11 +50,6 @@ static inline const int32_t* order_groups(const GroupedProblem& p, const int32_t
     for (int64_t g = 0; g < p.groups; ++g) order[b * p.groups + start[limit[g]]++] = int32_t(g);
   }
   return order;
-}
-
-// Chunks with long and with short contexts take turns, so that threads get equal shares.
-static inline int64_t interleaved(int64_t i, int64_t count) {
-  return i % 2 == 0 ? i / 2 : count - 1 - i / 2;
 }
 
 // A run of groups in that order, of one key head. Its rows: group by group, row by row, and the
@@ -108,11 +103,6 @@ static inline Chunk chunk_of(const GroupedProblem& p, int64_t head, int64_t numb
           smaller(p.per_chunk, p.groups - first)};
 }
 
-// A tile of rows stands side by side in the lanes of its vectors; rows beyond `count` repeat the
-// last one.
-template <class T>
-inline constexpr int64_t kTileLanes = kTileColumns<T>;
-
 // Which keys of a list - the context's, or the groups' own - some rows of a tile see: row i those
 // in [begin[i], end[i]). None sees one outside [low, high), all see all of [all_low, all_high).
 template <class T>
@@ -151,7 +141,8 @@ struct TileSight {
   }
 };
 
-// `count` rows of a chunk, and what they see.
+// `count` rows of a chunk, side by side in the lanes of vectors, and what they see; rows beyond
+// `count` repeat the last one.
 template <class T>
 struct RowTile {
   int64_t count;
@@ -182,15 +173,6 @@ static inline RowTile<T> tile_at(const Chunk& c, int64_t first) {
   return tile;
 }
 
-// [rows, columns <= lanes] between a tile's rows, which lie anywhere, and a square of vectors.
-template <class T>
-REVERIE_INLINE void copy_short(const T* from, int64_t count, T* to) {
-  constexpr int64_t kHalf = kLanes < T >> 1 ? kLanes<T> / 2 : 1;
-  for (; count >= kHalf; count -= kHalf, from += kHalf, to += kHalf)
-#pragma GCC unroll 8
-    for (int64_t d = 0; d < kHalf; ++d) to[d] = from[d];
-  for (int64_t d = 0; d < count; ++d) to[d] = from[d];
-}
 // to [D, lanes] = factor * rows; row(i): where the row of lane i begins.
 template <class T, class Row>
 static inline void rows_into_lanes(const Row& row, int64_t dim, T factor, T* to) {

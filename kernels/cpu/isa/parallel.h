@@ -51,6 +51,12 @@ static inline void for_each(int64_t n, int64_t work, const Body& body) {
   share_out(n, n > 1 && n * work >= kParallelWork, body);
 }
 
+// ... of about as much in the mean, the longest first.
+template <class Body>
+static inline void for_each_unequal(int64_t n, int64_t work, const Body& body) {
+  share_out_unequal(n, n > 1 && n * work >= kParallelWork, body);
+}
+
 // How [0, n) rows are cut for a sum over rows: at most 64 blocks of at least 16 rows. Depends on n
 // alone.
 static inline int64_t rows_per_block(int64_t n) {
