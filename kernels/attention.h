@@ -77,16 +77,16 @@ void set_attention_choice(AttentionChoice);
 // Name and version of that library, "" where this build has none.
 std::string attention_library();
 
-// Attention of G groups of S rows that share a context (the packed training of a KV-cache
-// coprocessor, Liu et al. 2024, arXiv 2412.17747): group g of batch entry b sees the first
-// limits[b, g] keys of the entry's context and, causally, itself; never another group. Its row s is
-// at position limits[b, g] + s, which only a window looks at.
-// query [B, G * S, H, D], key and value [B, G * S, Hkv, D] of the groups, context_key and
-// context_value [B, T, Hkv, D], all strided as above (a slice of a larger cache is taken as it is);
-// limits i32 [B, G], each in 0 .. T. Of the options, scale, softcap, window and bf16 count; dropout
-// and first_position must be 0. With bf16, operands of products may be rounded to bf16: cuda does,
-// for its tensor cores, the CPU does not. The cost is near that of the pairs that are seen, however
-// short the groups. output [B, G * S, H, D] contiguous, log_sum_exp [B, H, G * S].
+// Attention of G groups of S rows, of which the last Q ask, that share a context (the packed
+// training of a KV-cache coprocessor, Liu et al. 2024, arXiv 2412.17747): group g of batch entry b
+// sees the first limits[b, g] keys of the entry's context and, causally, itself; never another
+// group. Its row s is at position limits[b, g] + s, which only a window looks at. query [B, G * Q,
+// H, D], key and value [B, G * S, Hkv, D] of the groups, context_key and context_value [B, T, Hkv,
+// D], all strided as above (a slice of a larger cache is taken as it is); limits i32 [B, G], each
+// in 0 .. T. Of the options, scale, softcap, window and bf16 count; dropout and first_position must
+// be 0. With bf16, operands of products may be rounded to bf16: cuda does, for its tensor cores,
+// the CPU does not. The cost is near that of the pairs that are seen, however short the groups.
+// output [B, G * Q, H, D] contiguous, log_sum_exp [B, H, G * Q].
 struct GroupedAttentionForward {
   const Tensor& query;
   const Tensor& key;

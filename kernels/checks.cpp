@@ -381,8 +381,10 @@ void check(const GroupedAttentionForward& a) {
   }
   const int64_t batch = a.query.size(0), rows = a.query.size(1), heads = a.query.size(2),
                 dim = a.query.size(3);
-  require(a.key.size(0) == batch && a.key.size(1) == rows && a.key.size(3) == dim && dim > 0,
-          "{}: query {} and key {} differ in batch, rows or head_dim", op, a.query, a.key);
+  require(
+      a.key.size(0) == batch && a.key.size(1) >= rows && a.key.size(3) == dim && dim > 0,
+      "{}: query {} and key {} differ in batch or head_dim, or there are more queries than keys",
+      op, a.query, a.key);
   require(a.key.size(2) > 0 && heads % a.key.size(2) == 0,
           "{}: {} query heads are not a multiple of {} key heads", op, heads, a.key.size(2));
   same_shape(op, "value", a.value, a.key.shape());
@@ -390,9 +392,10 @@ void check(const GroupedAttentionForward& a) {
   same_shape(op, "context_value", a.context_value, a.context_key.shape());
   defined(op, "limits", a.limits);
   require(a.limits.rank() == 2 && a.limits.size(0) == batch && a.limits.size(1) > 0 && rows > 0 &&
-              rows % a.limits.size(1) == 0,
-          "{}: limits is {}; wanted [{}, groups], where the groups share {} rows evenly", op,
-          a.limits, batch, rows);
+              rows % a.limits.size(1) == 0 && a.key.size(1) % a.limits.size(1) == 0,
+          "{}: limits is {}; wanted [{}, groups], where the groups share {} queries and {} keys "
+          "evenly",
+          op, a.limits, batch, rows, a.key.size(1));
   integers(op, "limits", a.limits, a.limits.numel(), a.query);
   within(op, "limits", a.limits, 0, a.context_key.size(1) + 1);
   attention_options(op, a.options);

@@ -40,14 +40,15 @@ double visible_pairs(int64_t queries, const AttentionOptions& o) {
 double visible_pairs(const Tensor& query, const AttentionOptions& o) {
   return double(query.size(0) * query.size(2)) * visible_pairs(query.size(1), o);
 }
-// Of groups: each row sees its context and, causally, its group. Windows are not counted.
-double visible_pairs(const Tensor& query, const Tensor& limits) {
-  const int64_t rows = query.size(1), groups = limits.size(1);
-  const double group = groups > 0 ? double(rows) / double(groups) : 0;
+// Of groups: each query sees its context and, causally, its group. Windows are not counted.
+double visible_pairs(const Tensor& query, const Tensor& key, const Tensor& limits) {
+  const int64_t groups = limits.size(1);
+  if (groups == 0) return 0;
+  const double queries = double(query.size(1) / groups), size = double(key.size(1) / groups);
   double context = 0;
   for (double limit : limits.to_vector()) context += limit;
-  return double(query.size(2)) *
-         (context * group + double(query.size(0) * groups) * group * (group + 1) / 2);
+  return double(query.size(2)) * (context * queries + double(query.size(0) * groups) * queries *
+                                                          (2 * size - queries + 1) / 2);
 }
 // Of a pair: two products of head_dim forward, five backward (the scores once more, and the
 // gradients of weights, queries, keys and values).
@@ -163,14 +164,16 @@ Work work(const AttentionBackward& a) {
       a.grad_value);
 }
 Work work(const GroupedAttentionForward& a) {
-  return computed(2 * kForwardProducts * double(a.query.size(3)) * visible_pairs(a.query, a.limits),
-                  a.query, a.key, a.value, a.context_key, a.context_value, a.output, a.log_sum_exp);
+  return computed(
+      2 * kForwardProducts * double(a.query.size(3)) * visible_pairs(a.query, a.key, a.limits),
+      a.query, a.key, a.value, a.context_key, a.context_value, a.output, a.log_sum_exp);
 }
 Work work(const GroupedAttentionBackward& a) {
   return computed(
-      2 * kBackwardProducts * double(a.query.size(3)) * visible_pairs(a.query, a.limits), a.query,
-      a.key, a.value, a.context_key, a.context_value, a.output, a.log_sum_exp, a.grad_output,
-      a.grad_query, a.grad_key, a.grad_value, a.grad_context_key, a.grad_context_value);
+      2 * kBackwardProducts * double(a.query.size(3)) * visible_pairs(a.query, a.key, a.limits),
+      a.query, a.key, a.value, a.context_key, a.context_value, a.output, a.log_sum_exp,
+      a.grad_output, a.grad_query, a.grad_key, a.grad_value, a.grad_context_key,
+      a.grad_context_value);
 }
 
 }  // namespace reverie

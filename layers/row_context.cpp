@@ -161,34 +161,33 @@ Variable GroupedRows::attend(int64_t layer, const Variable& query, const Variabl
   return groups(concat({reshape(in_front, {count, latents, query.size(2)}), behind}, 1));
 }
 
+Variable GroupedRows::attend_wanted(int64_t layer, const Variable& query, const Variable& key,
+                                    const Variable& value, const AttentionSpec& spec) {
+  if (sight_.tokens_see_text) return attend(layer, wanted(query), key, value, spec);
+  return RowContext::attend_wanted(layer, query, key, value, spec);
+}
+
 PrecededGroups::PrecededGroups(const KeyValues& text, const Tensor& limits, const KeyValues& known,
                                int64_t rows_per_group)
     : text_(text),
       known_(known),
       limits_(limits),
       positions_(group_positions(limits, known.length() / limits.size(1), rows_per_group)) {}
-// To the kernel the known rows are rows like others, whose queries are zeros and whose output is
-// dropped: it wants as many queries as keys.
+// To the kernel the known rows are rows like others, which do not ask.
 Variable PrecededGroups::attend(int64_t layer, const Variable& query, const Variable& key,
                                 const Variable& value, const AttentionSpec& spec) {
   const LayerKeyValues &text = text_.layers.at(size_t(layer)),
                        &known = known_.layers.at(size_t(layer));
-  const int64_t groups = limits_.size(1), before = known.key.size(1) / groups;
+  const int64_t groups = limits_.size(1);
   const auto by_group = [&](const Variable& rows) {
     return reshape(rows, {rows.size(0), groups, rows.size(1) / groups, rows.size(2)});
   };
-  const auto flat = [](const Variable& rows) {
+  const auto joined = [&](const Variable& first, const Variable& then) {
+    const Variable rows = concat({by_group(first), by_group(then)}, 2);
     return reshape(rows, {rows.size(0), rows.size(1) * rows.size(2), rows.size(3)});
   };
-  const auto joined = [&](const Variable& first, const Variable& then) {
-    return flat(concat({by_group(first), by_group(then)}, 2));
-  };
-  const Variable idle(Tensor::zeros({query.size(0), groups * before, query.size(2)}, query.dtype(),
-                                    query.device()));
-  const Variable all = by_group(grouped_attention(joined(idle, query), joined(known.key, key),
-                                                  joined(known.value, value), text.key, text.value,
-                                                  limits_.to(query.device()), spec));
-  return flat(slice(all, 2, before, all.size(2)));
+  return grouped_attention(query, joined(known.key, key), joined(known.value, value), text.key,
+                           text.value, limits_.to(query.device()), spec);
 }
 
 }  // namespace reverie

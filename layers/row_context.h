@@ -26,6 +26,11 @@ class RowContext {
   // Of rows [B, T, C], those whose final states are wanted: all, unless a context says otherwise.
   // The last block makes keys and values of all rows, and goes on with these alone.
   virtual Variable wanted(const Variable& rows) const { return rows; }
+  // attend() of the wanted rows alone, beside the keys of all.
+  virtual Variable attend_wanted(int64_t layer, const Variable& query, const Variable& key,
+                                 const Variable& value, const AttentionSpec& spec) {
+    return wanted(attend(layer, query, key, value, spec));
+  }
 };
 
 // A text from its beginning.
@@ -120,6 +125,8 @@ class GroupedRows final : public RowContext {
   Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
                   const AttentionSpec& spec) override;
   Variable wanted(const Variable& rows) const override;
+  Variable attend_wanted(int64_t layer, const Variable& query, const Variable& key,
+                         const Variable& value, const AttentionSpec& spec) override;
 
  private:
   const KeyValues& text_;

@@ -70,8 +70,8 @@ Variable SelfAttention::forward(const Variable& x, RowContext& context, bool onl
   }
   q = prepared(q, spec.heads, query_norm_, context.positions());
   k = prepared(k, spec.kv_heads, key_norm_, context.positions());
-  const Variable mixed = context.attend(layer_, q, k, v, spec);
-  return out_->forward(only_wanted ? context.wanted(mixed) : mixed);
+  return out_->forward(only_wanted ? context.attend_wanted(layer_, q, k, v, spec)
+                                   : context.attend(layer_, q, k, v, spec));
 }
 
 LayerKeyValues SelfAttention::keys_and_values(const Variable& x, RowContext& context) const {
@@ -218,10 +218,10 @@ double BlockStack::forward_flops_per_row(
   return total;
 }
 
-double BlockStack::flops_behind_last_attention() const {
+double BlockStack::unwanted_row_flops(double keys) const {
   const double c = double(shape_.features), h = double(shape_.hidden),
                q = double(shape_.heads * shape_.head_dim);
-  return 2 * q * c + 2 * c * h * (shape_.names.gate.empty() ? 2 : 3);
+  return 4 * q * keys + 2 * q * c + 2 * c * h * (shape_.names.gate.empty() ? 2 : 3);
 }
 
 // ---- model -------------------------------------------------------------------------

@@ -82,8 +82,8 @@ class BlockStack final : public Module {
   Module& final_norm() const { return *final_norm_; }
   // Floating-point operations for one row; `keys`: how many it sees in such a layer, on average.
   double forward_flops_per_row(const std::function<double(const LayerShape&)>& keys) const;
-  // Those that a row is spared whose final state is not wanted.
-  double flops_behind_last_attention() const;
+  // Those that a row is spared whose final state is not wanted, and which would see so many keys.
+  double unwanted_row_flops(double keys) const;
 
  private:
   TransformerShape shape_;

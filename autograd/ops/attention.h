@@ -24,12 +24,12 @@ Variable packed_attention(const Variable& qkv, const AttentionSpec&);
 Variable attention(const Variable& query, const Variable& key, const Variable& value,
                    const AttentionSpec&);
 
-// G groups of S rows over a shared context: query [B, G * S, heads * D], key and value [B, G * S,
-// kv_heads * D] of the groups; context_key and context_value [B, T, kv_heads * D], or [B, T,
-// kv_heads, D] with any strides, such as a slice of a larger cache; limits i32 [B, G] -> [B, G * S,
-// heads * D]. Group g of entry b sees context keys 0 .. limits[b, g] - 1, sits at the positions
-// that follow, and sees itself causally and no other group. No dropout, no first_position. Where
-// the context needs no gradient (a frozen base), none is computed.
+// G groups of S rows over a shared context, the last Q of which ask: query [B, G * Q, heads * D],
+// key and value [B, G * S, kv_heads * D] of the groups; context_key and context_value [B, T,
+// kv_heads * D], or [B, T, kv_heads, D] with any strides, such as a slice of a larger cache; limits
+// i32 [B, G] -> [B, G * Q, heads * D]. Group g of entry b sees context keys 0 .. limits[b, g] - 1,
+// sits at the positions that follow, and sees itself causally and no other group. No dropout, no
+// first_position. Where the context needs no gradient (a frozen base), none is computed.
 Variable grouped_attention(const Variable& query, const Variable& key, const Variable& value,
                            const Variable& context_key, const Variable& context_value,
                            const Tensor& limits, const AttentionSpec&);

@@ -276,12 +276,14 @@ double AugmentedModel::forward_flops_per_token(int64_t length) const {
                groups = double(options_.groups) / double(length),
                rows = groups * double(rows_read(options_.ahead)),
                unwanted = rows - groups * double(options_.ahead);
+  const int64_t half = (length + 1) / 2,  // of the text, where an insertion is in the mean
+      window = base.per_layer.back().window;
   // Only rows that predict have logits; of those that do not, the text's go through the last block
   // (its source may want their states), the groups' do not.
   return per_row * (1 + rows) - head * (1 + unwanted) -
-         unwanted * base_->blocks().flops_behind_last_attention() +
-         groups * source_->flops_per_group((length + 1) / 2) +  // in the mean
-         source_->flops_per_text(length) / double(length);
+         unwanted * base_->blocks().unwanted_row_flops(
+                        double(window > 0 ? std::min(window, half) : half)) +
+         groups * source_->flops_per_group(half) + source_->flops_per_text(length) / double(length);
 }
 
 double AugmentedModel::insertion_flops(int64_t length) const {

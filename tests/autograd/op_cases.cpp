@@ -229,8 +229,13 @@ void attentions(CaseList& list) {
              [=](const Variables& v) { return Variables{rope(v[0], 3, 10000, first)}; });
   }
   const Tensor limits = Tensor::from<int32_t>({2, 3}, {4, 0, 9, 2, 9, 6});
-  for (const Reach& r :
-       {Reach{"", 0, 0, 4}, Reach{"_softcap", 0.7, 0, 1}, Reach{"_window", 0, 3, 5}}) {
+  struct Asked {
+    Reach reach;
+    int64_t asking;  // of a group's rows
+  };
+  for (const auto& [r, asking] :
+       {Asked{{"", 0, 0, 4}, 4}, Asked{{"_softcap", 0.7, 0, 1}, 1}, Asked{{"_window", 0, 3, 5}, 5},
+        Asked{{"_of_last_rows", 0, 0, 4}, 2}}) {
     AttentionSpec spec;
     spec.heads = 4;
     spec.kv_heads = 2;
@@ -239,7 +244,7 @@ void attentions(CaseList& list) {
     const int64_t rows = 3 * r.time, q = 4 * 6, kv = 2 * 6;
     list.add(
         fmt::format("grouped_attention{}", r.name),
-        {{2, rows, q}, {2, rows, kv}, {2, rows, kv}, {2, 9, kv}, {2, 9, 2, 6}},
+        {{2, 3 * asking, q}, {2, rows, kv}, {2, rows, kv}, {2, 9, kv}, {2, 9, 2, 6}},
         [=](const Variables& v) {
           return Variables{
               grouped_attention(v[0], v[1], v[2], v[3], v[4], limits.to(v[0].device()), spec)};

@@ -124,6 +124,29 @@ TEST(GroupedAttention, SeesNothingElse) {
   }
 }
 
+// Rows that do not ask are seen as ever.
+TEST(GroupedAttention, TheLastRowsAloneGetWhatTheyGetAmongAll) {
+  constexpr int64_t kAsking = 4;
+  for (const auto& [softcap, window] : {std::pair{0.0, 0}, std::pair{1.2, 7}}) {
+    const Groups g = example(softcap, window);
+    const Variables a = leaves(g), b = leaves(g);
+    const auto last_rows = [&](const Variable& rows) {
+      const int64_t width = rows.size(2);
+      const Variable by_group = reshape(rows, {g.batch, g.count, g.size, width});
+      return reshape(slice(by_group, 2, g.size - kAsking, g.size), {g.batch, -1, width});
+    };
+    const Variable x = last_rows(together(g, a)),
+                   y = grouped_attention(last_rows(b[0]), b[1], b[2], b[3], b[4], g.limit_tensor(),
+                                         g.spec);
+    EXPECT_LE(largest_difference(x.tensor(), y.tensor()), 1e-13);
+    const Tensor cotangent = normal(x.shape(), 9);
+    pull_back(x, cotangent);
+    pull_back(y, cotangent);
+    for (size_t i = 0; i < a.size(); ++i)
+      EXPECT_LE(largest_difference(a[i].grad(), b[i].grad()), 1e-12) << "input " << i;
+  }
+}
+
 TEST(GroupedAttention, AContextMayBeASliceOfALargerCache) {
   const Groups g = example(0, 0);
   const Variables v = leaves(g);

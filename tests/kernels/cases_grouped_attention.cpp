@@ -20,8 +20,9 @@ enum class Wanted { all, groups_only, query_only, context_only };
 std::string name_of_case(const Entry& e, const char* suffix) {
   const GroupedShape& s = e.shape;
   return fmt::format(
-      "B{} G{} S{} T{} H{}/{} D{}{}{}{}{}", s.batch, s.groups, s.size, s.context, s.heads,
-      s.kv_heads, s.dim, e.softcap > 0 ? fmt::format(" capped at {}", e.softcap) : "",
+      "B{} G{} S{}{} T{} H{}/{} D{}{}{}{}{}", s.batch, s.groups, s.size,
+      s.asking > 0 ? fmt::format(" asked by {}", s.asking) : "", s.context, s.heads, s.kv_heads,
+      s.dim, e.softcap > 0 ? fmt::format(" capped at {}", e.softcap) : "",
       e.window > 0 ? fmt::format(" window {}", e.window) : "", e.cached ? " cached" : "", suffix);
 }
 AttentionOptions options_of(const Entry& e) {
@@ -45,7 +46,7 @@ Inputs inputs(Execution& run, const Entry& e) {
         .slice(1, 2, 2 + s.context)
         .slice(2, 1, 1 + s.kv_heads);
   };
-  Inputs in{run.input({s.batch, s.rows(), s.heads, s.dim}),
+  Inputs in{run.input({s.batch, s.queries(), s.heads, s.dim}),
             run.input({s.batch, s.rows(), s.kv_heads, s.dim}),
             run.input({s.batch, s.rows(), s.kv_heads, s.dim}),
             context(),
@@ -67,19 +68,19 @@ naive::GroupedResult reference(const Entry& e, const Inputs& in, const Values& g
 }
 
 void forward(std::vector<Case>& cases, const Entry& e) {
-  cases.push_back({"grouped_attention_forward", name_of_case(e, ""), [=](Execution& run) {
-                     const GroupedShape& s = e.shape;
-                     const Inputs in = inputs(run, e);
-                     Tensor &output = run.output("output", in.query.shape()),
-                            &log_sum_exp = run.output("log_sum_exp", {s.batch, s.heads, s.rows()});
-                     kernel::grouped_attention_forward(
-                         run.device(),
-                         {in.query, in.key, in.value, in.context_key, in.context_value, in.limits,
-                          options_of(e), output, log_sum_exp});
-                     const auto r = reference(e, in);
-                     run.expect("output", r.output, 4);
-                     run.expect("log_sum_exp", r.log_sum_exp, 4);
-                   }});
+  cases.push_back(
+      {"grouped_attention_forward", name_of_case(e, ""), [=](Execution& run) {
+         const GroupedShape& s = e.shape;
+         const Inputs in = inputs(run, e);
+         Tensor &output = run.output("output", in.query.shape()),
+                &log_sum_exp = run.output("log_sum_exp", {s.batch, s.heads, s.queries()});
+         kernel::grouped_attention_forward(
+             run.device(), {in.query, in.key, in.value, in.context_key, in.context_value, in.limits,
+                            options_of(e), output, log_sum_exp});
+         const auto r = reference(e, in);
+         run.expect("output", r.output, 4);
+         run.expect("log_sum_exp", r.log_sum_exp, 4);
+       }});
 }
 
 void backward(std::vector<Case>& cases, const Entry& e, Wanted wanted) {
@@ -91,7 +92,7 @@ void backward(std::vector<Case>& cases, const Entry& e, Wanted wanted) {
          const Tensor grad_output = run.input(in.query.shape());
          const auto r = reference(e, in, grad_output.to_vector());
          const Tensor output = run.input(in.query.shape(), r.output),
-                      log_sum_exp = run.input({s.batch, s.heads, s.rows()}, r.log_sum_exp);
+                      log_sum_exp = run.input({s.batch, s.heads, s.queries()}, r.log_sum_exp);
          Tensor undefined[5];
          const auto gradient = [&](int i, const char* name, const Tensor& like,
                                    const Values& expected) -> Tensor& {
@@ -132,6 +133,9 @@ std::vector<Case> grouped_attention_cases() {
            {{2, 11, 9, 90, 2, 2, 16}, 0.7, 5, true},  // a window within the group
            {{1, 6, 3, 50, 2, 1, 8}, 0, 2},
            {{1, 5, 4, 64, 6, 2, 32}, 0, 1000},
+           {{2, 9, 8, 70, 4, 2, 16, 3}, 0, 0, true},  // the last 3 of 8 rows ask
+           {{1, 3, 70, 65, 2, 1, 33, 69}},            //
+           {{1, 40, 5, 90, 2, 1, 24, 1}, 0.7, 4},     //
        }) {
     forward(cases, e);
     backward(cases, e, Wanted::all);

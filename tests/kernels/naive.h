@@ -229,10 +229,13 @@ inline AttentionResult attention(const AttentionShape& s, const Values& query, c
   return masked_attention(s, query, key, value, options, visible, grad_output);
 }
 
-// Groups of rows over a shared context, as one masked softmax over [context, all groups].
+// Groups of rows over a shared context, as one masked softmax over [context, all groups]. The last
+// rows of each group ask.
 struct GroupedShape {
-  int64_t batch, groups, size, context, heads, kv_heads, dim;
+  int64_t batch, groups, size, context, heads, kv_heads, dim, asking = 0;  // 0: all
   int64_t rows() const { return groups * size; }
+  int64_t queries_each() const { return asking > 0 ? asking : size; }
+  int64_t queries() const { return groups * queries_each(); }
 };
 struct GroupedResult {
   Values output, log_sum_exp, grad_query, grad_key, grad_value, grad_context_key,
@@ -255,14 +258,16 @@ inline GroupedResult grouped_attention(const GroupedShape& s, const Values& quer
     return all;
   };
   const auto visible = [&](int64_t b, int64_t i, int64_t j) {
-    const int64_t group = i / s.size, limit = limits[size_t(b * s.groups + group)],
-                  position = limit + i % s.size, own = j - s.context;
+    const int64_t each = s.queries_each(), group = i / each,
+                  limit = limits[size_t(b * s.groups + group)],
+                  position = limit + s.size - each + i % each, own = j - s.context;
     if (own >= 0 && own / s.size != group) return false;
     if (own < 0 && j >= limit) return false;
     const int64_t behind = position - (own < 0 ? j : limit + own % s.size);
     return behind >= 0 && (options.window == 0 || behind < options.window);
   };
-  const AttentionShape joined{s.batch, s.rows(), s.context + s.rows(), s.heads, s.kv_heads, s.dim};
+  const AttentionShape joined{s.batch, s.queries(), s.context + s.rows(),
+                              s.heads, s.kv_heads,  s.dim};
   const AttentionResult r =
       masked_attention(joined, query, join(context_key, key), join(context_value, value), options,
                        visible, grad_output);

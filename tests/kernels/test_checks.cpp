@@ -189,10 +189,10 @@ TEST(Checks, GroupedAttention) {
   refuses(forward(k, context, context, i32({0, 1, -1, 2, 2, 3}).view({2, 3})), "limits[2] is -1");
   refuses(forward(k, context, context, i32({0, 1, 1, 2, 2, 3})), "wanted [2, groups]");
   refuses(forward(k, context, context, i32({0, 1, 1, 2, 2, 3, 3, 3}).view({2, 4})),
-          "where the groups share 6 rows evenly");
+          "where the groups share 6 queries and 6 keys evenly");
   refuses(forward(k, context, context, f32({2, 3})), "wanted i32");
   refuses(forward(f32({2, 6, 3, 8}), context, context, limits), "not a multiple");
-  refuses(forward(f32({2, 5, 2, 8}), context, context, limits), "differ in batch, rows");
+  refuses(forward(f32({2, 5, 2, 8}), context, context, limits), "differ in batch or head_dim");
   refuses(forward(k, f32({1, 5, 2, 8}), context, limits), "context_key");
   refuses(forward(k, context, f32({2, 4, 2, 8}), limits), "context_value");
   refuses(forward(k, f64({2, 5, 2, 8}), context, limits), "one dtype");

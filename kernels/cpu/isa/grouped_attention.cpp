@@ -72,7 +72,7 @@ ChunkKeys<T> pack_keys_of(const Chunk& c, Arena<T>& arena, const View& key, cons
   return {first, {keys, values}, {own_keys, of_groups(value)}};
 }
 
-// row(i): row i of a tile in a tensor [B, G * S, H, D].
+// row(i): row i of a tile in a tensor [B, G * Q, H, D].
 template <class T>
 auto rows_of(const Chunk& c, const RowTile<T>& tile, const View& v) {
   return [base = pointer<T>(v) + c.b * v.stride[0], by_row = v.stride[1], by_head = v.stride[2],

@@ -6,11 +6,12 @@
 namespace reverie::cpu::REVERIE_ISA {
 
 struct GroupedProblem {
-  int64_t batch, groups, size, heads, kv_heads, dim, context, share, window;
+  // Groups of `size` rows with keys, of which the last `queries` ask.
+  int64_t batch, groups, queries, size, heads, kv_heads, dim, context, share, window;
   int64_t per_chunk, chunks;
 
-  int64_t rows() const { return groups * size; }       // of a batch entry
-  int64_t group_rows() const { return size * share; }  // of all query heads on one key head
+  int64_t rows() const { return groups * queries; }       // of a batch entry
+  int64_t group_rows() const { return queries * share; }  // of all query heads on one key head
   int64_t chunk_rows() const { return per_chunk * group_rows(); }
 };
 static inline GroupedProblem grouped_problem(const View& query, const View& key,
@@ -19,7 +20,8 @@ static inline GroupedProblem grouped_problem(const View& query, const View& key,
   GroupedProblem p{};
   p.batch = query.size[0];
   p.groups = limits.size[1];
-  p.size = query.size[1] / p.groups;
+  p.queries = query.size[1] / p.groups;
+  p.size = key.size[1] / p.groups;
   p.heads = query.size[2];
   p.kv_heads = key.size[2];
   p.dim = query.size[3];
@@ -62,7 +64,7 @@ struct Chunk {
 
   struct Row {
     int64_t entry_row, head;
-    int64_t group, place;  // the how-manieth group of the chunk; the row's number within it
+    int64_t group, place;  // the how-manieth group of the chunk; the query's number within it
   };
 
   int64_t rows() const { return groups * p.group_rows(); }
@@ -73,16 +75,16 @@ struct Chunk {
   }
   Row row(int64_t i) const {
     const int64_t k = i / p.group_rows(), within = i % p.group_rows(), place = within / p.share;
-    return {order[k] * p.size + place, kv * p.share + within % p.share, k, place};
+    return {order[k] * p.queries + place, kv * p.share + within % p.share, k, place};
   }
   // The row behind, without divisions; not of the last one.
   Row next(Row r) const {
     if (++r.head < (kv + 1) * p.share) return r;
     r.head = kv * p.share;
-    if (++r.place < p.size) return ++r.entry_row, r;
-    return {order[r.group + 1] * p.size, r.head, r.group + 1, 0};
+    if (++r.place < p.queries) return ++r.entry_row, r;
+    return {order[r.group + 1] * p.queries, r.head, r.group + 1, 0};
   }
-  // Where a row's number is in [B, H, G * S].
+  // Where a row's number is in [B, H, G * Q].
   int64_t statistic(const Row& r) const { return (b * p.heads + r.head) * p.rows() + r.entry_row; }
   // body(number, row of the entry) for the groups' own keys.
   template <class Body>
@@ -163,12 +165,13 @@ static inline RowTile<T> tile_at(const Chunk& c, int64_t first) {
   for (int64_t i = 0; i < kTileLanes<T>; ++i) {
     if (i > 0 && i < tile.count) row = c.next(row);
     tile.row[i] = row;
-    const int64_t limit = c.limit(row.group), start = row.group * p.size;
+    const int64_t limit = c.limit(row.group), start = row.group * p.size,
+                  place = p.size - p.queries + row.place;
     tile.context.begin[i] =
-        Number(smaller(limit, larger<int64_t>(0, limit + row.place - p.window + 1)));
+        Number(smaller(limit, larger<int64_t>(0, limit + place - p.window + 1)));
     tile.context.end[i] = Number(limit);
-    tile.own.begin[i] = Number(start + larger<int64_t>(0, row.place - p.window + 1));
-    tile.own.end[i] = Number(start + row.place + 1);
+    tile.own.begin[i] = Number(start + larger<int64_t>(0, place - p.window + 1));
+    tile.own.end[i] = Number(start + place + 1);
   }
   return tile;
 }

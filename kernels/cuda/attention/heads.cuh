@@ -58,37 +58,46 @@ struct Causal {
     return beyond < queries ? (beyond < 0 ? 0 : beyond) : queries;
   }
 };
-// Row i of groups of `size` sees the rows of its group up to itself.
+// Groups of `size` rows, the last `queries` of which ask: query i sees the rows of its group up to
+// its own.
 struct WithinGroup {
-  int64_t size, window;
+  int64_t queries, size, window;
+  __device__ int64_t row_of(int64_t i) const {
+    return i / queries * size + size - queries + i % queries;
+  }
   __device__ bool sees(int64_t, int64_t i, int64_t j) const {
-    return j <= i && j > i - window && i / size == j / size;
+    const int64_t row = row_of(i);
+    return j <= row && j > row - window && i / queries == j / size;
   }
   __device__ int64_t first_key(int64_t, int64_t begin, int64_t) const {
-    return begin / size * size;
+    return begin / queries * size;
   }
   __device__ int64_t end_key(int64_t, int64_t, int64_t end, int64_t keys) const {
-    return end < keys ? end : keys;
+    const int64_t beyond = row_of(end - 1) + 1;
+    return beyond < keys ? beyond : keys;
   }
-  __device__ int64_t first_query(int64_t begin, int64_t) const { return begin; }
-  __device__ int64_t end_query(int64_t, int64_t end, int64_t queries) const {
-    const int64_t beyond = (end - 1) / size * size + size;
-    return beyond < queries ? beyond : queries;
+  __device__ int64_t first_query(int64_t begin, int64_t) const {
+    const int64_t place = begin % size - (size - queries);
+    return begin / size * queries + (place > 0 ? place : 0);
+  }
+  __device__ int64_t end_query(int64_t, int64_t end, int64_t count) const {
+    const int64_t beyond = (end - 1) / size * queries + queries;
+    return beyond < count ? beyond : count;
   }
 };
-// Row i of groups of `size` sees the first limits[b, group] keys of the context.
+// Such a query sees the first limits[b, group] keys of the context.
 struct OfContext {
-  int64_t size, window, groups;
+  int64_t queries, size, window, groups;
   const int32_t* limits;
-  __device__ int64_t limit(int64_t b, int64_t i) const { return limits[b * groups + i / size]; }
+  __device__ int64_t limit(int64_t b, int64_t i) const { return limits[b * groups + i / queries]; }
   __device__ bool sees(int64_t b, int64_t i, int64_t j) const {
     const int64_t l = limit(b, i);
-    return j < l && j > l + i % size - window;
+    return j < l && j > l + size - queries + i % queries - window;
   }
   __device__ int64_t first_key(int64_t, int64_t, int64_t) const { return 0; }
   __device__ int64_t end_key(int64_t b, int64_t begin, int64_t end, int64_t keys) const {
     int64_t most = 0;
-    for (int64_t i = begin / size * size; i < end; i += size)
+    for (int64_t i = begin / queries * queries; i < end; i += queries)
       most = limit(b, i) > most ? limit(b, i) : most;
     return most < keys ? most : keys;
   }
@@ -101,11 +110,12 @@ struct Groups {
   WithinGroup within;
   OfContext of_context;
 };
-inline Groups groups_of(const View& query, const View& context_key, const View& limits,
-                        const AttentionOptions& options) {
-  const int64_t groups = limits.size[1], size = query.size[1] / groups,
+inline Groups groups_of(const View& query, const View& key, const View& context_key,
+                        const View& limits, const AttentionOptions& options) {
+  const int64_t groups = limits.size[1], queries = query.size[1] / groups,
+                size = key.size[1] / groups,
                 window = options.window > 0 ? options.window : context_key.size[1] + size;
-  return {{size, window}, {size, window, groups, pointer<const int32_t>(limits)}};
+  return {{queries, size, window}, {queries, size, window, groups, pointer<const int32_t>(limits)}};
 }
 
 // From products of rows to scores, and what dropout makes of weights.

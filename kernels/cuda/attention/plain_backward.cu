@@ -174,7 +174,7 @@ void run_grouped_attention_backward(const GroupedAttentionBackward& a) {
              grad_context_key = writable(a.grad_context_key),
              grad_context_value = writable(a.grad_context_value);
   if (query.count == 0) return;
-  const Groups groups = groups_of(query, context_key, limits, a.options);
+  const Groups groups = groups_of(query, key, context_key, limits, a.options);
   for_float(query.dtype, [&](auto zero) {
     using T = decltype(zero);
     const int64_t batch = query.size[0], kv_heads = key.size[2];

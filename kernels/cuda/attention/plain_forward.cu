@@ -148,11 +148,12 @@ void run_grouped_attention_forward(const GroupedAttentionForward& a) {
              log_sum_exp = writable(a.log_sum_exp);
   if (query.count == 0) return;
   const int64_t rows = query.size[1], context = context_key.size[1];
-  const Groups groups = groups_of(query, context_key, limits, a.options);
+  const Groups groups = groups_of(query, key, context_key, limits, a.options);
   for_float(query.dtype, [&](auto zero) {
     using T = decltype(zero);
     const int64_t tiles = (rows + kOwnRows<T> - 1) / kOwnRows<T>;
-    const Sizes s{rows, rows, query.size[2], query.size[2] / key.size[2], query.size[3], tiles};
+    const Sizes s{rows,          key.size[1], query.size[2], query.size[2] / key.size[2],
+                  query.size[3], tiles};
     with_parts("grouped_attention_forward", s.dim, [&](auto parts) {
       Launch(query.size[0] * s.heads * tiles, kAttentionThreads)(
           grouped_attention<T, decltype(parts)::value>, scores_of<T>(a.options), groups.within,

@@ -204,7 +204,7 @@ void tensor_grouped_attention_backward(const GroupedAttentionBackward& a) {
              grad_value = writable(a.grad_value), grad_context_key = writable(a.grad_context_key),
              grad_context_value = writable(a.grad_context_value);
   if (query.count == 0) return;
-  const Groups groups = groups_of(query, view(a.context_key), view(a.limits), a.options);
+  const Groups groups = groups_of(query, key, view(a.context_key), view(a.limits), a.options);
   const int64_t batch = query.size[0], kv_heads = key.size[2];
   Tensor delta = scratch(log_sum_exp.count, DType::f32);
   const auto q =

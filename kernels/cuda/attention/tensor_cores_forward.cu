@@ -131,7 +131,7 @@ void tensor_attention_forward(const AttentionForward& a) {
 void tensor_grouped_attention_forward(const GroupedAttentionForward& a) {
   const View query = view(a.query), key = view(a.key);
   if (query.count == 0) return;
-  const Groups groups = groups_of(query, view(a.context_key), view(a.limits), a.options);
+  const Groups groups = groups_of(query, key, view(a.context_key), view(a.limits), a.options);
   run("grouped_attention_forward", a.options, groups.within, groups.of_context, query,
       keys_of<float>(key, view(a.value)),
       keys_of<float>(view(a.context_key), view(a.context_value)), key.size[2], a.output,
