@@ -163,6 +163,14 @@ Tensor* Context::leaf_grad(size_t input, bool& accumulate) {
   return &leaf->grad_buffer;
 }
 
+Tensor* Context::sum_so_far(size_t input) {
+  if (!node_ || input >= node_->edges.size()) return nullptr;
+  const Edge& edge = node_->edges[input];
+  if (!edge.node) return nullptr;
+  Tensor& sum = edge.node->pending[size_t(edge.output)];
+  return sum.defined() && sum.unique() && sum.is_contiguous() ? &sum : nullptr;
+}
+
 Node::Node() : sequence(last_sequence.fetch_add(1, std::memory_order_relaxed) + 1) {
   live.fetch_add(1, std::memory_order_relaxed);
 }

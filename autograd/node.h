@@ -47,6 +47,10 @@ class Context {
   // the op writes every element. After writing, the op returns an undefined Tensor for the input. A
   // leaf that is two inputs of one op gets `accumulate` at its second.
   Tensor* leaf_grad(size_t input, bool& accumulate);
+  // If input i is the result of an op, and other ops have made gradients of it in this backward
+  // pass: their sum, for an op that can add into it, as above; it then returns an undefined Tensor
+  // for the input. Null where there is none yet, or somebody else can see it.
+  Tensor* sum_so_far(size_t input);
   std::string_view op() const { return op_; }
   void release() { saved_.clear(); }
 

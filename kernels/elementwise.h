@@ -125,6 +125,7 @@ profile::Work work(const GatedForward&);
 namespace kernel {
 inline constinit Kernel<GatedForward> gated_forward{"gated_forward"};
 }
+// A gradient may take the place of any of the inputs.
 struct GatedBackward {
   Unary f;
   const Tensor& gate;

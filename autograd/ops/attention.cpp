@@ -191,17 +191,16 @@ struct RopeOp {
   static constexpr std::string_view name = "rope";
   int64_t heads;
   Tensor positions, frequencies;
-  Tensor turn(const Tensor& x, bool inverse) const {
+  Tensor turn(const Tensor& x, bool inverse, Tensor y) const {
     require(x.rank() == 3 && heads >= 1 && x.size(2) % (2 * heads) == 0,
             "rope: {} for {} heads of an even size", x, heads);
-    Tensor y = empty_like(x);
     Tensor y4 = split_heads(y, 0, heads, x.size(2) / heads);
     kernel::rope(x.device(), Rope{split_heads(x, 0, heads, x.size(2) / heads), positions,
                                   frequencies, inverse, y4});
     return y;
   }
-  Tensor forward(Context&, const Tensor& x) { return turn(x, false); }
-  Grads backward(Context&, const Tensor& grad_y) { return {turn(grad_y, true)}; }
+  Tensor forward(Context&, const Tensor& x) { return turn(x, false, empty_like(x)); }
+  Grads backward(Context&, const Tensor& grad_y) { return {turn(grad_y, true, reused(grad_y))}; }
 };
 
 }  // namespace

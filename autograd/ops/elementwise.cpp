@@ -155,9 +155,9 @@ struct GatedOp {
     return y;
   }
   Grads backward(Context& ctx, const Tensor& grad_y) {
-    Tensor grad_gate = empty_like(grad_y), grad_up = empty_like(grad_y);
-    kernel::gated_backward(grad_y.device(),
-                           {f, ctx.saved(0), ctx.saved(1), grad_y, grad_gate, grad_up});
+    const Tensor &gate = ctx.saved(0), &up = ctx.saved(1);
+    Tensor grad_gate = reused(grad_y), grad_up = reused(up);
+    kernel::gated_backward(grad_y.device(), {f, gate, up, grad_y, grad_gate, grad_up});
     return {grad_gate, grad_up};
   }
 };

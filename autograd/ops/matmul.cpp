@@ -126,14 +126,18 @@ struct LinearProducts {
         grad_weight = &grads[1];
       }
     }
-    // Of x: g W^T.
+    // Of x: g W^T, added to what other readers of x have made (as the projections to keys and
+    // values do before the one to queries).
     Tensor w, grad_rows;
+    bool adds = false;
     if (ctx.needs(0)) {
       w = maybe_transposed(weight, layout == WeightLayout::in_out);  // [out, in]
-      grads[0] = Tensor::empty(x_shape, dtype, device);
-      grad_rows = rows(grads[0]);
+      Tensor* sum = ctx.sum_so_far(0);
+      adds = sum != nullptr && sum->dtype() == dtype;
+      if (!adds) grads[0] = Tensor::empty(x_shape, dtype, device);
+      grad_rows = rows(adds ? *sum : grads[0]);
     }
-    const Matmul of_x{g, w, 1.0, false, grad_rows};
+    const Matmul of_x{g, w, 1.0, adds, grad_rows};
     if (!ctx.needs(1)) return kernel::matmul(device, of_x);
     const Matmul of_weight{left, right, 1.0, add, *grad_weight};
     if (ctx.needs(2))

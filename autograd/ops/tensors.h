@@ -11,6 +11,12 @@ inline Tensor empty_like(const Tensor& x) {
   return Tensor::empty(x.shape(), x.dtype(), x.device());
 }
 
+// Room for what an elementwise map makes of x: x itself where nobody else can see it.
+inline Tensor reused(const Tensor& x) {
+  const bool own = x.unique() && x.is_contiguous() && x.bytes() == x.storage()->bytes();
+  return own ? x : empty_like(x);
+}
+
 // x itself, or a copy of it without gaps, made by its device's kernel.
 inline Tensor contiguous(const Tensor& x) {
   if (x.is_contiguous()) return x;
