@@ -41,7 +41,7 @@ class Shape:
 
     @property
     def name(self) -> str:
-        return (f"A random Llama (width {self.width}, {self.heads} heads of {self.width // self.heads} on {self.kv_heads} key heads, hidden {self.hidden}, "
+        return (f"a random Llama (width {self.width}, {self.heads} heads of {self.width // self.heads} on {self.kv_heads} key heads, hidden {self.hidden}, "
                 f"{self.layers} layers, vocabulary {self.vocabulary})")
 
 
