@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "autograd/op.h"
+#include "autograd/ops/attention.h"
 #include "autograd/ops/elementwise.h"
 #include "autograd/ops/embedding.h"
 #include "autograd/ops/loss.h"
@@ -249,6 +250,40 @@ TEST_F(Engine, TheGraphIsFreedAsItIsWalked) {
 }
 
 // ---- errors ---------------------------------------------------------------------------
+// Products add into what other readers of their input have made; not into what a caller holds.
+TEST_F(Engine, LayersThatShareAnInputAddUpTheirGradients) {
+  const Tensor first = normal({3, 4}, 2), second = normal({3, 4}, 3), cotangent = normal({5, 3}, 4),
+               of_input = normal({5, 4}, 5), kept = of_input.clone();
+  const Variable x(normal({5, 4}, 1), true), h = scale(x, 2);
+  const auto read_by = [&](const Tensor& weight) { return linear(h, Variable(weight)); };
+  const Variable outputs[] = {read_by(first), read_by(second), h};
+  const Tensor cotangents[] = {cotangent, cotangent, of_input};
+  backward(outputs, cotangents);
+  EXPECT_TRUE(bit_identical(of_input, kept));
+  const auto weights = [](const Tensor& w, int64_t i, int64_t j) {
+    return w.data<double>()[i * 4 + j];
+  };
+  for (int64_t r = 0; r < 5; ++r)
+    for (int64_t j = 0; j < 4; ++j) {
+      double wanted = of_input.data<double>()[r * 4 + j];
+      for (int64_t i = 0; i < 3; ++i)
+        wanted +=
+            cotangent.data<double>()[r * 3 + i] * (weights(first, i, j) + weights(second, i, j));
+      EXPECT_NEAR(x.grad().data<double>()[r * 4 + j], 2 * wanted, 1e-12);
+    }
+}
+
+TEST_F(Engine, WhatOthersHoldIsNotReusedForGradients) {
+  const Variable x(normal({2, 3, 4}, 1), true), gate = scale(x, 2), up = scale(x, 3);
+  const Variable y = rope(gated(Unary::silu, gate, up), 1, 10000, 0);
+  const Tensor cotangent = normal({2, 3, 4}, 2), gate_before = gate.tensor().clone(),
+               up_before = up.tensor().clone(), cotangent_before = cotangent.clone();
+  backward({&y, 1}, {&cotangent, 1});
+  EXPECT_TRUE(bit_identical(gate.tensor(), gate_before));
+  EXPECT_TRUE(bit_identical(up.tensor(), up_before));
+  EXPECT_TRUE(bit_identical(cotangent, cotangent_before));
+}
+
 TEST_F(Engine, ASavedTensorThatWasWrittenIsFound) {
   Tensor w = vector({2, 3});
   const Variable weight{w, true};
