@@ -8,6 +8,7 @@
 #include "core/config_internal.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 
 namespace reverie {
 namespace {
@@ -194,7 +195,7 @@ std::string source_prefix(std::string_view source) {
 
 std::string show(const Json& value) {
   constexpr size_t kLongest = 80;
-  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string text = json_text_replacing(value);
   if (text.size() <= kLongest) return text;
   size_t end = kLongest - 3;
   while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80)
@@ -267,7 +268,7 @@ void Config::set(std::string_view assignment) {
   Json value =
       Json::accept(text) ? parse_strictly(text, fmt::format("--set {}", assignment)) : Json(text);
   try {
-    (void)value.dump();
+    (void)json_text(value);
   } catch (const Json::exception&) {
     throw ConfigError(
         fmt::format("--set {}: the value is not valid UTF-8", assignment.substr(0, equals)));

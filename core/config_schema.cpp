@@ -8,6 +8,7 @@
 #include "core/config.h"
 #include "core/config_internal.h"
 #include "core/error.h"
+#include "core/json.h"
 #include "core/registry.h"
 
 namespace reverie {
@@ -187,7 +188,7 @@ class HelpWriter final : public Fields {
             std::string_view doc) override {
     std::string kind;
     for (const std::string& choice : choices)
-      kind += (kind.empty() ? "" : " | ") + Json(choice).dump();
+      kind += (kind.empty() ? "" : " | ") + json_text(Json(choice));
     line(key, choices.empty() ? "a string" : kind, must_be_given(value, choices), Json(value), doc);
   }
   void texts(std::string_view key, std::vector<std::string>& value, std::string_view doc) override {

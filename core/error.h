@@ -1,9 +1,9 @@
 #pragma once
 // The three kinds of errors, and how each ends a program.
 //
-//   UserError     the user can mend it: a config, a shape, a file. Says what was got, what was
-//   wanted, where. MachineError  the machine failed: device, disk, network, a peer rank.
-//   InternalError ours: a bug. Please report it.
+//   UserError      the user can mend it: a config, a shape, a file. Says got, wanted, where.
+//   MachineError   the machine failed: device, disk, network, a peer rank.
+//   InternalError  ours: a bug. Please report it.
 
 #include <fmt/format.h>
 
@@ -74,10 +74,11 @@ class InternalError : public Error {
 };
 
 // Throws UserError with a formatted message unless `condition` holds: for shapes and arguments.
+[[noreturn]] void throw_user_error(fmt::string_view format, fmt::format_args args);
 template <class... A>
 void require(bool condition, fmt::format_string<A...> format, A&&... args) {
   if (!condition) [[unlikely]]
-    throw UserError(fmt::format(format, std::forward<A>(args)...));
+    throw_user_error(format, fmt::make_format_args(args...));
 }
 
 }  // namespace reverie

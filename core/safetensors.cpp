@@ -10,6 +10,7 @@
 #include "core/config.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 
 namespace reverie {
 namespace {
@@ -296,7 +297,7 @@ void write_safetensors(const std::string& file, const NamedTensors& tensors,
   }
   std::string text;
   try {
-    text = header.dump();
+    text = json_text(header);
   } catch (const Json::exception&) {
     throw UserError(
         fmt::format("cannot write {}: a tensor name or metadata is not valid UTF-8", file));

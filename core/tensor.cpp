@@ -73,6 +73,34 @@ void for_each_offset(const Tensor& t, F&& f) {
   }
 }
 
+// Copies elements of kBytes each from one layout to another of the same shape.
+template <size_t kBytes>
+void copy_elements(const Tensor& source, void* to_first, const Tensor& target) {
+  const auto* from = static_cast<const char*>(source.raw());
+  auto* to = static_cast<char*>(to_first);
+  const auto copy = [&](int64_t into, int64_t out_of) {
+    std::memcpy(to + size_t(into) * kBytes, from + size_t(out_of) * kBytes, kBytes);
+  };
+  if (target.is_contiguous()) return for_each_offset(source, copy);
+  std::vector<int64_t> offsets(static_cast<size_t>(target.numel()));
+  for_each_offset(target, [&](int64_t i, int64_t o) { offsets[size_t(i)] = o; });
+  for_each_offset(source, [&](int64_t i, int64_t o) { copy(offsets[size_t(i)], o); });
+}
+// The same for any number type; `to` is the target's first element.
+void copy_layout(const Tensor& source, void* to, const Tensor& target) {
+  switch (size_of(source.dtype())) {
+    case 1:
+      return copy_elements<1>(source, to, target);
+    case 2:
+      return copy_elements<2>(source, to, target);
+    case 4:
+      return copy_elements<4>(source, to, target);
+    case 8:
+      return copy_elements<8>(source, to, target);
+  }
+  throw InternalError(fmt::format("elements of {} bytes", size_of(source.dtype())));
+}
+
 int checked_dim(const Tensor& t, int dim, const char* what) {
   require(dim >= -t.rank() && dim < t.rank(), "{}: dimension {} of a tensor {}", what, dim, t);
   return dim < 0 ? dim + t.rank() : dim;
@@ -296,21 +324,14 @@ void Tensor::copy_from(const Tensor& source) {
     }
     return;
   }
+  if (source.dtype_ == dtype_) return copy_layout(source, mutable_raw(), *this);
+  if (!source.is_contiguous()) return copy_from(source.contiguous());
+  if (!is_contiguous()) return copy_from(source.to(dtype_));
   visit_dtype(source.dtype_, [&]<class From>(From*) {
     visit_dtype(dtype_, [&]<class To>(To*) {
       const From* from = source.data<From>();
       To* to = mutable_data<To>();
-      if (is_contiguous()) {
-        if (source.is_contiguous())
-          for (int64_t i = 0, n = numel(); i < n; ++i) to[i] = convert<To>(from[i]);
-        else
-          for_each_offset(source, [&](int64_t i, int64_t o) { to[i] = convert<To>(from[o]); });
-        return;
-      }
-      std::vector<int64_t> offsets(static_cast<size_t>(numel()));
-      for_each_offset(*this, [&](int64_t i, int64_t o) { offsets[size_t(i)] = o; });
-      for_each_offset(source,
-                      [&](int64_t i, int64_t o) { to[offsets[size_t(i)]] = convert<To>(from[o]); });
+      for (int64_t i = 0, n = numel(); i < n; ++i) to[i] = convert<To>(from[i]);
     });
   });
 }

@@ -18,6 +18,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "core/parallel.h"
 #include "datasets/sources.h"
@@ -78,10 +79,10 @@ Json read_provenance(const std::string& directory) {
   const std::string file = in(directory, kDatasetFile);
   if (!fs::exists(file)) return nullptr;
   try {
-    Json json = Json::parse(read_file(file));
+    Json json = parse_json(read_file(file));
     if (json.at("format").get<std::string>() != "reverie dataset 1")
       throw DataError(fmt::format("{}: wanted format 'reverie dataset 1', got {}", file,
-                                  json.at("format").dump()));
+                                  json_text(json.at("format"))));
     json.at("source").at("name").get<std::string>();
     json.at("source").at("note").get<std::string>();
     return json;
@@ -320,7 +321,7 @@ void write_dataset(const std::string& directory, const SourceText& source,
                                 {"mark", {{"token", mark.token}, {"begins", mark.begins}}}};
   }
   tokenizer->save(directory);
-  write_file_atomically(in(directory, kDatasetFile), description.dump(2) + "\n");
+  write_file_atomically(in(directory, kDatasetFile), json_text(description, 2) + "\n");
 }
 
 bool is_current(const std::string& directory, const Json& creation) {

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/json.h"
 
 namespace reverie {
 namespace {
@@ -68,12 +69,12 @@ std::vector<Example> read_examples(std::string_view form, std::string_view text)
   };
   try {
     if (form == "prosqa") {
-      for (const Json& json : Json::parse(text)) add(json);
+      for (const Json& json : parse_json(text)) add(json);
     } else {
       require(form == "gsm8k", "examples of the form '{}'; wanted 'prosqa' or 'gsm8k'", form);
       for (size_t at = 0; at < text.size();) {
         const size_t end = std::min(text.find('\n', at), text.size());
-        if (end > at) add(Json::parse(text.substr(at, end - at)));
+        if (end > at) add(parse_json(text.substr(at, end - at)));
         at = end + 1;
       }
     }

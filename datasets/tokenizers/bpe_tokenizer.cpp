@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "datasets/tokenizers/byte_alphabet.h"
 #include "datasets/tokenizers/gpt2_split.h"
 #include "datasets/tokenizers/unicode_classes.h"
@@ -121,7 +122,7 @@ std::shared_ptr<const BpeTokenizer> BpeTokenizer::from_definition(const Json& de
   const std::string split = fmt::format("gpt2, Unicode {}", kUnicodeVersion);
   if (definition.at("split").get<std::string>() != split)
     throw DataError(fmt::format("the tokenizer splits by {}; this build splits by '{}'",
-                                definition.at("split").dump(), split));
+                                json_text(definition.at("split")), split));
   const auto flat = definition.at("merges").get<std::vector<int32_t>>();
   if (flat.size() % 3 != 0) throw DataError("the tokenizer's merges are not whole triples");
   std::vector<Merge> merges;

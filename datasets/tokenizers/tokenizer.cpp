@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "datasets/tokenizers/bpe_tokenizer.h"
 #include "datasets/tokenizers/char_tokenizer.h"
 #include "datasets/tokenizers/subword_tokenizer.h"
@@ -15,7 +16,7 @@
 namespace reverie {
 
 std::string Tokenizer::hash() const {
-  const std::string text = definition().dump();
+  const std::string text = json_text(definition());
   return hash_bytes(text.data(), text.size());
 }
 
@@ -25,7 +26,7 @@ void Tokenizer::save(const std::string& directory) const {
   file["hash"] = hash();
   file["definition"] = definition();
   const auto path = std::filesystem::path(directory) / kTokenizerFile;
-  write_file_atomically(path.string(), file.dump() + "\n");
+  write_file_atomically(path.string(), json_text(file) + "\n");
 }
 
 std::vector<int32_t> Tokenizer::encode_from_beginning(std::string_view text,
@@ -73,10 +74,10 @@ std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& directory) {
   Json file;
   std::string stored_hash;
   try {
-    file = Json::parse(text);
+    file = parse_json(text);
     if (file.at("format").get<std::string>() != "reverie tokenizer 1")
       throw DataError(fmt::format("{}: wanted format 'reverie tokenizer 1', got {}", path,
-                                  file.at("format").dump()));
+                                  json_text(file.at("format"))));
     stored_hash = file.at("hash").get<std::string>();
     file.at("definition");
   } catch (const Json::exception& error) {

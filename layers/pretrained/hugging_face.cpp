@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "core/safetensors.h"
 #include "layers/pretrained/formats.h"
 
@@ -38,7 +39,7 @@ std::map<std::string, std::set<std::string>> read_index(const std::string& direc
       throw DataError(
           fmt::format("{}: tensor \"{}\" is said to be in {}, wanted the name of a file "
                       "beside the index",
-                      index, name, shard.dump()));
+                      index, name, json_text(shard)));
     shards[shard.get<std::string>()].insert(name);
   }
   std::string missing;

@@ -1,6 +1,7 @@
 // config.json of transformers (4 and 5) -> a model component of ours.
 
 #include "core/error.h"
+#include "core/json.h"
 #include "layers/pretrained/formats.h"
 
 namespace reverie {
@@ -59,7 +60,7 @@ class Object {
 
  private:
   static std::string shortened(const Json& j) {
-    std::string text = j.dump(-1, ' ', false, Json::error_handler_t::replace);
+    std::string text = json_text_replacing(j);
     return text.size() > 60 ? text.substr(0, 57) + "..." : text;
   }
   [[noreturn]] void wrong(const std::string& key, const std::string& wanted) const {

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/json.h"
 
 namespace reverie::benchmark {
 
@@ -20,7 +21,7 @@ template <class Measure>
 int run_program(CLI::App& app, int count, char** arguments, const Measure& measure) {
   try {
     app.parse(count, arguments);
-    fmt::print("{}\n", measure().dump());
+    fmt::print("{}\n", json_text(measure()));
     return 0;
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;

@@ -7,6 +7,7 @@
 #include "core/config.h"
 #include "core/error.h"
 #include "core/fixtures.h"
+#include "core/json.h"
 #include "core/registry.h"
 
 namespace reverie {
@@ -229,10 +230,10 @@ TEST(Fieldset, AListOfComponentsHoldsOneOrMore) {
   EXPECT_EQ(list.inner[1].type, "stack");
   EXPECT_EQ(list.inner[1].path, "$.inner[1]");
   const Json written = write_config(list);
-  EXPECT_EQ(written["inner"][0].dump(), R"({"type":"slots","num_slots":"auto","decay":0.5})");
+  EXPECT_EQ(json_text(written["inner"][0]), R"({"type":"slots","num_slots":"auto","decay":0.5})");
   List again;
   read_config(Config(written, "$"), again);
-  EXPECT_EQ(write_config(again).dump(), written.dump());
+  EXPECT_EQ(json_text(write_config(again)), json_text(written));
 
   for (const char* none : {"{}", R"({"inner": []})", R"({"inner": {"type": "slots"}})"})
     EXPECT_THAT(message_of<ConfigError>([&] {
@@ -274,12 +275,12 @@ TEST(Fieldset, WhatIsWrittenReadsBackTheSame) {
     const Json written = write_config(first);
     Options second;
     read_config(Config(written, "$"), second);
-    EXPECT_EQ(write_config(second).dump(), written.dump());
+    EXPECT_EQ(json_text(write_config(second)), json_text(written));
     EXPECT_EQ(second.rate, first.rate);
   }
   Options o = read(R"({"vocab_size": 5})");
   EXPECT_EQ(
-      write_config(o).dump(),
+      json_text(write_config(o)),
       R"({"vocab_size":5,"slots":3,"rate":0.001,"mode":"fast","name":"","plugins":[],"sizes":[1,2],)"
       R"("model":{"n_layer":12,"bias":false},"memory":null,)"
       R"("part":{"type":"slots","num_slots":"auto","decay":0.5}})");
@@ -297,14 +298,14 @@ TEST(Fieldset, SchemaSaysWhatTheReaderChecks) {
   EXPECT_EQ(p["vocab_size"]["minimum"], 1);
   EXPECT_FALSE(p["vocab_size"].contains("default"));
   EXPECT_EQ(
-      p["rate"].dump(),
+      json_text(p["rate"]),
       R"({"type":"number","minimum":0.0,"maximum":1.0,"default":0.001,"description":"per step"})");
   EXPECT_EQ(p["mode"]["enum"], Json::array({"fast", "exact"}));
   EXPECT_EQ(p["slots"]["oneOf"][1]["const"], "auto");
   EXPECT_EQ(p["sizes"]["items"]["maximum"], 9);
   EXPECT_EQ(p["model"]["properties"]["n_layer"]["default"], 12);
   EXPECT_EQ(p["model"]["additionalProperties"], false);
-  EXPECT_EQ(p["memory"]["oneOf"], Json::parse(R"([{"$ref": "#/$defs/memory_part.slots"},
+  EXPECT_EQ(p["memory"]["oneOf"], parse_json(R"([{"$ref": "#/$defs/memory_part.slots"},
                                                  {"$ref": "#/$defs/memory_part.stack"}, {"type": "null"}])"));
   EXPECT_EQ(p["part"]["oneOf"].size(), 2u);  // not optional: no null
   const Json& stack = s["$defs"]["memory_part.stack"];

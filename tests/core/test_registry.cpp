@@ -1,5 +1,6 @@
 // Components by name: making them, and what is said when a name is unknown or taken.
 
+#include "core/json.h"
 #include "core/registry.h"
 
 #include <gmock/gmock.h>
@@ -56,8 +57,8 @@ TEST(Registry, MakesAComponentFromItsOptions) {
   EXPECT_EQ(registry.make(given, 3)->describe(), "wheel 15");
   const Component bare = resolve_component(registry, Config::parse(R"({"type": "wheel"})", ""));
   EXPECT_EQ(registry.make(bare, 1)->describe(), "wheel 8");
-  EXPECT_EQ(*bare.resolved, Json::parse(R"({"type": "wheel", "spokes": 8})"));
-  EXPECT_EQ(component_options(bare).json(), Json::parse(R"({"spokes": 8})"));
+  EXPECT_EQ(*bare.resolved, parse_json(R"({"type": "wheel", "spokes": 8})"));
+  EXPECT_EQ(component_options(bare).json(), parse_json(R"({"spokes": 8})"));
 }
 
 TEST(Registry, AnUnknownNameListsTheKnownOnes) {

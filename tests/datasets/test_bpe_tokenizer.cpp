@@ -5,9 +5,10 @@
 #include <random>
 #include <thread>
 
-#include "datasets/tokenizers/bpe_tokenizer.h"
+#include "core/json.h"
 #include "datasets/data_support.h"
 #include "datasets/dataset.h"
+#include "datasets/tokenizers/bpe_tokenizer.h"
 #include "datasets/tokenizers/gpt2_split.h"
 #include "datasets/tokenizers/unicode_classes.h"
 #include "datasets/utf8.h"
@@ -33,7 +34,7 @@ std::string fnv1a(std::span<const int32_t> ids) {
 }
 
 Json golden() {
-  return Json::parse(read_file(std::string(REVERIE_TEST_DIR) + "/golden/gpt2_bpe.json"));
+  return parse_json(read_file(std::string(REVERIE_TEST_DIR) + "/golden/gpt2_bpe.json"));
 }
 
 std::vector<std::string> split(std::string_view text) {

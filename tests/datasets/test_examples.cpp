@@ -1,5 +1,6 @@
 // Examples of question, steps and answer: their forms, their records by stage, their data sets.
 
+#include "core/json.h"
 #include "datasets/examples.h"
 
 #include <nlohmann/json.hpp>
@@ -124,7 +125,7 @@ class ExampleDataset : public ::testing::Test {
       all.push_back({{"question", "is n" + std::to_string(i) + " it?"},
                      {"steps", {"one is.", "two is."}},
                      {"answer", "n" + std::to_string(i)}});
-    testing::write_bytes(directory_ / "examples.json", all.dump());
+    testing::write_bytes(directory_ / "examples.json", json_text(all));
   }
   TemporaryDirectory directory_;
 };

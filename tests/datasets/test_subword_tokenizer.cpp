@@ -1,6 +1,7 @@
 // Tokenizers of pretrained models against the libraries that wrote their files
 // (scripts/make_tokenizer_golden.py).
 
+#include "core/json.h"
 #include "datasets/tokenizers/subword_tokenizer.h"
 
 #include <nlohmann/json.hpp>
@@ -23,7 +24,7 @@ std::string golden(const std::string& name) {
   return std::string(REVERIE_TEST_DIR) + "/golden/tokenizers/" + name;
 }
 Json golden_json(const std::string& name) {
-  return Json::parse(read_file(golden(name)));
+  return parse_json(read_file(golden(name)));
 }
 
 const std::vector<std::string>& texts() {

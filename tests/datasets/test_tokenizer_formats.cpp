@@ -4,6 +4,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "core/json.h"
 #include "datasets/data_support.h"
 #include "datasets/tokenizers/formats/pretrained_spec.h"
 #include "datasets/tokenizers/subword_tokenizer.h"
@@ -22,13 +23,13 @@ class HuggingFaceFile : public ::testing::Test {
  protected:
   // A sound file, changed.
   std::shared_ptr<const Tokenizer> load(const std::function<void(Json&)>& change) {
-    Json json = Json::parse(R"({
+    Json json = parse_json(R"({
       "added_tokens": [{"id": 4, "content": "<s>", "special": true, "normalized": false}],
       "normalizer": null, "pre_tokenizer": null, "post_processor": null,
       "decoder": {"type": "Fuse"},
       "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "c": 3}, "merges": ["a b"]}})");
     change(json);
-    write_bytes(directory / "tokenizer.json", json.dump());
+    write_bytes(directory / "tokenizer.json", json_text(json));
     return load_tokenizer_for(directory.path());
   }
   void refuses(const std::function<void(Json&)>& change, const char* saying) {

@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "core/safetensors.h"
 #include "layers/pretrained/load.h"
 #include "support/temporary_directory.h"
@@ -36,9 +37,9 @@ class ModelCopy {
   std::string operator/(const std::string& name) const { return directory_ / name; }
   // Merges `patch` into config.json; null removes.
   void patch(const Json& patch) const {
-    Json config = Json::parse(read_file(*this / "config.json"));
+    Json config = parse_json(read_file(*this / "config.json"));
     config.merge_patch(patch);
-    write(*this / "config.json", config.dump());
+    write(*this / "config.json", json_text(config));
   }
   // Changes the tensors of model.safetensors.
   void change(const std::function<void(NamedTensors&)>& f) const {

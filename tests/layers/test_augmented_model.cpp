@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/json.h"
 #include "core/profile.h"
 #include "layers/coprocessor/augmented_model.h"
 #include "layers/pretrained/load.h"
@@ -39,7 +40,7 @@ Tensor some_tokens(int64_t batch, int64_t time) {
 
 class EverySource : public testing::TestWithParam<const char*> {};
 TEST_P(EverySource, LeavesItsBaseAsItIsAndIsReachedInEveryPart) {
-  const auto model = augmented({{"latents", Json::parse(GetParam())}});
+  const auto model = augmented({{"latents", parse_json(GetParam())}});
   const auto base = load_pretrained(kBase).model;
   AugmentedModel& m = as_augmented(*model);
   const Tensor tokens = some_tokens(2, 24);

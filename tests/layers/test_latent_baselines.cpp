@@ -9,6 +9,7 @@
 
 #include "autograd/ops/shape.h"
 #include "core/error.h"
+#include "core/json.h"
 #include "layers/coprocessor/augmented_model.h"
 
 namespace reverie {
@@ -116,7 +117,7 @@ TEST(LatentBaselines, ACacheBehindLatentsHoldsWhatMayBeSeen) {
              slots = {{"type", "icae"}, {"count", 2}, {"rank", 2}};
   for (const auto& [latents, kept] :
        {std::pair{gist, 2}, std::pair{masked, 0}, std::pair{all, 14 + 2}, std::pair{slots, 2}}) {
-    SCOPED_TRACE(latents.dump());
+    SCOPED_TRACE(json_text(latents));
     const auto model = augmented(latents);
     AugmentedModel& m = as_augmented(*model);
     model->train(false);

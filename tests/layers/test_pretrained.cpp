@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "core/json.h"
 #include "pretrained_support.h"
 #include "support/tiny_models.h"
 
@@ -132,11 +133,11 @@ TEST(HuggingFace, NamesMayLackTheRootOrStandDeeper) {
 }
 
 TEST(HuggingFace, ATextModelInsideOneWithImages) {
-  const Json inner = Json::parse(read_file(golden("gemma3") + "/config.json"));
+  const Json inner = parse_json(read_file(golden("gemma3") + "/config.json"));
   const ModelCopy copy("gemma3");
-  testing::write(
-      copy / "config.json",
-      Json{{"model_type", "gemma3"}, {"text_config", inner}, {"eos_token_id", {1, 106}}}.dump());
+  testing::write(copy / "config.json", json_text(Json{{"model_type", "gemma3"},
+                                                      {"text_config", inner},
+                                                      {"eos_token_id", {1, 106}}}));
   copy.change([](NamedTensors& tensors) {
     for (auto& [name, t] : tensors) name = "language_model." + name;
     tensors.emplace_back("vision_tower.patch.weight", Tensor::zeros({3, 3}, DType::f32));

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/json.h"
 #include "pretrained_support.h"
 
 namespace reverie {
@@ -84,9 +85,9 @@ TEST(Refusals, DamagedFiles) {
 TEST(Refusals, AnIndexThatLies) {
   const auto with_index = [](const Json& map) {
     const ModelCopy copy("qwen2");
-    Json index = Json::parse(read_file(copy / "model.safetensors.index.json"));
+    Json index = parse_json(read_file(copy / "model.safetensors.index.json"));
     index.merge_patch(map);
-    testing::write(copy / "model.safetensors.index.json", index.dump());
+    testing::write(copy / "model.safetensors.index.json", json_text(index));
     EXPECT_THROW(load_pretrained(copy.path()), DataError);
     return refusal(copy.path());
   };
@@ -146,7 +147,7 @@ TEST(Refusals, FeaturesThatAreNotBuiltAreNamed) {
   };
   for (const Unsupported& c : cases) {
     const ModelCopy copy(c.base);
-    copy.patch(Json::parse(c.patch));
+    copy.patch(parse_json(c.patch));
     EXPECT_THROW(load_pretrained(copy.path()), DataError) << c.patch;
     EXPECT_THAT(refusal(copy.path()), AllOf(HasSubstr("config.json"), HasSubstr(c.said)))
         << c.patch;
@@ -164,7 +165,7 @@ TEST(Refusals, HostileSizes) {
         R"({"num_attention_heads":1024})", R"({"rms_norm_eps":-1})",
         R"({"max_position_embeddings":0})"}) {
     const ModelCopy copy("llama");
-    copy.patch(Json::parse(patch));
+    copy.patch(parse_json(patch));
     EXPECT_THROW(load_pretrained(copy.path()), UserError) << patch;
     EXPECT_THAT(refusal(copy.path()), Not(HasSubstr("bug in reverie"))) << patch;
   }

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
@@ -40,7 +41,7 @@ void run_causality(const CausalityArguments& a) {
   }
   const CausalityReport report =
       probe_causality(*probing_copy(model, is_run ? &weights : nullptr), {});
-  if (!a.json.empty()) write_file_atomically(a.json, report.json().dump(2) + "\n");
+  if (!a.json.empty()) write_file_atomically(a.json, json_text(report.json(), 2) + "\n");
   fmt::print("{}\n", report.text());
   if (!report.causal()) exit_with(int(ExitCode::check_failed));
 }

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
@@ -27,7 +28,7 @@ struct EvalArguments {
 };
 
 void write(const std::string& file, const Json& figures) {
-  if (!file.empty()) write_file_atomically(file, figures.dump(2) + "\n");
+  if (!file.empty()) write_file_atomically(file, json_text(figures, 2) + "\n");
 }
 
 void evaluate_run(const EvalArguments& a) {

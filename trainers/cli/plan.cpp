@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/json.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/tables/repro.h"
@@ -42,7 +43,7 @@ void add_plan_command(CLI::App& app) {
           fmt::format("--set-table changes a table; {} is one experiment: use --set", a->file));
     const Plan p = plan_run(a->experiment());
     if (*as_json) {
-      fmt::print("{}\n", p.json().dump(2));
+      fmt::print("{}\n", json_text(p.json(), 2));
       return;
     }
     const double mib = 1 << 20;

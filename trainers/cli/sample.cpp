@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "layers/coprocessor/augmented_model.h"
 #include "trainers/cli/arguments.h"
@@ -122,7 +123,7 @@ void run(const SampleArguments& a) {
   }
   if (a.json.empty()) return;
   // A text may end inside a character.
-  write_file_atomically(a.json, out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_file_atomically(a.json, json_text_replacing(out, 2) + "\n");
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
@@ -80,7 +81,7 @@ void train_as_rank(const TrainArguments& a, std::shared_ptr<Communicator> host) 
 void run(const TrainArguments& a) {
   if (a.print_schema) {
     ExperimentOptions options;
-    fmt::print("{}\n", config_schema(options).dump(2));
+    fmt::print("{}\n", json_text(config_schema(options), 2));
     return;
   }
   if (a.config.file.empty())
@@ -92,7 +93,7 @@ void run(const TrainArguments& a) {
   }
   ExperimentOptions options = a.config.experiment();
   if (a.print_config) {
-    fmt::print("{}\n", write_config(options).dump(2));
+    fmt::print("{}\n", json_text(write_config(options), 2));
     return;
   }
   train(a, options, single_communicator());

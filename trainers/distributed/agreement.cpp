@@ -4,16 +4,16 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/json.h"
 
 namespace reverie {
 
 void require_same_on_all_ranks(Communicator& communicator, const Json& mine) {
   if (communicator.size() == 1) return;
-  const std::vector<std::string> texts = communicator.all_gather(mine.dump());
+  const std::vector<std::string> texts = communicator.all_gather(json_text(mine));
   for (size_t r = 1; r < texts.size(); ++r) {
     if (texts[r] == texts[0]) continue;
-    const Json first = Json::parse(texts[0], nullptr, false),
-               other = Json::parse(texts[r], nullptr, false);
+    const Json first = parse_json_or_discard(texts[0]), other = parse_json_or_discard(texts[r]);
     if (other.is_discarded() || first.is_discarded())
       throw PeerError(fmt::format("rank {} does not say what it is", r));
     std::string list;

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "core/safetensors.h"
 #include "layers/transformer.h"
 
@@ -132,7 +133,8 @@ void export_hf(LanguageModel& model, const Component& component, const std::stri
                            Tensor::zeros({t.size(-1)}, DType::f32));
   }
   std::filesystem::create_directories(directory);
-  write_file_atomically(directory + "/config.json", config_of(*family, c, shape).dump(2) + "\n");
+  write_file_atomically(directory + "/config.json",
+                        json_text(config_of(*family, c, shape), 2) + "\n");
   write_safetensors(directory + "/model.safetensors", weights, {{"format", "pt"}});
 
   // Long enough for every window to end, where the model goes that far.

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "core/log.h"
 
 namespace reverie {
@@ -58,7 +59,7 @@ void TrainingAudit::on_start(const Trainer& t, int64_t first_step) {
   if (const Json hash = before.value("frozen_hash", Json()); hash != frozen_hash_)
     throw InternalError(fmt::format(
         "{}: frozen parameters hash to {} now, to {} when this run began: something trained them",
-        t.run_directory(), frozen_hash_, hash.dump()));
+        t.run_directory(), frozen_hash_, json_text(hash)));
 }
 
 void TrainingAudit::on_step(const Trainer& t, const StepInfo& info) {
@@ -79,12 +80,12 @@ void TrainingAudit::on_step(const Trainer& t, const StepInfo& info) {
   int64_t trainable = 0, frozen = 0;
   for (const auto& [name, parameter] : t.model().parameters())
     (parameter.requires_grad() ? trainable : frozen) += 1;
-  write_file_atomically(file_of(t), Json{{"trainable_tensors", trainable},
-                                         {"frozen_tensors", frozen},
-                                         {"without_gradient", missed},
-                                         {"reached_in_second_step", waited},
-                                         {"frozen_hash", frozen_hash_}}
-                                            .dump(2) +
+  write_file_atomically(file_of(t), json_text(Json{{"trainable_tensors", trainable},
+                                                   {"frozen_tensors", frozen},
+                                                   {"without_gradient", missed},
+                                                   {"reached_in_second_step", waited},
+                                                   {"frozen_hash", frozen_hash_}},
+                                              2) +
                                         "\n");
 }
 

@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 
 namespace reverie {
 namespace {
@@ -21,7 +22,7 @@ std::string metrics_file(const std::string& run_dir) {
 // Bytes of text that are not UTF-8 become U+FFFD: a byte-level tokenizer may cut a character in
 // two.
 std::string one_line(const Json& event) {
-  return event.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
+  return json_text_replacing(event) + '\n';
 }
 
 std::vector<Json> parse_lines(const std::string& file, const std::string& bytes) {
@@ -30,8 +31,7 @@ std::vector<Json> parse_lines(const std::string& file, const std::string& bytes)
   for (size_t begin = 0, end; (end = bytes.find('\n', begin)) != std::string::npos;
        begin = end + 1) {
     ++line;
-    Json event =
-        Json::parse(bytes.begin() + int64_t(begin), bytes.begin() + int64_t(end), nullptr, false);
+    Json event = parse_json_or_discard(std::string_view(bytes).substr(begin, end - begin));
     if (!event.is_object() || !event.contains("event") || !event["event"].is_string() ||
         !event.contains("step") || !event["step"].is_number_integer())
       throw DataError(

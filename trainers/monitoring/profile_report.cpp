@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/files.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "kernels/elementwise.h"
 #include "kernels/kernel.h"
@@ -229,7 +230,7 @@ void ProfileCallback::on_step(const Trainer& t, const StepInfo& s) {
                                           t.options().matmul_precision() == MatmulPrecision::bf16);
   const std::string directory = t.run_directory();
   write_file_atomically(directory + "/profile.txt", table);
-  write_file_atomically(directory + "/profile_trace.json", profile_trace(events).dump() + "\n");
+  write_file_atomically(directory + "/profile_trace.json", json_text(profile_trace(events)) + "\n");
   log_info("profile of steps {}..{}:\n{}", begin_ + 1, s.step, table);
   log_info("{0}/profile.txt, {0}/profile_trace.json (open it at ui.perfetto.dev)", directory);
 }

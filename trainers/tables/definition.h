@@ -8,6 +8,7 @@
 
 #include "core/config.h"
 #include "core/error.h"
+#include "core/json.h"
 
 namespace reverie {
 
@@ -27,7 +28,7 @@ std::vector<T> list_at(const Config& c, const std::string& key) {
     return c.at(key).json().get<std::vector<T>>();
   } catch (const Json::exception&) {
     throw ConfigError(
-        fmt::format("{}.{}: wanted a list, got {}", c.path(), key, c.at(key).json().dump()));
+        fmt::format("{}.{}: wanted a list, got {}", c.path(), key, json_text(c.at(key).json())));
   }
 }
 // A key that is a number ("64"). ConfigError: it is no `what`.

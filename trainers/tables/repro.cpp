@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "trainers/tables/definition.h"
 #include "trainers/training/signals.h"
@@ -29,10 +30,10 @@ class RunPlanner {
     for (const auto& s : options_.overrides) config.set(s);
     ExperimentOptions experiment = read_experiment(config, table_.directory);
     r.config = config;
-    const std::string data = write_config(experiment.data).dump();
+    const std::string data = json_text(write_config(experiment.data));
     if (!data_hashes_.contains(data))
       data_hashes_[data] = options_.without_data ? "" : open_dataset(experiment.data).hash;
-    const std::string resolved = write_config(experiment).dump() + data_hashes_[data];
+    const std::string resolved = json_text(write_config(experiment)) + data_hashes_[data];
     r.directory = fmt::format("{}/runs/{}-{}-seed{}-{}", options_.directory, cell.model, cell.level,
                               seed, hash_bytes(resolved.data(), resolved.size()).substr(0, 8));
     return r;

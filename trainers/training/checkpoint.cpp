@@ -14,6 +14,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "core/log.h"
 
 namespace reverie {
@@ -105,9 +106,9 @@ std::vector<Entry> entries_in(const std::string& parent) {
 // The manifest guards itself with a hash over the rest of it, and has one spelling only.
 std::string manifest_text(Json manifest) {
   manifest["hash"] = "";
-  const std::string bytes = manifest.dump();
+  const std::string bytes = json_text(manifest);
   manifest["hash"] = hash_bytes(bytes.data(), bytes.size());
-  return manifest.dump(2) + "\n";
+  return json_text(manifest, 2) + "\n";
 }
 
 Json describe_file(const std::string& file) {
@@ -129,7 +130,7 @@ Json read_manifest(const std::string& directory) {
     throw DataError(fmt::format(
         "{} has no file COMPLETE: it was never finished, or somebody removed it", directory));
   const std::string text = read_file(file);
-  const Json manifest = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const Json manifest = parse_json_or_discard(text);
   const std::string wanted = manifest.is_object() ? manifest_text(manifest) : "";
   if (text != wanted)
     throw DataError(
@@ -150,11 +151,11 @@ void verify(const std::string& directory) {
     std::error_code ignored;
     if (!fs::is_regular_file(file, ignored))
       throw DataError(
-          fmt::format("{} is missing; {} lists it as {}", file, kComplete, wanted.dump()));
+          fmt::format("{} is missing; {} lists it as {}", file, kComplete, json_text(wanted)));
     const Json got = describe_file(file);
     if (got != wanted)
       throw DataError(fmt::format("{} is truncated or altered: got {}, {} says {}", file,
-                                  got.dump(), kComplete, wanted.dump()));
+                                  json_text(got), kComplete, json_text(wanted)));
   }
 }
 
@@ -163,12 +164,12 @@ void verify(const std::string& directory) {
 std::string state_text(const Json& state) {
   std::string text;
   try {
-    text = state.dump(2) + "\n";
+    text = json_text(state, 2) + "\n";
   } catch (const Json::exception& error) {
     throw InternalError(fmt::format("the trainer's state is not valid JSON: {}", error.what()));
   }
   // JSON has no NaN or infinity: they would come back as null, and a resumed run would differ.
-  const Json back = Json::parse(text);
+  const Json back = parse_json(text);
   if (back != state) {
     const auto differences = config_differences(state, back);
     throw InternalError(fmt::format("the trainer's state does not survive JSON: {}",
@@ -309,7 +310,7 @@ CheckpointContents read_checkpoint(const std::string& directory) {
   contents.model_metadata = std::move(model.metadata);
   contents.optimizer = read_safetensors(join(directory, kOptimizer)).tensors;
   try {
-    contents.state = Json::parse(read_file(join(directory, kState)));
+    contents.state = parse_json(read_file(join(directory, kState)));
   } catch (const Json::exception& error) {
     throw DataError(fmt::format("{} is not JSON: {}", join(directory, kState), error.what()));
   }

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/json.h"
 #include "trainers/monitoring/metrics.h"
 #include "trainers/training/checkpoint.h"
 #include "trainers/training/trainer.h"
@@ -95,7 +96,8 @@ ResumeCheck check_resume(const ExperimentOptions& given, int64_t steps, int64_t 
        {"step", "tokens", "batch", "random_seed", "random_offset", "memory_counters"})
     if (a.state.at(key) != b.state.at(key))
       result.differences.push_back(fmt::format("state: {} is {} against {}", key,
-                                               a.state.at(key).dump(), b.state.at(key).dump()));
+                                               json_text(a.state.at(key)),
+                                               json_text(b.state.at(key))));
   const auto x = read_metrics(whole), y = read_metrics(parts);
   auto losses = [](const std::vector<Json>& events) {
     Json list = Json::array();

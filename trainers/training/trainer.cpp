@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "core/files.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "core/profile.h"
 #include "core/random.h"
@@ -182,9 +183,9 @@ void Trainer::open_run_directory() {
     communicator().broadcast(values, 0);
   }
   if (!communicator().first()) return;
-  write_file_atomically(in(control_.run_directory, kConfigFile), resolved_.dump(2) + "\n");
+  write_file_atomically(in(control_.run_directory, kConfigFile), json_text(resolved_, 2) + "\n");
   write_file_atomically(in(control_.run_directory, "dataset.json"),
-                        dataset_.provenance.dump(2) + "\n");
+                        json_text(dataset_.provenance, 2) + "\n");
   if (dataset_.tokenizer) dataset_.tokenizer->save(control_.run_directory);
   own_callbacks_ = standard_callbacks(*this, control_.progress, step_);
 }
@@ -255,7 +256,7 @@ void Trainer::resume(const std::string& checkpoint) {
     log_warning(
         "resuming with {} where the run before had {}: results will be close, but not "
         "bit-identical",
-        now.dump(), c.state.at("numerics").dump());
+        json_text(now), json_text(c.state.at("numerics")));
   model_->load(c.model);
   step_ = c.state.at("step");
   tokens_ = c.state.at("tokens");
@@ -500,7 +501,7 @@ void Trainer::write_summary(const EvaluationInfo& e) {
   s["numerics"] =
       machine_numerics(split_.exact(), options_.parameter_dtype(), communicator().size());
   if (communicator().size() > 1) s["ranks"] = communicator().size();
-  write_file_atomically(in(control_.run_directory, kSummaryFile), s.dump(2) + "\n");
+  write_file_atomically(in(control_.run_directory, kSummaryFile), json_text(s, 2) + "\n");
 }
 
 // ---- reading runs ----------------------------------------------------------------

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "datasets/tokenizers/formats/pretrained_spec.h"
 #include "datasets/tokenizers/pipeline/normalizer.h"
 
@@ -103,7 +104,7 @@ class HuggingFaceReader {
   int32_t id_of(const PlainJson& id, const std::string& path) const {
     if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<uint64_t>() >= most_ids_)
       fail(path, fmt::format("is {}; wanted an id below {}, twice the number of tokens",
-                             id.is_structured() ? "no number" : id.dump(), most_ids_));
+                             id.is_structured() ? "no number" : json_text(id), most_ids_));
     return id.get<int32_t>();
   }
 

@@ -65,25 +65,27 @@ static inline void pack_transposed(const T* from, int64_t from_row, int64_t coun
 // How a product meets what is in c.
 enum class Into : uint8_t { overwrite, add };
 
+// to [rows, columns] = or += from [rows, width]: the columns of a tile that is cut by an edge.
+template <class T>
+[[gnu::noinline]] static void store_columns(const T* from, int rows, int64_t width, Into into,
+                                            T* to, int64_t to_row, int64_t columns) {
+  for (int i = 0; i < rows; ++i, from += width, to += to_row)
+    for (int64_t j = 0; j < columns; ++j) to[j] = into == Into::add ? to[j] + from[j] : from[j];
+}
+
 // c [kRows, columns] = or += alpha * total, of which the first `columns` are wanted.
 template <bool kScaled, int kRows, int kVectors, class T>
 REVERIE_INLINE void store_tile_as(const Vector<T> (&total)[kRows][kVectors], T alpha, Into into,
-                                  T* c, int64_t c_row, int64_t columns) {
+                                  T* c, int64_t c_row) {
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
     T* to = c + i * c_row;
-    if (columns == kVectors * kLanes<T>) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        Vector<T> value = total[i][v];
-        if constexpr (kScaled) value *= alpha;
-        if (into == Into::add) value += load(to + v * kLanes<T>);
-        store(to + v * kLanes<T>, value);
-      }
-    } else {
-      T spill[kVectors * kLanes<T>];
-      for (int v = 0; v < kVectors; ++v) store(spill + v * kLanes<T>, alpha * total[i][v]);
-      for (int64_t j = 0; j < columns; ++j) to[j] = into == Into::add ? to[j] + spill[j] : spill[j];
+    for (int v = 0; v < kVectors; ++v) {
+      Vector<T> value = total[i][v];
+      if constexpr (kScaled) value *= alpha;
+      if (into == Into::add) value += load(to + v * kLanes<T>);
+      store(to + v * kLanes<T>, value);
     }
   }
 }
@@ -91,17 +93,28 @@ REVERIE_INLINE void store_tile_as(const Vector<T> (&total)[kRows][kVectors], T a
 template <int kRows, int kVectors, class T>
 REVERIE_INLINE void store_tile(const Vector<T> (&total)[kRows][kVectors], T alpha, Into into, T* c,
                                int64_t c_row, int64_t columns) {
-  if (alpha == T(1))
-    store_tile_as<false, kRows, kVectors>(total, alpha, into, c, c_row, columns);
-  else
-    store_tile_as<true, kRows, kVectors>(total, alpha, into, c, c_row, columns);
+  constexpr int64_t kWidth = kVectors * kLanes<T>;
+  if (columns < kWidth) {
+    T spill[kRows * kWidth];
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v)
+        store(spill + i * kWidth + v * kLanes<T>, alpha * total[i][v]);
+    store_columns(spill, kRows, kWidth, into, c, c_row, columns);
+  } else if (alpha == T(1)) {
+    store_tile_as<false, kRows, kVectors>(total, alpha, into, c, c_row);
+  } else {
+    store_tile_as<true, kRows, kVectors>(total, alpha, into, c, c_row);
+  }
 }
 
 // c [rows, columns] = or += alpha * a b for one tile of kRows rows; b holds kVectors vectors of
 // columns in each of its rows, of which the first `columns` are wanted.
 template <int kRows, int kVectors, class T>
-static inline void product_tile(int64_t depth, Left<T> a, const T* b, int64_t b_row, T alpha,
-                                Into into, T* c, int64_t c_row, int64_t columns) {
+[[gnu::noinline]] static void product_tile(int64_t depth, Left<T> a, const T* b, int64_t b_row,
+                                           T alpha, Into into, T* c, int64_t c_row,
+                                           int64_t columns) {
   Vector<T> total[kRows][kVectors] = {};
   multiply_tile<kRows, kVectors>(depth, a, b, b_row, total);
   store_tile(total, alpha, into, c, c_row, columns);

@@ -42,8 +42,9 @@ struct LeftPairs {
 };
 
 template <bool kDots, int kRows, int kVectors>
-static inline void pair_tile(int64_t depth, LeftPairs a, const Pair* b, int64_t b_row, float alpha,
-                             Into into, float* c, int64_t c_row, int64_t columns) {
+[[gnu::noinline]] static void pair_tile(int64_t depth, LeftPairs a, const Pair* b, int64_t b_row,
+                                        float alpha, Into into, float* c, int64_t c_row,
+                                        int64_t columns) {
   Vector<float> total[kRows][kVectors] = {};
   for (int64_t k = 0; k < depth; ++k) {
     Vector<Pair> right[kVectors];

@@ -1,6 +1,7 @@
 // Ranks on device cuda. Where it is emulated they are threads, as on the CPU; on GPUs a rank is a
 // process, and tests/cli/test_distributed.py starts them.
 
+#include "core/json.h"
 #include "trainers/distributed/device_communicator.h"
 
 #include <gmock/gmock.h>
@@ -84,7 +85,7 @@ class RanksOnCuda : public ::testing::Test {
             "sample": {"tokens": 1}, "checkpoint": {"interval": 2}, "distributed": {"bucket_megabytes": 0.003}})",
         "small");
     c.merge(Config::parse(patch, "patch"));
-    return experiments_.options(c.json().dump());
+    return experiments_.options(json_text(c.json()));
   }
   Experiments experiments_;
 };

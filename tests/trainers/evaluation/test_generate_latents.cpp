@@ -7,6 +7,7 @@
 
 #include "autograd/ops/shape.h"
 #include "core/error.h"
+#include "core/json.h"
 #include "layers/coprocessor/augmented_model.h"
 #include "trainers/evaluation/generate.h"
 #include "trainers/evaluation/mask_check.h"
@@ -60,7 +61,7 @@ void PrintTo(const Case& c, std::ostream* out) {
 class WrittenWithLatents : public testing::TestWithParam<Case> {};
 TEST_P(WrittenWithLatents, EveryTokenIsTheOneOfAForwardOverTheWhole) {
   const Case& c = GetParam();
-  const auto model = augmented(c.base, Json::parse(c.latents), c.late);
+  const auto model = augmented(c.base, parse_json(c.latents), c.late);
   auto& m = dynamic_cast<AugmentedModel&>(*model);
   const auto written = generate(*model, kPrompt, greedy(kTokens, c.late));
   ASSERT_EQ(int64_t(written.size()), kTokens);
@@ -106,7 +107,7 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& info) { return std::string(info.param.name); });
 
 TEST(WrittenWithLatents, SeveralTextsAreWrittenAsEachAlone) {
-  const auto model = augmented("llama", Json::parse(kCoprocessor));
+  const auto model = augmented("llama", parse_json(kCoprocessor));
   GenerateOptions options = greedy(kTokens, 2);
   options.temperature = 1.5;
   const auto texts = generate_samples(*model, kPrompt, 3, options);
@@ -120,16 +121,16 @@ TEST(WrittenWithLatents, SeveralTextsAreWrittenAsEachAlone) {
 
 TEST(WrittenWithLatents, TextsMayOutgrowTheContext) {
   for (const int64_t late : {0, 40}) {
-    const auto model = augmented("llama", Json::parse(kCoprocessor));
+    const auto model = augmented("llama", parse_json(kCoprocessor));
     EXPECT_EQ(generate(*model, kPrompt, greedy(150, late)).size(), 150u);
   }
   // A prompt longer than the context leaves room for the latents.
-  const auto model = augmented("llama", Json::parse(kCache));
+  const auto model = augmented("llama", parse_json(kCache));
   EXPECT_EQ(generate(*model, std::vector<int32_t>(90, 4), greedy(5, 0)).size(), 5u);
 }
 
 TEST(WrittenWithLatents, RefusesModelsWithoutLatents) {
-  const auto model = augmented("llama", Json::parse(kCoprocessor));
+  const auto model = augmented("llama", parse_json(kCoprocessor));
   EXPECT_THROW(generate(dynamic_cast<AugmentedModel&>(*model).base(), kPrompt, greedy(3, 0)),
                UserError);
   EXPECT_THROW(generate(*model, kPrompt, greedy(3, -1)), UserError);

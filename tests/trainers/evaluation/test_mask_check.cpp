@@ -8,6 +8,7 @@
 
 #include "autograd/ops/elementwise.h"
 #include "autograd/ops/shape.h"
+#include "core/json.h"
 #include "trainers/evaluation/mask_check.h"
 
 namespace reverie {
@@ -105,7 +106,7 @@ void PrintTo(const Case& c, std::ostream* out) {
 class PackedGroups : public testing::TestWithParam<Case> {};
 TEST_P(PackedGroups, EqualSeparateForwards) {
   const Case& c = GetParam();
-  const auto model = augmented(c.base, Json::parse(c.latents), Json::parse(c.more));
+  const auto model = augmented(c.base, parse_json(c.latents), parse_json(c.more));
   const MaskCheck result = check(*model);
   EXPECT_TRUE(result.ok(1e-9)) << result.text();
   EXPECT_EQ(result.groups, 6);

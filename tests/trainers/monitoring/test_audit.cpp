@@ -1,5 +1,6 @@
 // The audit of a run: every trainable tensor is reached, no frozen one changes.
 
+#include "core/json.h"
 #include "trainers/monitoring/audit.h"
 
 #include <gmock/gmock.h>
@@ -50,7 +51,7 @@ class AuditTest : public ::testing::Test {
     c.callbacks = std::move(callbacks);
     return c;
   }
-  Json audit() { return Json::parse(read_file(directory_ / "run/audit.json")); }
+  Json audit() { return parse_json(read_file(directory_ / "run/audit.json")); }
 
   const std::string beside_ = R"({"type": "augmented", "base": ")" REVERIE_TEST_DIR
                               R"(/golden/pretrained/llama", "latents": {"type": "coprocessor",

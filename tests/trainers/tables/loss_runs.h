@@ -7,12 +7,13 @@
 #include <string>
 #include <vector>
 
+#include "core/json.h"
 #include "trainers/tables/losses/loss_table.h"
 
 namespace reverie::testing {
 
 inline Json table_definition() {
-  return Json::parse(R"({
+  return parse_json(R"({
     "title": "IMM on Shakespeare, character level",
     "vocabulary_size": 65,
     "models": {

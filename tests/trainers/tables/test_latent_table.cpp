@@ -1,5 +1,6 @@
 // Tables of latents: rows, controls, files, and runs from a table's file to its rows.
 
+#include "core/json.h"
 #include "trainers/tables/latents/latent_table.h"
 
 #include <gmock/gmock.h>
@@ -66,7 +67,7 @@ LatentRun run(const std::string& model, int64_t latents, int64_t seed, double by
 }
 
 Json definition() {
-  return Json::parse(R"({
+  return parse_json(R"({
     "title": "latents", "base": "base.bin", "shown": [1, 4, 32], "planned_runs": 9,
     "models": {"coprocessor": {"title": "Coprocessor"},
                "coprocessor_shuffled": {"title": "Shuffled"},
@@ -113,7 +114,7 @@ TEST(LatentTable, RowsHaveTheShapeOfTheContract) {
   EXPECT_EQ(json["planned_runs"], 9);
   EXPECT_EQ(json["all_positions"][0]["costs"]["trainable_parameters"], 1008);
   EXPECT_EQ(json["provenance"]["total_seconds"], 50.0);
-  EXPECT_EQ(Json::parse(json.dump()), json);
+  EXPECT_EQ(parse_json(json_text(json)), json);
 }
 
 TEST(LatentTable, TheTextsOfTheFilesAgree) {
@@ -224,7 +225,7 @@ TEST(LatentTable, WhatDoesNotBelongTogetherIsRefused) {
 
 TEST(LatentTable, MeasurementsSurviveTheirFile) {
   const LatentMeasurement m = run("coprocessor", 8, 1, 0.04, -0.2).measurement;
-  EXPECT_EQ(LatentMeasurement::from_json(Json::parse(m.json().dump())).json(), m.json());
+  EXPECT_EQ(LatentMeasurement::from_json(parse_json(json_text(m.json()))).json(), m.json());
   Json broken = m.json();
   broken["own"]["texts"][1]["base"].erase(0);
   EXPECT_THROW(LatentMeasurement::from_json(broken), DataError);
@@ -240,7 +241,7 @@ class LatentReproTest : public ::testing::Test {
       text << "The " << i * i % 97 << ". line of a made-up text, to be learnt.\n";
   }
   Json table() const {
-    Json t = Json::parse(R"({
+    Json t = parse_json(R"({
       "kind": "latent_effect", "title": "a small table of latents",
       "report": {"paper": {"coprocessor": {"2": {"1": -1.5}}}},
       "base": {"data": {}, "train": {"steps": 4, "batch_size": 4},
@@ -263,7 +264,7 @@ class LatentReproTest : public ::testing::Test {
     return t;
   }
   ReproOptions options(const Json& table) const {
-    write_file_atomically(directory_ / "table.json", table.dump());
+    write_file_atomically(directory_ / "table.json", json_text(table));
     ReproOptions o;
     o.table_file = directory_ / "table.json";
     o.preset = "tiny";
@@ -331,7 +332,7 @@ TEST_F(LatentReproTest, ErrorsSayWhatAndWhere) {
 TEST_F(LatentReproTest, TrainsTheBaseAndTheCellsMeasuresAndReuses) {
   const ReproOptions o = options(table());
   ASSERT_EQ(run_table(o), 0);
-  const Json json = Json::parse(read_file(o.directory + "/table.json"));
+  const Json json = parse_json(read_file(o.directory + "/table.json"));
   const auto runs = plan_table(o);
   ASSERT_EQ(json["rows"].size(), 6u * 6);  // shuffled lines of coprocessor and pause
   EXPECT_EQ(json["finished_runs"], 8);
@@ -378,12 +379,12 @@ TEST_F(LatentReproTest, TrainsTheBaseAndTheCellsMeasuresAndReuses) {
   ASSERT_EQ(run_table(options(more)), 0);
   EXPECT_EQ(time_of("/summary.json"), summary);
   EXPECT_NE(time_of("/latent_effect.json"), effect);
-  EXPECT_EQ(Json::parse(read_file(o.directory + "/table.json"))["rows"].size(), 6u * 7);
+  EXPECT_EQ(parse_json(read_file(o.directory + "/table.json"))["rows"].size(), 6u * 7);
 }
 
 TEST_F(LatentReproTest, OtherCoprocessorsAreRowsLikeTheFirst) {
   Json t = table();
-  t["models"] = Json::parse(R"({
+  t["models"] = parse_json(R"({
     "lora": {"model": {"latents": {"type": "coprocessor", "initial": "lora", "rank": 2}}},
     "cache": {"model": {"latents": {"type": "coprocessor", "writes": "cache"}}},
     "several": {"model": {"latents": {"type": "several", "sources": [{"type": "coprocessor"}, {"type": "coprocessor"}]}}},
@@ -398,7 +399,7 @@ TEST_F(LatentReproTest, OtherCoprocessorsAreRowsLikeTheFirst) {
   EXPECT_EQ(sources[1]["count"], 2);
   EXPECT_THAT(plan_table_text(o), HasSubstr("lora"));
   ASSERT_EQ(run_table(o), 0);
-  const Json json = Json::parse(read_file(o.directory + "/table.json"));
+  const Json json = parse_json(read_file(o.directory + "/table.json"));
   EXPECT_EQ(json["rows"].size(), 5u * 6);
   for (const Json& row : json["rows"])
     EXPECT_TRUE(std::isfinite(row["measured"]["ppl_change_percent"]["mean"].get<double>()));

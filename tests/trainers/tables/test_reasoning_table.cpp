@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
 #include "trainers/evaluation/answer_accuracy.h"
@@ -35,7 +36,7 @@ ReasoningRun run(const std::string& model, int64_t stage, int64_t seed, int64_t 
   return {model, stage, seed, summary, "runs/x", {20, right, 7.5}, {10, 10, 7.0}};
 }
 Json definition() {
-  return Json::parse(R"({"title": "thoughts", "planned_runs": 5,
+  return parse_json(R"({"title": "thoughts", "planned_runs": 5,
     "models": {"coconut": {"title": "Coconut", "description": "thinks"},
                "no_thought": {"title": "None"}}})");
 }
@@ -46,7 +47,8 @@ TEST(ReasoningTable, LinesAreInTheOrderOfModelsAndStagesAndSeedsAreTakenTogether
                      run("coconut", 1, 2, 13), run("", 0, 0, 16)});
   const Json json = reasoning_table_json(table);
   std::vector<std::string> order;
-  for (const Json& row : json["rows"]) order.push_back(row["model"].dump() + row["stage"].dump());
+  for (const Json& row : json["rows"])
+    order.push_back(json_text(row["model"]) + json_text(row["stage"]));
   EXPECT_THAT(order, ElementsAre("null0", "\"coconut\"1", "\"coconut\"2", "\"no_thought\"1"));
   const Json& row = json["rows"][1];
   EXPECT_EQ(row["seeds"], Json({1, 2}));
@@ -95,10 +97,10 @@ class ReasoningReproTest : public ::testing::Test {
                           {"steps", {n + " a.", n + " b.", n + " c."}},
                           {"answer", "To " + n + "."}});
     }
-    std::ofstream(directory_ / "examples.json") << examples.dump();
+    std::ofstream(directory_ / "examples.json") << json_text(examples);
   }
   ReproOptions options(const Json& patch = Json::object()) const {
-    Json t = Json::parse(R"({
+    Json t = parse_json(R"({
       "kind": "reasoning", "title": "a small table of reasoning",
       "report": {"models": {"coconut": {"title": "Coconut"}}},
       "base": {"data": {"tokenizer": "word", "examples": {"form": "prosqa"}, "validation_fraction": 0.2},
@@ -115,7 +117,7 @@ class ReasoningReproTest : public ::testing::Test {
           "train": {"steps": 120, "batch_size": 8}}}}})");
     t["base"]["data"]["path"] = directory_ / "examples.json";
     t.merge_patch(patch);
-    write_file_atomically(directory_ / "table.json", t.dump());
+    write_file_atomically(directory_ / "table.json", json_text(t));
     ReproOptions o;
     o.table_file = directory_ / "table.json";
     o.preset = "tiny";
@@ -149,7 +151,7 @@ TEST_F(ReasoningReproTest, EveryStageBeginsFromTheOneBefore) {
 
 TEST_F(ReasoningReproTest, ErrorsSayWhatAndWhere) {
   const auto refused = [&](const char* patch) {
-    return message_of<ConfigError>([&] { plan_table(options(Json::parse(patch))); });
+    return message_of<ConfigError>([&] { plan_table(options(parse_json(patch))); });
   };
   EXPECT_THAT(refused(R"({"presets": {"tiny": {"stages": 0}}})"), HasSubstr("one stage or more"));
   EXPECT_THAT(refused(R"({"presets": {"tiny": {"cells": {}}}})"), HasSubstr("cells"));
@@ -165,7 +167,7 @@ TEST_F(ReasoningReproTest, TrainsByStageCountsAnswersAndReuses) {
   o.without_data = false;
   EXPECT_EQ(run_table(o), 0);
   const auto runs = plan_table(o);
-  const Json json = Json::parse(read_file(o.directory + "/table.json"));
+  const Json json = parse_json(read_file(o.directory + "/table.json"));
   EXPECT_EQ(json["rows"].size(), 7u);
   EXPECT_EQ(json["finished_runs"], 6);
   for (const Json& row : json["rows"]) {

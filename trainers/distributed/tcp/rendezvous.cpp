@@ -14,6 +14,7 @@
 
 #include "core/config.h"
 #include "core/error.h"
+#include "core/json.h"
 #include "core/log.h"
 
 namespace reverie {
@@ -183,7 +184,7 @@ TcpPeers meet_as_first(const TcpPlan& plan, double deadline) {
                               {"port", guest.greeting.port}});
   }
   for (auto& [rank, guest] : come) {
-    reply(guest.socket, false, table.dump(), deadline, peers.ranks[size_t(rank)].name);
+    reply(guest.socket, false, json_text(table), deadline, peers.ranks[size_t(rank)].name);
     peers.ranks[size_t(rank)].socket = std::move(guest.socket);
   }
   return peers;
@@ -199,7 +200,7 @@ Json ask_first(const Socket& socket, const TcpPlan& plan, double deadline) {
   std::string text(header.bytes, ' ');
   receive_all(socket, std::as_writable_bytes(std::span(text)), deadline, whom);
   if (header.refused) throw ConfigError(fmt::format("rank 0 refuses this rank: {}", text));
-  const Json table = Json::parse(text, nullptr, false);
+  const Json table = parse_json_or_discard(text);
   if (!table.is_object() || table.at("ranks").size() != size_t(plan.size))
     throw MachineError(fmt::format("{} does not know {} ranks", whom, plan.size));
   return table;

@@ -15,6 +15,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/hf_export.h"
@@ -140,10 +141,10 @@ void LatentTableKind::complete(const PlannedCell& cell, Config& config) const {
                                      "numbers, such as [8, 16]"));
   const std::string type = text_at(model.json(), "type", "$.model", true);
   if (type == "augmented") {
-    config.set("model.base=" + Json(base_).dump());
+    config.set("model.base=" + json_text(Json(base_)));
     share_latents(cell, config);
   } else if (type == "pretrained") {
-    config.set("model.path=" + Json(base_).dump());
+    config.set("model.path=" + json_text(Json(base_)));
   } else {
     throw ConfigError(
         fmt::format("$.models.{}: a table of latents compares models of type \"augmented\" and "
@@ -190,7 +191,8 @@ void LatentTableKind::measure(const PlannedRun& run) const {
       measure_latents(*loaded.model, *base.model, texts, options, is_shuffled(run.cell.model));
   write_file_atomically(
       run.directory + "/" + kMeasurementFile,
-      Json{{"of", wanted(run)}, {"checkpoint", loaded.checkpoint}, {"measured", m.json()}}.dump() +
+      json_text(
+          Json{{"of", wanted(run)}, {"checkpoint", loaded.checkpoint}, {"measured", m.json()}}) +
           "\n");
 }
 
@@ -236,7 +238,7 @@ std::vector<std::string> LatentTableKind::write(const std::vector<PlannedRun>& f
   definition["base"] = base_;
   const LatentTable table = build_latent_table(definition, runs, measure_.resamples);
   const std::string& directory = table_.output_directory;
-  write_file_atomically(directory + "/table.json", latent_table_json(table).dump(2) + "\n");
+  write_file_atomically(directory + "/table.json", json_text(latent_table_json(table), 2) + "\n");
   write_file_atomically(directory + "/table.md", latent_table_markdown(table));
   write_file_atomically(directory + "/table.csv", latent_table_csv(table));
   write_file_atomically(directory + "/report.html", latent_report_html(table));

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "trainers/monitoring/metrics.h"
 #include "trainers/tables/losses/loss_report.h"
 #include "trainers/tables/losses/loss_table.h"
@@ -61,7 +62,7 @@ class LossTableKind final : public TableKind {
     definition["planned_runs"] = planned;
     const LossTable table = build_loss_table(definition, runs);
     const std::string& directory = table_.output_directory;
-    write_file_atomically(directory + "/table.json", loss_table_json(table).dump(2) + "\n");
+    write_file_atomically(directory + "/table.json", json_text(loss_table_json(table), 2) + "\n");
     write_file_atomically(directory + "/table.md", loss_table_markdown(table));
     write_file_atomically(directory + "/report.html", loss_report_html(table, runs));
     return {"table.md", "table.json", "report.html"};

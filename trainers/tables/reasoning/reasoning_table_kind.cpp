@@ -14,6 +14,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/answer_accuracy.h"
@@ -81,7 +82,7 @@ class ReasoningTableKind final : public TableKind {
     std::string before = first_;
     for (const PlannedRun& r : earlier)
       if (r.cell.model == cell.model && r.cell.level == cell.level - 1) before = r.directory;
-    config.set("model.base=" + Json(export_of(before)).dump());
+    config.set("model.base=" + json_text(Json(export_of(before))));
   }
   void finish(const PlannedRun& run) const override;
   std::string plan(const std::vector<PlannedRun>& runs) const override;
@@ -143,12 +144,12 @@ void ReasoningTableKind::count_answers(const LoadedRun& run, const std::string& 
   };
   const Json held_out = count(data.validation, measure_.examples, "held-out"),
              train = count(data.train, measure_.train_examples, "training");
-  write_file_atomically(file, Json{{"of", wanted()},
-                                   {"checkpoint", run.checkpoint},
-                                   {"text_hash", data.provenance.at("source").at("hash")},
-                                   {"held_out", held_out},
-                                   {"train", train}}
-                                      .dump(2) +
+  write_file_atomically(file, json_text(Json{{"of", wanted()},
+                                             {"checkpoint", run.checkpoint},
+                                             {"text_hash", data.provenance.at("source").at("hash")},
+                                             {"held_out", held_out},
+                                             {"train", train}},
+                                        2) +
                                   "\n");
 }
 
@@ -192,7 +193,8 @@ std::vector<std::string> ReasoningTableKind::write(const std::vector<PlannedRun>
   definition["planned_runs"] = planned;
   const ReasoningTable table = build_reasoning_table(definition, runs);
   const std::string& directory = table_.output_directory;
-  write_file_atomically(directory + "/table.json", reasoning_table_json(table).dump(2) + "\n");
+  write_file_atomically(directory + "/table.json",
+                        json_text(reasoning_table_json(table), 2) + "\n");
   write_file_atomically(directory + "/table.md", reasoning_table_markdown(table));
   return {"table.md", "table.json"};
 }

@@ -1,0 +1,37 @@
+# What makes a build quick: ccache and mold where they are installed, precompiled headers, and less optimisation for
+# code that only directs the work of others.
+
+option(REVERIE_CCACHE "Compile through ccache, where it is installed" ON)
+find_program(REVERIE_CCACHE_PROGRAM ccache)
+if(REVERIE_CCACHE AND REVERIE_CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  # Objects made with a precompiled header are cached only with this sloppiness (and -fpch-preprocess, below).
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros CCACHE_DEPEND=1
+    ${REVERIE_CCACHE_PROGRAM})
+endif()
+find_program(REVERIE_MOLD_PROGRAM mold)
+if(REVERIE_MOLD_PROGRAM AND NOT REVERIE_FUZZ)
+  add_link_options($<$<LINK_LANGUAGE:CXX>:-fuse-ld=mold>)
+endif()
+
+# Sources that spend their time in kernels, or waiting: the compiler need not work on their loops. A target's own
+# options stand behind CMAKE_CXX_FLAGS_RELEASE, so that this level wins.
+function(reverie_optimise target level)
+  target_compile_options(${target} PRIVATE $<$<AND:$<CONFIG:Release,RelWithDebInfo>,$<COMPILE_LANGUAGE:CXX>>:${level}>)
+endfunction()
+
+# Headers that take a second or more to parse, in nearly every file of the target.
+function(reverie_precompile target)
+  target_precompile_headers(${target} PRIVATE
+    "$<$<COMPILE_LANGUAGE:CXX>:<fmt/format.h$<ANGLE-R>>"
+    "$<$<COMPILE_LANGUAGE:CXX>:<nlohmann/json.hpp$<ANGLE-R>>"
+    "$<$<COMPILE_LANGUAGE:CXX>:<algorithm$<ANGLE-R>>"
+    "$<$<COMPILE_LANGUAGE:CXX>:<filesystem$<ANGLE-R>>"
+    "$<$<COMPILE_LANGUAGE:CXX>:<functional$<ANGLE-R>>"
+    "$<$<COMPILE_LANGUAGE:CXX>:<map$<ANGLE-R>>")
+  foreach(header ${ARGN})
+    target_precompile_headers(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:<${header}$<ANGLE-R>>")
+  endforeach()
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>)
+  endif()
+endfunction()
