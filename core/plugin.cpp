@@ -1,8 +1,16 @@
 #include "core/plugin.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
 #include <filesystem>
 #include <mutex>
 #include <optional>
@@ -38,6 +46,41 @@ void* open_library(const std::string& name) {
   return handle;
 }
 
+// Loading runs the library's static initialisers: one that throws ends the process, and a truncated
+// file ends it by a signal, and neither can be caught here. A child process tries first, and what it
+// said on stderr comes back. "": it went well.
+std::string failure_of_a_trial(const std::string& name) {
+  int pipe_ends[2];
+  if (::pipe2(pipe_ends, O_CLOEXEC) != 0) return "";  // the trial is a courtesy
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::dup2(pipe_ends[1], 2);
+    const rlimit no_core{0, 0};
+    ::setrlimit(RLIMIT_CORE, &no_core);
+    for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE}) ::signal(signal, SIG_DFL);
+    ::alarm(60);
+    ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+    ::_exit(0);  // what dlopen() refuses, the parent reports
+  }
+  ::close(pipe_ends[1]);
+  std::string said;
+  char buffer[512];
+  ssize_t count = 0;
+  while (child > 0 && ((count = ::read(pipe_ends[0], buffer, sizeof buffer)) > 0 ||
+                       (count < 0 && errno == EINTR)))
+    if (count > 0) said.append(buffer, size_t(count));
+  ::close(pipe_ends[0]);
+  int status = 0;
+  if (child < 0) return "";
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  while (!said.empty() && std::isspace(static_cast<unsigned char>(said.back()))) said.pop_back();
+  std::replace(said.begin(), said.end(), '\n', ' ');
+  if (!WIFSIGNALED(status)) return "";
+  return fmt::format("{}{}{}", ::strsignal(WTERMSIG(status)), said.empty() ? "" : ": ",
+                     said.substr(0, 400));
+}
+
 }  // namespace
 
 bool note_error_while_loading_plugin(const std::string& message) {
@@ -59,6 +102,17 @@ void load_plugin(const std::string& file, const std::string& config_directory) {
         file, fs::absolute(config_directory, ignored).string()));
 
   const std::lock_guard lock(plugins_mutex);
+  const bool open_already = [&] {
+    void* known = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
+    if (known) ::dlclose(known);
+    return known != nullptr;
+  }();
+  if (!open_already)
+    if (const std::string failure = failure_of_a_trial(name); !failure.empty())
+      throw ConfigError(fmt::format(
+          "plugin \"{}\" ({}) ends the process that loads it ({}): its file is damaged, or one of "
+          "its static initialisers throws; rebuild or mend it",
+          file, name, failure));
   void* handle = open_library(name);
   if (!handle) {
     const std::string reason = ::dlerror();

@@ -2,19 +2,40 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "core/config.h"
 #include "core/error.h"
 #include "core/files.h"
 
 namespace reverie {
+namespace {
+
+// Two parameters of one full name: a checkpoint could hold only one of them.
+void refuse_taken_names(const Module& owner, const std::string& name, const Module* child) {
+  std::set<std::string> taken;
+  for (const auto& [known, v] : owner.parameters()) taken.insert(known);
+  const auto take = [&](const std::string& full) {
+    require(taken.insert(full).second,
+            "two parameters are called \"{}\": wanted a name of its own for each, or a checkpoint "
+            "could hold only one of them",
+            full);
+  };
+  if (!child) return take(name);
+  const std::string prefix = name.empty() ? "" : name + ".";
+  for (const auto& [below, v] : child->parameters()) take(prefix + below);
+}
+
+}  // namespace
 
 Variable Module::parameter(std::string name, Tensor initial) {
+  refuse_taken_names(*this, name, nullptr);
   Variable v(std::move(initial), true);
   entries_.push_back({std::move(name), v, nullptr, false});
   return v;
 }
 Module& Module::adopt(std::string name, std::unique_ptr<Module> module) {
+  refuse_taken_names(*this, name, module.get());
   entries_.push_back({std::move(name), {}, std::move(module), false});
   return *entries_.back().module;
 }

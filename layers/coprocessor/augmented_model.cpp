@@ -128,11 +128,11 @@ Variable AugmentedModel::latents_for(const Tensor& tokens, const Tensor& limits)
 Variable AugmentedModel::latents_for(const Text& text, const Tensor& limits) {
   // With a delay the source has read less than the base when its latents arrive.
   return source_->latents(
-      {text.keys, text.hidden, shifted(limits, -options_.delay, 1), text.tokens});
+      TextView(text.keys, text.hidden, shifted(limits, -options_.delay, 1), text.tokens));
 }
 OwnLoss AugmentedModel::own_loss(const Text& text, const Tensor& limits, const Variable& latents) {
   return source_->own_loss(
-      {text.keys, text.hidden, shifted(limits, -options_.delay, 1), text.tokens}, latents);
+      TextView(text.keys, text.hidden, shifted(limits, -options_.delay, 1), text.tokens), latents);
 }
 OwnLoss AugmentedModel::own_loss(const Tensor& tokens, const Tensor& limits) {
   const Text text = read(tokens);
@@ -175,7 +175,8 @@ Variable AugmentedModel::latents_for(const SequenceState& written, const Variabl
     text.layers.push_back(
         {Variable(layer.key().contiguous()), Variable(layer.value().contiguous())});
   return source_->latents(
-      {text, hidden, Tensor::full({text.batch(), 1}, double(text.length()), DType::i32), tokens});
+      TextView(text, hidden, Tensor::full({text.batch(), 1}, double(text.length()), DType::i32),
+               tokens));
 }
 
 Variable AugmentedModel::insert(SequenceState& written, const Tensor& last,

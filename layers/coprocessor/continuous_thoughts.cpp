@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "autograd/ops/embedding.h"
 #include "autograd/ops/shape.h"
 #include "layers/coprocessor/latent_source.h"
 
@@ -28,14 +27,15 @@ class ContinuousThoughts final : public LatentSource {
   // A pass runs over all of a group's thoughts so far, and reads the text's keys and values where
   // they lie: the text, which is most of it, is never read again.
   Variable latents(const TextView& view) override {
-    const int64_t batch = view.limits.size(0), groups = view.limits.size(1), all = batch * groups,
-                  features = view.hidden.size(2);
-    Variable thoughts = reshape(last_rows(view), {all, 1, features});
+    const Variable last = view.last_hidden();
+    const int64_t batch = view.batch(), groups = view.groups(), all = batch * groups,
+                  features = last.size(2);
+    Variable thoughts = reshape(last, {all, 1, features});
     for (int64_t known = 1; known < count_; ++known) {
-      GroupedRows context(view.text, view.limits, known);
+      const auto context = view.beside(known);
       const Variable rows = reshape(thoughts, {batch, groups * known, features});
       const Variable hidden =
-          base_.blocks().forward(base_.placed(rows, context.positions()), context);
+          base_.blocks().forward(base_.placed(rows, context->positions()), *context);
       thoughts = concat(
           {thoughts, slice(reshape(hidden, {all, known, features}), 1, known - 1, known)}, 1);
     }
@@ -49,18 +49,6 @@ class ContinuousThoughts final : public LatentSource {
   }
 
  private:
-  // The text's final hidden states at the last row that each group sees, [1, B * G, C].
-  static Variable last_rows(const TextView& view) {
-    const int64_t batch = view.limits.size(0), groups = view.limits.size(1),
-                  time = view.hidden.size(1);
-    const Tensor limits = view.limits.to(Device{}).contiguous();
-    Tensor row = Tensor::empty({1, batch * groups}, DType::i32);
-    for (int64_t i = 0; i < batch * groups; ++i)
-      row.mutable_data<int32_t>()[i] = int32_t(i / groups * time + limits.data<int32_t>()[i] - 1);
-    return embedding(row.to(view.hidden.device()),
-                     reshape(view.hidden, {batch * time, view.hidden.size(2)}));
-  }
-
   int64_t count_;
   const Transformer& base_;
 };

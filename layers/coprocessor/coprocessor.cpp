@@ -110,13 +110,22 @@ class Coprocessor final : public LatentSource {
   int64_t count() const override { return count_; }
   bool writes_cache() const override { return writes_cache_; }
 
+  bool asks_for_whole_text() const override { return last_hidden_; }
+
   Variable latents(const TextView& view) override {
-    const Variable rows = for_each_group(soft_tokens_, view.limits);
-    const KeyValues text = text_of(view);
-    GroupedRows context(text, view.limits, count_);
-    if (writes_cache_) return packed_cache(blocks_->keys_and_values(rows, context));
-    const Variable states = blocks_->forward(rows, context);
-    return to_base_ ? to_base_->forward(states) : states;
+    const Variable rows = for_each_group(soft_tokens_, view.limits());
+    if (!last_hidden_) {
+      std::vector<int64_t> read;
+      for (int64_t i = 0; i < layers_; ++i)
+        read.push_back(layer_read(i, layers_, view.base_layers()));
+      return latents_of(rows, *view.beside(count_, read));
+    }
+    // Keys and values are the coprocessor's own, made from the base's last states.
+    const Variable hidden = view.whole(*this).hidden;
+    PlainRows plain(hidden.size(1));
+    const KeyValues text = blocks_->keys_and_values(hidden, plain);
+    GroupedRows beside(text, view.limits(), count_);
+    return latents_of(rows, beside);
   }
 
   double flops_per_group(int64_t length) const override {
@@ -146,18 +155,10 @@ class Coprocessor final : public LatentSource {
     if (borrowed) add_low_rank_updates(*blocks_, o.rank, o.alpha, build);
   }
 
-  // What each block reads of the text.
-  KeyValues text_of(const TextView& view) const {
-    if (last_hidden_) {
-      // Keys and values are the coprocessor's own, made from the base's last states.
-      PlainRows rows(view.hidden.size(1));
-      return blocks_->keys_and_values(view.hidden, rows);
-    }
-    KeyValues text;
-    for (int64_t i = 0; i < layers_; ++i)
-      text.layers.push_back(
-          view.text.layers.at(size_t(layer_read(i, layers_, int64_t(view.text.layers.size())))));
-    return text;
+  Variable latents_of(const Variable& rows, RowContext& context) {
+    if (writes_cache_) return packed_cache(blocks_->keys_and_values(rows, context));
+    const Variable states = blocks_->forward(rows, context);
+    return to_base_ ? to_base_->forward(states) : states;
   }
 
   int64_t count_, layers_ = 0, base_layers_;

@@ -32,7 +32,7 @@ class GistTokens final : public LatentSource {
   }
   int64_t count() const override { return sight_.latents; }
   Variable latents(const TextView& view) override {
-    return for_each_group(expand(embedding_, 0, count()), view.limits);
+    return for_each_group(expand(embedding_, 0, count()), view.limits());
   }
   GroupSight sight() const override { return sight_; }
   double flops_per_group(int64_t) const override { return 0; }

@@ -53,32 +53,33 @@ class Icae final : public LatentSource {
 
   int64_t count() const override { return count_; }
   GroupSight sight() const override { return {count_, false, false, true}; }
+  bool asks_for_whole_text() const override { return true; }
 
   Variable latents(const TextView& view) override {
-    require(view.tokens.defined(),
+    const Tensor tokens = view.whole(*this).tokens;
+    require(tokens.defined(),
             "ICAE reads the text's tokens with weights of its own: it got a cache alone");
-    PlainRows rows(view.tokens.size(1));
+    PlainRows rows(tokens.size(1));
     const KeyValues text = encoder_->keys_and_values(
-        base_.placed(base_.token_rows(view.tokens), rows.positions()), rows);
-    GroupedRows context(text, view.limits, count_);
+        base_.placed(base_.token_rows(tokens), rows.positions()), rows);
+    GroupedRows context(text, view.limits(), count_);
     return encoder_->forward(
-        base_.placed(for_each_group(memory_, view.limits), context.positions()), context);
+        base_.placed(for_each_group(memory_, view.limits()), context.positions()), context);
   }
 
   double own_share() const override { return own_share_; }
   // Each group's text, up to its limit, and the end token, from its slots.
   OwnLoss own_loss(const TextView& view, const Variable& latents) override {
-    const int64_t all = view.limits.numel(), groups = view.limits.size(1),
-                  time = view.tokens.size(1);
-    const Tensor limits = view.limits.to(Device{}).contiguous(),
-                 tokens = view.tokens.to(Device{}).contiguous();
+    const TextView::Whole texts = view.whole(*this);
+    const int64_t all = view.limits().numel(), groups = view.groups(), longest = texts.length;
+    const Tensor limits = view.limits().to(Device{}).contiguous(),
+                 tokens = texts.tokens.to(Device{}).contiguous();
     const int32_t* limit = limits.data<int32_t>();
-    const int64_t longest = *std::max_element(limit, limit + all);
     Tensor read = Tensor::empty({all, longest}, DType::i32),
            wanted = Tensor::empty({all, longest + 1}, DType::i32);
     OwnLoss loss;
     for (int64_t i = 0; i < all; ++i) {
-      const int32_t* text = tokens.data<int32_t>() + i / groups * time;
+      const int32_t* text = tokens.data<int32_t>() + i / groups * longest;
       std::copy(text, text + longest, read.mutable_data<int32_t>() + i * longest);
       int32_t* target = wanted.mutable_data<int32_t>() + i * (longest + 1);
       std::fill(std::copy(text, text + limit[i], target), target + longest + 1, -1);
@@ -88,7 +89,7 @@ class Icae final : public LatentSource {
     const int64_t features = latents.size(2);
     PlainRows rows(count_ + 1 + longest);
     const Variable x = concat({reshape(latents, {all, count_, features}),
-                               reshape(for_each_group(give_back_, view.limits), {all, 1, features}),
+                               reshape(for_each_group(give_back_, view.limits()), {all, 1, features}),
                                base_.token_rows(read)},
                               1);
     const Variable hidden = base_.blocks().forward(base_.placed(x, rows.positions()), rows);

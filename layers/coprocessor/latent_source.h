@@ -1,6 +1,9 @@
 #pragma once
 // What writes latents into a model's context: a coprocessor, or one of the baselines it must beat.
 
+#include <memory>
+#include <vector>
+
 #include "core/registry.h"
 #include "layers/key_values.h"
 #include "layers/row_context.h"
@@ -14,14 +17,54 @@ struct LatentSite {
   const Build& build;
 };
 
-// What a source may read of a text. Nothing of it that lies behind a group's limit may change that
-// group's latents: `reverie check mask` proves it.
-struct TextView {
-  const KeyValues& text;   // the base's, of every row
-  const Variable& hidden;  // the base's final hidden states [B, T, C]
-  const Tensor& limits;    // i32 [B, G]: group g of entry b may read rows 0 ..
-                           // limits[b, g] - 1
-  Tensor tokens = {};      // i32 [B, T]; undefined where only keys and values are known
+class LatentSource;
+
+// A text as a source of latents reads it. What a group of latents may depend on is declared:
+//   its own text      entry b of the batch for the groups of entry b
+//   before its limit  of that, the first limits[b, g] tokens for group g
+// The usual interface reaches nothing else. The gate probes both boundaries of every source, at the
+// run's own sizes (latent_canary.h).
+class TextView {
+ public:
+  // keys: the base's, of every row; hidden: the base's final hidden states [B, T, C]; limits i32
+  // [B, G]; tokens i32 [B, T], undefined where only keys and values are known.
+  TextView(KeyValues keys, Variable hidden, Tensor limits, Tensor tokens = {})
+      : keys_(std::move(keys)),
+        hidden_(std::move(hidden)),
+        limits_(std::move(limits)),
+        tokens_(std::move(tokens)) {}
+
+  const Tensor& limits() const { return limits_; }
+  int64_t batch() const { return limits_.size(0); }
+  int64_t groups() const { return limits_.size(1); }
+  int64_t base_layers() const { return int64_t(keys_.layers.size()); }
+
+  // For `rows_per_group` rows of every group, [B, G * rows_per_group, ..]: each sees the base's
+  // keys and values before its group's limit, and, causally, its group. Block i of who asks reads
+  // the base's layer layers[i]; none: its own number.
+  std::unique_ptr<RowContext> beside(int64_t rows_per_group,
+                                     const std::vector<int64_t>& layers = {}) const;
+  // The base's final hidden states at the last row before each group's limit, [1, B * G, C].
+  Variable last_hidden() const;
+  // The last token before each group's limit, i32 [B, G]; UserError where tokens are not known.
+  Tensor last_tokens() const;
+
+  // More than a group may depend on: the texts up to the last row that any group of the batch may
+  // see, for who masks them by itself. InternalError unless `asking` says that it asks
+  // (LatentSource::asks_for_whole_text()).
+  struct Whole {
+    Variable hidden;  // [B, T', C]
+    Tensor tokens;    // i32 [B, T'], may be undefined
+    int64_t length = 0;
+  };
+  Whole whole(const LatentSource& asking) const;
+
+ private:
+  Tensor last_rows(int64_t time) const;
+
+  KeyValues keys_;
+  Variable hidden_;
+  Tensor limits_, tokens_;
 };
 
 // What a source learns beside the base's loss on what follows: a sum over targets, nats.
@@ -38,6 +81,8 @@ class LatentSource : public Module {
   // count(), layers * 2 * kv_heads * D]: keys and values of every layer of the base, as
   // packed_cache() joins them.
   virtual Variable latents(const TextView& view) = 0;
+  // Whether it calls TextView::whole(). The gate says so in its verdict.
+  virtual bool asks_for_whole_text() const { return false; }
   // Whether the latents are put into the base's cache, instead of being read as embeddings.
   virtual bool writes_cache() const { return false; }
   // What the base's rows of latents, and those of the tokens behind them, see of what lies before.

@@ -1,6 +1,8 @@
 // Several sources whose latents follow one another: each reads the text by itself, and the base
 // reads them all.
 
+#include <algorithm>
+
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "layers/coprocessor/latent_source.h"
@@ -40,8 +42,12 @@ class SeveralSources final : public LatentSource {
     return sum;
   }
   bool writes_cache() const override { return sources_[0]->writes_cache(); }
+  bool asks_for_whole_text() const override {
+    return std::any_of(sources_.begin(), sources_.end(),
+                       [](const LatentSource* s) { return s->asks_for_whole_text(); });
+  }
   Variable latents(const TextView& view) override {
-    const int64_t batch = view.limits.size(0), groups = view.limits.size(1);
+    const int64_t batch = view.batch(), groups = view.groups();
     std::vector<Variable> parts;
     for (LatentSource* s : sources_) {
       const Variable rows = s->latents(view);

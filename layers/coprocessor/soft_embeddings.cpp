@@ -20,7 +20,7 @@ class SoftEmbeddings final : public LatentSource {
   }
   int64_t count() const override { return count_; }
   Variable latents(const TextView& view) override {
-    return for_each_group(embeddings_, view.limits);
+    return for_each_group(embeddings_, view.limits());
   }
   double flops_per_group(int64_t) const override { return 0; }
 

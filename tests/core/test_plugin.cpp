@@ -51,6 +51,30 @@ TEST(Plugin, AFileThatIsNoLibraryIsRefused) {
               AllOf(HasSubstr("text.so"), HasSubstr("does not load")));
 }
 
+TEST(Plugin, AStaticInitialiserThatThrowsIsRefusedAndTheProcessLives) {
+  for (const char* file : {"throwing_initialiser.so", "throwing_number.so"})
+    for (int again = 0; again < 2; ++again)
+      EXPECT_THAT(message_of<ConfigError>([&] { load_plugin(file, kDirectory); }),
+                  AllOf(HasSubstr(file), HasSubstr("static initialisers throws")));
+  EXPECT_THAT(
+      message_of<ConfigError>([] { load_plugin("throwing_initialiser.so", kDirectory); }),
+      HasSubstr("no luck at start"));
+  EXPECT_THAT(loaded_plugins(), Not(Contains(HasSubstr("throwing"))));
+}
+
+TEST(Plugin, ATruncatedLibraryIsRefusedAtEveryLength) {
+  const TemporaryDirectory directory;
+  load_plugin("gadget.so", kDirectory);  // what loads all the same registers its name again
+  std::ifstream file(kDirectory + "/gadget.so", std::ios::binary);
+  const std::string whole((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  for (int eighths = 0; eighths < 8; ++eighths) {
+    const std::string name = "cut" + std::to_string(eighths) + ".so";
+    write_plainly(directory / name, whole.substr(0, whole.size() * size_t(eighths) / 8));
+    EXPECT_THAT(message_of<ConfigError>([&] { load_plugin(name, directory.path()); }),
+                HasSubstr(name));
+  }
+}
+
 TEST(Plugin, ALibraryWithoutAVersionIsRefused) {
   for (int again = 0; again < 2; ++again)
     EXPECT_THAT(message_of<UserError>([] { load_plugin("no_version.so", kDirectory); }),

@@ -153,6 +153,48 @@ class PluginTest(unittest.TestCase):
         self.assertFalse(summary["causal"])
         self.assertGreater(summary["max_future_logit_change"], 0)
 
+    def latent_config(self, name: str, latents: dict, **more) -> Path:
+        model = {"type": "augmented", "base": str(ROOT / "tests/golden/pretrained/llama"), "block_size": 24, "groups": 4,
+                 "ahead": 4, "latents": latents}
+        return self.config(name, {}, "peeking_latents.so", model=model, **more)
+
+    def test_peeking_latents_are_refused_and_labelled_where_allowed(self) -> None:
+        config = self.latent_config("latents", {"type": "peeking_latents"})
+        run = self.folder / "run-latents"
+        got = self.run_command([self.reverie, "train", config, "--run-dir", run])
+        self.assertEqual(got.returncode, REFUSED, got.stdout)
+        self.assertIn("LEAKS: latents: other text behind a group's limit", got.stdout)
+        self.assertFalse(run.exists())
+        table = self.folder / "latents_table.json"
+        table.write_text(json.dumps({
+            "title": "latents", "kind": "latent_effect", "base": json.loads(config.read_text()),
+            "models": {"peeking": {}}, "measure": {"positions": 4, "groups": 4, "batch_size": 4, "resamples": 10},
+            "report": {"models": {"peeking": {"title": "Peeking"}}},
+            "presets": {"tiny": {"seeds": [1], "cells": {"peeking": [1]},
+                                 "base_model": str(ROOT / "tests/golden/pretrained/llama")}}}))
+        repro = [self.reverie, "repro", table, "--preset", "tiny", "--out", self.folder / "latents-table"]
+        got = self.run_command(repro)
+        self.assertEqual(got.returncode, REFUSED, got.stdout)
+        self.assertIn("LEAKS", got.stdout)
+
+        allowed = self.latent_config("latents-allowed", {"type": "peeking_latents"}, allow_future_leak=True)
+        said = self.done([self.reverie, "train", allowed, "--run-dir", run])
+        self.assertIn("LEAKS", said.splitlines()[-1])
+        summary = self.summary(run)
+        self.assertEqual((summary["causal"], summary["label"], summary["verdict"]["state"]), (False, "LEAKS", "leaks"))
+        for line in (run / "metrics.jsonl").read_text().splitlines():
+            self.assertEqual(json.loads(line)["label"], "LEAKS")
+        for command in (["eval", run, "--windows", "2", "--prefix-only-windows", "1"], ["inspect", run]):
+            self.assertIn("LEAKS", self.done([self.reverie, *command]))
+        got = self.run_command([self.reverie, "check", "causality", run])
+        self.assertEqual(got.returncode, LEAKS, got.stdout)
+
+    def test_what_is_no_exception_ends_with_a_message(self) -> None:
+        config = self.latent_config("throws", {"type": "peeking_latents", "throws": True})
+        got = self.run_command([self.reverie, "train", config, "--run-dir", self.folder / "run-throws"])
+        self.assertEqual(got.returncode, 1, got.stdout)
+        self.assertIn("no std::exception", got.stdout)
+
     def test_another_api_version_is_refused(self) -> None:
         config = self.config("other", {"type": "decay"}, "other_api_version.so")
         got = self.run_command([self.reverie, "train", config, "--run-dir", self.folder / "run-other"])

@@ -26,9 +26,11 @@ struct CausalityArguments {
 void run_causality(const CausalityArguments& a) {
   Component model;
   NamedTensors weights;
+  Verdict known;
   const bool is_run = is_run_directory(a.target.file);
   if (is_run) {
     LoadedRun r = load_run(a.target.file);
+    known = r.verdict;
     model = r.options.model;
     weights = r.model->state();
     log_info("probing {} with its trained weights, in f64", r.checkpoint);
@@ -43,7 +45,8 @@ void run_causality(const CausalityArguments& a) {
       probe_causality(*probing_copy(model, is_run ? &weights : nullptr), {});
   if (!a.json.empty()) write_file_atomically(a.json, json_text(report.json(), 2) + "\n");
   fmt::print("{}\n", report.text());
-  if (!report.causal()) exit_with(int(ExitCode::check_failed));
+  if (is_run) fmt::print("the run's verdict: {}\n", known.line());
+  if (!report.causal() || known.leaks()) exit_with(int(ExitCode::check_failed));
 }
 
 struct ResumeArguments {

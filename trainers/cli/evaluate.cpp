@@ -9,7 +9,9 @@
 #include "core/log.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
+#include "layers/coprocessor/augmented_model.h"
 #include "trainers/evaluation/answer_accuracy.h"
+#include "trainers/evaluation/canary.h"
 #include "trainers/evaluation/evaluate.h"
 #include "trainers/evaluation/model_source.h"
 #include "trainers/evaluation/perplexity.h"
@@ -42,9 +44,14 @@ void evaluate_run(const EvalArguments& a) {
                           train = of(data.train, val.window_count()),
                           prefix = of(data.validation, a.prefix_windows);
   const EvaluationResult t = evaluate(*r.model, train), v = evaluate(*r.model, val);
-  const EvaluationResult p = evaluate_prefix_only(*r.model, prefix),
-                         same = evaluate(*r.model, prefix);
-  const std::string label = r.leaks ? "  LEAKS" : "";
+  // The figures of this evaluation are asked as the run's own were.
+  const bool augmented = dynamic_cast<AugmentedModel*>(r.model.get()) != nullptr;
+  const PrefixScores scores =
+      score_prefixes(*r.model, prefix, single_communicator(), r.step, augmented);
+  const EvaluationResult p = scores.prefix_only, same = scores.same_windows;
+  Verdict verdict = r.verdict;
+  verdict.merge(scores.verdict);
+  const std::string label = verdict.mark();
   Json out = {{"run", a.model},
               {"checkpoint", r.checkpoint},
               {"train_loss", t.loss},
@@ -54,8 +61,9 @@ void evaluate_run(const EvalArguments& a) {
               {"predictions", v.targets},
               {"prefix_only_predictions", p.targets},
               {"dataset", data.name()},
-              {"dataset_hash", data.hash}};
-  if (r.leaks) out["label"] = "LEAKS";
+              {"dataset_hash", data.hash},
+              {"verdict", verdict.json()}};
+  if (verdict.leaks()) out["label"] = verdict.label();
   std::string answers;
   if (data.examples) {
     const AnswerAccuracy right =
@@ -114,7 +122,7 @@ void evaluate_text(const EvalArguments& a) {
   const std::vector<int32_t> tokens = m.text().encode(characters_of(file, a.characters));
   PerplexityOptions options = a.perplexity;
   options.begin_of_text = m.begin_of_text();
-  if (m.leaks) log_warning("LEAKS: this model was trained on what lies ahead");
+  if (m.verdict.leaks()) log_warning("{}", m.verdict.line());
   const PerplexityResult r =
       perplexity(*m.model, m.text(), tokens, options, [&](int64_t done, int64_t all) {
         if (all > 1) log_info("window {}/{}", done, all);
@@ -130,7 +138,8 @@ void evaluate_text(const EvalArguments& a) {
               {"word_perplexity", r.word_perplexity()},
               {"bits_per_byte", r.bits_per_byte()},
               {"begin_of_text", options.begin_of_text ? Json(*options.begin_of_text) : Json()}};
-  if (m.leaks) out["label"] = "LEAKS";
+  if (m.verdict.asked() || m.verdict.leaks()) out["verdict"] = m.verdict.json();
+  if (m.verdict.leaks()) out["label"] = m.verdict.label();
   write(a.json, out);
   fmt::print("{}\n", m.description);
   fmt::print("tokens          {}  ({})\n", count,

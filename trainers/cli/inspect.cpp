@@ -45,11 +45,12 @@ void add_inspect_command(CLI::App& app) {
     LoadedRun run = load_run(*path);
     if (!out->empty()) {
       export_hf(*run.model, run.options.model, *out);
-      if (run.leaks) log_warning("LEAKS: the exported model was trained with a leak");
+      if (run.leaks) log_warning("the exported model: {}", run.verdict.line());
       fmt::print("{}\n", *out);
       return;
     }
-    fmt::print("checkpoint: {}{}\n", run.checkpoint, run.leaks ? "  LEAKS" : "");
+    fmt::print("checkpoint: {}{}\n", run.checkpoint, run.verdict.mark());
+    fmt::print("verdict: {}\n", run.verdict.line());
     fmt::print("model: {}\n", run.options.model.resolved->dump());
     print_tensors(run.model->state());
   });

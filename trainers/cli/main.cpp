@@ -64,5 +64,10 @@ int main(int argc, char** argv) {
   } catch (const std::exception& e) {
     log_error("{}", e.what());
     return int(ExitCode::runtime);
+  } catch (...) {  // reverie throws nothing else
+    log_error(
+        "a plugin threw something that is no std::exception, so that it says nothing of itself: "
+        "wanted an exception with a message");
+    return int(ExitCode::runtime);
   }
 }

@@ -93,9 +93,12 @@ AugmentedModel& with_latents(const UsableModel& run, const UsableModel& base,
 
 void run(const SampleArguments& a) {
   const UsableModel m = open_model(a.model, a.tokenizer);
-  if (m.leaks)
-    log_warning(
-        "LEAKS: this model was trained on what lies ahead, which is not there when it writes");
+  const auto warn = [](const UsableModel& opened) {
+    if (opened.verdict.leaks())
+      log_warning("{}: what it was trained on lies ahead, and is not there when it writes",
+                  opened.verdict.line());
+  };
+  warn(m);
   require(!a.late || !a.coprocessor.empty(),
           "--latents-late is about the latents of a --coprocessor");
   GenerateOptions options = a.generate;
@@ -103,10 +106,13 @@ void run(const SampleArguments& a) {
   if (!a.past_end) options.end_of_text = m.end_of_text;
   const std::vector<int32_t> prompt = m.text().encode_from_beginning(a.prompt);
   Json out = {{"model", m.description}, {"prompt", a.prompt}, {"prompt_tokens", prompt}};
+  Verdict verdict = m.verdict;
   if (a.coprocessor.empty()) {
     out.update(write_texts(*m.model, m.text(), prompt, a.samples, options));
   } else {
     const UsableModel run = open_model(a.coprocessor, a.tokenizer);
+    warn(run);
+    verdict.merge(run.verdict);
     AugmentedModel& augmented = with_latents(run, m, a);
     const int64_t count = augmented.source().count(),
                   late = a.late.value_or(augmented.options().delay);
@@ -122,6 +128,8 @@ void run(const SampleArguments& a) {
     out["with_latents"] = write_texts(augmented, m.text(), prompt, a.samples, options);
   }
   if (a.json.empty()) return;
+  if (verdict.asked() || verdict.leaks()) out["verdict"] = verdict.json();
+  if (verdict.leaks()) out["label"] = verdict.label();
   // A text may end inside a character.
   write_file_atomically(a.json, json_text_replacing(out, 2) + "\n");
 }

@@ -37,21 +37,30 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
   if (a.profiled_steps > 0 && communicator.first()) control.callbacks.push_back(&profiler);
   SignalGuard signals;
   Trainer trainer(options, control);
-  if (trainer.leaks())
-    log_warning("LEAKS: this model reads the future; every number below carries that label");
+  if (trainer.leaks()) log_warning("{}; every number below carries that label", trainer.verdict().line());
   if (trainer.run() == RunEnd::stopped) {
     log_info("stopped at step {}; go on with: reverie train {} --run-dir {} --resume",
              trainer.step(), a.config.file, control.run_directory);
     if (const int signal = trainer.stop_signal()) exit_with(128 + signal);
     return;
   }
-  if (!communicator.first()) return;
+  // A leak that nobody allowed was found after the first step.
+  const bool failed = trainer.leaks() && !options.allow_future_leak;
+  if (!communicator.first()) {
+    if (failed) exit_with(int(ExitCode::check_failed));
+    return;
+  }
   const Json s = read_summary(control.run_directory);
   log_info("{}", control.run_directory + "/summary.json");
   fmt::print("train loss {:.4f}  val loss {:.4f}  val prefix-only {:.4f}  {}\n",
              s.at("train_loss").get<double>(), s.at("val_loss").get<double>(),
              s.at("val_loss_prefix_only").get<double>(),
-             s.at("causal").get<bool>() ? "causal" : "LEAKS");
+             trainer.leaks() ? trainer.verdict().label() : "causal");
+  if (!failed) return;
+  log_error("{}. No number of this run is a language-modelling result (\"allow_future_leak\" would "
+            "let it end with exit 0, all the same labelled)",
+            trainer.verdict().line());
+  exit_with(int(ExitCode::check_failed));
 }
 
 // One of several ranks: whatever ends it ends the others, and each message says whose it is.
@@ -75,6 +84,9 @@ void train_as_rank(const TrainArguments& a, std::shared_ptr<Communicator> host) 
       log_error("rank {}: {}", ranks->rank(), e.what());
     if (!ranks->failing_together()) ranks->abort(code, e.what());
     exit_with(code);
+  } catch (...) {
+    ranks->abort(int(ExitCode::runtime), "a plugin threw something that is no std::exception");
+    throw;
   }
 }
 

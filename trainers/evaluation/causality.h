@@ -8,6 +8,7 @@
 
 #include "core/config.h"
 #include "layers/language_model.h"
+#include "trainers/evaluation/verdict.h"
 
 namespace reverie {
 
@@ -23,7 +24,8 @@ struct CausalityOptions {
 struct Probe {
   std::string name;      // "changing all tokens from the cut on"
   double change = 0;     // largest |difference| of a logit; infinite where one is not a number
-  double tolerance = 0;  // rounding: relative to the largest |logit|
+  double tolerance = 0;  // what it may be; 0 where both sides have to be equal to the bit
+  double rounding = 0;   // what rounding may do (rounding.h)
   bool offered = true;   // false: the model has no such mode, and nothing was compared
   bool ok = true;
   bool future = false;  // a failure means that logits depend on later tokens
@@ -39,6 +41,10 @@ struct CausalityReport {
 
   // All probes hold. False for a report without probes: nothing was shown.
   bool causal() const;
+  // A leak moves a logit by more than rounding could: no other dtype need be asked.
+  bool beyond_rounding() const;
+  // The same for the record of a run.
+  Verdict verdict(int64_t step) const;
   Json json() const;
   // A table of the probes and a verdict line.
   std::string text() const;
@@ -46,31 +52,33 @@ struct CausalityReport {
 
 // Probes on random tokens, in eval and in train mode (with the same dropout masks on both sides of
 // a comparison), at block_size (or max_length) and at a shorter odd length:
-//   future   changing all tokens from a cut on, or the last token alone, or leaving out what comes
-//            after the cut, must not move logits before the cut
+//   future   changing all tokens from a cut on (every cut, many of them in one batch of rows), or
+//            the last token alone, or leaving out what comes after the cut, must not move logits
+//            before the cut
 //   rows     changing one row must not move another; permuting the rows permutes the logits
 //   repeats  the same input gives the same logits again, also after an unrelated input: no state
 //            is hidden in the model
 //   state    with state carried from a first piece to a second (memory, KV cache): all of the above
 //            for the second piece
 //   cache    decoding token by token, and in odd pieces, gives the full forward's logits
-// The model's mode and default_generator() are restored. Tolerance: 1e-8 max(1, largest |logit|) in
-// f64, 1e-4 in f32, 0.05 in shorter types; f64 is the way to see small leaks (probing_copy()).
-// With `exact` it is 0 where both sides have the same shapes and the same rows in the same places.
-// UserError for a vocabulary below 2, where no token can change.
+// The model's mode and default_generator() are restored. Tolerances are rounding_of()'s; with
+// `exact` it is 0 where both sides have the same shapes and the same rows in the same places.
+// UserError for a vocabulary below 2, where no token can change; DivergedError where the model's
+// logits are not finite.
 CausalityReport probe_causality(LanguageModel& model, const CausalityOptions& options);
 
 // A copy of the model, by default in f64, where rounding hides nothing: with `weights` in their
-// place, or, without, redrawn so that every path carries weight from the start: matrices of
-// standard deviation 1 / sqrt(larger size), vectors 1 + 0.1 N(0, 1), biases 0.1 N(0, 1). The usual
-// small initial weights could make a leak look like rounding.
+// place, or, without, redrawn so that every path carries weight from the start
+// (redraw_parameter()).
 std::unique_ptr<LanguageModel> probing_copy(const Component& model_config,
                                             const NamedTensors* weights, DType dtype = DType::f64);
 
-// The verdict that a run in `dtype` begins with, on redrawn weights. First in f32, several times
-// faster than f64: where not one bit of any logit moves, no tolerance is needed to call a model
-// causal. (Decoding and texts of other lengths are rounded otherwise, and held to f32's tolerance.)
-// Whatever moves is judged in f64, and so is a run in f64, which could see what f32 cannot.
+// The verdict on a copy with redrawn weights that a run in `dtype` begins with; its live model is
+// asked besides (canary.h). First in f32, several times faster than f64: where not one bit of any
+// logit moves, no tolerance is needed to call a model causal, and what moves by more than f32 rounds
+// is a leak, whatever other code runs in f64. (Decoding and texts of other lengths are rounded
+// otherwise, and held to f32's bound.) What moves by less is judged in f64, and so is a run in f64,
+// which could see what f32 cannot.
 CausalityReport gate_causality(const Component& model_config, DType dtype);
 
 }  // namespace reverie

@@ -96,8 +96,8 @@ void draw_zero_parameters(Module& model, Generator& random) {
   }
 }
 
-Variable separate_loss(AugmentedModel& model, const Tensor& tokens, const InsertionPoints& points,
-                       int64_t text, int64_t group) {
+SeparateGroup separate_group(AugmentedModel& model, const Tensor& tokens,
+                             const InsertionPoints& points, int64_t text, int64_t group) {
   Transformer& base = model.base();
   const int64_t groups = points.limits.size(1), predicted = points.targets.size(1) / groups,
                 limit = int64_t(points.limits.select(0, text).select(0, group).item());
@@ -110,9 +110,9 @@ Variable separate_loss(AugmentedModel& model, const Tensor& tokens, const Insert
   const int64_t length = prefix.size(1),
                 known = std::max<int64_t>(1, length - model.options().delay);
   const PlainText read = plain_text(base, prefix.slice(1, 0, known).contiguous());
-  const Variable latents = model.source().latents({read.keys, read.hidden,
-                                                   Tensor::from<int32_t>({1, 1}, {int32_t(known)}),
-                                                   prefix.slice(1, 0, known).contiguous()});
+  const Variable latents = model.source().latents(
+      TextView(read.keys, read.hidden, Tensor::from<int32_t>({1, 1}, {int32_t(known)}),
+               prefix.slice(1, 0, known).contiguous()));
 
   // As it is used: all up to the latents is read, and of that what tokens may see is kept. Latents
   // in the cache stand before the prefix's last token; as embeddings, behind it.
@@ -140,10 +140,18 @@ Variable separate_loss(AugmentedModel& model, const Tensor& tokens, const Insert
     ContinuedRows behind(kept, ahead.size(1), end);
     final = concat({final, states(base.token_rows(ahead), behind)}, 1);
   }
-  const Variable of_targets = base.loss_of(final, targets, 1.0);
+  return {final, targets, prefix};
+}
+
+Variable separate_loss(AugmentedModel& model, const Tensor& tokens, const InsertionPoints& points,
+                       int64_t text, int64_t group) {
+  const SeparateGroup alone = separate_group(model, tokens, points, text, group);
+  const Variable of_targets = model.base().loss_of(alone.hidden, alone.targets, 1.0);
   if (model.source().own_share() == 0) return of_targets;
   return add(of_targets,
-             model.own_loss(prefix, Tensor::full({1, 1}, double(length), DType::i32)).sum);
+             model.own_loss(alone.prefix, Tensor::full({1, 1}, double(alone.prefix.size(1)),
+                                                       DType::i32))
+                 .sum);
 }
 
 MaskCheck check_mask(AugmentedModel& model, const Tensor& tokens, const Tensor& limits) {

@@ -40,7 +40,7 @@ UsableModel open_model(const std::string& path, const std::string& tokenizer) {
     usable.model = std::move(run.model);
     usable.tokenizer = run.tokenizer;
     usable.description = run.checkpoint;
-    usable.leaks = run.leaks;
+    usable.verdict = run.verdict;
   } else {
     LoadedModel loaded = load_pretrained(path);
     usable.model = std::move(loaded.model);

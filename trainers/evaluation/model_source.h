@@ -7,6 +7,7 @@
 
 #include "datasets/tokenizers/tokenizer.h"
 #include "layers/language_model.h"
+#include "trainers/evaluation/verdict.h"
 
 namespace reverie {
 
@@ -19,7 +20,7 @@ struct UsableModel {
   std::shared_ptr<const Tokenizer> tokenizer;  // null: a run on token files that came without one
   std::optional<int32_t> end_of_text;          // where the model says that its text ends
   std::string description;                     // what was opened, for people
-  bool leaks = false;                          // trained on what lies ahead
+  Verdict verdict;                             // of a run; others publish none
 
   // The token to put before every text, where the model was trained to see one.
   std::optional<int32_t> begin_of_text() const;

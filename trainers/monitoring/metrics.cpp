@@ -51,8 +51,23 @@ MetricsLog::MetricsLog(const std::string& run_dir, std::optional<int64_t> resume
   if (resume_step)
     for (const Json& event : read_metrics(run_dir))
       if (event["step"].get<int64_t>() <= *resume_step) kept += one_line(event);
-  // Replaced as a whole, so that a kill here leaves the old file or the new one.
-  write_file_atomically(file_, kept);
+  replace(kept);
+}
+
+void MetricsLog::relabel(const std::function<std::string(int64_t step)>& label_of) {
+  std::string lines;
+  for (Json event : read_metrics(std::filesystem::path(file_).parent_path().string())) {
+    if (const std::string label = label_of(event["step"].get<int64_t>()); !label.empty())
+      event["label"] = label;
+    lines += one_line(event);
+  }
+  replace(lines);
+}
+
+void MetricsLog::replace(const std::string& contents) {
+  // As a whole, so that a kill here leaves the old file or the new one.
+  write_file_atomically(file_, contents);
+  if (descriptor_ >= 0) ::close(descriptor_);
   descriptor_ = ::open(file_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
   if (descriptor_ < 0)
     throw MachineError(

@@ -9,6 +9,7 @@
 // A value that is not finite is null. With a label set (LEAKS), every line carries "label".
 
 #include <cstdint>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -45,6 +46,9 @@ class MetricsLog {
   MetricsLog& operator=(const MetricsLog&) = delete;
 
   void set_label(std::string label) { label_ = std::move(label); }
+  // Gives every line that is there already the label of its step ("": none), in one durable
+  // replacement of the file.
+  void relabel(const std::function<std::string(int64_t step)>& label_of);
   void train(const TrainMetrics&);
   void eval(const EvalMetrics&);
   void sample(int64_t step, const std::string& text);
@@ -54,6 +58,8 @@ class MetricsLog {
   void append(Json event);
 
  private:
+  void replace(const std::string& contents);
+
   std::string file_, label_;
   int descriptor_ = -1;
 };

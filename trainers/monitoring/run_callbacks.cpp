@@ -17,13 +17,14 @@ class MetricsCallback final : public Callback {
  public:
   MetricsCallback(const Trainer& t, int64_t first_step)
       : log_(t.run_directory(), resumed_at(first_step)) {
-    if (t.leaks()) log_.set_label("LEAKS");
+    label_as(t);
   }
   void on_step(const Trainer&, const StepInfo& s) override {
     log_.train({s.step, s.loss, s.learning_rate, s.gradient_norm, s.tokens, s.tokens_per_second,
                 s.seconds});
   }
-  void on_evaluation(const Trainer&, const EvaluationInfo& e) override {
+  void on_evaluation(const Trainer& t, const EvaluationInfo& e) override {
+    label_as(t);
     log_.eval({e.step, e.train_loss, e.val_loss, e.val_loss_prefix_only});
   }
   void on_sample(const Trainer&, int64_t step, const std::string& text) override {
@@ -31,32 +32,43 @@ class MetricsCallback final : public Callback {
   }
 
  private:
+  // A leak that is found late labels the lines that are there already, too.
+  void label_as(const Trainer& t) {
+    if (labelled_ || !t.leaks()) return;
+    log_.relabel([&](int64_t step) { return t.verdict().label_at(step); });
+    log_.set_label(t.verdict().label());
+    labelled_ = true;
+  }
+
   MetricsLog log_;
+  bool labelled_ = false;
 };
 
 class TensorBoardCallback final : public Callback {
  public:
   TensorBoardCallback(const Trainer& t, int64_t first_step)
-      : writer_(t.run_directory() + "/tensorboard", resumed_at(first_step)),
-        prefix_(t.leaks() ? "LEAKS/" : "") {}
-  void on_step(const Trainer&, const StepInfo& s) override {
-    writer_.scalar(prefix_ + "train/loss", s.loss, s.step);
-    writer_.scalar(prefix_ + "train/learning_rate", s.learning_rate, s.step);
-    writer_.scalar(prefix_ + "train/gradient_norm", s.gradient_norm, s.step);
-    writer_.scalar(prefix_ + "train/tokens_per_second", s.tokens_per_second, s.step);
+      : writer_(t.run_directory() + "/tensorboard", resumed_at(first_step)) {}
+  void on_step(const Trainer& t, const StepInfo& s) override {
+    const std::string named = prefix(t);
+    writer_.scalar(named + "train/loss", s.loss, s.step);
+    writer_.scalar(named + "train/learning_rate", s.learning_rate, s.step);
+    writer_.scalar(named + "train/gradient_norm", s.gradient_norm, s.step);
+    writer_.scalar(named + "train/tokens_per_second", s.tokens_per_second, s.step);
   }
-  void on_evaluation(const Trainer&, const EvaluationInfo& e) override {
-    writer_.scalar(prefix_ + "evaluation/train_loss", e.train_loss, e.step);
-    writer_.scalar(prefix_ + "evaluation/val_loss", e.val_loss, e.step);
-    writer_.scalar(prefix_ + "evaluation/val_loss_prefix_only", e.val_loss_prefix_only, e.step);
+  void on_evaluation(const Trainer& t, const EvaluationInfo& e) override {
+    const std::string named = prefix(t);
+    writer_.scalar(named + "evaluation/train_loss", e.train_loss, e.step);
+    writer_.scalar(named + "evaluation/val_loss", e.val_loss, e.step);
+    writer_.scalar(named + "evaluation/val_loss_prefix_only", e.val_loss_prefix_only, e.step);
   }
-  void on_sample(const Trainer&, int64_t step, const std::string& text) override {
-    if (!text.empty()) writer_.text(prefix_ + "sample", text, step);
+  void on_sample(const Trainer& t, int64_t step, const std::string& text) override {
+    if (!text.empty()) writer_.text(prefix(t) + "sample", text, step);
   }
 
  private:
+  static std::string prefix(const Trainer& t) { return t.leaks() ? t.verdict().label() + "/" : ""; }
+
   TensorBoardWriter writer_;
-  std::string prefix_;
 };
 
 class ProgressCallback final : public Callback {
@@ -64,12 +76,13 @@ class ProgressCallback final : public Callback {
   ProgressCallback(const Trainer& t, int64_t first_step)
       : progress_(
             t.options().train.steps,
-            {.context = t.context(), .label = t.leaks() ? "LEAKS" : "", .first_step = first_step}) {
+            {.context = t.context(), .label = t.verdict().label(), .first_step = first_step}) {
   }
   void on_step(const Trainer&, const StepInfo& s) override {
     progress_.step(s.step, s.loss, s.tokens_per_second);
   }
   void on_evaluation(const Trainer& t, const EvaluationInfo& e) override {
+    progress_.set_label(t.verdict().label());
     progress_.val_loss(e.val_loss);
     log_info("{}step {}: train {:.4f}  val {:.4f}  val prefix-only {:.4f}{}",
              t.context().empty() ? "" : t.context() + "  ", e.step, e.train_loss, e.val_loss,

@@ -146,6 +146,7 @@ int run_table(const ReproOptions& o) {
   const auto runs = plan(t, o, *kind);
   std::filesystem::create_directories(o.directory);
   size_t number = 0;
+  bool leak_found = false;  // after the first step of a run that does not allow it
   for (const PlannedRun& r : runs) {
     ++number;
     const bool wanted = !r.in_table || o.only.empty() ||
@@ -153,6 +154,8 @@ int run_table(const ReproOptions& o) {
     const std::string context =
         fmt::format("run {}/{} {} seed {}", number, runs.size(), place_of(r), r.seed);
     if (run_finished(r.directory)) {
+      leak_found = leak_found || (Verdict::of_file(read_summary(r.directory)).leaks() &&
+                                  !r.config.json().value("allow_future_leak", false));
       kind->finish(r);
       if (wanted && !o.report_only) log_info("{}: finished before, reused", context);
       continue;
@@ -163,13 +166,15 @@ int run_table(const ReproOptions& o) {
     control.resume = true;
     control.context = context;
     {
-      Trainer trainer(read_experiment(r.config, t.directory), control);
+      const ExperimentOptions experiment = read_experiment(r.config, t.directory);
+      Trainer trainer(experiment, control);
       if (number == 1 && !trainer.dataset().note().empty())
         log_info("text: {}: {}", trainer.dataset().name(), trainer.dataset().note());
       if (trainer.run() == RunEnd::stopped) {
         log_info("stopped in {}; the same command goes on from there", context);
         return requested_signal() ? 128 + requested_signal() : 0;
       }
+      leak_found = leak_found || (trainer.leaks() && !experiment.allow_future_leak);
     }
     kind->finish(r);
     write_table(*kind, runs);
@@ -178,7 +183,7 @@ int run_table(const ReproOptions& o) {
   if (std::filesystem::exists(o.directory + "/table.md"))
     fmt::print("{}\n", read_file(o.directory + "/table.md"));
   for (const auto& file : files) fmt::print("{}/{}\n", o.directory, file);
-  return 0;
+  return leak_found ? int(ExitCode::check_failed) : 0;
 }
 
 }  // namespace reverie

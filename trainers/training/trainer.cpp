@@ -74,6 +74,13 @@ Json without_distribution(Json config) {
   return config;
 }
 
+// Of the checkpoint, and of the summary where the run has finished: a leak in either stays.
+Verdict verdict_on_disk(const std::string& run_directory, const Json& state) {
+  Verdict verdict = Verdict::of_file(state);
+  if (run_finished(run_directory)) verdict.merge(Verdict::of_file(read_summary(run_directory)));
+  return verdict;
+}
+
 std::unique_ptr<LanguageModel> make_model(const ExperimentOptions& o) {
   Generator random(derive_seed(uint64_t(o.seed), kWeights));
   return ModelRegistry::instance().make(o.model,
@@ -100,18 +107,6 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
           options_.device, communicator().kind());
   check_agreement();
 
-  // The gate comes before anything is written: redrawn, larger weights show a leak that small
-  // initial ones would hide.
-  causality_ = gate_causality(options_.model, options_.parameter_dtype());
-  if (leaks() && !options_.allow_future_leak) {
-    communicator().fail_together();
-    throw ConfigError(
-        fmt::format("this model reads what it must not: {}. Numbers from it are not "
-                    "language-modelling results. To train it all the same, with every "
-                    "number labelled LEAKS, set \"allow_future_leak\": true.\n{}",
-                    causality_.worst, causality_.text()));
-  }
-
   if (options_.matmul_precision() == MatmulPrecision::bf16 && !has_bf16_dot_products())
     log_warning(
         "precision bf16: this machine or build has no bf16 dot products (AVX512_BF16, oneDNN), so "
@@ -128,6 +123,9 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
   batches_.emplace(*sampler_, options_.tensor_device());
   carried_.clear(split_);
   default_generator() = Generator(derive_seed(uint64_t(options_.seed), kDropout));
+  // The gate comes before anything is written.
+  gate_.emplace(options_, *model_, *sampler_, split_, communicator());
+  gate_->ask_at_start(windows_of(dataset_.validation, options_.evaluation.windows));
   open_run_directory();
 }
 Trainer::~Trainer() = default;
@@ -271,6 +269,7 @@ void Trainer::resume(const std::string& checkpoint) {
                 counters.empty() ? std::map<std::string, int64_t>()
                                  : counters.at(0).get<std::map<std::string, int64_t>>());
   optimizer_->load(moments, step_);
+  gate_->remember(verdict_on_disk(control_.run_directory, c.state));
   if (communicator().first()) log_info("resumed {} at step {}", control_.run_directory, step_);
 }
 
@@ -296,7 +295,7 @@ RunEnd Trainer::run() {
     const StepInfo info = train_step();
     notify([&](Callback& c) { c.on_step(*this, info); });
     if (due(o.evaluation.interval)) {
-      const EvaluationInfo e = evaluate_now(o.evaluation.windows, o.evaluation.prefix_only_windows);
+      const EvaluationInfo e = evaluate_now(o.evaluation.windows, o.evaluation.prefix_only_windows, false);
       notify([&](Callback& c) { c.on_evaluation(*this, e); });
     }
     if (due(o.sample.interval) && communicator().first()) {
@@ -305,7 +304,7 @@ RunEnd Trainer::run() {
     }
   }
   const EvaluationInfo last =
-      evaluate_now(o.evaluation.final_windows, o.evaluation.final_prefix_only_windows);
+      evaluate_now(o.evaluation.final_windows, o.evaluation.final_prefix_only_windows, true);
   notify([&](Callback& c) { c.on_evaluation(*this, last); });
   if (communicator().first()) {
     const std::string text = sample_text();
@@ -403,20 +402,23 @@ void Trainer::prepare_part_after(size_t part, int64_t batch_index) {
     batches_->prepare(batch_index + 1, parts[0]);
 }
 
-EvaluationInfo Trainer::evaluate_now(int64_t windows, int64_t prefix_windows) {
-  const auto of = [&](const TokenFile& tokens, int64_t count) {
-    return EvaluationWindows::over(tokens, dataset_.examples, options_.evaluation.batch_size,
-                                   model_->block_size(), count);
-  };
-  const EvaluationWindows val = of(dataset_.validation, windows),
-                          train = of(dataset_.train, val.window_count()),
-                          prefix = of(dataset_.validation, prefix_windows);
+EvaluationWindows Trainer::windows_of(const TokenFile& tokens, int64_t count) const {
+  return EvaluationWindows::over(tokens, dataset_.examples, options_.evaluation.batch_size,
+                                 model_->block_size(), count);
+}
+
+EvaluationInfo Trainer::evaluate_now(int64_t windows, int64_t prefix_windows, bool last) {
+  const EvaluationWindows val = windows_of(dataset_.validation, windows),
+                          train = windows_of(dataset_.train, val.window_count()),
+                          prefix = windows_of(dataset_.validation, prefix_windows);
   EvaluationInfo e;
   e.step = step_;
   e.train_loss = evaluate(*model_, train, communicator()).loss;
   e.val_loss = evaluate(*model_, val, communicator()).loss;
-  e.val_loss_prefix_only = evaluate_prefix_only(*model_, prefix, communicator()).loss;
-  e.val_loss_same_windows = evaluate(*model_, prefix, communicator()).loss;
+  const SequenceState* carried = model_->carries_memory() ? &carried_.part(0) : nullptr;
+  const PrefixScores scores = gate_->ask_at_evaluation(val, prefix, carried, step_, last);
+  e.val_loss_prefix_only = scores.prefix_only.loss;
+  e.val_loss_same_windows = scores.same_windows.loss;
   return e;
 }
 
@@ -470,30 +472,28 @@ void Trainer::write(CheckpointContents& c) {
               machine_numerics(split_.exact(), options_.parameter_dtype(), communicator().size())},
              {"commit", build_commit()},
              {"config", resolved_}};
-  if (leaks()) c.state["label"] = c.model_metadata["label"] = "LEAKS";
+  c.state["verdict"] = verdict().json();
+  c.model_metadata["verdict"] = verdict().line();
+  if (leaks()) c.state["label"] = c.model_metadata["label"] = verdict().label();
   last_checkpoint_ = write_checkpoint(control_.run_directory, step_, c, options_.checkpoint.keep);
   notify([&](Callback& cb) { cb.on_checkpoint(*this, *last_checkpoint_); });
 }
 
 void Trainer::write_summary(const EvaluationInfo& e) {
-  // The verdict is on the trained weights; the gate's, on redrawn ones, already decided whether the
-  // architecture leaks.
-  const NamedTensors weights = model_->state();
-  const CausalityReport trained = probe_causality(*probing_copy(options_.model, &weights), {});
-  const bool causal = trained.causal() && causality_.causal();
   Json s = {{"train_loss", e.train_loss},
             {"val_loss", e.val_loss},
             {"val_loss_prefix_only", e.val_loss_prefix_only},
             {"val_loss_on_prefix_only_windows", e.val_loss_same_windows},
-            {"causal", causal},
-            {"max_future_logit_change", trained.max_future_logit_change},
-            {"causality_worst", trained.worst},
+            {"causal", verdict().causal()},
+            {"max_future_logit_change", gate_->largest_change()},
+            {"causality_worst", verdict().line()},
+            {"verdict", verdict().json()},
             {"parameters", model_->parameter_count()},
             {"tokens", tokens_},
             {"seconds", seconds_},
             {"tokens_per_second", seconds_ > 0 ? double(tokens_) / seconds_ : 0.0},
             {"commit", build_commit()}};
-  if (!causal) s["label"] = "LEAKS";
+  if (leaks()) s["label"] = verdict().label();
   s["steps"] = step_;
   s["seed"] = options_.seed;
   s["vocabulary_size"] = model_->vocabulary_size();
@@ -525,10 +525,12 @@ LoadedRun load_run(const std::string& directory) {
   if (!checkpoint) throw UserError(fmt::format("{} has no whole checkpoint yet", directory));
   const CheckpointContents contents = read_checkpoint(*checkpoint);
   run.checkpoint = *checkpoint;
+  run.step = contents.state.value("step", int64_t(0));
   run.model = make_model(run.options);
   run.model->load(contents.model);
   run.model->train(false);
-  run.leaks = contents.state.contains("label");
+  run.verdict = verdict_on_disk(directory, contents.state);
+  run.leaks = run.verdict.leaks();
   if (std::filesystem::exists(in(directory, std::string(kTokenizerFile).c_str())))
     run.tokenizer = load_tokenizer(directory);
   return run;

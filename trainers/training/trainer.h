@@ -10,11 +10,12 @@
 #include "datasets/sampler.h"
 #include "layers/language_model.h"
 #include "trainers/distributed/gradient_reducer.h"
-#include "trainers/evaluation/causality.h"
+#include "trainers/evaluation/verdict.h"
 #include "trainers/training/batch_split.h"
 #include "trainers/training/batches_ahead.h"
 #include "trainers/training/carried_memory.h"
 #include "trainers/training/experiment.h"
+#include "trainers/training/run_gate.h"
 
 namespace reverie {
 
@@ -62,12 +63,13 @@ enum class RunEnd { finished, stopped };
 
 class Trainer {
  public:
-  // Opens the data, builds the model, probes its causality (ConfigError if it leaks and may not),
+  // Opens the data, builds the model, asks the gate (ConfigError if it leaks and may not),
   // prepares the run directory or resumes from it. ConfigError, too, when ranks differ in config,
   // data or build.
   Trainer(const ExperimentOptions&, const RunControl&);
   ~Trainer();
-  // Trains to the end and writes summary.json. On SIGTERM or SIGINT (under a SignalGuard) it saves
+  // Trains to the end and writes summary.json; a leak that an evaluation finds labels all that
+  // follows, and is for the caller to exit with (verdict()). On SIGTERM or SIGINT (under a SignalGuard) it saves
   // a checkpoint and returns `stopped`; a loss or gradient that is not finite throws DivergedError
   // naming the last good checkpoint.
   RunEnd run();
@@ -84,7 +86,9 @@ class Trainer {
   Communicator& communicator() const { return *control_.communicator; }
   const AdamWOptimizer& optimizer() const { return *optimizer_; }
   const GradientReducer& reducer() const { return *reducer_; }
-  bool leaks() const { return !causality_.causal(); }
+  // What is known so far of whether its numbers mean what they say; grows at every evaluation.
+  const Verdict& verdict() const { return gate_->verdict(); }
+  bool leaks() const { return verdict().leaks(); }
   const std::string& context() const { return control_.context; }
 
  private:
@@ -95,7 +99,8 @@ class Trainer {
   StepInfo train_step();
   double backward_over_parts(int64_t batch_index, int64_t& targets);
   void prepare_part_after(size_t part, int64_t batch_index);
-  EvaluationInfo evaluate_now(int64_t windows, int64_t prefix_windows);
+  EvaluationWindows windows_of(const TokenFile& tokens, int64_t count) const;
+  EvaluationInfo evaluate_now(int64_t windows, int64_t prefix_windows, bool last);
   std::unique_ptr<Sampler> make_sampler() const;
   std::string sample_text();
   void save_checkpoint();
@@ -115,7 +120,7 @@ class Trainer {
   std::unique_ptr<GradientReducer> reducer_;
   std::unique_ptr<Sampler> sampler_;
   std::optional<BatchesAhead> batches_;
-  CausalityReport causality_;
+  std::optional<RunGate> gate_;
   std::vector<std::unique_ptr<Callback>> own_callbacks_;
   CarriedMemory carried_;  // for models that carry memory
   int agreed_signal_ = 0;
@@ -137,6 +142,8 @@ struct LoadedRun {
   std::unique_ptr<LanguageModel> model;
   std::shared_ptr<const Tokenizer> tokenizer;  // null: the run's data came without one
   std::string checkpoint;
+  int64_t step = 0;  // of the checkpoint
+  Verdict verdict;   // the checkpoint's and the summary's
   bool leaks = false;
 };
 LoadedRun load_run(const std::string& run_directory);

@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "layers/linear.h"
 #include "layers/memory/memory_module.h"
+#include "support/message_of.h"
 #include "support/tiny_models.h"
 
 namespace reverie {
@@ -62,7 +63,7 @@ class FaintMemory final : public NextRowMemory {
   using NextRowMemory::NextRowMemory;
   Variable after_block(const LayerView& view, MemoryState&) override {
     const Variable& x = view.hidden;
-    return add(x, scale(subtract(peek(x), x), 1e-5));
+    return add(x, scale(subtract(peek(x), x), 3e-7));
   }
 };
 REVERIE_REGISTER_MEMORY("test_faint", FaintMemory, NoOptions, "leaks the next row faintly");
@@ -254,7 +255,9 @@ class Gate : public ::testing::TestWithParam<NamedModel> {};
 TEST_P(Gate, JudgesAsTheFullProbeDoesAndNeedsNoToleranceForACausalModel) {
   const CausalityReport report = gate_causality(model_component(GetParam().json), DType::f32);
   EXPECT_EQ(report.causal(), GetParam().causal) << report.text();
-  EXPECT_THAT(report.subject, HasSubstr(GetParam().causal ? "f32" : "f64"));
+  // What moves by more than f32 rounds needs no other dtype to be a leak.
+  EXPECT_THAT(report.subject, HasSubstr("f32"));
+  EXPECT_EQ(report.beyond_rounding(), !GetParam().causal);
   for (const Probe& p : report.probes) {
     if (GetParam().causal && p.future && p.name.starts_with("changing")) EXPECT_EQ(p.change, 0);
   }
@@ -358,10 +361,11 @@ TEST(Causality, ADecoderThatForgetsIsCaught) {
 }
 
 TEST(Causality, NotANumberFails) {
-  const CausalityReport report = report_of(with_memory("test_nan"));
-  EXPECT_FALSE(report.causal());
-  EXPECT_TRUE(std::isinf(report.max_future_logit_change));
-  EXPECT_FALSE(report.text().empty());
+  // Nothing can be said of it, and that is said: neither causal nor a leak.
+  const std::string said =
+      testing::message_of<DivergedError>([] { report_of(with_memory("test_nan")); });
+  EXPECT_THAT(said, HasSubstr("not finite"));
+  EXPECT_THAT(said, Not(HasSubstr("LEAKS")));
 }
 
 // ---- the report

@@ -24,15 +24,16 @@ class PeekingSource final : public LatentSource {
     weight_ = parameter("weight", site.base.typical_rows(1, site.build.random));
   }
   int64_t count() const override { return 1; }
+  bool asks_for_whole_text() const override { return true; }
   Variable latents(const TextView& view) override {
-    const int64_t batch = view.limits.size(0), groups = view.limits.size(1),
-                  features = weight_.size(1);
+    const int64_t batch = view.batch(), groups = view.groups(), features = weight_.size(1);
+    const Variable hidden = view.whole(*this).hidden;
     std::vector<Variable> rows;
     for (int64_t b = 0; b < batch; ++b)
       for (int64_t g = 0; g < groups; ++g) {
-        const int64_t limit = int64_t(view.limits.select(0, b).select(0, g).item()),
-                      row = std::min(limit, view.hidden.size(1) - 1);
-        const Variable seen = slice(slice(view.hidden, 0, b, b + 1), 1, row, row + 1);
+        const int64_t limit = int64_t(view.limits().select(0, b).select(0, g).item()),
+                      row = std::min(limit, hidden.size(1) - 1);
+        const Variable seen = slice(slice(hidden, 0, b, b + 1), 1, row, row + 1);
         rows.push_back(add(seen, reshape(weight_, {1, 1, features})));
       }
     return reshape(concat(rows, 1), {batch, groups, features});
@@ -43,7 +44,7 @@ class PeekingSource final : public LatentSource {
   Variable weight_;
 };
 const bool registered =
-    LatentRegistry::instance().add<PeekingSource, NoOptions>("peeking", "for tests: it cheats");
+    LatentRegistry::instance().add<PeekingSource, NoOptions>("test_peeking", "for tests: it cheats");
 
 // Has a parameter that its latents do not depend on.
 class IdleSource final : public LatentSource {
@@ -53,14 +54,14 @@ class IdleSource final : public LatentSource {
     parameter("unused", site.base.typical_rows(1, site.build.random));
   }
   int64_t count() const override { return 1; }
-  Variable latents(const TextView& view) override { return for_each_group(used_, view.limits); }
+  Variable latents(const TextView& view) override { return for_each_group(used_, view.limits()); }
   double flops_per_group(int64_t) const override { return 0; }
 
  private:
   Variable used_;
 };
 const bool idle_registered =
-    LatentRegistry::instance().add<IdleSource, NoOptions>("idle", "for tests: half of it is idle");
+    LatentRegistry::instance().add<IdleSource, NoOptions>("test_idle", "for tests: half of it is idle");
 
 Tensor some_tokens(int64_t batch, int64_t time) {
   Tensor tokens = Tensor::empty({batch, time}, DType::i32);
@@ -195,13 +196,13 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& info) { return std::string(info.param.name); });
 
 TEST(MaskCheck, FindsASourceThatPeeks) {
-  const MaskCheck result = check(*augmented("llama", {{"type", "peeking"}}));
+  const MaskCheck result = check(*augmented("llama", {{"type", "test_peeking"}}));
   EXPECT_FALSE(result.ok()) << result.text();
   EXPECT_NE(result.text().find("DIFFER"), std::string::npos);
 }
 
 TEST(MaskCheck, NamesWhatNoGradientReaches) {
-  const MaskCheck result = check(*augmented("llama", {{"type", "idle"}}));
+  const MaskCheck result = check(*augmented("llama", {{"type", "test_idle"}}));
   EXPECT_FALSE(result.ok());
   EXPECT_EQ(result.without_gradient, std::vector<std::string>{"latents.unused"});
   EXPECT_NE(result.text().find("latents.unused"), std::string::npos);

@@ -46,7 +46,7 @@ LinePlot effect_plot(const LatentTable& table, int64_t latents, double ceiling) 
   };
   for (const LatentLine& line : table.lines) {
     if (line.latents != 0 && line.latents != latents) continue;
-    PlotSeries series{line.title, "", color_of(table, line.model), {}, {}};
+    PlotSeries series{line.title, line.verdict.label(), color_of(table, line.model), {}, {}};
     for (size_t r = 0; r < line.seeds.size(); ++r) {
       std::vector<PlotPoint> run;
       for (const auto& p : line.effect.by_position)
@@ -115,16 +115,20 @@ std::string table_section(const LatentTable& table) {
   for (const int64_t position : table.shown)
     if (position <= int64_t(table.base_perplexity.size())) shown.push_back(size_t(position - 1));
   for (const size_t p : shown) columns.push_back(std::to_string(p + 1));
-  columns.insert(columns.end(), {"all", "95 % interval", "seeds"});
+  columns.insert(columns.end(), {"all", "95 % interval", "seeds", "verdict"});
   std::string body;
   for (const LatentLine& line : table.lines) {
     std::vector<std::string> cells{latents_text(line.latents)};
     for (const size_t p : shown)
-      cells.push_back(format_percent(line.effect.by_position[p].change_percent));
+      cells.push_back(format_percent(line.effect.by_position[p].change_percent) +
+                      line.verdict.mark());
     const auto& all = line.effect.all;
-    cells.insert(cells.end(), {format_percent(all.change_percent),
+    cells.insert(cells.end(), {format_percent(all.change_percent) + line.verdict.mark(),
                                format_percent(all.low) + " to " + format_percent(all.high),
-                               std::to_string(line.seeds.size())});
+                               std::to_string(line.seeds.size()),
+                               line.verdict.leaks()    ? line.verdict.label()
+                               : line.verdict.causal() ? "causal"
+                                                       : "unknown"});
     body += row(line.title, cells);
     if (line.paper.empty()) continue;
     std::vector<std::string> figures{latents_text(line.latents)};
@@ -132,12 +136,12 @@ std::string table_section(const LatentTable& table) {
       const auto figure = line.paper.find(int64_t(p) + 1);
       figures.push_back(figure == line.paper.end() ? "\u2013" : format_percent(figure->second));
     }
-    figures.insert(figures.end(), {"", "", ""});
+    figures.insert(figures.end(), {"", "", "", ""});
     body += row(kPaper, figures);
   }
   std::vector<std::string> base{""};
   for (const size_t p : shown) base.push_back(fmt::format("{:.3f}", table.base_perplexity[p]));
-  base.insert(base.end(), {fmt::format("{:.3f}", table.base_perplexity_of_all), "", ""});
+  base.insert(base.end(), {fmt::format("{:.3f}", table.base_perplexity_of_all), "", "", ""});
   return section("Change of perplexity", head(columns) + body + row("the base's perplexity", base));
 }
 

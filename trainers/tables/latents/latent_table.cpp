@@ -53,12 +53,13 @@ LatentLine make_line(const TableModel& model, int64_t latents, std::vector<Part>
                      const LatentEffectOptions& options) {
   std::sort(parts.begin(), parts.end(),
             [](const Part& a, const Part& b) { return a.run->seed < b.run->seed; });
-  LatentLine line{model.name, model.title, latents, {}, {}, {}, {}, {}};
+  LatentLine line{model.name, model.title, latents, {}, {}, {}, {}, {}, {}};
   for (const Part& part : parts) {
     if (!line.seeds.empty() && line.seeds.back() == part.run->seed)
       throw UserError(fmt::format("two runs of {} with {} latents have the seed {}; one is {}",
                                   model.name, latents, part.run->seed, part.run->directory));
     line.seeds.push_back(part.run->seed);
+    line.verdict.merge(part.run->verdict);
     const LatentCosts& costs = part.run->measurement.costs;
     const double latency = line.costs.latency_ms + costs.latency_ms / double(parts.size());
     line.costs = costs;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "trainers/evaluation/latent_measurement.h"
+#include "trainers/evaluation/verdict.h"
 #include "trainers/reports/provenance.h"
 #include "trainers/tables/definition.h"
 
@@ -25,6 +26,7 @@ struct LatentRun {
   Json summary;
   LatentMeasurement measurement;
   std::string directory;
+  Verdict verdict;  // of the run, and of the measurement at the table's own sizes
 };
 
 // A model at one number of latents: a row of table.json for each position, one of table.md.
@@ -37,6 +39,7 @@ struct LatentLine {
   LatentCosts costs;                // latency: mean over the seeds
   // What the table's subject changes in this line's perplexity, text by text; of its controls only.
   std::optional<LatentEffect::Position> subject_against_it;
+  Verdict verdict;  // of all its runs
 };
 
 struct LatentTable {

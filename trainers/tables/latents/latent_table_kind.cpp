@@ -18,6 +18,7 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "layers/pretrained/load.h"
+#include "trainers/evaluation/latent_canary.h"
 #include "trainers/evaluation/hf_export.h"
 #include "trainers/tables/definition.h"
 #include "trainers/tables/latents/latent_plan.h"
@@ -189,11 +190,23 @@ void LatentTableKind::measure(const PlannedRun& run) const {
   options.groups = measure_.groups;
   const LatentMeasurement m =
       measure_latents(*loaded.model, *base.model, texts, options, is_shuffled(run.cell.model));
-  write_file_atomically(
-      run.directory + "/" + kMeasurementFile,
-      json_text(
-          Json{{"of", wanted(run)}, {"checkpoint", loaded.checkpoint}, {"measured", m.json()}}) +
-          "\n");
+  // A source may keep still at the run's sizes and read ahead at the table's.
+  Verdict verdict = loaded.verdict;
+  if (auto* augmented = dynamic_cast<AugmentedModel*>(loaded.model.get())) {
+    const Tensor tokens = texts.batch(0).tokens,
+                 donors = texts.batch(texts.batch_count() - 1).tokens;
+    const LatentSizes sizes{measure_.groups, measure_.positions};
+    const Asking asking{loaded.step};
+    verdict.merge(ask_latents(*augmented, tokens, donors, sizes, asking));
+    verdict.merge(ask_separate_groups(*augmented, tokens, sizes, measure_.groups, asking));
+  }
+  if (verdict.leaks()) log_warning("{}: {}", run.directory, verdict.line());
+  write_file_atomically(run.directory + "/" + kMeasurementFile,
+                        json_text(Json{{"of", wanted(run)},
+                                       {"checkpoint", loaded.checkpoint},
+                                       {"verdict", verdict.json()},
+                                       {"measured", m.json()}}) +
+                            "\n");
 }
 
 std::string LatentTableKind::plan(const std::vector<PlannedRun>& runs) const {
@@ -225,8 +238,12 @@ std::vector<std::string> LatentTableKind::write(const std::vector<PlannedRun>& f
     if (!std::filesystem::exists(file)) continue;  // finished, but not yet its turn
     const Config measured = Config::from_file(file);
     if (measured.json().value("of", Json()) != wanted(r)) continue;
-    runs.push_back({r.cell.model, r.cell.level, r.seed, read_summary(r.directory),
-                    LatentMeasurement::from_json(measured.at("measured").json()), r.directory});
+    const Json summary = read_summary(r.directory);
+    Verdict verdict = Verdict::of_file(summary);
+    verdict.merge(Verdict::of_file(measured.json()));
+    runs.push_back({r.cell.model, r.cell.level, r.seed, summary,
+                    LatentMeasurement::from_json(measured.at("measured").json()), r.directory,
+                    verdict});
   }
   if (runs.empty()) return {};
   Json definition = table_.config.at("report").json();

@@ -38,8 +38,15 @@ Json costs_json(const LatentCosts& c) {
 
 // "Coprocessor with 8 latents".
 std::string name_of(const LatentLine& line) {
-  return line.latents > 0 ? fmt::format("{} with {} latents", line.title, line.latents)
-                          : line.title;
+  const std::string name = line.latents > 0
+                               ? fmt::format("{} with {} latents", line.title, line.latents)
+                               : line.title;
+  return line.verdict.leaks() ? name + " (" + line.verdict.label() + ")" : name;
+}
+
+// The column "verdict".
+std::string verdict_word(const Verdict& verdict) {
+  return verdict.leaks() ? verdict.label() : verdict.causal() ? "causal" : "unknown";
 }
 
 std::string interval(const LatentEffect::Position& p) {
@@ -106,7 +113,9 @@ Json latent_table_json(const LatentTable& table) {
            {"paper",
             paper == line.paper.end() ? Json() : Json{{"ppl_change_percent", paper->second}}},
            {"measured", measured_json(p)},
-           {"seeds", line.seeds}});
+           {"seeds", line.seeds},
+           {"verdict", verdict_word(line.verdict)}});
+      if (line.verdict.leaks()) rows.back()["label"] = line.verdict.label();
     }
     lines.push_back({{"model", line.model},
                      {"title", line.title},
@@ -117,7 +126,9 @@ Json latent_table_json(const LatentTable& table) {
                      {"texts", line.effect.texts},
                      {"insertions", line.effect.insertions},
                      {"seeds", line.seeds},
-                     {"costs", costs_json(line.costs)}});
+                     {"costs", costs_json(line.costs)},
+                     {"verdict", line.verdict.json()}});
+    if (line.verdict.leaks()) lines.back()["label"] = line.verdict.label();
   }
   return {{"title", table.title},
           {"citation", table.citation},
@@ -150,8 +161,9 @@ std::string latent_table_markdown(const LatentTable& table) {
     out += fmt::format(" {} |", position);
     rule += "---:|";
   }
-  out += fmt::format(" 1 to {} [95 % interval] | seeds |\n", table.base_perplexity.size()) + rule +
-         "---:|---:|\n";
+  out += fmt::format(" 1 to {} [95 % interval] | seeds | verdict |\n",
+                     table.base_perplexity.size()) +
+         rule + "---:|---:|---|\n";
   for (const LatentLine& line : table.lines) {
     const std::string name =
         fmt::format("| {} | {} |", escape_markdown(line.title),
@@ -161,21 +173,25 @@ std::string latent_table_markdown(const LatentTable& table) {
       const auto& p = line.effect.by_position[size_t(position - 1)];
       const auto sd = statistic(p.change_of_run).sd;
       out += " " + format_percent(p.change_percent) +
-             (sd && p.change_percent < 100 ? fmt::format(" \u00b1 {:.2f}", *sd) : "") + " |";
+             (sd && p.change_percent < 100 ? fmt::format(" \u00b1 {:.2f}", *sd) : "") +
+             line.verdict.mark() + " |";
     }
-    out += fmt::format(" {} | {} |\n", interval(line.effect.all), line.seeds.size());
+    out += fmt::format(" {}{} | {} | {} |\n", interval(line.effect.all), line.verdict.mark(),
+                       line.seeds.size(),
+                       line.verdict.leaks() ? "**" + line.verdict.label() + "**"
+                                            : verdict_word(line.verdict));
     if (line.paper.empty()) continue;
     out += fmt::format("| *the paper* | {} |", line.latents);
     for (const int64_t position : shown) {
       const auto paper = line.paper.find(position);
       out += " " + (paper == line.paper.end() ? kUnknown : format_percent(paper->second)) + " |";
     }
-    out += fmt::format(" {} | |\n", kUnknown);
+    out += fmt::format(" {} | | |\n", kUnknown);
   }
   out += "| *the base's perplexity* | |";
   for (const int64_t position : shown)
     out += fmt::format(" {:.3f} |", table.base_perplexity[size_t(position - 1)]);
-  out += fmt::format(" {:.3f} | |\n", table.base_perplexity_of_all);
+  out += fmt::format(" {:.3f} | | |\n", table.base_perplexity_of_all);
   out +=
       "\nPerplexity against the untouched base's on the same tokens of the same held-out texts; "
       "mean "
@@ -207,7 +223,7 @@ std::string latent_table_markdown(const LatentTable& table) {
 std::string latent_table_csv(const LatentTable& table) {
   std::string out =
       "model,latents,position,ppl_change_percent,low,high,sd,seeds,perplexity,base_perplexity,"
-      "paper_ppl_change_percent\n";
+      "paper_ppl_change_percent,verdict\n";
   const auto number = [](double value) {
     return std::isfinite(value) ? fmt::format("{:.6g}", value) : std::string();
   };
@@ -215,11 +231,12 @@ std::string latent_table_csv(const LatentTable& table) {
     for (const auto& p : line.effect.by_position) {
       const auto sd = statistic(p.change_of_run).sd;
       const auto paper = line.paper.find(p.position);
-      out += fmt::format("{},{},{},{},{},{},{},{},{},{},{}\n", line.model, line.latents, p.position,
+      out += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{}\n", line.model, line.latents, p.position,
                          number(p.change_percent), number(p.low), number(p.high),
                          sd ? number(*sd) : "", line.seeds.size(), number(std::exp(p.nll)),
                          number(std::exp(p.base_nll)),
-                         paper == line.paper.end() ? "" : number(paper->second));
+                         paper == line.paper.end() ? "" : number(paper->second),
+                         verdict_word(line.verdict));
     }
   return out;
 }

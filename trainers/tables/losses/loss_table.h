@@ -11,13 +11,12 @@
 #include <vector>
 
 #include "core/config.h"
+#include "trainers/evaluation/verdict.h"
 #include "trainers/reports/numbers.h"
 #include "trainers/reports/provenance.h"
 #include "trainers/tables/definition.h"
 
 namespace reverie {
-
-inline constexpr const char* kLeakLabel = "LEAKS";
 
 // One finished run of one cell.
 struct LossRun {

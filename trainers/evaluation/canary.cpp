@@ -1,0 +1,191 @@
+#include "trainers/evaluation/canary.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "autograd/ops/shape.h"
+#include "core/error.h"
+#include "core/random.h"
+#include "trainers/evaluation/cut_sweep.h"
+#include "trainers/evaluation/probing_mode.h"
+#include "trainers/evaluation/rounding.h"
+
+namespace reverie {
+namespace {
+
+// Of a window's mean loss. A loss is a logit less the logarithm of a sum of logits' exponentials,
+// so that it errs by twice a logit's rounding; errors of n targets are independent enough for the
+// mean to err by 1 / sqrt(n) of one target's.
+double allowed_in_mean(double bound, double largest_loss, double targets) {
+  return 2 * bound * std::max(1.0, largest_loss) / std::sqrt(targets);
+}
+
+class PrefixComparison {
+ public:
+  PrefixComparison(LanguageModel& model, int64_t length, int64_t step)
+      : model_(model), rounding_(rounding_of(model, length)), found_(model), step_(step) {
+    window_.allowed = 1;
+  }
+
+  // whole, prefix [B, T, C]: final hidden states of a batch by one forward and by T.
+  void batch(const Batch& batch, const Tensor& whole, const Tensor& prefix) {
+    const int64_t rows = batch.tokens.size(0), time = batch.tokens.size(1);
+    std::vector<ComparedRows> all;
+    for (int64_t r = 0; r < rows; ++r) all.push_back({r, 0, time, r, 0, ""});
+    const std::string site = fmt::format("{} x {} tokens", rows, time);
+    found_.compare(whole, prefix, all, site);
+    const auto a = row_losses(model_, Variable(whole), batch.targets),
+               b = row_losses(model_, Variable(prefix), batch.targets);
+    for (int64_t r = 0; r < rows; ++r) {
+      double difference = 0, largest = 0, targets = 0;
+      for (int64_t t = 0; t < time; ++t) {
+        const size_t i = size_t(r * time + t);
+        if (batch.targets.data<int32_t>()[i] == kIgnoredTarget) continue;
+        difference += b[i] - a[i];
+        largest = std::max(largest, std::abs(b[i]));
+        targets += 1;
+        loss_ += a[i];
+      }
+      if (targets == 0) continue;
+      targets_ += targets;
+      largest_loss_ = std::max(largest_loss_, largest);
+      const Movement m{window_name(), fmt::format("window {}, row {}, {}", windows_ + r, r, site),
+                       std::abs(difference) / targets,
+                       allowed_in_mean(rounding_.other_shape, largest, targets), step_};
+      if (windows_ + r == 0 || m.graver_than(window_)) window_ = m;
+    }
+    windows_ += rows;
+  }
+
+  // `loss`: the mean of the model's own loss() over the same targets.
+  Verdict verdict(std::optional<double> loss) const {
+    Verdict v;
+    if (windows_ == 0) return v;
+    v.add(found_.movement(
+        fmt::format("the text cut off behind each position, eval mode, {}", rounding_.text),
+        rounding_.other_shape, step_));
+    v.add(window_);
+    if (loss && targets_ > 0)
+      v.add({"loss() against the loss of its logits, eval mode",
+             fmt::format("{} windows", windows_), std::abs(*loss - loss_ / targets_),
+             2 * rounding_.other_shape * std::max(1.0, largest_loss_), step_});
+    return v;
+  }
+
+ private:
+  static std::string window_name() { return "each window's prefix-only loss, eval mode"; }
+
+  LanguageModel& model_;
+  Rounding rounding_;
+  HiddenMovement found_;
+  int64_t step_, windows_ = 0;
+  Movement window_;
+  double loss_ = 0, targets_ = 0, largest_loss_ = 0;
+};
+
+// Final hidden states [B, T, C], row t from a forward over rows 0..t alone, and the sum of losses.
+double prefix_forwards(LanguageModel& model, const Batch& batch, Tensor& states) {
+  double sum = 0;
+  const int64_t time = batch.tokens.size(1);
+  for (int64_t t = 1; t <= time; ++t) {
+    const Variable hidden = model.hidden(batch.tokens.slice(1, 0, t).contiguous());
+    const Variable last = slice(hidden, 1, t - 1, t);
+    const Tensor targets = batch.targets.slice(1, t - 1, t).contiguous();
+    sum += model.loss_of(last, targets, 1.0).tensor().item();
+    if (t == 1)
+      states = Tensor::empty({last.size(0), time, last.size(2)}, last.dtype(), last.device());
+    Tensor place = states.slice(1, t - 1, t);
+    place.copy_from(last.tensor());
+  }
+  return sum;
+}
+
+}  // namespace
+
+Verdict ask_cuts(LanguageModel& model, const Tensor& tokens, const Tensor& donors,
+                 const SequenceState* carried, const Asking& asking) {
+  const ProbingMode mode(model, asking.train, asking.precision);
+  const int64_t rows = tokens.size(0), length = tokens.size(1),
+                vocabulary = model.vocabulary_size();
+  const Rounding rounding = rounding_of(model, length);
+  const std::string how = fmt::format("{} mode, {} x {} tokens, {}{}{}",
+                                      asking.train ? "train" : "eval", rows, length, rounding.text,
+                                      asking.precision == MatmulPrecision::bf16 ? ", bf16" : "",
+                                      carried ? ", carried memory" : "");
+  const auto hidden_of = [&](const Tensor& t) {
+    default_generator() = Generator(uint64_t(asking.turn) + 1);
+    SequenceState state = carried ? *carried : SequenceState();
+    return model.hidden(t, carried ? &state : nullptr).tensor();
+  };
+  Verdict verdict;
+  const auto add = [&](const std::string& what, const HiddenMovement& found) {
+    verdict.add(found.movement(what + ", " + how, rounding.same_shape, asking.step));
+  };
+  const Tensor base = hidden_of(tokens);
+  require_finite(base, how);
+  const CutPlan plan = plan_cuts(rows, length, asking.most_forwards, asking.turn);
+  HiddenMovement cuts(model), again(model);
+  sweep_cuts(hidden_of, tokens, base, donors, plan, vocabulary, how, cuts);
+  add(fmt::format("other text behind {} of {} cuts", cuts_in(plan, length), length - 1), cuts);
+
+  std::vector<ComparedRows> all;
+  for (int64_t r = 0; r < rows; ++r) all.push_back({r, 0, length, r, 0, ""});
+  again.compare(base, hidden_of(tokens), all, how);
+  add("the same text again", again);
+
+  if (carried && rows > 1 && donors.size(0) == rows) {
+    const auto after = [&](const Tensor& first) {
+      SequenceState state = *carried;
+      default_generator() = Generator(uint64_t(asking.turn) + 1);
+      model.hidden(first, &state);
+      return model.hidden(donors, &state).tensor();
+    };
+    const int64_t whole = asking.turn % rows;
+    std::vector<int64_t> all_but_one(static_cast<size_t>(rows), 0);
+    all_but_one[size_t(whole)] = length;
+    HiddenMovement past(model);
+    past.compare(after(tokens), after(with_other_suffixes(tokens, donors, all_but_one, vocabulary)),
+                 {{whole, 0, length, whole, 0, "the other rows' past"}}, how);
+    add("other rows' past", past);
+  }
+  return verdict;
+}
+
+PrefixScores score_prefixes(LanguageModel& model, const EvaluationWindows& windows,
+                            Communicator& communicator, int64_t step, bool own_loss) {
+  PrefixScores scores;
+  scores.same_windows = evaluate(model, windows, communicator);
+  const EvaluationMode mode(model);
+  PrefixComparison comparison(model, model.block_size(), step);
+  double own = 0, targets = 0;
+  const int64_t batches = windows.batch_count();
+  Tensor sums = Tensor::zeros({batches, 2}, DType::f64);
+  for (int64_t i = communicator.rank(); i < batches; i += communicator.size()) {
+    const Batch batch = windows.batch(i);
+    Tensor prefix;
+    const Tensor whole = model.hidden(batch.tokens).tensor();
+    auto* at = sums.mutable_data<double>() + 2 * i;
+    at[0] = prefix_forwards(model, batch, prefix);
+    at[1] = double(batch.target_count);
+    comparison.batch(batch, whole, prefix);
+    if (own_loss) continue;
+    own += model.loss(batch.tokens, batch.targets, 1.0).tensor().item();
+    targets += double(batch.target_count);
+  }
+  communicator.all_reduce(sums, Reduction::sum);
+  double total = 0, all_targets = 0;
+  for (int64_t i = 0; i < batches; ++i) {
+    total += sums.data<double>()[2 * i];
+    all_targets += sums.data<double>()[2 * i + 1];
+  }
+  require(all_targets > 0, "there is no target in the evaluation windows");
+  scores.prefix_only = {total / all_targets, int64_t(all_targets)};
+  scores.verdict =
+      comparison.verdict(targets > 0 ? std::optional(own / targets) : std::nullopt);
+  return scores;
+}
+
+}  // namespace reverie

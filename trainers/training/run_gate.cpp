@@ -1,0 +1,138 @@
+#include "trainers/training/run_gate.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "trainers/evaluation/causality.h"
+#include "trainers/evaluation/latent_canary.h"
+#include "trainers/evaluation/probing_mode.h"
+
+namespace reverie {
+namespace {
+
+// Forwards of one sweep over cuts. An evaluation of 8 prefix-only windows, the default, costs as
+// much as 4 T rows; these cost 10 batches at most.
+constexpr int64_t kFewForwards = 2, kTrainingForwards = 8, kAllForwards = 64;
+// Pairs of text and group that are computed by themselves.
+constexpr int64_t kFewGroups = 4;
+
+bool all_zero(const Variable& parameter) {
+  const std::vector<double> values = parameter.tensor().to_vector();
+  return std::all_of(values.begin(), values.end(), [](double v) { return v == 0; });
+}
+
+}  // namespace
+
+RunGate::RunGate(const ExperimentOptions& options, LanguageModel& model, const Sampler& sampler,
+                 const BatchSplit& split, Communicator& communicator)
+    : options_(options),
+      model_(model),
+      sampler_(sampler),
+      split_(split),
+      communicator_(communicator) {}
+
+Tensor RunGate::training_rows(int64_t ahead) const {
+  const auto& parts = split_.parts();
+  const auto largest =
+      *std::max_element(parts.begin(), parts.end(),
+                        [](const BatchPart& a, const BatchPart& b) { return a.rows < b.rows; });
+  return sampler_.rows(sampler_.position() + ahead, largest.first_row, largest.rows).tokens;
+}
+
+Verdict RunGate::ask_live(const EvaluationWindows& validation, const SequenceState* carried,
+                          int64_t step, int64_t turn, bool all) {
+  Verdict verdict;
+  const auto ask = [&](const Tensor& tokens, const Tensor& donors, bool train, int64_t forwards) {
+    Asking asking{step, all ? kAllForwards : forwards, turn, train};
+    if (train) asking.precision = options_.matmul_precision();
+    verdict.merge(ask_cuts(model_, tokens, donors, train ? carried : nullptr, asking));
+  };
+  const int64_t batches = validation.batch_count();
+  const auto evaluated = [&](int64_t i) { return validation.batch(i % batches).tokens; };
+  ask(evaluated(turn), evaluated(turn + 1), false, kFewForwards);
+  const Tensor rows = training_rows(0), donors = training_rows(1);
+  ask(rows, donors, true, kTrainingForwards);
+  ask(rows, donors, false, kFewForwards);
+  return verdict;
+}
+
+Verdict RunGate::ask_live_latents(AugmentedModel& model, int64_t step, int64_t turn, bool all) {
+  const Tensor rows = training_rows(0), donors = training_rows(1);
+  const LatentSizes sizes{model.options().groups, model.options().ahead};
+  Asking asking{step, all ? kAllForwards : 1, turn, false};
+  Verdict verdict = ask_latents(model, rows, donors, sizes, asking);
+  verdict.merge(
+      ask_separate_groups(model, rows, sizes, all ? sizes.groups : kFewGroups, asking));
+  asking.train = true;
+  asking.precision = options_.matmul_precision();
+  verdict.merge(ask_latents(model, rows, donors, sizes, asking));
+  return verdict;
+}
+
+void RunGate::ask_at_start(const EvaluationWindows& validation) {
+  Verdict found;
+  std::string table;
+  const SequenceState fresh;
+  const SequenceState* carried = model_.carries_memory() ? &fresh : nullptr;
+  if (auto* augmented = dynamic_cast<AugmentedModel*>(&model_)) {
+    found.merge(ask_live_latents(*augmented, 0, 0, false));
+    // Parameters that begin at zero (LoRA's) hide what lies behind them.
+    const RedrawnParameters redrawn(
+        model_, [](const Variable& p) { return p.requires_grad() && all_zero(p); });
+    found.merge(ask_live_latents(*augmented, 0, 1, true));
+  } else {
+    const CausalityReport report =
+        gate_causality(options_.model, options_.parameter_dtype());
+    table = report.text();
+    found.merge(report.verdict(0));
+    // All ranks have the same copy, so that none goes on alone.
+    if (report.causal() || options_.allow_future_leak) {
+      found.merge(ask_live(validation, carried, 0, 0, false));
+      const RedrawnParameters redrawn(model_, [](const Variable&) { return true; });
+      found.merge(ask_live(validation, carried, 0, 1, true));
+    }
+  }
+  verdict_.merge(agreed_verdict(found, communicator_));
+  if (!verdict_.leaks() || options_.allow_future_leak) return;
+  communicator_.fail_together();
+  throw ConfigError(
+      fmt::format("this model reads what it must not. {}. Numbers from it are not "
+                  "language-modelling results. To train it all the same, with every number labelled "
+                  "{}, set \"allow_future_leak\": true.{}{}",
+                  verdict_.line(), kLeakLabel, table.empty() ? "" : "\n", table));
+}
+
+double RunGate::largest_change() const {
+  const double found = verdict_.largest() ? verdict_.largest()->change : 0;
+  if (!verdict_.leaks() && trained_change_) return *trained_change_;
+  return std::max(found, trained_change_.value_or(0));
+}
+
+PrefixScores RunGate::ask_at_evaluation(const EvaluationWindows& validation,
+                                        const EvaluationWindows& prefix,
+                                        const SequenceState* carried, int64_t step, bool last) {
+  auto* augmented = dynamic_cast<AugmentedModel*>(&model_);
+  const int64_t interval = std::max<int64_t>(1, options_.evaluation.interval),
+                turn = step / interval;
+  PrefixScores scores =
+      score_prefixes(model_, prefix, communicator_, step, augmented != nullptr);
+  Verdict found = scores.verdict;
+  if (augmented)
+    found.merge(ask_live_latents(*augmented, step, turn, last));
+  else
+    found.merge(ask_live(validation, carried, step, turn, last));
+  if (last && !augmented && communicator_.first()) {
+    const NamedTensors weights = model_.state();
+    const CausalityReport trained = probe_causality(*probing_copy(options_.model, &weights), {});
+    trained_change_ = trained.max_future_logit_change;
+    found.merge(trained.verdict(step));
+  }
+  const bool known = verdict_.leaks();
+  verdict_.merge(agreed_verdict(found, communicator_));
+  if (verdict_.leaks() && !known && communicator_.first()) log_warning("{}", verdict_.line());
+  return scores;
+}
+
+}  // namespace reverie

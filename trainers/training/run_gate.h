@@ -1,0 +1,56 @@
+#pragma once
+// The gate of a run: what is asked before the first step and at every evaluation, and the verdict
+// that grows from it.
+
+#include "datasets/dataset.h"
+#include "layers/language_model.h"
+#include "trainers/evaluation/canary.h"
+#include "trainers/evaluation/verdict.h"
+#include "trainers/training/batch_split.h"
+#include "trainers/training/experiment.h"
+
+namespace reverie {
+
+class RunGate {
+ public:
+  // Keeps references to all of them. A collective, as all that ask.
+  RunGate(const ExperimentOptions&, LanguageModel&, const Sampler&, const BatchSplit&,
+          Communicator&);
+
+  // Asks a copy with redrawn weights (gate_causality()), then the live model with its own weights
+  // and with redrawn ones, at the sizes of training and of evaluation. ConfigError, before anything
+  // is written, where it leaks and the config does not allow it.
+  void ask_at_start(const EvaluationWindows& validation);
+
+  // Scores `prefix` windows prefix by prefix, and asks the live model: in eval mode on a batch of
+  // `validation`, in train mode on the rows of the next training step, beside `carried` memory (may
+  // be null). Few cuts at a time, other ones at each evaluation; `last`: all of them, and a copy of
+  // the trained weights in f64. Warns when a leak is found that was not known.
+  PrefixScores ask_at_evaluation(const EvaluationWindows& validation,
+                                 const EvaluationWindows& prefix, const SequenceState* carried,
+                                 int64_t step, bool last);
+
+  // What an earlier process found out about this run.
+  void remember(const Verdict& earlier) { verdict_.merge(earlier); }
+  const Verdict& verdict() const { return verdict_; }
+  // How far later tokens moved a logit: at the end, in f64, where nothing leaks; else by the gravest
+  // leak.
+  double largest_change() const;
+
+ private:
+  // Rows of a training step as this rank has them; `ahead` batches later.
+  Tensor training_rows(int64_t ahead) const;
+  Verdict ask_live(const EvaluationWindows& validation, const SequenceState* carried, int64_t step,
+                   int64_t turn, bool all);
+  Verdict ask_live_latents(class AugmentedModel&, int64_t step, int64_t turn, bool all);
+
+  const ExperimentOptions& options_;
+  LanguageModel& model_;
+  const Sampler& sampler_;
+  const BatchSplit& split_;
+  Communicator& communicator_;
+  Verdict verdict_;
+  std::optional<double> trained_change_;  // of the first rank, at the end
+};
+
+}  // namespace reverie
