@@ -40,6 +40,7 @@ std::string_view file_name_of(DType dtype) {
 struct Entry {
   std::string name;
   std::optional<DType> dtype;
+  bool passed_over = false;  // of a type that is not read, and not asked for
   std::optional<Shape> shape;
   std::vector<uint64_t> offsets;  // [begin, end) in the data section
 };
@@ -48,7 +49,8 @@ struct Entry {
 // its own bytes.
 class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
  public:
-  explicit HeaderReader(const std::string& file) : file_(file) {}
+  HeaderReader(const std::string& file, const std::function<bool(const std::string&)>& unwanted)
+      : file_(file), unwanted_(unwanted) {}
   std::vector<Entry> entries;
   std::map<std::string, std::string> metadata;
 
@@ -81,7 +83,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     } else if (place_ == Place::tensor && key_ == "dtype") {
       for (const DTypeName& known : kDTypes)
         if (known.name == value) entries.back().dtype = known.dtype;
-      if (!entries.back().dtype)
+      entries.back().passed_over = unwanted_ && unwanted_(entries.back().name);
+      if (!entries.back().dtype && !entries.back().passed_over)
         unsupported(
             fmt::format("dtype \"{}\", wanted one of F64 F32 BF16 F16 I64 I32 U16 U8", value));
     } else {
@@ -105,7 +108,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     if (place_ == Place::tensor) {
       const Entry& e = entries.back();
       key_.clear();
-      if (!e.dtype || !e.shape || e.offsets.size() != 2)
+      if ((!e.dtype && !e.passed_over) || !e.shape || e.offsets.size() != 2)
         fail("no dtype, shape or data_offsets of two numbers");
     }
     place_ = place_ == Place::header ? Place::outside : Place::header;
@@ -163,6 +166,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   }
 
   const std::string& file_;
+  const std::function<bool(const std::string&)>& unwanted_;
   Place place_ = Place::outside;
   std::string key_;
   std::unordered_set<std::string> names_, keys_;
@@ -175,7 +179,8 @@ void check_offsets(const std::vector<Entry>& entries, uint64_t data_bytes,
   for (const Entry& e : entries) {
     const auto refuse = [&](const std::string& why) {
       throw DataError(fmt::format("{}: tensor \"{}\" {}{} at bytes {}..{}: {}", file, e.name,
-                                  name_of(*e.dtype), e.shape->str(), e.offsets[0], e.offsets[1],
+                                  e.dtype ? name_of(*e.dtype) : std::string_view(), e.shape->str(),
+                                  e.offsets[0], e.offsets[1],
                                   why));
     };
     // Zero sizes count as one, because strides are products of the sizes beside them.
@@ -189,7 +194,7 @@ void check_offsets(const std::vector<Entry>& entries, uint64_t data_bytes,
     if (e.offsets[0] > e.offsets[1]) refuse("the offsets run backwards");
     if (e.offsets[1] > data_bytes)
       refuse(fmt::format("the file holds only {} bytes of data", data_bytes));
-    if (e.offsets[1] - e.offsets[0] != elements * size_of(*e.dtype))
+    if (e.dtype && e.offsets[1] - e.offsets[0] != elements * size_of(*e.dtype))
       refuse(fmt::format("the shape needs {} bytes", elements * size_of(*e.dtype)));
     in_order.push_back(&e);
   }
@@ -225,7 +230,8 @@ const Tensor& SafetensorsFile::at(const std::string& name) const {
                               near ? fmt::format("; the nearest name is \"{}\"", *near) : ""));
 }
 
-SafetensorsFile read_safetensors(const std::string& file) {
+SafetensorsFile read_safetensors(const std::string& file,
+                                 const std::function<bool(const std::string&)>& unwanted) {
   const std::shared_ptr<Storage> mapped = map_file(file);
   const char* bytes = static_cast<const char*>(mapped->data());
   if (mapped->bytes() < 8)
@@ -242,7 +248,7 @@ SafetensorsFile read_safetensors(const std::string& file) {
   if (!header.starts_with('{'))
     throw DataError(fmt::format("{}: the header does not begin with '{{'", file));
 
-  HeaderReader reader(file);
+  HeaderReader reader(file, unwanted);
   nlohmann::json::sax_parse(header.begin(), header.end(), &reader);
   const size_t data_begin = 8 + header_bytes;
   check_offsets(reader.entries, mapped->bytes() - data_begin, file);
@@ -250,6 +256,7 @@ SafetensorsFile read_safetensors(const std::string& file) {
   SafetensorsFile result;
   result.metadata = std::move(reader.metadata);
   for (const Entry& e : reader.entries) {
+    if (e.passed_over) continue;
     const size_t begin = data_begin + e.offsets[0], element = size_of(*e.dtype);
     Tensor tensor;
     if (begin % element == 0) {

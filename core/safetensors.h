@@ -1,6 +1,7 @@
 #pragma once
 // Hugging Face safetensors files (8-byte header length, JSON header, raw little-endian tensors).
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -23,7 +24,10 @@ struct SafetensorsFile {
 // with holes, out of range or not matching shape and dtype, products that overflow, duplicate
 // names) is refused with DataError before anything is allocated for it. A tensor that another
 // program stored misaligned for its dtype is copied. UserError when the file cannot be read.
-SafetensorsFile read_safetensors(const std::string& file);
+// Tensors of which `unwanted` (may be empty) says so by their name are left out, and may have any
+// other dtype.
+SafetensorsFile read_safetensors(const std::string& file,
+                                 const std::function<bool(const std::string& name)>& unwanted = {});
 
 // Writes the file atomically (see write_file_atomically); any strides, any device. The data start
 // is aligned to 64 bytes by padding the header with spaces, and each tensor to its element by

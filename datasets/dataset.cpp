@@ -1,7 +1,6 @@
 #include "datasets/dataset.h"
 
 #include <fcntl.h>
-#include <omp.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -9,10 +8,8 @@
 #include <atomic>
 #include <cerrno>
 #include <cmath>
-#include <exception>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -20,10 +17,14 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
-#include "core/parallel.h"
+#include "datasets/compressed.h"
+#include "datasets/encode.h"
 #include "datasets/sources.h"
+#include "datasets/text_input.h"
 #include "datasets/tokenizers/bpe_tokenizer.h"
 #include "datasets/tokenizers/char_tokenizer.h"
+#include "datasets/tokenizers/subword_tokenizer.h"
+#include "datasets/tokenizers/train_bpe.h"
 #include "datasets/tokenizers/word_tokenizer.h"
 #include "datasets/utf8.h"
 
@@ -35,10 +36,15 @@ void DataOptions::fields(Fields& f) {
   f.text("name", name, {},
          "the text's name, looked up in $REVERIE_DATA and the cache; empty: tinyshakespeare");
   f.text("path", path, {},
-         "a text file, or a directory of token files (prepared, nanoGPT's or llm.c's)");
-  f.text("tokenizer", tokenizer, {"char", "word", "gpt2", "pretrained"},
+         "a text file; a directory or pattern (*) of text files, each a document; a .jsonl file, "
+         "each line a document (field); any of these as .gz or .zst; or a directory of token files "
+         "(prepared, nanoGPT's or llm.c's)");
+  f.text("field", field, {}, "of .jsonl files: what holds each line's text");
+  f.text("tokenizer", tokenizer, {"char", "word", "gpt2", "bpe", "pretrained"},
          "char: one token a character; word: one a word, of the text's own; gpt2: GPT-2's byte "
-         "pairs; pretrained: a pretrained model's");
+         "pairs; bpe: byte pairs learnt from the text (train_bpe); pretrained: a pretrained model's");
+  f.integer("train_bpe", train_bpe, {0, int64_t(1) << 24},
+            "bpe: how many tokens the vocabulary has, 257 or more");
   f.text(
       "tokenizer_files", tokenizer_files, {},
       "gpt2: the folder of encoder.json and vocab.bpe, empty: as data; pretrained: a .gguf file, "
@@ -54,7 +60,7 @@ void DataOptions::fields(Fields& f) {
   f.number("validation_fraction", validation_fraction, {0.0, 0.5},
            "the part of the characters (or examples), at the end, held out");
   f.text("prepared_directory", prepared_directory, {},
-         "where token files are kept; empty: data/<name>-<tokenizer>");
+         "where token files are kept; empty: data/<name>-<tokenizer>-<hash of what they are made from>");
   f.integer("vocabulary_size", vocabulary_size, {0, (int64_t(1) << 31) - 1},
             "of .bin files that do not say; 0: as the file says");
   f.boolean("special_tokens", special_tokens,
@@ -68,7 +74,6 @@ namespace {
 constexpr const char* kDatasetFile = "dataset.json";
 constexpr const char* kTrainFile = "train.tok";
 constexpr const char* kValidationFile = "validation.tok";
-constexpr size_t kPieceBytes = size_t(1) << 20;
 
 std::string in(const std::string& directory, std::string_view name) {
   return (fs::path(directory) / name).string();
@@ -91,103 +96,41 @@ Json read_provenance(const std::string& directory) {
   }
 }
 
-// What must be equal for prepared files to be used again.
-Json creation_of(const SourceText& source, const DataOptions& options) {
-  Json creation = {{"source_hash", source.hash},
+// What a data set is made from.
+struct Recipe {
+  SourceText source;
+  TextFiles files;
+  std::shared_ptr<const Tokenizer> tokenizer;  // null: it is made from the text
+  Json creation;  // all that must be equal for prepared files to be used again, but the tokenizer
+};
+
+// Whether the bytes at `file`, not compressed, hold a line end of Windows.
+bool has_windows_line_ends(const std::string& file) {
+  const auto mapping = map_file(file);
+  const std::string_view text(static_cast<const char*>(mapping->data()), mapping->bytes());
+  return text.find("\r\n") != text.npos;
+}
+
+Json creation_of(const Recipe& recipe, const DataOptions& options) {
+  Json creation = {{"source_hash", recipe.source.hash},
                    {"tokenizer", options.tokenizer},
                    {"validation_fraction", options.validation_fraction},
                    {"special_tokens", options.special_tokens}};
-  if (!options.document_separator.empty())
+  if (!options.document_separator.empty() || recipe.files.documents) {
     creation["documents"] = {{"separator", options.document_separator},
                              {"token", options.document_token}};
+    if (recipe.files.documents)
+      creation["documents"]["field"] = options.field;
+    else if (has_windows_line_ends(recipe.source.file))  // once they separated nothing
+      creation["documents"]["line_ends"] = "crlf";
+  }
   if (options.examples.given())
     creation["examples"] = {{"form", options.examples.form},
                             {"stage", options.examples.stage},
                             {"thoughts", options.examples.thoughts}};
-  if (options.tokenizer == "pretrained")
-    creation["tokenizer_hash"] = load_tokenizer_for(options.tokenizer_files)->hash();
+  if (options.tokenizer == "bpe") creation["train_bpe"] = options.train_bpe;
+  if (options.tokenizer == "pretrained") creation["tokenizer_hash"] = recipe.tokenizer->hash();
   return creation;
-}
-
-size_t bytes_of(std::string_view piece) {
-  return piece.size();
-}
-size_t bytes_of(std::span<const std::string_view> documents) {
-  size_t bytes = 0;
-  for (const std::string_view document : documents) bytes += document.size();
-  return bytes;
-}
-
-// Encodes pieces in parallel, `next` giving one after another (nullopt: no more), and appends their
-// tokens in order.
-template <class Piece, class Next, class Encode>
-void encode_pieces(TokenFileWriter& writer, Next next, Encode encode,
-                   const std::function<void(size_t)>& encoded_bytes) {
-  const size_t pieces_at_once = size_t(omp_get_max_threads()) * 2;
-  for (bool more = true; more;) {
-    std::vector<Piece> pieces;
-    while (more && pieces.size() < pieces_at_once) {
-      std::optional<Piece> piece = next();
-      more = piece.has_value();
-      if (more) pieces.push_back(std::move(*piece));
-    }
-    std::vector<std::vector<int32_t>> tokens(pieces.size());
-    std::vector<std::exception_ptr> errors(pieces.size());  // none may leave the parallel loop
-    share_out(int64_t(pieces.size()), true, [&](int64_t i) {
-      try {
-        tokens[size_t(i)] = encode(pieces[size_t(i)]);
-      } catch (...) {
-        errors[size_t(i)] = std::current_exception();
-      }
-    });
-    for (size_t i = 0; i < pieces.size(); ++i) {
-      if (errors[i]) std::rethrow_exception(errors[i]);
-      writer.append(tokens[i]);
-      encoded_bytes(bytes_of(pieces[i]));
-    }
-  }
-}
-
-// Encodes `text` into `writer`, in pieces that give the same tokens as the whole.
-void encode_into(TokenFileWriter& writer, const Tokenizer& tokenizer, std::string_view text,
-                 SpecialTokens special, const std::function<void(size_t)>& encoded_bytes) {
-  size_t at = 0;
-  const auto next = [&]() -> std::optional<std::string_view> {
-    if (at >= text.size()) return std::nullopt;
-    const size_t begin = at;
-    at = tokenizer.cut_after(text, std::min(at + kPieceBytes, text.size()));
-    return text.substr(begin, at - begin);
-  };
-  encode_pieces<std::string_view>(
-      writer, next, [&](std::string_view piece) { return tokenizer.encode(piece, special); },
-      encoded_bytes);
-}
-
-// Encodes every document by itself, with the mark that its model knows.
-void encode_documents_into(TokenFileWriter& writer, const Tokenizer& tokenizer,
-                           std::span<const std::string_view> documents, const DocumentMark& mark,
-                           SpecialTokens special,
-                           const std::function<void(size_t)>& encoded_bytes) {
-  using Documents = std::span<const std::string_view>;
-  size_t at = 0;
-  const auto next = [&]() -> std::optional<Documents> {
-    if (at >= documents.size()) return std::nullopt;
-    const size_t begin = at;
-    for (size_t bytes = 0; at < documents.size() && bytes < kPieceBytes; ++at)
-      bytes += documents[at].size();
-    return documents.subspan(begin, at - begin);
-  };
-  const auto encode = [&](Documents piece) {
-    std::vector<int32_t> tokens;
-    for (const std::string_view document : piece) {
-      if (mark.begins) tokens.push_back(mark.token);
-      const auto own = tokenizer.encode(document, special);
-      tokens.insert(tokens.end(), own.begin(), own.end());
-      if (!mark.begins) tokens.push_back(mark.token);
-    }
-    return tokens;
-  };
-  encode_pieces<Documents>(writer, next, encode, encoded_bytes);
 }
 
 // The byte at which character `index` begins; `text` is UTF-8.
@@ -198,14 +141,38 @@ size_t byte_of_character(std::string_view text, int64_t index) {
   return at;
 }
 
-std::shared_ptr<const Tokenizer> make_tokenizer(const DataOptions& options, std::string_view text) {
+// The tokenizer that comes from files; null where it is made from the text.
+std::shared_ptr<const Tokenizer> given_tokenizer(const DataOptions& options) {
+  if (options.tokenizer == "pretrained") {
+    require(!options.tokenizer_files.empty(),
+            "tokenizer 'pretrained' needs tokenizer_files: a .gguf file, a Hugging Face directory or "
+            "a tokenizer's own file");
+    return load_tokenizer_for(options.tokenizer_files);
+  }
+  if (options.tokenizer == "gpt2") {
+    try {
+      return BpeTokenizer::from_gpt2_files(find_gpt2_files(options.tokenizer_files));
+    } catch (const UserError&) {  // data that are prepared already do without the files
+      if (!options.tokenizer_files.empty()) throw;
+    }
+  }
+  return nullptr;
+}
+
+// `training`: the documents, or the text, of the training part.
+std::shared_ptr<const Tokenizer> made_tokenizer(const DataOptions& options, std::string_view text,
+                                                std::span<const std::string_view> training) {
+  if (options.tokenizer == "gpt2") return BpeTokenizer::from_gpt2_files(find_gpt2_files(""));
   if (options.tokenizer == "char") return CharTokenizer::from_text(text);
   if (options.tokenizer == "word") return WordTokenizer::from_text(text);
-  if (options.tokenizer == "pretrained") return load_tokenizer_for(options.tokenizer_files);
-  require(options.tokenizer == "gpt2",
-          "tokenizer '{}' is unknown; wanted 'char', 'word', 'gpt2' or 'pretrained'",
+  require(options.tokenizer == "bpe",
+          "tokenizer '{}' is unknown; wanted 'char', 'word', 'gpt2', 'bpe' or 'pretrained'",
           options.tokenizer);
-  return BpeTokenizer::from_gpt2_files(find_gpt2_files(options.tokenizer_files));
+  require(options.train_bpe > 0,
+          "tokenizer 'bpe' needs train_bpe, the size of its vocabulary, such as 4096");
+  log_info("learning {} byte pairs from the training part", options.train_bpe);
+  return std::make_shared<SubwordTokenizer>(
+      train_bpe(training, options.train_bpe, options.special_tokens));
 }
 
 std::vector<Example> examples_of(const DataOptions& options, std::string_view text,
@@ -219,28 +186,40 @@ std::vector<Example> examples_of(const DataOptions& options, std::string_view te
   }
 }
 
-void write_dataset(const std::string& directory, const SourceText& source,
-                   const DataOptions& options, const PrepareProgress& progress) {
-  const auto mapping = map_file(source.file);
-  const std::string_view text(static_cast<const char*>(mapping->data()), mapping->bytes());
-  if (text.empty())
-    throw DataError(
-        fmt::format("the text {} is empty; there is nothing to learn from", source.file));
-  int64_t characters = 0;
-  try {
-    characters = count_code_points(text);
-  } catch (const DataError& error) {
-    throw DataError(fmt::format("{}: {}", source.file, error.what()));
-  }
+void write_dataset(const std::string& directory, const Recipe& recipe, const DataOptions& options,
+                   const PrepareProgress& progress) {
+  const SourceText& source = recipe.source;
+  const TextInput input = read_text_input(recipe.files, options.field, options.document_separator,
+                                          in(directory, "text.part"));
+  const std::string_view text = input.text;
+  const std::span<const std::string_view> documents(input.documents);
+  const bool in_documents = recipe.files.documents || !options.document_separator.empty();
+  const int64_t characters = count_code_points(text);
   const auto train_characters =
       int64_t(std::floor(double(characters) * (1.0 - options.validation_fraction)));
   require(train_characters >= 1,
           "{} has {} characters, of which validation_fraction {} leaves none to train on",
           source.file, characters, options.validation_fraction);
+  const size_t split = byte_of_character(text, train_characters);
+  // Only whole documents: one that begins in the training part belongs to it.
+  const auto train_documents =
+      size_t(std::find_if(documents.begin(), documents.end(),
+                          [&](std::string_view d) { return d.data() >= text.data() + split; }) -
+             documents.begin());
   std::vector<Example> examples;
   if (options.examples.given()) examples = examples_of(options, text, source.file);
-  const auto tokenizer =
-      make_tokenizer(options, examples.empty() ? text : text_of_examples(examples));
+  auto tokenizer = recipe.tokenizer;
+  if (!tokenizer) {
+    const std::string_view whole = text.substr(0, split);
+    const std::string all = examples.empty() ? "" : text_of_examples(examples);
+    const std::string_view all_of_them = all;
+    if (!examples.empty())
+      tokenizer = made_tokenizer(options, all, {&all_of_them, 1});
+    else
+      tokenizer = made_tokenizer(options, text,
+                                 in_documents ? documents.first(train_documents)
+                                              : std::span<const std::string_view>{&whole, 1});
+  }
   const std::string tokenizer_hash = tokenizer->hash();
 
   Json description = {{"format", "reverie dataset 1"},
@@ -254,9 +233,8 @@ void write_dataset(const std::string& directory, const SourceText& source,
                        {{"name", tokenizer->name()},
                         {"hash", tokenizer_hash},
                         {"vocabulary_size", tokenizer->vocabulary_size()}}},
-                      {"creation", creation_of(source, options)}};
+                      {"creation", recipe.creation}};
   const auto special = options.special_tokens ? SpecialTokens::read : SpecialTokens::as_text;
-  const size_t split = byte_of_character(text, train_characters);
   int64_t done = 0;
   if (progress) progress(done, int64_t(text.size()));
   const auto encoded = [&](size_t bytes) {
@@ -292,41 +270,47 @@ void write_dataset(const std::string& directory, const SourceText& source,
                                {"train", held_out},
                                {"length", layout.length},
                                {"first_mark", layout.first_mark}};
-  } else if (options.document_separator.empty()) {
+  } else if (!in_documents) {
     const auto of = [&](std::string_view part) {
       return [&, part](TokenFileWriter& w) { encode_into(w, *tokenizer, part, special, encoded); };
     };
     write_part(kTrainFile, "train", of(text.substr(0, split)));
     write_part(kValidationFile, "validation", of(text.substr(split)));
   } else {
-    // Only whole documents: one that begins in the training part belongs to it.
-    const auto documents = split_documents(text, options.document_separator);
     const DocumentMark mark = document_mark(*tokenizer, options.document_token);
-    const auto held_out =
-        size_t(std::find_if(documents.begin(), documents.end(),
-                            [&](std::string_view d) { return d.data() >= text.data() + split; }) -
-               documents.begin());
     const auto of = [&](std::span<const std::string_view> part) {
       return [&, part](TokenFileWriter& w) {
         encode_documents_into(w, *tokenizer, part, mark, special, encoded);
       };
     };
-    const std::span<const std::string_view> all(documents);
-    write_part(kTrainFile, "train", of(all.first(held_out)));
-    write_part(kValidationFile, "validation", of(all.subspan(held_out)));
+    write_part(kTrainFile, "train", of(documents.first(train_documents)));
+    write_part(kValidationFile, "validation", of(documents.subspan(train_documents)));
     if (progress && done < int64_t(text.size()))
       progress(int64_t(text.size()), int64_t(text.size()));  // the separators
     description["documents"] = {{"count", documents.size()},
-                                {"train", held_out},
+                                {"train", train_documents},
                                 {"mark", {{"token", mark.token}, {"begins", mark.begins}}}};
   }
   tokenizer->save(directory);
-  write_file_atomically(in(directory, kDatasetFile), json_text(description, 2) + "\n");
+  // A file's name need not be UTF-8.
+  write_file_atomically(in(directory, kDatasetFile), json_text_replacing(description, 2) + "\n");
 }
 
-bool is_current(const std::string& directory, const Json& creation) {
+// How the data in a directory differ from what the recipe makes: "" where they do not.
+std::string difference(const Json& there, const Recipe& recipe) {
+  const Json before = there.value("creation", Json::object());
+  if (before.value("source_hash", Json()) != recipe.creation.at("source_hash"))
+    return "another text";
+  for (const std::string& line : config_differences(before, recipe.creation))
+    return "other options: " + line.substr(2);  // without "$."
+  if (recipe.tokenizer && there.at("tokenizer").at("hash") != recipe.tokenizer->hash())
+    return "another vocabulary";
+  return "";
+}
+
+bool is_current(const std::string& directory, const Recipe& recipe) {
   const Json there = read_provenance(directory);
-  return !there.is_null() && there.value("creation", Json()) == creation &&
+  return !there.is_null() && difference(there, recipe).empty() &&
          fs::exists(in(directory, kTrainFile)) && fs::exists(in(directory, kValidationFile)) &&
          fs::exists(in(directory, kTokenizerFile));
 }
@@ -355,12 +339,85 @@ void put_in_place(const std::string& made, const std::string& directory) {
   remove_quietly(old);
 }
 
-SourceText source_of(const DataOptions& options) {
-  if (options.path.empty() && options.examples.given()) return find_examples(options.examples.form);
-  if (options.path.empty())
-    return find_source_text(options.name.empty() ? "tinyshakespeare" : options.name);
-  require(fs::exists(options.path), "the data path {} does not exist", options.path);
-  return describe_source_text(options.path, options.name);
+// XXH3-128 over those of all files.
+std::string hash_of_files(const std::vector<std::string>& files) {
+  std::string hashes;
+  for (const std::string& file : files) hashes += hash_file(file) + "\n";
+  return hash_bytes(hashes.data(), hashes.size());
+}
+
+// "books" for books/, books/*.txt and books.jsonl.gz.
+std::string name_of_texts(const std::string& path, const TextFiles& files) {
+  fs::path named = fs::absolute(path).lexically_normal();
+  if (files.documents && !fs::exists(path)) named = named.parent_path();
+  if (!named.has_filename()) named = named.parent_path();  // "books/"
+  if (fs::is_directory(named)) return named.filename().string();
+  return fs::path(without_compression(named.string())).stem().string();
+}
+
+Recipe recipe_of(const DataOptions& options) {
+  Recipe recipe;
+  const bool examples = options.examples.given();
+  if (options.path.empty()) {
+    recipe.source = examples
+                        ? find_examples(options.examples.form)
+                        : find_source_text(options.name.empty() ? "tinyshakespeare" : options.name);
+    recipe.files.files = {recipe.source.file};
+  } else {
+    recipe.files = find_text_files(options.path, examples);
+    require(!examples || !recipe.files.documents, "examples come from one file, got {}",
+            options.path);
+    if (recipe.files.documents || without_compression(options.path) != options.path)
+      recipe.source = {
+          options.name.empty() ? name_of_texts(options.path, recipe.files) : options.name,
+          options.path, hash_of_files(recipe.files.files), ""};
+    else
+      recipe.source = describe_source_text(options.path, options.name);
+  }
+  recipe.tokenizer = given_tokenizer(options);
+  recipe.creation = creation_of(recipe, options);
+  return recipe;
+}
+
+std::string directory_of(const Recipe& recipe, const DataOptions& options) {
+  if (!options.prepared_directory.empty()) return options.prepared_directory;
+  constexpr size_t kLongestName = 100;  // of a text's, in a name of at most 255
+  std::string directory = in("data", fmt::format("{}-{}", recipe.source.name.substr(0, kLongestName),
+                                                 options.tokenizer));
+  if (recipe.creation.contains("tokenizer_hash"))  // one directory for each vocabulary
+    directory += fmt::format("-{}",
+                             recipe.creation.at("tokenizer_hash").get<std::string>().substr(0, 8));
+  if (!options.document_separator.empty()) directory += "-documents";
+  if (options.examples.given())
+    directory += fmt::format("-stage{}x{}", options.examples.stage, options.examples.thoughts);
+  if (is_current(directory, recipe)) return directory;  // as earlier versions named it
+  std::string all = json_text(recipe.creation);
+  if (recipe.tokenizer) all += recipe.tokenizer->hash();
+  return fmt::format("{}-{}", directory, hash_bytes(all.data(), all.size()).substr(0, 8));
+}
+
+// Throws unless the data may be made in `directory`: nobody's data are replaced unasked.
+void require_room(const std::string& directory, const Recipe& recipe, const DataOptions& options) {
+  if (!fs::exists(directory) || fs::is_empty(directory)) return;
+  const Json there = read_provenance(directory);
+  require(!there.is_null(),
+          "{} holds something else than prepared data (no {}); choose another prepared_directory",
+          directory, kDatasetFile);
+  if (const std::string how = difference(there, recipe); !how.empty() && !options.replace)
+    throw UserError(fmt::format(
+        "{} holds data that were prepared from {}; choose another prepared_directory (--out), "
+        "remove that one, or let `reverie prepare --replace` make it anew",
+        directory, how));
+}
+
+// UserError naming the first token of the file that is not below `rows`.
+void require_below(const TokenFile& file, int64_t rows, const Tokenizer& tokenizer) {
+  std::vector<int32_t> tokens(size_t(1) << 16);
+  for (int64_t at = 0; at < file.count(); at += int64_t(tokens.size())) {
+    tokens.resize(size_t(std::min(int64_t(tokens.size()), file.count() - at)));
+    file.copy(at, tokens);
+    tokenizer.require_below(tokens, rows);
+  }
 }
 
 std::string hash_of(const Dataset& data) {
@@ -415,38 +472,22 @@ Dataset open_bin_directory(const DataOptions& options) {
 }  // namespace
 
 std::string prepare_dataset(const DataOptions& options, const PrepareProgress& progress) {
-  if (fs::is_directory(options.path)) return options.path;
-  require(
-      options.tokenizer != "pretrained" || !options.tokenizer_files.empty(),
-      "tokenizer 'pretrained' needs tokenizer_files: a .gguf file, a Hugging Face directory or a "
-      "tokenizer's own file");
-  const SourceText source = source_of(options);
-  const Json creation = creation_of(source, options);
-  std::string directory = options.prepared_directory;
-  if (directory.empty()) {
-    directory = in("data", fmt::format("{}-{}", source.name, options.tokenizer));
-    if (creation.contains("tokenizer_hash"))  // one directory for each vocabulary
-      directory +=
-          fmt::format("-{}", creation.at("tokenizer_hash").get<std::string>().substr(0, 8));
-    if (!options.document_separator.empty()) directory += "-documents";
-    if (options.examples.given())
-      directory += fmt::format("-stage{}x{}", options.examples.stage, options.examples.thoughts);
-  }
-  if (is_current(directory, creation)) return directory;
-  if (fs::exists(directory) && read_provenance(directory).is_null() && !fs::is_empty(directory))
-    throw UserError(fmt::format(
-        "{} holds something else than prepared data (no {}); choose another prepared_directory",
-        directory, kDatasetFile));
+  if (is_token_directory(options.path)) return options.path;
+  const Recipe recipe = recipe_of(options);
+  const SourceText& source = recipe.source;
+  const std::string directory = directory_of(recipe, options);
+  if (is_current(directory, recipe)) return directory;
+  require_room(directory, recipe, options);
   log_info("preparing {} ({}) from {} into {}", source.name, options.tokenizer, source.file,
            directory);
   const std::string making = beside(directory, "preparing");
   try {
     fs::create_directories(making);
-    write_dataset(making, source, options, progress);
-    if (!is_current(directory, creation)) put_in_place(making, directory);
+    write_dataset(making, recipe, options, progress);
+    if (!is_current(directory, recipe)) put_in_place(making, directory);
   } catch (const MachineError&) {
     // Another process may have put the same data there first.
-    if (!is_current(directory, creation)) {
+    if (!is_current(directory, recipe)) {
       remove_quietly(making);
       throw;
     }
@@ -461,6 +502,14 @@ std::string prepare_dataset(const DataOptions& options, const PrepareProgress& p
   return directory;
 }
 
+PreparedData find_prepared_data(const DataOptions& options) {
+  if (is_token_directory(options.path)) return PreparedData::current;
+  const Recipe recipe = recipe_of(options);
+  const std::string directory = directory_of(recipe, options);
+  if (!fs::exists(directory) || fs::is_empty(directory)) return PreparedData::missing;
+  return is_current(directory, recipe) ? PreparedData::current : PreparedData::other;
+}
+
 std::string Dataset::name() const {
   return provenance.at("source").at("name").get<std::string>();
 }
@@ -469,6 +518,12 @@ std::string Dataset::note() const {
 }
 
 void Dataset::require_vocabulary(int64_t model_vocabulary_size) const {
+  if (!examples && tokenizer && model_vocabulary_size < vocabulary_size() &&
+      tokenizer->ordinary_vocabulary_size() <= model_vocabulary_size) {
+    for (const TokenFile* file : {&train, &validation})
+      require_below(*file, model_vocabulary_size, *tokenizer);
+    return;
+  }
   require(model_vocabulary_size >= vocabulary_size(),
           "the model's vocabulary_size {} is smaller than that of the data set {}, {}: set it to "
           "{} or more, or use the "

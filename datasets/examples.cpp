@@ -22,6 +22,11 @@ std::string calculation_of(std::string_view line) {
   return kept.empty() ? std::string(line) : kept;
 }
 
+std::string without_line_end(std::string line) {
+  if (line.ends_with('\r')) line.pop_back();
+  return line;
+}
+
 Example of_prosqa(const Json& json) {
   return {json.at("question").get<std::string>(), json.at("answer").get<std::string>(),
           json.at("steps").get<std::vector<std::string>>()};
@@ -34,7 +39,7 @@ Example of_gsm8k(const Json& json) {
   const auto text = json.at("answer").get<std::string>();
   for (size_t at = 0; at < text.size();) {
     const size_t end = std::min(text.find('\n', at), text.size());
-    const std::string line = text.substr(at, end - at);
+    const std::string line = without_line_end(text.substr(at, end - at));
     at = end + 1;
     if (line.starts_with(kAnswer))
       example.answer = line.substr(kAnswer.size());
@@ -74,7 +79,8 @@ std::vector<Example> read_examples(std::string_view form, std::string_view text)
       require(form == "gsm8k", "examples of the form '{}'; wanted 'prosqa' or 'gsm8k'", form);
       for (size_t at = 0; at < text.size();) {
         const size_t end = std::min(text.find('\n', at), text.size());
-        if (end > at) add(parse_json(text.substr(at, end - at)));
+        const std::string_view line = text.substr(at, end - at);
+        if (line.find_first_not_of(" \t\r") != line.npos) add(parse_json(line));
         at = end + 1;
       }
     }

@@ -259,6 +259,17 @@ DATASETS = {
             ),
         ),
     ),
+    "gpt2": Dataset(
+        "GPT-2, the pretrained base of 124 million parameters, 548 MB",
+        (
+            DataFolder(contents.GPT2, "gpt2", expected=False),
+            Cache(contents.GPT2),
+            Url(
+                contents.GPT2,
+                HUB + "openai-community/gpt2/resolve/607a30d783dfa663caf39e06633721c8d4cfcd7e/",
+            ),
+        ),
+    ),
     "stories260k": Dataset(
         "a tiny pretrained Llama that writes stories, 1 MB",
         (

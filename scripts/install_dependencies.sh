@@ -16,6 +16,7 @@ packages=(
   nlohmann-json3-dev libcli11-dev        # configurations, the command line
   libxxhash-dev                          # checksums of token files and checkpoints
   libpcre2-dev                           # how pretrained models' tokenizers split text
+  zlib1g-dev libzstd-dev                 # compressed texts
   libopenmpi-dev openmpi-bin             # several ranks by mpirun; the build does without, too
 )
 test_packages=(

@@ -19,19 +19,20 @@ std::shared_ptr<const Tokenizer> load_tokenizer_for(const std::string& path) {
     if (fs::exists(inside(kTokenizerFile))) return load_tokenizer(path);
     for (const char* name : {"tokenizer.json", "tokenizer.model"})
       if (fs::exists(inside(name))) return load_tokenizer_for(inside(name));
-    if (fs::exists(inside("encoder.json"))) return BpeTokenizer::from_gpt2_files(path);
+    if (fs::exists(inside("encoder.json")) ||
+        (fs::exists(inside("vocab.json")) && fs::exists(inside("merges.txt"))))
+      return BpeTokenizer::from_gpt2_files(path);
     throw UserError(
         fmt::format("{} holds no tokenizer: wanted {}, tokenizer.json, tokenizer.model or GPT-2's "
-                    "encoder.json and vocab.bpe",
+                    "encoder.json and vocab.bpe (vocab.json and merges.txt)",
                     path, kTokenizerFile));
   }
   const std::string extension = fs::path(path).extension().string();
   if (extension == ".gguf") return subword(read_gguf_tokenizer(read_gguf(path)), path);
-  if (extension == ".json") {
-    const std::string config = (fs::path(path).parent_path() / "tokenizer_config.json").string();
-    return subword(read_hugging_face(path, fs::exists(config) ? config : ""), path);
-  }
-  if (extension == ".model") return subword(read_sentencepiece(path), path);
+  const fs::path parent = fs::path(path).parent_path();
+  const std::string folder = parent.empty() ? "." : parent.string();
+  if (extension == ".json") return subword(read_hugging_face(path, folder), path);
+  if (extension == ".model") return subword(read_sentencepiece(path, folder), path);
   if (extension == ".bin") return subword(read_llama2c(path), path);
   throw UserError(fmt::format(
       "cannot tell what kind of tokenizer {} is: wanted a directory, or a file named *.gguf, "

@@ -66,6 +66,14 @@ std::shared_ptr<const SubwordTokenizer> SubwordTokenizer::from_definition(const 
   return std::make_shared<SubwordTokenizer>(subword_spec_from_json(definition));
 }
 
+int32_t SubwordTokenizer::ordinary_vocabulary_size() const {
+  std::vector<bool> added(spec_.tokens.size());
+  for (const AddedToken& token : spec_.added) added[size_t(token.id)] = true;
+  size_t size = spec_.tokens.size();
+  while (size > 0 && (added[size - 1] || spec_.tokens[size - 1].empty())) --size;
+  return int32_t(size);
+}
+
 std::vector<int32_t> SubwordTokenizer::encode_text(std::string_view text,
                                                    SpecialTokens special) const {
   require_utf8(text);

@@ -20,6 +20,7 @@ class SubwordTokenizer final : public Tokenizer {
 
   std::string_view name() const override { return spec_.name; }
   int32_t vocabulary_size() const override { return int32_t(spec_.tokens.size()); }
+  int32_t ordinary_vocabulary_size() const override;
   // The bytes of the tokens, joined: where they are no whole characters, no UTF-8.
   std::string decode(std::span<const int32_t> tokens) const override;
   std::string decode_continued(std::span<const int32_t> tokens) const override;

@@ -36,6 +36,15 @@ std::vector<int32_t> Tokenizer::encode_from_beginning(std::string_view text,
   return tokens;
 }
 
+void Tokenizer::require_below(std::span<const int32_t> tokens, int64_t rows) const {
+  for (size_t i = 0; i < tokens.size(); ++i)
+    if (tokens[i] >= rows)
+      throw UserError(fmt::format(
+          "the text's token {}, \"{}\" (id {}), is unknown to the model, whose vocabulary ends at "
+          "{}: leave it out of the text",
+          i, decode_continued(tokens.subspan(i, 1)), tokens[i], rows));
+}
+
 std::string StreamDecoder::next(int32_t token) {
   const auto one = std::span<const int32_t>(&token, 1);
   pending_ += continued_ ? tokenizer_.decode_continued(one) : tokenizer_.decode(one);

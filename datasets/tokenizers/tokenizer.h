@@ -28,6 +28,9 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
   virtual std::string_view name() const = 0;    // "char", "word", "gpt2", "bpe", ...
   virtual int32_t vocabulary_size() const = 0;  // ids are 0 .. vocabulary_size() - 1
+  // Ids below this hold every token but added ones (tokens of images and the like, found in text as
+  // they are written): a model may have as few rows.
+  virtual int32_t ordinary_vocabulary_size() const { return vocabulary_size(); }
   // `text` is UTF-8; DataError with the byte offset where it is not.
   std::vector<int32_t> encode(std::string_view text,
                               SpecialTokens special = SpecialTokens::read) const {
@@ -55,6 +58,8 @@ class Tokenizer {
   // followed by encode(text[p, end)). text.size() when there is no earlier one. Lets long texts be
   // encoded in parallel pieces.
   virtual size_t cut_after(std::string_view text, size_t wanted) const = 0;
+  // UserError naming the first token that is not below `rows`, a model's vocabulary size.
+  void require_below(std::span<const int32_t> tokens, int64_t rows) const;
   // All that determines the ids; tokenizer_from_definition() gives an equal tokenizer back.
   virtual Json definition() const = 0;
 
@@ -89,8 +94,8 @@ class StreamDecoder {
 std::shared_ptr<const Tokenizer> tokenizer_from_definition(const Json& definition);
 // The tokenizer of a pretrained model: of a .gguf file; of a Hugging Face directory
 // (tokenizer.json, else SentencePiece's tokenizer.model), of one of those files itself; of
-// llama2.c's tokenizer .bin; of a directory with GPT-2's encoder.json and vocab.bpe, or with a
-// reverie_tokenizer.json. UserError where there is none, DataError where it is malformed or of a
+// llama2.c's tokenizer .bin; of a directory with GPT-2's encoder.json and vocab.bpe (Hugging
+// Face: vocab.json and merges.txt), or with a reverie_tokenizer.json. UserError where there is none, DataError where it is malformed or of a
 // kind that is not known.
 std::shared_ptr<const Tokenizer> load_tokenizer_for(const std::string& path);
 // Reads `directory`/reverie_tokenizer.json. UserError when it is absent, DataError when it is

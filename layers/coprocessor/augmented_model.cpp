@@ -92,6 +92,7 @@ AugmentedModel::AugmentedModel(const AugmentedOptions& o, const Build& build) : 
   auto* transformer = dynamic_cast<Transformer*>(loaded.model.get());
   require(transformer && !transformer->has_memory(), "{} is no plain transformer: latents need one",
           o.base);
+  ends_ = loaded.ends;
   base_ = static_cast<Transformer*>(&adopt("base", std::move(loaded.model)));
   if (!o.train_base) base_hash_ = base_->weights_hash();
   source_ = static_cast<LatentSource*>(

@@ -43,6 +43,7 @@ class AugmentedModel final : public LanguageModel {
   double logit_softcap() const override { return base_->logit_softcap(); }
   bool incremental() const override { return base_->incremental(); }
   bool carries_memory() const override { return base_->carries_memory(); }
+  std::vector<int32_t> ends_of_text() const override { return ends_; }
   double forward_flops_per_token(int64_t length) const override;
   // Of one insertion after a text of this length that was read already: making the latents, and the
   // base's reading of them.
@@ -97,6 +98,7 @@ class AugmentedModel final : public LanguageModel {
   }
 
   AugmentedOptions options_;
+  std::vector<int32_t> ends_;
   std::string base_hash_;  // empty where the base is trained: it changes
   Transformer* base_;
   LatentSource* source_;

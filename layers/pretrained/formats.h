@@ -17,8 +17,8 @@ struct PretrainedFiles {
   std::vector<StoredTensor> tensors;
   // Norm weights are w where the family multiplies by 1 + w (see TransformerShape).
   bool norms_as_published = true;
-  bool prepend_bos = false;
-  std::optional<int32_t> bos, eos;
+  std::optional<int32_t> bos;
+  std::vector<int32_t> ends;  // tokens that end a text, the usual one first
 };
 
 PretrainedFiles open_hugging_face(const std::string& directory);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 #include <memory>
+#include <set>
 
 #include "core/error.h"
 #include "core/gguf.h"
@@ -46,9 +47,9 @@ class GgufModel {
   }
 
   Json component() const {
+    check_keys();
     const GgufTensor& table = file_->at("token_embd.weight");
     if (table.shape.rank() != 2) unsupported("token_embd.weight", table.shape.str());
-    if (integer("expert_count", 0) != 0) unsupported(key("expert_count"), "a mixture of experts");
     Json c = {{"type", architecture_},
               {"vocab_size", table.shape[0]},
               {"block_size", integer("context_length")},
@@ -110,10 +111,6 @@ class GgufModel {
     return out;
   }
 
-  bool prepend_bos() const {
-    const bool sentencepiece = file_->text("tokenizer.ggml.model", "") == "llama";
-    return file_->boolean("tokenizer.ggml.add_bos_token", sentencepiece);
-  }
   std::optional<int32_t> token(const std::string& kind) const {
     const std::string name = "tokenizer.ggml." + kind + "_token_id";
     if (!file_->find_value(name)) return {};
@@ -152,11 +149,99 @@ class GgufModel {
     throw DataError(fmt::format("{}: {} is {}: not built here", file_->path, where, what));
   }
 
+  // Every key of the architecture is read, known to change nothing here, or refused: llama.cpp adds
+  // keys that change a model's results.
+  void check_keys() const {
+    const std::string prefix = key("");
+    for (const auto& [name, value] : file_->metadata) {
+      if (!name.starts_with(prefix)) continue;
+      const std::string part = name.substr(prefix.size());
+      if (changes_nothing(part)) continue;
+      unsupported(name, value.type() == GgufValueType::array || value.type() == GgufValueType::text
+                            ? "given"
+                            : describe(name, value));
+    }
+    if (const std::string type = file_->text("general.type", "model"); type != "model")
+      unsupported("general.type", "\"" + type + "\"");
+    if (const int64_t files = file_->integer("split.count", 1); files > 1)
+      unsupported("split.count", fmt::format("{}: a part of a model (merge its files)", files));
+  }
+  std::string describe(const std::string& name, const GgufValue& value) const {
+    return value.type() == GgufValueType::boolean ? (file_->boolean(name) ? "true" : "false")
+                                                  : fmt::format("{}", file_->number(name));
+  }
+  bool changes_nothing(const std::string& part) const {
+    static const std::set<std::string> read = {"context_length",
+                                               "block_count",
+                                               "embedding_length",
+                                               "feed_forward_length",
+                                               "attention.head_count",
+                                               "attention.head_count_kv",
+                                               "attention.key_length",
+                                               "attention.value_length",
+                                               "attention.layer_norm_epsilon",
+                                               "attention.layer_norm_rms_epsilon",
+                                               "rope.dimension_count",
+                                               "rope.freq_base",
+                                               "rope.scaling.type",
+                                               "rope.scaling.factor",
+                                               "rope.scale_linear"};
+    static const std::set<std::string> read_by_gemma = {
+        "attention.sliding_window", "attention.sliding_window_pattern", "attn_logit_softcapping",
+        "final_logit_softcapping", "rope.freq_base_swa"};
+    // About names, training and pooled embeddings.
+    static const std::set<std::string> of_no_account = {
+        "vocab_size", "tensor_data_layout",
+        "pooling_type",     "rope.scaling.finetuned", "rope.scaling.original_context_length"};
+    // Keys with the value that changes nothing.
+    static const std::map<std::string, double> neutral = {
+        {"leading_dense_block_count", 0}, {"nextn_predict_layers", 0},
+        {"attention.clamp_kqv", 0},    {"attention.max_alibi_bias", 0},
+        {"attention.sliding_window", 0}, {"attn_logit_softcapping", 0},
+        {"final_logit_softcapping", 0}, {"router_logit_softcapping", 0},
+        {"logit_scale", 1},            {"residual_scale", 1},
+        {"embedding_scale", 1},        {"rope.scaling.attn_factor", 1}};
+    static const std::map<std::string, bool> neutral_truth = {
+        {"attention.causal", true}, {"use_parallel_residual", false}};
+    if (read.contains(part) || of_no_account.contains(part)) return true;
+    if (part.starts_with("rope.scaling.yarn_")) return true;  // that type is refused
+    if (part == "expert_count" && integer(part) != 0) unsupported(key(part), "a mixture of experts");
+    if (part.starts_with("expert_") && integer("expert_count", 0) == 0) return true;
+    if (part == "attention.scale") {
+      const double dim = double(gemma_ ? query_scalar() : head_dim()), scale = number(part);
+      return scale == 0 || std::abs(scale * std::sqrt(dim) - 1) < 1e-5;
+    }
+    if (gemma_) {
+      // Gemma 3 has no soft-caps, Gemma 2 one base of its rotations.
+      const bool third = architecture_ == "gemma3", caps = part.ends_with("_softcapping");
+      if (read_by_gemma.contains(part) && (third ? !caps : part != "rope.freq_base_swa"))
+        return true;
+      if (part.starts_with("vision.") || part.starts_with("mm.")) return true;  // of images
+    }
+    for (const char* same : {"attention.key_length_swa", "attention.value_length_swa",
+                             "rope.dimension_count_swa"})
+      if (part == same) return integer(part) == head_dim();
+    if (part == "attention.sliding_window" && integer(part) >= integer("context_length"))
+      return true;
+    if (const auto found = neutral.find(part); found != neutral.end())
+      return number(part) == found->second;
+    if (const auto found = neutral_truth.find(part); found != neutral_truth.end())
+      return file_->boolean(key(part)) == found->second;
+    return false;
+  }
+
+  // llama.cpp scales linearly where a factor is given without a type, and reads the factor under
+  // its older name too; a factor of 0 is none.
   Json rope_scaling() const {
-    const std::string type = file_->text(key("rope.scaling.type"), "none");
-    if (type == "linear") return {{"type", "linear"}, {"factor", number("rope.scaling.factor")}};
-    if (type != "none") unsupported(key("rope.scaling.type"), "\"" + type + "\"");
+    const std::string type = file_->text(key("rope.scaling.type"), "linear");
+    const double factor = number("rope.scaling.factor", number("rope.scale_linear", 0));
+    if (type != "none" && type != "linear")
+      unsupported(key("rope.scaling.type"), "\"" + type + "\"");
+    const bool scaled = type == "linear" && factor != 0 && factor != 1;
     const GgufTensor* factors = file_->find("rope_freqs.weight");
+    if (scaled && factors)
+      unsupported("rope_freqs.weight", "given beside a linear scaling of positions");
+    if (scaled) return {{"type", "linear"}, {"factor", factor}};
     return factors ? llama3_scaling(*factors) : Json{{"type", "none"}};
   }
   // The converter writes what every inverse frequency is divided by. All published Llama 3 models
@@ -219,9 +304,11 @@ PretrainedFiles open_gguf_model(const std::string& path) {
   out.component = model.component();
   out.tensors = model.tensors();
   out.norms_as_published = false;  // the converter adds the 1
-  out.prepend_bos = model.prepend_bos();
   out.bos = model.token("bos");
-  out.eos = model.token("eos");
+  for (const char* end : {"eos", "eot", "eom"})  // of the text, of a turn, of a message
+    if (const auto id = model.token(end);
+        id && std::find(out.ends.begin(), out.ends.end(), *id) == out.ends.end())
+      out.ends.push_back(*id);
   return out;
 }
 

@@ -51,9 +51,21 @@ std::map<std::string, std::set<std::string>> read_index(const std::string& direc
   return shards;
 }
 
+// Written by some versions though they are no parameters: causal masks (of bytes or truth values),
+// rotary tables; and what belongs to images.
+bool is_known_extra(const std::string& name) {
+  for (const char* ending : {".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq",
+                             "rotary_emb.cos_cached", "rotary_emb.sin_cached"})
+    if (name.ends_with(ending)) return true;
+  for (const char* beginning : {"vision_tower.", "multi_modal_projector.", "model.vision_tower.",
+                                "model.multi_modal_projector."})
+    if (name.starts_with(beginning)) return true;
+  return false;
+}
+
 NamedTensors read_weights(const std::string& directory) {
   const std::string single = directory + "/model.safetensors", index = single + ".index.json";
-  if (fs::exists(single)) return read_safetensors(single).tensors;
+  if (fs::exists(single)) return read_safetensors(single, is_known_extra).tensors;
   if (!fs::exists(index))
     throw UserError(
         fmt::format("{}: neither model.safetensors nor model.safetensors.index.json{}", directory,
@@ -65,7 +77,7 @@ NamedTensors read_weights(const std::string& directory) {
   std::map<std::string, std::string> shard_of;
   std::string absent;
   for (const auto& [shard, names] : read_index(directory, index)) {
-    const SafetensorsFile file = read_safetensors(directory + "/" + shard);
+    const SafetensorsFile file = read_safetensors(directory + "/" + shard, is_known_extra);
     for (const auto& [name, tensor] : file.tensors) {
       const auto [it, fresh] = shard_of.emplace(name, shard);
       if (!fresh)
@@ -74,23 +86,11 @@ NamedTensors read_weights(const std::string& directory) {
       out.emplace_back(name, tensor);
     }
     for (const std::string& name : names)
-      if (!file.find(name)) absent += fmt::format("\n  {} in {}", name, shard);
+      if (!is_known_extra(name) && !file.find(name)) absent += fmt::format("\n  {} in {}", name, shard);
   }
   if (!absent.empty())
     throw DataError(fmt::format("{}: these tensors are not where it says:{}", index, absent));
   return out;
-}
-
-// Written by some versions though they are no parameters: causal masks, rotary tables; and what
-// belongs to images.
-bool is_known_extra(const std::string& name) {
-  for (const char* ending : {".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq",
-                             "rotary_emb.cos_cached", "rotary_emb.sin_cached"})
-    if (name.ends_with(ending)) return true;
-  for (const char* beginning : {"vision_tower.", "multi_modal_projector.", "model.vision_tower.",
-                                "model.multi_modal_projector."})
-    if (name.starts_with(beginning)) return true;
-  return false;
 }
 
 // Names as the causal language model has them: models with images put the text model one level
@@ -102,48 +102,27 @@ std::string published_name(std::string name, const std::string& root) {
   return name.starts_with(root) || name.starts_with("lm_head.") ? name : root + name;
 }
 
-std::optional<int32_t> token_id(const Json& config, const std::string& key) {
-  if (!config.contains(key)) return {};
-  const Json& value = config.at(key);
-  // Several ends: the first is the text's.
-  const Json& id = value.is_array() && !value.empty() ? value.at(0) : value;
-  if (!id.is_number_unsigned() || id.get<uint64_t>() > INT32_MAX) return {};
-  return int32_t(id.get<int64_t>());
+// The ids under `key`: a number or a list of them. Empty where there are none.
+std::vector<int32_t> token_ids(const Json& json, const std::string& key, const std::string& file) {
+  if (!json.is_object() || !json.contains(key) || json.at(key).is_null()) return {};
+  const Json& value = json.at(key);
+  std::vector<int32_t> ids;
+  for (const Json& id : value.is_array() ? value : Json::array({value})) {
+    if (id.is_number_integer() && id.get<int64_t>() < 0) continue;  // some say "none" so
+    if (!id.is_number_unsigned() || id.get<uint64_t>() > INT32_MAX)
+      throw DataError(fmt::format("{}: \"{}\" is {}, wanted a token's id or a list of them", file,
+                                  key, json_text(value)));
+    ids.push_back(int32_t(id.get<int64_t>()));
+  }
+  return ids;
 }
 
-// Whether a tokenizer.json's post-processor puts a special token before every text.
-bool template_begins_with_special(const Json& processor) {
-  if (!processor.is_object()) return false;
-  if (processor.contains("processors") && processor.at("processors").is_array()) {
-    for (const Json& inner : processor.at("processors"))
-      if (template_begins_with_special(inner)) return true;
-    return false;
-  }
-  if (processor.value("type", Json()) != "TemplateProcessing" || !processor.contains("single"))
-    return false;
-  const Json& single = processor.at("single");
-  return single.is_array() && !single.empty() && single.at(0).is_object() &&
-         single.at(0).contains("SpecialToken");
-}
-
-bool wants_bos(const std::string& directory, const std::string& type) {
-  if (const std::string file = directory + "/tokenizer_config.json"; fs::exists(file)) {
-    const Json json = read_json(file);
-    if (json.is_object() && json.contains("add_bos_token") && json.at("add_bos_token").is_boolean())
-      return json.at("add_bos_token").get<bool>();
-    const std::string kind = json.is_object() && json.contains("tokenizer_class") &&
-                                     json.at("tokenizer_class").is_string()
-                                 ? json.at("tokenizer_class").get<std::string>()
-                                 : "";
-    if (kind.starts_with("LlamaTokenizer") || kind.starts_with("GemmaTokenizer")) return true;
-  }
-  if (type.starts_with("gemma")) return true;
-  if (const std::string file = directory + "/tokenizer.json"; fs::exists(file)) {
-    const Json json = read_json(file);
-    return json.is_object() && json.contains("post_processor") &&
-           template_begins_with_special(json.at("post_processor"));
-  }
-  return false;
+// As transformers' generate(): generation_config.json counts where it names them.
+std::vector<int32_t> ends_of_text(const std::string& directory, const Json& config,
+                                  const std::string& config_file) {
+  if (const std::string file = directory + "/generation_config.json"; fs::exists(file))
+    if (auto ids = token_ids(read_json(file), "eos_token_id", file); !ids.empty()) return ids;
+  return token_ids(config, "eos_token_id", config_file);
 }
 
 }  // namespace
@@ -158,15 +137,13 @@ PretrainedFiles open_hugging_face(const std::string& directory) {
   const std::string root = type == "gpt2" ? "transformer." : "model.";
   const bool tied = out.component.value("tie_weights", true);
   for (const auto& [name, tensor] : read_weights(directory)) {
-    if (is_known_extra(name)) continue;
     const std::string published = published_name(name, root);
     if (tied && published == "lm_head.weight") continue;  // the embedding table again
     out.tensors.push_back(
         {published, tensor.shape(), tensor.dtype(), [tensor = tensor] { return tensor; }});
   }
-  out.prepend_bos = wants_bos(directory, type);
-  out.bos = token_id(config, "bos_token_id");
-  out.eos = token_id(config, "eos_token_id");
+  if (const auto ids = token_ids(config, "bos_token_id", file); !ids.empty()) out.bos = ids[0];
+  out.ends = ends_of_text(directory, config, file);
   return out;
 }
 

@@ -68,9 +68,8 @@ PretrainedFiles open_llama2c(const std::string& file) {
       {"n_layer", h.layers},     {"n_head", h.heads},          {"n_embd", h.dim},
       {"n_kv_head", h.kv_heads}, {"n_hidden", h.hidden},       {"rope_theta", 10000.0},
       {"rms_norm_eps", 1e-5},    {"tie_weights", h.tied}};
-  out.prepend_bos = true;
   out.bos = 1;
-  out.eos = 2;
+  out.ends = {2};
 
   int64_t at = 7;  // in floats
   const auto take = [&](const std::string& name, const Shape& shape, int64_t turned_heads = 0) {

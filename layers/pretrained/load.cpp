@@ -108,9 +108,8 @@ LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& op
   }
   loaded.model->freeze(options.frozen);
   loaded.model->train(false);
-  loaded.prepend_bos = files.prepend_bos;
   loaded.bos = files.bos;
-  loaded.eos = files.eos;
+  loaded.ends = files.ends;
   return loaded;
 }
 

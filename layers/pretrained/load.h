@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/config.h"
 #include "layers/language_model.h"
@@ -22,8 +23,10 @@ struct PretrainedOptions {
 struct LoadedModel {
   std::unique_ptr<LanguageModel> model;  // in eval mode
   Component component;                   // what a config's "model" would say to build its like
-  bool prepend_bos = false;              // texts begin with `bos`, as in training
-  std::optional<int32_t> bos, eos;       // token ids, where the files give them
+  // Token ids, where the model's files give them. Whether texts begin with `bos` is the tokenizer's
+  // to say: Tokenizer::adds_begin_of_text().
+  std::optional<int32_t> bos;
+  std::vector<int32_t> ends;  // tokens that end a text, the usual one first
 };
 
 // `path` is one of

@@ -25,7 +25,9 @@ class PretrainedModel final : public LanguageModel {
     options.device = build.device;
     options.frozen = false;
     options.block_size = o.block_size;
-    model_ = static_cast<LanguageModel*>(&adopt("", load_pretrained(o.path, options).model));
+    LoadedModel loaded = load_pretrained(o.path, options);
+    ends_ = loaded.ends;
+    model_ = static_cast<LanguageModel*>(&adopt("", std::move(loaded.model)));
   }
   int64_t vocabulary_size() const override { return model_->vocabulary_size(); }
   int64_t block_size() const override { return model_->block_size(); }
@@ -35,6 +37,7 @@ class PretrainedModel final : public LanguageModel {
   const Variable& head() const override { return model_->head(); }
   double logit_softcap() const override { return model_->logit_softcap(); }
   bool incremental() const override { return model_->incremental(); }
+  std::vector<int32_t> ends_of_text() const override { return ends_; }
   bool carries_memory() const override { return model_->carries_memory(); }
   double forward_flops_per_token(int64_t length) const override {
     return model_->forward_flops_per_token(length);
@@ -42,6 +45,7 @@ class PretrainedModel final : public LanguageModel {
 
  private:
   LanguageModel* model_;
+  std::vector<int32_t> ends_;
 };
 
 const bool registered = ModelRegistry::instance().add<PretrainedModel, PretrainedModelOptions>(

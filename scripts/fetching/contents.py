@@ -76,6 +76,26 @@ GPT2_BPE = Content(
     "GPT-2's vocabulary, from OpenAI; modified MIT licence",
 )
 
+GPT2 = Content(
+    "gpt2",
+    (
+        File(
+            "model.safetensors",
+            548_105_171,
+            "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
+        ),
+        File(
+            "config.json",
+            665,
+            "0daed7749b4f02b8f76240d5444551d7b08712dab4d0adb8239c56ba823bb7b4",
+        ),
+        # The same bytes as GPT2_BPE's, under Hugging Face's names.
+        File("vocab.json", GPT2_BPE.files[0].size, GPT2_BPE.files[0].sha256),
+        File("merges.txt", GPT2_BPE.files[1].size, GPT2_BPE.files[1].sha256),
+    ),
+    "GPT-2 of OpenAI, 124 million parameters; modified MIT licence",
+)
+
 STORIES260K = Content(
     "stories260K",
     (

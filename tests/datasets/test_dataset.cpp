@@ -59,17 +59,96 @@ TEST(Dataset, IsMadeOnceAndAgainWhenAnythingChanges) {
   EXPECT_EQ(made, 1);
   EXPECT_EQ(open_dataset(options, count).hash, first);
   EXPECT_EQ(made, 1);
+  options.replace = true;
   options.validation_fraction = 0.25;
   EXPECT_NE(open_dataset(options, count).hash, first);
   EXPECT_EQ(made, 2);
   write_bytes(options.path, std::string(61, 'a') + std::string(60, 'b'));
   EXPECT_NE(open_dataset(options, count).hash, first);
   EXPECT_EQ(made, 3);
+  options.replace = false;
   fs::remove(directory / "prepared/validation.tok");
   EXPECT_NO_THROW(open_dataset(options, count));
   EXPECT_EQ(made, 4);
   // Nothing temporary is left.
   EXPECT_EQ(std::distance(fs::directory_iterator(directory.path()), {}), 2);
+}
+
+// Whoever named a directory may still need what is in it.
+TEST(Dataset, OtherDataInANamedDirectoryStay) {
+  const TemporaryDirectory directory;
+  const DataOptions options = options_for(directory, "to be or not to be that is the question");
+  const std::string hash = open_dataset(options).hash;
+  EXPECT_EQ(find_prepared_data(options), PreparedData::current);
+  DataOptions other = options;
+  other.validation_fraction = 0.25;
+  EXPECT_EQ(find_prepared_data(other), PreparedData::other);
+  EXPECT_THROWS_SAYING(open_dataset(other), UserError, "validation_fraction: 0.1 -> 0.25");
+  other = options;
+  other.path = directory / "other.txt";
+  write_bytes(other.path, "all the world's a stage");
+  EXPECT_THROWS_SAYING(open_dataset(other), UserError, "prepared from another text");
+  other.prepared_directory = directory / "elsewhere";
+  EXPECT_EQ(find_prepared_data(other), PreparedData::missing);
+  EXPECT_EQ(open_dataset(options).hash, hash);
+}
+
+TEST(Dataset, AnotherVocabularyIsAnotherDataSet) {
+  const TemporaryDirectory directory;
+  DataOptions options = options_for(directory, "the one of the two and the other one");
+  options.tokenizer = "pretrained";
+  const auto small = [&](const char* last) {
+    write_bytes(directory / "tokenizer.json",
+                std::string(R"({"added_tokens": [{"id": 5, "content": ")") + last +
+                    R"("}], "normalizer": null, "pre_tokenizer": null, "decoder": {"type": "Fuse"},
+                       "model": {"type": "BPE", "unk_token": "?", "merges": [],
+                                 "vocab": {"?": 0, "t": 1, "h": 2, "e": 3, " ": 4}}})");
+  };
+  options.tokenizer_files = directory / "tokenizer.json";
+  small("one");
+  const Dataset one = open_dataset(options);
+  EXPECT_EQ(open_dataset(options).hash, one.hash);
+  small("other");  // the same file, another added token
+  EXPECT_THROWS_SAYING(open_dataset(options), UserError, "tokenizer_hash");
+  options.prepared_directory = directory / "again";
+  EXPECT_NE(open_dataset(options).hash, one.hash);
+}
+
+// Two texts of one name, and two ways to prepare one text, are kept apart where no directory is
+// named.
+TEST(Dataset, UnnamedDirectoriesAreOfOneDataSetEach) {
+  const TemporaryDirectory directory;
+  const fs::path before = fs::current_path();
+  fs::current_path(directory.path());
+  fs::create_directories("a");
+  fs::create_directories("b");
+  write_bytes("a/story.txt", "to be or not to be");
+  write_bytes("b/story.txt", "all the world's a stage");
+  DataOptions a, b, quarter;
+  a.path = quarter.path = "a/story.txt";
+  b.path = "b/story.txt";
+  quarter.validation_fraction = 0.25;
+  const std::string first = prepare_dataset(a);
+  EXPECT_TRUE(first.starts_with("data/story-char-")) << first;
+  EXPECT_NE(prepare_dataset(b), first);
+  EXPECT_NE(prepare_dataset(quarter), first);
+  EXPECT_EQ(prepare_dataset(a), first);
+  EXPECT_EQ(std::distance(fs::directory_iterator("data"), {}), 3);
+  // Data of an earlier version, under the name alone, are used again.
+  fs::rename(first, "data/story-char");
+  EXPECT_EQ(prepare_dataset(a), "data/story-char");
+  EXPECT_EQ(prepare_dataset(quarter), prepare_dataset(quarter));
+  // A name near the limit of file systems leaves room for what comes behind it.
+  const std::string longest = std::string(250, 'n') + ".txt";
+  write_bytes(longest, "to be or not to be");
+  DataOptions of_long;
+  of_long.path = longest;
+  EXPECT_TRUE(fs::exists(prepare_dataset(of_long) + "/train.tok"));
+  // Nor need a name be UTF-8.
+  write_bytes("a\xFF.txt", "to be or not to be");
+  of_long.path = "a\xFF.txt";
+  EXPECT_EQ(open_dataset(of_long).train.count(), 16);
+  fs::current_path(before);
 }
 
 TEST(Dataset, ProgressRisesToTheWhole) {
@@ -141,6 +220,25 @@ TEST(Dataset, ASmallerModelVocabularyIsRefused) {
   EXPECT_NO_THROW(data.require_vocabulary(10));
   EXPECT_NO_THROW(data.require_vocabulary(64));
   EXPECT_THROWS_SAYING(data.require_vocabulary(9), UserError, "vocabulary_size 9 is smaller");
+}
+
+// Published Gemma 3 models have a token of images beyond their last row.
+TEST(Dataset, AModelMayLackAddedTokensThatTheTextDoesNotHave) {
+  const TemporaryDirectory directory;
+  DataOptions options = options_for(directory, std::string(80, 'a') + "b");
+  write_bytes(directory / "tokenizer.json",
+              R"({"added_tokens": [{"id": 2, "content": "<image>", "special": true}],
+                  "normalizer": null, "pre_tokenizer": null, "decoder": {"type": "Fuse"},
+                  "model": {"type": "BPE", "merges": [], "vocab": {"a": 0, "b": 1}}})");
+  options.tokenizer = "pretrained";
+  options.tokenizer_files = directory / "tokenizer.json";
+  const Dataset data = open_dataset(options);
+  EXPECT_EQ(data.vocabulary_size(), 3);
+  EXPECT_NO_THROW(data.require_vocabulary(2));
+  EXPECT_THROWS_SAYING(data.require_vocabulary(1), UserError, "vocabulary_size 1 is smaller");
+  write_bytes(options.path, std::string(80, 'a') + "<image>");
+  options.prepared_directory = directory / "images";
+  EXPECT_THROWS_SAYING(open_dataset(options).require_vocabulary(2), UserError, "<image>");
 }
 
 TEST(Dataset, OpensTokenFilesOfOthers) {

@@ -34,6 +34,28 @@ TEST(SplitDocuments, OtherSeparatorsStandForThemselves) {
   EXPECT_THROWS_SAYING(split_documents("a", ""), UserError, "separator");
 }
 
+TEST(SplitDocuments, LineEndsMayBeThoseOfWindows) {
+  for (const std::string& text :
+       {std::string("One.\n\nStill one.\nTwo.\n--\nThree.\n\n\nStill three.\n"),
+        std::string("\n\n\n\n"), std::string("a\n"), std::string("\na\n--\n\n--\nb\n\n")}) {
+    std::string other;
+    for (const char c : text) other += c == '\n' ? std::string("\r\n") : std::string(1, c);
+    for (const char* separator : {"\n", "\n\n", "\n\n\n", "\n--\n", "--\n"}) {
+      std::vector<std::string> documents;
+      for (const std::string_view document : split_documents(other, separator)) {
+        documents.emplace_back();
+        for (const char c : document)
+          if (c != '\r') documents.back() += c;
+      }
+      const Documents wanted = split_documents(text, separator);
+      EXPECT_EQ(documents, std::vector<std::string>(wanted.begin(), wanted.end()))
+          << separator << " in " << text;
+    }
+  }
+  EXPECT_EQ(split_documents("a\r\nb\nc", "\r\n"), (Documents{"a", "b", "c"}));
+  EXPECT_EQ(split_documents("a\rb\r\n\rc", "\n"), (Documents{"a\rb", "c"}));
+}
+
 // Characters, and marks above them.
 class MarkedTokenizer final : public Tokenizer {
  public:
@@ -107,12 +129,23 @@ TEST(DocumentsOfADataset, EachIsEncodedByItselfAndWhole) {
 
   // Another separator is another data set; without one there is one text and no mark.
   options.document_separator = "";
+  EXPECT_THROWS_SAYING(open_dataset(options), UserError, "documents: ");
+  options.prepared_directory = directory / "whole";
   const Dataset whole = open_dataset(options);
   EXPECT_FALSE(whole.documents);
   EXPECT_EQ(tokens_of(whole.train), tokenizer.encode("the one\n\nof one\nthe two"));
   EXPECT_NE(whole.hash, data.hash);
 
+  // Once, line ends of Windows separated nothing: what was made then is not used again.
+  DataOptions windows = options;
+  windows.document_separator = "\n";
+  windows.prepared_directory = directory / "windows";
+  write_bytes(options.path, "the one\r\n\r\nof one\r\nthe two\r\nand three\r\n");
+  EXPECT_EQ(open_dataset(windows).provenance["creation"]["documents"]["line_ends"], "crlf");
+  EXPECT_EQ(open_dataset(windows).provenance["documents"]["count"], 3);
+
   options.tokenizer = "char";
+  options.prepared_directory = directory / "characters";
   options.document_separator = "\n";
   EXPECT_THROWS_SAYING(open_dataset(options), UserError, "document_separator");
 }

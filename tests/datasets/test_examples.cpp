@@ -42,6 +42,19 @@ TEST(Examples, AreReadInBothForms) {
   EXPECT_TRUE(gsm8k[1].steps.empty());
 }
 
+// As a text written on Windows has them, and white space at its end.
+TEST(Examples, LineEndsMayBeThoseOfWindows) {
+  std::string text;
+  for (const char c : kGsm8k) text += c == '\n' ? std::string("\r\n") : std::string(1, c);
+  const auto gsm8k = read_examples("gsm8k", text + "\r\n \t\r\n");
+  ASSERT_EQ(gsm8k.size(), 2u);
+  EXPECT_EQ(gsm8k[0].answer, "72");
+  const auto inside =
+      read_examples("gsm8k", R"({"question": "q", "answer": "One step.\r\n#### 7\r\n"})");
+  EXPECT_THAT(inside[0].steps, ElementsAre("One step."));
+  EXPECT_EQ(inside[0].answer, "7");
+}
+
 TEST(Examples, OtherTextIsRefusedWithItsPlace) {
   EXPECT_THROWS_SAYING(read_examples("prosqa", R"([{"question": "q", "answer": "a"}])"), DataError,
                        "example 1");
@@ -142,7 +155,7 @@ TEST_F(ExampleDataset, IsPreparedOnceForEachStage) {
   EXPECT_EQ(whole.examples->length - first.examples->length, 2);  // " one is." for a thought
   DataOptions changed = options(0);
   changed.examples.thoughts = 3;
-  EXPECT_NO_THROW(open_dataset(changed));  // prepared anew
+  EXPECT_THROWS_SAYING(open_dataset(changed), UserError, "examples.thoughts: 1 -> 3");
   EXPECT_EQ(open_dataset(options(0)).hash, whole.hash);
 }
 

@@ -231,7 +231,8 @@ TEST(Pretrained, TextsArePreparedWithAnyTokenizer) {
   options.validation_fraction = 0;
   options.prepared_directory = directory / "prepared";
   EXPECT_THROWS_SAYING(open_dataset(options), UserError, "needs tokenizer_files");
-  for (const char* name : {"llama3.gguf", "pieces.model"}) {  // the second takes the first's place
+  options.replace = true;  // the second takes the first's place
+  for (const char* name : {"llama3.gguf", "pieces.model"}) {
     options.tokenizer_files = golden(name);
     const Dataset data = open_dataset(options);
     const auto tokenizer = load_tokenizer_for(golden(name));

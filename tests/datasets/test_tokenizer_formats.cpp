@@ -1,6 +1,7 @@
 // Tokenizer files that are malformed, hostile or of a kind that is not known.
 
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
 
@@ -113,6 +114,79 @@ TEST_F(HuggingFaceFile, TheConfigurationBesideItNamesBeginningAndEnd) {
   EXPECT_THROWS_SAYING(with("{"), DataError, "tokenizer_config.json");
 }
 
+// transformers 5 does the same: the file's own template before "add_bos_token".
+TEST_F(HuggingFaceFile, ItsTemplateSaysWhetherTextsBeginWithAToken) {
+  const auto with_template = [](Json& json) {
+    json["post_processor"] = Json::parse(
+        R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}},
+            {"Sequence": {"id": "A"}}], "special_tokens": {"<s>": {"ids": [4]}}})");
+  };
+  for (const char* config : {"{}", R"({"add_bos_token": true})", R"({"add_bos_token": false})"}) {
+    write_bytes(directory / "tokenizer_config.json", config);
+    EXPECT_THAT(load(with_template)->encode_from_beginning("ab"), ::testing::ElementsAre(4, 2));
+  }
+  write_bytes(directory / "tokenizer_config.json", R"({"bos_token": "<s>", "add_bos_token": false})");
+  EXPECT_THAT(load([](Json&) {})->encode_from_beginning("ab"), ::testing::ElementsAre(2));
+}
+
+TEST_F(HuggingFaceFile, ItsSpecialTokensMapIsReadWhereTheConfigurationIsSilent) {
+  write_bytes(directory / "special_tokens_map.json",
+              R"({"bos_token": {"content": "<s>"}, "eos_token": "c"})");
+  const auto nothing = [](Json&) {};
+  EXPECT_EQ(load(nothing)->begin_of_text(), 4);
+  EXPECT_EQ(load(nothing)->end_of_text(), 3);
+  write_bytes(directory / "tokenizer_config.json", R"({"eos_token": null})");
+  EXPECT_EQ(load(nothing)->begin_of_text(), 4);
+  EXPECT_FALSE(load(nothing)->end_of_text());
+}
+
+// A model may have fewer rows than its tokenizer has tokens, where those beyond are added ones.
+TEST_F(HuggingFaceFile, OrdinaryTokensEndBeforeTheAddedOnes) {
+  const auto tokenizer = load([](Json& json) {
+    json["added_tokens"].push_back({{"id", 6}, {"content", "<image>"}, {"special", true}});
+  });
+  EXPECT_EQ(tokenizer->vocabulary_size(), 7);
+  EXPECT_EQ(tokenizer->ordinary_vocabulary_size(), 4);
+  const auto tokens = tokenizer->encode("ab<s>c<image>");
+  EXPECT_NO_THROW(tokenizer->require_below(tokens, 7));
+  EXPECT_THROWS_SAYING(tokenizer->require_below(tokens, 6), UserError,
+                       "token 3, \"<image>\" (id 6), is unknown to the model");
+}
+
+TEST(SentencePieceFile, WhatLiesBesideItCounts) {
+  const TemporaryDirectory directory;
+  write_bytes(directory / "tokenizer.model", read_file(golden("pieces.model")));
+  const auto alone = load_tokenizer_for(directory.path());
+  EXPECT_EQ(alone->begin_of_text(), 1);
+  EXPECT_TRUE(alone->adds_begin_of_text());
+  const int32_t size = alone->vocabulary_size();
+  const auto with = [&](const Json& config) {
+    write_bytes(directory / "tokenizer_config.json", config.dump());
+    return load_tokenizer_for(directory.path());
+  };
+  EXPECT_FALSE(with({{"add_bos_token", false}})->adds_begin_of_text());
+  EXPECT_TRUE(with({{"add_bos_token", true}})->adds_begin_of_text());
+  EXPECT_TRUE(with(Json::object())->adds_begin_of_text());
+  EXPECT_EQ(with(Json::object())->hash(), alone->hash());
+  // The configuration's tokens before the model's own, and tokens of more ids than the model has.
+  const std::string added = std::to_string(size);
+  const auto more =
+      with({{"bos_token", "</s>"},
+            {"eos_token", {{"content", "<end>"}}},
+            {"added_tokens_decoder", {{added, {{"content", "<end>"}, {"special", true}}}}}});
+  EXPECT_EQ(more->vocabulary_size(), size + 1);
+  EXPECT_EQ(more->begin_of_text(), 2);
+  EXPECT_EQ(more->end_of_text(), size);
+  EXPECT_EQ(more->encode("<end>"), std::vector<int32_t>{size});
+  EXPECT_EQ(more->encode("the one"), alone->encode("the one"));
+  EXPECT_THROWS_SAYING(with({{"eos_token", "<nowhere>"}}), DataError, "<nowhere>");
+  EXPECT_THROWS_SAYING(
+      with({{"added_tokens_decoder", {{"1000000", {{"content", "<far>"}}}}}}), DataError, "missing");
+  std::filesystem::remove(directory / "tokenizer_config.json");
+  write_bytes(directory / "added_tokens.json", Json{{"<end>", size}}.dump());
+  EXPECT_EQ(load_tokenizer_for(directory.path())->encode("<end>"), std::vector<int32_t>{size});
+}
+
 TEST(SentencePieceFile, CutOffAnywhereItIsRefused) {
   const TemporaryDirectory directory;
   const std::string whole = read_file(golden("pieces.model"));
@@ -198,6 +272,9 @@ TEST(GgufTokenizerFile, WhatIsNotSupportedIsNamed) {
   swap("tokenizer.ggml.merges", "tokenizer.ggml.tokens");
   refuses("wanted two tokens with a space between");
   swap("tokenizer.ggml.merges", "tokenizer.ggml.tokens");
+  file.metadata.emplace("tokenizer.ggml.new_trick", file.metadata.at("tokenizer.ggml.pre"));
+  refuses("\"tokenizer.ggml.new_trick\" is not known here");
+  file.metadata.erase("tokenizer.ggml.new_trick");
   file.metadata.erase("tokenizer.ggml.token_type");
   EXPECT_TRUE(read_gguf_tokenizer(file).added.empty());
   file.metadata.erase("tokenizer.ggml.merges");

@@ -87,8 +87,7 @@ TEST_P(Pretrained, SaysWhatItIs) {
   }
   EXPECT_FALSE(loaded.model->training());
   EXPECT_EQ(loaded.bos, 1);
-  EXPECT_EQ(loaded.eos, 2);
-  EXPECT_EQ(loaded.prepend_bos, std::string(GetParam()).starts_with("gemma"));
+  EXPECT_EQ(loaded.ends, std::vector<int32_t>{2});
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Pretrained, ::testing::ValuesIn(kCases),
@@ -148,7 +147,7 @@ TEST(HuggingFace, ATextModelInsideOneWithImages) {
   EXPECT_EQ(largest_difference(logits_of(loaded, tokens),
                                logits_of(load_pretrained(golden("gemma3")), tokens)),
             0);
-  EXPECT_EQ(loaded.eos, 1);
+  EXPECT_EQ(loaded.ends, (std::vector<int32_t>{1, 106}));
 }
 
 TEST(HuggingFace, KnownBuffersAndATiedHeadAreIgnored) {
@@ -213,20 +212,51 @@ TEST(HuggingFace, OlderConfigsMeanTheSame) {
   EXPECT_GT(difference_after("llama3", nothing, {{"rope_parameters", {{"factor", 2}}}}), 0.001);
 }
 
-TEST(HuggingFace, TokenizerFilesSayWhetherTextsBeginWithBos) {
+TEST(HuggingFace, GenerationConfigSaysWhatEndsAText) {
   const ModelCopy copy("llama");
-  const auto bos = [&] { return load_pretrained(copy.path()).prepend_bos; };
-  EXPECT_FALSE(bos());
-  testing::write(copy / "tokenizer.json",
-                 R"({"post_processor":{"type":"Sequence","processors":[{"type":"ByteLevel"},)"
-                 R"({"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>"}},)"
-                 R"({"Sequence":{"id":"A"}}]}]}})");
-  EXPECT_TRUE(bos());
-  testing::write(copy / "tokenizer_config.json", R"({"add_bos_token":false})");
-  EXPECT_FALSE(bos());
-  testing::write(copy / "tokenizer_config.json", R"({"tokenizer_class":"LlamaTokenizer"})");
-  std::filesystem::remove(copy / "tokenizer.json");
-  EXPECT_TRUE(bos());
+  const auto ends = [&] { return load_pretrained(copy.path()).ends; };
+  copy.patch({{"eos_token_id", {2, 5}}});
+  EXPECT_EQ(ends(), (std::vector<int32_t>{2, 5}));
+  testing::write(copy / "generation_config.json", R"({"temperature": 0.6})");
+  EXPECT_EQ(ends(), (std::vector<int32_t>{2, 5}));
+  testing::write(copy / "generation_config.json", R"({"eos_token_id": [7, 3]})");
+  EXPECT_EQ(ends(), (std::vector<int32_t>{7, 3}));
+  testing::write(copy / "generation_config.json", R"({"eos_token_id": 4})");
+  EXPECT_EQ(ends(), (std::vector<int32_t>{4}));
+  testing::write(copy / "generation_config.json", R"({"eos_token_id": "</s>"})");
+  EXPECT_THAT(refusal(copy.path()), HasSubstr("\"eos_token_id\" is \"</s>\""));
+  // A run that goes on from it knows them too.
+  testing::write(copy / "generation_config.json", R"({"eos_token_id": [7, 3]})");
+  Generator random;
+  const Component component =
+      resolve_component(ModelRegistry::instance(),
+                        Config(Json{{"type", "pretrained"}, {"path", copy.path()}}, "$", "test"));
+  EXPECT_EQ(ModelRegistry::instance().make(component, Build{random})->ends_of_text(),
+            (std::vector<int32_t>{7, 3}));
+}
+
+// Old GPT-2 files hold their causal masks, of bytes or truth values.
+TEST(HuggingFace, MasksOfAnyTypeArePassedOver) {
+  for (const char* type : {"BOOL", "I8", "F8_E4M3"}) {
+    ModelCopy masked("gpt2");
+    masked.change([](NamedTensors& tensors) {
+      tensors.emplace_back("transformer.h.0.attn.bias", Tensor::zeros({1, 1, 6, 6}, DType::u8));
+    });
+    std::string bytes = read_file(masked / "model.safetensors");
+    const size_t at = bytes.find("\"U8\"");
+    ASSERT_NE(at, std::string::npos);
+    std::string header = bytes.substr(8, *reinterpret_cast<const uint64_t*>(bytes.data()));
+    const std::string data = bytes.substr(8 + header.size());
+    header.replace(at - 8, 4, "\"" + std::string(type) + "\"");
+    const uint64_t length = header.size();
+    testing::write(masked / "model.safetensors",
+                   std::string(reinterpret_cast<const char*>(&length), 8) + header + data);
+    const Tensor tokens = expected("gpt2").at("tokens");
+    EXPECT_EQ(largest_difference(logits_of(load_pretrained(masked.path()), tokens),
+                                 logits_of(load_pretrained(golden("gpt2")), tokens)),
+              0)
+        << type;
+  }
 }
 
 TEST(HuggingFace, AnotherBlockSize) {

@@ -96,8 +96,8 @@ TEST(Llama2c, TheSameModel) {
     const LoadedModel loaded = load_pretrained(directory / "model.bin");
     NoGrad guard;
     EXPECT_EQ(largest_difference(logits_of(loaded, tokens), model->logits(tokens).tensor()), 0);
-    EXPECT_TRUE(loaded.prepend_bos);
     EXPECT_EQ(loaded.bos, 1);
+    EXPECT_EQ(loaded.ends, std::vector<int32_t>{2});
   }
 }
 
@@ -255,9 +255,8 @@ TEST_P(GgufModels, TheSameModel) {
   EXPECT_LT(largest_difference(logits_of(loaded, want.at("tokens")),
                                logits_of(load_pretrained(plain.path()), want.at("tokens"))),
             1e-5);
-  EXPECT_TRUE(loaded.prepend_bos);
   EXPECT_EQ(loaded.bos, 7);
-  EXPECT_FALSE(loaded.eos.has_value());
+  EXPECT_TRUE(loaded.ends.empty());
 }
 INSTANTIATE_TEST_SUITE_P(All, GgufModels,
                          ::testing::Values("gpt2", "llama", "qwen2", "qwen3", "gemma2", "gemma3"),
@@ -303,6 +302,75 @@ TEST(GgufModel, WhatIsNotBuiltIsRefused) {
   EXPECT_THAT(misfits, HasSubstr("missing: model.norm.weight"));
   EXPECT_THAT(misfits, HasSubstr("wrong shape: model.layers.0.self_attn.q_proj.weight is [8, 7]"));
   EXPECT_THAT(misfits, HasSubstr("unexpected: blk.0.ssm_a f32[8]"));
+}
+
+TEST(GgufModel, LinearScalingIsReadUnderEveryName) {
+  const TemporaryDirectory directory;
+  const std::string file = directory / "model.gguf";
+  const auto scaling = [&](const std::function<void(GgufWriter&)>& more) {
+    write_gguf(golden("llama"), file, more);
+    return load_pretrained(file).component.resolved->at("rope_scaling");
+  };
+  const Json none = {{"type", "none"}};
+  const Json by_four = scaling([](GgufWriter& w) {
+    w.text("llama.rope.scaling.type", "linear");
+    w.number("llama.rope.scaling.factor", 4);
+  });
+  EXPECT_EQ(by_four.at("type"), "linear");
+  EXPECT_EQ(by_four.at("factor"), 4);
+  EXPECT_EQ(scaling([](GgufWriter& w) { w.number("llama.rope.scaling.factor", 4); }), by_four);
+  EXPECT_EQ(scaling([](GgufWriter& w) { w.number("llama.rope.scale_linear", 4); }), by_four);
+  const std::string plain = scaling([](GgufWriter&) {}).at("type");
+  EXPECT_EQ(plain, "none");
+  for (const float factor : {0.0f, 1.0f})
+    EXPECT_EQ(scaling([&](GgufWriter& w) { w.number("llama.rope.scale_linear", factor); })["type"],
+              "none");
+  EXPECT_EQ(scaling([](GgufWriter& w) {
+              w.text("llama.rope.scaling.type", "none");
+              w.number("llama.rope.scaling.factor", 4);
+            })["type"],
+            "none");
+}
+
+TEST(GgufModel, EveryKeyIsReadOrRefused) {
+  const TemporaryDirectory directory;
+  const std::string file = directory / "model.gguf";
+  const auto with = [&](const std::function<void(GgufWriter&)>& more) {
+    write_gguf(golden("llama"), file, more);
+    return refusal(file);
+  };
+  EXPECT_EQ(with([](GgufWriter& w) {
+              w.integer("llama.vocab_size", 99);
+              w.integer("llama.expert_count", 0);
+              w.integer("llama.expert_used_count", 2);
+              w.number("llama.logit_scale", 1);
+              w.boolean("llama.attention.causal", true);
+              w.text("general.type", "model");
+              w.number("general.sampling.temp", 0.6f);
+            }),
+            "loaded");
+  EXPECT_THAT(with([](GgufWriter& w) { w.number("llama.logit_scale", 0.5f); }),
+              HasSubstr("llama.logit_scale is 0.5"));
+  EXPECT_THAT(with([](GgufWriter& w) { w.boolean("llama.attention.causal", false); }),
+              HasSubstr("llama.attention.causal is false"));
+  EXPECT_THAT(with([](GgufWriter& w) { w.number("llama.final_logit_softcapping", 30); }),
+              HasSubstr("llama.final_logit_softcapping is 30"));
+  EXPECT_THAT(with([](GgufWriter& w) { w.text("llama.attention.new_trick", "on"); }),
+              HasSubstr("llama.attention.new_trick is given"));
+  EXPECT_THAT(with([](GgufWriter& w) { w.text("general.type", "adapter"); }),
+              HasSubstr("general.type is \"adapter\""));
+  EXPECT_THAT(with([](GgufWriter& w) { w.integer("split.count", 3); }),
+              HasSubstr("split.count is 3"));
+}
+
+TEST(GgufModel, TextsHaveSeveralEnds) {
+  const TemporaryDirectory directory;
+  write_gguf(golden("llama"), directory / "model.gguf", [](GgufWriter& w) {
+    w.integer("tokenizer.ggml.eos_token_id", 9);
+    w.integer("tokenizer.ggml.eot_token_id", 11);
+    w.integer("tokenizer.ggml.eom_token_id", 9);
+  });
+  EXPECT_EQ(load_pretrained(directory / "model.gguf").ends, (std::vector<int32_t>{9, 11}));
 }
 
 // A Llama 3 file carries its scaling as a tensor of divisors.

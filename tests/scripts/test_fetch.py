@@ -674,6 +674,7 @@ class CommandTest(unittest.TestCase):
         self.assertEqual(kinds["shakespeare"], ["data", "cache", "cache", "url", "registry"])
         self.assertEqual(kinds["gpt2-bpe"], ["data", "cache", "url"])
         self.assertEqual(kinds["stories260k"], ["data", "cache", "url"])
+        self.assertEqual(kinds["gpt2"], ["data", "cache", "url"])
         for model in ("smollm2", "gemma3"):
             self.assertEqual(kinds[model], ["data", "cache", "url", "registry"])
 

@@ -119,20 +119,22 @@ std::string_view characters_of(std::string_view text, const std::string& range) 
 void evaluate_text(const EvalArguments& a) {
   const UsableModel m = open_model(a.model, a.tokenizer);
   const std::string file = read_file(a.text);
-  const std::vector<int32_t> tokens = m.text().encode(characters_of(file, a.characters));
   PerplexityOptions options = a.perplexity;
   options.begin_of_text = m.begin_of_text();
   if (m.verdict.leaks()) log_warning("{}", m.verdict.line());
   const PerplexityResult r =
-      perplexity(*m.model, m.text(), tokens, options, [&](int64_t done, int64_t all) {
-        if (all > 1) log_info("window {}/{}", done, all);
-      });
-  const int64_t count = int64_t(tokens.size()) + (options.begin_of_text ? 1 : 0);
+      perplexity(*m.model, m.text(), characters_of(file, a.characters), options,
+                 [&](int64_t done, int64_t all) {
+                   if (all > 1) log_info("window {}/{}", done, all);
+                 });
+  const int64_t count = r.tokens + (options.begin_of_text ? 1 : 0);
   Json out = {{"model", m.description},
               {"text", a.text},
               {"tokens", count},
               {"windows", r.windows},
               {"predictions", r.predictions},
+              {"bytes", r.bytes},
+              {"words", r.words},
               {"nll", r.nll()},
               {"perplexity", r.perplexity()},
               {"word_perplexity", r.word_perplexity()},

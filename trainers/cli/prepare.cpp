@@ -1,8 +1,12 @@
 #include <fmt/format.h>
 
+#include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "core/error.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
@@ -14,20 +18,37 @@ void add_prepare_command(CLI::App& app) {
   auto* command = app.add_subcommand(
       "prepare", "Turn text into token files (train.tok, validation.tok, tokenizer)");
   auto o = std::make_shared<DataOptions>();
-  command->add_option("text", o->path, "a UTF-8 text file; left out: --name");
+  command->add_option("text", o->path,
+                      "a UTF-8 text; a directory or quoted pattern (\"books/*.txt\") of texts, each "
+                      "a document; a .jsonl file, each line a document; any of them as .gz or .zst. "
+                      "Left out: --name");
+  command->add_option("--field", o->field, "of .jsonl files: what holds each line's text");
   command->add_option("--name", o->name,
                       "a known text, e.g. tinyshakespeare (see scripts/fetch.py --list)");
-  command->add_option("--tokenizer", o->tokenizer, "char, gpt2 or pretrained")
-      ->check(CLI::IsMember({"char", "gpt2", "pretrained"}))
-      ->capture_default_str();
+  auto* tokenizer =
+      command
+          ->add_option("--tokenizer", o->tokenizer,
+                       "char: one token a character; word: one a word; gpt2: GPT-2's byte pairs; "
+                       "pretrained: a pretrained model's; bpe: see --train-bpe")
+          ->check(CLI::IsMember({"char", "word", "gpt2", "bpe", "pretrained"}))
+          ->capture_default_str();
   command->add_option(
       "--tokenizer-files", o->tokenizer_files,
       "pretrained: a .gguf file, a Hugging Face directory or a tokenizer's own file");
+  auto* train_bpe =
+      command
+          ->add_option("--train-bpe", o->train_bpe,
+                       "learn byte pairs (as GPT-2's) from the training part of this text, until "
+                       "the vocabulary has so many tokens; the held-out part is not looked at")
+          ->check(CLI::Range(int64_t(257), int64_t(1) << 24));
   command->add_option("--out", o->prepared_directory,
-                      "where the files go (default: data/<name>-<tokenizer>)");
+                      "where the files go (default: data/<name>-<tokenizer>-<hash of what they are "
+                      "made from>)");
+  command->add_flag("--replace", o->replace,
+                    "replace other prepared data in --out, which are left alone otherwise");
   command->add_option("--document-separator", o->document_separator,
                       "what stands between documents: each is encoded by itself and marked as in "
-                      "its model's training. \\n: exactly one line break");
+                      "its model's training. \n: exactly one line break");
   command->add_option("--document-token", o->document_token,
                       "the token after each document, as text (default: the tokenizer's own)");
   command
@@ -35,10 +56,18 @@ void add_prepare_command(CLI::App& app) {
                    "share of the characters, at the end of the text")
       ->check(CLI::Range(0.0, 0.999))
       ->capture_default_str();
-  command->callback([o] {
+  command->callback([o, tokenizer, train_bpe] {
+    if (train_bpe->count() > 0) {
+      if (tokenizer->count() > 0 && o->tokenizer != "bpe")
+        throw ConfigError(fmt::format(
+            "--train-bpe makes a tokenizer of its own: leave --tokenizer {} out", o->tokenizer));
+      o->tokenizer = "bpe";
+    } else if (o->tokenizer == "bpe") {
+      throw ConfigError("--tokenizer bpe: say how many tokens (--train-bpe 4096)");
+    }
     // A shell has no easy way to say it.
-    for (size_t at; (at = o->document_separator.find("\\n")) != std::string::npos;)
-      o->document_separator.replace(at, 2, "\n");
+    for (std::string* text : {&o->document_separator, &o->document_token})
+      for (size_t at; (at = text->find("\\n")) != std::string::npos;) text->replace(at, 2, "\n");
     std::optional<Progress> progress;
     const std::string directory = prepare_dataset(*o, [&](int64_t done, int64_t total) {
       if (!progress) {
@@ -50,13 +79,18 @@ void add_prepare_command(CLI::App& app) {
       progress->reach(done);
     });
     progress.reset();
-    DataOptions opened = *o;
-    opened.prepared_directory = directory;
+    DataOptions opened;
+    opened.path = directory;
     const Dataset d = open_dataset(opened);
     log_info("train {} tokens, validation {} tokens, vocabulary {}", d.train.count(),
              d.validation.count(), d.vocabulary_size());
     if (!d.note().empty()) log_warning("{}: {}", d.name(), d.note());
     fmt::print("{}\n", directory);
+    std::fflush(stdout);
+    // What a config needs, after all else; it may lie anywhere, so the path is absolute.
+    const std::string path = std::filesystem::absolute(directory).lexically_normal().string();
+    fmt::print(stderr, "\"data\": {{\"path\": {}}}\n",
+               json_text_replacing(Json(path)));
   });
 }
 

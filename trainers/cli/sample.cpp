@@ -15,6 +15,7 @@
 #include "trainers/cli/commands.h"
 #include "trainers/evaluation/generate.h"
 #include "trainers/evaluation/model_source.h"
+#include "trainers/evaluation/written_text.h"
 
 namespace reverie {
 namespace {
@@ -22,7 +23,7 @@ namespace {
 struct SampleArguments {
   std::string model, coprocessor, tokenizer, prompt = "\n", json;
   GenerateOptions generate{
-      .max_tokens = 500, .temperature = 0.8, .top_k = 0, .seed = 1337, .end_of_text = {}};
+      .max_tokens = 500, .temperature = 0.8, .top_k = 0, .seed = 1337};
   int64_t samples = 1;
   std::optional<int64_t> late;
   bool greedy = false, past_end = false;
@@ -103,8 +104,9 @@ void run(const SampleArguments& a) {
           "--latents-late is about the latents of a --coprocessor");
   GenerateOptions options = a.generate;
   if (a.greedy) options.temperature = 0;
-  if (!a.past_end) options.end_of_text = m.end_of_text;
-  const std::vector<int32_t> prompt = m.text().encode_from_beginning(a.prompt);
+  if (!a.past_end) options.ends = m.ends;
+  const std::vector<int32_t> prompt =
+      prompt_tokens(m.text(), a.prompt, m.model->vocabulary_size());
   Json out = {{"model", m.description}, {"prompt", a.prompt}, {"prompt_tokens", prompt}};
   Verdict verdict = m.verdict;
   if (a.coprocessor.empty()) {

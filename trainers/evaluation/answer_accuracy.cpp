@@ -19,7 +19,7 @@ AnswerAccuracy answer_accuracy(LanguageModel& model, const TokenFile& tokens,
     const auto prompt = prompt_of(layout, record), wanted = answer_of(layout, record);
     GenerateOptions options;
     options.temperature = 0;
-    options.end_of_text = layout.end();
+    options.ends = {layout.end()};
     // No example is longer than the longest.
     options.max_tokens = layout.length - int64_t(prompt.size());
     const auto written = generate(model, {prompt.begin(), prompt.end()}, options);

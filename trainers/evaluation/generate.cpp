@@ -201,7 +201,8 @@ std::vector<std::vector<int32_t>> generate_samples(
         throw DivergedError(fmt::format(
             "the logits after {} tokens are not finite: the model's weights are broken", length));
       texts[n].push_back(tokens[n]);
-      ended[n] = ended[n] || tokens[n] == options.end_of_text;
+      ended[n] = ended[n] || std::find(options.ends.begin(), options.ends.end(), tokens[n]) !=
+                                 options.ends.end();
       if (ended[n]) continue;
       written[n].push_back(tokens[n]);
       if (on_token) on_token(int64_t(n), tokens[n]);

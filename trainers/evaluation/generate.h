@@ -17,7 +17,7 @@ struct GenerateOptions {
   // An AugmentedModel's latents, made at the prompt's end and put into the text so many tokens
   // later; not set: none.
   std::optional<int64_t> latents_late = {};
-  std::optional<int32_t> end_of_text;  // ends the text when it comes, and is not part of it
+  std::vector<int32_t> ends = {};  // each ends the text when it comes, and is not part of it
 };
 
 // The tokens that follow `prompt` (without it); on_token (may be empty) is called with each as it

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "layers/pretrained/load.h"
+#include "trainers/evaluation/written_text.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
@@ -44,17 +45,13 @@ UsableModel open_model(const std::string& path, const std::string& tokenizer) {
   } else {
     LoadedModel loaded = load_pretrained(path);
     usable.model = std::move(loaded.model);
-    usable.end_of_text = loaded.eos;
+    usable.ends = loaded.ends;
     usable.description = path;
     if (tokenizer.empty()) usable.tokenizer = load_tokenizer_for(tokenizer_beside(path));
   }
   if (!tokenizer.empty()) usable.tokenizer = load_tokenizer_for(tokenizer);
-  if (usable.tokenizer) {
-    if (!usable.end_of_text) usable.end_of_text = usable.tokenizer->end_of_text();
-    require(usable.tokenizer->vocabulary_size() <= usable.model->vocabulary_size(),
-            "the tokenizer has {} tokens, the model of {} knows {}: they do not belong together",
-            usable.tokenizer->vocabulary_size(), path, usable.model->vocabulary_size());
-  }
+  if (usable.ends.empty()) usable.ends = ends_of_text(*usable.model, usable.tokenizer.get());
+  if (usable.tokenizer) require_fitting(*usable.tokenizer, usable.model->vocabulary_size(), path);
   usable.model->train(false);
   return usable;
 }

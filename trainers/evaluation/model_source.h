@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "datasets/tokenizers/tokenizer.h"
 #include "layers/language_model.h"
@@ -18,7 +19,7 @@ inline constexpr const char* kModelPathHelp =
 struct UsableModel {
   std::unique_ptr<LanguageModel> model;        // eval mode, nothing to be trained
   std::shared_ptr<const Tokenizer> tokenizer;  // null: a run on token files that came without one
-  std::optional<int32_t> end_of_text;          // where the model says that its text ends
+  std::vector<int32_t> ends;                   // each ends a text; see ends_of_text()
   std::string description;                     // what was opened, for people
   Verdict verdict;                             // of a run; others publish none
 

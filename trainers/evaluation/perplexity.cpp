@@ -1,28 +1,65 @@
 #include "trainers/evaluation/perplexity.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
+#include <span>
 #include <vector>
 
 #include "core/error.h"
+#include "datasets/tokenizers/unicode_classes.h"
+#include "datasets/utf8.h"
 #include "trainers/evaluation/evaluate.h"
 
 namespace reverie {
 namespace {
 
+// Python's \s: the White_Space property, and the four separators of ASCII.
+bool is_white_space(uint32_t character) {
+  return character_class(character) == CharacterClass::space ||
+         (character >= 0x1c && character <= 0x1f);
+}
+
+// The bytes of a text that each of its tokens stands for. The space that some vocabularies put
+// before a text belongs to none of them. Where the vocabulary altered the text, all bytes count in
+// proportion.
+class BytesOfTokens {
+ public:
+  BytesOfTokens(const Tokenizer& tokenizer, std::span<const int32_t> tokens, size_t text_bytes)
+      : text_bytes_(double(text_bytes)) {
+    ends_.reserve(tokens.size() + 1);
+    ends_.push_back(0);
+    for (size_t i = 0; i < tokens.size(); ++i)
+      ends_.push_back(ends_.back() +
+                      int64_t(tokenizer.decode_continued(tokens.subspan(i, 1)).size()));
+    before_ = ends_.back() - int64_t(tokenizer.decode(tokens).size());
+  }
+  // Of tokens begin .. end - 1.
+  double of(int64_t begin, int64_t end) const {
+    const auto at = [&](int64_t i) { return std::max(before_, ends_[size_t(i)]); };
+    const int64_t written = ends_.back() - before_;
+    return written > 0 ? double(at(end) - at(begin)) * text_bytes_ / double(written) : 0;
+  }
+
+ private:
+  double text_bytes_;
+  std::vector<int64_t> ends_;  // bytes written up to each token
+  int64_t before_ = 0;         // bytes put before the text
+};
+
+}  // namespace
+
 int64_t count_words(std::string_view text) {
-  int64_t words = 0;
-  bool inside = false;
-  for (const char c : text) {
-    const bool space = std::isspace(static_cast<unsigned char>(c)) != 0;
-    words += !space && !inside;
-    inside = !space;
+  int64_t words = 1;
+  bool inside = false;  // a run of white space
+  for (size_t at = 0; at < text.size();) {
+    const CodePoint point = decode_code_point(text, at);
+    const bool space = point.bytes > 0 && is_white_space(point.value);
+    words += space && !inside;
+    inside = space;
+    at += size_t(std::max(point.bytes, 1));
   }
   return words;
 }
-
-}  // namespace
 
 double PerplexityResult::nll() const {
   return nll_sum / double(predictions);
@@ -31,15 +68,17 @@ double PerplexityResult::perplexity() const {
   return std::exp(nll());
 }
 double PerplexityResult::word_perplexity() const {
-  return std::exp(nll_sum / double(std::max<int64_t>(1, words)));
+  return std::exp(nll_sum / words);
 }
 double PerplexityResult::bits_per_byte() const {
-  return nll_sum / std::log(2.0) / double(std::max<int64_t>(1, bytes));
+  return nll_sum / std::log(2.0) / bytes;
 }
 
 PerplexityResult perplexity(LanguageModel& model, const Tokenizer& tokenizer,
-                            std::span<const int32_t> tokens, const PerplexityOptions& options,
+                            std::string_view text, const PerplexityOptions& options,
                             const std::function<void(int64_t done, int64_t all)>& progress) {
+  const std::vector<int32_t> tokens = tokenizer.encode(text);
+  tokenizer.require_below(tokens, model.vocabulary_size());
   const int64_t extra = options.begin_of_text ? 1 : 0, all = int64_t(tokens.size());
   const int64_t window = options.window > 0 ? options.window : model.block_size() - extra;
   const int64_t stride = options.stride > 0 ? options.stride : window;
@@ -55,6 +94,8 @@ PerplexityResult perplexity(LanguageModel& model, const Tokenizer& tokenizer,
   const int64_t windows = all <= window ? 1 : 1 + (all - window + stride - 1) / stride;
   const int64_t wanted = options.max_windows > 0 ? std::min(options.max_windows, windows) : windows;
   PerplexityResult result;
+  result.tokens = all;
+  const BytesOfTokens bytes(tokenizer, tokens, text.size());
   int64_t scored = 0;  // tokens before this one are done
   for (int64_t i = 0; i < wanted; ++i) {
     const int64_t begin = i * stride, end = std::min(all, begin + window);
@@ -75,12 +116,13 @@ PerplexityResult perplexity(LanguageModel& model, const Tokenizer& tokenizer,
                           .tensor()
                           .item();
     result.predictions += end - first;
-    const std::string text = tokenizer.decode_continued(tokens.subspan(size_t(first), size_t(end - first)));
-    result.bytes += int64_t(text.size());
-    result.words += count_words(text);
+    result.bytes += bytes.of(first, end);
     ++result.windows;
     if (progress) progress(i + 1, wanted);
   }
+  const double covered = bytes.of(0, scored);
+  const size_t read = scored == all ? text.size() : size_t(std::llround(covered));
+  result.words = double(count_words(text.substr(0, read))) * (result.bytes / covered);
   return result;
 }
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <span>
+#include <string_view>
 
 #include "datasets/tokenizers/tokenizer.h"
 #include "layers/language_model.h"
@@ -19,10 +19,13 @@ struct PerplexityOptions {
 };
 
 struct PerplexityResult {
-  int64_t windows = 0, predictions = 0;
-  double nll_sum = 0;            // nats, over all predictions
-  int64_t bytes = 0, words = 0;  // of the text that was predicted
-  double nll() const;            // nats per token
+  int64_t tokens = 0, windows = 0, predictions = 0;  // tokens: of the whole text
+  double nll_sum = 0;                                // nats, over all predictions
+  // Bytes and words of the text that was predicted. A text that was predicted as a whole has its
+  // own counts, whatever its tokens are. Where some tokens were not predicted, words are those of
+  // the text that the windows cover, times the share of its bytes that was predicted.
+  double bytes = 0, words = 0;
+  double nll() const;  // nats per token
   double perplexity() const;     // per token
   double word_perplexity() const;
   double bits_per_byte() const;
@@ -32,10 +35,14 @@ struct PerplexityResult {
 // window shows before it: with stride < window, a window scores only what no earlier one scored
 // (a "rolling" perplexity: more context for the same predictions). The first token of a window
 // without `begin_of_text` is predicted by nobody unless windows overlap. The last window may be
-// shorter. Words are separated by white space. UserError where window, stride and the model's
-// block_size do not fit together or the text has nothing to predict.
+// shorter. UserError where window, stride and the model's block_size do not fit together or the
+// text (UTF-8) has nothing to predict.
 PerplexityResult perplexity(LanguageModel& model, const Tokenizer& tokenizer,
-                            std::span<const int32_t> tokens, const PerplexityOptions& options,
+                            std::string_view text, const PerplexityOptions& options,
                             const std::function<void(int64_t done, int64_t all)>& progress = {});
+
+// Words of a UTF-8 text as lm-eval counts them, len(re.split(r"\s+", text)): one more than its runs
+// of Unicode white space, so that white space at an end counts an empty word.
+int64_t count_words(std::string_view text);
 
 }  // namespace reverie

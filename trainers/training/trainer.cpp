@@ -17,7 +17,7 @@
 #include "kernels/matmul.h"
 #include "trainers/distributed/agreement.h"
 #include "trainers/evaluation/evaluate.h"
-#include "trainers/evaluation/generate.h"
+#include "trainers/evaluation/written_text.h"
 #include "trainers/monitoring/machine.h"
 #include "trainers/monitoring/run_callbacks.h"
 #include "trainers/training/checkpoint.h"
@@ -429,8 +429,8 @@ std::string Trainer::sample_text() {
   g.temperature = options_.sample.temperature;
   g.top_k = options_.sample.top_k;
   g.seed = derive_seed(uint64_t(options_.seed), kSamples);
-  return dataset_.tokenizer->decode(
-      generate(*model_, dataset_.tokenizer->encode(options_.sample.prompt), g, {}));
+  g.ends = ends_of_text(*model_, dataset_.tokenizer.get());
+  return write_text(*model_, *dataset_.tokenizer, options_.sample.prompt, g);
 }
 
 void Trainer::diverged(const std::string& what) const {

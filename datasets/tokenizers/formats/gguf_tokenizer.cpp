@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <set>
 #include <unordered_map>
 
 #include "core/error.h"
@@ -28,6 +29,33 @@ std::vector<int8_t> kinds_of(const GgufFile& file, size_t size) {
   std::vector<int8_t> kinds;
   for (const int64_t type : types) kinds.push_back(int8_t(std::clamp<int64_t>(type, -1, 100)));
   return kinds;
+}
+
+// Every key of the tokenizer is read, known to change nothing here, or refused.
+void check_keys(const GgufFile& file) {
+  static const std::set<std::string_view> known = {
+      "model", "pre", "tokens", "token_type", "scores", "merges", "bos_token_id", "eos_token_id",
+      "add_bos_token", "add_space_prefix", "remove_extra_whitespaces", "add_eos_token",
+      "precompiled_charsmap",
+      // Roles of tokens that are no part of plain text, and llama.cpp's own id of the unknown
+      // token, which the tokens' types say as well.
+      "token_type_count", "unknown_token_id", "unk_token_id", "padding_token_id", "pad_token_id",
+      "seperator_token_id", "separator_token_id", "cls_token_id", "mask_token_id", "eot_token_id",
+      "eom_token_id", "prefix_token_id", "suffix_token_id", "middle_token_id", "fim_pre_token_id",
+      "fim_suf_token_id", "fim_mid_token_id", "fim_pad_token_id", "fim_rep_token_id",
+      "fim_sep_token_id", "add_sep_token"};
+  constexpr std::string_view prefix = "tokenizer.ggml.";
+  for (const auto& [key, value] : file.metadata)
+    if (key.starts_with(prefix) && !known.contains(std::string_view(key).substr(prefix.size())))
+      throw DataError(fmt::format(
+          "{}: metadata \"{}\" is not known here, and might change the tokens of a text", file.path,
+          key));
+  if (const GgufValue* rules = file.find_value("tokenizer.ggml.precompiled_charsmap");
+      rules && rules->count() > 0)
+    throw DataError(fmt::format(
+        "{}: metadata \"tokenizer.ggml.precompiled_charsmap\" holds normalization rules, which are "
+        "not supported",
+        file.path));
 }
 
 SubwordSpec scored(const GgufFile& file) {
@@ -106,6 +134,7 @@ SubwordSpec byte_level(const GgufFile& file) {
 }  // namespace
 
 SubwordSpec read_gguf_tokenizer(const GgufFile& file) {
+  check_keys(file);
   const std::string model = file.text("tokenizer.ggml.model");
   if (model != "gpt2" && model != "llama")
     throw DataError(
@@ -120,6 +149,7 @@ SubwordSpec read_gguf_tokenizer(const GgufFile& file) {
   const bool usual = model == "llama" || file.text("tokenizer.ggml.pre") == "llama-bpe";
   spec.adds_begin_of_text =
       spec.begin_of_text && file.boolean("tokenizer.ggml.add_bos_token", usual);
+  if (file.boolean("tokenizer.ggml.add_eos_token", false)) warn_of_closed_texts(file.path);
   return spec;
 }
 

@@ -1,40 +1,23 @@
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
 #include "core/error.h"
-#include "core/files.h"
 #include "core/json.h"
+#include "core/log.h"
 #include "datasets/tokenizers/formats/pretrained_spec.h"
+#include "datasets/tokenizers/formats/tokenizer_config.h"
 #include "datasets/tokenizers/pipeline/normalizer.h"
 
 namespace reverie {
 
 namespace {
 
-// Plain JSON objects are sorted maps; ordered ones (Json) would take the square of a vocabulary's
-// size to read.
 using PlainJson = nlohmann::json;
-
-constexpr int kDeepest = 32;
-
-PlainJson parse(const std::string& file) {
-  const std::string text = read_file(file);
-  const auto not_too_deep = [&](int depth, PlainJson::parse_event_t, PlainJson&) {
-    if (depth > kDeepest) throw DataError(fmt::format("{}: nested deeper than {}", file, kDeepest));
-    return true;
-  };
-  try {
-    return PlainJson::parse(text, not_too_deep);
-  } catch (const PlainJson::exception& error) {
-    throw DataError(fmt::format("{} is not valid JSON: {}", file, error.what()));
-  }
-}
 
 class HuggingFaceReader {
  public:
-  HuggingFaceReader(const std::string& file, const std::string& config_file)
-      : file_(file), root_(parse(file)) {
+  HuggingFaceReader(const std::string& file, const std::string& folder)
+      : file_(file), root_(parse_plain_json(file)) {
     if (!root_.is_object()) throw DataError(fmt::format("{} is no JSON object", file));
     spec_.name = "bpe";
     for (auto [name, target] :
@@ -44,7 +27,7 @@ class HuggingFaceReader {
     read_model();
     read_added_tokens();
     read_post_processor();
-    if (!config_file.empty()) read_config(config_file);
+    if (!folder.empty()) read_config(folder);
   }
   SubwordSpec take() { return std::move(spec_); }
 
@@ -186,6 +169,7 @@ class HuggingFaceReader {
         one.at("type").unsupported("TemplateProcessing, ByteLevel or a Sequence of these");
       const std::vector<JsonAt> single = one.at("single").items();
       if (single.empty()) continue;
+      if (single.back().find("SpecialToken") && single.size() > 1) warn_of_closed_texts(file_);
       if (const auto token = single.front().find("SpecialToken")) {
         const JsonAt name = token->at("id");
         const auto ids = one.at("special_tokens").at(name.text()).at("ids").items();
@@ -196,25 +180,26 @@ class HuggingFaceReader {
     }
   }
 
-  void read_config(const std::string& config_file) {
-    const PlainJson plain = parse(config_file);
-    Json config = Json::object();
-    for (const char* key : {"bos_token", "eos_token", "add_bos_token"})
-      if (plain.is_object() && plain.contains(key)) config[key] = Json(plain[key]);
-    const JsonAt at(config, config_file + ":");
-    const auto id_at = [&](const char* key) -> std::optional<int32_t> {
-      auto token = at.find(key);
+  void read_config(const std::string& folder) {
+    const TokenizerConfig config = read_tokenizer_config(folder);
+    const auto id_at = [&](const std::optional<NamedToken>& token) -> std::optional<int32_t> {
       if (!token) return std::nullopt;
-      if (token->value().is_object()) token = token->at("content");
-      const std::string text = token->text();
       for (const auto* table : {&added_ids_, &ids_})
-        if (const auto found = table->find(text); found != table->end()) return found->second;
-      token->unsupported("a token of the vocabulary");
+        if (const auto found = table->find(token->text); found != table->end())
+          return found->second;
+      throw DataError(fmt::format("{} is {}, which is not supported; wanted a token of the vocabulary",
+                                  token->path, json_text(Json(token->text))));
     };
-    if (const auto id = id_at("bos_token"); id && !spec_.begin_of_text) spec_.begin_of_text = id;
-    spec_.end_of_text = id_at("eos_token");
-    if (spec_.begin_of_text && at.boolean_or("add_bos_token", false))
-      spec_.adds_begin_of_text = true;
+    if (const auto id = id_at(config.begin); id && !spec_.begin_of_text) spec_.begin_of_text = id;
+    spec_.end_of_text = id_at(config.end);
+    if (!spec_.adds_begin_of_text)
+      spec_.adds_begin_of_text = spec_.begin_of_text && config.adds_begin.value_or(false);
+    else if (!config.adds_begin.value_or(true))
+      log_warning(
+          "{} puts a begin-of-text token before every text, though \"add_bos_token\" is false in "
+          "tokenizer_config.json: as in transformers 5, the former counts",
+          file_);
+    if (config.adds_end) warn_of_closed_texts(config.file);
   }
 
   std::string file_;
@@ -227,8 +212,8 @@ class HuggingFaceReader {
 
 }  // namespace
 
-SubwordSpec read_hugging_face(const std::string& file, const std::string& config_file) {
-  return HuggingFaceReader(file, config_file).take();
+SubwordSpec read_hugging_face(const std::string& file, const std::string& folder) {
+  return HuggingFaceReader(file, folder).take();
 }
 
 }  // namespace reverie

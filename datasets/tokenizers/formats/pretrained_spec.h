@@ -9,16 +9,23 @@
 
 namespace reverie {
 
-// Hugging Face's tokenizer.json (model BPE). `config_file`: the tokenizer_config.json beside it,
-// which names the begin- and end-of-text tokens; "": none.
-SubwordSpec read_hugging_face(const std::string& file, const std::string& config_file = "");
-// SentencePiece's tokenizer.model (type BPE, no normalization rules).
-SubwordSpec read_sentencepiece(const std::string& file);
+// Hugging Face's tokenizer.json (model BPE). `folder`: where tokenizer_config.json lies, which names
+// the begin- and end-of-text tokens (see tokenizer_config.h); "": nothing lies beside it.
+// The file's own template says whether texts begin with a token, where it has one; else
+// "add_bos_token".
+SubwordSpec read_hugging_face(const std::string& file, const std::string& folder = "");
+// SentencePiece's tokenizer.model (type BPE, no normalization rules). `folder` as above: its tokens
+// and "add_bos_token" replace the model's own words.
+SubwordSpec read_sentencepiece(const std::string& file, const std::string& folder = "");
 // llama2.c's tokenizer.bin.
 SubwordSpec read_llama2c(const std::string& file);
 // What a GGUF file's metadata says: tokenizer.ggml.model "gpt2" with tokenizer.ggml.pre "gpt-2",
 // "smollm", "llama-bpe" or "qwen2", and "llama" (SentencePiece's scores).
 SubwordSpec read_gguf_tokenizer(const GgufFile& file);
+
+// Says that the file asks for an end-of-text token behind every text, which is not put there: texts
+// are read to go on.
+void warn_of_closed_texts(const std::string& file);
 
 // A vocabulary of pieces with scores, as SentencePiece, llama2.c and GGUF files have it.
 struct ScoredPieces {

@@ -1,8 +1,10 @@
+#include <algorithm>
 #include <cstring>
 
 #include "core/error.h"
 #include "core/files.h"
 #include "datasets/tokenizers/formats/pretrained_spec.h"
+#include "datasets/tokenizers/formats/tokenizer_config.h"
 
 namespace reverie {
 
@@ -81,10 +83,46 @@ class Message {
   std::string_view text_;
 };
 
+// What lies beside the model: tokens of more ids than it has, tokens found in text, and which begin
+// and end one.
+void apply(const TokenizerConfig& config, SubwordSpec& spec, const std::string& file) {
+  const size_t own = spec.tokens.size();
+  for (const AddedToken& token : config.added) {
+    const auto id = size_t(token.id);
+    if (id > own + config.added.size())
+      throw DataError(fmt::format("{} adds the token {} to a vocabulary of {}: ids are missing",
+                                  config.file, id, own));
+    if (id >= spec.tokens.size()) {
+      spec.tokens.resize(id + 1);
+      spec.scores.resize(id + 1);
+      spec.made_by_merging.resize(id + 1);
+    }
+    spec.tokens[id] = token.text;  // of a piece of the model's own, too, as the library has it
+    const auto found = std::find_if(spec.added.begin(), spec.added.end(),
+                                    [&](const AddedToken& other) { return other.id == token.id; });
+    if (found == spec.added.end())
+      spec.added.push_back({.id = token.id, .text = token.text, .special = token.special,
+                            .takes_left = token.takes_left, .takes_right = token.takes_right});
+    else
+      found->text = token.text;
+  }
+  const auto id_of = [&](const NamedToken& token) -> std::optional<int32_t> {
+    const auto found = std::find(spec.tokens.begin(), spec.tokens.end(), token.text);
+    if (found == spec.tokens.end())
+      throw DataError(fmt::format("{} is \"{}\", which is no token of {}", token.path, token.text,
+                                  file));
+    return int32_t(found - spec.tokens.begin());
+  };
+  if (config.begin) spec.begin_of_text = id_of(*config.begin);
+  if (config.end) spec.end_of_text = id_of(*config.end);
+  spec.adds_begin_of_text = spec.begin_of_text && config.adds_begin.value_or(true);
+  if (config.adds_end) warn_of_closed_texts(config.file);
+}
+
 }  // namespace
 
 // Field numbers are those of sentencepiece_model.proto.
-SubwordSpec read_sentencepiece(const std::string& file) {
+SubwordSpec read_sentencepiece(const std::string& file, const std::string& folder) {
   const std::string bytes = read_file(file);
   ScoredPieces pieces;
   int64_t model_type = 1, begin_id = 1, end_id = 2;  // the format's defaults
@@ -139,6 +177,7 @@ SubwordSpec read_sentencepiece(const std::string& file) {
   if (begin_id >= 0 && begin_id < size) spec.begin_of_text = int32_t(begin_id);
   if (end_id >= 0 && end_id < size) spec.end_of_text = int32_t(end_id);
   spec.adds_begin_of_text = spec.begin_of_text.has_value();
+  if (!folder.empty()) apply(read_tokenizer_config(folder), spec, file);
   return spec;
 }
 

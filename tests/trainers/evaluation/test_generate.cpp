@@ -187,11 +187,12 @@ TEST(Generate, TextsEndEachByItself) {
   const auto model = make_model(kGpt);
   GenerateOptions options;
   options.max_tokens = 40;
-  options.end_of_text = 2;
+  options.ends = {3, 2};
   std::set<size_t> lengths;
   const auto texts = generate_samples(*model, {3, 1, 4}, 6, options);
   for (const auto& text : texts) {
     EXPECT_EQ(std::count(text.begin(), text.end(), 2), 0);
+    EXPECT_EQ(std::count(text.begin(), text.end(), 3), 0);
     EXPECT_EQ(text, generate(*model, {3, 1, 4}, options));
     lengths.insert(text.size());
     ++options.seed;

@@ -1,0 +1,119 @@
+"""Texts into tokens from the command line: files, JSON lines, compressed ones; vocabularies; figures of whole texts.
+
+Needs a finished build (REVERIE_BUILD_DIR, or build/release).
+"""
+
+import gzip
+import json
+import math
+import os
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BUILD = Path(os.environ.get("REVERIE_BUILD_DIR", ROOT / "build" / "release"))
+REVERIE = BUILD / "reverie"
+PIECES = ROOT / "tests/golden/tokenizers/pieces.model"
+
+STORY = "the one of the two and the other of them\n"
+
+
+class PrepareTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.temporary = tempfile.TemporaryDirectory(prefix="reverie-prepare-")
+        cls.addClassCleanup(cls.temporary.cleanup)
+        cls.folder = Path(cls.temporary.name)
+        (cls.folder / "text.txt").write_text(STORY * 200)
+
+    def expect(self, status, *arguments):
+        got = subprocess.run([str(REVERIE), *map(str, arguments)], cwd=self.folder, capture_output=True, text=True, check=False)
+        self.assertEqual(got.returncode, status, f"{arguments}\n{got.stdout}\n{got.stderr}")
+        return got
+
+    def description(self, directory):
+        return json.loads((self.folder / directory / "dataset.json").read_text())
+
+    def test_ends_with_the_line_for_a_config(self):
+        got = self.expect(0, "prepare", "text.txt", "--tokenizer", "word", "--out", "words")
+        self.assertEqual(got.stdout.strip(), "words")
+        last = got.stderr.strip().splitlines()[-1]
+        self.assertEqual(json.loads("{" + last + "}"), {"data": {"path": str(self.folder / "words")}})
+        config = {
+            **json.loads("{" + last + "}"),
+            "model": {"type": "gpt2", "block_size": 8, "n_layer": 1, "n_head": 1, "n_embd": 8},
+            "train": {"steps": 1, "batch_size": 2},
+            "evaluation": {"final_windows": 1, "final_prefix_only_windows": 1},
+            "sample": {"tokens": 0},
+        }
+        (self.folder / "c.json").write_text(json.dumps(config))
+        self.expect(0, "train", "c.json", "--run-dir", "run")
+
+    def test_learns_byte_pairs(self):
+        self.expect(0, "prepare", "text.txt", "--train-bpe", "270", "--out", "bpe")
+        tokenizer = self.description("bpe")["tokenizer"]
+        self.assertEqual((tokenizer["name"], tokenizer["vocabulary_size"]), ("bpe", 270))
+        self.expect(2, "prepare", "text.txt", "--train-bpe", "270", "--tokenizer", "char", "--out", "both")
+        self.expect(2, "prepare", "text.txt", "--tokenizer", "bpe", "--out", "no_size")
+        self.expect(2, "prepare", "text.txt", "--train-bpe", "100", "--out", "too_few")
+
+    def test_lines_and_folders_are_documents(self):
+        lines = "\r\n".join(json.dumps({"id": n, "text": STORY}) for n in range(20)) + "\r\n\r\n"
+        (self.folder / "s.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+        self.expect(0, "prepare", "s.jsonl.gz", "--field", "text", "--train-bpe", "260", "--out", "stories")
+        self.assertEqual(self.description("stories")["documents"]["count"], 20)
+        got = self.expect(1, "prepare", "s.jsonl.gz", "--train-bpe", "260", "--out", "no_field")
+        self.assertIn('"text"', got.stderr)
+        (self.folder / "books").mkdir()
+        for name in ("b", "a", "c"):
+            (self.folder / f"books/{name}.txt").write_text(f"{name} {STORY}")
+        for path in ("books", "books/*.txt"):
+            out = "books_" + str(len(path))
+            self.expect(0, "prepare", path, "--tokenizer", "char", "--document-token", "\\n", "--out", out)
+            self.assertEqual(self.description(out)["documents"]["count"], 3)
+        got = self.expect(1, "prepare", "books", "--tokenizer", "char", "--out", "unmarked")
+        self.assertIn("document_token", got.stderr)
+
+    def test_other_data_are_replaced_only_when_told(self):
+        (self.folder / "other.txt").write_text("all the world's a stage\n" * 20)
+        self.expect(0, "prepare", "text.txt", "--out", "kept")
+        before = self.description("kept")
+        got = self.expect(1, "prepare", "other.txt", "--out", "kept")
+        self.assertIn("--replace", got.stderr)
+        self.assertEqual(self.description("kept"), before)
+        self.expect(0, "prepare", "other.txt", "--out", "kept", "--replace")
+        self.assertEqual(self.description("kept")["source"]["name"], "other")
+
+    def test_files_of_one_name_do_not_share_tokens(self):
+        directories = []
+        for folder, text in (("x", "to be or not to be\n"), ("y", "all the world's a stage\n")):
+            (self.folder / folder).mkdir()
+            (self.folder / folder / "story.txt").write_text(text * 9)
+            directories.append(self.expect(0, "prepare", f"{folder}/story.txt").stdout.strip())
+        self.assertNotEqual(*directories)
+        self.assertEqual(self.expect(0, "prepare", "x/story.txt").stdout.strip(), directories[0])
+
+    # A vocabulary that puts a space before a text: bytes and words are the text's, whatever the window.
+    def test_figures_are_of_the_text(self):
+        text = "the one of two\nand other ones"
+        (self.folder / "seven.txt").write_text(text)
+        config = {
+            "data": {"path": str(self.folder / "text.txt"), "tokenizer": "pretrained", "tokenizer_files": str(PIECES)},
+            "model": {"type": "llama", "block_size": 16, "n_layer": 1, "n_head": 1, "n_embd": 8},
+            "train": {"steps": 1, "batch_size": 2},
+            "evaluation": {"final_windows": 1, "final_prefix_only_windows": 1},
+        }
+        (self.folder / "p.json").write_text(json.dumps(config))
+        self.expect(0, "train", "p.json", "--run-dir", "pieces")
+        for window in ([], ["--window", "3"], ["--window", "5", "--stride", "2"]):
+            self.expect(0, "eval", "pieces", "--text", "seven.txt", *window, "--json", "j.json")
+            got = json.loads((self.folder / "j.json").read_text())
+            nats = got["predictions"] * got["nll"]
+            self.assertAlmostEqual(got["bits_per_byte"], nats / math.log(2) / len(text), places=9)
+            self.assertAlmostEqual(math.log(got["word_perplexity"]), nats / 7, places=9)
+
+
+if __name__ == "__main__":
+    unittest.main()
