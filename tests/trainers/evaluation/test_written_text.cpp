@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/json.h"
 #include "support/temporary_directory.h"
 #include "support/tiny_models.h"
 #include "trainers/evaluation/model_source.h"
@@ -77,9 +78,14 @@ TEST(WrittenText, ARunsSampleIsThatOfItsModel) {
   options.max_tokens = 12;
   options.temperature = 0;
   options.ends = usable.ends;
-  EXPECT_EQ(write_text(*usable.model, usable.text(), "the one", options), shown);
+  // Metrics hold a byte that is no character as U+FFFD.
+  const auto in_metrics = [](const std::string& text) {
+    return parse_json(json_text_replacing(Json(text))).get<std::string>();
+  };
+  EXPECT_EQ(in_metrics(write_text(*usable.model, usable.text(), "the one", options)), shown);
   // Without the begin-of-text token the model would write something else.
-  EXPECT_NE(usable.text().decode(generate(*usable.model, usable.text().encode("the one"), options)),
+  EXPECT_NE(in_metrics(usable.text().decode(
+                generate(*usable.model, usable.text().encode("the one"), options))),
             shown);
 }
 
