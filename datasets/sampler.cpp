@@ -124,6 +124,7 @@ EvaluationWindows::EvaluationWindows(TokenFile tokens, int64_t batch_size, int64
           window_count);
   const int64_t fit = (tokens_.count() - 1) / block_size;
   window_count_ = window_count == 0 ? fit : std::min(window_count, fit);
+  if (window_count == 0 || window_count > fit) rest_ = tokens_.count() - 1 - fit * block_size;
 }
 
 EvaluationWindows EvaluationWindows::of_documents(TokenFile tokens, const DocumentMark& mark,
@@ -143,6 +144,7 @@ EvaluationWindows EvaluationWindows::of_documents(TokenFile tokens, const Docume
           tokens.path());
   const auto most = int64_t(fit.size());
   windows.window_count_ = window_count == 0 ? most : std::min(window_count, most);
+  windows.rest_ = 0;
   for (int64_t i = 0; i < windows.window_count_; ++i)
     windows.starts_.push_back(fit[size_t(i * most / windows.window_count_)]);
   return windows;
@@ -153,6 +155,7 @@ EvaluationWindows EvaluationWindows::of_examples(TokenFile tokens, const Example
   const int64_t all = records_in(tokens, layout);
   EvaluationWindows windows(std::move(tokens), batch_size, layout.length - 1, 1);
   windows.examples_ = layout;
+  windows.rest_ = 0;
   windows.window_count_ = example_count == 0 ? all : std::min(example_count, all);
   for (int64_t i = 0; i < windows.window_count_; ++i)
     windows.starts_.push_back(i * all / windows.window_count_ * layout.length);
@@ -167,8 +170,8 @@ EvaluationWindows EvaluationWindows::over(TokenFile tokens,
 }
 
 int64_t EvaluationWindows::window_start(int64_t window) const {
-  require(window >= 0 && window < window_count_, "evaluation window {} of {}", window,
-          window_count_);
+  require(window >= 0 && window < window_count(), "evaluation window {} of {}", window,
+          window_count());
   if (!starts_.empty()) return starts_[size_t(window)];
   if (window_count_ == (tokens_.count() - 1) / block_size_)
     return window * block_size_;  // side by side
@@ -179,6 +182,9 @@ int64_t EvaluationWindows::window_start(int64_t window) const {
 
 Batch EvaluationWindows::batch(int64_t index) const {
   require(index >= 0 && index < batch_count(), "evaluation batch {} of {}", index, batch_count());
+  if (rest_ > 0 && index == batch_count() - 1)
+    return gather(tokens_, 1, rest_, examples_,
+                  [&](int64_t) { return window_start(window_count_); });
   const int64_t first = index * batch_size_;
   return gather(tokens_, std::min(batch_size_, window_count_ - first), block_size_, examples_,
                 [&](int64_t row) { return window_start(first + row); });

@@ -98,8 +98,8 @@ class SequentialSampler final : public Sampler {
 // order.
 class EvaluationWindows {
  public:
-  // At most `window_count` windows; 0 or more than fit: all that fit, side by side. UserError when
-  // none fits.
+  // At most `window_count` windows; 0 or more than fit: all that fit, side by side, and a shorter
+  // one of what is left, as a batch of its own. UserError when none fits.
   EvaluationWindows(TokenFile tokens, int64_t batch_size, int64_t block_size, int64_t window_count);
   // The same over documents: every window begins where one does, and no document is in two windows,
   // so that windows are independent samples of documents. Evenly spaced among those that fit.
@@ -112,15 +112,19 @@ class EvaluationWindows {
   // of_examples() where there is a layout, else windows of block_size.
   static EvaluationWindows over(TokenFile tokens, const std::optional<ExampleLayout>& examples,
                                 int64_t batch_size, int64_t block_size, int64_t count);
-  int64_t window_count() const { return window_count_; }
+  int64_t window_count() const { return window_count_ + (rest_ > 0); }
   int64_t window_start(int64_t window) const;
-  int64_t batch_count() const { return (window_count_ + batch_size_ - 1) / batch_size_; }
-  // The last batch may have fewer rows.
+  int64_t batch_count() const {
+    return (window_count_ + batch_size_ - 1) / batch_size_ + (rest_ > 0);
+  }
+  // The last batches may have fewer rows, or a shorter one.
   Batch batch(int64_t index) const;
 
  private:
   TokenFile tokens_;
-  int64_t batch_size_, block_size_, window_count_;
+  int64_t batch_size_, block_size_;
+  int64_t window_count_;         // of block_size
+  int64_t rest_ = 0;             // tokens of the shorter window behind them; 0: there is none
   std::vector<int64_t> starts_;  // of windows over documents or examples; empty: evenly spaced
   std::optional<ExampleLayout> examples_;
 };

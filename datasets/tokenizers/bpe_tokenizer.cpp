@@ -143,8 +143,7 @@ std::shared_ptr<const BpeTokenizer> BpeTokenizer::from_gpt2_files(const std::str
                     merges_path = path(renamed ? "merges.txt" : "vocab.bpe");
   std::unordered_map<std::string, int32_t> encoder;
   try {
-    encoder = nlohmann::json::parse(read_file(encoder_path))
-                  .get<std::unordered_map<std::string, int32_t>>();
+    encoder = parse_json(read_file(encoder_path)).get<std::unordered_map<std::string, int32_t>>();
   } catch (const nlohmann::json::exception& error) {
     throw DataError(fmt::format("{} is not a table of tokens: {}", encoder_path, error.what()));
   }

@@ -26,12 +26,16 @@ Variable flat(const Variable& rows) {
   return reshape(rows, {s[0], s[1] * s[2], s[3]});
 }
 
-// limits + by, at least `least`; on the host.
+// limits + by, on the host. UserError when one gets below `least`.
 Tensor shifted(const Tensor& limits, int64_t by, int64_t least) {
   Tensor moved = limits.to(Device{}).clone();
   int32_t* limit = moved.mutable_data<int32_t>();
-  for (int64_t i = 0; i < moved.numel(); ++i)
-    limit[i] = int32_t(std::max(least, int64_t(limit[i]) + by));
+  for (int64_t i = 0; i < moved.numel(); ++i) {
+    require(limit[i] + by >= least,
+            "latents that come {} tokens late cannot stand after {} tokens; wanted {} or more", -by,
+            limit[i], least - by);
+    limit[i] += int32_t(by);
+  }
   return moved;
 }
 // The tokens i32 [B, T] at `places` i32 [B, G].

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <optional>
 
+#include "autograd/ops/elementwise.h"
+#include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "layers/coprocessor/latent_source.h"
 #include "layers/row_context.h"
@@ -16,7 +18,8 @@ namespace {
 struct CoprocessorOptions final : Fieldset {
   int64_t count = 8, rank = 16;
   double alpha = 16;
-  std::string initial = "base", reads = "cache", writes = "embeddings";
+  std::string initial = "base", reads = "cache", writes = "embeddings", gain = "none",
+              last = "state";
   std::optional<int64_t> n_layer, n_embd, n_head, n_hidden;
   void fields(Fields& f) override {
     f.integer("count", count, {1, 4096}, "latents after each text (N_L), one soft token each");
@@ -32,6 +35,13 @@ struct CoprocessorOptions final : Fieldset {
            "final hidden states that the base reads as input embeddings, or the keys and values of "
            "every layer, put into the base's cache before the text's last token (H1 of arXiv "
            "2510.00494)");
+    f.text("gain", gain, {"none", "embeddings", "zero"},
+           "one learned number that multiplies the states: none (the paper); embeddings: it begins "
+           "where latents are as large as the base's embeddings; zero: it begins at 0");
+    f.text("last", last, {"state", "token"},
+           "what the last latent is, which predicts the first token behind: its state (the paper); "
+           "token: the state added to the embedding of the text's last token, so that it stands "
+           "where that one stood");
     f.integer_or_auto("n_layer", n_layer, {1, 1000},
                       "blocks; auto: as many as the base's L. Block i of n, counted from 1, reads "
                       "the base's layer i L / n, rounded up, and begins with that layer's weights; "
@@ -47,6 +57,22 @@ struct CoprocessorOptions final : Fieldset {
                       "wants initial scratch");
   }
 };
+
+double root_mean_square(const Tensor& t) {
+  double sum = 0;
+  for (const double x : t.to_vector()) sum += x * x;
+  return std::sqrt(sum / double(std::max<int64_t>(1, t.numel())));
+}
+
+// Final states are as large as the final norm's weights; embeddings, as rows drawn from the table.
+double first_gain(const CoprocessorOptions& o, const LatentSite& site) {
+  if (o.gain == "zero" || !site.build.initialize) return 0;
+  double norm = 1;
+  for (const auto& [name, parameter] : site.base.blocks().final_norm().state())
+    if (name == "weight") norm = root_mean_square(parameter);
+  Generator random(1);
+  return root_mean_square(site.base.typical_rows(256, random)) / norm;
+}
 
 // The base's layer that block i of `blocks` reads, both counted from 0.
 int64_t layer_read(int64_t i, int64_t blocks, int64_t base_layers) {
@@ -89,7 +115,13 @@ class Coprocessor final : public LatentSource {
       : count_(o.count),
         base_layers_(site.base.shape().layers),
         last_hidden_(o.reads == "last_hidden"),
-        writes_cache_(o.writes == "cache") {
+        writes_cache_(o.writes == "cache"),
+        last_token_(o.last == "token"),
+        base_(site.base) {
+    require(
+        !writes_cache_ || (o.gain == "none" && !last_token_),
+        "a coprocessor that writes into the base's cache has no states to change: leave \"gain\" "
+        "none and \"last\" state");
     const TransformerShape &base = site.base.shape(), shape = shape_beside(base, o);
     layers_ = shape.layers;
     soft_tokens_ = parameter("soft_tokens", shape.features == base.features
@@ -105,6 +137,9 @@ class Coprocessor final : public LatentSource {
           "to_base", shape.features, base.features,
           LinearOptions{.bias = false, .stddev = 1 / std::sqrt(double(shape.features))},
           site.build);
+    if (o.gain != "none")
+      gain_ = parameter(
+          "gain", Tensor::full({1}, first_gain(o, site), site.build.dtype, site.build.device));
   }
 
   int64_t count() const override { return count_; }
@@ -118,14 +153,14 @@ class Coprocessor final : public LatentSource {
       std::vector<int64_t> read;
       for (int64_t i = 0; i < layers_; ++i)
         read.push_back(layer_read(i, layers_, view.base_layers()));
-      return latents_of(rows, *view.beside(count_, read));
+      return latents_of(rows, *view.beside(count_, read), view);
     }
     // Keys and values are the coprocessor's own, made from the base's last states.
     const Variable hidden = view.whole(*this).hidden;
     PlainRows plain(hidden.size(1));
     const KeyValues text = blocks_->keys_and_values(hidden, plain);
     GroupedRows beside(text, view.limits(), count_);
-    return latents_of(rows, beside);
+    return latents_of(rows, beside, view);
   }
 
   double flops_per_group(int64_t length) const override {
@@ -138,6 +173,16 @@ class Coprocessor final : public LatentSource {
   }
 
  private:
+  // The embedding of the last token that each group sees, added to its last latent.
+  Variable with_last_tokens(const Variable& states, const TextView& view) const {
+    const int64_t all_groups = view.batch() * view.groups(), features = states.size(2);
+    const Variable grouped = reshape(states, {all_groups, count_, features}),
+                   rows = reshape(base_.token_rows(view.last_tokens()), {all_groups, 1, features}),
+                   end = add(slice(grouped, 1, count_ - 1, count_), rows);
+    const Variable all = count_ == 1 ? end : concat({slice(grouped, 1, 0, count_ - 1), end}, 1);
+    return reshape(all, {view.batch(), view.groups() * count_, features});
+  }
+
   void begin_with(const BlockStack& base, const CoprocessorOptions& o, const Build& build) {
     const bool borrowed = o.initial == "lora";
     require(!borrowed || !base.trained(),
@@ -155,15 +200,18 @@ class Coprocessor final : public LatentSource {
     if (borrowed) add_low_rank_updates(*blocks_, o.rank, o.alpha, build);
   }
 
-  Variable latents_of(const Variable& rows, RowContext& context) {
+  Variable latents_of(const Variable& rows, RowContext& context, const TextView& view) {
     if (writes_cache_) return packed_cache(blocks_->keys_and_values(rows, context));
-    const Variable states = blocks_->forward(rows, context);
-    return to_base_ ? to_base_->forward(states) : states;
+    Variable states = blocks_->forward(rows, context);
+    if (to_base_) states = to_base_->forward(states);
+    if (gain_) states = multiply(states, gain_);
+    return last_token_ ? with_last_tokens(states, view) : states;
   }
 
   int64_t count_, layers_ = 0, base_layers_;
-  bool last_hidden_, writes_cache_;
-  Variable soft_tokens_;
+  bool last_hidden_, writes_cache_, last_token_;
+  const Transformer& base_;
+  Variable soft_tokens_, gain_;
   BlockStack* blocks_;
   Linear* to_base_ = nullptr;
 };

@@ -1,6 +1,7 @@
 // {"type": "pretrained", "path": ...}: a published model as the start of a run (continued
-// training), under its own parameter names.
+// training), under its own parameter names: all of its weights, or low-rank updates of them (LoRA).
 
+#include "layers/linear.h"
 #include "layers/pretrained/load.h"
 
 namespace reverie {
@@ -8,12 +9,17 @@ namespace {
 
 struct PretrainedModelOptions final : Fieldset {
   std::string path;
-  std::optional<int64_t> block_size;
+  std::optional<int64_t> block_size, rank;
+  double alpha = 16;
   void fields(Fields& f) override {
     f.text("path", path, {},
            "a Hugging Face directory, a .gguf or a llama2.c .bin file: the first weights");
     f.integer_or_auto("block_size", block_size, kPositive,
                       "longest sequence, in tokens; auto: the model's own");
+    f.integer_or_auto("rank", rank, {1, 1 << 16},
+                      "train low-rank updates of this rank of the blocks' projections (LoRA) and "
+                      "leave the model's weights as they are; auto: train all weights");
+    f.number("alpha", alpha, {1e-6, 1e6}, "updates are multiplied by alpha / rank");
   }
 };
 
@@ -23,11 +29,12 @@ class PretrainedModel final : public LanguageModel {
     PretrainedOptions options;
     options.dtype = build.dtype;
     options.device = build.device;
-    options.frozen = false;
+    options.frozen = o.rank.has_value();
     options.block_size = o.block_size;
     LoadedModel loaded = load_pretrained(o.path, options);
     ends_ = loaded.ends;
     model_ = static_cast<LanguageModel*>(&adopt("", std::move(loaded.model)));
+    if (o.rank) add_low_rank_updates(*model_, *o.rank, o.alpha, build);
   }
   int64_t vocabulary_size() const override { return model_->vocabulary_size(); }
   int64_t block_size() const override { return model_->block_size(); }

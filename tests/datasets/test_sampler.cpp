@@ -160,6 +160,32 @@ TEST(EvaluationWindows, AllThatFitStandSideBySide) {
   EXPECT_THROW(windows.batch(3), UserError);
 }
 
+// 99 targets in windows of 10: nine, and one of the nine that are left.
+TEST(EvaluationWindows, WhatIsLeftIsAShorterWindow) {
+  const TemporaryDirectory directory;
+  const TokenFile tokens = counting_tokens(directory, 100);
+  for (const int64_t asked : {0, 10, 1000}) {
+    const EvaluationWindows windows(tokens, 4, 10, asked);
+    ASSERT_EQ(windows.window_count(), 10);
+    ASSERT_EQ(windows.batch_count(), 4);
+    EXPECT_EQ(windows.window_start(9), 90);
+    std::vector<double> targets;
+    int64_t counted = 0;
+    for (int64_t i = 0; i < 4; ++i) {
+      const Batch batch = windows.batch(i);
+      const auto values = batch.targets.to_vector();
+      targets.insert(targets.end(), values.begin(), values.end());
+      counted += batch.target_count;
+    }
+    EXPECT_EQ(windows.batch(3).tokens.shape(), (Shape{1, 9}));
+    std::vector<double> wanted(99);
+    std::iota(wanted.begin(), wanted.end(), 1.0);
+    EXPECT_EQ(targets, wanted);
+    EXPECT_EQ(counted, 99);
+  }
+  EXPECT_EQ(EvaluationWindows(tokens, 4, 10, 9).batch_count(), 3) << "nine windows were asked for";
+}
+
 TEST(EvaluationWindows, FewerAreEvenlySpacedAndNeverOverlap) {
   const TemporaryDirectory directory;
   const TokenFile tokens = counting_tokens(directory, 1003);

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -285,6 +286,59 @@ TEST(AugmentedModel, DelayedLatentsComeFromAShorterText) {
             as_augmented(*prompt).ahead_hidden(tokens, points, from_earlier).tensor().to_vector());
   EXPECT_NE(as_augmented(*late).ahead_hidden(tokens, points).tensor().to_vector(),
             as_augmented(*prompt).ahead_hidden(tokens, points).tensor().to_vector());
+}
+
+TEST(AugmentedModel, ADelayIsNeverClamped) {
+  const auto late = augmented({{"delay", 4}});
+  NoGrad no_grad;
+  AugmentedModel& m = as_augmented(*late);
+  const Tensor tokens = some_tokens(1, 24);
+  EXPECT_NO_THROW(m.latents_for(tokens, Tensor::from<int32_t>({1, 2}, {5, 9})));
+  EXPECT_THROW(m.latents_for(tokens, Tensor::from<int32_t>({1, 2}, {4, 9})), UserError);
+}
+
+// Latents of zero, and the last token once more: the variant begins near the base.
+TEST(Coprocessor, TheLastLatentMayStandWhereTheLastTokenStood) {
+  const auto model = augmented(
+      {{"latents", {{"type", "coprocessor"}, {"count", 3}, {"gain", "zero"}, {"last", "token"}}}});
+  NoGrad no_grad;
+  AugmentedModel& m = as_augmented(*model);
+  const Tensor tokens = some_tokens(2, 24), limits = Tensor::from<int32_t>({2, 2}, {3, 20, 5, 18});
+  const Tensor latents = m.latents_for(tokens, limits).tensor();
+  const Tensor rows = m.base().token_rows(tokens).tensor();
+  ASSERT_EQ(latents.shape(), (Shape{2, 6, rows.size(2)}));
+  for (int64_t b = 0; b < 2; ++b)
+    for (int64_t g = 0; g < 2; ++g)
+      for (int64_t j = 0; j < 3; ++j) {
+        const auto got = latents.select(0, b).select(0, g * 3 + j).contiguous().to_vector();
+        const int64_t last = limits.data<int32_t>()[b * 2 + g] - 1;
+        const auto wanted = j == 2 ? rows.select(0, b).select(0, last).contiguous().to_vector()
+                                   : std::vector<double>(got.size(), 0.0);
+        EXPECT_EQ(got, wanted) << b << g << j;
+      }
+}
+
+TEST(Coprocessor, ItsGainMayBeginWhereLatentsAreAsLargeAsEmbeddings) {
+  const auto size = [](const char* gain) {
+    const auto model =
+        augmented({{"latents", {{"type", "coprocessor"}, {"count", 3}, {"gain", gain}}}});
+    NoGrad no_grad;
+    AugmentedModel& m = as_augmented(*model);
+    const auto mean_square = [](const Tensor& t) {
+      double sum = 0;
+      for (const double x : t.to_vector()) sum += x * x;
+      return sum / double(t.numel());
+    };
+    const Tensor tokens = some_tokens(2, 24);
+    return std::sqrt(
+        mean_square(m.latents_for(tokens, Tensor::full({2, 4}, 12, DType::i32)).tensor()) /
+        mean_square(m.base().token_rows(tokens).tensor()));
+  };
+  EXPECT_NEAR(size("embeddings"), 1, 0.25);
+  EXPECT_GT(std::abs(std::log(size("none"))), std::log(1.5)) << "raw states are of another size";
+  EXPECT_THROW(
+      augmented({{"latents", {{"type", "coprocessor"}, {"writes", "cache"}, {"gain", "zero"}}}}),
+      UserError);
 }
 
 TEST(InsertionPoints, TakeWhatFollowsTheLimit) {

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "autograd/ops/reduce.h"
 #include "core/error.h"
@@ -105,6 +106,38 @@ TEST_P(BorrowedStack, ComputesWithTheOwnersWeightsAndTrainsItsUpdatesAlone) {
 INSTANTIATE_TEST_SUITE_P(Families, BorrowedStack,
                          testing::Values("gpt2", "llama", "qwen3", "gemma2", "gemma3"),
                          [](const auto& info) { return std::string(info.param); });
+
+// A published model trained by low-rank updates alone: at first it is that model, and afterwards
+// only the updates have moved.
+TEST(PretrainedModel, MayTrainLowRankUpdatesAlone) {
+  for (const char* family : {"gpt2", "llama", "gemma3"}) {
+    const std::string path = REVERIE_TEST_DIR "/golden/pretrained/" + std::string(family);
+    Generator random(4);
+    const Build build{random, DType::f64};
+    const ModelRegistry& models = ModelRegistry::instance();
+    const auto make = [&](const Json& more) {
+      Json config = {{"type", "pretrained"}, {"path", path}};
+      config.update(more);
+      return models.make(resolve_component(models, Config(config, "$.model")), build);
+    };
+    const auto whole = make(Json::object()), low_rank = make({{"rank", 2}, {"alpha", 4}});
+    const Tensor tokens = Tensor::from<int32_t>({1, 6}, {3, 1, 4, 1, 5, 9});
+    EXPECT_EQ(low_rank->logits(tokens).tensor().to_vector(),
+              whole->logits(tokens).tensor().to_vector());
+    EXPECT_TRUE(whole->trained());
+    int64_t updates = 0;
+    for (const auto& [name, parameter] : low_rank->parameters()) {
+      const bool update = name.ends_with("lora_a") || name.ends_with("lora_b");
+      EXPECT_EQ(parameter.requires_grad(), update) << name;
+      updates += update;
+      if (name.ends_with("lora_b")) redraw(parameter, random);
+    }
+    EXPECT_GT(updates, 0);
+    backward(low_rank->loss(tokens, tokens, 1.0));
+    for (const auto& [name, parameter] : low_rank->parameters())
+      EXPECT_EQ(parameter.grad().defined(), parameter.requires_grad()) << name;
+  }
+}
 
 TEST(Borrow, RefusesTrainedOwnersAndOtherShapes) {
   Generator random(3);

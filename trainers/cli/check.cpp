@@ -98,7 +98,7 @@ void run_mask(const MaskArguments& a) {
   log_info("{} texts of {} random tokens, {} groups in each, in f64", a.texts, length, a.groups);
   const MaskCheck check =
       check_mask(*augmented, drawn(a.texts, length, 0, model->vocabulary_size() - 1),
-                 drawn(a.texts, a.groups, 1, length + 1 - ahead));
+                 drawn(a.texts, a.groups, 1 + augmented->options().delay, length + 1 - ahead));
   fmt::print("{}\n", check.text());
   if (!check.ok()) exit_with(int(ExitCode::check_failed));
 }

@@ -9,79 +9,22 @@
 #include "core/log.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
-#include "layers/coprocessor/augmented_model.h"
-#include "trainers/evaluation/answer_accuracy.h"
-#include "trainers/evaluation/canary.h"
-#include "trainers/evaluation/evaluate.h"
+#include "trainers/cli/evaluate_run.h"
+#include "trainers/evaluation/insertion_losses.h"
 #include "trainers/evaluation/model_source.h"
 #include "trainers/evaluation/perplexity.h"
-#include "trainers/training/trainer.h"
 
 namespace reverie {
 namespace {
 
 struct EvalArguments {
   std::string model, json;
-  // Of a run on its own data.
-  int64_t windows = 0, prefix_windows = 64, batch_size = 32;
+  EvalRunArguments run;
   // Of any model on a text.
   std::string text, tokenizer, characters;
   PerplexityOptions perplexity;
+  InsertionRule insertions;  // of a model with latents; its positions are the model's
 };
-
-void write(const std::string& file, const Json& figures) {
-  if (!file.empty()) write_file_atomically(file, json_text(figures, 2) + "\n");
-}
-
-void evaluate_run(const EvalArguments& a) {
-  const LoadedRun r = load_run(a.model);
-  const Dataset data = open_dataset(r.options.data);
-  const auto of = [&](const TokenFile& tokens, int64_t count) {
-    return EvaluationWindows::over(tokens, data.examples, a.batch_size, r.model->block_size(),
-                                   count);
-  };
-  const EvaluationWindows val = of(data.validation, a.windows),
-                          train = of(data.train, val.window_count()),
-                          prefix = of(data.validation, a.prefix_windows);
-  const EvaluationResult t = evaluate(*r.model, train), v = evaluate(*r.model, val);
-  // The figures of this evaluation are asked as the run's own were.
-  const bool augmented = dynamic_cast<AugmentedModel*>(r.model.get()) != nullptr;
-  const PrefixScores scores =
-      score_prefixes(*r.model, prefix, single_communicator(), r.step, augmented);
-  const EvaluationResult p = scores.prefix_only, same = scores.same_windows;
-  Verdict verdict = r.verdict;
-  verdict.merge(scores.verdict);
-  const std::string label = verdict.mark();
-  Json out = {{"run", a.model},
-              {"checkpoint", r.checkpoint},
-              {"train_loss", t.loss},
-              {"val_loss", v.loss},
-              {"val_loss_prefix_only", p.loss},
-              {"val_loss_on_prefix_only_windows", same.loss},
-              {"predictions", v.targets},
-              {"prefix_only_predictions", p.targets},
-              {"dataset", data.name()},
-              {"dataset_hash", data.hash},
-              {"verdict", verdict.json()}};
-  if (verdict.leaks()) out["label"] = verdict.label();
-  std::string answers;
-  if (data.examples) {
-    const AnswerAccuracy right =
-        answer_accuracy(*r.model, data.validation, *data.examples, a.windows);
-    out["answers"] = {{"right", right.right}, {"of", right.examples}};
-    answers = fmt::format("validation, answers            {} of {} right ({:.1f} %){}\n",
-                          right.right, right.examples, 100 * right.share(), label);
-  }
-  write(a.json, out);
-  fmt::print("{}\n{}", r.checkpoint, answers);
-  fmt::print("train, teacher-forced           {:.4f} nats  perplexity {:.3f}{}\n", t.loss,
-             std::exp(t.loss), label);
-  fmt::print("validation, teacher-forced      {:.4f} nats  perplexity {:.3f}{}  ({} predictions)\n",
-             v.loss, std::exp(v.loss), label, v.targets);
-  fmt::print("validation, prefix-only         {:.4f} nats  perplexity {:.3f}{}  ({} predictions)\n",
-             p.loss, std::exp(p.loss), label, p.targets);
-  fmt::print("  teacher-forced, same windows  {:.4f} nats{}\n", same.loss, label);
-}
 
 // Characters A to B (half-open) of a text; either may be left out.
 std::string_view characters_of(std::string_view text, const std::string& range) {
@@ -122,11 +65,20 @@ void evaluate_text(const EvalArguments& a) {
   PerplexityOptions options = a.perplexity;
   options.begin_of_text = m.begin_of_text();
   if (m.verdict.leaks()) log_warning("{}", m.verdict.line());
-  const PerplexityResult r =
-      perplexity(*m.model, m.text(), characters_of(file, a.characters), options,
-                 [&](int64_t done, int64_t all) {
-                   if (all > 1) log_info("window {}/{}", done, all);
-                 });
+  auto* augmented = dynamic_cast<AugmentedModel*>(m.model.get());
+  InsertionRule rule;
+  AugmentedSum behind_latents;
+  if (augmented) {
+    rule = InsertionRule::of(*augmented);
+    rule.points = a.insertions.points;
+    options.each_window = [&](const Tensor& read, const Tensor& wanted) {
+      behind_latents += augmented_sum(*augmented, read, wanted, rule);
+    };
+  }
+  const PerplexityResult r = perplexity(*m.model, m.text(), characters_of(file, a.characters),
+                                        options, [&](int64_t done, int64_t all) {
+                                          if (all > 1) log_info("window {}/{}", done, all);
+                                        });
   const int64_t count = r.tokens + (options.begin_of_text ? 1 : 0);
   Json out = {{"model", m.description},
               {"text", a.text},
@@ -142,8 +94,20 @@ void evaluate_text(const EvalArguments& a) {
               {"begin_of_text", options.begin_of_text ? Json(*options.begin_of_text) : Json()}};
   if (m.verdict.asked() || m.verdict.leaks()) out["verdict"] = m.verdict.json();
   if (m.verdict.leaks()) out["label"] = m.verdict.label();
-  write(a.json, out);
+  std::string latents;
+  if (augmented) {
+    const AugmentedResult e = behind_latents.mean(rule);
+    out["augmented"] = e.json();
+    out["augmented"]["perplexity"] = std::exp(e.loss);
+    out["augmented"]["base_perplexity_on_same_predictions"] = std::exp(e.base_loss);
+    latents = fmt::format(
+        "behind latents  perplexity {:.4f} per token, the base's there {:.4f}\n"
+        "                {} predictions: {}\n",
+        std::exp(e.loss), std::exp(e.base_loss), e.predictions, e.where());
+  }
+  if (!a.json.empty()) write_file_atomically(a.json, json_text(out, 2) + "\n");
   fmt::print("{}\n", m.description);
+  if (augmented) fmt::print("the base of this run, without latents, every token:\n");
   fmt::print("tokens          {}  ({})\n", count,
              options.begin_of_text
                  ? fmt::format("begin-of-text token {} before every window", *options.begin_of_text)
@@ -152,7 +116,7 @@ void evaluate_text(const EvalArguments& a) {
   fmt::print("loss            {:.5f} nats per token\n", r.nll());
   fmt::print("perplexity      {:.4f} per token, {:.4g} per word\n", r.perplexity(),
              r.word_perplexity());
-  fmt::print("bits per byte   {:.4f}\n", r.bits_per_byte());
+  fmt::print("bits per byte   {:.4f}\n{}", r.bits_per_byte(), latents);
 }
 
 }  // namespace
@@ -186,24 +150,35 @@ void add_eval_command(CLI::App& app) {
   command->add_option("--max-windows", a->perplexity.max_windows, "stop after these; 0: all")
       ->needs(text)
       ->check(CLI::NonNegativeNumber);
-  command->add_option("--windows", a->windows, "validation windows of a run's own data, 0: all")
+  command->add_option("--windows", a->run.windows, "validation windows of a run's own data, 0: all")
       ->capture_default_str()
       ->excludes(text);
   command
-      ->add_option("--prefix-only-windows", a->prefix_windows,
+      ->add_option("--prefix-only-windows", a->run.prefix_windows,
                    "windows of a run's own data scored prefix by prefix")
       ->capture_default_str()
       ->excludes(text);
-  command->add_option("--batch-size", a->batch_size, "windows per forward, of a run's own data")
+  command->add_option("--batch-size", a->run.batch_size, "windows per forward, of a run's own data")
       ->capture_default_str()
       ->excludes(text);
+  command
+      ->add_flag("--other-data", a->run.other_data,
+                 "score a run's text although it has changed since; figures are labelled")
+      ->excludes(text);
+  command
+      ->add_option("--insertions", a->insertions.points,
+                   "of a model with latents: points in each window where they are tried, drawn by "
+                   "the text itself; 0: after every token")
+      ->capture_default_str()
+      ->needs(text)
+      ->check(CLI::NonNegativeNumber);
   command->callback([a] {
     if (!a->text.empty()) return evaluate_text(*a);
     if (!is_run_directory(a->model))
       throw ConfigError(fmt::format(
           "{} is no run directory, so it has no data of its own: name a text (--text FILE)",
           a->model));
-    evaluate_run(*a);
+    evaluate_run(a->model, a->json, a->run);
   });
 }
 

@@ -56,6 +56,12 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
              s.at("train_loss").get<double>(), s.at("val_loss").get<double>(),
              s.at("val_loss_prefix_only").get<double>(),
              trainer.leaks() ? trainer.verdict().label() : "causal");
+  if (s.contains("augmented"))
+    fmt::print("behind latents: val loss {:.4f}, the base there {:.4f}  {} predictions, {}\n",
+               s["augmented"].at("val_loss").get<double>(),
+               s["augmented"].at("base_loss_on_same_predictions").get<double>(),
+               s["augmented"].at("predictions").get<int64_t>(),
+               s["augmented"].at("rule").get<std::string>());
   if (!failed) return;
   log_error("{}. No number of this run is a language-modelling result (\"allow_future_leak\" would "
             "let it end with exit 0, all the same labelled)",

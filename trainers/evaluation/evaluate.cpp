@@ -1,7 +1,10 @@
 #include "trainers/evaluation/evaluate.h"
 
+#include <cmath>
+
 #include "autograd/ops/shape.h"
 #include "core/error.h"
+#include "layers/coprocessor/augmented_model.h"
 
 namespace reverie {
 namespace {
@@ -10,7 +13,7 @@ namespace {
 // comes from the loss kernel. `sum_of(batch)` is called for this rank's share.
 template <class SumOf>
 EvaluationResult mean_over(const EvaluationWindows& windows, Communicator& communicator,
-                           SumOf&& sum_of) {
+                           const char* kind, SumOf&& sum_of) {
   const int64_t batches = windows.batch_count();
   Tensor sums = Tensor::zeros({batches, 2}, DType::f64);  // loss, targets
   for (int64_t i = communicator.rank(); i < batches; i += communicator.size()) {
@@ -26,23 +29,34 @@ EvaluationResult mean_over(const EvaluationWindows& windows, Communicator& commu
     targets += sums.data<double>()[2 * i + 1];
   }
   require(targets > 0, "there is no target in the evaluation windows");
+  require_finite(total, fmt::format("the {} loss of {} windows", kind, windows.window_count()));
   return {total / targets, int64_t(targets)};
 }
 
 }  // namespace
 
+void require_finite(double loss, const std::string& what) {
+  if (!std::isfinite(loss)) throw DivergedError(fmt::format("{} is {}: not finite", what, loss));
+}
+
+double loss_of_every_token(LanguageModel& model, const Tensor& tokens, const Tensor& targets) {
+  auto* augmented = dynamic_cast<AugmentedModel*>(&model);
+  LanguageModel& scored = augmented ? static_cast<LanguageModel&>(augmented->base()) : model;
+  return scored.loss(tokens, targets, 1.0).tensor().item();
+}
+
 EvaluationResult evaluate(LanguageModel& model, const EvaluationWindows& windows,
                           Communicator& communicator) {
   const EvaluationMode mode(model);
-  return mean_over(windows, communicator, [&](const Batch& batch) {
-    return model.loss(batch.tokens, batch.targets, 1.0).tensor().item();
+  return mean_over(windows, communicator, "teacher-forced", [&](const Batch& batch) {
+    return loss_of_every_token(model, batch.tokens, batch.targets);
   });
 }
 
 EvaluationResult evaluate_prefix_only(LanguageModel& model, const EvaluationWindows& windows,
                                       Communicator& communicator) {
   const EvaluationMode mode(model);
-  return mean_over(windows, communicator, [&](const Batch& batch) {
+  return mean_over(windows, communicator, "prefix-only", [&](const Batch& batch) {
     double sum = 0;
     for (int64_t t = 1; t <= batch.tokens.size(1); ++t) {
       const Variable hidden = model.hidden(batch.tokens.slice(1, 0, t).contiguous());

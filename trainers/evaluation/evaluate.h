@@ -1,6 +1,8 @@
 #pragma once
 // The loss of a model on fixed windows of text: as it is trained, and as it would have to predict.
 
+#include <string>
+
 #include "datasets/sampler.h"
 #include "layers/language_model.h"
 #include "trainers/distributed/communicator.h"
@@ -24,15 +26,22 @@ class EvaluationMode {
   bool was_training_;
 };
 
+// DivergedError naming `what` when a loss is infinite or no number: it is no result.
+void require_finite(double loss, const std::string& what);
+
+// The sum of the losses of every token, nats: the model's own loss, or, with latents, its base's.
+double loss_of_every_token(LanguageModel& model, const Tensor& tokens, const Tensor& targets);
+
 struct EvaluationResult {
   double loss = 0;      // mean cross entropy, nats per target
   int64_t targets = 0;  // how many were scored
 };
 
 // Teacher-forced: one forward over each window scores all its targets, so that a model which reads
-// ahead sees what it predicts. Every window is a text of its own (no state is carried). UserError
-// when no window has a target. Ranks share the batches of windows, and all get the result, which is
-// the one of a single rank.
+// ahead sees what it predicts. Every window is a text of its own (no state is carried). A model
+// with latents is scored as its base, without them: see evaluate_augmented(). UserError when no
+// window has a target, DivergedError when the loss is not finite. Ranks share the batches of
+// windows, and all get the result, which is the one of a single rank.
 EvaluationResult evaluate(LanguageModel& model, const EvaluationWindows& windows,
                           Communicator& communicator = single_communicator());
 

@@ -110,11 +110,12 @@ PerplexityResult perplexity(LanguageModel& model, const Tokenizer& tokenizer,
     for (int64_t t = first; t < end; ++t)
       targets[size_t(t - begin - 1 + extra)] = tokens[size_t(t)];
     const int64_t time = int64_t(read.size());
-    result.nll_sum += model
-                          .loss(Tensor::from<int32_t>({1, time}, read),
-                                Tensor::from<int32_t>({1, time}, targets), 1.0)
-                          .tensor()
-                          .item();
+    const Tensor tokens_read = Tensor::from<int32_t>({1, time}, read),
+                 wanted_tokens = Tensor::from<int32_t>({1, time}, targets);
+    const double loss = loss_of_every_token(model, tokens_read, wanted_tokens);
+    require_finite(loss, fmt::format("the loss of window {} (tokens {} to {})", i + 1, begin, end));
+    result.nll_sum += loss;
+    if (options.each_window) options.each_window(tokens_read, wanted_tokens);
     result.predictions += end - first;
     result.bytes += bytes.of(first, end);
     ++result.windows;

@@ -16,6 +16,8 @@ struct PerplexityOptions {
   int64_t stride = 0;       // tokens from one window to the next; 0: the window (no overlap)
   int64_t max_windows = 0;  // 0: the whole text
   std::optional<int32_t> begin_of_text;  // put before every window, for models that want it
+  // Called with every window as it was scored: i32 [1, T], targets -1 where nothing was predicted.
+  std::function<void(const Tensor& tokens, const Tensor& targets)> each_window = {};
 };
 
 struct PerplexityResult {
@@ -35,8 +37,9 @@ struct PerplexityResult {
 // window shows before it: with stride < window, a window scores only what no earlier one scored
 // (a "rolling" perplexity: more context for the same predictions). The first token of a window
 // without `begin_of_text` is predicted by nobody unless windows overlap. The last window may be
-// shorter. UserError where window, stride and the model's block_size do not fit together or the
-// text (UTF-8) has nothing to predict.
+// shorter. A model with latents is scored as its base: every token, without latents. UserError where
+// window, stride and the model's block_size do not fit together or the text (UTF-8) has nothing to
+// predict; DivergedError when a window's loss is not finite.
 PerplexityResult perplexity(LanguageModel& model, const Tokenizer& tokenizer,
                             std::string_view text, const PerplexityOptions& options,
                             const std::function<void(int64_t done, int64_t all)>& progress = {});

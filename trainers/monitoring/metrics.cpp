@@ -90,11 +90,13 @@ void MetricsLog::train(const TrainMetrics& m) {
 }
 
 void MetricsLog::eval(const EvalMetrics& m) {
-  append({{"event", "eval"},
-          {"step", m.step},
-          {"train_loss", m.train_loss},
-          {"val_loss", m.val_loss},
-          {"val_loss_prefix_only", m.val_loss_prefix_only}});
+  Json event = {{"event", "eval"},
+                {"step", m.step},
+                {"train_loss", m.train_loss},
+                {"val_loss", m.val_loss},
+                {"val_loss_prefix_only", m.val_loss_prefix_only}};
+  if (!m.augmented.is_null()) event["augmented"] = m.augmented;
+  append(std::move(event));
 }
 
 void MetricsLog::sample(int64_t step, const std::string& text) {

@@ -3,7 +3,10 @@
 //
 //   {"event":"train","step","loss","learning_rate","gradient_norm","tokens","tokens_per_second",
 //    "seconds"}
-//   {"event":"eval","step","train_loss","val_loss","val_loss_prefix_only"}
+//   {"event":"eval","step","train_loss","val_loss","val_loss_prefix_only"}; with latents, these are
+//   the
+//    base's, of every token, and "augmented" holds {"train_loss", "val_loss",
+//    "base_loss_on_same_predictions", "predictions", "insertions", "positions", "rule"}
 //   {"event":"sample","step","text"}
 //
 // A value that is not finite is null. With a label set (LEAKS), every line carries "label".
@@ -21,7 +24,7 @@ namespace reverie {
 
 struct TrainMetrics {
   int64_t step = 0;
-  double loss = 0;  // nats per target token
+  double loss = 0;  // what is minimised: nats per target token, behind latents where there are some
   double learning_rate = 0;
   double gradient_norm = 0;  // before clipping
   int64_t tokens = 0;        // target tokens since step 0
@@ -32,6 +35,7 @@ struct EvalMetrics {
   int64_t step = 0;
   double train_loss = 0, val_loss = 0;  // teacher-forced
   double val_loss_prefix_only = 0;      // each position from a forward over its own prefix alone
+  Json augmented = {};                  // behind latents (EvaluationInfo); null: there are none
 };
 
 class MetricsLog {

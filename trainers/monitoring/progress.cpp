@@ -106,7 +106,8 @@ std::string format_progress(const ProgressState& s, int width, bool unicode) {
        0});
   pieces.push_back({fmt::format("{:.0f} %", std::floor(100 * fraction)), 2});
   if (!std::isnan(s.loss)) pieces.push_back({fmt::format("{}loss {:.4f}", mark, s.loss), 0});
-  if (!std::isnan(s.val_loss)) pieces.push_back({fmt::format("{}val {:.2f}", mark, s.val_loss), 3});
+  if (!std::isnan(s.val_loss))
+    pieces.push_back({fmt::format("{}{} {:.2f}", mark, s.val_name, s.val_loss), 3});
   if (!std::isnan(s.tokens_per_second))
     pieces.push_back({format_count(s.tokens_per_second) + (s.bytes ? "B/s" : " tok/s"), 5});
   if (!std::isnan(s.seconds_left)) pieces.push_back({"ETA " + format_duration(s.seconds_left), 1});
@@ -193,9 +194,10 @@ void Progress::reach(int64_t bytes) {
   step(bytes, none, seconds > 0 ? double(bytes - options_.first_step) / seconds : none);
 }
 
-void Progress::val_loss(double loss) {
+void Progress::val_loss(double loss, std::string name) {
   const std::lock_guard lock(mutex_);
   state_.val_loss = loss;
+  state_.val_name = std::move(name);
   stale_ = true;
 }
 

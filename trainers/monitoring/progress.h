@@ -20,6 +20,7 @@ struct ProgressState {
   int64_t step = 0, steps = 0;
   double loss = std::numeric_limits<double>::quiet_NaN();
   double val_loss = std::numeric_limits<double>::quiet_NaN();
+  std::string val_name = "val";
   double tokens_per_second = std::numeric_limits<double>::quiet_NaN();
   double seconds_left = std::numeric_limits<double>::quiet_NaN();
 };
@@ -60,8 +61,9 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   void step(int64_t step, double loss, double tokens_per_second);  // may draw
-  void reach(int64_t bytes);   // of work on a file: so many are done; may draw
-  void val_loss(double loss);  // shown from the next drawing on
+  void reach(int64_t bytes);  // of work on a file: so many are done; may draw
+  // Shown from the next drawing on.
+  void val_loss(double loss, std::string name = "val");
   void set_label(std::string label);
   void clear();   // removes the drawn line, until the next step
   void finish();  // draws the last state and leaves it standing

@@ -25,7 +25,7 @@ class MetricsCallback final : public Callback {
   }
   void on_evaluation(const Trainer& t, const EvaluationInfo& e) override {
     label_as(t);
-    log_.eval({e.step, e.train_loss, e.val_loss, e.val_loss_prefix_only});
+    log_.eval({e.step, e.train_loss, e.val_loss, e.val_loss_prefix_only, e.augmented_json()});
   }
   void on_sample(const Trainer&, int64_t step, const std::string& text) override {
     if (!text.empty()) log_.sample(step, text);
@@ -60,6 +60,11 @@ class TensorBoardCallback final : public Callback {
     writer_.scalar(named + "evaluation/train_loss", e.train_loss, e.step);
     writer_.scalar(named + "evaluation/val_loss", e.val_loss, e.step);
     writer_.scalar(named + "evaluation/val_loss_prefix_only", e.val_loss_prefix_only, e.step);
+    if (!e.augmented_val) return;
+    writer_.scalar(named + "evaluation/augmented_train_loss", e.augmented_train->loss, e.step);
+    writer_.scalar(named + "evaluation/augmented_val_loss", e.augmented_val->loss, e.step);
+    writer_.scalar(named + "evaluation/augmented_val_loss_of_base", e.augmented_val->base_loss,
+                   e.step);
   }
   void on_sample(const Trainer& t, int64_t step, const std::string& text) override {
     if (!text.empty()) writer_.text(prefix(t) + "sample", text, step);
@@ -76,14 +81,23 @@ class ProgressCallback final : public Callback {
   ProgressCallback(const Trainer& t, int64_t first_step)
       : progress_(
             t.options().train.steps,
-            {.context = t.context(), .label = t.verdict().label(), .first_step = first_step}) {
-  }
+            {.context = t.context(), .label = t.verdict().label(), .first_step = first_step}) {}
   void on_step(const Trainer&, const StepInfo& s) override {
     progress_.step(s.step, s.loss, s.tokens_per_second);
   }
   void on_evaluation(const Trainer& t, const EvaluationInfo& e) override {
     progress_.set_label(t.verdict().label());
-    progress_.val_loss(e.val_loss);
+    if (e.augmented_val)
+      progress_.val_loss(e.augmented_val->loss, "augmented val");
+    else
+      progress_.val_loss(e.val_loss);
+    if (e.augmented_val)
+      log_info(
+          "{}step {}: augmented train {:.4f}  augmented val {:.4f} (base {:.4f}) over {} "
+          "predictions, {}{}",
+          t.context().empty() ? "" : t.context() + "  ", e.step, e.augmented_train->loss,
+          e.augmented_val->loss, e.augmented_val->base_loss, e.augmented_val->predictions,
+          e.augmented_val->where(), t.leaks() ? "  LEAKS" : "");
     log_info("{}step {}: train {:.4f}  val {:.4f}  val prefix-only {:.4f}{}",
              t.context().empty() ? "" : t.context() + "  ", e.step, e.train_loss, e.val_loss,
              e.val_loss_prefix_only, t.leaks() ? "  LEAKS" : "");

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -15,6 +17,8 @@
 
 namespace reverie {
 namespace {
+
+constexpr const char* kDivergedFile = "diverged.txt";
 
 // Says where a run's directory will lie: by everything that decides what it will hold.
 class RunPlanner {
@@ -50,12 +54,28 @@ Config patch_at(const TableFile& t, const char* key) {
   return t.preset.has(key) ? t.preset.at(key) : Config();
 }
 
+// Whether a model is trained with this seed of the preset's.
+bool is_seed_of(const TableFile& t, const std::vector<int64_t>& seeds, const std::string& model,
+                int64_t seed) {
+  const Config of_models = patch_at(t, "model_seeds");
+  if (!of_models.has(model)) return true;
+  const auto own = list_at<int64_t>(of_models, model);
+  for (const int64_t s : own)
+    if (std::find(seeds.begin(), seeds.end(), s) == seeds.end())
+      throw ConfigError(
+          fmt::format("{}.{}: {} is none of the preset's seeds", of_models.path(), model, s));
+  return std::find(own.begin(), own.end(), seed) != own.end();
+}
+
 std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKind& kind) {
   const Config models = t.config.at("models"), patch = patch_at(t, "patch"),
                model_patches = patch_at(t, "model_patches");
   const auto base = [&] { return Config(t.config.at("base").json(), "$"); };
   const auto seeds = list_at<int64_t>(t.preset, "seeds");
   if (seeds.empty()) throw ConfigError(fmt::format("{}.seeds is empty", t.preset.path()));
+
+  const Config model_seeds = patch_at(t, "model_seeds");
+  for (const auto& [model, own] : model_seeds.json().items()) models.at(model);
 
   RunPlanner planner(t, o);
   std::vector<PlannedRun> runs;
@@ -71,14 +91,28 @@ std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKin
   for (const auto& name : o.only)
     if (std::none_of(cells.begin(), cells.end(), [&](const auto& c) { return c.model == name; }))
       throw ConfigError(fmt::format("--only {}: preset {} has no such model", name, o.preset));
+  const auto config_of = [&](const PlannedCell& cell, const Config* trial) {
+    Config config = base();
+    kind.start(cell, config);
+    config.merge(models.at(cell.model));
+    config.merge(patch);
+    if (model_patches.has(cell.model)) config.merge(model_patches.at(cell.model));
+    kind.complete(cell, config);
+    if (trial) config.merge(*trial);
+    return config;
+  };
+  const size_t before_trials = runs.size();
+  kind.set_trials({});
+  for (const PlannedTrial& trial : kind.trials()) {
+    runs.push_back(planner.run(trial.cell, seeds[0], config_of(trial.cell, &trial.patch)));
+    runs.back().in_table = false;
+    runs.back().trial = true;
+  }
+  kind.set_trials({runs.begin() + int64_t(before_trials), runs.end()});
   for (const int64_t seed : seeds)
     for (const PlannedCell& cell : cells) {
-      Config config = base();
-      kind.start(cell, config);
-      config.merge(models.at(cell.model));
-      config.merge(patch);
-      if (model_patches.has(cell.model)) config.merge(model_patches.at(cell.model));
-      kind.complete(cell, config);
+      if (!is_seed_of(t, seeds, cell.model, seed)) continue;
+      Config config = config_of(cell, nullptr);
       std::vector<PlannedRun> earlier;
       for (const PlannedRun& r : runs)
         if (r.in_table && r.seed == seed) earlier.push_back(r);
@@ -140,32 +174,30 @@ std::string plan_table_text(const ReproOptions& given) {
   return kind->plan(plan(t, o, *kind));
 }
 
-int run_table(const ReproOptions& o) {
-  const TableFile t = read_table_file(o);
-  const auto kind = make_table_kind(t);
-  const auto runs = plan(t, o, *kind);
-  std::filesystem::create_directories(o.directory);
+// Trains those of the runs that are missing and `wanted`, in order. The exit code of a run that was
+// stopped.
+std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, const TableKind& kind,
+                                 const std::vector<PlannedRun>& runs,
+                                 const std::function<bool(const PlannedRun&)>& wanted,
+                                 bool& leak_found) {
   size_t number = 0;
-  bool leak_found = false;  // after the first step of a run that does not allow it
   for (const PlannedRun& r : runs) {
     ++number;
-    const bool wanted = !r.in_table || o.only.empty() ||
-                        std::find(o.only.begin(), o.only.end(), r.cell.model) != o.only.end();
-    const std::string context =
-        fmt::format("run {}/{} {} seed {}", number, runs.size(), place_of(r), r.seed);
+    const std::string context = fmt::format("run {}/{} {}{} seed {}", number, runs.size(),
+                                            r.trial ? "trial of " : "", place_of(r), r.seed);
     if (run_finished(r.directory)) {
       leak_found = leak_found || (Verdict::of_file(read_summary(r.directory)).leaks() &&
                                   !r.config.json().value("allow_future_leak", false));
-      kind->finish(r);
-      if (wanted && !o.report_only) log_info("{}: finished before, reused", context);
+      kind.finish(r);
+      if (wanted(r) && !o.report_only) log_info("{}: finished before, reused", context);
       continue;
     }
-    if (o.report_only || !wanted) continue;
+    if (o.report_only || !wanted(r) || trial_diverged(r)) continue;
     RunControl control;
     control.run_directory = r.directory;
     control.resume = true;
     control.context = context;
-    {
+    try {
       const ExperimentOptions experiment = read_experiment(r.config, t.directory);
       Trainer trainer(experiment, control);
       if (number == 1 && !trainer.dataset().note().empty())
@@ -175,10 +207,46 @@ int run_table(const ReproOptions& o) {
         return requested_signal() ? 128 + requested_signal() : 0;
       }
       leak_found = leak_found || (trainer.leaks() && !experiment.allow_future_leak);
+    } catch (const DivergedError& e) {
+      if (!r.trial) throw;
+      log_warning("{} diverged: {}", context, e.what());
+      write_file_atomically(r.directory + "/" + kDivergedFile, std::string(e.what()) + "\n");
+      continue;
     }
-    kind->finish(r);
-    write_table(*kind, runs);
+    kind.finish(r);
+    write_table(kind, runs);
   }
+  return {};
+}
+
+bool trial_diverged(const PlannedRun& run) {
+  return std::filesystem::exists(run.directory + "/" + kDivergedFile);
+}
+
+int run_table(const ReproOptions& o) {
+  const TableFile t = read_table_file(o);
+  const auto kind = make_table_kind(t);
+  auto runs = plan(t, o, *kind);
+  bool leak_found = false;  // after the first step of a run that does not allow it
+  std::filesystem::create_directories(o.directory);
+  const auto asked_for = [&](const PlannedRun& r) {
+    return o.only.empty() || std::find(o.only.begin(), o.only.end(), r.cell.model) != o.only.end();
+  };
+  if (std::any_of(runs.begin(), runs.end(), [](const PlannedRun& r) { return r.trial; })) {
+    // What the cells' configs are is known when all trials are.
+    std::vector<PlannedRun> first;
+    for (const PlannedRun& r : runs)
+      if (!r.in_table) first.push_back(r);
+    if (const auto stopped = train_missing(
+            t, o, *kind, first, [&](const PlannedRun& r) { return !r.trial || asked_for(r); },
+            leak_found))
+      return *stopped;
+    runs = plan(t, o, *kind);
+  }
+  if (const auto stopped = train_missing(
+          t, o, *kind, runs,
+          [&](const PlannedRun& r) { return !r.in_table ? !r.trial : asked_for(r); }, leak_found))
+    return *stopped;
   const auto files = write_table(*kind, runs);
   if (std::filesystem::exists(o.directory + "/table.md"))
     fmt::print("{}\n", read_file(o.directory + "/table.md"));

@@ -11,7 +11,9 @@ namespace reverie {
 // A table's JSON file:
 //   {"kind": KIND, "title", "report": {...paper figures, notes...}, "base": experiment,
 //    "models": {NAME: patch},
-//    "presets": {PRESET: {"seeds": [...], "patch": patch, "model_patches": {NAME: patch}}}}
+//    "presets": {PRESET: {"seeds": [...], "model_seeds": {NAME: [...]}, "patch": patch,
+//     "model_patches": {NAME: patch}}}}
+//   where "model_seeds" names those of the seeds that a model is trained with; left out: all
 // and what its kind wants besides:
 //   losses: "block_sizes": {"64": patch}; in a preset "models": [...], "block_sizes": [...]
 //   latent_effect: see latent_table_kind.cpp; reasoning: see reasoning_table_kind.cpp

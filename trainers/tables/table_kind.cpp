@@ -18,7 +18,7 @@ std::unique_ptr<TableKind> make_table_kind(const TableFile& table) {
     throw ConfigError(fmt::format("$.kind is \"{}\", wanted \"{}\", \"{}\" or \"{}\"", name,
                                   kinds[0].name, kinds[1].name, kinds[2].name));
   std::vector<std::string> table_keys{"kind", "title", "report", "base", "models", "presets"},
-      preset_keys{"seeds", "patch", "model_patches"};
+      preset_keys{"seeds", "model_seeds", "patch", "model_patches"};
   table_keys.insert(table_keys.end(), kind->table_keys.begin(), kind->table_keys.end());
   preset_keys.insert(preset_keys.end(), kind->preset_keys.begin(), kind->preset_keys.end());
   refuse_unknown_keys(table.config.json(), table_keys, "$");

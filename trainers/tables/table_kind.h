@@ -18,6 +18,12 @@ struct PlannedCell {
   int64_t level = 0;
 };
 
+// A run that is tried before the table's own, so that it decides a part of their configs.
+struct PlannedTrial {
+  PlannedCell cell;
+  Config patch;  // what is tried, on top of the cell's config
+};
+
 struct PlannedRun {
   PlannedCell cell;
   int64_t seed = 0;
@@ -25,7 +31,10 @@ struct PlannedRun {
   std::string directory;  // under the table's: runs/<model>-<level>-seed<seed>-<hash of resolved
                           // config and tokens>
   bool in_table = true;   // false: others stand on it
+  bool trial = false;     // it decides a part of the others' configs
 };
+// Whether a trial ended because its loss was not finite: that is a result, and no error.
+bool trial_diverged(const PlannedRun& run);
 
 // A table's file and one of its presets, common keys checked.
 struct TableFile {
@@ -50,6 +59,10 @@ class TableKind {
   virtual std::optional<Config> preliminary() const { return std::nullopt; }
   // Where it will lie; called before start() and complete().
   virtual void set_preliminary(const std::string& run_directory) {}
+  // Trials, trained before the cells; and which of them there are, called before complete(). What
+  // is decided by trials that have not all finished is not known yet.
+  virtual std::vector<PlannedTrial> trials() const { return {}; }
+  virtual void set_trials(const std::vector<PlannedRun>&) {}
   // After each finished run, also one that was reused: makes whatever the table wants beside its
   // summary, unless it is there.
   virtual void finish(const PlannedRun&) const {}

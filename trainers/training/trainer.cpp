@@ -413,13 +413,32 @@ EvaluationInfo Trainer::evaluate_now(int64_t windows, int64_t prefix_windows, bo
                           prefix = windows_of(dataset_.validation, prefix_windows);
   EvaluationInfo e;
   e.step = step_;
-  e.train_loss = evaluate(*model_, train, communicator()).loss;
-  e.val_loss = evaluate(*model_, val, communicator()).loss;
-  const SequenceState* carried = model_->carries_memory() ? &carried_.part(0) : nullptr;
-  const PrefixScores scores = gate_->ask_at_evaluation(val, prefix, carried, step_, last);
-  e.val_loss_prefix_only = scores.prefix_only.loss;
-  e.val_loss_same_windows = scores.same_windows.loss;
+  try {
+    e.train_loss = evaluate(*model_, train, communicator()).loss;
+    e.val_loss = evaluate(*model_, val, communicator()).loss;
+    const SequenceState* carried = model_->carries_memory() ? &carried_.part(0) : nullptr;
+    const PrefixScores scores = gate_->ask_at_evaluation(val, prefix, carried, step_, last);
+    e.val_loss_prefix_only = scores.prefix_only.loss;
+    e.val_loss_same_windows = scores.same_windows.loss;
+    if (auto* augmented = dynamic_cast<AugmentedModel*>(model_.get())) {
+      const InsertionRule rule = InsertionRule::of(*augmented);
+      e.augmented_train = evaluate_augmented(*augmented, train, rule, communicator());
+      e.augmented_val = evaluate_augmented(*augmented, val, rule, communicator());
+    }
+  } catch (const DivergedError& error) {
+    communicator().fail_together();  // ranks have the same losses
+    diverged(fmt::format("step {}: {}", step_, error.what()));
+  }
   return e;
+}
+
+Json EvaluationInfo::augmented_json() const {
+  if (!augmented_val) return {};
+  Json out = {{"train_loss", augmented_train->loss}, {"val_loss", augmented_val->loss}};
+  const Json of_val = augmented_val->json();
+  for (const auto& [key, value] : of_val.items())
+    if (key != "loss") out[key] = value;
+  return out;
 }
 
 std::string Trainer::sample_text() {
@@ -494,6 +513,7 @@ void Trainer::write_summary(const EvaluationInfo& e) {
             {"tokens_per_second", seconds_ > 0 ? double(tokens_) / seconds_ : 0.0},
             {"commit", build_commit()}};
   if (leaks()) s["label"] = verdict().label();
+  if (e.augmented_val) s["augmented"] = e.augmented_json();
   s["steps"] = step_;
   s["seed"] = options_.seed;
   s["vocabulary_size"] = model_->vocabulary_size();
@@ -531,6 +551,7 @@ LoadedRun load_run(const std::string& directory) {
   run.model->train(false);
   run.verdict = verdict_on_disk(directory, contents.state);
   run.leaks = run.verdict.leaks();
+  run.data_hash = contents.state.value("data_hash", "");
   if (std::filesystem::exists(in(directory, std::string(kTokenizerFile).c_str())))
     run.tokenizer = load_tokenizer(directory);
   return run;

@@ -10,6 +10,7 @@
 #include "datasets/sampler.h"
 #include "layers/language_model.h"
 #include "trainers/distributed/gradient_reducer.h"
+#include "trainers/evaluation/insertion_losses.h"
 #include "trainers/evaluation/verdict.h"
 #include "trainers/training/batch_split.h"
 #include "trainers/training/batches_ahead.h"
@@ -33,6 +34,9 @@ struct EvaluationInfo {
   double train_loss = 0, val_loss = 0, val_loss_prefix_only = 0;  // nats per token, eval mode
   double val_loss_same_windows =
       0;  // teacher-forced on exactly the windows of val_loss_prefix_only
+  // Of a model with latents; the losses above are then its base's, of every token.
+  std::optional<AugmentedResult> augmented_train, augmented_val;
+  Json augmented_json() const;  // null without latents
 };
 
 // What may watch a run. Callbacks see everything and change nothing.
@@ -144,6 +148,7 @@ struct LoadedRun {
   std::string checkpoint;
   int64_t step = 0;  // of the checkpoint
   Verdict verdict;   // the checkpoint's and the summary's
+  std::string data_hash;  // of the tokens it was trained on
   bool leaks = false;
 };
 LoadedRun load_run(const std::string& run_directory);

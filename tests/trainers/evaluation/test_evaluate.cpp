@@ -119,6 +119,19 @@ TEST(Evaluate, TheModeIsRestoredAfterAnError) {
   EXPECT_TRUE(grad_enabled());
 }
 
+TEST(Evaluate, ALossThatIsNotFiniteIsNoResult) {
+  const Text text(60);
+  const EvaluationWindows windows(text.tokens(), 2, 19, 0);
+  const auto model = make_model(R"({"type":"gpt2",)" REVERIE_TINY "}");
+  for (auto& [name, parameter] : model->parameters()) {
+    Tensor values = parameter.tensor();
+    values.copy_from(Tensor::full(values.shape(), NAN, values.dtype()));
+  }
+  EXPECT_THROW(evaluate(*model, windows), DivergedError);
+  EXPECT_THROW(evaluate_prefix_only(*model, windows), DivergedError);
+  EXPECT_TRUE(model->training());
+}
+
 TEST(Evaluate, AnF32ModelLosesNothingOverManyBatches) {
   const Text text(8000);
   const EvaluationWindows windows(text.tokens(), 4, 19, 0);

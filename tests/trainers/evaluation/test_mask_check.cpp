@@ -85,13 +85,17 @@ std::unique_ptr<LanguageModel> augmented(const std::string& base, const Json& la
 }
 
 // Limits of every kind: the first row alone, equal ones, the last possible.
-const Tensor kLimits = Tensor::from<int32_t>({2, 3}, {1, 9, 21, 6, 6, 20});
 
 AugmentedModel& as_augmented(LanguageModel& model) {
   return dynamic_cast<AugmentedModel&>(model);
 }
+// The first is the earliest that a delay allows.
+Tensor limits_of(LanguageModel& model) {
+  const auto first = int32_t(1 + as_augmented(model).options().delay);
+  return Tensor::from<int32_t>({2, 3}, {first, 9, 21, 6, 6, 20});
+}
 MaskCheck check(LanguageModel& model) {
-  return check_mask(as_augmented(model), some_tokens(2, 24), kLimits);
+  return check_mask(as_augmented(model), some_tokens(2, 24), limits_of(model));
 }
 
 struct Case {
@@ -112,7 +116,7 @@ TEST_P(PackedGroups, EqualSeparateForwards) {
   EXPECT_TRUE(result.ok(1e-9)) << result.text();
   EXPECT_EQ(result.groups, 6);
   int64_t targets = 0;  // the last of the 24 tokens has no successor to predict
-  for (const double limit : kLimits.to_vector())
+  for (const double limit : limits_of(*model).to_vector())
     targets += std::min(as_augmented(*model).options().ahead, 24 - int64_t(limit));
   EXPECT_EQ(result.targets, targets);
   EXPECT_GT(result.gradients.size(), 0u);
@@ -133,6 +137,15 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"lora_gemma3", "gemma3", kLora, "{}"},
         Case{"last_hidden", "llama",
              R"({"type": "coprocessor", "count": 3, "reads": "last_hidden"})", "{}"},
+        Case{"gain", "llama", R"({"type": "coprocessor", "count": 3, "gain": "embeddings"})", "{}"},
+        Case{"gain_zero", "gpt2", R"({"type": "coprocessor", "count": 3, "gain": "zero"})", "{}"},
+        Case{"last_token", "llama", R"({"type": "coprocessor", "count": 3, "last": "token"})",
+             "{}"},
+        Case{"last_token_alone", "gpt2", R"({"type": "coprocessor", "count": 1, "last": "token"})",
+             "{}"},
+        Case{"last_token_late", "gemma3",
+             R"({"type": "coprocessor", "count": 2, "last": "token", "gain": "zero"})",
+             R"({"delay": 2})"},
         Case{"cache", "llama", kCache, "{}"}, Case{"cache_gpt2", "gpt2", kCache, "{}"},
         Case{"cache_qwen3", "qwen3", kCache, "{}"}, Case{"cache_gemma2", "gemma2", kCache, "{}"},
         Case{"cache_gemma3", "gemma3", kCache, "{}"},

@@ -133,6 +133,27 @@ TEST(PerplexityBytes, AreThoseOfTheTextNotOfItsTokens) {
   EXPECT_DOUBLE_EQ(r.bytes, double(pieces->decode_continued(std::span(tokens).subspan(1)).size()));
 }
 
+TEST_F(Perplexity, ALossThatIsNotFiniteIsNoResult) {
+  for (auto& [name, parameter] : model->parameters()) {
+    Tensor values = parameter.tensor();
+    values.copy_from(Tensor::full(values.shape(), NAN, values.dtype()));
+  }
+  EXPECT_THROW(measure({.window = 10}), DivergedError);
+}
+
+TEST_F(Perplexity, EveryWindowIsShownAsItWasScored) {
+  int64_t windows = 0, targets = 0;
+  PerplexityOptions options{.window = 10, .stride = 4};
+  options.each_window = [&](const Tensor& read, const Tensor& wanted) {
+    EXPECT_EQ(read.shape(), wanted.shape());
+    for (const double t : wanted.to_vector()) targets += t >= 0;
+    ++windows;
+  };
+  const PerplexityResult r = measure(options);
+  EXPECT_EQ(windows, r.windows);
+  EXPECT_EQ(targets, r.predictions);
+}
+
 TEST_F(Perplexity, RefusesWhatDoesNotFit) {
   EXPECT_THROW(measure({.window = 14}), UserError);
   EXPECT_NO_THROW(measure({.window = 13})) << "the last token of a window is not read";

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "core/error.h"
@@ -35,17 +36,20 @@ using testing::TemporaryDirectory;
 // and nothing less at position 4, a little apart in every text.
 PositionLosses losses(double by) {
   PositionLosses out;
+  out.positions = 4;
+  out.rule = "5 offsets";
   for (int text = 0; text < 8; ++text) {
     PositionLosses::Text t;
-    for (int p = 0; p < 4; ++p) {
-      const double base = 1.5 + 0.1 * text, gain = by * (3 - p) / 3 * (1 + 0.02 * (text - 3.5));
-      t.count.push_back(5);
-      t.base.push_back(5 * base);
-      t.model.push_back(5 * (base - gain));
+    for (int insertion = 0; insertion < 5; ++insertion) {
+      t.offsets.push_back(3 * insertion + 1);
+      for (int p = 0; p < 4; ++p) {
+        const double base = 1.5 + 0.1 * text, gain = by * (3 - p) / 3 * (1 + 0.02 * (text - 3.5));
+        t.base.push_back(base);
+        t.model.push_back(base - gain);
+      }
     }
     out.texts.push_back(t);
   }
-  out.insertions = 40;
   return out;
 }
 
@@ -147,6 +151,15 @@ TEST(LatentTable, SaysPlainlyWhatBeatsWhat) {
   EXPECT_THAT(text, HasSubstr("Coprocessor with 16 latents changes"));
   EXPECT_THAT(text, HasSubstr("It beats: Shuffled with 16 latents"));
   EXPECT_THAT(text, Not(HasSubstr("Pause")));
+  // Each is compared with the coprocessor of as many latents, whichever the sentences are about.
+  Json of_eight = definition();
+  of_eight["subject_latents"] = 8;
+  const LatentTable eight = build_latent_table(of_eight, runs(), 50);
+  EXPECT_EQ(eight.subject(), eight.find("coprocessor", 8));
+  EXPECT_THAT(explain_latents(eight), HasSubstr("Pause with 8 latents"));
+  for (const LatentTable& table : {eight, build_latent_table(definition(), runs(), 50)})
+    EXPECT_NEAR(table.find("pause", 8)->subject_against_it->all.change_percent,
+                eight.find("pause", 8)->subject_against_it->all.change_percent, 1e-12);
   auto worse = runs();
   worse.erase(worse.begin() + 4);
   const std::string beaten = explain_latents(build_latent_table(definition(), worse, 200));
@@ -159,13 +172,13 @@ TEST(LatentTable, SaysPlainlyWhatBeatsWhat) {
 TEST(LatentTable, ControlsAreComparedTextByText) {
   const auto spread = [](LatentRun r) {
     for (size_t text = 0; text < r.measurement.own.texts.size(); ++text)
-      for (double& loss : r.measurement.own.texts[text].model) loss += 5 * 0.1 * double(text);
+      for (double& loss : r.measurement.own.texts[text].model) loss += 0.1 * double(text);
     return r;
   };
   LatentRun subject = spread(run("coprocessor", 8, 1, 0.0)),
             control = spread(run("pause", 8, 1, 0.0));
   for (auto& text : subject.measurement.own.texts)
-    for (double& loss : text.model) loss -= 5 * 0.01;
+    for (double& loss : text.model) loss -= 0.01;
   const LatentTable table = build_latent_table(definition(), {subject, control}, 200);
   const LatentLine& line = *table.find("pause", 8);
   EXPECT_EQ(table.subject(), table.find("coprocessor", 8));
@@ -173,9 +186,14 @@ TEST(LatentTable, ControlsAreComparedTextByText) {
   EXPECT_GT(table.subject()->effect.all.high, line.effect.all.low);
   ASSERT_TRUE(line.subject_against_it);
   const double change = 100 * (std::exp(-0.01) - 1);
-  EXPECT_NEAR(line.subject_against_it->change_percent, change, 1e-9);
-  EXPECT_NEAR(line.subject_against_it->low, change, 1e-9);
-  EXPECT_NEAR(line.subject_against_it->high, change, 1e-9);
+  ASSERT_EQ(line.subject_against_it->by_position.size(), 4u);
+  for (const auto& p : {line.subject_against_it->all, line.subject_against_it->by_position[2]}) {
+    EXPECT_NEAR(p.change_percent, change, 1e-9);
+    EXPECT_NEAR(p.low, change, 1e-9);
+    EXPECT_NEAR(p.high, change, 1e-9);
+  }
+  EXPECT_THAT(latent_table_markdown(table), HasSubstr("## Coprocessor against each, text by text"));
+  EXPECT_THAT(latent_report_html(table), HasSubstr("Coprocessor against each, text by text"));
   EXPECT_THAT(explain_latents(table), HasSubstr("It beats: Pause with 8 latents"));
   const Json json = latent_table_json(table);
   EXPECT_TRUE(json["all_positions"][0]["subject_against_it"].is_null());
@@ -186,12 +204,11 @@ TEST(LatentTable, ControlsAreComparedTextByText) {
                                                  [&] {
                                                    LatentRun worse = subject;
                                                    for (auto& text : worse.measurement.own.texts)
-                                                     for (double& loss : text.model)
-                                                       loss += 5 * 0.02;
+                                                     for (double& loss : text.model) loss += 0.02;
                                                    return worse;
                                                  }()},
                                                 200);
-  EXPECT_NEAR(turned.find("pause", 8)->subject_against_it->change_percent,
+  EXPECT_NEAR(turned.find("pause", 8)->subject_against_it->all.change_percent,
               100 * (std::exp(0.01) - 1), 1e-9);
   EXPECT_THAT(explain_latents(turned), HasSubstr("beaten by: Pause with 8 latents"));
 }
@@ -209,6 +226,10 @@ TEST(LatentTable, WhatDoesNotBelongTogetherIsRefused) {
   other_base[1].measurement.own.texts[3].base[2] *= 1.01;
   EXPECT_THAT(message_of<UserError>([&] { build_latent_table(definition(), other_base, 10); }),
               HasSubstr("same texts"));
+  auto other_points = runs();
+  other_points[1].measurement.own.texts[3].offsets[2] += 1;
+  EXPECT_THAT(message_of<UserError>([&] { build_latent_table(definition(), other_points, 10); }),
+              HasSubstr("insertions"));
   auto other_data = runs();
   other_data[1].summary["dataset"]["hash"] = "def";
   EXPECT_THAT(message_of<UserError>([&] { build_latent_table(definition(), other_data, 10); }),
@@ -254,7 +275,7 @@ class LatentReproTest : public ::testing::Test {
         "cotrained": {"model": {"latents": {"type": "coprocessor"}, "train_base": true}},
         "continued": {"model": {"type": "pretrained", "block_size": 16}}},
       "shuffled": ["coprocessor", "pause"],
-      "measure": {"positions": 6, "groups": 3, "windows": 9, "shown": [1, 4], "resamples": 20},
+      "measure": {"positions": 6, "points": 3, "windows": 9, "shown": [1, 4], "resamples": 20},
       "presets": {"tiny": {
         "cells": {"coprocessor": [2], "pause": [2], "cotrained": [2], "continued": []}, "seeds": [1, 2],
         "pretraining": {"model": {"type": "llama", "block_size": 32, "n_layer": 2, "n_head": 2, "n_embd": 16, "n_hidden": 32},
@@ -325,6 +346,9 @@ TEST_F(LatentReproTest, ErrorsSayWhatAndWhere) {
   t["measure"]["position"] = 3;
   EXPECT_THAT(refused(t), HasSubstr("\"positions\""));
   t = table();
+  t["measure"]["groups"] = 3;
+  EXPECT_THAT(refused(t), HasSubstr("give \"points\""));
+  t = table();
   t["shuffled"] = {"nobody"};
   EXPECT_THAT(refused(t), HasSubstr("nobody"));
 }
@@ -380,6 +404,44 @@ TEST_F(LatentReproTest, TrainsTheBaseAndTheCellsMeasuresAndReuses) {
   EXPECT_EQ(time_of("/summary.json"), summary);
   EXPECT_NE(time_of("/latent_effect.json"), effect);
   EXPECT_EQ(parse_json(read_file(o.directory + "/table.json"))["rows"].size(), 6u * 7);
+  // So is the same behind other insertions, and one that an earlier version left.
+  more["measure"]["offsets"] = "every";
+  ASSERT_EQ(run_table(options(more)), 0);
+  const Json every = parse_json(read_file(o.directory + "/table.json"));
+  EXPECT_EQ(every["all_positions"][0]["insertions"], 8 * 10) << "10 offsets in each of 8 texts";
+  EXPECT_EQ(every["all_positions"][0]["rule"],
+            "at every offset from 1 to T - 6 of a text of T tokens");
+  Json old = parse_json(read_file(runs[1].directory + "/latent_effect.json"));
+  old["of"]["format"] = "reverie latent effect 1";
+  old["measured"] = Json::object();
+  write_file_atomically(runs[1].directory + "/latent_effect.json", json_text(old));
+  ASSERT_EQ(run_table(options(more)), 0);
+  EXPECT_EQ(parse_json(read_file(o.directory + "/table.json"))["all_positions"],
+            every["all_positions"]);
+}
+
+// One model whose latents come two tokens late moves everybody's first insertion.
+TEST_F(LatentReproTest, APointTooEarlyForOneIsLeftOutForAll) {
+  Json t = table();
+  t["models"]["late"] =
+      Json::parse(R"({"model": {"latents": {"type": "coprocessor"}, "delay": 2}})");
+  t["presets"]["tiny"]["cells"] = {{"coprocessor", {2}}, {"continued", Json::array()}};
+  t["presets"]["tiny"]["seeds"] = {1};
+  t["measure"]["offsets"] = "every";
+  ASSERT_EQ(run_table(options(t)), 0);
+  const auto insertions = [&] {
+    std::set<std::string> found;
+    const Json written = parse_json(read_file(directory_ / "out/table.json"));
+    for (const Json& line : written["all_positions"])
+      found.insert(fmt::format("{}: {}", line["insertions"].dump(), line["rule"].dump()));
+    return found;
+  };
+  EXPECT_THAT(insertions(),
+              ElementsAre("88: \"at every offset from 1 to T - 5 of a text of T tokens\""));
+  t["presets"]["tiny"]["cells"]["late"] = {2};
+  ASSERT_EQ(run_table(options(t)), 0);
+  EXPECT_THAT(insertions(),
+              ElementsAre("72: \"at every offset from 3 to T - 5 of a text of T tokens\""));
 }
 
 TEST_F(LatentReproTest, OtherCoprocessorsAreRowsLikeTheFirst) {
@@ -407,6 +469,49 @@ TEST_F(LatentReproTest, OtherCoprocessorsAreRowsLikeTheFirst) {
   EXPECT_THAT(refused(t), HasSubstr("cannot be shared evenly by its 2 sources"));
 }
 
+TEST_F(LatentReproTest, LearningRatesAreChosenByTrialsOnTextsThatTheTableLeavesOut) {
+  Json t = table();
+  t["measure"]["windows"] = 8;
+  t["models"]["lora"] =
+      Json::parse(R"({"model": {"type": "pretrained", "block_size": 16, "rank": 2}})");
+  t["presets"]["tiny"]["cells"] = {{"coprocessor", {2, 3}}, {"lora", Json::array()}};
+  t["presets"]["tiny"]["model_seeds"] = {{"lora", {2}}};
+  // The first is so small that nothing is learnt, the last so large that much is unlearnt.
+  t["presets"]["tiny"]["sweep"] = {
+      {"steps", 6}, {"learning_rates", {1e-9, 0.003, 3.0}}, {"models", {{"lora", {0.01, 1e-9}}}}};
+  const ReproOptions o = options(t);
+  const auto before = plan_table(o);
+  EXPECT_EQ(std::count_if(before.begin(), before.end(), [](auto& r) { return r.trial; }), 5);
+  EXPECT_THAT(plan_table_text(o), HasSubstr("5 trials"));
+  ASSERT_EQ(run_table(o), 0);
+  const auto runs = plan_table(o);
+  std::vector<std::string> cells;
+  for (const PlannedRun& r : runs) {
+    if (!r.in_table) continue;
+    cells.push_back(fmt::format("{}/{}/{}", r.cell.model, r.cell.level, r.seed));
+    const double rate = r.config.at("optimizer").at("learning_rate").json();
+    EXPECT_EQ(rate, r.cell.model == "lora" ? 0.01 : 0.003) << cells.back();
+    EXPECT_EQ(r.config.at("optimizer").at("minimum_learning_rate").json().get<double>(), rate / 10);
+    EXPECT_EQ(r.config.at("train").at("steps").json(), 4);
+    EXPECT_TRUE(run_finished(r.directory));
+  }
+  EXPECT_THAT(cells, ElementsAre("coprocessor/2/1", "coprocessor/3/1", "coprocessor/2/2",
+                                 "coprocessor/3/2", "lora/0/2"));
+  const Json json = parse_json(read_file(o.directory + "/table.json"));
+  EXPECT_EQ(json["planned_runs"], 5);
+  EXPECT_EQ(json["finished_runs"], 5);
+  for (const Json& line : json["all_positions"]) EXPECT_EQ(line["texts"], 6) << "of eight";
+  const std::string note = json["notes"].back();
+  EXPECT_THAT(note, HasSubstr("every fourth held-out text"));
+  EXPECT_THAT(note, HasSubstr("coprocessor: 0.003 of 1e-09 ("));
+  EXPECT_THAT(note, HasSubstr("lora: 0.01 of"));
+  t["presets"]["tiny"]["model_seeds"] = {{"lora", {7}}};
+  EXPECT_THAT(refused(t), HasSubstr("none of the preset's seeds"));
+  t["presets"]["tiny"].erase("model_seeds");
+  t["presets"]["tiny"]["sweep"]["models"] = {{"pause", {0.1}}};
+  EXPECT_THAT(refused(t), HasSubstr("no such model"));
+}
+
 TEST_F(LatentReproTest, AFrozenBaseThatChangedIsNoticed) {
   ReproOptions o = options(table());
   o.only = {"pause"};
@@ -418,7 +523,8 @@ TEST_F(LatentReproTest, AFrozenBaseThatChangedIsNoticed) {
   const EvaluationWindows windows(data.validation, 4, 16, 4);
   const auto base = load_pretrained(runs[0].directory + "/hugging_face");
   const auto measured = [&] {
-    return measure_latents(augmented, *base.model, windows, {.positions = 3, .groups = 2}, false);
+    return measure_latents(augmented, *base.model, windows, {.rule = {.points = 2, .positions = 3}},
+                           false);
   };
   EXPECT_NO_THROW(measured());
   Tensor weight = augmented.base().parameters()[3].second.tensor();

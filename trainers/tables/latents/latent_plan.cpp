@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "layers/coprocessor/augmented_model.h"
 #include "trainers/reports/numbers.h"
@@ -80,15 +81,23 @@ std::string plan_latent_table(const Transformer& base, const std::string& base_n
       "base: {}, {} parameters\n{:<16} {:>7} {:>5} {:>16} {:>8} {:>14} {:>12} {:>12} {:>12}\n",
       base_name, format_integer(base.parameter_count()), "model", "latents", "seeds", "trained",
       "steps", "tokens a step", "TFLOP a step", "PFLOP a run", "GiB of state");
-  double total = 0;
+  double total = 0, of_trials = 0;
+  int64_t trials = 0;
+  std::set<std::pair<std::string, int64_t>> listed;
   for (const PlannedRun& r : runs) {
+    if (r.trial) {
+      const ExperimentOptions o = read_experiment(r.config, directory);
+      of_trials += plan_latent_run(base, o).step_flops * double(o.train.steps);
+      ++trials;
+      continue;
+    }
     if (!r.in_table) {
       out += "first, once: a run that trains the base\n";
       continue;
     }
-    if (r.seed != runs.back().seed) continue;
+    if (!listed.insert({r.cell.model, r.cell.level}).second) continue;
     const auto seeds = std::count_if(runs.begin(), runs.end(), [&](const PlannedRun& other) {
-      return other.cell.model == r.cell.model && other.cell.level == r.cell.level;
+      return other.in_table && other.cell.model == r.cell.model && other.cell.level == r.cell.level;
     });
     const ExperimentOptions o = read_experiment(r.config, directory);
     const LatentPlan p = plan_latent_run(base, o);
@@ -100,6 +109,10 @@ std::string plan_latent_table(const Transformer& base, const std::string& base_n
         format_integer(o.train.batch_size * model_field(o.model, "block_size", base.block_size())),
         p.step_flops / 1e12, of_run / 1e15, (p.weight_bytes + p.state_bytes) / double(1 << 30));
   }
+  total += of_trials;
+  if (trials > 0)
+    out +=
+        fmt::format("{} trials of learning rates, first: {:.4g} PFLOP\n", trials, of_trials / 1e15);
   return out +
          fmt::format(
              "all runs: {:.4g} PFLOP. State: weights, gradients and moments; activations come "

@@ -145,6 +145,22 @@ std::string table_section(const LatentTable& table) {
   return section("Change of perplexity", head(columns) + body + row("the base's perplexity", base));
 }
 
+// The subject against each control, text by text; nothing where there is no control.
+std::string against_section(const LatentTable& table) {
+  std::string body;
+  for (const LatentLine& line : table.lines) {
+    if (!line.subject_against_it) continue;
+    std::vector<std::string> cells{latents_text(line.latents)};
+    for (const auto* p : {&line.subject_against_it->by_position[0], &line.subject_against_it->all})
+      cells.insert(cells.end(), {format_percent(p->change_percent),
+                                 format_percent(p->low) + " to " + format_percent(p->high)});
+    body += row(line.title, cells);
+  }
+  if (body.empty()) return "";
+  return section(table.subject()->title + " against each, text by text",
+                 head({"latents", "position 1", "95 % interval", "all", "95 % interval"}) + body);
+}
+
 std::string costs_section(const LatentTable& table) {
   const auto cells = [](int64_t latents, const LatentCosts& c) {
     return std::vector<std::string>{latents_text(latents), format_integer(c.trainable_parameters),
@@ -167,7 +183,7 @@ std::string latent_report_html(const LatentTable& table) {
   std::string out = page_begin(table.title, explain_latents(table));
   if (const auto note = unfinished_note(table.finished_runs, table.planned_runs); !note.empty())
     out += "<p class=\"notice warning\">" + escape_html(note) + "</p>\n";
-  out += "</header>\n" + table_section(table) + plots(table);
+  out += "</header>\n" + table_section(table) + against_section(table) + plots(table);
   std::string models = "<section>\n<h2>Models</h2>\n<dl>\n";
   for (const TableModel& model : table.models)
     models += "<dt>" + escape_html(model.title) + "</dt><dd>" + escape_html(model.description) +

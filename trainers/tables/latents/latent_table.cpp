@@ -86,6 +86,11 @@ const LatentLine* LatentTable::find(const std::string& model, int64_t latents) c
 const LatentLine* LatentTable::subject() const {
   const LatentLine* found = nullptr;
   for (const LatentLine& line : lines)
+    if (line.latents > 0) {
+      if (const LatentLine* wanted = find(line.model, subject_latents)) return wanted;
+      break;
+    }
+  for (const LatentLine& line : lines)
     if (line.latents > 0 &&
         (!found || (line.model == found->model && line.latents > found->latents)))
       found = &line;
@@ -96,7 +101,7 @@ LatentTable build_latent_table(const Json& definition, const std::vector<LatentR
                                int64_t resamples, Provenance provenance) {
   refuse_unknown_keys(definition,
                       {"title", "citation", "notes", "base", "preset", "command", "planned_runs",
-                       "shown", "models", "paper"},
+                       "shown", "subject_latents", "models", "paper"},
                       "$");
   LatentTable table;
   table.title = text_at(definition, "title", "$", true);
@@ -116,6 +121,9 @@ LatentTable build_latent_table(const Json& definition, const std::vector<LatentR
   if (const Json* planned = find_typed(definition, "planned_runs", &Json::is_number_integer,
                                        "an integer", "$", false))
     table.planned_runs = planned->get<int64_t>();
+  if (const Json* latents = find_typed(definition, "subject_latents", &Json::is_number_integer,
+                                       "an integer", "$", false))
+    table.subject_latents = latents->get<int64_t>();
   table.provenance = std::move(provenance);
   table.provenance.preset = text_at(definition, "preset", "$", false);
   table.provenance.command = text_at(definition, "command", "$", false);
@@ -144,14 +152,13 @@ LatentTable build_latent_table(const Json& definition, const std::vector<LatentR
         table.lines.back().paper = figures->second;
     }
   if (const LatentLine* subject = table.subject()) {
-    const auto of_subject = losses_of(parts.at({subject->model, subject->latents}));
     for (LatentLine& line : table.lines) {
       // Fewer or more latents are another question than whether these beat a control.
-      const bool control =
-          line.model != subject->model && (line.latents == 0 || line.latents == subject->latents);
-      if (control)
-        line.subject_against_it =
-            paired_effect(of_subject, losses_of(parts.at({line.model, line.latents})), options);
+      const auto as_many =
+          parts.find({subject->model, line.latents > 0 ? line.latents : subject->latents});
+      if (line.model != subject->model && as_many != parts.end())
+        line.subject_against_it = paired_effect(
+            losses_of(as_many->second), losses_of(parts.at({line.model, line.latents})), options);
     }
   }
   // The base is the same everywhere.

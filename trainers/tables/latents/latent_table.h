@@ -38,7 +38,8 @@ struct LatentLine {
   std::map<int64_t, double> paper;  // percent, by position
   LatentCosts costs;                // latency: mean over the seeds
   // What the table's subject changes in this line's perplexity, text by text; of its controls only.
-  std::optional<LatentEffect::Position> subject_against_it;
+  // Where it has other latents than the subject, the subject's model with as many is compared.
+  std::optional<LatentEffect> subject_against_it;
   Verdict verdict;  // of all its runs
 };
 
@@ -54,16 +55,17 @@ struct LatentTable {
   std::string base;  // the model's path
   Provenance provenance;
   int64_t finished_runs = 0, planned_runs = 0;
+  int64_t subject_latents = 0;
 
   const LatentLine* find(const std::string& model, int64_t latents) const;
-  // The line that others are controls of: the first model's with the most latents; null where no
-  // run with latents has finished.
+  // The line that others are controls of: the first model's with subject_latents, or with the most;
+  // null where no run with latents has finished.
   const LatentLine* subject() const;
 };
 
 // `definition`; only the title is required:
 //   {"title": TEXT, "citation": TEXT, "notes": [TEXT, ...], "base": TEXT, "preset": TEXT,
-//    "command": TEXT, "planned_runs": N, "shown": [POSITION, ...],
+//    "command": TEXT, "planned_runs": N, "shown": [POSITION, ...], "subject_latents": N,
 //    "models": {NAME: {"title", "description"}},      order of the lines; others follow
 //    "paper": {MODEL: {LATENTS: {POSITION: percent}}}}
 // A run that was measured with latents of other documents, too, gives two lines: its model's, and

@@ -6,20 +6,29 @@
 //   "cells": {MODEL: [LATENTS, ...]}, an empty list for a model without latents;
 //   "base_model": the path of a pretrained model, or "pretraining": the patch of a run that trains
 //   the base first; "augmented" and "measure": patches; "base_shape": a "model" of the base's
-//   shape, for planning before its weights are there.
+//   shape, for planning before its weights are there;
+//   "sweep": {"steps": N, "learning_rates": [...], "models": {MODEL: [...]}}: trials of every model
+//   (its first number of latents, the first seed), of N steps each, with learning rates of its own
+//   where it is named. The one with the lowest loss behind insertions into every fourth held-out
+//   text is used, and those texts are in no other figure.
 // Models are "augmented" (their base is set) or "pretrained" (their path is: continued training).
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
 
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
 #include "layers/pretrained/load.h"
-#include "trainers/evaluation/latent_canary.h"
 #include "trainers/evaluation/hf_export.h"
+#include "trainers/evaluation/latent_canary.h"
 #include "trainers/tables/definition.h"
 #include "trainers/tables/latents/latent_plan.h"
 #include "trainers/tables/latents/latent_table.h"
@@ -30,27 +39,49 @@ namespace reverie {
 namespace {
 
 constexpr const char* kMeasurementFile = "latent_effect.json";
-constexpr const char* kFormat = "reverie latent effect 1";
+constexpr const char* kFormat = "reverie latent effect 2";
 
 struct MeasureOptions final : Fieldset {
-  int64_t positions = 32, groups = 16, windows = 0, batch_size = 8, resamples = 1000;
+  int64_t positions = 32, points = 16, windows = 0, batch_size = 8, resamples = 1000;
+  std::string offsets = "drawn";
   std::vector<int64_t> shown{1, 2, 4, 8, 16, 32};
   void fields(Fields& f) override {
     f.integer("positions", positions, kPositive, "tokens scored after each insertion");
-    f.integer("groups", groups, kPositive, "insertion points in each text, evenly spaced");
+    f.text("offsets", offsets, {"drawn", "every"},
+           "where latents are inserted into a text: drawn by the text itself among all admissible "
+           "offsets, or at every one of them");
+    f.integer("points", points, kPositive, "insertions into each text, where they are drawn");
     f.integer("windows", windows, kNonNegative, "held-out texts; 0: all that fit");
     f.integer("batch_size", batch_size, {2, 1 << 20},
               "texts per forward; latents are shuffled between them");
-    f.integer("resamples", resamples, kNonNegative, "of texts, for the 95 % intervals");
+    f.integer("resamples", resamples, kNonNegative,
+              "of texts and of their insertions, for the 95 % intervals");
     f.integers("shown", shown, kPositive, "positions in table.md");
   }
 };
+
+// Texts on which learning rates are chosen; the others are measured for the table.
+constexpr size_t kSelectionStep = 4;
+
+struct Sweep {
+  int64_t steps = 0;
+  std::map<std::string, std::vector<double>> rates;  // by model
+};
+
+Json rate_patch(double rate) {
+  return {{"optimizer", {{"learning_rate", rate}, {"minimum_learning_rate", rate / 10}}}};
+}
 
 class LatentTableKind final : public TableKind {
  public:
   explicit LatentTableKind(const TableFile& t) : table_(t) {
     Config measure = t.config.has("measure") ? t.config.at("measure") : Config();
     if (t.preset.has("measure")) measure.merge(t.preset.at("measure"));
+    if (measure.has("groups"))
+      throw ConfigError(
+          "$.measure.groups, evenly spaced insertions, is gone: give \"points\", as many "
+          "insertions "
+          "drawn among all offsets of each text, or \"offsets\": \"every\"");
     read_config(measure, measure_);
     if (t.config.has("shuffled")) shuffled_ = list_at<std::string>(t.config, "shuffled");
     for (const auto& name : shuffled_) t.config.at("models").at(name);
@@ -60,12 +91,16 @@ class LatentTableKind final : public TableKind {
       if (numbers.empty()) cells_.push_back({model, 0});
       for (const int64_t number : numbers) cells_.push_back({model, number});
     }
+    if (t.preset.has("sweep")) read_sweep(t.preset.at("sweep"));
     const bool given = t.preset.has("base_model"), trained = t.preset.has("pretraining");
     if (given == trained)
       throw ConfigError(
           fmt::format("{} wants either \"base_model\" (the path of a pretrained model) or "
                       "\"pretraining\" (the patch of a run that makes it), and has {}",
                       t.preset.path(), given ? "both" : "neither"));
+    rule_.points = measure_.offsets == "every" ? 0 : measure_.points;
+    rule_.positions = measure_.positions;
+    rule_.first = 1 + longest_delay();
     if (given) base_ = text_at(t.preset.json(), "base_model", t.preset.path(), true);
   }
 
@@ -82,6 +117,8 @@ class LatentTableKind final : public TableKind {
       if (cell.level > 0 && c.has("augmented")) config.merge(c.at("augmented"));
   }
   void complete(const PlannedCell& cell, Config& config) const override;
+  std::vector<PlannedTrial> trials() const override;
+  void set_trials(const std::vector<PlannedRun>& runs) override;
   void finish(const PlannedRun& run) const override;
   std::string plan(const std::vector<PlannedRun>& runs) const override;
   std::vector<std::string> write(const std::vector<PlannedRun>& finished,
@@ -94,22 +131,52 @@ class LatentTableKind final : public TableKind {
   bool is_shuffled(const std::string& model) const {
     return std::find(shuffled_.begin(), shuffled_.end(), model) != shuffled_.end();
   }
-  // What a measurement must be of to be used again.
+  // The longest "delay" that any model of this preset is given: an insertion that comes too early
+  // for one is left out for all.
+  int64_t longest_delay() const {
+    int64_t longest = 0;
+    const auto look = [&](const Config& patch) {
+      if (patch.json().is_object() && patch.has("model") && patch.at("model").has("delay"))
+        longest = std::max(longest, patch.at("model").json().value("delay", int64_t(0)));
+    };
+    for (const Config& c : {table_.config, table_.preset})
+      if (c.has("augmented")) look(c.at("augmented"));
+    look(table_.config.at("base"));
+    if (table_.preset.has("patch")) look(table_.preset.at("patch"));
+    for (const PlannedCell& cell : cells_) {
+      look(table_.config.at("models").at(cell.model));
+      if (table_.preset.has("model_patches") && table_.preset.at("model_patches").has(cell.model))
+        look(table_.preset.at("model_patches").at(cell.model));
+    }
+    return longest;
+  }
+  // Cache key of a stored measurement.
   Json wanted(const PlannedRun& run) const {
     return {{"format", kFormat},
             {"base", base_},
             {"positions", measure_.positions},
-            {"groups", measure_.groups},
+            {"rule", rule_.text()},
             {"windows", measure_.windows},
             {"batch_size", measure_.batch_size},
-            {"shuffled", is_shuffled(run.cell.model)}};
+            {"texts", !sweep_     ? "all"
+                      : run.trial ? "every fourth"
+                                  : "all but every fourth"},
+            {"shuffled", is_shuffled(run.cell.model) && !run.trial}};
   }
+  void read_sweep(const Config& config);
+  // Whether the run's measurement is there and of what is wanted now.
+  std::optional<LatentMeasurement> measurement_of(const PlannedRun& run) const;
+  std::string sweep_note() const;
   void measure(const PlannedRun& run) const;
   // Sets how many latents the cell's source makes; several sources share them evenly.
   void share_latents(const PlannedCell& cell, Config& config) const;
 
   TableFile table_;
   MeasureOptions measure_;
+  InsertionRule rule_;
+  std::optional<Sweep> sweep_;
+  // Of each model's trials that have finished: losses by rate. Only of models with all of them.
+  std::map<std::string, std::map<double, double>> tried_;
   std::vector<std::string> shuffled_;
   std::vector<PlannedCell> cells_;
   std::string base_;
@@ -140,6 +207,12 @@ void LatentTableKind::complete(const PlannedCell& cell, Config& config) const {
                                                  cell.level)
                                    : "the list is empty, but this model has latents; wanted their "
                                      "numbers, such as [8, 16]"));
+  if (const auto tried = tried_.find(cell.model); tried != tried_.end()) {
+    const auto best =
+        std::min_element(tried->second.begin(), tried->second.end(),
+                         [](const auto& a, const auto& b) { return a.second < b.second; });
+    config.merge(Config(rate_patch(best->first), "$.sweep"));
+  }
   const std::string type = text_at(model.json(), "type", "$.model", true);
   if (type == "augmented") {
     config.set("model.base=" + json_text(Json(base_)));
@@ -154,6 +227,90 @@ void LatentTableKind::complete(const PlannedCell& cell, Config& config) const {
   }
 }
 
+void LatentTableKind::read_sweep(const Config& config) {
+  refuse_unknown_keys(config.json(), {"steps", "learning_rates", "models"}, config.path());
+  sweep_.emplace();
+  const Json* steps = find_typed(config.json(), "steps", &Json::is_number_integer, "an integer",
+                                 config.path(), true);
+  sweep_->steps = steps->get<int64_t>();
+  const auto common = list_at<double>(config, "learning_rates");
+  for (const PlannedCell& cell : cells_) sweep_->rates[cell.model] = common;
+  if (config.has("models"))
+    for (const auto& [model, rates] : config.at("models").json().items()) {
+      if (!sweep_->rates.contains(model))
+        throw ConfigError(
+            fmt::format("{}.models.{}: the preset has no such model", config.path(), model));
+      sweep_->rates[model] = list_at<double>(config.at("models"), model);
+    }
+  for (const auto& [model, rates] : sweep_->rates)
+    for (const double rate : rates)
+      if (!(rate > 0) || !std::isfinite(rate))
+        throw ConfigError(fmt::format("{}: a learning rate of {}", config.path(), rate));
+}
+
+std::vector<PlannedTrial> LatentTableKind::trials() const {
+  std::vector<PlannedTrial> all;
+  if (!sweep_) return all;
+  std::set<std::string> seen;
+  for (const PlannedCell& cell : cells_) {
+    if (!seen.insert(cell.model).second) continue;
+    for (const double rate : sweep_->rates.at(cell.model)) {
+      Json patch = rate_patch(rate);
+      patch["train"] = {{"steps", sweep_->steps}};
+      all.push_back({cell, Config(std::move(patch), "$.sweep")});
+    }
+  }
+  return all;
+}
+
+void LatentTableKind::set_trials(const std::vector<PlannedRun>& runs) {
+  tried_.clear();
+  for (const PlannedRun& r : runs) {
+    double& loss =
+        tried_[r.cell.model][r.config.at("optimizer").at("learning_rate").json().get<double>()];
+    loss = std::numeric_limits<double>::quiet_NaN();
+    if (trial_diverged(r)) loss = std::numeric_limits<double>::infinity();
+    if (!run_finished(r.directory)) continue;
+    const auto measured = measurement_of(r);
+    if (!measured) continue;
+    const PositionLosses* own = &measured->own;
+    LatentEffectOptions options;
+    options.resamples = 0;
+    loss = latent_effect({&own, 1}, options).all.nll;
+  }
+  std::erase_if(tried_, [](const auto& of_model) {
+    return std::any_of(of_model.second.begin(), of_model.second.end(),
+                       [](const auto& rate) { return std::isnan(rate.second); });
+  });
+}
+
+std::string LatentTableKind::sweep_note() const {
+  std::string out = fmt::format(
+      "Learning rates (the last one a tenth of the first) were chosen by trials of {} steps with "
+      "the "
+      "first seed, by the loss behind insertions into every fourth held-out text; these texts are "
+      "in no figure of this table.",
+      sweep_->steps);
+  for (const auto& [model, losses] : tried_) {
+    const auto best = std::min_element(losses.begin(), losses.end(),
+                                       [](auto& a, auto& b) { return a.second < b.second; });
+    out += fmt::format(" {}: {:g} of", model, best->first);
+    for (const auto& [rate, loss] : losses)
+      out += fmt::format("{} {:g} ({})", rate == losses.begin()->first ? "" : ",", rate,
+                         std::isinf(loss) ? "diverged" : fmt::format("{:.4f}", loss));
+    out += ".";
+  }
+  return out;
+}
+
+std::optional<LatentMeasurement> LatentTableKind::measurement_of(const PlannedRun& run) const {
+  const std::string file = run.directory + "/" + kMeasurementFile;
+  if (!std::filesystem::exists(file)) return {};
+  const Config measured = Config::from_file(file);
+  if (measured.json().value("of", Json()) != wanted(run)) return {};
+  return LatentMeasurement::from_json(measured.at("measured").json());
+}
+
 void LatentTableKind::finish(const PlannedRun& run) const {
   if (!run.in_table) {
     const std::string directory = export_of(run.directory);
@@ -165,9 +322,12 @@ void LatentTableKind::finish(const PlannedRun& run) const {
     return;
   }
   const std::string file = run.directory + "/" + kMeasurementFile;
-  if (std::filesystem::exists(file) &&
-      Config::from_file(file).json().value("of", Json()) == wanted(run))
-    return;
+  if (std::filesystem::exists(file)) {
+    const Json of = Config::from_file(file).json().value("of", Json());
+    if (of == wanted(run)) return;
+    log_warning("{} was measured in another way and is measured anew: it is of {}, wanted {}", file,
+                json_text(of), json_text(wanted(run)));
+  }
   measure(run);
 }
 
@@ -177,7 +337,17 @@ void LatentTableKind::measure(const PlannedRun& run) const {
   const LoadedModel base = load_pretrained(base_);
   const Dataset data = open_dataset(loaded.options.data);
   const int64_t length = loaded.model->block_size();
+  // Whole windows: a shorter one at the end would be a text of another length.
+  const auto keep = [&](PositionLosses& losses) {
+    if (!sweep_) return;
+    std::vector<PositionLosses::Text> kept;
+    for (size_t i = 0; i < losses.texts.size(); ++i)
+      if ((i % kSelectionStep == 0) == run.trial) kept.push_back(std::move(losses.texts[i]));
+    losses.texts = std::move(kept);
+  };
   const auto windows = [&](int64_t count) {
+    const int64_t fit = (data.validation.count() - 1) / length;
+    if (!data.documents) count = count == 0 ? fit : std::min(count, fit);
     return data.documents ? EvaluationWindows::of_documents(data.validation, *data.documents,
                                                             measure_.batch_size, length, count)
                           : EvaluationWindows(data.validation, measure_.batch_size, length, count);
@@ -186,19 +356,21 @@ void LatentTableKind::measure(const PlannedRun& run) const {
   // A text alone in its batch has nobody to change latents with.
   if (texts.window_count() % measure_.batch_size == 1) texts = windows(texts.window_count() - 1);
   LatentEffectOptions options;
-  options.positions = measure_.positions;
-  options.groups = measure_.groups;
-  const LatentMeasurement m =
-      measure_latents(*loaded.model, *base.model, texts, options, is_shuffled(run.cell.model));
+  options.rule = rule_;
+  LatentMeasurement m = measure_latents(*loaded.model, *base.model, texts, options,
+                                        is_shuffled(run.cell.model) && !run.trial);
+  keep(m.own);
+  if (m.shuffled) keep(*m.shuffled);
   // A source may keep still at the run's sizes and read ahead at the table's.
   Verdict verdict = loaded.verdict;
   if (auto* augmented = dynamic_cast<AugmentedModel*>(loaded.model.get())) {
     const Tensor tokens = texts.batch(0).tokens,
                  donors = texts.batch(texts.batch_count() - 1).tokens;
-    const LatentSizes sizes{measure_.groups, measure_.positions};
+    const int64_t groups = measure_.points;
+    const LatentSizes sizes{groups, measure_.positions};
     const Asking asking{loaded.step};
     verdict.merge(ask_latents(*augmented, tokens, donors, sizes, asking));
-    verdict.merge(ask_separate_groups(*augmented, tokens, sizes, measure_.groups, asking));
+    verdict.merge(ask_separate_groups(*augmented, tokens, sizes, groups, asking));
   }
   if (verdict.leaks()) log_warning("{}: {}", run.directory, verdict.line());
   write_file_atomically(run.directory + "/" + kMeasurementFile,
@@ -224,7 +396,8 @@ std::string LatentTableKind::plan(const std::vector<PlannedRun>& runs) const {
   };
   if (table_.preset.has("base_shape"))
     return of_shape(table_.preset.at("base_shape"), base_ + " (by its shape)");
-  if (!runs[0].in_table) return of_shape(runs[0].config.at("model"), "trained by the first run");
+  if (!runs[0].in_table && !runs[0].trial)
+    return of_shape(runs[0].config.at("model"), "trained by the first run");
   const LoadedModel base = load_pretrained(base_);
   return plan_latent_table(dynamic_cast<const Transformer&>(*base.model), base_, runs,
                            table_.directory);
@@ -234,16 +407,13 @@ std::vector<std::string> LatentTableKind::write(const std::vector<PlannedRun>& f
                                                 int64_t planned) const {
   std::vector<LatentRun> runs;
   for (const PlannedRun& r : finished) {
-    const std::string file = r.directory + "/" + kMeasurementFile;
-    if (!std::filesystem::exists(file)) continue;  // finished, but not yet its turn
-    const Config measured = Config::from_file(file);
-    if (measured.json().value("of", Json()) != wanted(r)) continue;
+    auto measured = measurement_of(r);
+    if (!measured) continue;  // finished, but not yet its turn
     const Json summary = read_summary(r.directory);
     Verdict verdict = Verdict::of_file(summary);
-    verdict.merge(Verdict::of_file(measured.json()));
-    runs.push_back({r.cell.model, r.cell.level, r.seed, summary,
-                    LatentMeasurement::from_json(measured.at("measured").json()), r.directory,
-                    verdict});
+    verdict.merge(Verdict::of_file(Config::from_file(r.directory + "/" + kMeasurementFile).json()));
+    runs.push_back(
+        {r.cell.model, r.cell.level, r.seed, summary, std::move(*measured), r.directory, verdict});
   }
   if (runs.empty()) return {};
   Json definition = table_.config.at("report").json();
@@ -253,6 +423,7 @@ std::vector<std::string> LatentTableKind::write(const std::vector<PlannedRun>& f
   definition["planned_runs"] = planned;
   definition["shown"] = measure_.shown;
   definition["base"] = base_;
+  if (sweep_) definition["notes"].push_back(sweep_note());
   const LatentTable table = build_latent_table(definition, runs, measure_.resamples);
   const std::string& directory = table_.output_directory;
   write_file_atomically(directory + "/table.json", json_text(latent_table_json(table), 2) + "\n");
@@ -267,7 +438,7 @@ std::vector<std::string> LatentTableKind::write(const std::vector<PlannedRun>& f
 TableKindEntry latent_table_kind() {
   return {"latent_effect",
           {"augmented", "measure", "shuffled"},
-          {"cells", "base_model", "base_shape", "pretraining", "augmented", "measure"},
+          {"cells", "base_model", "base_shape", "pretraining", "augmented", "measure", "sweep"},
           [](const TableFile& t) -> std::unique_ptr<TableKind> {
             return std::make_unique<LatentTableKind>(t);
           }};

@@ -81,13 +81,15 @@ std::string explain_latents(const LatentTable& table) {
   const auto positions = subject->effect.by_position.size();
   std::string out = fmt::format(
       "{} changes the perplexity of the {} tokens after an insertion by {} (95 % interval over {} "
-      "texts) against the untouched base; at position 1 by {}.",
+      "texts and {} insertions: {}) against the untouched base; at position 1 by {}.",
       name_of(*subject), positions, interval(subject->effect.all), subject->effect.texts,
+      format_integer(subject->effect.insertions), subject->effect.rule,
       interval(subject->effect.by_position[0]));
   std::string better, worse, same;
   for (const LatentLine& line : table.lines) {
-    if (!line.subject_against_it) continue;
-    const auto& difference = *line.subject_against_it;
+    if (!line.subject_against_it || (line.latents > 0 && line.latents != subject->latents))
+      continue;
+    const auto& difference = line.subject_against_it->all;
     std::string& list = difference.high < 0 ? worse : difference.low > 0 ? better : same;
     list += fmt::format("{}{} ({}; against it {})", list.empty() ? "" : "; ", name_of(line),
                         format_percent(line.effect.all.change_percent), interval(difference));
@@ -99,6 +101,68 @@ std::string explain_latents(const LatentTable& table) {
     out += " \u201cAgainst it\u201d is the change of that model's perplexity, text by text.";
   return out;
 }
+
+namespace {
+
+// Position 1 by how long the text before the insertion is.
+std::string markdown_by_offset(const LatentTable& table) {
+  const auto& columns = table.lines.at(0).effect.first_by_offset;
+  std::string head = "| model | latents |", rule = "|---|---:|", rows;
+  for (const auto& range : columns) {
+    head += range.first == range.last
+                ? fmt::format(" {} ({}) |", range.first, range.insertions)
+                : fmt::format(" {} to {} ({}) |", range.first, range.last, range.insertions);
+    rule += "---:|";
+  }
+  for (const LatentLine& line : table.lines) {
+    rows += fmt::format("| {} | {} |", escape_markdown(line.title),
+                        line.latents > 0 ? std::to_string(line.latents) : kUnknown);
+    for (const auto& range : line.effect.first_by_offset)
+      rows += " " + format_percent(range.change_percent) + " |";
+    rows += "\n";
+  }
+  return fmt::format(
+      "\n## Position 1, by the number of tokens before the insertion (insertions)\n\n{}\n{}\n{}",
+      head, rule, rows);
+}
+
+// The subject against each control, text by text; nothing where there is no control.
+std::string markdown_against(const LatentTable& table, const std::vector<int64_t>& shown) {
+  std::string rows;
+  for (const LatentLine& line : table.lines) {
+    if (!line.subject_against_it) continue;
+    rows += fmt::format("| {} |", escape_markdown(name_of(line)));
+    for (const int64_t position : shown)
+      rows += " " + interval(line.subject_against_it->by_position[size_t(position - 1)]) + " |";
+    rows += " " + interval(line.subject_against_it->all) + " |\n";
+  }
+  if (rows.empty()) return "";
+  std::string head = "| against |", rule = "|---|";
+  for (const int64_t position : shown) {
+    head += fmt::format(" {} |", position);
+    rule += "---:|";
+  }
+  return fmt::format(
+      "\n## {} against each, text by text\n\n{} all |\n{}---:|\n{}\nWhat it changes, with as many "
+      "latents ({} where the control has none), in the perplexity of each control on the same "
+      "predictions [95 % interval]: below zero, it is better.\n",
+      escape_markdown(table.subject()->title), head, rule, rows, table.subject()->latents);
+}
+
+}  // namespace
+
+namespace {
+
+Json by_offset_json(const LatentEffect& effect) {
+  Json out = Json::array();
+  for (const auto& range : effect.first_by_offset)
+    out.push_back({{"offsets", {range.first, range.last}},
+                   {"insertions", range.insertions},
+                   {"ppl_change_percent", number_or_null(range.change_percent)}});
+  return out;
+}
+
+}  // namespace
 
 Json latent_table_json(const LatentTable& table) {
   Json rows = Json::array(), lines = Json::array();
@@ -113,6 +177,10 @@ Json latent_table_json(const LatentTable& table) {
            {"paper",
             paper == line.paper.end() ? Json() : Json{{"ppl_change_percent", paper->second}}},
            {"measured", measured_json(p)},
+           {"subject_against_it",
+            line.subject_against_it
+                ? change_json(line.subject_against_it->by_position[size_t(p.position - 1)])
+                : Json()},
            {"seeds", line.seeds},
            {"verdict", verdict_word(line.verdict)}});
       if (line.verdict.leaks()) rows.back()["label"] = line.verdict.label();
@@ -122,9 +190,11 @@ Json latent_table_json(const LatentTable& table) {
                      {"latents", line.latents},
                      {"measured", measured_json(line.effect.all)},
                      {"subject_against_it",
-                      line.subject_against_it ? change_json(*line.subject_against_it) : Json()},
+                      line.subject_against_it ? change_json(line.subject_against_it->all) : Json()},
                      {"texts", line.effect.texts},
                      {"insertions", line.effect.insertions},
+                     {"rule", line.effect.rule},
+                     {"position_1_by_offset", by_offset_json(line.effect)},
                      {"seeds", line.seeds},
                      {"costs", costs_json(line.costs)},
                      {"verdict", line.verdict.json()}});
@@ -195,11 +265,14 @@ std::string latent_table_markdown(const LatentTable& table) {
   out +=
       "\nPerplexity against the untouched base's on the same tokens of the same held-out texts; "
       "mean "
-      "over the seeds \u00b1 their sample standard deviation. Intervals: by resampling texts. "
+      "over the seeds \u00b1 their sample standard deviation. Intervals: by resampling texts, and "
+      "of "
+      "each text its insertions. Base and models are scored behind the same insertions. "
       "*Position n*: the n-th token after the latents, from context, latents and the n \u2212 1 "
       "true "
       "tokens between. \u00d7: perplexity grew to so many times the base's.\n";
 
+  out += markdown_against(table, shown) + markdown_by_offset(table);
   out +=
       "\n## Costs\n\n| model | latents | trained parameters | FLOPs per token | FLOPs per "
       "insertion | "

@@ -1,0 +1,84 @@
+#include "trainers/cli/evaluate_run.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/files.h"
+#include "core/json.h"
+#include "core/log.h"
+#include "trainers/evaluation/answer_accuracy.h"
+#include "trainers/evaluation/canary.h"
+#include "trainers/evaluation/evaluate.h"
+#include "trainers/evaluation/insertion_losses.h"
+#include "trainers/evaluation/run_data.h"
+
+namespace reverie {
+
+void evaluate_run(const std::string& directory, const std::string& json,
+                  const EvalRunArguments& a) {
+  const LoadedRun r = load_run(directory);
+  const RunData opened = open_run_data(directory, r, a.other_data);
+  const Dataset& data = opened.data;
+  if (opened.other) log_warning("OTHER DATA: {}", opened.note);
+  const auto of = [&](const TokenFile& tokens, int64_t count) {
+    return EvaluationWindows::over(tokens, data.examples, a.batch_size, r.model->block_size(),
+                                   count);
+  };
+  const EvaluationWindows val = of(data.validation, a.windows),
+                          train = of(data.train, val.window_count()),
+                          prefix = of(data.validation, a.prefix_windows);
+  const EvaluationResult t = evaluate(*r.model, train), v = evaluate(*r.model, val);
+  // The figures of this evaluation are asked as the run's own were.
+  auto* augmented_model = dynamic_cast<AugmentedModel*>(r.model.get());
+  const PrefixScores scores =
+      score_prefixes(*r.model, prefix, single_communicator(), r.step, augmented_model != nullptr);
+  const EvaluationResult p = scores.prefix_only, same = scores.same_windows;
+  Verdict verdict = r.verdict;
+  verdict.merge(scores.verdict);
+  const std::string label = verdict.mark() + (opened.other ? "  OTHER DATA" : "");
+  Json out = {{"run", directory},
+              {"checkpoint", r.checkpoint},
+              {"train_loss", t.loss},
+              {"val_loss", v.loss},
+              {"val_loss_prefix_only", p.loss},
+              {"val_loss_on_prefix_only_windows", same.loss},
+              {"predictions", v.targets},
+              {"prefix_only_predictions", p.targets},
+              {"dataset", data.name()},
+              {"dataset_hash", data.hash},
+              {"verdict", verdict.json()}};
+  if (verdict.leaks()) out["label"] = verdict.label();
+  if (opened.other) out["other_data"] = {{"trained_on", r.data_hash}, {"note", opened.note}};
+  std::string answers, augmented;
+  if (data.examples) {
+    const AnswerAccuracy right =
+        answer_accuracy(*r.model, data.validation, *data.examples, a.windows);
+    out["answers"] = {{"right", right.right}, {"of", right.examples}};
+    answers = fmt::format("validation, answers            {} of {} right ({:.1f} %){}\n",
+                          right.right, right.examples, 100 * right.share(), label);
+  }
+  const char* whose = "";
+  if (augmented_model) {
+    const AugmentedResult e =
+        evaluate_augmented(*augmented_model, val, InsertionRule::of(*augmented_model));
+    out["augmented"] = e.json();
+    whose = ", its base";
+    augmented = fmt::format(
+        "validation, behind latents      {:.4f} nats  perplexity {:.3f}{}  (the base there {:.3f}; "
+        "{} predictions, {})\n",
+        e.loss, std::exp(e.loss), label, std::exp(e.base_loss), e.predictions, e.where());
+  }
+  if (!json.empty()) write_file_atomically(json, json_text(out, 2) + "\n");
+  fmt::print("{}{}\n{}", r.checkpoint, whose, answers);
+  fmt::print("train, teacher-forced           {:.4f} nats  perplexity {:.3f}{}\n", t.loss,
+             std::exp(t.loss), label);
+  fmt::print("validation, teacher-forced      {:.4f} nats  perplexity {:.3f}{}  ({} predictions)\n",
+             v.loss, std::exp(v.loss), label, v.targets);
+  fmt::print("validation, prefix-only         {:.4f} nats  perplexity {:.3f}{}  ({} predictions)\n",
+             p.loss, std::exp(p.loss), label, p.targets);
+  fmt::print("  teacher-forced, same windows  {:.4f} nats{}\n{}", same.loss, label, augmented);
+}
+
+}  // namespace reverie

@@ -1,0 +1,75 @@
+#include "trainers/evaluation/run_data.h"
+
+#include <stdlib.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
+
+#include "core/error.h"
+
+namespace reverie {
+namespace {
+
+namespace fs = std::filesystem;
+
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() : path_((fs::temp_directory_path() / "reverie-data-XXXXXX").string()) {
+    if (::mkdtemp(path_.data()) == nullptr)
+      throw MachineError(fmt::format("cannot make a temporary folder {}: {}", path_,
+                                     std::generic_category().message(errno)));
+  }
+  ~TemporaryDirectory() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+// Token files stay readable while they are open, although their folder is gone.
+Dataset open_apart(DataOptions options) {
+  const TemporaryDirectory folder;
+  options.prepared_directory = folder.path();
+  return open_dataset(options);
+}
+
+}  // namespace
+
+RunData open_run_data(const std::string& run_directory, const LoadedRun& run, bool other_data) {
+  const DataOptions& options = run.options.data;
+  const auto is_of_run = [&](const Dataset& data) {
+    return data.hash == run.data_hash &&
+           (!run.tokenizer || !data.tokenizer || run.tokenizer->hash() == data.tokenizer->hash());
+  };
+  RunData out;
+  out.data = find_prepared_data(options) == PreparedData::other ? open_apart(options)
+                                                                : open_dataset(options);
+  if (is_of_run(out.data)) return out;
+  const std::string what = fmt::format(
+      "{} was trained on other tokens than those of {} now (data hash {}, now {})", run_directory,
+      options.path.empty() ? out.data.name() : options.path, run.data_hash, out.data.hash);
+  if (!other_data)
+    throw ConfigError(fmt::format(
+        "{}: the text, or how it is made into tokens, has changed since. Restore it; or "
+        "score the text as it is now, by the run's own tokenizer and labelled OTHER "
+        "DATA: --other-data",
+        what));
+  if (run.tokenizer && !fs::is_directory(options.path)) {
+    DataOptions own = options;
+    own.tokenizer = "pretrained";
+    own.tokenizer_files = run_directory;
+    out.data = open_apart(own);
+  }
+  out.data.require_vocabulary(run.model->vocabulary_size());
+  out.other = true;
+  out.note = what;
+  return out;
+}
+
+}  // namespace reverie
