@@ -198,6 +198,7 @@ void add_eval_command(CLI::App& app) {
       ->capture_default_str()
       ->excludes(text);
   command->callback([a] {
+    if (!a->json.empty()) require_writable(a->json);
     if (!a->text.empty()) return evaluate_text(*a);
     if (!is_run_directory(a->model))
       throw ConfigError(fmt::format(

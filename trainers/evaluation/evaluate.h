@@ -24,6 +24,10 @@ class EvaluationMode {
   bool was_training_;
 };
 
+// A collective. Interrupted, on all ranks, when a signal is pending on one: its share of the work is
+// undone.
+void require_uninterrupted(Communicator& communicator);
+
 struct EvaluationResult {
   double loss = 0;      // mean cross entropy, nats per target
   int64_t targets = 0;  // how many were scored
@@ -32,7 +36,7 @@ struct EvaluationResult {
 // Teacher-forced: one forward over each window scores all its targets, so that a model which reads
 // ahead sees what it predicts. Every window is a text of its own (no state is carried). UserError
 // when no window has a target. Ranks share the batches of windows, and all get the result, which is
-// the one of a single rank.
+// the one of a single rank. Interrupted, on all ranks, when a signal is pending on one.
 EvaluationResult evaluate(LanguageModel& model, const EvaluationWindows& windows,
                           Communicator& communicator = single_communicator());
 

@@ -28,12 +28,20 @@ class RunPlanner {
     r.seed = seed;
     config.set("seed=" + std::to_string(seed));
     for (const auto& s : options_.overrides) config.set(s);
-    ExperimentOptions experiment = read_experiment(config, table_.directory);
+    // As written: where the files lie is no part of what a run is.
+    ExperimentOptions experiment = read_experiment_as_written(config, table_.directory);
     r.config = config;
-    const std::string data = json_text(write_config(experiment.data));
-    if (!data_hashes_.contains(data))
+    Json all = write_config(experiment);
+    // Younger than many a finished table, whose runs they must not disown.
+    if (experiment.data.field.empty()) all["data"].erase("field");
+    if (experiment.data.train_bpe == 0) all["data"].erase("train_bpe");
+    if (!experiment.checkpoint.keep_best) all["checkpoint"].erase("keep_best");
+    const std::string data = json_text(all["data"]);
+    if (!data_hashes_.contains(data)) {
+      resolve_paths(experiment.data, table_.directory);
       data_hashes_[data] = options_.without_data ? "" : open_dataset(experiment.data).hash;
-    const std::string resolved = json_text(write_config(experiment)) + data_hashes_[data];
+    }
+    const std::string resolved = json_text(all) + data_hashes_[data];
     r.directory = fmt::format("{}/runs/{}-{}-seed{}-{}", options_.directory, cell.model, cell.level,
                               seed, hash_bytes(resolved.data(), resolved.size()).substr(0, 8));
     return r;
@@ -107,7 +115,7 @@ std::string place_of(const PlannedRun& r) {
 
 TableFile read_table_file(const ReproOptions& o) {
   TableFile t;
-  t.config = Config::from_file(o.table_file);
+  t.config = Config::from_file(o.table_file, o.lenient);
   for (const auto& s : o.table_overrides) t.config.set(s);
   t.file = o.table_file;
   t.preset_name = o.preset;
@@ -147,12 +155,17 @@ int run_table(const ReproOptions& o) {
   std::filesystem::create_directories(o.directory);
   size_t number = 0;
   bool leak_found = false;  // after the first step of a run that does not allow it
+  const auto interrupted = [](const std::string& where) {
+    log_info("stopped in {}; the same command goes on from there", where);
+    return requested_signal() ? 128 + requested_signal() : 0;
+  };
   for (const PlannedRun& r : runs) {
     ++number;
     const bool wanted = !r.in_table || o.only.empty() ||
                         std::find(o.only.begin(), o.only.end(), r.cell.model) != o.only.end();
     const std::string context =
         fmt::format("run {}/{} {} seed {}", number, runs.size(), place_of(r), r.seed);
+    if (pending_signal()) return interrupted(context);
     if (run_finished(r.directory)) {
       leak_found = leak_found || (Verdict::of_file(read_summary(r.directory)).leaks() &&
                                   !r.config.json().value("allow_future_leak", false));
@@ -170,10 +183,7 @@ int run_table(const ReproOptions& o) {
       Trainer trainer(experiment, control);
       if (number == 1 && !trainer.dataset().note().empty())
         log_info("text: {}: {}", trainer.dataset().name(), trainer.dataset().note());
-      if (trainer.run() == RunEnd::stopped) {
-        log_info("stopped in {}; the same command goes on from there", context);
-        return requested_signal() ? 128 + requested_signal() : 0;
-      }
+      if (trainer.run() == RunEnd::stopped) return interrupted(context);
       leak_found = leak_found || (trainer.leaks() && !experiment.allow_future_leak);
     }
     kind->finish(r);
