@@ -123,6 +123,37 @@ Json parse_strictly(std::string_view text, std::string_view source) {
   return std::move(reader.root);
 }
 
+// The text with comments, and commas before a closing bracket, turned into blanks; lines stay.
+std::string without_comments(std::string_view text) {
+  std::string out(text);
+  const auto blank = [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < std::min(end, out.size()); ++i)
+      if (out[i] != '\n') out[i] = ' ';
+  };
+  size_t comma = std::string::npos;  // the last one with nothing behind it
+  for (size_t i = 0; i < out.size(); ++i) {
+    const char c = out[i];
+    if (c == '"') {
+      for (++i; i < out.size() && out[i] != '"'; ++i)
+        if (out[i] == '\\') ++i;
+      comma = std::string::npos;
+    } else if (out.compare(i, 2, "//") == 0) {
+      blank(i, out.find('\n', i));
+    } else if (out.compare(i, 2, "/*") == 0) {
+      const size_t end = out.find("*/", i + 2);
+      blank(i, end == std::string::npos ? end : end + 2);
+    } else if (c == ',') {
+      comma = i;
+    } else if ((c == '}' || c == ']') && comma != std::string::npos) {
+      out[comma] = ' ';
+      comma = std::string::npos;
+    } else if (!std::isspace(static_cast<unsigned char>(c))) {
+      comma = std::string::npos;
+    }
+  }
+  return out;
+}
+
 // The element of `array` that the path segment `name` means; one past the end appends.
 Json& array_element(Json& array, const std::string& name, const std::string& path,
                     std::string_view assignment) {
@@ -224,12 +255,21 @@ Config::Config(Json value, std::string path, std::string source)
       source_(std::move(source)) {}
 
 Config Config::parse(std::string_view text, std::string_view source_name) {
-  return Config(parse_strictly(text, source_name), "$", std::string(source_name));
+  try {
+    return Config(parse_strictly(text, source_name), "$", std::string(source_name));
+  } catch (const ConfigError& e) {
+    if (Json::accept(text) || !Json::accept(without_comments(text))) throw;
+    throw ConfigError(fmt::format(
+        "{}. Comments and commas before a closing bracket are no JSON: remove them, or give "
+        "--lenient",
+        e.what()));
+  }
 }
 
-Config Config::from_file(const std::string& file) {
+Config Config::from_file(const std::string& file, bool lenient) {
   try {
-    return parse(read_file(file), file);
+    const std::string text = read_file(file);
+    return parse(lenient ? without_comments(text) : text, file);
   } catch (const ConfigError&) {
     throw;
   } catch (const UserError& e) {  // a config that cannot be read is a usage error

@@ -24,7 +24,8 @@ class Config {
   Config();  // {}
   Config(Json value, std::string path, std::string source = "");
   static Config parse(std::string_view text, std::string_view source_name);
-  static Config from_file(const std::string& file);
+  // `lenient`: // and /* */ comments, and commas before } and ], are skipped.
+  static Config from_file(const std::string& file, bool lenient = false);
   const Json& json() const { return *value_; }
   const std::string& path() const { return path_; }      // "$.model.memory"
   const std::string& source() const { return source_; }  // "config.json", or empty
@@ -97,13 +98,26 @@ class Fields {
   // An array of at least one.
   virtual void components(std::string_view key, std::vector<Component>& value,
                           const RegistryBase& registry, std::string_view doc) = 0;
+  // A file or directory: see resolve_paths().
+  virtual void path(std::string_view key, std::string& value, std::string_view doc) {
+    text(key, value, {}, doc);
+  }
+  // What fields must be to each other, said after all of them: reading fails with `otherwise` where
+  // it does not hold.
+  virtual void rule(bool /*holds*/, const std::string& /*otherwise*/) {}
 };
 
 // Reads `config` into `out`. Unknown keys (with JSON path and the nearest known key), wrong types
-// and values out of range are ConfigErrors; keys not given keep their defaults.
+// and values out of range are ConfigErrors, several in one message; keys not given keep their
+// defaults. A number without a fraction, such as 1e3, is an integer.
 void read_config(const Config& config, Fieldset& out);
 // Every field with its value, in the order of fields(). read_config(write_config(x)) gives x back.
 Json write_config(Fieldset& value);
+// Makes every path() in `value`, also inside components, absolute: "~/" is the home directory,
+// $NAME and ${NAME} come from the environment (ConfigError where it has none of that name), and
+// what is relative begins at `directory`, where the config lies. What exists only seen from the
+// working directory is taken from there.
+void resolve_paths(Fieldset& value, const std::string& directory);
 // JSON Schema (draft 2020-12), additionalProperties false, with defaults, ranges, choices and
 // descriptions.
 Json config_schema(Fieldset& value);

@@ -1,7 +1,7 @@
 // Reading a Fieldset from JSON, writing it back, and resolving components.
 
 #include <algorithm>
-#include <exception>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "core/config.h"
@@ -23,16 +23,19 @@ class Reader final : public Fields {
                                     show(config.json())));
   }
 
-  // Throws what the visit found. An unknown key comes first: the field that seems to be missing is
-  // often that key.
+  // Throws all that the visit found. Unknown keys come first: the field that seems to be missing is
+  // often one of them.
   void finish() const {
+    std::string all;
+    const auto add = [&](const std::string& error) { all += (all.empty() ? "" : "\n") + error; };
     for (const auto& [key, value] : config_.json().items()) {
       if (key == skipped_key_ || std::find(known_.begin(), known_.end(), key) != known_.end())
         continue;
-      throw ConfigError(fmt::format("{}unknown key \"{}\" at {}{}", source_prefix(config_.source()),
-                                    key, config_.path(), suggestion(key, known_, "known keys")));
+      add(fmt::format("{}unknown key \"{}\" at {}{}", source_prefix(config_.source()), key,
+                      config_.path(), suggestion(key, known_, "known keys")));
     }
-    if (first_error_) std::rethrow_exception(first_error_);
+    for (const std::string& error : errors_) add(error);
+    if (!all.empty()) throw ConfigError(all);
   }
 
   void integer(std::string_view key, int64_t& value, Range<int64_t> range,
@@ -100,7 +103,7 @@ class Reader final : public Fields {
   }
   void object(std::string_view key, Fieldset& value, std::string_view) override {
     const Json* json = take(key);
-    keep_first_error([&] {
+    keep_error([&] {
       // Read even when absent: a field inside may have to be given.
       read_config(Config(json ? *json : Json::object(), here(key), config_.source()), value);
     });
@@ -108,7 +111,7 @@ class Reader final : public Fields {
   void component(std::string_view key, Component& value, const RegistryBase& registry,
                  bool optional, std::string_view) override {
     const Json* json = take(key);
-    keep_first_error([&] {
+    keep_error([&] {
       if (json && !(optional && json->is_null())) {
         value = resolve_component(registry, Config(*json, here(key), config_.source()));
       } else if (json) {
@@ -134,6 +137,12 @@ class Reader final : public Fields {
       value = std::move(given);
     });
   }
+  void rule(bool holds, const std::string& otherwise) override {
+    // Of fields that could not be read, nothing can be said.
+    if (!holds && errors_.empty())
+      errors_.push_back(
+          fmt::format("{}{}: {}", source_prefix(config_.source()), config_.path(), otherwise));
+  }
 
  private:
   std::string here(std::string_view key) const { return path_join(config_.path(), key); }
@@ -150,7 +159,7 @@ class Reader final : public Fields {
   template <class Read>
   void visit(std::string_view key, bool required, const std::string& wanted, Read&& read) {
     const Json* json = take(key);
-    keep_first_error([&] {
+    keep_error([&] {
       if (json)
         read(*json);
       else if (required)
@@ -158,11 +167,11 @@ class Reader final : public Fields {
     });
   }
   template <class Body>
-  void keep_first_error(Body&& body) {
+  void keep_error(Body&& body) {
     try {
       body();
-    } catch (const ConfigError&) {
-      if (!first_error_) first_error_ = std::current_exception();
+    } catch (const ConfigError& e) {
+      errors_.emplace_back(e.what());
     }
   }
   [[noreturn]] void missing(std::string_view key, std::string_view wanted) const {
@@ -176,6 +185,13 @@ class Reader final : public Fields {
   }
   int64_t checked_integer(const Json& json, Range<int64_t> range, const std::string& path,
                           std::string_view wanted) const {
+    constexpr double kExact = double(int64_t(1) << 53);
+    if (json.is_number_float()) {  // 1e3 is 1000
+      const double number = json.get<double>();
+      if (std::trunc(number) == number && std::abs(number) <= kExact &&
+          in_range(int64_t(number), range))
+        return int64_t(number);
+    }
     // A number beyond int64 was parsed as unsigned or as a float: neither is an integer of ours.
     const bool fits = json.is_number_integer() &&
                       !(json.is_number_unsigned() &&
@@ -187,7 +203,7 @@ class Reader final : public Fields {
   const Config& config_;
   std::string_view skipped_key_;
   std::vector<std::string> known_;
-  std::exception_ptr first_error_;
+  std::vector<std::string> errors_;
 };
 
 class Writer final : public Fields {

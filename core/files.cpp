@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <filesystem>
 #include <system_error>
 #include <vector>
@@ -76,20 +77,141 @@ std::string read_file(const std::string& file) {
   return bytes;
 }
 
-AtomicFile::AtomicFile(std::string file) : file_(std::move(file)) {
-  // Unique among processes and threads; O_EXCL guards against leftovers of a killed process with
-  // the same id.
+namespace {
+
+// Whether `path` still is what `descriptor` has open: somebody may have removed or renamed it.
+bool is_still(const std::string& path, int descriptor) {
+  struct stat opened {
+  }, named{};
+  return ::fstat(descriptor, &opened) == 0 && ::stat(path.c_str(), &named) == 0 &&
+         opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+}
+
+// A name beside `path` that no other process or thread uses.
+std::string temporary_name(const std::string& path, const std::string& purpose) {
   static std::atomic<unsigned> counter{0};
-  do {
-    temporary_ = fmt::format("{}.tmp-{}-{}", file_, ::getpid(), counter++);
+  return fmt::format("{}.{}-{}-{}", path, purpose, ::getpid(), counter++);
+}
+
+// "PID-N" after the purpose, as temporary_name() writes it.
+bool is_temporary_suffix(std::string_view text) {
+  const size_t dash = text.find('-');
+  const auto digits = [](std::string_view part) {
+    return !part.empty() && part.find_first_not_of("0123456789") == part.npos;
+  };
+  return dash != text.npos && digits(text.substr(0, dash)) && digits(text.substr(dash + 1));
+}
+
+// /dev/stdout and /dev/fd/N lead there.
+constexpr std::string_view kOwnDescriptors = "/proc/self/fd/";
+
+// What `file` leads to through symbolic links, whether that exists or not.
+std::string behind_links(std::string file) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  for (int links = 0; links < 40; ++links) {
+    if (file.starts_with("/dev/fd/")) file.replace(0, 8, kOwnDescriptors);
+    if (file.starts_with(kOwnDescriptors)) break;
+    const fs::path target = fs::read_symlink(file, error);
+    if (error) break;
+    file = (fs::path(file).parent_path() / target).string();
+  }
+  return file;
+}
+
+// Devices, pipes and sockets cannot be replaced by a file; what they are for is being written into.
+bool is_written_into(const std::string& file) {
+  if (file.starts_with(kOwnDescriptors)) return true;
+  struct stat info {};
+  return ::stat(file.c_str(), &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
+}
+
+}  // namespace
+
+void remove_orphans(const std::string& path, const std::string& purpose) {
+  namespace fs = std::filesystem;
+  const std::string prefix = fs::path(path).filename().string() + "." + purpose + "-";
+  std::error_code error;
+  fs::directory_iterator next(parent_of(path), error);
+  for (; !error && next != fs::directory_iterator(); next.increment(error)) {
+    const std::string name = next->path().filename().string();
+    if (!name.starts_with(prefix) || !is_temporary_suffix(name.substr(prefix.size()))) continue;
+    const Descriptor orphan{::open(next->path().c_str(), O_RDONLY | O_CLOEXEC)};
+    std::error_code ignored;
+    if (orphan.value >= 0 && ::flock(orphan.value, LOCK_EX | LOCK_NB) == 0)
+      fs::remove_all(next->path(), ignored);
+  }
+}
+
+void require_writable(const std::string& given) {
+  const std::string file = behind_links(given);
+  const auto refuse = [&](int error) {
+    throw MachineError(fmt::format("cannot write {}: {}", given, errno_text(error)));
+  };
+  struct stat info {};
+  const bool exists = ::stat(file.c_str(), &info) == 0;
+  if (exists && S_ISDIR(info.st_mode)) refuse(EISDIR);
+  if (exists && ::access(file.c_str(), W_OK) != 0) refuse(errno);
+  if (is_written_into(file)) return;
+  const std::string parent = parent_of(file);
+  if (::access(parent.c_str(), W_OK | X_OK) != 0) refuse(errno);
+  if (!std::filesystem::is_directory(parent)) refuse(ENOTDIR);
+}
+
+AtomicFile::AtomicFile(std::string file) : file_(behind_links(std::move(file))) {
+  if (is_written_into(file_)) {
+    const bool own = file_.starts_with(kOwnDescriptors);  // goes on where that stands
+    descriptor_ =
+        own ? ::fcntl(std::atoi(file_.c_str() + kOwnDescriptors.size()), F_DUPFD_CLOEXEC, 0)
+            : ::open(file_.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    if (descriptor_ < 0) fail("cannot open");
+    return;
+  }
+  remove_orphans(file_, "tmp");
+  // The lock says that the writer lives. Whoever cleans up may have been faster.
+  for (;;) {
+    temporary_ = temporary_name(file_, "tmp");
     descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  } while (descriptor_ < 0 && errno == EEXIST);
-  if (descriptor_ < 0) fail("cannot create");
+    if (descriptor_ < 0 && errno == EEXIST) continue;
+    if (descriptor_ < 0) {
+      temporary_.clear();
+      fail("cannot create");
+    }
+    (void)::flock(descriptor_, LOCK_EX);
+    if (is_still(temporary_, descriptor_)) return;
+    ::close(descriptor_);
+  }
 }
 
 AtomicFile::~AtomicFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+TemporaryFolder::TemporaryFolder(const std::string& path, const std::string& purpose) {
+  std::error_code error;
+  std::filesystem::create_directories(parent_of(path), error);
+  if (error)
+    throw MachineError(fmt::format("cannot make {}: {}", parent_of(path), error.message()));
+  remove_orphans(path, purpose);
+  for (;;) {
+    path_ = temporary_name(path, purpose);
+    if (::mkdir(path_.c_str(), 0777) != 0) {
+      if (errno == EEXIST) continue;
+      throw MachineError(fmt::format("cannot make {}: {}", path_, errno_text(errno)));
+    }
+    descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+    if (descriptor_ < 0) continue;
+    (void)::flock(descriptor_, LOCK_EX);
+    if (is_still(path_, descriptor_)) return;
+    ::close(descriptor_);
+  }
+}
+
+TemporaryFolder::~TemporaryFolder() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+  ::close(descriptor_);
 }
 
 void AtomicFile::fail(const char* doing) const {
@@ -123,11 +245,14 @@ void AtomicFile::overwrite(size_t offset, const void* data, size_t bytes) {
 }
 
 void AtomicFile::commit() {
-  if (::fsync(descriptor_) != 0) fail("cannot write");
+  // A device or pipe knows no fsync.
+  if (::fsync(descriptor_) != 0 && !temporary_.empty()) fail("cannot write");
+  const Descriptor lock{::fcntl(descriptor_, F_DUPFD_CLOEXEC, 0)};  // holds it until the end
   const int descriptor = descriptor_;
   descriptor_ = -1;
   if (::close(descriptor) != 0)
     fail("cannot write");  // network file systems report a full disk here
+  if (temporary_.empty()) return;
   if (::rename(temporary_.c_str(), file_.c_str()) != 0) fail("cannot replace");
   temporary_.clear();
   fsync_path(parent_of(file_));
@@ -153,15 +278,6 @@ void rename_durably(const std::string& from, const std::string& to) {
 }
 
 namespace {
-
-// Whether `file` still is what `descriptor` has open: its last holder may have removed it
-// meanwhile.
-bool is_still(const std::string& file, int descriptor) {
-  struct stat opened {
-  }, named{};
-  return ::fstat(descriptor, &opened) == 0 && ::stat(file.c_str(), &named) == 0 &&
-         opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
-}
 
 std::string this_process() {
   char host[256] = {};
@@ -198,8 +314,57 @@ FileLock::FileLock(std::string file, const std::string& what) : file_(std::move(
 
 FileLock::~FileLock() {
   if (descriptor_ < 0) return;
-  ::unlink(file_.c_str());
+  if (in_place()) ::unlink(file_.c_str());
   ::close(descriptor_);
+}
+
+bool FileLock::in_place() const {
+  return descriptor_ < 0 || is_still(file_, descriptor_);
+}
+
+std::string FileLock::current_file() const {
+  if (in_place()) return file_;
+  std::error_code error;
+  const std::string now =
+      std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", descriptor_), error).string();
+  return !error && is_still(now, descriptor_) ? now : "";
+}
+
+OpenFile::OpenFile(std::string file) : file_(std::move(file)), descriptor_(open_to_read(file_)) {
+  struct stat info {};
+  if (::fstat(descriptor_, &info) != 0 || !S_ISREG(info.st_mode)) {
+    ::close(descriptor_);
+    throw UserError(fmt::format("cannot read {}: not a regular file", file_));
+  }
+  bytes_ = size_t(info.st_size);
+  changed_seconds_ = info.st_mtim.tv_sec;
+  changed_nanoseconds_ = info.st_mtim.tv_nsec;
+}
+OpenFile::~OpenFile() {
+  ::close(descriptor_);
+}
+
+void OpenFile::read(size_t offset, void* data, size_t bytes) const {
+  char* next = static_cast<char*>(data);
+  while (bytes > 0) {
+    const ssize_t got = ::pread(descriptor_, next, bytes, off_t(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail_to_read(file_);
+    if (got == 0)
+      throw DataError(
+          fmt::format("{} was cut short while it was in use: it had {} bytes when it was opened, "
+                      "and ends before byte {} now",
+                      file_, bytes_, offset + bytes));
+    next += got;
+    offset += size_t(got);
+    bytes -= size_t(got);
+  }
+}
+
+bool OpenFile::unchanged() const {
+  struct stat info {};
+  return ::fstat(descriptor_, &info) == 0 && size_t(info.st_size) == bytes_ &&
+         info.st_mtim.tv_sec == changed_seconds_ && info.st_mtim.tv_nsec == changed_nanoseconds_;
 }
 
 std::shared_ptr<Storage> map_file(const std::string& file) {

@@ -35,18 +35,19 @@ namespace fs = std::filesystem;
 void DataOptions::fields(Fields& f) {
   f.text("name", name, {},
          "the text's name, looked up in $REVERIE_DATA and the cache; empty: tinyshakespeare");
-  f.text("path", path, {},
+  f.path("path", path,
          "a text file; a directory or pattern (*) of text files, each a document; a .jsonl file, "
          "each line a document (field); any of these as .gz or .zst; or a directory of token files "
          "(prepared, nanoGPT's or llm.c's)");
   f.text("field", field, {}, "of .jsonl files: what holds each line's text");
-  f.text("tokenizer", tokenizer, {"char", "word", "gpt2", "bpe", "pretrained"},
-         "char: one token a character; word: one a word, of the text's own; gpt2: GPT-2's byte "
-         "pairs; bpe: byte pairs learnt from the text (train_bpe); pretrained: a pretrained model's");
+  f.text(
+      "tokenizer", tokenizer, {"char", "word", "gpt2", "bpe", "pretrained"},
+      "char: one token a character; word: one a word, of the text's own; gpt2: GPT-2's byte "
+      "pairs; bpe: byte pairs learnt from the text (train_bpe); pretrained: a pretrained model's");
   f.integer("train_bpe", train_bpe, {0, int64_t(1) << 24},
             "bpe: how many tokens the vocabulary has, 257 or more");
-  f.text(
-      "tokenizer_files", tokenizer_files, {},
+  f.path(
+      "tokenizer_files", tokenizer_files,
       "gpt2: the folder of encoder.json and vocab.bpe, empty: as data; pretrained: a .gguf file, "
       "a Hugging Face directory or a tokenizer's own file");
   f.text("document_separator", document_separator, {},
@@ -59,8 +60,9 @@ void DataOptions::fields(Fields& f) {
   f.object("examples", examples, "a text of questions, reasoning steps and answers");
   f.number("validation_fraction", validation_fraction, {0.0, 0.5},
            "the part of the characters (or examples), at the end, held out");
-  f.text("prepared_directory", prepared_directory, {},
-         "where token files are kept; empty: data/<name>-<tokenizer>-<hash of what they are made from>");
+  f.path("prepared_directory", prepared_directory,
+         "where token files are kept; empty: data/<name>-<tokenizer>-<hash of what they are made "
+         "from>");
   f.integer("vocabulary_size", vocabulary_size, {0, (int64_t(1) << 31) - 1},
             "of .bin files that do not say; 0: as the file says");
   f.boolean("special_tokens", special_tokens,
@@ -144,9 +146,10 @@ size_t byte_of_character(std::string_view text, int64_t index) {
 // The tokenizer that comes from files; null where it is made from the text.
 std::shared_ptr<const Tokenizer> given_tokenizer(const DataOptions& options) {
   if (options.tokenizer == "pretrained") {
-    require(!options.tokenizer_files.empty(),
-            "tokenizer 'pretrained' needs tokenizer_files: a .gguf file, a Hugging Face directory or "
-            "a tokenizer's own file");
+    require(
+        !options.tokenizer_files.empty(),
+        "tokenizer 'pretrained' needs tokenizer_files: a .gguf file, a Hugging Face directory or "
+        "a tokenizer's own file");
     return load_tokenizer_for(options.tokenizer_files);
   }
   if (options.tokenizer == "gpt2") {
@@ -382,11 +385,11 @@ Recipe recipe_of(const DataOptions& options) {
 std::string directory_of(const Recipe& recipe, const DataOptions& options) {
   if (!options.prepared_directory.empty()) return options.prepared_directory;
   constexpr size_t kLongestName = 100;  // of a text's, in a name of at most 255
-  std::string directory = in("data", fmt::format("{}-{}", recipe.source.name.substr(0, kLongestName),
-                                                 options.tokenizer));
+  std::string directory = in(
+      "data", fmt::format("{}-{}", recipe.source.name.substr(0, kLongestName), options.tokenizer));
   if (recipe.creation.contains("tokenizer_hash"))  // one directory for each vocabulary
-    directory += fmt::format("-{}",
-                             recipe.creation.at("tokenizer_hash").get<std::string>().substr(0, 8));
+    directory +=
+        fmt::format("-{}", recipe.creation.at("tokenizer_hash").get<std::string>().substr(0, 8));
   if (!options.document_separator.empty()) directory += "-documents";
   if (options.examples.given())
     directory += fmt::format("-stage{}x{}", options.examples.stage, options.examples.thoughts);
@@ -475,30 +478,23 @@ std::string prepare_dataset(const DataOptions& options, const PrepareProgress& p
   if (is_token_directory(options.path)) return options.path;
   const Recipe recipe = recipe_of(options);
   const SourceText& source = recipe.source;
-  const std::string directory = directory_of(recipe, options);
+  std::string directory = directory_of(recipe, options);
+  while (directory.size() > 1 && directory.ends_with('/')) directory.pop_back();
+  for (const char* purpose : {"preparing", "old"}) remove_orphans(directory, purpose);
   if (is_current(directory, recipe)) return directory;
   require_room(directory, recipe, options);
   log_info("preparing {} ({}) from {} into {}", source.name, options.tokenizer, source.file,
            directory);
-  const std::string making = beside(directory, "preparing");
+  const TemporaryFolder making(directory, "preparing");
   try {
-    fs::create_directories(making);
-    write_dataset(making, recipe, options, progress);
-    if (!is_current(directory, recipe)) put_in_place(making, directory);
+    write_dataset(making.path(), recipe, options, progress);
+    if (!is_current(directory, recipe)) put_in_place(making.path(), directory);
   } catch (const MachineError&) {
     // Another process may have put the same data there first.
-    if (!is_current(directory, recipe)) {
-      remove_quietly(making);
-      throw;
-    }
+    if (!is_current(directory, recipe)) throw;
   } catch (const fs::filesystem_error& error) {
-    remove_quietly(making);
     throw MachineError(error.what());
-  } catch (...) {
-    remove_quietly(making);
-    throw;
   }
-  remove_quietly(making);
   return directory;
 }
 

@@ -132,10 +132,20 @@ EvaluationWindows EvaluationWindows::of_documents(TokenFile tokens, const Docume
                                                   int64_t window_count) {
   EvaluationWindows windows(tokens, batch_size, block_size, window_count);
   std::vector<int64_t> fit;
-  int64_t free = 0;  // the first token that no window has
+  int64_t free = 0;            // the first token that no window has
+  std::vector<int32_t> piece;  // of the file, read in rising order
+  int64_t piece_begin = 0;
+  const auto token = [&](int64_t at) {
+    if (at >= piece_begin + int64_t(piece.size())) {
+      piece.resize(size_t(std::min<int64_t>(1 << 16, tokens.count() - at)));
+      tokens.copy(at, piece);
+      piece_begin = at;
+    }
+    return piece[size_t(at - piece_begin)];
+  };
   for (int64_t at = 0; at + block_size < tokens.count(); ++at) {
     const bool begins =
-        mark.begins ? tokens[at] == mark.token : at == 0 || tokens[at - 1] == mark.token;
+        mark.begins ? token(at) == mark.token : at == 0 || token(at - 1) == mark.token;
     if (!begins || at < free) continue;
     fit.push_back(at);
     free = at + block_size + 1;

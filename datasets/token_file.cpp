@@ -18,7 +18,7 @@
 namespace reverie {
 
 static_assert(std::endian::native == std::endian::little,
-              "token files are mapped as they are: little-endian");
+              "token files are read as they are: little-endian");
 
 namespace {
 
@@ -158,6 +158,19 @@ Claims read_claims(const std::string& file, const uint8_t* bytes, size_t size, i
   return claims;
 }
 
+// Of everything behind the header.
+std::string hash_payload(const OpenFile& file, size_t header_bytes) {
+  StreamHasher hasher;
+  std::vector<uint8_t> buffer(1 << 20);
+  for (size_t at = header_bytes; at < file.bytes();) {
+    const size_t bytes = std::min(buffer.size(), file.bytes() - at);
+    file.read(at, buffer.data(), bytes);
+    hasher.update(buffer.data(), bytes);
+    at += bytes;
+  }
+  return hasher.digits();
+}
+
 }  // namespace
 
 TokenFile open_tokens(const std::string& file, const OpenTokensOptions& options) {
@@ -168,11 +181,11 @@ TokenFile open_tokens(const std::string& file, const OpenTokensOptions& options)
   require(!error, "cannot read token file {}: {}", file, error.message());
   if (size == 0) throw DataError(fmt::format("{} is empty: not even a header", file));
   TokenFile tokens;
-  tokens.storage_ = map_file(file);
-  const auto* bytes = static_cast<const uint8_t*>(tokens.storage_->data());
-  const size_t mapped = tokens.storage_->bytes();
-  Claims claims = read_claims(file, bytes, mapped, options.vocabulary_size);
-  const size_t payload = mapped - claims.header_bytes;
+  tokens.file_ = std::make_shared<OpenFile>(file);
+  std::array<uint8_t, std::max(kHeaderBytes, kLlmcHeaderBytes)> head{};
+  tokens.file_->read(0, head.data(), std::min(head.size(), tokens.file_->bytes()));
+  Claims claims = read_claims(file, head.data(), tokens.file_->bytes(), options.vocabulary_size);
+  const size_t payload = tokens.file_->bytes() - claims.header_bytes;
   // Divided, not multiplied: a hostile count must not overflow.
   if (payload / size_t(claims.width) != claims.count || payload % size_t(claims.width) != 0)
     throw DataError(
@@ -184,14 +197,14 @@ TokenFile open_tokens(const std::string& file, const OpenTokensOptions& options)
     throw DataError(fmt::format("{}: its vocabulary has {} tokens; wanted {}", file,
                                 claims.vocabulary_size, options.vocabulary_size));
   if (options.verify_checksum) {
-    const std::string found = hash_bytes(bytes + claims.header_bytes, payload);
+    const std::string found = hash_payload(*tokens.file_, claims.header_bytes);
     if (claims.format == TokenFormat::reverie && found != claims.checksum)
       throw DataError(fmt::format(
           "{} was altered: its tokens hash to {}, its header says {}; prepare the data again", file,
           found, claims.checksum));
     claims.checksum = found;
   }
-  tokens.tokens_ = bytes + claims.header_bytes;
+  tokens.header_bytes_ = claims.header_bytes;
   tokens.count_ = int64_t(claims.count);
   tokens.vocabulary_size_ = claims.vocabulary_size;
   tokens.width_ = claims.width;
@@ -220,23 +233,36 @@ void TokenFile::copy(int64_t first, std::span<int32_t> out) const {
   const int64_t count = int64_t(out.size());
   require(first >= 0 && first <= count_ && count <= count_ - first,
           "tokens {} to {} were asked of {}, which has {}", first, first + count, path_, count_);
-  const auto take = [&](const auto* tokens) {
-    if (const int64_t bad = find_outside(tokens, count, vocabulary_size_); bad >= 0)
-      report_token(first + bad, tokens[bad]);
-    for (int64_t i = 0; i < count; ++i) out[size_t(i)] = int32_t(tokens[i]);
+  if (count == 0) return;
+  const auto take = [&]<class T>(T) {
+    thread_local std::vector<T> tokens;
+    tokens.resize(out.size());
+    file_->read(header_bytes_ + size_t(first_ + first) * sizeof(T), tokens.data(),
+                tokens.size() * sizeof(T));
+    if (const int64_t bad = find_outside(tokens.data(), count, vocabulary_size_); bad >= 0)
+      report_token(first + bad, tokens[size_t(bad)]);
+    for (int64_t i = 0; i < count; ++i) out[size_t(i)] = int32_t(tokens[size_t(i)]);
   };
-  // Aligned: every header is a multiple of 4 bytes, and mappings begin on a page.
   if (width_ == 2)
-    take(reinterpret_cast<const uint16_t*>(tokens_) + first);
+    take(uint16_t());
   else
-    take(reinterpret_cast<const uint32_t*>(tokens_) + first);
+    take(uint32_t());
+}
+
+void TokenFile::require_unchanged() const {
+  if (!file_ || file_->unchanged()) return;
+  const std::string found = hash_payload(*file_, header_bytes_);  // DataError when it is shorter
+  if (found == checksum_) return;                                 // touched, not altered
+  throw DataError(fmt::format(
+      "{} was changed while it was in use: its tokens hash to {}, when it was opened to "
+      "{}; restore it, or prepare the data again",
+      path_, found, checksum_.empty() ? "(not verified)" : checksum_));
 }
 
 TokenFile TokenFile::slice(int64_t first, int64_t count) const {
   require(first >= 0 && count >= 0 && first <= count_ && count <= count_ - first,
           "tokens {} to {} were asked of {}, which has {}", first, first + count, path_, count_);
   TokenFile part = *this;
-  part.tokens_ += size_t(first) * size_t(width_);
   part.first_ += first;
   part.count_ = count;
   return part;

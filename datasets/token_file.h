@@ -20,7 +20,7 @@
 #include <string>
 #include <string_view>
 
-#include "core/storage.h"
+#include "core/files.h"
 
 namespace reverie {
 
@@ -35,8 +35,8 @@ struct OpenTokensOptions {
   int64_t vocabulary_size = 0;
 };
 
-// Tokens in a mapped file, or a range of them. A value: copies and slices share the mapping.
-// Reading is const and safe from many threads.
+// Tokens in an open file, or a range of them. A value: copies and slices share the file. Reading is
+// const and safe from many threads.
 class TokenFile {
  public:
   TokenFile() = default;  // no tokens
@@ -55,18 +55,22 @@ class TokenFile {
   // Token `index`, 0 <= index < count(). DataError when it is not below vocabulary_size().
   int32_t operator[](int64_t index) const;
   // Copies tokens first .. first + out.size() - 1. UserError when they are not all there, DataError
-  // with the position of a token that is not below vocabulary_size().
+  // with the position of a token that is not below vocabulary_size(), or when the file was cut
+  // short since it was opened.
   void copy(int64_t first, std::span<int32_t> out) const;
   // Tokens first .. first + count - 1 as a TokenFile of their own.
   TokenFile slice(int64_t first, int64_t count) const;
+  // DataError when the file's tokens are others than when it was opened. Reads them only where the
+  // file's length or time of change differs.
+  void require_unchanged() const;
 
  private:
   friend TokenFile open_tokens(const std::string&, const OpenTokensOptions&);
   [[noreturn]] void report_token(int64_t index, uint32_t token) const;
 
-  std::shared_ptr<Storage> storage_;
-  const uint8_t* tokens_ = nullptr;
-  int64_t first_ = 0;  // of this range in the file, for messages
+  std::shared_ptr<OpenFile> file_;
+  size_t header_bytes_ = 0;
+  int64_t first_ = 0;  // of this range in the file
   int64_t count_ = 0;
   int64_t vocabulary_size_ = 0;
   int width_ = 2;

@@ -18,7 +18,7 @@ struct CoconutOptions final : Fieldset {
   std::string base;
   std::optional<int64_t> thought_token;
   void fields(Fields& f) override {
-    f.text("base", base, {},
+    f.path("base", base,
            "the model that learns to think: a Hugging Face directory, a .gguf or a llama2.c .bin "
            "file, such as what a run on whole chains of thought became");
     f.integer_or_auto("thought_token", thought_token, kNonNegative,

@@ -52,7 +52,7 @@ Tensor tokens_at(const Tensor& tokens, const Tensor& places) {
 }  // namespace
 
 void AugmentedOptions::fields(Fields& f) {
-  f.text("base", base, {},
+  f.path("base", base,
          "the model beside which latents are made: a Hugging Face directory, a .gguf or a llama2.c "
          ".bin file");
   f.component("latents", latents, LatentRegistry::instance(), false, "what makes the latents");
@@ -62,6 +62,10 @@ void AugmentedOptions::fields(Fields& f) {
   f.integer("delay", delay, {0, 1 << 20},
             "the latents arrive so many tokens after the text that they were made from");
   f.boolean("train_base", train_base, "train the base as well, instead of leaving it as it is");
+  f.rule(
+      delay + ahead <= block_size,
+      fmt::format("a delay of {} and {} tokens ahead do not fit a text of {} tokens (block_size)",
+                  delay, ahead, block_size));
 }
 
 InsertionPoints insertion_points(const Tensor& tokens, const Tensor& targets, const Tensor& limits,

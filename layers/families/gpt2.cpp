@@ -34,11 +34,11 @@ void Gpt2Options::fields(Fields& f) {
             "compute blocks again in backward instead of keeping their activations");
   f.component("memory", memory, MemoryRegistry::instance(), true,
               "a memory module inside the model");
+  f.rule(n_embd % n_head == 0,
+         fmt::format("n_embd {} is not a multiple of n_head {}", n_embd, n_head));
 }
 
 TransformerShape Gpt2Options::shape() const {
-  if (n_embd % n_head != 0)
-    throw ConfigError(fmt::format("n_embd {} is not a multiple of n_head {}", n_embd, n_head));
   TransformerShape s;
   s.vocabulary = vocab_size;
   s.block_size = block_size;

@@ -63,18 +63,16 @@ void RotaryOptions::fields(Fields& f) {
             "compute blocks again in backward instead of keeping their activations");
   f.component("memory", memory, MemoryRegistry::instance(), true,
               "a memory module inside the model");
+  const int64_t kv = n_kv_head.value_or(n_head), dim = head_dim.value_or(n_embd / n_head);
+  f.rule(head_dim || n_embd % n_head == 0,
+         fmt::format("n_embd {} is not a multiple of n_head {}", n_embd, n_head));
+  f.rule(n_head % kv == 0, fmt::format("n_head {} is not a multiple of n_kv_head {}", n_head, kv));
+  f.rule(dim % 2 == 0, fmt::format("rotary positions turn pairs: {} is {}, which is odd",
+                                   head_dim ? "head_dim" : "n_embd / n_head", dim));
 }
 
 TransformerShape RotaryOptions::rotary_shape() const {
-  const int64_t kv = n_kv_head.value_or(n_head);
-  if (!head_dim && n_embd % n_head != 0)
-    throw ConfigError(fmt::format("n_embd {} is not a multiple of n_head {}", n_embd, n_head));
-  if (n_head % kv != 0)
-    throw ConfigError(fmt::format("n_head {} is not a multiple of n_kv_head {}", n_head, kv));
-  const int64_t dim = head_dim.value_or(n_embd / n_head);
-  if (dim % 2 != 0)
-    throw ConfigError(fmt::format("rotary positions turn pairs: {} is {}, which is odd",
-                                  head_dim ? "head_dim" : "n_embd / n_head", dim));
+  const int64_t kv = n_kv_head.value_or(n_head), dim = head_dim.value_or(n_embd / n_head);
   TransformerShape s;
   s.vocabulary = vocab_size;
   s.block_size = block_size;

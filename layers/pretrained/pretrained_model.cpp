@@ -12,7 +12,7 @@ struct PretrainedModelOptions final : Fieldset {
   std::optional<int64_t> block_size, rank;
   double alpha = 16;
   void fields(Fields& f) override {
-    f.text("path", path, {},
+    f.path("path", path,
            "a Hugging Face directory, a .gguf or a llama2.c .bin file: the first weights");
     f.integer_or_auto("block_size", block_size, kPositive,
                       "longest sequence, in tokens; auto: the model's own");

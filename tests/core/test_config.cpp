@@ -182,5 +182,24 @@ TEST(NearestName, FindsTyposAndLeavesOtherWordsAlone) {
   EXPECT_EQ(nearest_name("abcd", {"abxx", "abcx"}), "abcx");  // the smaller distance wins
 }
 
+TEST(Config, CommentsAndTrailingCommasAreReadLenientlyOrNamed) {
+  const TemporaryDirectory directory;
+  const std::string file = directory / "c.json";
+  write_plainly(file,
+                "{\n  // a comment, \"quoted\"\n  \"a\": [1, 2, /* two */],\n  \"b\": \"// no, "
+                "\\\"}\",\n}\n");
+  EXPECT_THAT(message_of<ConfigError>([&] { Config::from_file(file); }), HasSubstr("--lenient"));
+  const Json read = Config::from_file(file, true).json();
+  EXPECT_EQ(read.dump(), R"({"a":[1,2],"b":"// no, \"}"})");
+  // What is broken otherwise stays an error, on the same line, and is promised nothing.
+  write_plainly(file, "{ // c\n  \"a\": }");
+  for (const bool lenient : {false, true}) {
+    const std::string message = message_of<ConfigError>([&] { Config::from_file(file, lenient); });
+    EXPECT_EQ(message.find("--lenient"), std::string::npos) << message;
+  }
+  EXPECT_THAT(message_of<ConfigError>([&] { Config::from_file(file, true); }), HasSubstr("line 2"));
+  EXPECT_THROW(Config::from_file(directory / "none", true), ConfigError);
+}
+
 }  // namespace
 }  // namespace reverie

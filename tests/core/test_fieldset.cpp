@@ -151,8 +151,8 @@ TEST(Fieldset, UnknownKeysNamePathNearestAndKnownKeys) {
 }
 
 TEST(Fieldset, MistypedValuesAreRefused) {
-  EXPECT_THAT(error(R"("model": {"n_layer": 3.0})"),
-              HasSubstr("c.json: $.model.n_layer must be an integer in 1..100, got 3.0"));
+  EXPECT_THAT(error(R"("model": {"n_layer": 3.5})"),
+              HasSubstr("c.json: $.model.n_layer must be an integer in 1..100, got 3.5"));
   EXPECT_THAT(error(R"("model": {"n_layer": "3"})"), HasSubstr("got \"3\""));
   EXPECT_THAT(error(R"("model": {"n_layer": true})"), HasSubstr("must be an integer"));
   EXPECT_THAT(error(R"("model": {"n_layer": null})"), HasSubstr("must be an integer"));
@@ -325,6 +325,73 @@ TEST(Fieldset, HelpHasALineForEachField) {
   EXPECT_THAT(help,
               HasSubstr("  \"type\": \"slots\"  a row of slots\n    num_slots  how many slots"));
   EXPECT_THAT(help, HasSubstr("(the types are listed above)"));
+}
+
+struct PathOptions final : Fieldset {
+  std::string text = "a", home = "~/b", variable = "$REVERIE_TEST_PLACE/${REVERIE_TEST_PLACE}x";
+  std::string beside = "here", none = "", price = "5$";
+  int64_t heads = 4, width = 8;
+  void fields(Fields& f) override {
+    f.text("text", text, {}, "no path");
+    for (const auto& [name, path] : {std::pair{"home", &home},
+                                     {"variable", &variable},
+                                     {"beside", &beside},
+                                     {"none", &none},
+                                     {"price", &price}})
+      f.path(name, *path, "a path");
+    f.integer("heads", heads, {1, 100}, "heads");
+    f.integer("width", width, {1, 100}, "width");
+    f.rule(width % heads == 0, fmt::format("width {} is no multiple of heads {}", width, heads));
+  }
+};
+
+TEST(Fieldset, PathsBeginAtTheConfigsDirectory) {
+  const TemporaryDirectory directory;
+  std::ofstream(directory / "here") << "";
+  ::setenv("REVERIE_TEST_PLACE", "/somewhere", 1);
+  PathOptions o;
+  read_config(Config(), o);
+  EXPECT_EQ(o.home, "~/b") << "reading leaves them as they are written";
+  resolve_paths(o, directory.path());
+  EXPECT_EQ(o.text, "a");
+  EXPECT_EQ(o.home, std::string(::getenv("HOME")) + "/b");
+  EXPECT_EQ(o.variable, "/somewhere/somewherex");
+  EXPECT_EQ(o.beside, directory / "here");
+  EXPECT_EQ(o.none, "");
+  EXPECT_EQ(o.price, directory / "5$");
+  const Json once = write_config(o);
+  resolve_paths(o, "/elsewhere");
+  EXPECT_EQ(write_config(o), once) << "absolute ones stay";
+  // What only the working directory has is taken from there.
+  o.beside = std::filesystem::relative(directory / "here").string();
+  resolve_paths(o, "/elsewhere");
+  EXPECT_EQ(o.beside, directory / "here");
+  o.variable = "$REVERIE_TEST_NOTHING/x";
+  EXPECT_THAT(message_of<ConfigError>([&] { resolve_paths(o, "."); }),
+              ::testing::HasSubstr("$REVERIE_TEST_NOTHING"));
+}
+
+TEST(Fieldset, SeveralErrorsComeInOneGo) {
+  PathOptions o;
+  const std::string message = message_of<ConfigError>(
+      [&] { read_config(Config::parse(R"({"heads": 0, "widht": 3, "text": 1})", "c"), o); });
+  EXPECT_THAT(message,
+              ::testing::AllOf(::testing::HasSubstr("widht"), ::testing::HasSubstr("$.heads"),
+                               ::testing::HasSubstr("$.text")));
+  EXPECT_THAT(
+      message_of<ConfigError>([&] { read_config(Config::parse(R"({"heads": 3})", "c"), o); }),
+      ::testing::HasSubstr("$: width 8 is no multiple of heads 3"));
+}
+
+TEST(Fieldset, ANumberWithoutAFractionIsAnInteger) {
+  PathOptions o;
+  read_config(Config::parse(R"({"heads": 1e1, "width": 20.0})", "c"), o);
+  EXPECT_EQ(o.heads, 10);
+  EXPECT_EQ(o.width, 20);
+  for (const char* bad : {"1.5", "1e3", "1e300", "-1e300"})
+    EXPECT_THROW(read_config(Config::parse(fmt::format(R"({{"heads": {}}})", bad), "c"), o),
+                 ConfigError)
+        << bad;
 }
 
 }  // namespace

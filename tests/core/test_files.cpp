@@ -2,6 +2,7 @@
 
 #include "core/files.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -220,6 +221,95 @@ TEST(Files, HashesAreXxh3) {
   EXPECT_EQ(hash_file(directory / "a"), hash_bytes(bytes.data(), bytes.size()));
   bytes[2 << 20] ^= 1;
   EXPECT_NE(hash_file(directory / "a"), hash_bytes(bytes.data(), bytes.size()));
+}
+
+// A device, a pipe or a link is what its owner made it: it is written into, or through.
+TEST(Files, WhatIsNoPlainFileIsWrittenThrough) {
+  const TemporaryDirectory directory;
+  write_plainly(directory / "real", "old");
+  std::filesystem::create_symlink("real", directory / "link");
+  std::filesystem::create_symlink("none yet", directory / "dangling");
+  write_file_atomically(directory / "link", "new");
+  write_file_atomically(directory / "dangling", "first");
+  EXPECT_TRUE(std::filesystem::is_symlink(directory / "link"));
+  EXPECT_EQ(read_file(directory / "real"), "new");
+  EXPECT_EQ(read_file(directory / "none yet"), "first");
+
+  ASSERT_EQ(::mkfifo((directory / "pipe").c_str(), 0600), 0);
+  const int reader = ::open((directory / "pipe").c_str(), O_RDONLY | O_NONBLOCK);
+  write_file_atomically(directory / "pipe", "through");
+  char got[8] = {};
+  EXPECT_EQ(::read(reader, got, 7), 7);
+  EXPECT_STREQ(got, "through");
+  ::close(reader);
+  EXPECT_TRUE(std::filesystem::is_fifo(directory / "pipe"));
+
+  write_file_atomically("/dev/null", "nowhere");
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));
+  EXPECT_THAT(message_of<MachineError>([] { write_file_atomically("/dev/full", "x"); }),
+              HasSubstr("No space left"));
+  EXPECT_EQ(directory.entries(), 5u);
+}
+
+TEST(Files, WhetherOutputCanBeWrittenIsKnownBeforeTheWork) {
+  const TemporaryDirectory directory;
+  write_plainly(directory / "plain", "");
+  std::filesystem::create_directory(directory / "folder");
+  for (const char* fine : {"new", "plain"}) EXPECT_NO_THROW(require_writable(directory / fine));
+  EXPECT_NO_THROW(require_writable("/dev/null"));
+  for (const char* bad : {"folder", "none/x", "plain/x"})
+    EXPECT_THAT(message_of<MachineError>([&] { require_writable(directory / bad); }),
+                HasSubstr(bad));
+  EXPECT_EQ(directory.entries(), 2u);
+}
+
+TEST(Files, WhatKilledWritersLeftIsRemovedByTheNext) {
+  const TemporaryDirectory directory;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    AtomicFile file(directory / "a");
+    const TemporaryFolder folder(directory / "data", "preparing");
+    file.write("half", 4);
+    ::kill(::getpid(), SIGKILL);
+  }
+  ::waitpid(child, nullptr, 0);
+  EXPECT_EQ(directory.entries(), 2u);
+  write_plainly(directory / "a.tmp-notes", "somebody's own");
+  {
+    AtomicFile living(directory / "a");
+    const TemporaryFolder alive(directory / "data", "preparing");
+    write_file_atomically(directory / "a", "whole");
+    remove_orphans(directory / "data", "preparing");
+    EXPECT_EQ(directory.entries(), 4u);  // a, the notes, and what living writers hold
+  }
+  EXPECT_EQ(directory.entries(), 2u);
+  EXPECT_EQ(read_file(directory / "a"), "whole");
+}
+
+TEST(Files, ALockKnowsThatItsDirectoryWasMovedOrRemoved) {
+  const TemporaryDirectory directory;
+  std::filesystem::create_directory(directory / "run");
+  const FileLock lock(directory / "run/lock", "the run");
+  EXPECT_TRUE(lock.in_place());
+  std::filesystem::rename(directory / "run", directory / "moved");
+  EXPECT_FALSE(lock.in_place());
+  EXPECT_EQ(lock.current_file(), directory / "moved/lock");
+  std::filesystem::remove_all(directory / "moved");
+  EXPECT_EQ(lock.current_file(), "");
+}
+
+TEST(Files, AnOpenFileThatGetsShorterIsAnErrorAndNoSignal) {
+  const TemporaryDirectory directory;
+  write_plainly(directory / "a", std::string(10000, 'x'));
+  const OpenFile file(directory / "a");
+  char last[4];
+  file.read(9996, last, 4);
+  EXPECT_EQ(last[3], 'x');
+  EXPECT_TRUE(file.unchanged());
+  std::filesystem::resize_file(directory / "a", 4096);
+  EXPECT_FALSE(file.unchanged());
+  EXPECT_THAT(message_of<DataError>([&] { file.read(9996, last, 4); }), HasSubstr("cut short"));
+  EXPECT_THROW(OpenFile(directory.path()), UserError);
 }
 
 }  // namespace

@@ -254,5 +254,26 @@ TEST(StreamHasher, PiecesHashAsTheWhole) {
   EXPECT_EQ(hasher.digits(), hash_bytes(bytes.data(), bytes.size()));
 }
 
+TEST(TokenFile, OneThatChangesWhileItIsInUseIsNoticed) {
+  const TemporaryDirectory directory;
+  const std::string file = directory / "a.tok";
+  write_tokens(file, some_tokens(5000, 65), 65);
+  const TokenFile tokens = open_tokens(file);
+  std::filesystem::last_write_time(file, std::filesystem::file_time_type::clock::now());
+  EXPECT_NO_THROW(tokens.require_unchanged()) << "touched, with the same tokens";
+  {  // another of the same name: the old one is still open
+    write_tokens(file, some_tokens(300, 3), 65);
+    EXPECT_NO_THROW(tokens.require_unchanged());
+    EXPECT_EQ(read_all(tokens), some_tokens(5000, 65));
+  }
+  std::filesystem::last_write_time(file, {});  // long ago
+  const TokenFile second = open_tokens(file);
+  std::fstream(file, std::ios::in | std::ios::out | std::ios::binary).seekp(300).write("\7", 2);
+  EXPECT_THROWS_SAYING(second.require_unchanged(), DataError, "changed while it was in use");
+  std::filesystem::resize_file(file, 200);
+  EXPECT_THROWS_SAYING(second[299], DataError, "cut short");
+  EXPECT_THROWS_SAYING(second.require_unchanged(), DataError, "cut short");
+}
+
 }  // namespace
 }  // namespace reverie

@@ -4,9 +4,11 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "trainers/training/experiment.h"
+#include "trainers/training/run_reference.h"
 
 namespace reverie {
 
@@ -15,9 +17,25 @@ namespace reverie {
   throw CLI::RuntimeError(status);
 }
 
+// How this program was called, for commands that are printed to be pasted.
+inline std::string& program_name() {
+  static std::string name = "reverie";
+  return name;
+}
+// A word as a shell reads it back.
+inline std::string shell_word(const std::string& word) {
+  constexpr std::string_view plain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,:@+%";
+  if (!word.empty() && word.find_first_not_of(plain) == word.npos) return word;
+  std::string out = "'";
+  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
 struct ConfigArguments {
   std::string file;
   std::vector<std::string> overrides;
+  bool lenient = false;
   void add_to(CLI::App& command, bool required = true) {
     auto* option = command.add_option(
         "config", file, "experiment, a JSON file (see `reverie train --print-schema`)");
@@ -30,21 +48,24 @@ struct ConfigArguments {
         .add_option("--set", overrides, "override one value: --set train.steps=100 (repeatable)")
         ->take_all()
         ->allow_extra_args(false);
+    command.add_flag("--lenient", lenient,
+                     "the config may hold // comments and commas before closing brackets");
   }
   std::string directory() const {
     const auto parent = std::filesystem::path(file).parent_path();
     return parent.empty() ? "." : parent.string();
   }
   Config config() const {
-    Config c = Config::from_file(file);
+    Config c = Config::from_file(file, lenient);
     for (const auto& o : overrides) c.set(o);
     return c;
   }
   ExperimentOptions experiment() const { return read_experiment(config(), directory()); }
 };
 
+// Also RUN@STEP, RUN@best and a checkpoint's folder: see find_run().
 inline bool is_run_directory(const std::string& path) {
-  return std::filesystem::exists(path + "/config.resolved.json");
+  return find_run(path).has_value();
 }
 
 }  // namespace reverie

@@ -24,6 +24,7 @@ struct CausalityArguments {
 };
 
 void run_causality(const CausalityArguments& a) {
+  if (!a.json.empty()) require_writable(a.json);
   Component model;
   NamedTensors weights;
   Verdict known;

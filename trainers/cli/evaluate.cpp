@@ -173,6 +173,7 @@ void add_eval_command(CLI::App& app) {
       ->needs(text)
       ->check(CLI::NonNegativeNumber);
   command->callback([a] {
+    if (!a->json.empty()) require_writable(a->json);
     if (!a->text.empty()) return evaluate_text(*a);
     if (!is_run_directory(a->model))
       throw ConfigError(fmt::format(

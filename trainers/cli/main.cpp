@@ -1,13 +1,20 @@
 // The command line.
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <string_view>
+#include <system_error>
 
 #include "core/error.h"
 #include "core/log.h"
+#include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/monitoring/machine.h"
 
@@ -23,11 +30,43 @@ void limit_openmp_spinning(char** argv) {
   ::execv("/proc/self/exe", argv);  // where there is no /proc, the default stays
 }
 
-}  // namespace
+// Where a standard stream is closed, the next file opened would get its number, and messages would
+// be written into that file.
+void open_standard_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(stream, F_GETFD) < 0 && errno == EBADF) (void)!::open("/dev/null", O_RDWR);
+}
 
-int main(int argc, char** argv) {
+void handle_bus_error(int) {
+  constexpr std::string_view message =
+      "\nerror: a file that is mapped into memory became shorter, or its disk failed; the run's "
+      "checkpoints are whole: mend the file and go on with --resume\n";
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, message.data(), message.size());
+  ::_exit(int(reverie::ExitCode::corrupt_data));
+}
+
+// A reader that left and a file that may not grow are errors of write(), which are handled; as
+// signals they would end the program without a word.
+void turn_signals_into_errors() {
+  ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);
+  ::signal(SIGBUS, handle_bus_error);
+}
+
+// What was printed may wait in a buffer. `status` unless it cannot be written; then another than 0.
+int finish_output(int status) {
+  const bool failed_before = std::ferror(stdout) != 0;
+  errno = 0;
+  const bool failed = std::fflush(stdout) != 0 || failed_before;
+  if (!failed || status != 0) return status;
+  if (errno == EPIPE) return 128 + SIGPIPE;  // `reverie ... | head`: as shells expect it
+  reverie::log_error("cannot write to standard output: {}",
+                     std::generic_category().message(errno ? errno : EIO));
+  return int(reverie::ExitCode::runtime);
+}
+
+int run(int argc, char** argv) {
   using namespace reverie;
-  limit_openmp_spinning(argv);
   CLI::App app{
       "Reverie trains language models that think in latent space, and does not let them fool you.\n"
       "Start with: reverie repro configs/tables/imm_shakespeare.json --preset smoke\n"
@@ -61,6 +100,10 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     log_error("out of memory");
     return int(ExitCode::runtime);
+  } catch (const std::system_error& e) {  // of fmt::print
+    if (e.code() == std::errc::broken_pipe) return 128 + SIGPIPE;
+    log_error("{}", e.what());
+    return int(ExitCode::runtime);
   } catch (const std::exception& e) {
     log_error("{}", e.what());
     return int(ExitCode::runtime);
@@ -70,4 +113,14 @@ int main(int argc, char** argv) {
         "wanted an exception with a message");
     return int(ExitCode::runtime);
   }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  open_standard_streams();
+  limit_openmp_spinning(argv);
+  turn_signals_into_errors();
+  if (argc > 0) reverie::program_name() = argv[0];
+  return finish_output(run(argc, argv));
 }

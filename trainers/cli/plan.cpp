@@ -27,10 +27,11 @@ void add_plan_command(CLI::App& app) {
       ->allow_extra_args(false);
   command->add_flag("--json", *as_json, "print JSON");
   command->callback([a, as_json, preset, of_table] {
-    if (Config::from_file(a->file).has("presets")) {
+    if (Config::from_file(a->file, a->lenient).has("presets")) {
       require(!*as_json, "--json is for the plan of one experiment; {} is a table", a->file);
       ReproOptions o;
       o.table_file = a->file;
+      o.lenient = a->lenient;
       o.preset = *preset;
       o.directory = "runs";
       o.overrides = a->overrides;

@@ -11,6 +11,7 @@
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/monitoring/progress.h"
+#include "trainers/training/signals.h"
 
 namespace reverie {
 
@@ -69,7 +70,9 @@ void add_prepare_command(CLI::App& app) {
     for (std::string* text : {&o->document_separator, &o->document_token})
       for (size_t at; (at = text->find("\\n")) != std::string::npos;) text->replace(at, 2, "\n");
     std::optional<Progress> progress;
-    const std::string directory = prepare_dataset(*o, [&](int64_t done, int64_t total) {
+    const SignalGuard signals;
+    const auto encoded = [&](int64_t done, int64_t total) {
+      stop_if_requested();
       if (!progress) {
         ProgressOptions options;
         options.context = "encoding";
@@ -77,7 +80,15 @@ void add_prepare_command(CLI::App& app) {
         progress.emplace(total, options);
       }
       progress->reach(done);
-    });
+    };
+    std::string directory;
+    try {
+      directory = prepare_dataset(*o, encoded);
+    } catch (const Interrupted& i) {
+      progress.reset();
+      log_info("stopped: nothing was prepared, and nothing is left behind");
+      exit_with(128 + i.signal);
+    }
     progress.reset();
     DataOptions opened;
     opened.path = directory;

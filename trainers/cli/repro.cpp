@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/distributed/launch.h"
@@ -38,6 +39,8 @@ void add_repro_command(CLI::App& app) {
                    "override one value of the table itself: --set-table "
                    "presets.laptop.base_model=PATH (repeatable)")
       ->allow_extra_args(false);
+  command->add_flag("--lenient", o->lenient,
+                    "the table may hold // comments and commas before closing brackets");
   o->preset = "smoke";
   command->callback([o] {
     if (launched_as_rank())
@@ -46,11 +49,17 @@ void add_repro_command(CLI::App& app) {
     if (o->directory.empty())
       o->directory = fmt::format("runs/{}-{}", std::filesystem::path(o->table_file).stem().string(),
                                  o->preset);
-    o->command = fmt::format("reverie repro {} --preset {}", o->table_file, o->preset);
-    for (const auto& s : o->table_overrides) o->command += " --set-table " + s;
-    for (const auto& s : o->overrides) o->command += " --set " + s;
+    o->command = fmt::format("reverie repro {} --preset {}", shell_word(o->table_file),
+                             shell_word(o->preset));
+    for (const auto& s : o->table_overrides) o->command += " --set-table " + shell_word(s);
+    for (const auto& s : o->overrides) o->command += " --set " + shell_word(s);
     SignalGuard signals;
-    if (const int status = run_table(*o)) exit_with(status);
+    try {
+      if (const int status = run_table(*o)) exit_with(status);
+    } catch (const Interrupted& i) {
+      log_info("stopped; the same command goes on from there");
+      exit_with(128 + i.signal);
+    }
   });
 }
 

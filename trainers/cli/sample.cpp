@@ -1,10 +1,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <system_error>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -35,8 +37,9 @@ double seconds_between(Clock::time_point begin, Clock::time_point end) {
 }
 
 void print(const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  if (!written || std::fflush(stdout) != 0)
+    throw std::system_error(errno, std::generic_category(), "cannot write to standard output");
 }
 
 // Lets the model write after the prompt and prints it -> {"tokens", "text"} or {"samples": [..]},
@@ -93,6 +96,7 @@ AugmentedModel& with_latents(const UsableModel& run, const UsableModel& base,
 }
 
 void run(const SampleArguments& a) {
+  if (!a.json.empty()) require_writable(a.json);
   const UsableModel m = open_model(a.model, a.tokenizer);
   const auto warn = [](const UsableModel& opened) {
     if (opened.verdict.leaks())
@@ -105,6 +109,7 @@ void run(const SampleArguments& a) {
   GenerateOptions options = a.generate;
   if (a.greedy) options.temperature = 0;
   if (!a.past_end) options.ends = m.ends;
+  options.vocabulary = m.text().vocabulary_size();
   const std::vector<int32_t> prompt =
       prompt_tokens(m.text(), a.prompt, m.model->vocabulary_size());
   Json out = {{"model", m.description}, {"prompt", a.prompt}, {"prompt_tokens", prompt}};

@@ -35,12 +35,12 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
   if (a.stop_after >= 0) control.stop_after = a.stop_after;
   ProfileCallback profiler(a.profiled_steps);
   if (a.profiled_steps > 0 && communicator.first()) control.callbacks.push_back(&profiler);
-  SignalGuard signals;
   Trainer trainer(options, control);
   if (trainer.leaks()) log_warning("{}; every number below carries that label", trainer.verdict().line());
   if (trainer.run() == RunEnd::stopped) {
-    log_info("stopped at step {}; go on with: reverie train {} --run-dir {} --resume",
-             trainer.step(), a.config.file, control.run_directory);
+    log_info("stopped at step {}; go on with: {} train --run-dir {} --resume{}", trainer.step(),
+             shell_word(program_name()), shell_word(control.run_directory),
+             communicator.size() > 1 ? " (in as many ranks)" : "");
     if (const int signal = trainer.stop_signal()) exit_with(128 + signal);
     return;
   }
@@ -50,7 +50,7 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
     if (failed) exit_with(int(ExitCode::check_failed));
     return;
   }
-  const Json s = read_summary(control.run_directory);
+  const Json s = read_summary(trainer.run_directory());
   log_info("{}", control.run_directory + "/summary.json");
   fmt::print("train loss {:.4f}  val loss {:.4f}  val prefix-only {:.4f}  {}\n",
              s.at("train_loss").get<double>(), s.at("val_loss").get<double>(),
@@ -85,7 +85,9 @@ void train_as_rank(const TrainArguments& a, std::shared_ptr<Communicator> host) 
     throw;  // an end in good order
   } catch (const std::exception& e) {
     const auto* error = dynamic_cast<const Error*>(&e);
-    const int code = int(error ? error->exit_code() : ExitCode::runtime);
+    const auto* interrupted = dynamic_cast<const Interrupted*>(&e);
+    const int code = interrupted ? 128 + interrupted->signal
+                                 : int(error ? error->exit_code() : ExitCode::runtime);
     if (ranks->first() || !ranks->failing_together())
       log_error("rank {}: {}", ranks->rank(), e.what());
     if (!ranks->failing_together()) ranks->abort(code, e.what());
@@ -96,15 +98,24 @@ void train_as_rank(const TrainArguments& a, std::shared_ptr<Communicator> host) 
   }
 }
 
-void run(const TrainArguments& a) {
+void run(TrainArguments& a) {
+  // A run knows its own config.
+  if (a.config.file.empty() && a.resume &&
+      std::filesystem::exists(a.run_directory + "/config.resolved.json"))
+    a.config.file = a.run_directory + "/config.resolved.json";
   if (a.print_schema) {
     ExperimentOptions options;
     fmt::print("{}\n", json_text(config_schema(options), 2));
     return;
   }
+  const SignalGuard signals;
   if (a.config.file.empty())
     throw ConfigError(
-        "which experiment? Give a JSON file: reverie train configs/shakespeare_gpt.json");
+        a.resume && !a.run_directory.empty()
+            ? fmt::format("{} holds no run to resume: there is no config.resolved.json. To begin "
+                          "one, name its config too",
+                          a.run_directory)
+            : "which experiment? Give a JSON file: reverie train configs/shakespeare_gpt.json");
   if (!a.print_config && launched_as_rank()) {
     train_as_rank(a, communicator_from_environment());
     return;
@@ -114,7 +125,12 @@ void run(const TrainArguments& a) {
     fmt::print("{}\n", json_text(write_config(options), 2));
     return;
   }
-  train(a, options, single_communicator());
+  try {
+    train(a, options, single_communicator());
+  } catch (const Interrupted& i) {  // while the data were prepared
+    log_info("stopped before the first step");
+    exit_with(128 + i.signal);
+  }
 }
 
 }  // namespace
@@ -126,7 +142,11 @@ void add_train_command(CLI::App& app) {
   a->config.add_to(*command, false);
   command->add_option("--run-dir", a->run_directory,
                       "where the run lives (default: runs/<config's name>)");
-  command->add_flag("--resume", a->resume, "go on from the newest whole checkpoint, bit-exactly");
+  command->add_flag(
+      "--resume", a->resume,
+      "go on from the newest whole checkpoint, bit-exactly. The config is in the run "
+      "directory; --set may lengthen the run (train.steps) and change its evaluation, "
+      "sample and checkpoint");
   command->add_option("--stop-after", a->stop_after,
                       "save a checkpoint and stop after this step, unfinished");
   command

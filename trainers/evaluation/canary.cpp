@@ -12,6 +12,7 @@
 #include "trainers/evaluation/cut_sweep.h"
 #include "trainers/evaluation/probing_mode.h"
 #include "trainers/evaluation/rounding.h"
+#include "trainers/training/signals.h"
 
 namespace reverie {
 namespace {
@@ -90,7 +91,7 @@ class PrefixComparison {
 double prefix_forwards(LanguageModel& model, const Batch& batch, Tensor& states) {
   double sum = 0;
   const int64_t time = batch.tokens.size(1);
-  for (int64_t t = 1; t <= time; ++t) {
+  for (int64_t t = 1; t <= time && !pending_signal(); ++t) {
     const Variable hidden = model.hidden(batch.tokens.slice(1, 0, t).contiguous());
     const Variable last = slice(hidden, 1, t - 1, t);
     const Tensor targets = batch.targets.slice(1, t - 1, t).contiguous();
@@ -163,18 +164,21 @@ PrefixScores score_prefixes(LanguageModel& model, const EvaluationWindows& windo
   double own = 0, targets = 0;
   const int64_t batches = windows.batch_count();
   Tensor sums = Tensor::zeros({batches, 2}, DType::f64);
-  for (int64_t i = communicator.rank(); i < batches; i += communicator.size()) {
+  for (int64_t i = communicator.rank(); i < batches && !pending_signal();
+       i += communicator.size()) {
     const Batch batch = windows.batch(i);
     Tensor prefix;
     const Tensor whole = model.hidden(batch.tokens).tensor();
     auto* at = sums.mutable_data<double>() + 2 * i;
     at[0] = prefix_forwards(model, batch, prefix);
+    if (pending_signal()) break;  // that was half a batch
     at[1] = double(batch.target_count);
     comparison.batch(batch, whole, prefix);
     if (own_loss) continue;
     own += model.loss(batch.tokens, batch.targets, 1.0).tensor().item();
     targets += double(batch.target_count);
   }
+  require_uninterrupted(communicator);
   communicator.all_reduce(sums, Reduction::sum);
   double total = 0, all_targets = 0;
   for (int64_t i = 0; i < batches; ++i) {

@@ -5,6 +5,7 @@
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "layers/coprocessor/augmented_model.h"
+#include "trainers/training/signals.h"
 
 namespace reverie {
 namespace {
@@ -16,12 +17,14 @@ EvaluationResult mean_over(const EvaluationWindows& windows, Communicator& commu
                            const char* kind, SumOf&& sum_of) {
   const int64_t batches = windows.batch_count();
   Tensor sums = Tensor::zeros({batches, 2}, DType::f64);  // loss, targets
-  for (int64_t i = communicator.rank(); i < batches; i += communicator.size()) {
+  for (int64_t i = communicator.rank(); i < batches && !pending_signal();
+       i += communicator.size()) {
     const Batch batch = windows.batch(i);
     auto* at = sums.mutable_data<double>() + 2 * i;
     at[0] = sum_of(batch);
     at[1] = double(batch.target_count);
   }
+  require_uninterrupted(communicator);
   communicator.all_reduce(sums, Reduction::sum);  // zeros where others have values
   double total = 0, targets = 0;
   for (int64_t i = 0; i < batches; ++i) {
@@ -45,6 +48,12 @@ double loss_of_every_token(LanguageModel& model, const Tensor& tokens, const Ten
   return scored.loss(tokens, targets, 1.0).tensor().item();
 }
 
+void require_uninterrupted(Communicator& communicator) {
+  if (communicator.size() == 1) return stop_if_requested();
+  for (const std::string& signal : communicator.all_gather(std::to_string(pending_signal())))
+    if (signal != "0") throw Interrupted(std::stoi(signal));
+}
+
 EvaluationResult evaluate(LanguageModel& model, const EvaluationWindows& windows,
                           Communicator& communicator) {
   const EvaluationMode mode(model);
@@ -58,7 +67,7 @@ EvaluationResult evaluate_prefix_only(LanguageModel& model, const EvaluationWind
   const EvaluationMode mode(model);
   return mean_over(windows, communicator, "prefix-only", [&](const Batch& batch) {
     double sum = 0;
-    for (int64_t t = 1; t <= batch.tokens.size(1); ++t) {
+    for (int64_t t = 1; t <= batch.tokens.size(1) && !pending_signal(); ++t) {
       const Variable hidden = model.hidden(batch.tokens.slice(1, 0, t).contiguous());
       const Tensor targets = batch.targets.slice(1, t - 1, t).contiguous();
       sum += model.loss_of(slice(hidden, 1, t - 1, t), targets, 1.0).tensor().item();

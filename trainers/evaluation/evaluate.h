@@ -32,6 +32,10 @@ void require_finite(double loss, const std::string& what);
 // The sum of the losses of every token, nats: the model's own loss, or, with latents, its base's.
 double loss_of_every_token(LanguageModel& model, const Tensor& tokens, const Tensor& targets);
 
+// A collective. Interrupted, on all ranks, when a signal is pending on one: its share of the work is
+// undone.
+void require_uninterrupted(Communicator& communicator);
+
 struct EvaluationResult {
   double loss = 0;      // mean cross entropy, nats per target
   int64_t targets = 0;  // how many were scored
@@ -41,7 +45,8 @@ struct EvaluationResult {
 // ahead sees what it predicts. Every window is a text of its own (no state is carried). A model
 // with latents is scored as its base, without them: see evaluate_augmented(). UserError when no
 // window has a target, DivergedError when the loss is not finite. Ranks share the batches of
-// windows, and all get the result, which is the one of a single rank.
+// windows, and all get the result, which is the one of a single rank. Interrupted, on all
+// ranks, when a signal is pending on one.
 EvaluationResult evaluate(LanguageModel& model, const EvaluationWindows& windows,
                           Communicator& communicator = single_communicator());
 

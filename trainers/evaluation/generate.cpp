@@ -89,11 +89,13 @@ std::vector<int32_t> choose_each(const Tensor& logits, const GenerateOptions& op
                                  std::vector<Draws>& draws) {
   const Tensor host = logits.to(Device{}).contiguous();
   const int64_t count = host.size(0), vocabulary = host.size(-1);
+  const int64_t known =
+      options.vocabulary > 0 ? std::min(options.vocabulary, vocabulary) : vocabulary;
   std::vector<int32_t> tokens(static_cast<size_t>(count));
   const auto each = [&]<class T>(const T* rows) {
     share_out(count, count > 1, [&](int64_t i) {
       tokens[size_t(i)] =
-          choose(std::span(rows + i * vocabulary, size_t(vocabulary)), options, draws[size_t(i)]);
+          choose(std::span(rows + i * vocabulary, size_t(known)), options, draws[size_t(i)]);
     });
   };
   if (host.dtype() == DType::f64)

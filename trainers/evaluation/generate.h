@@ -14,6 +14,9 @@ struct GenerateOptions {
   double temperature = 1;  // divides the logits; 0: always the likeliest token
   int64_t top_k = 0;       // draw among the k likeliest alone; 0: among all
   uint64_t seed = 1;       // of the draws
+  // Draw among the first so many tokens, where a model has more rows than its tokenizer has tokens;
+  // 0: among all.
+  int64_t vocabulary = 0;
   // An AugmentedModel's latents, made at the prompt's end and put into the text so many tokens
   // later; not set: none.
   std::optional<int64_t> latents_late = {};

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/written_text.h"
+#include "trainers/training/run_reference.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
@@ -36,7 +37,7 @@ const Tokenizer& UsableModel::text() const {
 
 UsableModel open_model(const std::string& path, const std::string& tokenizer) {
   UsableModel usable;
-  if (fs::exists(fs::path(path) / "config.resolved.json")) {
+  if (find_run(path)) {
     LoadedRun run = load_run(path);
     usable.model = std::move(run.model);
     usable.tokenizer = run.tokenizer;

@@ -14,7 +14,8 @@ namespace reverie {
 
 // What `--model` takes, for --help.
 inline constexpr const char* kModelPathHelp =
-    "a run directory, a Hugging Face directory, a .gguf file, or a llama2.c .bin file";
+    "a run directory (RUN@1000 and RUN@best for one of its checkpoints), a Hugging Face directory, "
+    "a .gguf file, or a llama2.c .bin file";
 
 struct UsableModel {
   std::unique_ptr<LanguageModel> model;        // eval mode, nothing to be trained

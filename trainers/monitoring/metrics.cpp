@@ -45,12 +45,18 @@ std::vector<Json> parse_lines(const std::string& file, const std::string& bytes)
 
 }  // namespace
 
-MetricsLog::MetricsLog(const std::string& run_dir, std::optional<int64_t> resume_step)
+MetricsLog::MetricsLog(const std::string& run_dir, std::optional<int64_t> resume_step,
+                       bool repeats_evaluation)
     : file_(metrics_file(run_dir)) {
+  const auto comes_again = [&](const Json& event) {
+    const auto step = event["step"].get<int64_t>();
+    const bool evaluates = event["event"] == "eval" || event["event"] == "sample";
+    return step > *resume_step || (step == *resume_step && repeats_evaluation && evaluates);
+  };
   std::string kept;
   if (resume_step)
     for (const Json& event : read_metrics(run_dir))
-      if (event["step"].get<int64_t>() <= *resume_step) kept += one_line(event);
+      if (!comes_again(event)) kept += one_line(event);
   replace(kept);
 }
 

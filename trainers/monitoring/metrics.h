@@ -8,6 +8,7 @@
 //    base's, of every token, and "augmented" holds {"train_loss", "val_loss",
 //    "base_loss_on_same_predictions", "predictions", "insertions", "positions", "rule"}
 //   {"event":"sample","step","text"}
+//   {"event":"config","step","changes":["$.train.steps: 1000 -> 2000", ...]}: resumed so
 //
 // A value that is not finite is null. With a label set (LEAKS), every line carries "label".
 
@@ -42,9 +43,10 @@ class MetricsLog {
  public:
   // Opens run_dir/metrics.jsonl for appending. A fresh run (no `resume_step`) starts an empty file;
   // a resumed one keeps the lines up to `resume_step` and drops later ones (they will come again)
-  // together with a torn last line. MachineError when the directory refuses.
-  explicit MetricsLog(const std::string& run_dir,
-                      std::optional<int64_t> resume_step = std::nullopt);
+  // together with a torn last line; with `repeats_evaluation` also evaluations and samples of that
+  // step. MachineError when the directory refuses.
+  explicit MetricsLog(const std::string& run_dir, std::optional<int64_t> resume_step = std::nullopt,
+                      bool repeats_evaluation = false);
   ~MetricsLog();
   MetricsLog(const MetricsLog&) = delete;
   MetricsLog& operator=(const MetricsLog&) = delete;

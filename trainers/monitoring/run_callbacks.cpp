@@ -1,5 +1,10 @@
 #include "trainers/monitoring/run_callbacks.h"
 
+#include <initializer_list>
+#include <optional>
+#include <utility>
+
+#include "core/error.h"
 #include "core/log.h"
 #include "trainers/monitoring/audit.h"
 #include "trainers/monitoring/metrics.h"
@@ -16,8 +21,10 @@ std::optional<int64_t> resumed_at(int64_t first_step) {
 class MetricsCallback final : public Callback {
  public:
   MetricsCallback(const Trainer& t, int64_t first_step)
-      : log_(t.run_directory(), resumed_at(first_step)) {
+      : log_(t.run_directory(), resumed_at(first_step), t.repeats_evaluation()) {
     label_as(t);
+    if (!t.config_changes().empty())
+      log_.append({{"event", "config"}, {"step", first_step}, {"changes", t.config_changes()}});
   }
   void on_step(const Trainer&, const StepInfo& s) override {
     log_.train({s.step, s.loss, s.learning_rate, s.gradient_norm, s.tokens, s.tokens_per_second,
@@ -44,36 +51,54 @@ class MetricsCallback final : public Callback {
   bool labelled_ = false;
 };
 
+// A picture of what metrics.jsonl holds: where it cannot be written, the run goes on without.
 class TensorBoardCallback final : public Callback {
  public:
-  TensorBoardCallback(const Trainer& t, int64_t first_step)
-      : writer_(t.run_directory() + "/tensorboard", resumed_at(first_step)) {}
+  TensorBoardCallback(const Trainer& t, int64_t first_step) {
+    attempt([&] { writer_.emplace(t.run_directory() + "/tensorboard", resumed_at(first_step)); });
+  }
   void on_step(const Trainer& t, const StepInfo& s) override {
-    const std::string named = prefix(t);
-    writer_.scalar(named + "train/loss", s.loss, s.step);
-    writer_.scalar(named + "train/learning_rate", s.learning_rate, s.step);
-    writer_.scalar(named + "train/gradient_norm", s.gradient_norm, s.step);
-    writer_.scalar(named + "train/tokens_per_second", s.tokens_per_second, s.step);
+    scalars(t, s.step,
+            {{"train/loss", s.loss},
+             {"train/learning_rate", s.learning_rate},
+             {"train/gradient_norm", s.gradient_norm},
+             {"train/tokens_per_second", s.tokens_per_second}});
   }
   void on_evaluation(const Trainer& t, const EvaluationInfo& e) override {
-    const std::string named = prefix(t);
-    writer_.scalar(named + "evaluation/train_loss", e.train_loss, e.step);
-    writer_.scalar(named + "evaluation/val_loss", e.val_loss, e.step);
-    writer_.scalar(named + "evaluation/val_loss_prefix_only", e.val_loss_prefix_only, e.step);
+    scalars(t, e.step,
+            {{"evaluation/train_loss", e.train_loss},
+             {"evaluation/val_loss", e.val_loss},
+             {"evaluation/val_loss_prefix_only", e.val_loss_prefix_only}});
     if (!e.augmented_val) return;
-    writer_.scalar(named + "evaluation/augmented_train_loss", e.augmented_train->loss, e.step);
-    writer_.scalar(named + "evaluation/augmented_val_loss", e.augmented_val->loss, e.step);
-    writer_.scalar(named + "evaluation/augmented_val_loss_of_base", e.augmented_val->base_loss,
-                   e.step);
+    scalars(t, e.step,
+            {{"evaluation/augmented_train_loss", e.augmented_train->loss},
+             {"evaluation/augmented_val_loss", e.augmented_val->loss},
+             {"evaluation/augmented_val_loss_of_base", e.augmented_val->base_loss}});
   }
   void on_sample(const Trainer& t, int64_t step, const std::string& text) override {
-    if (!text.empty()) writer_.text(prefix(t) + "sample", text, step);
+    if (writer_ && !text.empty()) attempt([&] { writer_->text(prefix(t) + "sample", text, step); });
   }
 
  private:
   static std::string prefix(const Trainer& t) { return t.leaks() ? t.verdict().label() + "/" : ""; }
+  void scalars(const Trainer& t, int64_t step,
+               std::initializer_list<std::pair<const char*, double>> values) {
+    if (!writer_) return;
+    attempt([&] {
+      for (const auto& [tag, value] : values) writer_->scalar(prefix(t) + tag, value, step);
+    });
+  }
+  template <class Write>
+  void attempt(Write&& write) {
+    try {
+      write();
+    } catch (const MachineError& e) {
+      log_warning("no more TensorBoard events of this run: {}", e.what());
+      writer_.reset();
+    }
+  }
 
-  TensorBoardWriter writer_;
+  std::optional<TensorBoardWriter> writer_;
 };
 
 class ProgressCallback final : public Callback {

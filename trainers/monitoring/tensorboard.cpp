@@ -116,6 +116,8 @@ TensorBoardWriter::TensorBoardWriter(const std::string& directory,
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   if (error) throw MachineError(fmt::format("cannot make {}: {}", directory, error.message()));
+  const bool is_first =
+      std::filesystem::directory_iterator(directory) == std::filesystem::directory_iterator();
   // TensorBoard reads the files of a directory in the order of their names.
   static std::atomic<int> counter{0};
   file_ = fmt::format("{}/events.out.tfevents.{:010}.{}.{}.{}", directory, int64_t(wall_seconds()),
@@ -125,10 +127,10 @@ TensorBoardWriter::TensorBoardWriter(const std::string& directory,
     throw MachineError(
         fmt::format("cannot create {}: {}", file_, std::generic_category().message(errno)));
   write_event(0, event::file_version, "brain.Event:2");
-  if (resume_step) {
+  if (resume_step || !is_first) {
     std::string message;
     put_integer(message, session_log::status, session_log::start);
-    write_event(*resume_step + 1, event::session_log, message);
+    write_event(resume_step.value_or(0) + 1, event::session_log, message);
   }
 }
 

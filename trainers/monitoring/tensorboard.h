@@ -12,9 +12,9 @@ namespace reverie {
 
 class TensorBoardWriter {
  public:
-  // Makes `directory` where needed and starts a new event file in it. With `resume_step`,
-  // TensorBoard is told to forget what earlier files say about later steps. MachineError when the
-  // directory or disk refuses.
+  // Makes `directory` where needed and starts a new event file in it. Where older event files lie
+  // there, TensorBoard is told to forget what they say about steps after `resume_step` (not set:
+  // 0). MachineError when the directory or disk refuses.
   explicit TensorBoardWriter(const std::string& directory,
                              std::optional<int64_t> resume_step = std::nullopt);
   ~TensorBoardWriter();

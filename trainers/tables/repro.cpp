@@ -32,12 +32,20 @@ class RunPlanner {
     r.seed = seed;
     config.set("seed=" + std::to_string(seed));
     for (const auto& s : options_.overrides) config.set(s);
-    ExperimentOptions experiment = read_experiment(config, table_.directory);
+    // As written: where the files lie is no part of what a run is.
+    ExperimentOptions experiment = read_experiment_as_written(config, table_.directory);
     r.config = config;
-    const std::string data = json_text(write_config(experiment.data));
-    if (!data_hashes_.contains(data))
+    Json all = write_config(experiment);
+    // Younger than many a finished table, whose runs they must not disown.
+    if (experiment.data.field.empty()) all["data"].erase("field");
+    if (experiment.data.train_bpe == 0) all["data"].erase("train_bpe");
+    if (!experiment.checkpoint.keep_best) all["checkpoint"].erase("keep_best");
+    const std::string data = json_text(all["data"]);
+    if (!data_hashes_.contains(data)) {
+      resolve_paths(experiment.data, table_.directory);
       data_hashes_[data] = options_.without_data ? "" : open_dataset(experiment.data).hash;
-    const std::string resolved = json_text(write_config(experiment)) + data_hashes_[data];
+    }
+    const std::string resolved = json_text(all) + data_hashes_[data];
     r.directory = fmt::format("{}/runs/{}-{}-seed{}-{}", options_.directory, cell.model, cell.level,
                               seed, hash_bytes(resolved.data(), resolved.size()).substr(0, 8));
     return r;
@@ -141,7 +149,7 @@ std::string place_of(const PlannedRun& r) {
 
 TableFile read_table_file(const ReproOptions& o) {
   TableFile t;
-  t.config = Config::from_file(o.table_file);
+  t.config = Config::from_file(o.table_file, o.lenient);
   for (const auto& s : o.table_overrides) t.config.set(s);
   t.file = o.table_file;
   t.preset_name = o.preset;
@@ -181,10 +189,15 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
                                  const std::function<bool(const PlannedRun&)>& wanted,
                                  bool& leak_found) {
   size_t number = 0;
+  const auto interrupted = [](const std::string& where) {
+    log_info("stopped in {}; the same command goes on from there", where);
+    return requested_signal() ? 128 + requested_signal() : 0;
+  };
   for (const PlannedRun& r : runs) {
     ++number;
     const std::string context = fmt::format("run {}/{} {}{} seed {}", number, runs.size(),
                                             r.trial ? "trial of " : "", place_of(r), r.seed);
+    if (pending_signal()) return interrupted(context);
     if (run_finished(r.directory)) {
       leak_found = leak_found || (Verdict::of_file(read_summary(r.directory)).leaks() &&
                                   !r.config.json().value("allow_future_leak", false));
@@ -202,10 +215,7 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
       Trainer trainer(experiment, control);
       if (number == 1 && !trainer.dataset().note().empty())
         log_info("text: {}: {}", trainer.dataset().name(), trainer.dataset().note());
-      if (trainer.run() == RunEnd::stopped) {
-        log_info("stopped in {}; the same command goes on from there", context);
-        return requested_signal() ? 128 + requested_signal() : 0;
-      }
+      if (trainer.run() == RunEnd::stopped) return interrupted(context);
       leak_found = leak_found || (trainer.leaks() && !experiment.allow_future_leak);
     } catch (const DivergedError& e) {
       if (!r.trial) throw;

@@ -24,6 +24,7 @@ struct ReproOptions {
   std::vector<std::string> table_overrides;  // "a.b=value", applied to the table's file
   std::vector<std::string> overrides;        // the same, applied to every run's config
   std::vector<std::string> only;             // models to train now ("gpt"); empty: all
+  bool lenient = false;                      // comments and trailing commas in the table's file
   bool report_only = false;                  // train nothing, write the table of what is finished
   bool without_data = false;  // plan_table(): directories are then not those that runs will have
 };

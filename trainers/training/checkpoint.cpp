@@ -241,7 +241,8 @@ void put_in_place(const std::string& from, const std::string& parent, int64_t st
 }
 
 // Runs when `step` is durable.
-void remove_old(const std::string& parent, int64_t step, int64_t keep) {
+void remove_old(const std::string& parent, int64_t step, int64_t keep,
+                std::optional<int64_t> also_keep) {
   const std::vector<Entry> entries = entries_in(parent);
   std::set<int64_t> steps, in_place;  // those with a complete checkpoint; under their own name
   for (const Entry& entry : entries) {
@@ -250,6 +251,7 @@ void remove_old(const std::string& parent, int64_t step, int64_t keep) {
   }
   if (keep > 0)
     while (int64_t(steps.size()) > keep) steps.erase(steps.begin());
+  if (also_keep) steps.insert(*also_keep);
   for (const Entry& entry : entries) {
     const bool too_old = entry.complete && entry.step <= step && !steps.contains(entry.step);
     const bool replaced =
@@ -270,7 +272,8 @@ std::string what_is_still_good(const std::string& run_directory) {
 }  // namespace
 
 std::string write_checkpoint(const std::string& run_directory, int64_t step,
-                             const CheckpointContents& contents, int64_t keep) {
+                             const CheckpointContents& contents, int64_t keep,
+                             std::optional<int64_t> also_keep) {
   require(step >= 0 && keep >= 0,
           "cannot write the checkpoint of step {} and keep {}: wanted two "
           "numbers that are not negative",
@@ -291,8 +294,15 @@ std::string write_checkpoint(const std::string& run_directory, int64_t step,
     throw MachineError(fmt::format("cannot write the checkpoint {}: {}; {}", target, error.what(),
                                    what_is_still_good(run_directory)));
   }
-  remove_old(parent, step, keep);
+  remove_old(parent, step, keep, also_keep);
   return target;
+}
+
+void tidy_checkpoints(const std::string& run_directory, int64_t step, int64_t keep,
+                      std::optional<int64_t> also_keep) {
+  const std::string parent = parent_of_checkpoints(run_directory);
+  remove_leftovers(parent);
+  remove_old(parent, step, keep, also_keep);
 }
 
 std::vector<std::string> checkpoints_of(const std::string& run_directory) {

@@ -29,12 +29,19 @@ struct CheckpointContents {
 };
 
 // Writes RUN/checkpoints/step_%08d and returns its path. After it is durable, the newest `keep`
-// steps up to `step` stay and older ones are removed (0: all stay; later steps, left by a run that
-// was resumed further back, are not touched). Leftovers of killed writers are removed first.
-// MachineError when the machine refuses (a full disk, no permission): the message names the newest
-// checkpoint that is still good, earlier ones are untouched and nothing half-written stays behind.
+// steps up to `step` stay, and the step `also_keep`; older ones are removed (0: all stay; later
+// steps, left by a run that was resumed further back, are not touched). Leftovers of killed writers
+// are removed first. MachineError when the machine refuses (a full disk, no permission): the
+// message names the newest checkpoint that is still good, earlier ones are untouched and nothing
+// half-written stays behind.
 std::string write_checkpoint(const std::string& run_directory, int64_t step,
-                             const CheckpointContents& contents, int64_t keep);
+                             const CheckpointContents& contents, int64_t keep,
+                             std::optional<int64_t> also_keep = std::nullopt);
+
+// Removes what killed writers left: unfinished ones, and those that would be gone had removing them
+// not been interrupted after `step` was durable. For who has the run to itself.
+void tidy_checkpoints(const std::string& run_directory, int64_t step, int64_t keep,
+                      std::optional<int64_t> also_keep = std::nullopt);
 
 // Complete checkpoints (those with COMPLETE; contents not verified), oldest first.
 std::vector<std::string> checkpoints_of(const std::string& run_directory);

@@ -5,6 +5,7 @@
 
 #include "core/cuda.h"
 #include "core/error.h"
+#include "core/log.h"
 #include "core/plugin.h"
 #include "core/registry.h"
 #include "layers/language_model.h"
@@ -17,6 +18,8 @@ void TrainingOptions::fields(Fields& f) {
   f.integer("micro_batches", micro_batches, kPositive,
             "parts a batch is split into (gradient accumulation); the gradient is the same for any "
             "split");
+  f.rule(batch_size % micro_batches == 0,
+         fmt::format("micro_batches {} does not divide batch_size {}", micro_batches, batch_size));
   f.text(
       "exact_sums", exact_sums, {"auto", "on", "off"},
       "on: every sequence has a forward and backward of its own, and gradients are added in one "
@@ -48,6 +51,9 @@ void SampleOptions::fields(Fields& f) {
 void CheckpointOptions::fields(Fields& f) {
   f.integer("interval", interval, kNonNegative, "steps between checkpoints; 0: only at the end");
   f.integer("keep", keep, kNonNegative, "newest checkpoints kept; 0: all");
+  f.boolean("keep_best", keep_best,
+            "keep the checkpoint of the lowest validation loss as well (evaluation.interval, "
+            "evaluation.windows); it opens as RUN@best");
 }
 void ExperimentOptions::fields(Fields& f) {
   f.integer("seed", seed, {0, int64_t(1) << 53},
@@ -72,6 +78,12 @@ void ExperimentOptions::fields(Fields& f) {
 }
 
 ExperimentOptions read_experiment(const Config& config, const std::string& directory) {
+  ExperimentOptions options = read_experiment_as_written(config, directory);
+  resolve_paths(options, directory);
+  return options;
+}
+
+ExperimentOptions read_experiment_as_written(const Config& config, const std::string& directory) {
   if (config.has("plugins") && config.json().at("plugins").is_array())
     for (const Json& p : config.json().at("plugins"))
       if (p.is_string()) load_plugin(p.get<std::string>(), directory);
@@ -83,10 +95,38 @@ ExperimentOptions read_experiment(const Config& config, const std::string& direc
   for (auto& p : options.plugins)
     if (const auto beside = std::filesystem::path(directory) / p; std::filesystem::exists(beside))
       p = std::filesystem::absolute(beside).lexically_normal().string();
-  if (options.train.batch_size % options.train.micro_batches != 0)
-    throw ConfigError(fmt::format("$.train.micro_batches {} does not divide $.train.batch_size {}",
-                                  options.train.micro_batches, options.train.batch_size));
   return options;
+}
+
+void require_consistent(const ExperimentOptions& o) {
+  std::string problems;
+  const auto wrong = [&](const std::string& text) {
+    problems += (problems.empty() ? "" : "\n") + text;
+  };
+  const OptimizerOptions& rate = o.optimizer;
+  if (rate.minimum_learning_rate > rate.learning_rate)
+    wrong(fmt::format(
+        "$.optimizer.minimum_learning_rate {:g} is above $.optimizer.learning_rate {:g}, which is "
+        "the highest: the rate would rise to it. Set it too, e.g. "
+        "optimizer.minimum_learning_rate={:g}",
+        rate.minimum_learning_rate, rate.learning_rate, rate.learning_rate / 10));
+  if (o.checkpoint.keep_best && o.evaluation.interval == 0)
+    wrong(
+        "$.checkpoint.keep_best compares evaluations during training, and "
+        "$.evaluation.interval is 0: there are none. Set it to some steps");
+  if (!problems.empty()) throw ConfigError(problems);
+  const int64_t end = rate.decay_steps.value_or(o.train.steps);
+  if (o.train.steps > 0 && rate.warmup_steps >= o.train.steps)
+    log_warning(
+        "optimizer.warmup_steps {} is not below train.steps {}: the learning rate only rises, to "
+        "{:g} of {:g}",
+        rate.warmup_steps, o.train.steps, learning_rate_at(rate, o.train.steps - 1, o.train.steps),
+        rate.learning_rate);
+  else if (o.train.steps > 0 && rate.warmup_steps >= end)
+    log_warning(
+        "optimizer.decay_steps {} is not beyond optimizer.warmup_steps {}: the learning rate falls "
+        "from the warmup to its minimum at once",
+        end, rate.warmup_steps);
 }
 
 int64_t model_field(const Component& model, const std::string& key, int64_t otherwise) {

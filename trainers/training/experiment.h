@@ -30,6 +30,7 @@ struct SampleOptions final : Fieldset {
 };
 struct CheckpointOptions final : Fieldset {
   int64_t interval = 500, keep = 2;
+  bool keep_best = false;
   void fields(Fields&) override;
 };
 
@@ -63,8 +64,15 @@ struct ExperimentOptions final : Fieldset {
   }
 };
 
-// Loads the plugins that `config` names (relative to `directory`), then reads it strictly.
+// Loads the plugins that `config` names (relative to `directory`), then reads it strictly and makes
+// its paths absolute (resolve_paths()).
 ExperimentOptions read_experiment(const Config& config, const std::string& directory);
+// The same with the paths of data and model as they are written.
+ExperimentOptions read_experiment_as_written(const Config& config, const std::string& directory);
+// ConfigError that names every pair of options which contradict each other; a warning for those
+// which are odd (a warmup beyond the end). For runs that begin: an older one may hold what was
+// allowed then.
+void require_consistent(const ExperimentOptions&);
 
 // A field of the resolved model config ("block_size"), or `otherwise` where the model has none.
 int64_t model_field(const Component& model, const std::string& key, int64_t otherwise);

@@ -9,6 +9,7 @@ namespace reverie {
 namespace {
 
 std::atomic<int> requested{0};
+std::atomic<int> guards{0};
 static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may not wait");
 
 void handle_signal(int signal) {
@@ -22,8 +23,8 @@ void handle_signal(int signal) {
 }  // namespace
 
 SignalGuard::SignalGuard() {
-  // Installed even where the signal was ignored (a background job of a shell script): whoever
-  // sends it explicitly wants the run to stop.
+  // Installed even where SIGTERM or SIGINT was ignored (a background job of a shell script):
+  // whoever sends it explicitly wants the run to stop.
   // The handler has a stack of its own: f32 products of oneDNN keep numbers below the stack
   // pointer, where a handler would write over them and over what lies beyond (the heap, in one
   // thread). A signal that is sent to the process goes to its main thread, which is the one that
@@ -42,16 +43,27 @@ SignalGuard::SignalGuard() {
   if (before_terminate_.sa_handler != handle_signal) requested = 0;
   ::sigaction(SIGTERM, &action, nullptr);
   ::sigaction(SIGINT, &action, &before_interrupt_);
+  ::sigaction(SIGHUP, nullptr, &before_hangup_);
+  if (before_hangup_.sa_handler != SIG_IGN) ::sigaction(SIGHUP, &action, nullptr);
+  ++guards;
 }
 
 SignalGuard::~SignalGuard() {
   ::sigaction(SIGTERM, &before_terminate_, nullptr);
   ::sigaction(SIGINT, &before_interrupt_, nullptr);
+  ::sigaction(SIGHUP, &before_hangup_, nullptr);
+  --guards;
   ::sigaltstack(&stack_before_, nullptr);
 }
 
 int requested_signal() {
   return requested;
+}
+int pending_signal() {
+  return guards > 0 ? requested.load() : 0;
+}
+void stop_if_requested() {
+  if (const int signal = pending_signal()) throw Interrupted(signal);
 }
 
 }  // namespace reverie

@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -21,6 +22,7 @@
 #include "trainers/monitoring/machine.h"
 #include "trainers/monitoring/run_callbacks.h"
 #include "trainers/training/checkpoint.h"
+#include "trainers/training/run_reference.h"
 #include "trainers/training/signals.h"
 #include "trainers/training/step_votes.h"
 
@@ -63,15 +65,39 @@ bool numerics_differ(const Json& before, const Json& now) {
 // Ranks may share a disk, so that only the first prepares what is missing.
 Dataset open_in_turn(const DataOptions& options, Communicator& communicator) {
   if (!communicator.first()) communicator.barrier();
-  Dataset dataset = open_dataset(options);
+  Dataset dataset = open_dataset(options, [](int64_t, int64_t) { stop_if_requested(); });
   if (communicator.first()) communicator.barrier();
   return dataset;
 }
 
-// How ranks work together is no part of what is trained: it may change when a run is resumed.
-Json without_distribution(Json config) {
-  config.erase("distributed");
-  return config;
+// A config as this version writes it: one of an older run has fewer keys and relative paths.
+Json in_todays_form(const Json& config, const std::string& run_directory) {
+  ExperimentOptions options = read_experiment(Config(config, "$"), run_directory);
+  return write_config(options);
+}
+
+// What may be another when a run is resumed, as it changes nothing of what is trained; a run may
+// also get longer.
+constexpr std::array kMayChange = {"distributed", "evaluation", "sample", "checkpoint",
+                                   "monitoring"};
+
+// What keeps a run of config `before` from going on with `now`.
+std::vector<std::string> obstacles(Json before, Json now) {
+  for (const char* key : kMayChange) {
+    before.erase(key);
+    now.erase(key);
+  }
+  if (now["train"]["steps"] > before["train"]["steps"])
+    now["train"]["steps"] = before["train"]["steps"];
+  return config_differences(before, now);
+}
+
+// A finished or running run is judged by its own config.
+ExperimentOptions checked(const ExperimentOptions& options, const RunControl& control) {
+  const bool goes_on =
+      control.resume && std::filesystem::exists(in(control.run_directory, kConfigFile));
+  if (!goes_on) require_consistent(options);
+  return options;
 }
 
 // Of the checkpoint, and of the summary where the run has finished: a leak in either stays.
@@ -90,7 +116,7 @@ std::unique_ptr<LanguageModel> make_model(const ExperimentOptions& o) {
 }  // namespace
 
 Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
-    : options_(options),
+    : options_(checked(options, control)),
       control_(control),
       dataset_(open_in_turn(options.data, communicator())),
       split_(options, communicator().rank(), communicator().size()) {
@@ -122,6 +148,7 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
   sampler_ = make_sampler();
   batches_.emplace(*sampler_, options_.tensor_device());
   carried_.clear(split_);
+  check_side_tasks();
   default_generator() = Generator(derive_seed(uint64_t(options_.seed), kDropout));
   // The gate comes before anything is written.
   gate_.emplace(options_, *model_, *sampler_, split_, communicator());
@@ -176,11 +203,19 @@ void Trainer::open_run_directory() {
     last_checkpoint_ = said[0];
   }
   if (last_checkpoint_) resume(*last_checkpoint_);
+  saved_step_ = last_checkpoint_ ? step_ : -1;
   for (auto& [name, parameter] : model_->parameters()) {
     Tensor values = parameter.tensor();
     communicator().broadcast(values, 0);
   }
   if (!communicator().first()) return;
+  if (last_checkpoint_)
+    tidy_checkpoints(control_.run_directory, step_, options_.checkpoint.keep,
+                     best_ ? std::optional(best_->step) : std::nullopt);
+  const std::string summary = in(control_.run_directory, kSummaryFile);
+  if (run_finished(control_.run_directory) && step_ < options_.train.steps)  // it gets longer
+    rename_durably(
+        summary, in(control_.run_directory, fmt::format("summary.step_{:08}.json", step_).c_str()));
   write_file_atomically(in(control_.run_directory, kConfigFile), json_text(resolved_, 2) + "\n");
   write_file_atomically(in(control_.run_directory, "dataset.json"),
                         json_text(dataset_.provenance, 2) + "\n");
@@ -205,30 +240,57 @@ void Trainer::prepare_run_directory() {
         e.what()));
   }
   const std::string config_file = in(directory, kConfigFile);
-  if (fs::exists(config_file)) {
-    const auto differences =
-        config_differences(without_distribution(Config::from_file(config_file).json()),
-                           without_distribution(resolved_));
-    if (!differences.empty()) {
-      std::string list;
-      for (const auto& d : differences) list += "\n  " + d;
-      throw ConfigError(fmt::format(
-          "{} holds a run of another config; use another --run-dir, or undo these changes:{}",
-          directory, list));
-    }
-    if (!control_.resume)
-      throw ConfigError(
-          fmt::format("{} holds a run of this config already: give --resume to go on with it, or "
-                      "another --run-dir",
-                      directory));
-  }
+  if (fs::exists(config_file)) require_resumable(config_file);
   if (!control_.resume) return;
   last_checkpoint_ = latest_checkpoint(directory);
+  if (!last_checkpoint_ && control_.context.empty())
+    log_warning("--resume: {} holds no checkpoint{}: the run begins anew, at step 0", directory,
+                fs::exists(config_file) ? " yet" : ", nor any run");
   if (const auto damaged = checkpoints_of(directory); !last_checkpoint_ && !damaged.empty())
     throw DataError(
         fmt::format("none of the {} checkpoints of {} is whole (the warnings above say why); to "
                     "begin anew, move the run directory away",
                     damaged.size(), directory));
+}
+
+void Trainer::require_resumable(const std::string& config_file) {
+  const std::string& directory = control_.run_directory;
+  const Json before = in_todays_form(Config::from_file(config_file).json(), directory);
+  if (const auto differences = obstacles(before, resolved_); !differences.empty()) {
+    std::string list;
+    for (const auto& d : differences) list += "\n  " + d;
+    throw ConfigError(fmt::format(
+        "{} holds a run of another config; use another --run-dir, or undo these changes (a resumed "
+        "run may get longer, and change its evaluation, sample and checkpoint):{}",
+        directory, list));
+  }
+  if (!control_.resume)
+    throw ConfigError(
+        fmt::format("{} holds a run of this config already: give --resume to go on with it, or "
+                    "another --run-dir",
+                    directory));
+  config_changes_ = config_differences(before, resolved_);
+  for (const auto& change : config_changes_) log_info("resuming with {}", change);
+  const int64_t steps = before.at("train").at("steps");
+  if (options_.train.steps > steps && !options_.optimizer.decay_steps)
+    log_info(
+        "the cosine ended at step {} and ends at {} now (optimizer.decay_steps is auto): from here "
+        "on the learning rate is that of a run of {} steps",
+        steps, options_.train.steps, options_.train.steps);
+}
+
+// Everything below may fail after hours: found out before the first step.
+void Trainer::check_side_tasks() {
+  windows_of(dataset_.validation, options_.evaluation.final_windows);
+  if (options_.sample.tokens == 0 || !dataset_.tokenizer || dataset_.examples) return;
+  try {
+    sample_prompt_ =
+        prompt_tokens(*dataset_.tokenizer, options_.sample.prompt, model_->vocabulary_size());
+  } catch (const UserError& e) {
+    if (communicator().first())
+      log_warning("no text samples, as sample.prompt cannot be used: {}", e.what());
+    sample_prompt_.clear();
+  }
 }
 
 void Trainer::resume(const std::string& checkpoint) {
@@ -239,8 +301,8 @@ void Trainer::resume(const std::string& checkpoint) {
       throw DataError(
           fmt::format("{}/state.json has no \"{}\": it was not written by this version of reverie",
                       checkpoint, key));
-  const auto differences = config_differences(without_distribution(c.state.at("config")),
-                                              without_distribution(resolved_));
+  const auto differences =
+      obstacles(in_todays_form(c.state.at("config"), control_.run_directory), resolved_);
   if (!differences.empty())
     throw ConfigError(
         fmt::format("{} was made with another config: {}", checkpoint, differences.front()));
@@ -259,6 +321,9 @@ void Trainer::resume(const std::string& checkpoint) {
   step_ = c.state.at("step");
   tokens_ = c.state.at("tokens");
   seconds_ = c.state.at("seconds");
+  evaluation_due_ = c.state.value("evaluation_due", false);
+  if (c.state.contains("best"))
+    best_ = Best{c.state.at("best").at("step"), c.state.at("best").at("val_loss")};
   sampler_->seek(c.state.at("batch"));
   default_generator() = Generator(c.state.at("random_seed"), c.state.at("random_offset"));
   NamedTensors moments, memory;
@@ -275,46 +340,115 @@ void Trainer::resume(const std::string& checkpoint) {
 
 RunEnd Trainer::run() {
   const std::unique_ptr<FileLock> until_the_end = std::move(lock_);
-  const int64_t steps = options_.train.steps;
-  const auto& o = options_;
-  auto due = [&](int64_t interval) {
-    return interval > 0 && step_ % interval == 0 && step_ < steps;
-  };
+  held_ = until_the_end.get();
   notify([&](Callback& c) { c.on_start(*this, step_); });
-  int64_t saved_at = last_checkpoint_ ? step_ : -1;
-  while (step_ < steps) {
-    const bool stop = stop_signal() != 0 || (control_.stop_after && step_ >= *control_.stop_after);
-    if ((due(o.checkpoint.interval) && step_ > 0 && step_ != saved_at) || stop) {
-      save_checkpoint();
-      saved_at = step_;
+  RunEnd end = RunEnd::finished;
+  try {
+    if (evaluation_due_) evaluate_and_sample();
+    if (train_to_the_end()) {
+      save_checkpoint();  // before anything that may fail
+      finish();
+    } else {
+      end = RunEnd::stopped;
     }
-    if (stop) {
-      notify([&](Callback& c) { c.on_end(*this); });
-      return RunEnd::stopped;
-    }
-    const StepInfo info = train_step();
-    notify([&](Callback& c) { c.on_step(*this, info); });
-    if (due(o.evaluation.interval)) {
-      const EvaluationInfo e = evaluate_now(o.evaluation.windows, o.evaluation.prefix_only_windows, false);
-      notify([&](Callback& c) { c.on_evaluation(*this, e); });
-    }
-    if (due(o.sample.interval) && communicator().first()) {
-      const std::string text = sample_text();
-      notify([&](Callback& c) { c.on_sample(*this, step_, text); });
-    }
+  } catch (const Interrupted& i) {  // out of an evaluation or a sample, on all ranks
+    agreed_signal_ = i.signal;
+    save_checkpoint();
+    end = RunEnd::stopped;
+  } catch (const MachineError&) {
+    // An output failed between two steps: what was trained is whole, and may still find a place.
+    if (!in_step_ && communicator().size() == 1) try {
+        save_checkpoint();
+      } catch (const Error&) {
+      }
+    throw;
   }
-  const EvaluationInfo last =
-      evaluate_now(o.evaluation.final_windows, o.evaluation.final_prefix_only_windows, true);
-  notify([&](Callback& c) { c.on_evaluation(*this, last); });
-  if (communicator().first()) {
-    const std::string text = sample_text();
-    notify([&](Callback& c) { c.on_sample(*this, step_, text); });
-  }
-  save_checkpoint();
-  if (communicator().first()) write_summary(last);
-  communicator().barrier();
   notify([&](Callback& c) { c.on_end(*this); });
-  return RunEnd::finished;
+  return end;
+}
+
+// False when it was stopped before; then the step it stopped at is saved.
+bool Trainer::train_to_the_end() {
+  const int64_t interval = options_.checkpoint.interval;
+  while (step_ < options_.train.steps) {
+    const bool stop = stop_signal() != 0 || (control_.stop_after && step_ >= *control_.stop_after);
+    if ((interval > 0 && step_ % interval == 0 && step_ > 0) || stop) save_checkpoint();
+    if (stop) return false;
+    in_step_ = true;
+    const StepInfo info = train_step();
+    in_step_ = false;
+    notify([&](Callback& c) { c.on_step(*this, info); });
+    evaluate_and_sample();
+  }
+  return true;
+}
+
+// Where the step is one of those.
+void Trainer::evaluate_and_sample() {
+  const auto& o = options_;
+  const auto due = [&](int64_t interval) {
+    return interval > 0 && step_ % interval == 0 && step_ < o.train.steps;
+  };
+  evaluation_due_ = due(o.evaluation.interval) || due(o.sample.interval);
+  if (due(o.evaluation.interval)) {
+    const EvaluationInfo e =
+        evaluate_now(o.evaluation.windows, o.evaluation.prefix_only_windows, false);
+    notify([&](Callback& c) { c.on_evaluation(*this, e); });
+    note_best(e.val_loss);
+  }
+  if (due(o.sample.interval)) sample();
+  evaluation_due_ = false;
+  if (best_ && best_->step == step_) save_checkpoint();
+}
+
+// Compares what is comparable: the loss on the windows that are evaluated during training.
+void Trainer::note_best(double val_loss) {
+  if (!options_.checkpoint.keep_best || !std::isfinite(val_loss)) return;
+  if (best_ && best_->val_loss <= val_loss) return;
+  best_ = Best{step_, val_loss};
+}
+
+// After the last step and its checkpoint. A run that is resumed here does all of it again.
+void Trainer::finish() {
+  const auto& o = options_.evaluation;
+  if (options_.checkpoint.keep_best && !(best_ && best_->step == step_)) {
+    note_best(evaluate(*model_, windows_of(dataset_.validation, o.windows), communicator()).loss);
+    if (best_ && best_->step == step_) saved_step_ = -1;  // written again, as the best
+    save_checkpoint();
+  }
+  const Json before = verdict().json();
+  const EvaluationInfo last = evaluate_now(o.final_windows, o.final_prefix_only_windows, true);
+  if (verdict().json() != before) {  // the weights carry what is known of them
+    saved_step_ = -1;
+    save_checkpoint();
+  }
+  notify([&](Callback& c) { c.on_evaluation(*this, last); });
+  sample();
+  if (communicator().first()) {
+    require_run_directory();
+    write_summary(last);
+  }
+  communicator().barrier();
+}
+
+// The run directory may have been moved or removed under the run, its tokens changed.
+void Trainer::require_run_directory() {
+  dataset_.train.require_unchanged();
+  dataset_.validation.require_unchanged();
+  if (!held_ || held_->in_place()) return;
+  const std::string now = held_->current_file(), before = control_.run_directory;
+  if (now.empty()) {
+    in_step_ = true;  // there is no place for what was trained
+    throw MachineError(
+        fmt::format("the run directory {} was removed while the run was in it", before));
+  }
+  held_ = nullptr;
+  control_.run_directory = std::filesystem::path(now).parent_path().string();
+  save_checkpoint();
+  throw MachineError(
+      fmt::format("the run directory {} was moved to {} while the run was in it; its checkpoint of "
+                  "step {} is there: go on with --run-dir {} --resume",
+                  before, control_.run_directory, step_, control_.run_directory));
 }
 
 StepInfo Trainer::train_step() {
@@ -441,15 +575,28 @@ Json EvaluationInfo::augmented_json() const {
   return out;
 }
 
-std::string Trainer::sample_text() {
-  if (options_.sample.tokens == 0 || !dataset_.tokenizer || dataset_.examples) return "";
-  GenerateOptions g;
-  g.max_tokens = options_.sample.tokens;
-  g.temperature = options_.sample.temperature;
-  g.top_k = options_.sample.top_k;
-  g.seed = derive_seed(uint64_t(options_.seed), kSamples);
-  g.ends = ends_of_text(*model_, dataset_.tokenizer.get());
-  return write_text(*model_, *dataset_.tokenizer, options_.sample.prompt, g);
+// A sample that fails is no reason to end the run.
+void Trainer::sample() {
+  if (!communicator().first()) return;
+  std::string text;
+  try {
+    if (!sample_prompt_.empty()) {
+      GenerateOptions g;
+      g.max_tokens = options_.sample.tokens;
+      g.temperature = options_.sample.temperature;
+      g.top_k = options_.sample.top_k;
+      g.seed = derive_seed(uint64_t(options_.seed), kSamples);
+      g.ends = ends_of_text(*model_, dataset_.tokenizer.get());
+      g.vocabulary = dataset_.tokenizer->vocabulary_size();
+      const bool alone = communicator().size() == 1;  // others would not hear of the signal
+      text = dataset_.tokenizer->decode(generate(*model_, sample_prompt_, g, [&](int32_t) {
+        if (alone) stop_if_requested();
+      }));
+    }
+  } catch (const Error& e) {
+    log_warning("no sample at step {}: {}", step_, e.what());
+  }
+  notify([&](Callback& c) { c.on_sample(*this, step_, text); });
 }
 
 void Trainer::diverged(const std::string& what) const {
@@ -459,7 +606,11 @@ void Trainer::diverged(const std::string& what) const {
                                    : "There is no checkpoint yet"));
 }
 
+// Once for a step.
 void Trainer::save_checkpoint() {
+  if (saved_step_ == step_) return;
+  if (communicator().first()) require_run_directory();
+  in_step_ = true;
   // A checkpoint of weights that are not numbers would replace one that is worth keeping.
   if (!optimizer_->parameters_finite()) {
     communicator().fail_together();
@@ -474,6 +625,8 @@ void Trainer::save_checkpoint() {
     c.optimizer.emplace_back(name, tensor);
   if (communicator().first()) write(c);
   communicator().barrier();  // nobody goes on, or ends, before it is on disk
+  saved_step_ = step_;
+  in_step_ = false;
 }
 
 void Trainer::write(CheckpointContents& c) {
@@ -493,8 +646,11 @@ void Trainer::write(CheckpointContents& c) {
              {"config", resolved_}};
   c.state["verdict"] = verdict().json();
   c.model_metadata["verdict"] = verdict().line();
+  if (evaluation_due_) c.state["evaluation_due"] = true;
+  if (best_) c.state["best"] = {{"step", best_->step}, {"val_loss", best_->val_loss}};
   if (leaks()) c.state["label"] = c.model_metadata["label"] = verdict().label();
-  last_checkpoint_ = write_checkpoint(control_.run_directory, step_, c, options_.checkpoint.keep);
+  last_checkpoint_ = write_checkpoint(control_.run_directory, step_, c, options_.checkpoint.keep,
+                                      best_ ? std::optional(best_->step) : std::nullopt);
   notify([&](Callback& cb) { cb.on_checkpoint(*this, *last_checkpoint_); });
 }
 
@@ -538,10 +694,13 @@ ExperimentOptions read_run_config(const std::string& directory) {
         fmt::format("{} is not a run directory: there is no {}", directory, kConfigFile));
   return read_experiment(Config::from_file(file), directory);
 }
-LoadedRun load_run(const std::string& directory) {
+LoadedRun load_run(const std::string& given) {
+  const auto named = find_run(given);
+  const std::string directory = named ? named->directory : given;
   LoadedRun run;
   run.options = read_run_config(directory);
-  const auto checkpoint = latest_checkpoint(directory);
+  const auto checkpoint = named && !named->checkpoint.empty() ? std::optional(named->checkpoint)
+                                                              : latest_checkpoint(directory);
   if (!checkpoint) throw UserError(fmt::format("{} has no whole checkpoint yet", directory));
   const CheckpointContents contents = read_checkpoint(*checkpoint);
   run.checkpoint = *checkpoint;

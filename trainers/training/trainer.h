@@ -72,10 +72,13 @@ class Trainer {
   // data or build.
   Trainer(const ExperimentOptions&, const RunControl&);
   ~Trainer();
-  // Trains to the end and writes summary.json; a leak that an evaluation finds labels all that
-  // follows, and is for the caller to exit with (verdict()). On SIGTERM or SIGINT (under a SignalGuard) it saves
-  // a checkpoint and returns `stopped`; a loss or gradient that is not finite throws DivergedError
-  // naming the last good checkpoint.
+  // Trains to the end, saves the last checkpoint, then evaluates and writes summary.json; a leak that
+  // an evaluation finds labels all that follows, and is for the caller to exit with (verdict()). On
+  // SIGTERM, SIGHUP or SIGINT (under a SignalGuard) it saves a checkpoint, if the newest is older,
+  // and returns `stopped`, also from inside an evaluation, which is then done again when the run is
+  // resumed. A loss or gradient that is not finite throws DivergedError naming the last good
+  // checkpoint; DataError when the token files were changed meanwhile, MachineError when the run
+  // directory was moved or removed.
   RunEnd run();
 
   const ExperimentOptions& options() const { return options_; }
@@ -94,19 +97,30 @@ class Trainer {
   const Verdict& verdict() const { return gate_->verdict(); }
   bool leaks() const { return verdict().leaks(); }
   const std::string& context() const { return control_.context; }
+  // Whether the evaluation and sample of the step that was resumed at are still to come.
+  bool repeats_evaluation() const { return evaluation_due_ || step_ >= options_.train.steps; }
+  // What a resumed run's config has changed, as lines "$.train.steps: 1000 -> 2000".
+  const std::vector<std::string>& config_changes() const { return config_changes_; }
 
  private:
   void check_agreement();
   void open_run_directory();
   void prepare_run_directory();
+  void require_resumable(const std::string& config_file);
+  void require_run_directory();
   void resume(const std::string& checkpoint);
+  void check_side_tasks();
+  bool train_to_the_end();
+  void finish();
+  void evaluate_and_sample();
+  void note_best(double val_loss);
   StepInfo train_step();
   double backward_over_parts(int64_t batch_index, int64_t& targets);
   void prepare_part_after(size_t part, int64_t batch_index);
   EvaluationWindows windows_of(const TokenFile& tokens, int64_t count) const;
   EvaluationInfo evaluate_now(int64_t windows, int64_t prefix_windows, bool last);
   std::unique_ptr<Sampler> make_sampler() const;
-  std::string sample_text();
+  void sample();
   void save_checkpoint();
   void write(CheckpointContents&);
   [[noreturn]] void diverged(const std::string& what) const;
@@ -131,7 +145,18 @@ class Trainer {
   int64_t step_ = 0, tokens_ = 0;
   double seconds_ = 0;
   std::optional<std::string> last_checkpoint_;
-  std::unique_ptr<FileLock> lock_;  // on the run directory, until run() ends; of the first rank
+  int64_t saved_step_ = -1;      // of the newest checkpoint
+  bool evaluation_due_ = false;  // a signal came while this step was evaluated
+  bool in_step_ = false;         // what a checkpoint holds is being changed
+  struct Best {
+    int64_t step = 0;
+    double val_loss = 0;
+  };
+  std::optional<Best> best_;  // with checkpoint.keep_best
+  std::vector<std::string> config_changes_;
+  std::vector<int32_t> sample_prompt_;  // empty: there are no samples
+  std::unique_ptr<FileLock> lock_;      // on the run directory, until run() ends; of the first rank
+  const FileLock* held_ = nullptr;      // the same, during run()
 };
 
 // The reader's side of a run directory.
@@ -139,8 +164,8 @@ bool run_finished(const std::string& run_directory);  // summary.json is there
 Json read_summary(const std::string& run_directory);
 ExperimentOptions read_run_config(
     const std::string& run_directory);  // config.resolved.json, plugins loaded
-// The model of a run with the weights of its newest whole checkpoint, and the tokenizer it was
-// trained with.
+// The model of a run with the weights of its newest whole checkpoint, or of the one that is named
+// (see find_run()), and the tokenizer it was trained with.
 struct LoadedRun {
   ExperimentOptions options;
   std::unique_ptr<LanguageModel> model;
@@ -151,6 +176,6 @@ struct LoadedRun {
   std::string data_hash;  // of the tokens it was trained on
   bool leaks = false;
 };
-LoadedRun load_run(const std::string& run_directory);
+LoadedRun load_run(const std::string& run);
 
 }  // namespace reverie

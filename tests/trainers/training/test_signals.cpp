@@ -155,5 +155,25 @@ TEST(Signals, AnInnerGuardKeepsWhatTheOuterOneSaw) {
   EXPECT_EQ(requested_signal(), SIGTERM);
 }
 
+TEST(Signals, AHangupIsHeardUnlessItWasIgnored) {
+  {
+    const SignalGuard guard;
+    EXPECT_EQ(pending_signal(), 0);
+    ::raise(SIGHUP);
+    EXPECT_EQ(pending_signal(), SIGHUP);
+    EXPECT_THROW(stop_if_requested(), Interrupted);
+  }
+  EXPECT_EQ(requested_signal(), SIGHUP);
+  EXPECT_EQ(pending_signal(), 0) << "nobody would handle it";
+  EXPECT_NO_THROW(stop_if_requested());
+  const auto before = ::signal(SIGHUP, SIG_IGN);  // nohup
+  {
+    const SignalGuard guard;
+    ::raise(SIGHUP);
+    EXPECT_EQ(pending_signal(), 0);
+  }
+  ::signal(SIGHUP, before);
+}
+
 }  // namespace
 }  // namespace reverie
