@@ -2,6 +2,7 @@
 // training), under its own parameter names.
 
 #include "layers/pretrained/load.h"
+#include "layers/pretrained/plain_model.h"
 
 namespace reverie {
 namespace {
@@ -17,7 +18,7 @@ struct PretrainedModelOptions final : Fieldset {
   }
 };
 
-class PretrainedModel final : public LanguageModel {
+class PretrainedModel final : public LanguageModel, public AroundPlainModel {
  public:
   PretrainedModel(const PretrainedModelOptions& o, const Build& build) {
     PretrainedOptions options;
@@ -26,9 +27,12 @@ class PretrainedModel final : public LanguageModel {
     options.frozen = false;
     options.block_size = o.block_size;
     LoadedModel loaded = load_pretrained(o.path, options);
+    component_ = loaded.component;
     ends_ = loaded.ends;
-    model_ = static_cast<LanguageModel*>(&adopt("", std::move(loaded.model)));
+    model_ = static_cast<Transformer*>(&adopt("", std::move(loaded.model)));
   }
+  const Transformer& plain_model() const override { return *model_; }
+  const Component& plain_component() const override { return component_; }
   int64_t vocabulary_size() const override { return model_->vocabulary_size(); }
   int64_t block_size() const override { return model_->block_size(); }
   Variable hidden(const Tensor& tokens, SequenceState* state) override {
@@ -44,7 +48,8 @@ class PretrainedModel final : public LanguageModel {
   }
 
  private:
-  LanguageModel* model_;
+  Transformer* model_;
+  Component component_;
   std::vector<int32_t> ends_;
 };
 
