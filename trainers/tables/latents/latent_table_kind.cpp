@@ -19,7 +19,7 @@
 #include "core/log.h"
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/latent_canary.h"
-#include "trainers/evaluation/hf_export.h"
+#include "trainers/exporting/hugging_face.h"
 #include "trainers/tables/definition.h"
 #include "trainers/tables/latents/latent_plan.h"
 #include "trainers/tables/latents/latent_table.h"
@@ -160,7 +160,7 @@ void LatentTableKind::finish(const PlannedRun& run) const {
     if (std::filesystem::exists(directory + "/config.json")) return;
     LoadedRun loaded = load_run(run.directory);
     const std::string making = directory + ".making";
-    export_hf(*loaded.model, loaded.options.model, making);
+    export_hugging_face(*loaded.model, loaded.options.model, loaded.tokenizer.get(), making);
     rename_durably(making, directory);
     return;
   }
