@@ -8,6 +8,7 @@
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "layers/pretrained/load.h"
+#include "layers/pretrained/plain_model.h"
 #include "layers/row_context.h"
 #include "layers/transformer.h"
 
@@ -27,7 +28,7 @@ struct CoconutOptions final : Fieldset {
   }
 };
 
-class Coconut final : public LanguageModel {
+class Coconut final : public LanguageModel, public AroundPlainModel {
  public:
   Coconut(const CoconutOptions& o, const Build& build) {
     PretrainedOptions options;
@@ -38,6 +39,7 @@ class Coconut final : public LanguageModel {
     auto* transformer = dynamic_cast<Transformer*>(loaded.model.get());
     require(transformer && !transformer->has_memory(),
             "{} is no plain transformer: thoughts need one", o.base);
+    component_ = loaded.component;
     base_ = static_cast<Transformer*>(&adopt("", std::move(loaded.model)));
     const int64_t token = o.thought_token.value_or(base_->vocabulary_size() - 1);
     require(token < base_->vocabulary_size(),
@@ -45,6 +47,8 @@ class Coconut final : public LanguageModel {
             base_->vocabulary_size());
     thought_ = int32_t(token);
   }
+  const Transformer& plain_model() const override { return *base_; }
+  const Component& plain_component() const override { return component_; }
   int64_t vocabulary_size() const override { return base_->vocabulary_size(); }
   int64_t block_size() const override { return base_->block_size(); }
   const Variable& head() const override { return base_->head(); }
@@ -77,6 +81,7 @@ class Coconut final : public LanguageModel {
   Variable thought_rows(const Tensor& host, const Variable& rows, const Variable& before) const;
 
   Transformer* base_;
+  Component component_;  // of the base
   int32_t thought_;
 };
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Write tests/golden/blocks.gguf and blocks.safetensors: random blocks of every tensor type that
-Reverie reads, and the numbers that the Python package `gguf` makes of them.
+Reverie reads, and the numbers that the Python package `gguf` makes of them; and quantized.safetensors:
+numbers of every size, and the bytes that the package makes of them in the types that Reverie writes.
 
     python3 scripts/make_gguf_golden.py
 
@@ -31,7 +32,30 @@ def finite_halves(random, count: int) -> np.ndarray:
     return bits[(bits & 0x7C00) != 0x7C00][:count]
 
 
+def quantized() -> None:
+    random = np.random.default_rng(6)
+    blocks = random.standard_normal((40, 32)).astype(np.float32)
+    blocks[1] = 0
+    blocks[2, 5] = 100  # an outlier
+    blocks[3] *= 1e-6  # scales below the smallest normal half
+    blocks[4] *= 3e-9
+    blocks[5] *= 1e-36  # scales that are zero in half precision
+    blocks[6] *= 2e4
+    blocks[7] = np.arange(32) - 16  # halves between two quants
+    blocks[7, 0] = -63.5
+    blocks[8:12] = blocks[8:12].astype(np.float16)
+    blocks[12] = -np.abs(blocks[12])
+    for i in range(13, 20):
+        blocks[i] *= 10.0 ** random.integers(-7, 4)
+    tensors = {"values": blocks}
+    for name in ("F16", "BF16", "Q8_0"):
+        data = gguf.quantize(blocks, gguf.GGMLQuantizationType[name])
+        tensors[name] = np.ascontiguousarray(data).view(np.uint8).reshape(-1)
+    save_file(tensors, GOLDEN / "quantized.safetensors")
+
+
 def main() -> None:
+    quantized()
     random = np.random.default_rng(5)
     writer = gguf.GGUFWriter(GOLDEN / "blocks.gguf", "golden")
     writer.add_string("a.text", "d\u00e9j\u00e0 vu")
@@ -77,7 +101,7 @@ def main() -> None:
     writer.close()
     expected["cube"] = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     save_file(expected, GOLDEN / "blocks.safetensors")
-    for name in ("blocks.gguf", "blocks.safetensors"):
+    for name in ("blocks.gguf", "blocks.safetensors", "quantized.safetensors"):
         print(f"{name}: {(GOLDEN / name).stat().st_size} bytes")
 
 

@@ -2,43 +2,24 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <memory>
 #include <set>
 
 #include "core/error.h"
 #include "core/gguf.h"
 #include "layers/pretrained/formats.h"
+#include "layers/pretrained/gguf_names.h"
 
 namespace reverie {
 namespace {
-
-const std::vector<std::string> kArchitectures = {"gpt2",  "llama",  "qwen2",
-                                                 "qwen3", "gemma2", "gemma3"};
-
-// A part of a block, in GGUF and in Hugging Face.
-using Names = std::map<std::string, std::string>;
-const Names kGpt2Names = {{"attn_norm", "ln_1"},          {"attn_qkv", "attn.c_attn"},
-                          {"attn_output", "attn.c_proj"}, {"ffn_norm", "ln_2"},
-                          {"ffn_up", "mlp.c_fc"},         {"ffn_down", "mlp.c_proj"}};
-const Names kLlamaNames = {
-    {"attn_norm", "input_layernorm"},    {"attn_q", "self_attn.q_proj"},
-    {"attn_k", "self_attn.k_proj"},      {"attn_v", "self_attn.v_proj"},
-    {"attn_output", "self_attn.o_proj"}, {"attn_q_norm", "self_attn.q_norm"},
-    {"attn_k_norm", "self_attn.k_norm"}, {"ffn_norm", "post_attention_layernorm"},
-    {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
-    {"ffn_down", "mlp.down_proj"}};
-const Names kGemmaNames = {{"post_attention_norm", "post_attention_layernorm"},
-                           {"ffn_norm", "pre_feedforward_layernorm"},
-                           {"post_ffw_norm", "post_feedforward_layernorm"}};
 
 class GgufModel {
  public:
   explicit GgufModel(const std::string& path)
       : file_(std::make_shared<const GgufFile>(read_gguf(path))),
         architecture_(file_->text("general.architecture")) {
-    if (std::find(kArchitectures.begin(), kArchitectures.end(), architecture_) ==
-        kArchitectures.end())
+    const std::vector<std::string>& known = gguf_architectures();
+    if (std::find(known.begin(), known.end(), architecture_) == known.end())
       throw DataError(
           fmt::format("{}: architecture \"{}\" is not built here; known are gpt2, llama, qwen2, "
                       "qwen3, gemma2 and gemma3",
@@ -95,7 +76,7 @@ class GgufModel {
       if (t.name == "rope_freqs.weight") continue;  // see rope_scaling()
       // GPT-2's output projection is its embedding table, stored twice.
       if (architecture_ == "gpt2" && t.name == "output.weight") continue;
-      StoredTensor s{published_name(t.name), t.shape, DType::f32,
+      StoredTensor s{published_name(architecture_, t.name), t.shape, DType::f32,
                      [file = file_, &t] { return file->dequantize(t); }};
       if (architecture_ == "llama" && s.name.ends_with("q_proj.weight"))
         s = half_split_rows(std::move(s), heads());
@@ -266,29 +247,6 @@ class GgufModel {
             {"low_freq_factor", 1.0},
             {"high_freq_factor", 4.0},
             {"original_block_size", 8192}};
-  }
-
-  // A name that is not known stays as it is: the model will call it unexpected.
-  std::string published_name(const std::string& name) const {
-    const bool gpt2 = architecture_ == "gpt2";
-    const std::string root = gpt2 ? "transformer." : "model.";
-    const size_t dot = name.rfind('.');
-    if (dot == std::string::npos) return name;
-    const std::string stem = name.substr(0, dot), ending = name.substr(dot);
-    if (stem == "token_embd") return root + (gpt2 ? "wte" : "embed_tokens") + ending;
-    if (stem == "position_embd" && gpt2) return root + "wpe" + ending;
-    if (stem == "output_norm") return root + (gpt2 ? "ln_f" : "norm") + ending;
-    if (stem == "output") return "lm_head" + ending;
-    const size_t second = stem.find('.', 4);
-    if (!stem.starts_with("blk.") || second == std::string::npos) return name;
-    const std::string layer = stem.substr(4, second - 4), part = stem.substr(second + 1);
-    const std::string block = root + (gpt2 ? "h." : "layers.") + layer + ".";
-    if (gemma_)
-      if (const auto it = kGemmaNames.find(part); it != kGemmaNames.end())
-        return block + it->second + ending;
-    const Names& names = gpt2 ? kGpt2Names : kLlamaNames;
-    const auto it = names.find(part);
-    return it == names.end() ? name : block + it->second + ending;
   }
 
   std::shared_ptr<const GgufFile> file_;

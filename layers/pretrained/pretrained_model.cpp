@@ -3,6 +3,7 @@
 
 #include "layers/linear.h"
 #include "layers/pretrained/load.h"
+#include "layers/pretrained/plain_model.h"
 
 namespace reverie {
 namespace {
@@ -23,7 +24,7 @@ struct PretrainedModelOptions final : Fieldset {
   }
 };
 
-class PretrainedModel final : public LanguageModel {
+class PretrainedModel final : public LanguageModel, public AroundPlainModel {
  public:
   PretrainedModel(const PretrainedModelOptions& o, const Build& build) {
     PretrainedOptions options;
@@ -32,10 +33,17 @@ class PretrainedModel final : public LanguageModel {
     options.frozen = o.rank.has_value();
     options.block_size = o.block_size;
     LoadedModel loaded = load_pretrained(o.path, options);
+    component_ = loaded.component;
     ends_ = loaded.ends;
-    model_ = static_cast<LanguageModel*>(&adopt("", std::move(loaded.model)));
-    if (o.rank) add_low_rank_updates(*model_, *o.rank, o.alpha, build);
+    model_ = static_cast<Transformer*>(&adopt("", std::move(loaded.model)));
+    if (o.rank) {
+      low_rank_scale_ = o.alpha / double(*o.rank);
+      add_low_rank_updates(*model_, *o.rank, o.alpha, build);
+    }
   }
+  const Transformer& plain_model() const override { return *model_; }
+  const Component& plain_component() const override { return component_; }
+  double low_rank_scale() const override { return low_rank_scale_; }
   int64_t vocabulary_size() const override { return model_->vocabulary_size(); }
   int64_t block_size() const override { return model_->block_size(); }
   Variable hidden(const Tensor& tokens, SequenceState* state) override {
@@ -51,7 +59,9 @@ class PretrainedModel final : public LanguageModel {
   }
 
  private:
-  LanguageModel* model_;
+  Transformer* model_;
+  Component component_;
+  double low_rank_scale_ = 0;  // of updates beside frozen weights; 0: none
   std::vector<int32_t> ends_;
 };
 

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -176,22 +177,78 @@ class CliTest(unittest.TestCase):
         written = json.loads((self.folder / "late.json").read_text())
         self.assertEqual(written["with_latents"]["tokens"][:5], both["base"]["tokens"][:5])
 
+        # A run with latents that is asked to write without them says so first.
+        without = self.expect(0, "sample", "beside", "--prompt", "The ", "--max-tokens", 12, "--greedy").stdout
+        self.assertEqual(without.split("\n", 1)[0], "==== the base alone, without the run's coprocessor latents (with them: --coprocessor beside)")
+        self.assertEqual(without.split("\n", 1)[1], base_alone)
+        # What was trained leaves alone, and comes back.
+        self.assertIn("none of another program's families", self.expect(1, "inspect", "beside", "--export-hf", "beside_hf").stderr)
+        self.expect(0, "inspect", "beside", "--export-state", "beside_state")
+        names = self.expect(0, "inspect", "beside_state/state.safetensors").stdout
+        self.assertIn("latents.soft_tokens", names)
+        self.assertNotIn("base.", names)
+        self.expect(0, "sample", alone, "--coprocessor", "beside_state", "--prompt", "The ", "--max-tokens", 12, "--greedy", "--json", "state.json")
+        back = json.loads((self.folder / "state.json").read_text())
+        self.assertEqual(back["with_latents"]["tokens"], both["with_latents"]["tokens"])
+
         self.assertIn("no coprocessor", self.expect(1, "sample", alone, "--coprocessor", alone).stderr)
         self.assertIn("--coprocessor", self.expect(1, "sample", alone, "--latents-late", 1).stderr)
         other = self.train("other_writer", seed=8, model={"type": "llama", "block_size": 64, "n_layer": 2, "n_head": 2, "n_embd": 16})
         self.assertIn("other weights", self.expect(1, "sample", other, "--coprocessor", "beside").stderr)
 
-    def test_export_gives_transformers_the_same_logits(self):
-        try:
-            import torch  # noqa: F401
-            import transformers  # noqa: F401
-        except ImportError:
-            self.skipTest("needs Python's torch and transformers")
-        for name, changes in {"gpt": {}, "llama": {"model": {"type": "llama"}}}.items():
-            run = self.train(f"export_{name}", **changes)
-            self.expect(0, "inspect", run, "--export-hf", f"hf_{name}")
-            if name == "gpt":
-                subprocess.run(["python3", ROOT / "scripts/check_hf_export.py", self.folder / f"hf_{name}"], check=True)
+    def oracle(self, script, *arguments):
+        """Runs a script that needs packages of others with the Python that has them."""
+        python = os.environ.get("REVERIE_ORACLE_PYTHON", sys.executable)
+        if subprocess.run([python, "-c", "import torch, transformers, gguf"], capture_output=True).returncode != 0:
+            self.skipTest("needs Python's torch, transformers and gguf (REVERIE_ORACLE_PYTHON)")
+        done = subprocess.run([python, ROOT / "scripts" / script, *arguments], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return done.stdout
+
+    def test_exports_are_read_by_transformers_and_gguf(self):
+        bytes_of = {"prepared_directory": str(self.folder / "byte_tokens"), "tokenizer": "pretrained", 
+                    "tokenizer_files": str(ROOT / "tests/golden/tokenizers/llama3.gguf")}
+        cases = {
+            "gpt": {},
+            "llama": {"model": {"type": "llama"}, "data": bytes_of},
+            "gemma": {"model": {"type": "gemma3", "sliding_window": 4}},
+        }
+        for name, changes in cases.items():
+            run, out = self.train(f"export_{name}", **changes), self.folder / f"hf_{name}"
+            self.expect(0, "inspect", run, "--export-hf", out)
+            self.assertIn("the same ids for 2000 of 2000", self.oracle("check_hf_export.py", out))
+            if name == "llama":
+                for dtype in ("f32", "f16", "bf16", "q8_0"):
+                    self.expect(0, "inspect", run, "--export-gguf", out / f"{dtype}.gguf", "--dtype", dtype)
+                    self.oracle("check_gguf_export.py", out / f"{dtype}.gguf", out)
+
+    def test_whatever_a_run_is_it_can_leave(self):
+        run = self.train("leaves", model={"type": "llama"})
+        # Our own export is opened by every path, and is the same model.
+        self.expect(0, "inspect", run, "--export-hf", "leaves_hf")
+        for name, model in (("own", run), ("exported", "leaves_hf")):
+            self.expect(0, "sample", model, "--prompt", "The ", "--max-tokens", 12, "--greedy", "--json", f"{name}.json")
+            self.expect(0, "eval", model, "--text", self.folder / "text.txt", "--max-windows", 3, "--json", f"{name}_text.json")
+        own, exported = (json.loads((self.folder / f"{n}.json").read_text())["tokens"] for n in ("own", "exported"))
+        self.assertEqual(own, exported)
+        own, exported = (json.loads((self.folder / f"{n}_text.json").read_text())["nll"] for n in ("own", "exported"))
+        self.assertAlmostEqual(own, exported, places=6)
+        # GGUF has no form for characters, and says so when it is told to leave them out.
+        self.assertIn("of type 'char'", self.expect(1, "inspect", run, "--export-gguf", "leaves.gguf").stderr)
+        self.assertFalse((self.folder / "leaves.gguf").exists())
+        self.assertIn("of its bound", self.expect(0, "inspect", run, "--export-gguf", "leaves.gguf", "--dtype", "f16", "--without-tokenizer").stdout)
+        self.expect(0, "eval", "leaves.gguf", "--tokenizer", run, "--text", self.folder / "text.txt", "--max-windows", 3)
+        self.expect(0, "inspect", run, "--export-state", "leaves_state")
+        self.assertEqual(json.loads((self.folder / "leaves_state/config.json").read_text())["model_type"], "reverie_llama")
+        self.assertIn("name a new directory", self.expect(1, "inspect", run, "--export-hf", self.folder).stderr)
+
+    def test_an_export_without_its_tokenizer_is_refused(self):
+        run = self.train("no_words")
+        (run / "reverie_tokenizer.json").unlink()
+        for export in (["--export-hf", "no_words_hf"], ["--export-gguf", "no_words.gguf"]):
+            self.assertIn("--tokenizer", self.expect(1, "inspect", run, *export).stderr)
+        self.assertFalse((self.folder / "no_words_hf").exists())
+        self.expect(0, "inspect", run, "--export-hf", "no_words_hf", "--tokenizer", self.train("words"))
 
     def test_leaking_model_is_refused_unless_allowed(self):
         file = self.config("leaky", model={"memory": LEAKY_MEMORY})

@@ -115,6 +115,12 @@ void run(const SampleArguments& a) {
   Json out = {{"model", m.description}, {"prompt", a.prompt}, {"prompt_tokens", prompt}};
   Verdict verdict = m.verdict;
   if (a.coprocessor.empty()) {
+    if (const auto* augmented = dynamic_cast<const AugmentedModel*>(m.model.get())) {
+      print(fmt::format(
+          "==== the base alone, without the run's {} latents (with them: --coprocessor {})\n",
+          augmented->options().latents.type, a.model));
+      out["latents"] = 0;
+    }
     out.update(write_texts(*m.model, m.text(), prompt, a.samples, options));
   } else {
     const UsableModel run = open_model(a.coprocessor, a.tokenizer);

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/written_text.h"
+#include "trainers/exporting/trained_state.h"
 #include "trainers/training/run_reference.h"
 #include "trainers/training/trainer.h"
 
@@ -43,6 +44,12 @@ UsableModel open_model(const std::string& path, const std::string& tokenizer) {
     usable.tokenizer = run.tokenizer;
     usable.description = run.checkpoint;
     usable.verdict = run.verdict;
+  } else if (is_trained_state(path)) {
+    LoadedState state = load_trained_state(path);
+    usable.model = std::move(state.model);
+    usable.verdict = state.verdict;
+    usable.description = path;
+    if (fs::exists(fs::path(path) / kTokenizerFile)) usable.tokenizer = load_tokenizer(path);
   } else {
     LoadedModel loaded = load_pretrained(path);
     usable.model = std::move(loaded.model);

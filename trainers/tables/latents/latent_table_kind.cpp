@@ -27,8 +27,8 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "layers/pretrained/load.h"
-#include "trainers/evaluation/hf_export.h"
 #include "trainers/evaluation/latent_canary.h"
+#include "trainers/exporting/hugging_face.h"
 #include "trainers/tables/definition.h"
 #include "trainers/tables/latents/latent_plan.h"
 #include "trainers/tables/latents/latent_table.h"
@@ -317,7 +317,7 @@ void LatentTableKind::finish(const PlannedRun& run) const {
     if (std::filesystem::exists(directory + "/config.json")) return;
     LoadedRun loaded = load_run(run.directory);
     const std::string making = directory + ".making";
-    export_hf(*loaded.model, loaded.options.model, making);
+    export_hugging_face(*loaded.model, loaded.options.model, loaded.tokenizer.get(), making);
     rename_durably(making, directory);
     return;
   }

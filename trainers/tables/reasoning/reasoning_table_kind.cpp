@@ -18,7 +18,7 @@
 #include "core/log.h"
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/answer_accuracy.h"
-#include "trainers/evaluation/hf_export.h"
+#include "trainers/exporting/hugging_face.h"
 #include "trainers/tables/definition.h"
 #include "trainers/tables/reasoning/reasoning_table.h"
 #include "trainers/tables/table_kind.h"
@@ -119,15 +119,7 @@ void ReasoningTableKind::finish(const PlannedRun& run) const {
   LoadedRun loaded = load_run(run.directory);
   if (!is_exported) {
     const std::string making = exported + ".making";
-    if (loaded.options.model.type == "coconut") {
-      // A model that thinks has its base's weights, and no more.
-      const LoadedModel base =
-          load_pretrained(loaded.options.model.resolved->at("base").get<std::string>());
-      base.model->load(loaded.model->state());
-      export_hf(*base.model, base.component, making);
-    } else {
-      export_hf(*loaded.model, loaded.options.model, making);
-    }
+    export_hugging_face(*loaded.model, loaded.options.model, loaded.tokenizer.get(), making);
     rename_durably(making, exported);
   }
   if (!is_counted) count_answers(loaded, file);

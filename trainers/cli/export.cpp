@@ -1,0 +1,79 @@
+#include "trainers/cli/export.h"
+
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "trainers/exporting/gguf.h"
+#include "trainers/exporting/hugging_face.h"
+#include "trainers/exporting/trained_state.h"
+#include "trainers/training/trainer.h"
+
+namespace reverie {
+namespace {
+
+// The tokenizer that goes with the model. A model without one is read wrongly, and nobody is told:
+// UserError.
+const Tokenizer& tokenizer_of(const LoadedRun& run, const std::string& directory) {
+  require(run.tokenizer != nullptr,
+          "{} was trained on token files without a tokenizer, and without one its model is read "
+          "wrongly: name it (--tokenizer)",
+          directory);
+  return *run.tokenizer;
+}
+
+void print_errors(const GgufWriter::Saved& saved, GgufTensorType type) {
+  if (type == GgufTensorType::f32) return;
+  fmt::print("{} of {} tensors are stored as f32\n", saved.in_full, saved.tensors);
+  fmt::print("largest error of a weight: {:.3g}, which is {:.3f} of its bound ({})\n",
+             saved.errors.largest, saved.errors.largest_share,
+             type == GgufTensorType::q8_0  ? "0.00443 of the largest of its block of 32"
+             : type == GgufTensorType::f16 ? "2^-11 of the weight, at least 2^-25"
+                                           : "2^-8 of the weight");
+}
+
+}  // namespace
+
+void add_export_options(CLI::App& command, ExportArguments& a) {
+  command.add_option("--export-hf", a.hugging_face,
+                     "write the model and its tokenizer for transformers (AutoModelForCausalLM, "
+                     "AutoTokenizer) into this directory");
+  command.add_option("--export-gguf", a.gguf,
+                     "write the model and its tokenizer into this file, for llama.cpp");
+  command.add_option("--export-state", a.state,
+                     "write what was trained alone, and what it is, into this directory: latents "
+                     "beside a frozen model, a model with its memory module");
+  command
+      .add_option("--dtype", a.dtype,
+                  "of the matrices in a GGUF file: f32, f16, bf16 or q8_0 (norms, biases and "
+                  "learned positions are f32)")
+      ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}))
+      ->capture_default_str();
+  command.add_option("--tokenizer", a.tokenizer,
+                     "for an export: a tokenizer's file or directory, where the run has none");
+  command.add_flag("--without-tokenizer", a.without_tokenizer,
+                   "a GGUF file that says it has no tokenizer, where its form has no word for it");
+}
+
+void export_run(const std::string& directory, const ExportArguments& a) {
+  LoadedRun run = load_run(directory);
+  if (!a.tokenizer.empty()) run.tokenizer = load_tokenizer_for(a.tokenizer);
+  if (run.verdict.leaks()) log_warning("the exported model: {}", run.verdict.line());
+  if (!a.state.empty()) {
+    export_trained_state({*run.model, run.options.model, run.tokenizer.get(), run.verdict}, a.state);
+    fmt::print("{}\n", a.state);
+  }
+  if (!a.hugging_face.empty()) {
+    export_hugging_face(*run.model, run.options.model, &tokenizer_of(run, directory),
+                        a.hugging_face);
+    fmt::print("{}\n", a.hugging_face);
+  }
+  if (!a.gguf.empty()) {
+    const GgufTensorType type = gguf_tensor_type(a.dtype);
+    const Tokenizer* tokenizer = a.without_tokenizer ? nullptr : &tokenizer_of(run, directory);
+    print_errors(export_gguf(*run.model, run.options.model, tokenizer, type, a.gguf), type);
+    fmt::print("{}\n", a.gguf);
+  }
+}
+
+}  // namespace reverie

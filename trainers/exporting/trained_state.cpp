@@ -1,0 +1,98 @@
+#include "trainers/exporting/trained_state.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/json.h"
+#include "core/safetensors.h"
+#include "layers/coprocessor/augmented_model.h"
+
+namespace reverie {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char *kState = "state.safetensors", *kConfig = "config.json",
+                     *kFormat = "reverie trained state 1";
+
+std::string in(const std::string& directory, const char* name) {
+  return (fs::path(directory) / name).string();
+}
+
+Json description(const StateToExport& from) {
+  Json out = {{"model_type", "reverie_" + from.component.type},
+              {"format", kFormat},
+              {"model", *from.component.resolved},
+              {"verdict", from.verdict.json()},
+              {"label", from.verdict.leaks() ? Json(from.verdict.label()) : Json()}};
+  if (const auto* augmented = dynamic_cast<const AugmentedModel*>(&from.model)) {
+    const AugmentedOptions& options = augmented->options();
+    out["what"] = fmt::format("latents ({}) beside a {} base", options.latents.type,
+                              options.train_base ? "trained" : "frozen");
+    out["base"] = {{"path", options.base}, {"weights_hash", augmented->base().weights_hash()}};
+  } else {
+    const Json& model = *from.component.resolved;
+    out["what"] = model.contains("memory") && !model.at("memory").is_null()
+                      ? fmt::format("a {} model with a memory module ({})", from.component.type,
+                                    model.at("memory").at("type").get<std::string>())
+                      : fmt::format("a {} model", from.component.type);
+  }
+  return out;
+}
+
+}  // namespace
+
+void export_trained_state(const StateToExport& from, const std::string& directory) {
+  NamedTensors trained, memory;
+  for (const auto& [name, parameter] : from.model.parameters()) {
+    if (!parameter.requires_grad()) continue;
+    trained.emplace_back(name, parameter.tensor());
+    if (name.find(".memory.") != std::string::npos) memory.emplace_back(name, parameter.tensor());
+  }
+  require(!fs::exists(directory) ||
+              (fs::is_directory(directory) &&
+               (fs::is_empty(directory) || fs::exists(fs::path(directory) / kState))),
+          "{} holds files that are no earlier export: name a new directory", directory);
+  fs::create_directories(directory);
+  write_safetensors(in(directory, kState), trained, {{"format", "pt"}});
+  if (!memory.empty())
+    write_safetensors(in(directory, "memory.safetensors"), memory, {{"format", "pt"}});
+  if (from.tokenizer) from.tokenizer->save(directory);
+  write_file_atomically(in(directory, kConfig), json_text(description(from), 2) + "\n");
+}
+
+bool is_trained_state(const std::string& directory) {
+  return fs::exists(in(directory, kState)) && fs::exists(in(directory, kConfig));
+}
+
+LoadedState load_trained_state(const std::string& directory) {
+  const std::string file = in(directory, kConfig);
+  const Config config = Config::from_file(file);
+  if (config.json().value("format", "") != kFormat)
+    throw DataError(fmt::format("{}: wanted \"format\": \"{}\"", file, kFormat));
+  const Component component = resolve_component(ModelRegistry::instance(), config.at("model"));
+  LoadedState loaded;
+  Generator random;
+  loaded.model = ModelRegistry::instance().make(component, Build{random, DType::f32, Device{}});
+  loaded.verdict = Verdict::of_file(config.json());
+  if (const auto* augmented = dynamic_cast<const AugmentedModel*>(loaded.model.get());
+      augmented && !augmented->options().train_base) {
+    const std::string wanted = config.at("base").at("weights_hash").json().get<std::string>();
+    if (augmented->base().weights_hash() != wanted)
+      throw DataError(
+          fmt::format("{}: the base {} has other weights than those it was trained beside", file,
+                      augmented->options().base));
+  }
+  // What was not trained stays as the base's files have it.
+  const SafetensorsFile state = read_safetensors(in(directory, kState));
+  NamedTensors all = state.tensors;
+  for (const auto& [name, parameter] : loaded.model->parameters())
+    if (!parameter.requires_grad() && !state.find(name)) all.emplace_back(name, parameter.tensor());
+  loaded.model->load(all);
+  loaded.model->train(false);
+  return loaded;
+}
+
+}  // namespace reverie
