@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 
@@ -13,10 +14,12 @@ namespace {
 std::atomic<LogLevel> lowest{LogLevel::info};
 std::atomic<void (*)()> prelude_hook{nullptr};
 
-// The sink colours only when stderr is a terminal.
+// The sink colours only when stderr is a terminal, and NO_COLOR is not set (no-color.org).
 std::unique_ptr<spdlog::logger> make_logger(const char* pattern) {
-  auto logger =
-      std::make_unique<spdlog::logger>("", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+  const char* no_color = std::getenv("NO_COLOR");
+  auto logger = std::make_unique<spdlog::logger>(
+      "", std::make_shared<spdlog::sinks::stderr_color_sink_mt>(
+              no_color && *no_color ? spdlog::color_mode::never : spdlog::color_mode::automatic));
   logger->set_pattern(pattern);
   logger->set_level(spdlog::level::trace);  // `lowest` decides
   logger->flush_on(spdlog::level::trace);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -11,6 +12,7 @@
 #include "trainers/cli/commands.h"
 #include "trainers/evaluation/causality.h"
 #include "trainers/evaluation/mask_check.h"
+#include "trainers/monitoring/activity.h"
 #include "trainers/training/checkpoint.h"
 #include "trainers/training/resume_check.h"
 #include "trainers/training/trainer.h"
@@ -42,8 +44,10 @@ void run_causality(const CausalityArguments& a) {
       model = with_model_field(model, "vocab_size", 65);
     log_info("probing the model of {} with redrawn weights, in f64", a.target.file);
   }
+  std::optional<Activity> activity(std::in_place, "probing causality");
   const CausalityReport report =
       probe_causality(*probing_copy(model, is_run ? &weights : nullptr), {});
+  activity.reset();
   if (!a.json.empty()) write_file_atomically(a.json, json_text(report.json(), 2) + "\n");
   fmt::print("{}\n", report.text());
   if (is_run) fmt::print("the run's verdict: {}\n", known.line());
@@ -97,9 +101,11 @@ void run_mask(const MaskArguments& a) {
     return t;
   };
   log_info("{} texts of {} random tokens, {} groups in each, in f64", a.texts, length, a.groups);
+  std::optional<Activity> activity(std::in_place, "checking the mask");
   const MaskCheck check =
       check_mask(*augmented, drawn(a.texts, length, 0, model->vocabulary_size() - 1),
                  drawn(a.texts, a.groups, 1 + augmented->options().delay, length + 1 - ahead));
+  activity.reset();
   fmt::print("{}\n", check.text());
   if (!check.ok()) exit_with(int(ExitCode::check_failed));
 }

@@ -13,6 +13,7 @@
 #include "trainers/evaluation/insertion_losses.h"
 #include "trainers/evaluation/model_source.h"
 #include "trainers/evaluation/perplexity.h"
+#include "trainers/monitoring/activity.h"
 
 namespace reverie {
 namespace {
@@ -75,9 +76,10 @@ void evaluate_text(const EvalArguments& a) {
       behind_latents += augmented_sum(*augmented, read, wanted, rule);
     };
   }
+  Activity activity("perplexity: windows");
   const PerplexityResult r = perplexity(*m.model, m.text(), characters_of(file, a.characters),
                                         options, [&](int64_t done, int64_t all) {
-                                          if (all > 1) log_info("window {}/{}", done, all);
+                                          activity.reach(done, all);
                                         });
   const int64_t count = r.tokens + (options.begin_of_text ? 1 : 0);
   Json out = {{"model", m.description},

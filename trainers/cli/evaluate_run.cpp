@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/files.h"
 #include "core/json.h"
@@ -13,6 +14,7 @@
 #include "trainers/evaluation/evaluate.h"
 #include "trainers/evaluation/insertion_losses.h"
 #include "trainers/evaluation/run_data.h"
+#include "trainers/monitoring/activity.h"
 
 namespace reverie {
 
@@ -29,6 +31,7 @@ void evaluate_run(const std::string& directory, const std::string& json,
   const EvaluationWindows val = of(data.validation, a.windows),
                           train = of(data.train, val.window_count()),
                           prefix = of(data.validation, a.prefix_windows);
+  std::optional<Activity> activity(std::in_place, "evaluation");
   const EvaluationResult t = evaluate(*r.model, train), v = evaluate(*r.model, val);
   // The figures of this evaluation are asked as the run's own were.
   auto* augmented_model = dynamic_cast<AugmentedModel*>(r.model.get());
@@ -70,6 +73,7 @@ void evaluate_run(const std::string& directory, const std::string& json,
         "{} predictions, {})\n",
         e.loss, std::exp(e.loss), label, std::exp(e.base_loss), e.predictions, e.where());
   }
+  activity.reset();
   if (!json.empty()) write_file_atomically(json, json_text(out, 2) + "\n");
   fmt::print("{}{}\n{}", r.checkpoint, whose, answers);
   fmt::print("train, teacher-forced           {:.4f} nats  perplexity {:.3f}{}\n", t.loss,

@@ -16,6 +16,7 @@
 #include "core/log.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
+#include "trainers/monitoring/activity.h"
 #include "trainers/monitoring/machine.h"
 
 namespace {
@@ -67,6 +68,7 @@ int finish_output(int status) {
 
 int run(int argc, char** argv) {
   using namespace reverie;
+  Activity::show_all(true);
   CLI::App app{
       "Reverie trains language models that think in latent space, and does not let them fool you.\n"
       "Start with: reverie repro configs/tables/imm_shakespeare.json --preset smoke\n"

@@ -10,7 +10,9 @@
 #include "trainers/cli/commands.h"
 #include "trainers/distributed/device_communicator.h"
 #include "trainers/distributed/launch.h"
+#include "trainers/monitoring/activity.h"
 #include "trainers/monitoring/profile_report.h"
+#include "trainers/monitoring/run_overview.h"
 #include "trainers/training/signals.h"
 #include "trainers/training/trainer.h"
 
@@ -35,8 +37,11 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
   if (a.stop_after >= 0) control.stop_after = a.stop_after;
   ProfileCallback profiler(a.profiled_steps);
   if (a.profiled_steps > 0 && communicator.first()) control.callbacks.push_back(&profiler);
+  if (a.quiet || !communicator.first()) Activity::show_all(false);
   Trainer trainer(options, control);
-  if (trainer.leaks()) log_warning("{}; every number below carries that label", trainer.verdict().line());
+  if (communicator.first()) log_info("{}", run_overview_text(trainer));
+  if (trainer.leaks())
+    log_warning("{}; every number below carries that label", trainer.verdict().line());
   if (trainer.run() == RunEnd::stopped) {
     log_info("stopped at step {}; go on with: {} train --run-dir {} --resume{}", trainer.step(),
              shell_word(program_name()), shell_word(control.run_directory),
@@ -51,7 +56,7 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
     return;
   }
   const Json s = read_summary(trainer.run_directory());
-  log_info("{}", control.run_directory + "/summary.json");
+  log_info("{}/summary.json", trainer.run_directory());
   fmt::print("train loss {:.4f}  val loss {:.4f}  val prefix-only {:.4f}  {}\n",
              s.at("train_loss").get<double>(), s.at("val_loss").get<double>(),
              s.at("val_loss_prefix_only").get<double>(),
@@ -157,7 +162,7 @@ void add_train_command(CLI::App& app) {
       ->expected(0, 1)
       ->default_str("20")
       ->check(CLI::PositiveNumber);
-  command->add_flag("--quiet", a->quiet, "no progress line");
+  command->add_flag("--quiet", a->quiet, "no progress line, and no word on what takes long");
   command->add_flag("--print-schema", a->print_schema,
                     "print the JSON Schema of experiments and exit");
   command->add_flag("--print-config", a->print_config,

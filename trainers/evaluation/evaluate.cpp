@@ -36,6 +36,12 @@ EvaluationResult mean_over(const EvaluationWindows& windows, Communicator& commu
   return {total / targets, int64_t(targets)};
 }
 
+// Batches of this rank.
+int64_t share_of(const EvaluationWindows& windows, Communicator& communicator) {
+  const int64_t ranks = communicator.size();
+  return (windows.batch_count() - communicator.rank() + ranks - 1) / ranks;
+}
+
 }  // namespace
 
 void require_finite(double loss, const std::string& what) {
@@ -55,19 +61,26 @@ void require_uninterrupted(Communicator& communicator) {
 }
 
 EvaluationResult evaluate(LanguageModel& model, const EvaluationWindows& windows,
-                          Communicator& communicator) {
+                          Communicator& communicator, const EvaluationProgress& progress) {
   const EvaluationMode mode(model);
+  int64_t done = 0;
+  const int64_t all = share_of(windows, communicator);
   return mean_over(windows, communicator, "teacher-forced", [&](const Batch& batch) {
+    if (progress) progress(done++, all);
     return loss_of_every_token(model, batch.tokens, batch.targets);
   });
 }
 
 EvaluationResult evaluate_prefix_only(LanguageModel& model, const EvaluationWindows& windows,
-                                      Communicator& communicator) {
+                                      Communicator& communicator,
+                                      const EvaluationProgress& progress) {
   const EvaluationMode mode(model);
+  int64_t done = 0;
+  const int64_t batches = share_of(windows, communicator);
   return mean_over(windows, communicator, "prefix-only", [&](const Batch& batch) {
     double sum = 0;
     for (int64_t t = 1; t <= batch.tokens.size(1) && !pending_signal(); ++t) {
+      if (progress) progress(done++, batches * batch.tokens.size(1));
       const Variable hidden = model.hidden(batch.tokens.slice(1, 0, t).contiguous());
       const Tensor targets = batch.targets.slice(1, t - 1, t).contiguous();
       sum += model.loss_of(slice(hidden, 1, t - 1, t), targets, 1.0).tensor().item();

@@ -1,6 +1,7 @@
 #pragma once
 // The loss of a model on fixed windows of text: as it is trained, and as it would have to predict.
 
+#include <functional>
 #include <string>
 
 #include "datasets/sampler.h"
@@ -36,6 +37,9 @@ double loss_of_every_token(LanguageModel& model, const Tensor& tokens, const Ten
 // undone.
 void require_uninterrupted(Communicator& communicator);
 
+// How much of this rank's share is done.
+using EvaluationProgress = std::function<void(int64_t done, int64_t all)>;
+
 struct EvaluationResult {
   double loss = 0;      // mean cross entropy, nats per target
   int64_t targets = 0;  // how many were scored
@@ -48,12 +52,14 @@ struct EvaluationResult {
 // windows, and all get the result, which is the one of a single rank. Interrupted, on all
 // ranks, when a signal is pending on one.
 EvaluationResult evaluate(LanguageModel& model, const EvaluationWindows& windows,
-                          Communicator& communicator = single_communicator());
+                          Communicator& communicator = single_communicator(),
+                          const EvaluationProgress& progress = {});
 
 // Prefix-only: the target at row t is scored from a forward over rows 0..t alone, as generation
 // would. The model is a black box here: no cache, no carried state. For a causal model it is the
 // same loss as evaluate()'s; T forwards a window instead of one.
 EvaluationResult evaluate_prefix_only(LanguageModel& model, const EvaluationWindows& windows,
-                                      Communicator& communicator = single_communicator());
+                                      Communicator& communicator = single_communicator(),
+                                      const EvaluationProgress& progress = {});
 
 }  // namespace reverie

@@ -6,6 +6,7 @@
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/written_text.h"
 #include "trainers/exporting/trained_state.h"
+#include "trainers/monitoring/activity.h"
 #include "trainers/training/run_reference.h"
 #include "trainers/training/trainer.h"
 
@@ -37,6 +38,7 @@ const Tokenizer& UsableModel::text() const {
 }
 
 UsableModel open_model(const std::string& path, const std::string& tokenizer) {
+  const Activity activity("loading " + path);
   UsableModel usable;
   if (find_run(path)) {
     LoadedRun run = load_run(path);

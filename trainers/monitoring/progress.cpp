@@ -17,9 +17,9 @@
 namespace reverie {
 namespace {
 
-// The one that draws; held while the log's prelude uses it, so that it cannot end meanwhile.
-std::mutex active_mutex;
-Progress* active = nullptr;
+// Those that draw; held while others clear them, so that none can end meanwhile.
+std::mutex live_mutex;
+std::vector<LiveLine*> live_lines;
 
 // Code points; every one that we print is one column wide.
 int columns(std::string_view text) {
@@ -31,6 +31,12 @@ std::string first_columns(const std::string& text, int width) {
   for (int used = 0; used < width && end < text.size(); ++used)
     end += size_t(std::max(1, decode_code_point(text, end).bytes));
   return text.substr(0, end);
+}
+
+void clear_all_but(const LiveLine* one) {
+  const std::lock_guard lock(live_mutex);
+  for (LiveLine* line : live_lines)
+    if (line != one) line->clear();
 }
 
 // A terminal takes control characters for commands; a context may come from a config.
@@ -94,6 +100,28 @@ std::string format_count(double count) {
   return fmt::format("{:.3g}G", count / 1e9);
 }
 
+int columns_of(std::string_view text) {
+  return columns(text);
+}
+std::string fit_columns(const std::string& text, int width) {
+  return first_columns(printable(text), width);
+}
+
+void LiveLine::show() {
+  {
+    const std::lock_guard lock(live_mutex);
+    live_lines.push_back(this);
+  }
+  set_log_prelude([] { clear_all_but(nullptr); });
+}
+void LiveLine::hide() {
+  const std::lock_guard lock(live_mutex);
+  std::erase(live_lines, this);
+}
+void LiveLine::clear_others() {
+  clear_all_but(this);
+}
+
 std::string format_progress(const ProgressState& s, int width, bool unicode) {
   const double fraction = s.steps > 0 ? double(s.step) / double(s.steps) : 0;
   const std::string mark = s.label.empty() ? "" : printable(s.label) + " ";
@@ -110,7 +138,8 @@ std::string format_progress(const ProgressState& s, int width, bool unicode) {
     pieces.push_back({fmt::format("{}{} {:.2f}", mark, s.val_name, s.val_loss), 3});
   if (!std::isnan(s.tokens_per_second))
     pieces.push_back({format_count(s.tokens_per_second) + (s.bytes ? "B/s" : " tok/s"), 5});
-  if (!std::isnan(s.seconds_left)) pieces.push_back({"ETA " + format_duration(s.seconds_left), 1});
+  if (!std::isnan(s.seconds_left))
+    pieces.push_back({(s.of_table ? "table ETA " : "ETA ") + format_duration(s.seconds_left), 1});
   if (width <= 0) return join(pieces, 5);
 
   std::string line;
@@ -158,12 +187,8 @@ Progress::Progress(int64_t steps, ProgressOptions options, ProgressOutput output
   began_ = output_.clock();
   last_drawn_ = output_.terminal ? -1e300 : began_;
   last_mark_ = steps > 0 ? 10 * state_.step / steps : 0;
-  const std::lock_guard lock(active_mutex);
-  active = this;
-  set_log_prelude([] {
-    const std::lock_guard lock(active_mutex);
-    if (active) active->clear();
-  });
+  state_.of_table = bool(options_.seconds_after);
+  show();
 }
 
 Progress::~Progress() {
@@ -178,15 +203,21 @@ void Progress::step(int64_t step, double loss, double tokens_per_second) {
   state_.tokens_per_second = tokens_per_second;
   stale_ = true;
   const double now = output_.clock();
-  // The average since the beginning: evaluations and checkpoints are part of the time left, too.
-  if (step > options_.first_step)
-    state_.seconds_left =
-        (now - began_) / double(step - options_.first_step) * double(state_.steps - step);
+  state_.seconds_left = time_left(now);
   const int64_t mark = state_.steps > 0 ? 10 * step / state_.steps : 0;
   const double wait = output_.terminal ? options_.redraw_seconds : options_.plain_line_seconds;
   if (now - last_drawn_ < wait && (output_.terminal || mark <= last_mark_)) return;
   last_mark_ = mark;
   draw(now);
+}
+
+// By the average since the beginning: evaluations and checkpoints are part of the time left, too.
+double Progress::time_left(double now) const {
+  const int64_t done = state_.step - options_.first_step;
+  if (done <= 0) return std::nan("");
+  const double each = (now - began_) / double(done);
+  const double own = each * double(state_.steps - state_.step);
+  return options_.seconds_after ? own + options_.seconds_after(each * double(state_.steps)) : own;
 }
 
 void Progress::reach(int64_t bytes) {
@@ -212,11 +243,7 @@ void Progress::clear() {
 }
 
 void Progress::finish() {
-  {
-    // The prelude stays: it does nothing without an active line.
-    const std::lock_guard lock(active_mutex);
-    if (active == this) active = nullptr;
-  }
+  hide();
   const std::lock_guard lock(mutex_);
   if (finished_) return;
   finished_ = true;

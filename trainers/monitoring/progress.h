@@ -23,6 +23,7 @@ struct ProgressState {
   std::string val_name = "val";
   double tokens_per_second = std::numeric_limits<double>::quiet_NaN();
   double seconds_left = std::numeric_limits<double>::quiet_NaN();
+  bool of_table = false;  // seconds_left is that of all runs of a table: "table ETA 1:02:03"
 };
 
 // "step 1200/2000  60 %  loss 1.8123  val 1.92  31.2k tok/s  ETA 00:42" with the context and a bar
@@ -32,6 +33,10 @@ std::string format_progress(const ProgressState& state, int width, bool unicode 
 
 std::string format_duration(double seconds);  // "00:42", "1:02:03", "2 d 03:04"
 std::string format_count(double count);       // "512", "31.2k", "1.25M"
+
+// The first `width` columns of `text`, bytes that a terminal would take for commands replaced.
+std::string fit_columns(const std::string& text, int width);
+int columns_of(std::string_view text);
 
 // Where lines go, and the clock; the default is stderr as it is. Tests pass their own.
 struct ProgressOutput {
@@ -43,34 +48,52 @@ struct ProgressOutput {
   static ProgressOutput standard_error();
 };
 
+// Something that redraws a line of the terminal in place. One of them shows at a time: whoever
+// draws, and every log message, clears the others first.
+class LiveLine {
+ public:
+  virtual void clear() = 0;
+  LiveLine(const LiveLine&) = delete;
+  LiveLine& operator=(const LiveLine&) = delete;
+
+ protected:
+  LiveLine() = default;
+  virtual ~LiveLine() = default;
+  // From here on, until hide(), it is cleared for others. Not under a mutex that clear() takes.
+  void show();
+  void hide();
+  void clear_others();
+};
+
 struct ProgressOptions {
   std::string context = {}, label = {};
-  bool bytes = false;              // steps are bytes
-  int64_t first_step = 0;          // where a resumed run goes on
+  bool bytes = false;      // steps are bytes
+  int64_t first_step = 0;  // where a resumed run goes on
+  // How long a table's later runs will take, given the seconds of this one.
+  std::function<double(double)> seconds_after = {};
   double redraw_seconds = 0.1;     // on a terminal: at most ten times a second
   double plain_line_seconds = 30;  // elsewhere: a line at every 10 %, and at least this often
 };
 
-// One at a time draws: while it lives, log messages clear its line first (set_log_prelude).
-class Progress {
+// While it lives, log messages clear its line first (set_log_prelude).
+class Progress final : public LiveLine {
  public:
   explicit Progress(int64_t steps, ProgressOptions options = {},
                     ProgressOutput output = ProgressOutput::standard_error());
-  ~Progress();  // as finish()
-  Progress(const Progress&) = delete;
-  Progress& operator=(const Progress&) = delete;
+  ~Progress() override;  // as finish()
 
   void step(int64_t step, double loss, double tokens_per_second);  // may draw
   void reach(int64_t bytes);  // of work on a file: so many are done; may draw
   // Shown from the next drawing on.
   void val_loss(double loss, std::string name = "val");
   void set_label(std::string label);
-  void clear();   // removes the drawn line, until the next step
-  void finish();  // draws the last state and leaves it standing
+  void clear() override;  // removes the drawn line, until the next step
+  void finish();          // draws the last state and leaves it standing
 
  private:
   void draw(double now);
   void erase();
+  double time_left(double now) const;
 
   std::mutex mutex_;
   ProgressState state_;

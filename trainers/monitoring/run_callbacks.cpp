@@ -1,10 +1,13 @@
 #include "trainers/monitoring/run_callbacks.h"
 
+#include <filesystem>
 #include <initializer_list>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
 #include "core/error.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "trainers/monitoring/audit.h"
 #include "trainers/monitoring/metrics.h"
@@ -56,6 +59,7 @@ class TensorBoardCallback final : public Callback {
  public:
   TensorBoardCallback(const Trainer& t, int64_t first_step) {
     attempt([&] { writer_.emplace(t.run_directory() + "/tensorboard", resumed_at(first_step)); });
+    if (writer_) attempt([&] { describe(t); });
   }
   void on_step(const Trainer& t, const StepInfo& s) override {
     scalars(t, s.step,
@@ -78,8 +82,25 @@ class TensorBoardCallback final : public Callback {
   void on_sample(const Trainer& t, int64_t step, const std::string& text) override {
     if (writer_ && !text.empty()) attempt([&] { writer_->text(prefix(t) + "sample", text, step); });
   }
+  void on_end(const Trainer& t) override {
+    if (writer_ && t.step() == t.options().train.steps)
+      attempt([&] { writer_->end_of_session(); });
+  }
 
  private:
+  // The config, and which tags share a chart.
+  void describe(const Trainer& t) {
+    const auto path = std::filesystem::path(t.run_directory()).lexically_normal();
+    writer_->hparams(t.resolved_config(),
+                     (path.has_filename() ? path : path.parent_path()).filename().string());
+    writer_->text("config", json_text(t.resolved_config(), 2), 0);
+    // A leak may be found later, and give the tags its prefix.
+    const auto either = [](const char* tag) { return std::string("(LEAKS/)?evaluation/") + tag; };
+    writer_->layout({{"loss",
+                      {"(LEAKS/)?train/loss", either("train_loss"), either("val_loss"),
+                       either("val_loss_prefix_only")}},
+                     {"train and validation", {either("train_loss"), either("val_loss")}}});
+  }
   static std::string prefix(const Trainer& t) { return t.leaks() ? t.verdict().label() + "/" : ""; }
   void scalars(const Trainer& t, int64_t step,
                std::initializer_list<std::pair<const char*, double>> values) {
@@ -104,9 +125,10 @@ class TensorBoardCallback final : public Callback {
 class ProgressCallback final : public Callback {
  public:
   ProgressCallback(const Trainer& t, int64_t first_step)
-      : progress_(
-            t.options().train.steps,
-            {.context = t.context(), .label = t.verdict().label(), .first_step = first_step}) {}
+      : progress_(t.options().train.steps, {.context = t.context(),
+                                            .label = t.verdict().label(),
+                                            .first_step = first_step,
+                                            .seconds_after = t.control().seconds_after}) {}
   void on_step(const Trainer&, const StepInfo& s) override {
     progress_.step(s.step, s.loss, s.tokens_per_second);
   }

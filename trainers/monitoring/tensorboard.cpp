@@ -14,6 +14,7 @@
 #include <system_error>
 
 #include "core/error.h"
+#include "core/json.h"
 #include "trainers/reports/html.h"
 
 namespace reverie {
@@ -44,10 +45,21 @@ namespace value {
 constexpr int tag = 1, simple_value = 2, tensor = 8, metadata = 9;
 }
 namespace metadata {
-constexpr int plugin_data = 1, plugin_name = 1;
+constexpr int plugin_data = 1, plugin_name = 1, content = 2, data_class = 4, data_class_tensor = 2;
 }
 namespace tensor_proto {
-constexpr int dtype = 1, shape = 2, string_val = 8, dt_string = 7, shape_dim = 2, dim_size = 1;
+constexpr int dtype = 1, shape = 2, float_val = 5, string_val = 8, dt_float = 1, dt_string = 7,
+              shape_dim = 2, dim_size = 1;
+}
+namespace hparams_proto {
+constexpr int session_start = 3, session_end = 4, hparams = 1, group_name = 4, start_seconds = 5,
+              status = 1, success = 1, end_seconds = 2, map_key = 1, map_value = 2;
+}
+namespace any_value {  // google.protobuf.Value
+constexpr int number = 2, text = 3, boolean = 4;
+}
+namespace layout_proto {
+constexpr int category = 2, title = 1, chart = 2, multiline = 2, tag = 1;
 }
 
 void put_varint(std::string& out, uint64_t v) {
@@ -69,6 +81,33 @@ void put_bytes(std::string& out, int field, std::string_view v) {
   put_key(out, field, kBytes);
   put_varint(out, v.size());
   out += v;
+}
+
+void put_double(std::string& out, int field, double v) {
+  put_key(out, field, kFixed64);
+  put_little_endian(out, std::bit_cast<uint64_t>(v));
+}
+
+// One entry of a map<string, google.protobuf.Value> for every value in `json`.
+void put_hparams(std::string& out, const Json& json, const std::string& path) {
+  if ((json.is_object() || json.is_array()) && !json.empty()) {
+    size_t index = 0;
+    for (const auto& [key, value] : json.items()) {
+      const std::string name = json.is_array() ? std::to_string(index++) : key;
+      put_hparams(out, value, path.empty() ? name : path + "." + name);
+    }
+    return;
+  }
+  std::string value, entry;
+  if (json.is_number())
+    put_double(value, any_value::number, json.get<double>());
+  else if (json.is_boolean())
+    put_integer(value, any_value::boolean, json.get<bool>());
+  else
+    put_bytes(value, any_value::text, json.is_string() ? json.get<std::string>() : json_text(json));
+  put_bytes(entry, hparams_proto::map_key, path);
+  put_bytes(entry, hparams_proto::map_value, value);
+  put_bytes(out, hparams_proto::hparams, entry);
 }
 
 std::string host_name() {
@@ -161,6 +200,69 @@ void TensorBoardWriter::text(std::string_view tag, std::string_view text, int64_
   put_bytes(entry, value::metadata, meta);
   put_bytes(message, summary::value, entry);
   write_event(step, event::summary, message);
+}
+
+void TensorBoardWriter::hparams(const Json& config, std::string_view run_name) {
+  std::string start, content;
+  put_hparams(start, config, "");
+  put_bytes(start, hparams_proto::group_name, valid_utf8(run_name));
+  put_double(start, hparams_proto::start_seconds, wall_seconds());
+  put_bytes(content, hparams_proto::session_start, start);
+  write_plugin_data("_hparams_/session_start_info", "hparams", content);
+}
+
+void TensorBoardWriter::end_of_session() {
+  std::string end, content;
+  put_integer(end, hparams_proto::status, hparams_proto::success);
+  put_double(end, hparams_proto::end_seconds, wall_seconds());
+  put_bytes(content, hparams_proto::session_end, end);
+  write_plugin_data("_hparams_/session_end_info", "hparams", content);
+}
+
+// The content stands in the metadata; the tensor is a single zero.
+void TensorBoardWriter::write_plugin_data(std::string_view tag, std::string_view plugin,
+                                          std::string_view content) {
+  std::string dim, shape, tensor, data, meta, entry, message;
+  put_integer(dim, tensor_proto::dim_size, 1);
+  put_bytes(shape, tensor_proto::shape_dim, dim);
+  put_integer(tensor, tensor_proto::dtype, tensor_proto::dt_float);
+  put_bytes(tensor, tensor_proto::shape, shape);
+  put_key(tensor, tensor_proto::float_val, kFixed32);
+  put_little_endian(tensor, uint32_t(0));
+  put_bytes(data, metadata::plugin_name, plugin);
+  put_bytes(data, metadata::content, content);
+  put_bytes(meta, metadata::plugin_data, data);
+  put_integer(meta, metadata::data_class, metadata::data_class_tensor);
+  put_bytes(entry, value::tag, tag);
+  put_bytes(entry, value::tensor, tensor);
+  put_bytes(entry, value::metadata, meta);
+  put_bytes(message, summary::value, entry);
+  write_event(0, event::summary, message);
+}
+
+void TensorBoardWriter::layout(const std::vector<Chart>& charts) {
+  std::string category, layout, tensor, plugin, meta, entry, message;
+  put_bytes(category, layout_proto::title, "run");
+  for (const Chart& chart : charts) {
+    std::string lines, content;
+    // Regular expressions that are matched from the beginning on.
+    for (const std::string& tag : chart.tags) put_bytes(lines, layout_proto::tag, tag + "$");
+    put_bytes(content, layout_proto::title, chart.title);
+    put_bytes(content, layout_proto::multiline, lines);
+    put_bytes(category, layout_proto::chart, content);
+  }
+  put_bytes(layout, layout_proto::category, category);
+  put_integer(tensor, tensor_proto::dtype, tensor_proto::dt_string);
+  put_bytes(tensor, tensor_proto::shape, "");
+  put_bytes(tensor, tensor_proto::string_val, layout);
+  put_bytes(plugin, metadata::plugin_name, "custom_scalars");
+  put_bytes(meta, metadata::plugin_data, plugin);
+  put_integer(meta, metadata::data_class, metadata::data_class_tensor);
+  put_bytes(entry, value::tag, "custom_scalars__config__");
+  put_bytes(entry, value::tensor, tensor);
+  put_bytes(entry, value::metadata, meta);
+  put_bytes(message, summary::value, entry);
+  write_event(0, event::summary, message);
 }
 
 void TensorBoardWriter::write_event(int64_t step, int field, std::string_view message) {

@@ -1,12 +1,16 @@
 #pragma once
 // TensorBoard event files, written by hand: TFRecord frames with masked CRC32C around protobuf
-// messages (tensorflow/core/util/event.proto and framework/summary.proto), so that no TensorFlow is
-// needed.
+// messages (tensorflow/core/util/event.proto, framework/summary.proto, and TensorBoard's
+// plugins/hparams/plugin_data.proto and plugins/custom_scalar/layout.proto), so that no TensorFlow
+// is needed.
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "core/config.h"
 
 namespace reverie {
 
@@ -25,10 +29,21 @@ class TensorBoardWriter {
   // Shown as it is (TensorBoard takes text for Markdown, hence it is written as a code block).
   // Bytes that are not UTF-8 become U+FFFD.
   void text(std::string_view tag, std::string_view text, int64_t step);
+  // The HPARAMS tab: the values of a config at its paths (nested objects and arrays become
+  // "a.b.0"), under the run's name.
+  void hparams(const Json& config, std::string_view run_name);
+  void end_of_session();  // the run has finished
+  // The CUSTOM SCALARS tab: several tags in one chart each.
+  struct Chart {
+    std::string title;
+    std::vector<std::string> tags;
+  };
+  void layout(const std::vector<Chart>& charts);
   const std::string& file() const { return file_; }
 
  private:
   void write_event(int64_t step, int field, std::string_view message);
+  void write_plugin_data(std::string_view tag, std::string_view plugin, std::string_view content);
 
   std::string file_;
   int descriptor_ = -1;

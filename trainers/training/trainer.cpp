@@ -19,6 +19,7 @@
 #include "trainers/distributed/agreement.h"
 #include "trainers/evaluation/evaluate.h"
 #include "trainers/evaluation/written_text.h"
+#include "trainers/monitoring/activity.h"
 #include "trainers/monitoring/machine.h"
 #include "trainers/monitoring/run_callbacks.h"
 #include "trainers/training/checkpoint.h"
@@ -64,8 +65,12 @@ bool numerics_differ(const Json& before, const Json& now) {
 
 // Ranks may share a disk, so that only the first prepares what is missing.
 Dataset open_in_turn(const DataOptions& options, Communicator& communicator) {
+  Activity activity("opening the data");
   if (!communicator.first()) communicator.barrier();
-  Dataset dataset = open_dataset(options, [](int64_t, int64_t) { stop_if_requested(); });
+  Dataset dataset = open_dataset(options, [&](int64_t done, int64_t total) {
+    activity.reach(done, total);
+    stop_if_requested();
+  });
   if (communicator.first()) communicator.barrier();
   return dataset;
 }
@@ -108,6 +113,7 @@ Verdict verdict_on_disk(const std::string& run_directory, const Json& state) {
 }
 
 std::unique_ptr<LanguageModel> make_model(const ExperimentOptions& o) {
+  const Activity activity("building the model");
   Generator random(derive_seed(uint64_t(o.seed), kWeights));
   return ModelRegistry::instance().make(o.model,
                                         Build{random, o.parameter_dtype(), o.tensor_device()});
@@ -152,7 +158,12 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
   default_generator() = Generator(derive_seed(uint64_t(options_.seed), kDropout));
   // The gate comes before anything is written.
   gate_.emplace(options_, *model_, *sampler_, split_, communicator());
-  gate_->ask_at_start(windows_of(dataset_.validation, options_.evaluation.windows));
+  {
+    const Activity activity("probing causality");
+    const double begin = now_seconds();
+    gate_->ask_at_start(windows_of(dataset_.validation, options_.evaluation.windows));
+    gate_seconds_ = now_seconds() - begin;
+  }
   open_run_directory();
 }
 Trainer::~Trainer() = default;
@@ -294,6 +305,7 @@ void Trainer::check_side_tasks() {
 }
 
 void Trainer::resume(const std::string& checkpoint) {
+  const Activity activity("reading " + checkpoint);
   const CheckpointContents c = read_checkpoint(checkpoint);
   for (const char* key : {"step", "tokens", "seconds", "batch", "random_seed", "random_offset",
                           "memory_counters", "data_hash", "numerics", "config"})
@@ -392,7 +404,7 @@ void Trainer::evaluate_and_sample() {
   evaluation_due_ = due(o.evaluation.interval) || due(o.sample.interval);
   if (due(o.evaluation.interval)) {
     const EvaluationInfo e =
-        evaluate_now(o.evaluation.windows, o.evaluation.prefix_only_windows, false);
+        evaluate_now("evaluation", o.evaluation.windows, o.evaluation.prefix_only_windows, false);
     notify([&](Callback& c) { c.on_evaluation(*this, e); });
     note_best(e.val_loss);
   }
@@ -417,7 +429,7 @@ void Trainer::finish() {
     save_checkpoint();
   }
   const Json before = verdict().json();
-  const EvaluationInfo last = evaluate_now(o.final_windows, o.final_prefix_only_windows, true);
+  const EvaluationInfo last = evaluate_now("final evaluation", o.final_windows, o.final_prefix_only_windows, true);
   if (verdict().json() != before) {  // the weights carry what is known of them
     saved_step_ = -1;
     save_checkpoint();
@@ -541,20 +553,26 @@ EvaluationWindows Trainer::windows_of(const TokenFile& tokens, int64_t count) co
                                  model_->block_size(), count);
 }
 
-EvaluationInfo Trainer::evaluate_now(int64_t windows, int64_t prefix_windows, bool last) {
+EvaluationInfo Trainer::evaluate_now(const char* what, int64_t windows, int64_t prefix_windows,
+                                     bool last) {
   const EvaluationWindows val = windows_of(dataset_.validation, windows),
                           train = windows_of(dataset_.train, val.window_count()),
                           prefix = windows_of(dataset_.validation, prefix_windows);
   EvaluationInfo e;
   e.step = step_;
+  Activity activity(fmt::format("{}: train", what));
+  const EvaluationProgress progress = [&](int64_t done, int64_t all) { activity.reach(done, all); };
   try {
-    e.train_loss = evaluate(*model_, train, communicator()).loss;
-    e.val_loss = evaluate(*model_, val, communicator()).loss;
+    e.train_loss = evaluate(*model_, train, communicator(), progress).loss;
+    activity.now(fmt::format("{}: validation", what));
+    e.val_loss = evaluate(*model_, val, communicator(), progress).loss;
+    activity.now(fmt::format("{}: prefix-only, and the causality probe", what));
     const SequenceState* carried = model_->carries_memory() ? &carried_.part(0) : nullptr;
     const PrefixScores scores = gate_->ask_at_evaluation(val, prefix, carried, step_, last);
     e.val_loss_prefix_only = scores.prefix_only.loss;
     e.val_loss_same_windows = scores.same_windows.loss;
     if (auto* augmented = dynamic_cast<AugmentedModel*>(model_.get())) {
+      activity.now(fmt::format("{}: behind latents", what));
       const InsertionRule rule = InsertionRule::of(*augmented);
       e.augmented_train = evaluate_augmented(*augmented, train, rule, communicator());
       e.augmented_val = evaluate_augmented(*augmented, val, rule, communicator());
@@ -578,6 +596,7 @@ Json EvaluationInfo::augmented_json() const {
 // A sample that fails is no reason to end the run.
 void Trainer::sample() {
   if (!communicator().first()) return;
+  const Activity activity("writing a sample");
   std::string text;
   try {
     if (!sample_prompt_.empty()) {
@@ -609,6 +628,7 @@ void Trainer::diverged(const std::string& what) const {
 // Once for a step.
 void Trainer::save_checkpoint() {
   if (saved_step_ == step_) return;
+  const Activity activity("saving a checkpoint");
   if (communicator().first()) require_run_directory();
   in_step_ = true;
   // A checkpoint of weights that are not numbers would replace one that is worth keeping.
@@ -695,6 +715,7 @@ ExperimentOptions read_run_config(const std::string& directory) {
   return read_experiment(Config::from_file(file), directory);
 }
 LoadedRun load_run(const std::string& given) {
+  const Activity activity("loading " + given);
   const auto named = find_run(given);
   const std::string directory = named ? named->directory : given;
   LoadedRun run;

@@ -1,6 +1,7 @@
 #pragma once
 // Training a language model: a loop that reads top to bottom, with five hooks.
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -57,6 +58,8 @@ struct RunControl {
   std::string context;                // for the progress line: "run 3/15"
   std::vector<Callback*> callbacks;   // besides metrics, TensorBoard and progress
   bool progress = true;
+  // Of a table: how long its later runs will take, given the seconds of this one.
+  std::function<double(double)> seconds_after = {};
   // Ranks that train one model together, each with a Trainer of its own: the batch is split over
   // them, everything else is as in one process. Only the first writes the run directory and has the
   // standard callbacks. When a Trainer throws, tell the others by abort().
@@ -96,6 +99,9 @@ class Trainer {
   // What is known so far of whether its numbers mean what they say; grows at every evaluation.
   const Verdict& verdict() const { return gate_->verdict(); }
   bool leaks() const { return verdict().leaks(); }
+  // How long the gate took before the first step.
+  double gate_seconds() const { return gate_seconds_; }
+  const RunControl& control() const { return control_; }
   const std::string& context() const { return control_.context; }
   // Whether the evaluation and sample of the step that was resumed at are still to come.
   bool repeats_evaluation() const { return evaluation_due_ || step_ >= options_.train.steps; }
@@ -118,7 +124,8 @@ class Trainer {
   double backward_over_parts(int64_t batch_index, int64_t& targets);
   void prepare_part_after(size_t part, int64_t batch_index);
   EvaluationWindows windows_of(const TokenFile& tokens, int64_t count) const;
-  EvaluationInfo evaluate_now(int64_t windows, int64_t prefix_windows, bool last);
+  EvaluationInfo evaluate_now(const char* what, int64_t windows, int64_t prefix_windows,
+                              bool last);
   std::unique_ptr<Sampler> make_sampler() const;
   void sample();
   void save_checkpoint();
@@ -139,6 +146,7 @@ class Trainer {
   std::unique_ptr<Sampler> sampler_;
   std::optional<BatchesAhead> batches_;
   std::optional<RunGate> gate_;
+  double gate_seconds_ = 0;
   std::vector<std::unique_ptr<Callback>> own_callbacks_;
   CarriedMemory carried_;  // for models that carry memory
   int agreed_signal_ = 0;

@@ -206,6 +206,22 @@ TEST(Progress, TimeLeftFollowsTheStepsOfThisProcessAlone) {
   EXPECT_NE(fake.written[0].find("ETA 00:50"), std::string::npos) << fake.written[0];
 }
 
+TEST(Progress, TimeLeftOfATableIsThatOfAllItsRuns) {
+  Fake fake;
+  double asked = 0;
+  Progress progress(1000,
+                    {.seconds_after =
+                         [&](double seconds) {
+                           asked = seconds;
+                           return 3600.0;
+                         }},
+                    fake.output(true));
+  fake.now += 10;
+  progress.step(500, 2.0, 1000);
+  EXPECT_DOUBLE_EQ(asked, 20);  // this run in all
+  EXPECT_NE(fake.written[0].find("table ETA 1:00:10"), std::string::npos) << fake.written[0];
+}
+
 TEST(Progress, ValidationLossAndLabelAppear) {
   Fake fake;
   fake.width = 200;

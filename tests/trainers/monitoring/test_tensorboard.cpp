@@ -6,11 +6,13 @@
 #include <chrono>
 #include <cstring>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <vector>
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "support/temporary_directory.h"
 
 namespace reverie {
@@ -145,6 +147,57 @@ TEST(TensorBoard, FileHoldsVersionScalarsAndText) {
   EXPECT_EQ(only(decode(only(decode(only(tensor, 2).bytes), 2).bytes), 1).number, 1u);  // shape [1]
   EXPECT_EQ(only(tensor, 8).bytes, "    first\n    *second* \xEF\xBF\xBD");
   EXPECT_EQ(only(decode(only(decode(only(text, 9).bytes), 1).bytes), 1).bytes, "text");
+}
+
+Message content_of(const Message& event, const std::string& tag, const std::string& plugin) {
+  const Message value = decode(only(decode(only(event, 5).bytes), 1).bytes);
+  EXPECT_EQ(only(value, 1).bytes, tag);
+  const Message data = decode(only(decode(only(value, 9).bytes), 1).bytes);
+  EXPECT_EQ(only(data, 1).bytes, plugin);
+  if (plugin == "custom_scalars") return decode(only(decode(only(value, 8).bytes), 8).bytes);
+  return decode(only(data, 2).bytes);
+}
+
+TEST(TensorBoard, HparamsHoldTheConfigAndTheRunsName) {
+  TemporaryDirectory dir;
+  TensorBoardWriter writer(dir.path());
+  writer.hparams(parse_json(R"({"seed": 7, "model": {"type": "gpt2", "bias": false},
+                                 "sizes": [1, 2.5], "memory": null})"),
+                 "shakespeare");
+  writer.end_of_session();
+  const auto events = read_events(writer.file());
+  ASSERT_EQ(events.size(), 3u);
+  const Message start =
+      decode(only(content_of(events[1], "_hparams_/session_start_info", "hparams"), 3).bytes);
+  EXPECT_EQ(only(start, 4).bytes, "shakespeare");
+  std::map<std::string, Message> values;
+  for (auto [at, end] = start.equal_range(1); at != end; ++at) {
+    const Message entry = decode(at->second.bytes);
+    values[only(entry, 1).bytes] = decode(only(entry, 2).bytes);
+  }
+  ASSERT_EQ(values.size(), 6u);
+  EXPECT_EQ(std::bit_cast<double>(only(values["seed"], 2).number), 7);
+  EXPECT_EQ(only(values["model.type"], 3).bytes, "gpt2");
+  EXPECT_EQ(only(values["model.bias"], 4).number, 0u);
+  EXPECT_EQ(std::bit_cast<double>(only(values["sizes.1"], 2).number), 2.5);
+  EXPECT_EQ(only(values["memory"], 3).bytes, "null");
+  const Message end =
+      decode(only(content_of(events[2], "_hparams_/session_end_info", "hparams"), 4).bytes);
+  EXPECT_EQ(only(end, 1).number, 1u);  // STATUS_SUCCESS
+}
+
+TEST(TensorBoard, OneChartHoldsSeveralTags) {
+  TemporaryDirectory dir;
+  TensorBoardWriter writer(dir.path());
+  writer.layout({{"loss", {"train/loss", "evaluation/val_loss"}}});
+  const auto events = read_events(writer.file());
+  const Message category =
+      decode(only(content_of(events[1], "custom_scalars__config__", "custom_scalars"), 2).bytes);
+  const Message chart = decode(only(category, 2).bytes);
+  EXPECT_EQ(only(chart, 1).bytes, "loss");
+  const Message lines = decode(only(chart, 2).bytes);
+  ASSERT_EQ(lines.count(1), 2u);
+  EXPECT_EQ(lines.find(1)->second.bytes, "train/loss$");
 }
 
 TEST(TensorBoard, AResumedRunWritesANewFileThatForgetsLaterSteps) {
