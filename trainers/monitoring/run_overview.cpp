@@ -70,6 +70,14 @@ std::string training_in_words(const Trainer& t) {
   return out;
 }
 
+std::string causality_in_words(const Trainer& t) {
+  const Verdict& verdict = t.verdict();
+  const std::string time = fmt::format("probed in {:.1f} s", t.gate_seconds());
+  if (verdict.leaks())
+    return fmt::format("{}, {}: {}", verdict.label(), time, verdict.first_leak()->probe);
+  return (verdict.causal() ? "causal, " : "unknown, ") + time;
+}
+
 }  // namespace
 
 std::string model_in_words(const Json& model) {
@@ -96,9 +104,7 @@ std::vector<std::pair<std::string, std::string>> run_overview(const Trainer& t) 
           {"data", data_in_words(t)},
           {"training", training_in_words(t)},
           {"directory", t.run_directory()},
-          {"causality",
-           fmt::format("{}, probed in {:.1f} s", t.leaks() ? "LEAKS: " + t.gate().worst : "causal",
-                       t.gate_seconds())}};
+          {"causality", causality_in_words(t)}};
 }
 
 std::string run_overview_text(const Trainer& trainer) {

@@ -13,6 +13,13 @@ std::string escape_markdown(const std::string& text) {
   return out;
 }
 
+std::string markdown_plots(const std::vector<PlotFile>& plots) {
+  std::string out;
+  for (const PlotFile& plot : plots)
+    out += fmt::format("![{}]({})\n\n", escape_markdown(plot.caption), plot.name);
+  return out.empty() ? "" : "\n## Plots\n\n" + out;
+}
+
 std::string markdown_notes(const std::vector<std::string>& notes, const Provenance& provenance) {
   std::string out;
   if (!notes.empty()) out += "\n## Notes\n\n";

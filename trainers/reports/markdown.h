@@ -5,11 +5,14 @@
 #include <vector>
 
 #include "trainers/reports/provenance.h"
+#include "trainers/reports/svg_plot.h"
 
 namespace reverie {
 
 // Text inside a Markdown table or paragraph: no new cell, line, or markup.
 std::string escape_markdown(const std::string& text);
+// The section "Plots", after an empty line: each as an image beside the file; "" without plots.
+std::string markdown_plots(const std::vector<PlotFile>& plots);
 // The sections "Notes" (where there are any) and "Provenance", each after an empty line.
 std::string markdown_notes(const std::vector<std::string>& notes, const Provenance& provenance);
 

@@ -48,6 +48,11 @@ std::string format_integer(int64_t value) {
   return digits;
 }
 
+std::string title_of_table(const std::string& title, const std::string& preset) {
+  if (preset != "smoke") return title;
+  return title + " (smoke: this table shows that things run, and nothing else)";
+}
+
 std::string unfinished_note(int64_t finished, int64_t planned) {
   if (finished >= planned) return "";
   return fmt::format("{} of {} planned runs have finished.", finished, planned);

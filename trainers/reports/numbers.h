@@ -27,6 +27,9 @@ std::string format_integer(int64_t value);                 // "803,840"
 
 Json number_or_null(double value);  // JSON has no NaN
 
+// The title of a table's files. That of a preset "smoke" says in the first line what it is good
+// for.
+std::string title_of_table(const std::string& title, const std::string& preset);
 // "12 of 45 planned runs have finished."; empty when all have.
 std::string unfinished_note(int64_t finished, int64_t planned);
 

@@ -1,5 +1,6 @@
 #include "trainers/reports/page.h"
 
+#include "report_styles.h"
 #include "trainers/reports/html.h"
 
 namespace reverie {
@@ -9,7 +10,7 @@ std::string page_begin(const std::string& plain_title, const std::string& lead) 
   return "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
          "<meta name=\"color-scheme\" content=\"light dark\">\n<title>" +
-         title + "</title>\n<style>\n" + kPageStyle +
+         title + "</title>\n<style>\n" + kPlotCss + kPageCss +
          "</style>\n</head>\n<body>\n<main>\n<header>\n<h1>" + title + "</h1>\n<p class=\"lead\">" +
          escape_html(lead) + "</p>\n";
 }

@@ -13,6 +13,4 @@ namespace reverie {
 std::string page_begin(const std::string& title, const std::string& lead);
 std::string page_end(const std::vector<std::string>& notes, const Provenance& provenance);
 
-extern const char* const kPageStyle;  // CSS
-
 }  // namespace reverie

@@ -18,8 +18,9 @@ namespace {
 
 constexpr const char* kPaper = "the paper";
 
-// Lines that end far above would press all others flat.
-double ceiling_of(const LatentTable& table) {
+// Of the change in percent: above it the axis is logarithmic, since one control that fails by
+// orders of magnitude would press all others flat.
+double break_of(const LatentTable& table) {
   double lowest = 0;
   for (const LatentLine& line : table.lines)
     for (const auto& p : line.effect.by_position) lowest = std::min(lowest, p.change_percent);
@@ -34,54 +35,63 @@ int color_of(const LatentTable& table, const std::string& model) {
   return int(std::find(known.begin(), known.end(), model) - known.begin());
 }
 
-LinePlot effect_plot(const LatentTable& table, int64_t latents, double ceiling) {
-  LinePlot plot{fmt::format("{} latents", latents),
-                "position after the latents",
-                "change of perplexity (%)",
-                double(table.base_perplexity.size()),
-                {},
-                PlotReference{0, "the base"}};
-  const auto within = [&](double change) {
-    return change <= ceiling ? change : std::numeric_limits<double>::quiet_NaN();
-  };
+// What the others stand beside, where they are too many for one panel: the subject's line.
+void compare_with_subject(LinePlot& plot, const std::vector<std::string>& models,
+                          const LatentTable& table) {
+  const LatentLine* subject = table.subject();
+  if (plot.series.size() <= kMostLines || !subject) return;
+  for (size_t i = 0; i < models.size() && !plot.compared_with; ++i)
+    if (models[i] == subject->model) plot.compared_with = i;
+}
+
+LinePlot effect_plot(const LatentTable& table, int64_t latents) {
+  LinePlot plot{fmt::format("{} latents", latents), "position after the latents",
+                "change of perplexity (%)", double(table.base_perplexity.size())};
+  plot.reference = PlotReference{0, "the base"};
+  plot.break_y = break_of(table);
+  std::vector<std::string> models;  // of each series
   for (const LatentLine& line : table.lines) {
     if (line.latents != 0 && line.latents != latents) continue;
-    PlotSeries series{line.title, line.verdict.label(), color_of(table, line.model), {}, {}};
-    for (size_t r = 0; r < line.seeds.size(); ++r) {
-      std::vector<PlotPoint> run;
-      for (const auto& p : line.effect.by_position)
-        run.push_back({double(p.position), within(p.change_of_run[r])});
-      series.runs.push_back(std::move(run));
+    PlotSeries series{line.title, line.verdict.label(), color_of(table, line.model)};
+    for (const auto& p : line.effect.by_position) {
+      series.mean.push_back({double(p.position), p.change_percent});
+      if (p.high > p.low) series.band.push_back({double(p.position), p.low, p.high});
     }
-    for (const auto& p : line.effect.by_position)
-      series.mean.push_back({double(p.position), within(p.change_percent)});
     plot.series.push_back(std::move(series));
+    models.push_back(line.model);
     if (line.paper.empty()) continue;
-    PlotSeries paper{kPaper, "", kPlotColors - 1, {}, {}};
+    PlotSeries paper{kPaper, "", kContextColor};
     for (const auto& [position, change] : line.paper)
-      paper.mean.push_back({double(position), within(change)});
+      paper.mean.push_back({double(position), change});
     paper.dashed = true;
+    paper.panel_of = plot.series.size() - 1;
     plot.series.push_back(std::move(paper));
+    models.push_back("");
   }
+  compare_with_subject(plot, models, table);
   return plot;
 }
 
-std::string plots(const LatentTable& table) {
+std::vector<LinePlot> effect_plots(const LatentTable& table) {
   std::set<int64_t> numbers;
   for (const LatentLine& line : table.lines)
     if (line.latents > 0) numbers.insert(line.latents);
-  const double ceiling = ceiling_of(table);
-  std::string out =
-      "<section>\n<h2>Change of perplexity by position</h2>\n<div class=\"panels\">\n";
-  for (const int64_t latents : numbers)
-    if (const auto drawn = draw_line_plot(effect_plot(table, latents, ceiling)); !drawn.empty())
-      out += "<div class=\"panel\">\n" + drawn + "</div>\n";
+  std::vector<LinePlot> plots;
+  for (const int64_t latents : numbers) plots.push_back(effect_plot(table, latents));
+  return plots;
+}
+
+std::string plots(const LatentTable& table) {
+  std::string out = "<section>\n<h2>Change of perplexity by position</h2>\n";
+  for (const LinePlot& plot : effect_plots(table)) out += line_figure(plot);
   return out +
          fmt::format(
-             "</div>\n<p class=\"quiet\">Against the untouched base on the same tokens. Thick: "
-             "the mean over the seeds; thin: each seed; dashed: the paper's, with its own base "
-             "and data. What is worse than +{:.0f} % is above the plot.</p>\n</section>\n",
-             ceiling);
+             "<p class=\"quiet\">Against the untouched base on the same tokens. Line: the mean "
+             "over the seeds; band: its 95 % interval, by resampling texts; dashed: the paper's, "
+             "with its own base and data. Above +{:.0f} % the axis is broken and goes on "
+             "logarithmically, so that no line is cut off. Point at a line for its "
+             "values.</p>\n</section>\n",
+             break_of(table));
 }
 
 std::string cell(const std::string& text, const char* kind = " class=\"number\"") {
@@ -179,11 +189,24 @@ std::string costs_section(const LatentTable& table) {
 
 }  // namespace
 
+std::vector<PlotFile> latent_plot_files(const LatentTable& table) {
+  std::vector<PlotFile> files;
+  for (const LinePlot& plot : effect_plots(table))
+    if (const std::string svg = line_plot_file(plot); !svg.empty()) {
+      std::string name = plot.title;
+      std::replace(name.begin(), name.end(), ' ', '_');
+      files.push_back({name + ".svg", "Change of perplexity by position, " + plot.title, svg});
+    }
+  return files;
+}
+
 std::string latent_report_html(const LatentTable& table) {
-  std::string out = page_begin(table.title, explain_latents(table));
+  std::string out =
+      page_begin(title_of_table(table.title, table.provenance.preset), explain_latents(table));
   if (const auto note = unfinished_note(table.finished_runs, table.planned_runs); !note.empty())
     out += "<p class=\"notice warning\">" + escape_html(note) + "</p>\n";
-  out += "</header>\n" + table_section(table) + against_section(table) + plots(table);
+  out += "</header>\n" + table_section(table) + "<p>" + escape_html(detail_latents(table)) +
+         "</p>\n" + against_section(table) + plots(table);
   std::string models = "<section>\n<h2>Models</h2>\n<dl>\n";
   for (const TableModel& model : table.models)
     models += "<dt>" + escape_html(model.title) + "</dt><dd>" + escape_html(model.description) +

@@ -11,6 +11,7 @@
 #include "trainers/evaluation/latent_measurement.h"
 #include "trainers/evaluation/verdict.h"
 #include "trainers/reports/provenance.h"
+#include "trainers/reports/svg_plot.h"
 #include "trainers/tables/definition.h"
 
 namespace reverie {
@@ -74,13 +75,20 @@ struct LatentTable {
 LatentTable build_latent_table(const Json& definition, const std::vector<LatentRun>& runs,
                                int64_t resamples, Provenance provenance = {});
 
-// Sentences made from the numbers: what latents change, and whether that beats each control.
+// The opening, made from the numbers, of which it holds three at most: what latents change, and
+// which controls that beats.
 std::string explain_latents(const LatentTable& table);
+// What stands behind it: position 1, and each control's figures.
+std::string detail_latents(const LatentTable& table);
 
 Json latent_table_json(const LatentTable& table);
-std::string latent_table_markdown(const LatentTable& table);
+// table.md, with `plots` beside it.
+std::string latent_table_markdown(const LatentTable& table,
+                                  const std::vector<PlotFile>& plots = {});
 std::string latent_table_csv(const LatentTable& table);
 std::string latent_report_html(const LatentTable& table);
+// Its plots, for files beside table.md.
+std::vector<PlotFile> latent_plot_files(const LatentTable& table);
 
 std::string format_percent(double change);  // "-1.53 %"; "x 29" where perplexity doubles or worse
 

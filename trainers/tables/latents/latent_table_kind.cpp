@@ -29,6 +29,7 @@
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/latent_canary.h"
 #include "trainers/exporting/hugging_face.h"
+#include "trainers/monitoring/activity.h"
 #include "trainers/tables/definition.h"
 #include "trainers/tables/latents/latent_plan.h"
 #include "trainers/tables/latents/latent_table.h"
@@ -333,6 +334,7 @@ void LatentTableKind::finish(const PlannedRun& run) const {
 
 void LatentTableKind::measure(const PlannedRun& run) const {
   log_info("measuring {} at positions 1 to {}", run.directory, measure_.positions);
+  const Activity activity("measuring what its latents change");
   const LoadedRun loaded = load_run(run.directory);
   const LoadedModel base = load_pretrained(base_);
   const Dataset data = open_dataset(loaded.options.data);
@@ -427,7 +429,9 @@ std::vector<std::string> LatentTableKind::write(const std::vector<PlannedRun>& f
   const LatentTable table = build_latent_table(definition, runs, measure_.resamples);
   const std::string& directory = table_.output_directory;
   write_file_atomically(directory + "/table.json", json_text(latent_table_json(table), 2) + "\n");
-  write_file_atomically(directory + "/table.md", latent_table_markdown(table));
+  const auto plots = latent_plot_files(table);
+  for (const PlotFile& plot : plots) write_file_atomically(directory + "/" + plot.name, plot.svg);
+  write_file_atomically(directory + "/table.md", latent_table_markdown(table, plots));
   write_file_atomically(directory + "/table.csv", latent_table_csv(table));
   write_file_atomically(directory + "/report.html", latent_report_html(table));
   return {"table.md", "table.json", "table.csv", "report.html"};

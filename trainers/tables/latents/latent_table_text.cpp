@@ -78,91 +78,40 @@ std::string format_percent(double change) {
 std::string explain_latents(const LatentTable& table) {
   const LatentLine* subject = table.subject();
   if (!subject) return "No run with latents has finished yet.";
-  const auto positions = subject->effect.by_position.size();
   std::string out = fmt::format(
-      "{} changes the perplexity of the {} tokens after an insertion by {} (95 % interval over {} "
-      "texts and {} insertions: {}) against the untouched base; at position 1 by {}.",
-      name_of(*subject), positions, interval(subject->effect.all), subject->effect.texts,
-      format_integer(subject->effect.insertions), subject->effect.rule,
-      interval(subject->effect.by_position[0]));
+      "{} changes the perplexity of the {} tokens after an insertion by {} against the untouched "
+      "base.",
+      name_of(*subject), subject->effect.by_position.size(), interval(subject->effect.all));
   std::string better, worse, same;
   for (const LatentLine& line : table.lines) {
     if (!line.subject_against_it || (line.latents > 0 && line.latents != subject->latents))
       continue;
     const auto& difference = line.subject_against_it->all;
     std::string& list = difference.high < 0 ? worse : difference.low > 0 ? better : same;
-    list += fmt::format("{}{} ({}; against it {})", list.empty() ? "" : "; ", name_of(line),
-                        format_percent(line.effect.all.change_percent), interval(difference));
+    list += (list.empty() ? "" : "; ") + name_of(line);
   }
   if (!worse.empty()) out += " It beats: " + worse + ".";
   if (!better.empty()) out += " It is beaten by: " + better + ".";
   if (!same.empty()) out += " Not to be told apart from it: " + same + ".";
-  if (!worse.empty() || !better.empty() || !same.empty())
-    out += " \u201cAgainst it\u201d is the change of that model's perplexity, text by text.";
   return out;
 }
 
-namespace {
-
-// Position 1 by how long the text before the insertion is.
-std::string markdown_by_offset(const LatentTable& table) {
-  const auto& columns = table.lines.at(0).effect.first_by_offset;
-  std::string head = "| model | latents |", rule = "|---|---:|", rows;
-  for (const auto& range : columns) {
-    head += range.first == range.last
-                ? fmt::format(" {} ({}) |", range.first, range.insertions)
-                : fmt::format(" {} to {} ({}) |", range.first, range.last, range.insertions);
-    rule += "---:|";
-  }
-  for (const LatentLine& line : table.lines) {
-    rows += fmt::format("| {} | {} |", escape_markdown(line.title),
-                        line.latents > 0 ? std::to_string(line.latents) : kUnknown);
-    for (const auto& range : line.effect.first_by_offset)
-      rows += " " + format_percent(range.change_percent) + " |";
-    rows += "\n";
-  }
-  return fmt::format(
-      "\n## Position 1, by the number of tokens before the insertion (insertions)\n\n{}\n{}\n{}",
-      head, rule, rows);
-}
-
-// The subject against each control, text by text; nothing where there is no control.
-std::string markdown_against(const LatentTable& table, const std::vector<int64_t>& shown) {
-  std::string rows;
-  for (const LatentLine& line : table.lines) {
-    if (!line.subject_against_it) continue;
-    rows += fmt::format("| {} |", escape_markdown(name_of(line)));
-    for (const int64_t position : shown)
-      rows += " " + interval(line.subject_against_it->by_position[size_t(position - 1)]) + " |";
-    rows += " " + interval(line.subject_against_it->all) + " |\n";
-  }
-  if (rows.empty()) return "";
-  std::string head = "| against |", rule = "|---|";
-  for (const int64_t position : shown) {
-    head += fmt::format(" {} |", position);
-    rule += "---:|";
-  }
-  return fmt::format(
-      "\n## {} against each, text by text\n\n{} all |\n{}---:|\n{}\nWhat it changes, with as many "
-      "latents ({} where the control has none), in the perplexity of each control on the same "
-      "predictions [95 % interval]: below zero, it is better.\n",
-      escape_markdown(table.subject()->title), head, rule, rows, table.subject()->latents);
-}
-
-}  // namespace
-
-namespace {
-
-Json by_offset_json(const LatentEffect& effect) {
-  Json out = Json::array();
-  for (const auto& range : effect.first_by_offset)
-    out.push_back({{"offsets", {range.first, range.last}},
-                   {"insertions", range.insertions},
-                   {"ppl_change_percent", number_or_null(range.change_percent)}});
+std::string detail_latents(const LatentTable& table) {
+  const LatentLine* subject = table.subject();
+  if (!subject) return "";
+  std::string out = fmt::format(
+      "Intervals hold 95 % of resamplings of {} texts with {} insertions: {}. At position 1 {} "
+      "changes perplexity by {}.",
+      subject->effect.texts, format_integer(subject->effect.insertions), subject->effect.rule,
+      name_of(*subject), interval(subject->effect.by_position[0]));
+  for (const LatentLine& line : table.lines)
+    if (line.subject_against_it && (line.latents == 0 || line.latents == subject->latents))
+      out += fmt::format(
+          " {}: {} against the base; the subject's change against it, text by text, is {}.",
+          name_of(line), format_percent(line.effect.all.change_percent),
+          interval(line.subject_against_it->all));
   return out;
 }
-
-}  // namespace
 
 Json latent_table_json(const LatentTable& table) {
   Json rows = Json::array(), lines = Json::array();
@@ -209,16 +158,16 @@ Json latent_table_json(const LatentTable& table) {
             {"perplexity", table.base_perplexity},
             {"perplexity_of_all_positions", number_or_null(table.base_perplexity_of_all)},
             {"costs", costs_json(table.base_costs)}}},
-          {"explanation", explain_latents(table)},
+          {"explanation", explain_latents(table) + " " + detail_latents(table)},
           {"notes", table.notes},
           {"finished_runs", table.finished_runs},
           {"planned_runs", table.planned_runs ? Json(table.planned_runs) : Json()},
           {"provenance", provenance_json(table.provenance)}};
 }
 
-std::string latent_table_markdown(const LatentTable& table) {
-  std::string out = "# " + escape_markdown(table.title) + "\n\n" +
-                    escape_markdown(explain_latents(table)) + "\n\n";
+std::string latent_table_markdown(const LatentTable& table, const std::vector<PlotFile>& plots) {
+  std::string out = "# " + escape_markdown(title_of_table(table.title, table.provenance.preset)) +
+                    "\n\n" + escape_markdown(explain_latents(table)) + "\n\n";
   if (const auto note = unfinished_note(table.finished_runs, table.planned_runs); !note.empty())
     out += "**" + note + "**\n\n";
   std::vector<int64_t> shown;
@@ -262,6 +211,8 @@ std::string latent_table_markdown(const LatentTable& table) {
   for (const int64_t position : shown)
     out += fmt::format(" {:.3f} |", table.base_perplexity[size_t(position - 1)]);
   out += fmt::format(" {:.3f} | | |\n", table.base_perplexity_of_all);
+  if (const std::string detail = detail_latents(table); !detail.empty())
+    out += "\n" + escape_markdown(detail) + "\n";
   out +=
       "\nPerplexity against the untouched base's on the same tokens of the same held-out texts; "
       "mean "
@@ -290,7 +241,7 @@ std::string latent_table_markdown(const LatentTable& table) {
       "reading them. *ms to the next token*: from half a window of text, nothing cached, to the "
       "logits of its next token.\n";
   if (!table.citation.empty()) out += "Paper: " + escape_markdown(table.citation) + "\n";
-  return out + markdown_notes(table.notes, table.provenance);
+  return out + markdown_plots(plots) + markdown_notes(table.notes, table.provenance);
 }
 
 std::string latent_table_csv(const LatentTable& table) {

@@ -50,14 +50,24 @@ std::vector<PlotPoint> training_curve(const LossRun& run) {
   return points;
 }
 
+// One standard deviation of the runs about their mean, where they have the same x.
+std::vector<PlotInterval> deviation_band(const std::vector<std::vector<PlotPoint>>& runs) {
+  std::vector<PlotInterval> band;
+  if (runs.size() < 2) return band;
+  for (size_t i = 0; i < runs[0].size(); ++i) {
+    std::vector<double> values;
+    for (const auto& run : runs)
+      if (i < run.size() && run[i].x == runs[0][i].x) values.push_back(run[i].y);
+    const Statistic s = statistic(values);
+    if (s.sd) band.push_back({runs[0][i].x, s.mean - *s.sd, s.mean + *s.sd});
+  }
+  return band;
+}
+
 LinePlot training_plot(const LossTable& table, const std::vector<LossRun>& runs,
                        int64_t block_size) {
-  LinePlot plot{fmt::format("block size {}", block_size),
-                "step",
-                "training loss (nats)",
-                0,
-                {},
-                uniform_reference(table)};
+  LinePlot plot{fmt::format("Block size {}", block_size), "step", "training loss (nats)"};
+  plot.reference = uniform_reference(table);
   double& last_step = plot.x_end;
   for (const LossRun& run : runs)
     if (run.block_size == block_size)
@@ -65,21 +75,24 @@ LinePlot training_plot(const LossTable& table, const std::vector<LossRun>& runs,
         if (std::isfinite(p.x)) last_step = std::max(last_step, p.x);
   for (const LossRow& row : table.rows) {
     if (row.block_size != block_size) continue;
-    PlotSeries series{row.title, row.label(), color_of(table, row.model), {}, {}};
+    PlotSeries series{row.title, row.label(), color_of(table, row.model)};
     std::vector<PlotPoint> all;
+    std::vector<std::vector<PlotPoint>> of_runs;
     for (const LossRun* run : runs_of(runs, row.model, block_size)) {
       const auto curve = training_curve(*run);
-      series.runs.push_back(bucket_means(curve, last_step, kCurvePoints));
+      of_runs.push_back(bucket_means(curve, last_step, kCurvePoints));
       all.insert(all.end(), curve.begin(), curve.end());
     }
     series.mean = bucket_means(all, last_step, kCurvePoints);
+    series.band = deviation_band(of_runs);
     plot.series.push_back(std::move(series));
   }
+  if (plot.series.size() > kMostLines) plot.compared_with = 0;
   return plot;
 }
 
 BarPlot loss_plot(const LossTable& table, int64_t block_size) {
-  BarPlot plot{fmt::format("block size {}", block_size),
+  BarPlot plot{fmt::format("Block size {}", block_size),
                "validation loss (nats)",
                {},
                uniform_reference(table)};
@@ -89,13 +102,6 @@ BarPlot loss_plot(const LossTable& table, int64_t block_size) {
       plot.pairs.push_back({row.title, row.label(), color_of(table, row.model), bar(row.val_loss),
                             bar(row.val_loss_prefix_only)});
   return plot;
-}
-
-std::string panels(const std::vector<std::string>& drawings) {
-  std::string out = "<div class=\"panels\">\n";
-  for (const std::string& drawing : drawings)
-    if (!drawing.empty()) out += "<div class=\"panel\">\n" + drawing + "</div>\n";
-  return out + "</div>\n";
 }
 
 // The models that have rows, with the look of their lines.
@@ -109,7 +115,7 @@ std::string model_legend(const LossTable& table) {
     out += fmt::format(
         "<li><svg viewBox=\"0 0 28 10\" class=\"swatch\" aria-hidden=\"true\"><path d=\"M1 5L27 "
         "5\" "
-        "class=\"mean series-{}{}\"/></svg><span><b>{}</b>{}",
+        "class=\"curve mean series-{}{}\"/></svg><span><b>{}</b>{}",
         color_of(table, model.name) % kPlotColors, shown->causal ? "" : " dashed",
         escape_html(model.title), leak_mark(*shown));
     if (!model.description.empty())
@@ -155,8 +161,9 @@ std::string table_section(const LossTable& table) {
     }
     out += "</tbody>\n";
   }
+  out += "</table>\n</div>\n<p>" + escape_html(detail_losses(table)) + "</p>\n";
   out +=
-      "</table>\n</div>\n<p class=\"quiet\">Losses in nats, mean \u00b1 sample standard deviation "
+      "<p class=\"quiet\">Losses in nats, mean \u00b1 sample standard deviation "
       "over the seeds. "
       "<i>Teacher-forced</i>: one forward over the whole block, as in training. "
       "<i>Prefix-only</i>: each position is "
@@ -171,34 +178,31 @@ std::string table_section(const LossTable& table) {
   return out + "</p>\n</section>\n";
 }
 
+// The look of a bar, and what it stands for.
+std::string bar_key(const char* kind, const char* name, const char* what) {
+  return fmt::format(
+      "<li><svg viewBox=\"0 0 28 10\" class=\"swatch\" aria-hidden=\"true\"><rect x=\"1\" y=\"1\" "
+      "width=\"26\" height=\"8\" class=\"{} series-context\"/></svg><span><b>{}</b><span "
+      "class=\"quiet\">: {}</span></span></li>\n",
+      kind, name, what);
+}
+
 std::string plot_sections(const LossTable& table, const std::vector<LossRun>& runs) {
-  std::vector<std::string> curves, losses;
+  std::string curves, losses;
   for (const int64_t block_size : table.block_sizes()) {
-    curves.push_back(draw_line_plot(training_plot(table, runs, block_size)));
-    losses.push_back(draw_bar_plot(loss_plot(table, block_size)));
+    losses += bar_figure(loss_plot(table, block_size));
+    curves += line_figure(training_plot(table, runs, block_size));
   }
-  std::string out;
-  if (std::any_of(curves.begin(), curves.end(), [](const auto& c) { return !c.empty(); }))
-    out += "<section>\n<h2>Training loss</h2>\n" + model_legend(table) + panels(curves) +
-           "<p class=\"quiet\">Loss of the training batches, averaged over each hundredth of a run "
-           "so that the lines can be told "
-           "apart. Thick: the mean over the seeds; thin: each seed; dashed: a model that "
-           "leaks.</p>\n</section>\n";
-  out +=
-      "<section>\n<h2>Teacher-forced beside prefix-only</h2>\n"
-      "<ul class=\"legend\">\n"
-      "<li><svg viewBox=\"0 0 28 10\" class=\"swatch\" aria-hidden=\"true\"><rect x=\"1\" y=\"1\" "
-      "width=\"26\" height=\"8\" "
-      "class=\"filled series-none\"/></svg><span><b>teacher-forced</b><span class=\"quiet\">: the "
-      "whole block in one forward"
-      "</span></span></li>\n"
-      "<li><svg viewBox=\"0 0 28 10\" class=\"swatch\" aria-hidden=\"true\"><rect x=\"1\" y=\"1\" "
-      "width=\"26\" height=\"8\" "
-      "class=\"outlined series-none\"/></svg><span><b>prefix-only</b><span class=\"quiet\">: each "
-      "position from its own prefix, "
-      "as in generation</span></span></li>\n</ul>\n" +
-      panels(losses) + "</section>\n";
-  return out;
+  std::string out =
+      "<section>\n<h2>Teacher-forced beside prefix-only</h2>\n<ul class=\"legend\">\n";
+  out += bar_key("filled", "teacher-forced", "the whole block in one forward");
+  out += bar_key("outlined", "prefix-only", "each position from its own prefix, as in generation");
+  out += "</ul>\n" + losses + "</section>\n";
+  if (curves.empty()) return out;
+  return out + "<section>\n<h2>Training loss</h2>\n" + model_legend(table) + curves +
+         "<p class=\"quiet\">Loss of the training batches, averaged over each hundredth of a run. "
+         "Line: the mean over the seeds; band: one sample standard deviation of the seeds about "
+         "it; dashed: a model that leaks. Point at a line for its values.</p>\n</section>\n";
 }
 
 // The last text that a run wrote; nullptr when it wrote none.
@@ -248,8 +252,25 @@ std::string sample_section(const LossTable& table, const std::vector<LossRun>& r
 
 }  // namespace
 
+std::vector<PlotFile> loss_plot_files(const LossTable& table, const std::vector<LossRun>& runs) {
+  std::vector<PlotFile> files;
+  for (const int64_t block_size : table.block_sizes()) {
+    files.push_back({fmt::format("losses_{}.svg", block_size),
+                     fmt::format("Validation losses at block size {}: filled, teacher-forced; "
+                                 "outlined, prefix-only",
+                                 block_size),
+                     bar_plot_file(loss_plot(table, block_size))});
+    files.push_back({fmt::format("training_{}.svg", block_size),
+                     fmt::format("Training loss at block size {}", block_size),
+                     line_plot_file(training_plot(table, runs, block_size))});
+  }
+  std::erase_if(files, [](const PlotFile& file) { return file.svg.empty(); });
+  return files;
+}
+
 std::string loss_report_html(const LossTable& table, const std::vector<LossRun>& runs) {
-  std::string out = page_begin(table.title, explain_losses(table));
+  std::string out =
+      page_begin(title_of_table(table.title, table.provenance.preset), explain_losses(table));
   if (!table.provenance.dataset_note.empty())
     out +=
         "<p class=\"notice\"><b>Data:</b> " + escape_html(table.provenance.dataset_note) + "</p>\n";

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "trainers/reports/svg_plot.h"
 #include "trainers/tables/losses/loss_table.h"
 
 namespace reverie {
@@ -12,5 +13,7 @@ namespace reverie {
 // by block size, a sample text of each model, and provenance. `runs` are those the table was built
 // from.
 std::string loss_report_html(const LossTable& table, const std::vector<LossRun>& runs);
+// Its plots, for files beside table.md.
+std::vector<PlotFile> loss_plot_files(const LossTable& table, const std::vector<LossRun>& runs);
 
 }  // namespace reverie

@@ -14,6 +14,7 @@
 #include "trainers/evaluation/verdict.h"
 #include "trainers/reports/numbers.h"
 #include "trainers/reports/provenance.h"
+#include "trainers/reports/svg_plot.h"
 #include "trainers/tables/definition.h"
 
 namespace reverie {
@@ -86,10 +87,14 @@ struct LossCell {
 };
 LossCell loss_cell(const LossRow& row, const std::string& column);
 
-// Two sentences made from the numbers: what the leak gives, what remains without it.
+// The opening, made from the numbers, of which it holds three at most: what the leak gives, or that
+// there is none.
 std::string explain_losses(const LossTable& table);
+// What stands behind it: logit changes, guessing, and what remains without the leak.
+std::string detail_losses(const LossTable& table);
 
-Json loss_table_json(const LossTable& table);             // the contract of table.json
-std::string loss_table_markdown(const LossTable& table);  // table.md
+Json loss_table_json(const LossTable& table);  // the contract of table.json
+// table.md, with `plots` beside it.
+std::string loss_table_markdown(const LossTable& table, const std::vector<PlotFile>& plots = {});
 
 }  // namespace reverie

@@ -63,7 +63,9 @@ class LossTableKind final : public TableKind {
     const LossTable table = build_loss_table(definition, runs);
     const std::string& directory = table_.output_directory;
     write_file_atomically(directory + "/table.json", json_text(loss_table_json(table), 2) + "\n");
-    write_file_atomically(directory + "/table.md", loss_table_markdown(table));
+    const auto plots = loss_plot_files(table, runs);
+    for (const PlotFile& plot : plots) write_file_atomically(directory + "/" + plot.name, plot.svg);
+    write_file_atomically(directory + "/table.md", loss_table_markdown(table, plots));
     write_file_atomically(directory + "/report.html", loss_report_html(table, runs));
     return {"table.md", "table.json", "report.html"};
   }

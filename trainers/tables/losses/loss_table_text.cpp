@@ -60,6 +60,16 @@ const LossRow* baseline(const LossTable& table, int64_t block_size) {
   return nullptr;
 }
 
+// Where a forward over the prefix leaves the leaking model.
+std::string against_guessing(const LossTable& table, const LossRow& leak) {
+  const LossRow* base = baseline(table, leak.block_size);
+  const double prefix_only = leak.val_loss_prefix_only.mean;
+  const auto uniform = table.uniform_loss();
+  if (uniform && prefix_only > *uniform) return ", worse than guessing uniformly";
+  if (base && prefix_only > base->val_loss_prefix_only.mean) return ", worse than " + base->title;
+  return "";
+}
+
 std::string explain_leak(const LossTable& table, const LossRow& leak) {
   const LossRow* base = baseline(table, leak.block_size);
   const double prefix_only = leak.val_loss_prefix_only.mean;
@@ -68,21 +78,25 @@ std::string explain_leak(const LossTable& table, const LossRow& leak) {
                   labelled_title(leak), format_loss(leak.train_loss.mean));
   if (base)
     out += fmt::format(" where {} reaches {}", base->title, format_loss(base->train_loss.mean));
-  if (std::isfinite(prefix_only)) {
+  if (std::isfinite(prefix_only))
     out += fmt::format(
         ", but a forward that sees only the prefix, as generation does, scores {} on validation "
-        "text",
-        format_loss(prefix_only));
-    const auto uniform = table.uniform_loss();
-    if (uniform && prefix_only > *uniform)
-      out += fmt::format(", worse than guessing uniformly (ln {} = {})", *table.vocabulary_size,
-                         format_loss(*uniform));
-    else if (base && prefix_only > base->val_loss_prefix_only.mean)
-      out += fmt::format(", worse than {}'s {}", base->title,
-                         format_loss(base->val_loss_prefix_only.mean));
-  }
-  return out + fmt::format("; changing only later tokens moves earlier logits by up to {}.",
-                           format_change(leak.max_future_logit_change));
+        "text{}",
+        format_loss(prefix_only), against_guessing(table, leak));
+  return out + ".";
+}
+
+std::string detail_leak(const LossTable& table, const LossRow& leak) {
+  std::string out =
+      fmt::format("Changing only later tokens moves earlier logits of {} by up to {}.",
+                  labelled_title(leak), format_change(leak.max_future_logit_change));
+  if (const LossRow* base = baseline(table, leak.block_size))
+    out += fmt::format(" {} scores {} from prefixes alone.", base->title,
+                       format_loss(base->val_loss_prefix_only.mean));
+  if (const auto uniform = table.uniform_loss())
+    out += fmt::format(" Guessing uniformly scores ln {} = {}.", *table.vocabulary_size,
+                       format_loss(*uniform));
+  return out;
 }
 
 std::string explain_causal(const LossTable& table, int64_t block_size) {
@@ -135,18 +149,22 @@ LossCell loss_cell(const LossRow& row, const std::string& column) {
 
 std::string explain_losses(const LossTable& table) {
   if (table.rows.empty()) return "No run has finished yet.";
-  if (const LossRow* leak = worst_leak(table))
-    return explain_leak(table, *leak) + " " + explain_causal(table, leak->block_size);
+  if (const LossRow* leak = worst_leak(table)) return explain_leak(table, *leak);
   double change = 0;
   for (const LossRow& row : table.rows)
     if (std::isnan(row.max_future_logit_change) || row.max_future_logit_change > change)
       change = row.max_future_logit_change;
   return fmt::format(
-             "None of these models sees the future: changing later tokens moves no earlier logit "
-             "by more "
-             "than {}. ",
-             format_change(change)) +
-         explain_causal(table, table.rows[0].block_size);
+      "None of these models sees the future: changing later tokens moves no earlier logit by more "
+      "than {}.",
+      format_change(change));
+}
+
+std::string detail_losses(const LossTable& table) {
+  if (table.rows.empty()) return "";
+  const LossRow* leak = worst_leak(table);
+  const int64_t block_size = leak ? leak->block_size : table.rows[0].block_size;
+  return (leak ? detail_leak(table, *leak) + " " : "") + explain_causal(table, block_size);
 }
 
 Json loss_table_json(const LossTable& table) {
@@ -171,7 +189,7 @@ Json loss_table_json(const LossTable& table) {
   return {{"title", table.title},
           {"citation", table.citation},
           {"rows", std::move(rows)},
-          {"explanation", explain_losses(table)},
+          {"explanation", explain_losses(table) + " " + detail_losses(table)},
           {"notes", table.notes},
           {"finished_runs", table.finished_runs},
           {"planned_runs", table.planned_runs ? Json(table.planned_runs) : Json()},
@@ -180,9 +198,9 @@ Json loss_table_json(const LossTable& table) {
           {"provenance", provenance_json(table.provenance)}};
 }
 
-std::string loss_table_markdown(const LossTable& table) {
-  std::string out = "# " + escape_markdown(table.title) + "\n\n" +
-                    escape_markdown(explain_losses(table)) + "\n\n";
+std::string loss_table_markdown(const LossTable& table, const std::vector<PlotFile>& plots) {
+  std::string out = "# " + escape_markdown(title_of_table(table.title, table.provenance.preset)) +
+                    "\n\n" + escape_markdown(explain_losses(table)) + "\n\n";
   if (!table.provenance.dataset_note.empty())
     out += "**Data: " + escape_markdown(table.provenance.dataset_note) + "**\n\n";
   if (const std::string note = unfinished_note(table.finished_runs, table.planned_runs);
@@ -207,6 +225,8 @@ std::string loss_table_markdown(const LossTable& table) {
     }
     out += "\n";
   }
+  if (const std::string detail = detail_losses(table); !detail.empty())
+    out += "\n" + escape_markdown(detail) + "\n";
   out +=
       "\nLosses are nats per character or token, mean \u00b1 sample standard deviation over the "
       "seeds. "
@@ -222,7 +242,7 @@ std::string loss_table_markdown(const LossTable& table) {
     out += fmt::format("Uniform guessing over {} symbols scores ln {} = {}.\n",
                        *table.vocabulary_size, *table.vocabulary_size, format_loss(*uniform));
   if (!table.citation.empty()) out += "Paper: " + escape_markdown(table.citation) + "\n";
-  return out + markdown_notes(table.notes, table.provenance);
+  return out + markdown_plots(plots) + markdown_notes(table.notes, table.provenance);
 }
 
 }  // namespace reverie

@@ -100,7 +100,8 @@ Json reasoning_table_json(const ReasoningTable& table) {
 }
 
 std::string reasoning_table_markdown(const ReasoningTable& table) {
-  std::string out = "# " + escape_markdown(table.title) + "\n\n";
+  std::string out =
+      "# " + escape_markdown(title_of_table(table.title, table.provenance.preset)) + "\n\n";
   if (const auto note = unfinished_note(table.finished_runs, table.planned_runs); !note.empty())
     out += "**" + note + "**\n\n";
   out +=
