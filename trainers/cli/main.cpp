@@ -83,6 +83,7 @@ int run(int argc, char** argv) {
   add_sample_command(app);
   add_prepare_command(app);
   add_repro_command(app);
+  add_report_command(app);
   add_check_command(app);
   add_inspect_command(app);
   add_modules_command(app);

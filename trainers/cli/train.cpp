@@ -13,6 +13,7 @@
 #include "trainers/monitoring/activity.h"
 #include "trainers/monitoring/profile_report.h"
 #include "trainers/monitoring/run_overview.h"
+#include "trainers/tables/runs/run_report.h"
 #include "trainers/training/signals.h"
 #include "trainers/training/trainer.h"
 
@@ -37,6 +38,8 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
   if (a.stop_after >= 0) control.stop_after = a.stop_after;
   ProfileCallback profiler(a.profiled_steps);
   if (a.profiled_steps > 0 && communicator.first()) control.callbacks.push_back(&profiler);
+  RunReportCallback report;
+  if (communicator.first()) control.callbacks.push_back(&report);
   if (a.quiet || !communicator.first()) Activity::show_all(false);
   Trainer trainer(options, control);
   if (communicator.first()) log_info("{}", run_overview_text(trainer));
@@ -56,7 +59,7 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
     return;
   }
   const Json s = read_summary(trainer.run_directory());
-  log_info("{}/summary.json", trainer.run_directory());
+  log_info("{0}/summary.json\n{0}/report.html", trainer.run_directory());
   fmt::print("train loss {:.4f}  val loss {:.4f}  val prefix-only {:.4f}  {}\n",
              s.at("train_loss").get<double>(), s.at("val_loss").get<double>(),
              s.at("val_loss_prefix_only").get<double>(),

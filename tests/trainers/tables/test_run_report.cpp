@@ -1,0 +1,184 @@
+// The page of a run, and of several: from run directories as a trainer leaves them.
+
+#include "trainers/tables/runs/run_report.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/json.h"
+#include "support/markup.h"
+#include "support/message_of.h"
+#include "support/temporary_directory.h"
+
+namespace reverie {
+namespace {
+using namespace reverie::testing;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+struct Shape {
+  int64_t steps = 300;
+  double loss = 1.9;
+  bool leaks = false, finished = true;
+  double learning_rate = 1e-3;
+  std::string checksum = "aa";
+};
+
+std::string write_run(const std::string& directory, const Shape& s) {
+  std::filesystem::create_directories(directory);
+  const Json config = {{"seed", 7},
+                       {"data", {{"name", "hamlet"}}},
+                       {"model", {{"type", "gpt2"}, {"n_layer", 2}}},
+                       {"train", {{"steps", 300}, {"batch_size", 4}}},
+                       {"optimizer", {{"learning_rate", s.learning_rate}}}};
+  write_file_atomically(directory + "/config.resolved.json", json_text(config));
+  const auto half = [&](int64_t tokens) {
+    return Json{{"tokens", tokens}, {"checksum", s.checksum}};
+  };
+  write_file_atomically(
+      directory + "/dataset.json",
+      Json{{"source", {{"name", "hamlet"}}}, {"train", half(9000)}, {"validation", half(1000)}}
+          .dump());
+  std::string lines;
+  const auto add = [&](Json event) {
+    if (s.leaks) event["label"] = "LEAKS";
+    lines += event.dump() + "\n";
+  };
+  for (int64_t step = 1; step <= s.steps; ++step) {
+    add({{"event", "train"},
+         {"step", step},
+         {"loss", s.loss + 2 * std::exp(-double(step) / 50)},
+         {"learning_rate", s.learning_rate},
+         {"gradient_norm", 0.5},
+         {"tokens", 64 * step},
+         {"tokens_per_second", 1e4},
+         {"seconds", 0.01 * double(step)}});
+    if (step % 100 == 0) {
+      add({{"event", "eval"},
+           {"step", step},
+           {"train_loss", s.loss + 0.1},
+           {"val_loss", s.loss + 0.2},
+           {"val_loss_prefix_only", s.loss + 0.3}});
+      add({{"event", "sample"}, {"step", step}, {"text", "To <be> " + std::to_string(step)}});
+    }
+  }
+  write_file_atomically(directory + "/metrics.jsonl", lines);
+  if (!s.finished) return directory;
+  Json summary = {{"train_loss", s.loss + 0.1},
+                  {"val_loss", s.loss + 0.2},
+                  {"val_loss_prefix_only", s.loss + 0.3},
+                  {"val_loss_on_prefix_only_windows", s.loss + 0.2},
+                  {"causal", !s.leaks},
+                  {"causality_worst", "no logit moved"},
+                  {"max_future_logit_change", s.leaks ? 3.0 : 0.0},
+                  {"parameters", 12345},
+                  {"tokens", 19200},
+                  {"seconds", 3.0},
+                  {"tokens_per_second", 6400.0},
+                  {"commit", "0123"},
+                  {"seed", 7},
+                  {"dataset", {{"name", "hamlet"}, {"note", ""}, {"hash", s.checksum}}}};
+  if (s.leaks) summary["label"] = "LEAKS";
+  write_file_atomically(directory + "/summary.json", json_text(summary));
+  return directory;
+}
+
+void expect_sound(const std::string& html) {
+  EXPECT_EQ(markup_fault(html, false), "");
+  for (const std::string& drawing : drawings(html)) EXPECT_EQ(markup_fault(drawing, true), "");
+  for (const char* part : {">nan", " nan", "<script", "src=", "href=", "http:", "https:"})
+    EXPECT_EQ(count(html, part), 0u) << part;
+}
+
+TEST(RunReport, ShowsCurvesSamplesConfigAndVerdict) {
+  TemporaryDirectory dir;
+  const std::string html = run_report_html(read_run_record(write_run(dir / "first", {})));
+  expect_sound(html);
+  for (const char* part :
+       {"<h1>first</h1>", "validation, prefix-only", "Learning rate", "Gradient norm", "Speed",
+        "To &lt;be&gt; 300", "To &lt;be&gt; 100", "&quot;batch_size&quot;: 4", "12,345",
+        "<span class=\"causal\">causal</span>", "no logit moved", "Validation loss 2.100"})
+    EXPECT_THAT(html, HasSubstr(part));
+  EXPECT_THAT(html, Not(HasSubstr("LEAKS")));
+}
+
+TEST(RunReport, NoLossOfALeakingRunStandsWithoutItsLabel) {
+  TemporaryDirectory dir;
+  const std::string html =
+      run_report_html(read_run_record(write_run(dir / "leak", {.leaks = true})));
+  expect_sound(html);
+  EXPECT_THAT(html,
+              HasSubstr("Validation loss 2.100 nats per token LEAKS, prefix-only 2.200 LEAKS"));
+  EXPECT_THAT(html, HasSubstr("2.100 nats per token <span class=\"leaks\">LEAKS</span>"));
+  // Of what a pointer shows, too: every loss curve's values say so.
+  EXPECT_THAT(html, HasSubstr("<title>validation LEAKS, step 300: 2.1</title>"));
+  EXPECT_THAT(html, Not(HasSubstr("<title>validation, step")));
+}
+
+TEST(RunReport, ARunThatHasNotFinishedSaysSo) {
+  TemporaryDirectory dir;
+  const std::string html = run_report_html(
+      read_run_record(write_run(dir / "stopped", {.steps = 120, .finished = false})));
+  expect_sound(html);
+  EXPECT_THAT(html, HasSubstr("Not finished: 120 of 300 steps so far."));
+  // Nor does one without a single step break the page.
+  std::filesystem::create_directories(dir / "empty");
+  write_file_atomically(dir / "empty/config.resolved.json",
+                        R"({"train": {"steps": 3}, "model": {"type": "gpt2"}})");
+  expect_sound(run_report_html(read_run_record(dir / "empty")));
+}
+
+TEST(RunReport, AnotherDirectoryIsRefused) {
+  TemporaryDirectory dir;
+  EXPECT_THAT(message_of<UserError>([&] { read_run_record(dir.path()); }),
+              HasSubstr("is no run directory"));
+}
+
+TEST(Comparison, SaysWhatDiffersAndWhichIsBest) {
+  TemporaryDirectory dir;
+  const std::vector<RunRecord> runs{
+      read_run_record(write_run(dir / "slow", {.loss = 2.0, .learning_rate = 1e-4})),
+      read_run_record(write_run(dir / "fast", {.loss = 1.8})),
+      read_run_record(write_run(dir / "leak", {.loss = 0.5, .leaks = true}))};
+  const auto rows = differing_values(runs);
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].path, "optimizer.learning_rate");
+  EXPECT_THAT(rows[0].values, ::testing::ElementsAre("0.0001", "0.001", "0.001"));
+  const std::string html = comparison_html(runs, "reverie report slow fast leak");
+  expect_sound(html);
+  EXPECT_THAT(html, HasSubstr("The lowest validation loss is 2.000 nats per token, of fast."));
+  EXPECT_EQ(count(html, "<tr class=\"best\">"), 1u);
+  EXPECT_THAT(html, HasSubstr("<tr class=\"best\"><th scope=\"row\" class=\"model\">fast</th>"));
+  EXPECT_THAT(html, HasSubstr("<th scope=\"row\" class=\"model\">optimizer.learning_rate</th>"));
+}
+
+TEST(Comparison, LossesOnOtherDataAreNotRanked) {
+  TemporaryDirectory dir;
+  const std::vector<RunRecord> runs{
+      read_run_record(write_run(dir / "a", {})),
+      read_run_record(write_run(dir / "b", {.loss = 1.0, .checksum = "bb"}))};
+  const std::string html = comparison_html(runs, "reverie report a b");
+  expect_sound(html);
+  EXPECT_THAT(html, HasSubstr("trained on different data"));
+  EXPECT_EQ(count(html, "<tr class=\"best\">"), 0u);
+}
+
+TEST(Comparison, ManyRunsBecomePanels) {
+  TemporaryDirectory dir;
+  std::vector<RunRecord> runs;
+  for (int i = 0; i < 8; ++i)
+    runs.push_back(
+        read_run_record(write_run(dir / ("run" + std::to_string(i)), {.loss = 1.5 + 0.1 * i})));
+  const std::string html = comparison_html(runs, "reverie report");
+  expect_sound(html);
+  // Three values in seven panels each, and three side panels.
+  EXPECT_EQ(count(html, "<div class=\"panel\">"), 24u);
+}
+
+}  // namespace
+}  // namespace reverie

@@ -1,0 +1,88 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <filesystem>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "trainers/cli/arguments.h"
+#include "trainers/cli/commands.h"
+#include "trainers/reports/markdown.h"
+#include "trainers/tables/plots_of_file.h"
+#include "trainers/tables/runs/run_report.h"
+
+namespace reverie {
+namespace {
+
+struct ReportArguments {
+  std::vector<std::string> runs;
+  std::string out, plots_of;
+};
+
+// TensorBoard with the runs' own names.
+std::string tensorboard_command(const std::vector<RunRecord>& runs) {
+  std::vector<std::string> parts;
+  for (const RunRecord& run : runs)
+    parts.push_back(fmt::format("{}:{}/tensorboard", run.name, run.directory));
+  return fmt::format("tensorboard --logdir_spec {}", fmt::join(parts, ","));
+}
+
+// Runs whose directories have one name are told apart by their paths.
+void make_names_differ(std::vector<RunRecord>& runs) {
+  std::vector<std::string> names;
+  for (const RunRecord& run : runs) names.push_back(run.name);
+  for (RunRecord& run : runs)
+    if (std::count(names.begin(), names.end(), run.name) > 1) run.name = run.directory;
+}
+
+// The plots of a table beside it, and the lines that show them in a Markdown file there.
+void write_plots(const std::string& table, const std::string& given) {
+  namespace fs = std::filesystem;
+  const auto parent = fs::path(table).parent_path();
+  const std::string directory = !given.empty() ? given : parent.empty() ? "." : parent.string();
+  const auto plots = plots_of_file(table);
+  fs::create_directories(directory);
+  for (const PlotFile& plot : plots) write_file_atomically(directory + "/" + plot.name, plot.svg);
+  fmt::print("{}", markdown_plots(plots));
+}
+
+void run(const ReportArguments& a) {
+  if (a.runs.empty() == a.plots_of.empty())
+    throw ConfigError("wanted run directories, or --plots-of a table, and not both");
+  if (!a.plots_of.empty()) {
+    write_plots(a.plots_of, a.out);
+    return;
+  }
+  std::vector<RunRecord> runs;
+  for (const std::string& directory : a.runs) runs.push_back(read_run_record(directory));
+  make_names_differ(runs);
+  if (runs.size() == 1) {
+    const std::string file = a.out.empty() ? runs[0].directory + "/report.html" : a.out;
+    write_file_atomically(file, run_report_html(runs[0]));
+    fmt::print("{}\n", file);
+    return;
+  }
+  const std::string file = a.out.empty() ? "comparison.html" : a.out;
+  write_file_atomically(
+      file, comparison_html(runs, fmt::format("reverie report {}", fmt::join(a.runs, " "))));
+  fmt::print("{}\n", file);
+  fmt::print("{}\n", tensorboard_command(runs));
+}
+
+}  // namespace
+
+void add_report_command(CLI::App& app) {
+  auto* command = app.add_subcommand(
+      "report", "Write a run's page, or one that lays several runs over one another");
+  auto a = std::make_shared<ReportArguments>();
+  command->add_option("runs", a->runs, "run directories, finished or not");
+  command->add_option("--out", a->out,
+                      "where the page goes (default: RUN/report.html; of several runs: "
+                      "comparison.html; of plots: the table's directory)");
+  command->add_option("--plots-of", a->plots_of,
+                      "instead: draw a table.json or table.csv again, as SVG files beside it, and "
+                      "print the Markdown that shows them");
+  command->callback([a] { run(*a); });
+}
+
+}  // namespace reverie

@@ -1,0 +1,119 @@
+#include "trainers/tables/runs/run_record.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <map>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/json.h"
+#include "trainers/monitoring/metrics.h"
+
+namespace reverie {
+namespace {
+
+constexpr int kCurvePoints = 100;
+
+Json read_if_there(const std::string& file) {
+  return std::filesystem::exists(file) ? Config::from_file(file).json() : Json();
+}
+
+void flatten(const Json& value, const std::string& path,
+             std::vector<std::pair<std::string, std::string>>& out) {
+  const bool inner = (value.is_object() || value.is_array()) && !value.empty();
+  if (!inner) {
+    out.emplace_back(path, value.is_string() ? value.get<std::string>() : json_text(value));
+    return;
+  }
+  size_t index = 0;
+  for (const auto& [key, more] : value.items()) {
+    const std::string name = value.is_array() ? std::to_string(index++) : key;
+    flatten(more, path.empty() ? name : path + "." + name, out);
+  }
+}
+
+}  // namespace
+
+std::string RunRecord::label() const {
+  if (summary.is_object() && summary.contains("label")) return summary.at("label");
+  for (const Json& event : metrics)
+    if (event.contains("label")) return event.at("label");
+  return "";
+}
+
+std::string RunRecord::verdict() const {
+  if (!label().empty()) return label();
+  if (!finished()) return "passed the gate; its trained weights are probed at the end";
+  return summary.value("causal", false) ? "causal" : "LEAKS";
+}
+
+int64_t RunRecord::last_step() const {
+  int64_t last = 0;
+  for (const Json& event : metrics)
+    if (event.at("event") == "train") last = std::max(last, event.at("step").get<int64_t>());
+  return last;
+}
+
+std::vector<PlotPoint> RunRecord::curve(const std::string& event, const std::string& key) const {
+  std::vector<PlotPoint> points;
+  for (const Json& e : metrics)
+    if (e.at("event") == event) points.push_back({metric_value(e, "step"), metric_value(e, key)});
+  return points;
+}
+
+std::vector<PlotPoint> RunRecord::smooth_curve(const std::string& event, const std::string& key,
+                                               double steps) const {
+  const auto points = curve(event, key);
+  return points.size() <= kCurvePoints ? points : bucket_means(points, steps, kCurvePoints);
+}
+
+double RunRecord::figure(const char* key) const {
+  return summary.is_object() ? metric_value(summary, key) : std::nan("");
+}
+
+RunRecord read_run_record(const std::string& given) {
+  namespace fs = std::filesystem;
+  std::string directory = given;
+  while (directory.size() > 1 && directory.back() == '/') directory.pop_back();
+  RunRecord run;
+  run.directory = directory;
+  run.name = fs::path(directory).filename().string();
+  if (run.name.empty() || run.name == "." || run.name == "..")
+    run.name = fs::absolute(directory).lexically_normal().filename().string();
+  const std::string config = directory + "/config.resolved.json";
+  if (!fs::exists(config))
+    throw UserError(
+        fmt::format("{} is no run directory: there is no config.resolved.json in it; give the "
+                    "directory that `reverie train --run-dir` wrote",
+                    directory));
+  run.config = Config::from_file(config).json();
+  run.summary = read_if_there(directory + "/summary.json");
+  run.dataset = read_if_there(directory + "/dataset.json");
+  run.metrics = read_metrics(directory);
+  return run;
+}
+
+std::vector<std::pair<std::string, std::string>> flat_values(const Json& object) {
+  std::vector<std::pair<std::string, std::string>> out;
+  flatten(object, "", out);
+  return out;
+}
+
+std::vector<ConfigDifference> differing_values(const std::vector<RunRecord>& runs) {
+  std::vector<ConfigDifference> rows;
+  std::map<std::string, size_t> at;
+  for (size_t r = 0; r < runs.size(); ++r)
+    for (const auto& [path, value] : flat_values(runs[r].config)) {
+      const auto [found, is_new] = at.try_emplace(path, rows.size());
+      if (is_new) rows.push_back({path, std::vector<std::string>(runs.size())});
+      rows[found->second].values[r] = value.empty() ? "\"\"" : value;
+    }
+  std::erase_if(rows, [](const ConfigDifference& row) {
+    return std::all_of(row.values.begin(), row.values.end(),
+                       [&](const std::string& v) { return v == row.values[0]; });
+  });
+  return rows;
+}
+
+}  // namespace reverie

@@ -1,0 +1,288 @@
+#include "trainers/tables/runs/run_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/files.h"
+#include "core/json.h"
+#include "core/log.h"
+#include "trainers/monitoring/metrics.h"
+#include "trainers/monitoring/progress.h"
+#include "trainers/reports/html.h"
+#include "trainers/reports/numbers.h"
+#include "trainers/reports/page.h"
+#include "trainers/tables/runs/run_plots.h"
+
+namespace reverie {
+namespace {
+
+constexpr size_t kMostSamples = 12;
+
+std::string leak_mark(const RunRecord& run) {
+  const std::string label = run.label();
+  return label.empty() ? "" : " <span class=\"leaks\">" + escape_html(label) + "</span>";
+}
+
+std::string verdict_html(const RunRecord& run) {
+  if (!run.label().empty()) return "<span class=\"leaks\">" + escape_html(run.label()) + "</span>";
+  const std::string verdict = escape_html(run.verdict());
+  return verdict == "causal" ? "<span class=\"causal\">causal</span>" : verdict;
+}
+
+std::string loss_text(const RunRecord& run, const char* key) {
+  const double loss = run.figure(key);
+  return std::isnan(loss) ? std::string(kUnknown) : format_loss(loss);
+}
+
+std::string steps_text(const RunRecord& run) {
+  const double planned = metric_value(run.config.at("train"), "steps");
+  return format_integer(run.last_step()) +
+         (run.finished() || std::isnan(planned) ? "" : " of " + format_integer(int64_t(planned)));
+}
+
+std::string definition(const std::string& name, const std::string& html) {
+  return "<dt>" + escape_html(name) + "</dt><dd>" + html + "</dd>\n";
+}
+
+// "gpt2 with imm".
+std::string model_text(const RunRecord& run) {
+  const Json& model = run.config.at("model");
+  std::string text = model.value("type", "");
+  if (const auto memory = model.find("memory"); memory != model.end() && memory->is_object())
+    text += " with " + memory->value("type", "memory");
+  return text;
+}
+
+std::string data_text(const RunRecord& run) {
+  if (!run.dataset.is_object()) return kUnknown;
+  const Json source = run.dataset.value("source", Json::object());
+  const auto tokens = [&](const char* part) {
+    return format_integer(int64_t(metric_value(run.dataset.value(part, Json::object()), "tokens")));
+  };
+  std::string text = source.value("name", "");
+  if (run.dataset.contains("train") && run.dataset.contains("validation"))
+    text +=
+        fmt::format(", {} tokens to train, {} to validate", tokens("train"), tokens("validation"));
+  return text;
+}
+
+std::string result_section(const RunRecord& run) {
+  std::string out = "<section>\n<h2>What it came to</h2>\n<dl>\n";
+  out += definition("verdict", verdict_html(run));
+  if (run.finished()) {
+    if (const Json worst = run.summary.value("causality_worst", Json()); worst.is_string())
+      out += definition("probe of the trained weights", escape_html(worst.get<std::string>()));
+    const auto loss = [&](const char* name, const char* key) {
+      out += definition(name, loss_text(run, key) + " nats per token" + leak_mark(run));
+    };
+    loss("train", "train_loss");
+    loss("validation, teacher-forced", "val_loss");
+    loss("validation, prefix-only", "val_loss_prefix_only");
+    loss("teacher-forced on the same windows", "val_loss_on_prefix_only_windows");
+    out += definition("parameters", format_integer(int64_t(run.figure("parameters"))));
+    out += definition("tokens seen", format_integer(int64_t(run.figure("tokens"))));
+    out += definition("training time", format_duration(run.figure("seconds")) + ", " +
+                                           format_count(run.figure("tokens_per_second")) +
+                                           " tokens a second");
+  }
+  out += definition("model", escape_html(model_text(run)));
+  out += definition("data", escape_html(data_text(run)));
+  out += definition("steps", steps_text(run));
+  return out +
+         "</dl>\n<p class=\"quiet\"><i>Teacher-forced</i>: one forward over the whole block, "
+         "as in training. <i>Prefix-only</i>: each position from a forward over its own "
+         "prefix alone, as in generation.</p>\n</section>\n";
+}
+
+std::string curve_section(const RunRecord& run) {
+  const std::string losses = line_figure(losses_of_run(run)), side = side_panels({run});
+  if (losses.empty() && side.empty()) return "";
+  return "<section>\n<h2>Curves</h2>\n" + losses + side +
+         "<p class=\"quiet\">Training batches, gradient norm and speed are averaged over each "
+         "hundredth of the run. Point at a curve for its values.</p>\n</section>\n";
+}
+
+// All samples, or so many evenly over the run, the last one included.
+std::string sample_section(const RunRecord& run) {
+  std::vector<const Json*> samples;
+  for (const Json& event : run.metrics)
+    if (event.at("event") == "sample" && event.value("text", Json()).is_string())
+      samples.push_back(&event);
+  if (samples.empty()) return "";
+  std::vector<const Json*> shown;
+  const size_t count = std::min(samples.size(), kMostSamples);
+  for (size_t i = 0; i < count; ++i)
+    shown.push_back(
+        samples[count == 1 ? samples.size() - 1 : i * (samples.size() - 1) / (count - 1)]);
+  std::string out = "<section>\n<h2>What it wrote</h2>\n<div class=\"samples\">\n";
+  for (const Json* sample : shown)
+    out += fmt::format("<article>\n<h3>step {}{}</h3>\n<pre>{}</pre>\n</article>\n",
+                       format_integer(sample->at("step").get<int64_t>()), leak_mark(run),
+                       escape_html(sample->at("text").get<std::string>()));
+  out += "</div>\n";
+  if (shown.size() < samples.size())
+    out += fmt::format("<p class=\"quiet\">{} of {} samples.</p>\n", shown.size(), samples.size());
+  return out + "</section>\n";
+}
+
+std::string config_section(const RunRecord& run) {
+  return "<section>\n<h2>Config</h2>\n<details><summary>config.resolved.json, every default filled "
+         "in</summary>\n<pre>" +
+         escape_html(json_text(run.config, 2)) + "</pre></details>\n</section>\n";
+}
+
+std::string lead_of(const RunRecord& run) {
+  if (!run.finished())
+    return fmt::format("Not finished: {} steps so far. Its losses are those of single evaluations.",
+                       steps_text(run));
+  const std::string mark = run.label().empty() ? "" : " " + run.label();
+  return fmt::format("Validation loss {} nats per token{}, prefix-only {}{}. {}",
+                     loss_text(run, "val_loss"), mark, loss_text(run, "val_loss_prefix_only"), mark,
+                     run.label().empty()
+                         ? "No logit depends on what it must not see."
+                         : "The model saw the tokens it was asked to predict: these numbers say "
+                           "nothing about prediction.");
+}
+
+Provenance provenance_of(const std::vector<RunRecord>& runs, const std::string& command) {
+  Provenance p;
+  p.command = command;
+  std::string hash;
+  for (const RunRecord& run : runs) {
+    if (!run.finished()) continue;
+    const Json data = run.summary.value("dataset", Json::object());
+    if (hash.empty()) hash = data.value("hash", "");
+    // Runs on other data may stand in a comparison, which says so above.
+    if (data.value("hash", "") == hash) p.add_run(run.summary, run.directory);
+  }
+  return p;
+}
+
+bool same_data(const std::vector<RunRecord>& runs) {
+  const auto hash = [](const RunRecord& run) {
+    Json parts = Json::array();
+    if (run.dataset.is_object())
+      for (const char* part : {"train", "validation"})
+        parts.push_back(run.dataset.value(part, Json::object()).value("checksum", Json()));
+    return json_text(parts);
+  };
+  return std::all_of(runs.begin(), runs.end(),
+                     [&](const RunRecord& run) { return hash(run) == hash(runs[0]); });
+}
+
+// The finished run without a label that predicts best from prefixes alone; nullptr where there is
+// none.
+const RunRecord* best_of(const std::vector<RunRecord>& runs) {
+  const RunRecord* best = nullptr;
+  for (const RunRecord& run : runs) {
+    const double loss = run.figure("val_loss");
+    if (!run.finished() || !run.label().empty() || std::isnan(loss)) continue;
+    if (!best || loss < best->figure("val_loss")) best = &run;
+  }
+  return best;
+}
+
+std::string results_table(const std::vector<RunRecord>& runs, const RunRecord* best) {
+  std::string out =
+      "<section>\n<h2>Results</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" "
+      "aria-label=\"Results\">\n<table>\n<thead><tr><th scope=\"col\" class=\"model\">run</th>"
+      "<th scope=\"col\">verdict</th>";
+  for (const char* heading : {"val, teacher-forced", "val, prefix-only", "train", "parameters",
+                              "steps", "tokens", "time"})
+    out += fmt::format("<th scope=\"col\" class=\"number\">{}</th>", heading);
+  out += "</tr></thead>\n<tbody>\n";
+  for (const RunRecord& run : runs) {
+    out += fmt::format("<tr{}><th scope=\"row\" class=\"model\">{}</th><td>{}</td>",
+                       &run == best ? " class=\"best\"" : "", escape_html(run.name),
+                       verdict_html(run));
+    for (const char* key : {"val_loss", "val_loss_prefix_only", "train_loss"})
+      out += "<td class=\"number\">" + loss_text(run, key) +
+             (run.finished() ? leak_mark(run) : "") + "</td>";
+    const auto whole = [&](const char* key) {
+      return run.finished() ? format_integer(int64_t(run.figure(key))) : std::string(kUnknown);
+    };
+    for (const std::string& text :
+         {whole("parameters"), steps_text(run), whole("tokens"),
+          run.finished() ? format_duration(run.figure("seconds")) : std::string(kUnknown)})
+      out += "<td class=\"number\">" + text + "</td>";
+    out += "</tr>\n";
+  }
+  return out + "</tbody>\n</table>\n</div>\n</section>\n";
+}
+
+std::string difference_table(const std::vector<RunRecord>& runs) {
+  const auto rows = differing_values(runs);
+  std::string out = "<section>\n<h2>What differs in their configs</h2>\n";
+  if (rows.empty()) return out + "<p>Nothing.</p>\n</section>\n";
+  out +=
+      "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Configs\">\n<table>\n"
+      "<thead><tr><th scope=\"col\" class=\"model\">value</th>";
+  for (const RunRecord& run : runs) out += "<th scope=\"col\">" + escape_html(run.name) + "</th>";
+  out += "</tr></thead>\n<tbody>\n";
+  for (const ConfigDifference& row : rows) {
+    out += "<tr><th scope=\"row\" class=\"model\">" + escape_html(row.path) + "</th>";
+    for (const std::string& value : row.values)
+      out += "<td>" + (value.empty() ? std::string(kUnknown) : escape_html(value)) + "</td>";
+    out += "</tr>\n";
+  }
+  return out + "</tbody>\n</table>\n</div>\n</section>\n";
+}
+
+}  // namespace
+
+std::string run_report_html(const RunRecord& run) {
+  std::string out = page_begin(run.name, lead_of(run));
+  if (const Json note = run.finished()
+                            ? run.summary.value("dataset", Json::object()).value("note", Json())
+                            : Json();
+      note.is_string() && !note.get<std::string>().empty())
+    out += "<p class=\"notice\"><b>Data:</b> " + escape_html(note.get<std::string>()) + "</p>\n";
+  out += "</header>\n" + result_section(run) + curve_section(run) + sample_section(run) +
+         config_section(run);
+  return out + page_end({}, provenance_of({run}, "reverie report " + run.directory));
+}
+
+std::string comparison_html(const std::vector<RunRecord>& runs, const std::string& command) {
+  const bool comparable = same_data(runs);
+  const RunRecord* best = comparable ? best_of(runs) : nullptr;
+  std::string lead;
+  if (best)
+    lead = fmt::format(
+        "The lowest validation loss is {} nats per token, of {}. One run each: how "
+        "far seeds scatter is not known from this page.",
+        loss_text(*best, "val_loss"), best->name);
+  else
+    lead = comparable ? "No run here has finished without a label, so none is called best."
+                      : "These runs were trained on different data: their losses are not to be "
+                        "held beside one another.";
+  std::string out = page_begin(fmt::format("{} runs beside one another", runs.size()), lead);
+  if (!comparable)
+    out +=
+        "<p class=\"notice warning\">The data differ. Curves show how each run went, not which "
+        "is better.</p>\n";
+  out += "</header>\n" + results_table(runs, best) + difference_table(runs) +
+         "<section>\n<h2>Curves</h2>\n";
+  const char* unit = "nats per token";
+  out += line_figure(value_of_runs(runs, "Validation loss", unit, "eval", "val_loss"));
+  out += line_figure(
+      value_of_runs(runs, "Validation loss, prefix-only", unit, "eval", "val_loss_prefix_only"));
+  out += line_figure(value_of_runs(runs, "Training batches", unit, "train", "loss"));
+  out += side_panels(runs) +
+         "<p class=\"quiet\">Training batches, gradient norm and speed are averaged over each "
+         "hundredth of the longest run. Point at a curve for its values.</p>\n</section>\n";
+  return out + page_end({}, provenance_of(runs, command));
+}
+
+void RunReportCallback::on_end(const Trainer& trainer) {
+  const std::string file = trainer.run_directory() + "/report.html";
+  try {
+    write_file_atomically(file, run_report_html(read_run_record(trainer.run_directory())));
+  } catch (const std::exception& e) {
+    log_warning("{} was not written: {}. Write it again with: reverie report {}", file, e.what(),
+                trainer.run_directory());
+  }
+}
+
+}  // namespace reverie
