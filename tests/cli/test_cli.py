@@ -66,7 +66,7 @@ class CliTest(unittest.TestCase):
 
     def test_help_teaches_and_is_no_error(self):
         self.assertIn("repro", self.expect(0, "--help").stdout)
-        for command in ("train", "eval", "sample", "prepare", "repro", "check", "inspect", "modules", "plan", "doctor"):
+        for command in ("train", "eval", "sample", "prepare", "repro", "check", "inspect", "modules", "plan", "doctor", "report", "sweep"):
             self.assertIn("--help", self.expect(0, command, "--help").stdout)
         self.expect(0, "--version")
 
@@ -100,6 +100,80 @@ class CliTest(unittest.TestCase):
         self.assertIn("$schema", schema)
         self.assertFalse(schema["additionalProperties"])
         self.assertIn("as_published", json.dumps(schema))
+
+    def test_a_run_says_what_it_will_do_within_80_columns(self):
+        got = self.expect(0, "train", self.config("overview"), "--run-dir", self.folder / "overview", env={"NO_COLOR": "1"})
+        block = got.stderr.split("\n")[:7]
+        self.assertEqual([line.split()[0] for line in block],
+                         ["model", "parameters", "device", "data", "training", "directory", "causality"])
+        for line in block[:5] + block[6:]:
+            self.assertLessEqual(len(line), 80, line)
+        self.assertRegex(block[0], r"gpt2, 2 layers, 2 heads, width 16, block 16")
+        self.assertRegex(block[4], r"8 steps x 64 tokens = 512")
+        self.assertRegex(block[6], r"causal, probed in [0-9.]+ s")
+        self.assertNotIn("\x1b", got.stderr)
+
+    def test_reports_of_one_run_and_of_several(self):
+        first, second = self.train("report_a"), self.train("report_b", optimizer={"learning_rate": 0.01})
+        page = (first / "report.html").read_text()
+        self.assertIn("config.resolved.json", page)
+        self.assertIn("causal", page)
+        (first / "report.html").unlink()
+        self.assertEqual(self.expect(0, "report", first).stdout.strip(), str(first / "report.html"))
+        self.assertTrue((first / "report.html").exists())
+        got = self.expect(0, "report", first, second, "--out", "both.html").stdout
+        self.assertIn(f"report_a:{first}/tensorboard,report_b:{second}/tensorboard", got)
+        both = (self.folder / "both.html").read_text()
+        self.assertIn("optimizer.learning_rate", both)
+        self.assertIn("0.01", both)
+        self.assertIn("is no run directory", self.expect(1, "report", self.folder).stderr)
+        self.expect(2, "report")
+
+    def test_a_report_that_cannot_be_written_does_not_end_the_run(self):
+        run = self.folder / "no_report"
+        (run / "report.html").mkdir(parents=True)
+        (run / "report.html" / "in_the_way").write_text("")
+        got = self.expect(0, "train", self.config("no_report"), "--run-dir", run)
+        self.assertTrue((run / "summary.json").exists())
+        self.assertIn("reverie report", got.stderr)
+
+    def test_sweep_trains_all_combinations_and_goes_on(self):
+        sweep = ["sweep", self.config("swept"), "--set", "optimizer.learning_rate=1e-2,1e-3", "--run-dir", self.folder / "sweep"]
+        self.expect(0, *sweep)
+        table = json.loads((self.folder / "sweep" / "table.json").read_text())
+        self.assertEqual([row["values"]["optimizer.learning_rate"] for row in table["rows"]], [0.01, 0.001])
+        self.assertEqual(sum(row["best"] for row in table["rows"]), 1)
+        got = self.expect(0, *sweep, "--seeds", 2)  # one seed is there already
+        self.assertEqual(got.stderr.count("finished before, reused"), 2)
+        table = json.loads((self.folder / "sweep" / "table.json").read_text())
+        self.assertEqual([row["seeds"] for row in table["rows"]], [[7, 8], [7, 8]])
+        for file in ("table.md", "report.html", "validation_loss.svg", "sweep.json"):
+            self.assertTrue((self.folder / "sweep" / file).exists(), file)
+
+    def test_sweep_refuses_before_it_trains(self):
+        out = self.folder / "refused"
+        for setting, said in (("optimizer.learning_rat=1,2", '"learning_rate"'), ("seed=1,2", "seeds"), ("data.tokenizer=char,word", "quantities"),
+                              ("train.steps=4", "nothing is varied"), ("train.steps=4,,5", "empty"), ("train.steps", "PATH=VALUE")):
+            self.assertIn(said, self.expect(2, "sweep", self.config("swept"), "--set", setting, "--run-dir", out).stderr)
+        self.assertFalse(out.exists())
+        schema = json.loads(self.expect(0, "sweep", "--print-schema").stdout)
+        self.assertFalse(schema["additionalProperties"])
+        definition = json.loads(self.expect(0, "sweep", self.config("swept"), "--set", 'model.memory=null,{"type":"imm","num_slots":"auto"}',
+                                            "--print-table").stdout)
+        self.assertEqual(definition["vary"]["model.memory"], [None, {"type": "imm", "num_slots": "auto"}])
+
+    def test_find_learning_rate(self):
+        got = self.expect(0, "sweep", self.config("range"), "--find-learning-rate", "--steps", 40, "--run-dir", self.folder / "range")
+        found = json.loads((self.folder / "range" / "learning_rate.json").read_text())
+        self.assertLess(found["suggested"], found["lowest"])
+        self.assertIn("learning rate", got.stdout)
+
+    def test_plots_of_a_table_that_is_there(self):
+        table = ROOT / "docs" / "results" / "cache_augmentation.csv"
+        got = self.expect(0, "report", "--plots-of", table, "--out", self.folder / "plots").stdout
+        self.assertIn("![", got)
+        self.assertEqual(len(list((self.folder / "plots").glob("cache_augmentation_*_latents.svg"))), 3)
+        self.assertIn("nothing to plot", self.expect(1, "report", "--plots-of", self.config("no_table")).stderr)
 
     def test_train_eval_sample_inspect(self):
         run = self.train("plain")

@@ -11,6 +11,7 @@ void add_sample_command(CLI::App&);
 void add_prepare_command(CLI::App&);
 void add_repro_command(CLI::App&);
 void add_report_command(CLI::App&);
+void add_sweep_command(CLI::App&);
 void add_check_command(CLI::App&);
 void add_inspect_command(CLI::App&);
 void add_modules_command(CLI::App&);

@@ -84,6 +84,7 @@ int run(int argc, char** argv) {
   add_prepare_command(app);
   add_repro_command(app);
   add_report_command(app);
+  add_sweep_command(app);
   add_check_command(app);
   add_inspect_command(app);
   add_modules_command(app);

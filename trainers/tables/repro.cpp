@@ -1,6 +1,7 @@
 #include "trainers/tables/repro.h"
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -12,6 +13,8 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "trainers/tables/definition.h"
+#include "trainers/tables/runs/run_report.h"
+#include "trainers/tables/table_clock.h"
 #include "trainers/training/signals.h"
 #include "trainers/training/trainer.h"
 
@@ -76,8 +79,8 @@ bool is_seed_of(const TableFile& t, const std::vector<int64_t>& seeds, const std
 }
 
 std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKind& kind) {
-  const Config models = t.config.at("models"), patch = patch_at(t, "patch"),
-               model_patches = patch_at(t, "model_patches");
+  const Config models = kind.has_models() ? t.config.at("models") : Config(),
+               patch = patch_at(t, "patch"), model_patches = patch_at(t, "model_patches");
   const auto base = [&] { return Config(t.config.at("base").json(), "$"); };
   const auto seeds = list_at<int64_t>(t.preset, "seeds");
   if (seeds.empty()) throw ConfigError(fmt::format("{}.seeds is empty", t.preset.path()));
@@ -102,7 +105,7 @@ std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKin
   const auto config_of = [&](const PlannedCell& cell, const Config* trial) {
     Config config = base();
     kind.start(cell, config);
-    config.merge(models.at(cell.model));
+    if (kind.has_models()) config.merge(models.at(cell.model));
     config.merge(patch);
     if (model_patches.has(cell.model)) config.merge(model_patches.at(cell.model));
     kind.complete(cell, config);
@@ -145,18 +148,32 @@ std::string place_of(const PlannedRun& r) {
   return r.cell.level > 0 ? fmt::format("{}/{}", r.cell.model, r.cell.level) : r.cell.model;
 }
 
+// Where trials come first, the clock knows of them alone until the cells' configs are known.
+TableClock clock_of(const std::vector<PlannedRun>& runs, const TableFile& t, const ReproOptions& o,
+                    const std::function<bool(const PlannedRun&)>& wanted) {
+  std::vector<TableClock::Run> list;
+  for (const PlannedRun& r : runs)
+    list.push_back({place_of(r), read_experiment(r.config, t.directory).train.steps,
+                    !o.report_only && wanted(r)});
+  return TableClock(std::move(list));
+}
+
 }  // namespace
 
 TableFile read_table_file(const ReproOptions& o) {
   TableFile t;
-  t.config = Config::from_file(o.table_file, o.lenient);
+  t.config = o.table ? Config(*o.table, "$", o.table_file)
+                     : Config::from_file(o.table_file, o.lenient);
   for (const auto& s : o.table_overrides) t.config.set(s);
   t.file = o.table_file;
   t.preset_name = o.preset;
   t.command = o.command;
   t.output_directory = o.directory;
   const auto parent = std::filesystem::path(o.table_file).parent_path();
-  t.directory = parent.empty() ? "." : parent.string();
+  if (!o.config_directory.empty())
+    t.directory = o.config_directory;
+  else
+    t.directory = parent.empty() ? "." : parent.string();
   const Config presets = t.config.at("presets");
   if (!presets.has(o.preset)) {
     std::string known;
@@ -188,6 +205,8 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
                                  const std::vector<PlannedRun>& runs,
                                  const std::function<bool(const PlannedRun&)>& wanted,
                                  bool& leak_found) {
+  TableClock clock = clock_of(runs, t, o, wanted);
+  RunReportCallback report;
   size_t number = 0;
   const auto interrupted = [](const std::string& where) {
     log_info("stopped in {}; the same command goes on from there", where);
@@ -202,6 +221,7 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
       leak_found = leak_found || (Verdict::of_file(read_summary(r.directory)).leaks() &&
                                   !r.config.json().value("allow_future_leak", false));
       kind.finish(r);
+      clock.finished(number - 1, read_summary(r.directory).value("seconds", 0.0));
       if (wanted(r) && !o.report_only) log_info("{}: finished before, reused", context);
       continue;
     }
@@ -210,6 +230,11 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
     control.run_directory = r.directory;
     control.resume = true;
     control.context = context;
+    control.callbacks.push_back(&report);
+    control.seconds_after = [&, number](double seconds) {
+      return clock.seconds_after(number - 1, seconds);
+    };
+    const auto begin = std::chrono::steady_clock::now();
     try {
       const ExperimentOptions experiment = read_experiment(r.config, t.directory);
       Trainer trainer(experiment, control);
@@ -224,6 +249,8 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
       continue;
     }
     kind.finish(r);
+    clock.finished(number - 1,
+                   std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
     write_table(kind, runs);
   }
   return {};

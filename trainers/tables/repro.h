@@ -1,6 +1,8 @@
 #pragma once
 // Tables: which runs they need, training what is missing, and writing the result.
 
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,10 +19,13 @@ namespace reverie {
 // and what its kind wants besides:
 //   losses: "block_sizes": {"64": patch}; in a preset "models": [...], "block_sizes": [...]
 //   latent_effect: see latent_table_kind.cpp; reasoning: see reasoning_table_kind.cpp
+//   sweep: {"vary": {PATH: [VALUE, ...]}}, and neither "models" nor "model_patches"; docs/sweeps.md
 // A run's config is base, then the patches (RFC 7386) of its level, its model, the preset, and the
 // preset's for this model; then what the kind sets (the level itself), and the seed.
 struct ReproOptions {
   std::string table_file, preset, directory, command;
+  std::optional<Json> table = {};     // instead of reading table_file, which then only names it
+  std::string config_directory = {};  // files named in configs lie here; empty: beside the table
   std::vector<std::string> table_overrides;  // "a.b=value", applied to the table's file
   std::vector<std::string> overrides;        // the same, applied to every run's config
   std::vector<std::string> only;             // models to train now ("gpt"); empty: all

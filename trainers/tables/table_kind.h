@@ -49,6 +49,8 @@ class TableKind {
   virtual ~TableKind() = default;
   // The preset's cells, in the order of training.
   virtual std::vector<PlannedCell> cells() const = 0;
+  // Whether the table has "models", whose patches go into a cell's config.
+  virtual bool has_models() const { return true; }
   // Adds to a cell's config (the table's base by now) what its level says, before other patches,
   virtual void start(const PlannedCell&, Config&) const {}
   // and after all patches what they cannot say.
@@ -74,8 +76,8 @@ class TableKind {
                                          int64_t planned) const = 0;
 };
 
-// By the table's "kind": "losses" (the default), "latent_effect" or "reasoning". ConfigError for
-// another, and for keys of table or preset that this kind does not know.
+// By the table's "kind": "losses" (the default), "latent_effect", "reasoning" or "sweep".
+// ConfigError for another, and for keys of table or preset that this kind does not know.
 std::unique_ptr<TableKind> make_table_kind(const TableFile&);
 
 // The kinds (loss_table_kind.cpp, latent_table_kind.cpp, reasoning_table_kind.cpp), with the keys
@@ -88,5 +90,6 @@ struct TableKindEntry {
 TableKindEntry loss_table_kind();
 TableKindEntry latent_table_kind();
 TableKindEntry reasoning_table_kind();
+TableKindEntry sweep_kind();
 
 }  // namespace reverie

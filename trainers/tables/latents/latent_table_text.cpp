@@ -113,6 +113,68 @@ std::string detail_latents(const LatentTable& table) {
   return out;
 }
 
+namespace {
+
+// Position 1 by how long the text before the insertion is.
+std::string markdown_by_offset(const LatentTable& table) {
+  const auto& columns = table.lines.at(0).effect.first_by_offset;
+  std::string head = "| model | latents |", rule = "|---|---:|", rows;
+  for (const auto& range : columns) {
+    head += range.first == range.last
+                ? fmt::format(" {} ({}) |", range.first, range.insertions)
+                : fmt::format(" {} to {} ({}) |", range.first, range.last, range.insertions);
+    rule += "---:|";
+  }
+  for (const LatentLine& line : table.lines) {
+    rows += fmt::format("| {} | {} |", escape_markdown(line.title),
+                        line.latents > 0 ? std::to_string(line.latents) : kUnknown);
+    for (const auto& range : line.effect.first_by_offset)
+      rows += " " + format_percent(range.change_percent) + " |";
+    rows += "\n";
+  }
+  return fmt::format(
+      "\n## Position 1, by the number of tokens before the insertion (insertions)\n\n{}\n{}\n{}",
+      head, rule, rows);
+}
+
+// The subject against each control, text by text; nothing where there is no control.
+std::string markdown_against(const LatentTable& table, const std::vector<int64_t>& shown) {
+  std::string rows;
+  for (const LatentLine& line : table.lines) {
+    if (!line.subject_against_it) continue;
+    rows += fmt::format("| {} |", escape_markdown(name_of(line)));
+    for (const int64_t position : shown)
+      rows += " " + interval(line.subject_against_it->by_position[size_t(position - 1)]) + " |";
+    rows += " " + interval(line.subject_against_it->all) + " |\n";
+  }
+  if (rows.empty()) return "";
+  std::string head = "| against |", rule = "|---|";
+  for (const int64_t position : shown) {
+    head += fmt::format(" {} |", position);
+    rule += "---:|";
+  }
+  return fmt::format(
+      "\n## {} against each, text by text\n\n{} all |\n{}---:|\n{}\nWhat it changes, with as many "
+      "latents ({} where the control has none), in the perplexity of each control on the same "
+      "predictions [95 % interval]: below zero, it is better.\n",
+      escape_markdown(table.subject()->title), head, rule, rows, table.subject()->latents);
+}
+
+}  // namespace
+
+namespace {
+
+Json by_offset_json(const LatentEffect& effect) {
+  Json out = Json::array();
+  for (const auto& range : effect.first_by_offset)
+    out.push_back({{"offsets", {range.first, range.last}},
+                   {"insertions", range.insertions},
+                   {"ppl_change_percent", number_or_null(range.change_percent)}});
+  return out;
+}
+
+}  // namespace
+
 Json latent_table_json(const LatentTable& table) {
   Json rows = Json::array(), lines = Json::array();
   for (const LatentLine& line : table.lines) {

@@ -1,0 +1,216 @@
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/json.h"
+#include "trainers/cli/arguments.h"
+#include "trainers/cli/commands.h"
+#include "trainers/distributed/launch.h"
+#include "trainers/monitoring/activity.h"
+#include "trainers/tables/repro.h"
+#include "trainers/tables/sweeps/learning_rate_report.h"
+#include "trainers/tables/sweeps/sweep_table.h"
+#include "trainers/training/signals.h"
+
+namespace reverie {
+namespace {
+
+constexpr const char* kPreset = "sweep";
+constexpr const char* kTableFile = "sweep.json";
+
+struct SweepArguments {
+  ConfigArguments config;  // its overrides may hold several values each
+  std::string run_directory;
+  int64_t seeds = 1;
+  bool report_only = false, print_schema = false, print_table = false, find_learning_rate = false;
+  LearningRateRangeOptions range;
+};
+
+// "1e-3,3e-4" -> two texts; commas inside brackets, braces and quotes do not part.
+std::vector<std::string> parted(const std::string& values) {
+  std::vector<std::string> parts(1);
+  int depth = 0;
+  bool quoted = false;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const char c = values[i];
+    if (c == '"' && (i == 0 || values[i - 1] != '\\')) quoted = !quoted;
+    if (!quoted && (c == '[' || c == '{')) ++depth;
+    if (!quoted && (c == ']' || c == '}')) --depth;
+    if (c == ',' && !quoted && depth == 0)
+      parts.emplace_back();
+    else
+      parts.back() += c;
+  }
+  return parts;
+}
+
+Json value_of(const std::string& text) {
+  const Json json = parse_json_or_discard(text);
+  return json.is_discarded() ? Json(text) : json;
+}
+
+// What --set leaves for every run, and what it varies.
+struct Settings {
+  std::vector<std::string> fixed;
+  Json vary = Json::object();
+};
+Settings settings_of(const std::vector<std::string>& assignments) {
+  Settings out;
+  for (const std::string& assignment : assignments) {
+    const size_t equals = assignment.find('=');
+    if (equals == assignment.npos || equals == 0)
+      throw ConfigError(fmt::format(
+          "--set {}: wanted PATH=VALUE, or PATH=VALUE,VALUE,... for what is varied", assignment));
+    const std::string path = assignment.substr(0, equals);
+    const auto parts = parted(assignment.substr(equals + 1));
+    if (parts.size() == 1) {
+      out.fixed.push_back(assignment);
+      continue;
+    }
+    Json values = Json::array();
+    for (const std::string& part : parts) {
+      if (part.empty())
+        throw ConfigError(fmt::format("--set {}: a value between its commas is empty", assignment));
+      values.push_back(value_of(part));
+    }
+    if (out.vary.contains(path))
+      throw ConfigError(fmt::format("--set {}: {} is varied twice", assignment, path));
+    out.vary[path] = values;
+  }
+  return out;
+}
+
+std::string command_of(const SweepArguments& a) {
+  std::string command = "reverie sweep " + a.config.file;
+  for (const auto& s : a.config.overrides) command += " --set '" + s + "'";
+  if (a.find_learning_rate) return command + " --find-learning-rate";
+  return command + fmt::format(" --seeds {}", a.seeds);
+}
+
+Json table_of(const SweepArguments& a) {
+  const Settings settings = settings_of(a.config.overrides);
+  if (settings.vary.empty())
+    throw ConfigError(
+        "nothing is varied: give one value several settings, such as --set "
+        "optimizer.learning_rate=1e-3,3e-4");
+  Config base = Config::from_file(a.config.file);
+  if (base.has("presets"))
+    throw ConfigError(
+        fmt::format("{} is a table already, wanted an experiment; train it with: reverie repro {}",
+                    a.config.file, a.config.file));
+  for (const auto& s : settings.fixed) base.set(s);
+  const int64_t first = base.json().value("seed", ExperimentOptions().seed);
+  Json seeds = Json::array();
+  for (int64_t i = 0; i < a.seeds; ++i) seeds.push_back(first + i);
+  std::string varied;
+  for (const auto& [path, values] : settings.vary.items())
+    varied += (varied.empty() ? "" : ", ") + path;
+  return {{"kind", "sweep"},
+          {"title", fmt::format("{}: {} varied",
+                                std::filesystem::path(a.config.file).stem().string(), varied)},
+          {"base", base.json()},
+          {"vary", settings.vary},
+          {"presets", {{kPreset, {{"seeds", seeds}}}}}};
+}
+
+std::string directory_of(const SweepArguments& a, const char* kind) {
+  return !a.run_directory.empty()
+             ? a.run_directory
+             : fmt::format("runs/{}-{}", std::filesystem::path(a.config.file).stem().string(),
+                           kind);
+}
+
+void find_rate(const SweepArguments& a) {
+  Activity activity("range test");
+  const LearningRateRange range =
+      find_learning_rate(a.config.experiment(), a.range,
+                         [&](int64_t done, int64_t all) { activity.reach(done, all); });
+  const std::string directory = directory_of(a, "learning-rate");
+  std::filesystem::create_directories(directory);
+  write_file_atomically(directory + "/learning_rate.json",
+                        json_text(learning_rate_json(range), 2) + "\n");
+  write_file_atomically(directory + "/learning_rate.html",
+                        learning_rate_html(range, command_of(a)));
+  const char* label = range.leaks ? "  LEAKS" : "";
+  const size_t stride = std::max<size_t>(1, range.points.size() / 12);
+  fmt::print("{:>13}  {:>9}\n", "learning rate", "loss");
+  for (size_t i = 0; i < range.points.size(); i += stride)
+    fmt::print("{:>13.2g}  {:>9.4f}{}\n", range.points[i].rate, range.points[i].smooth, label);
+  fmt::print("{}\n{}/learning_rate.html\n", explain_learning_rate(range), directory);
+}
+
+void run(const SweepArguments& a) {
+  if (a.print_schema) {
+    fmt::print("{}\n", json_text(sweep_schema(), 2));
+    return;
+  }
+  if (a.config.file.empty())
+    throw ConfigError(
+        "which experiment? Give a JSON file: reverie sweep configs/shakespeare_gpt.json --set "
+        "optimizer.learning_rate=1e-3,3e-4 --seeds 3");
+  if (launched_as_rank())
+    throw ConfigError("sweep runs in one process: with several ranks, train its runs one by one");
+  if (a.find_learning_rate) {
+    find_rate(a);
+    return;
+  }
+  const Json table = table_of(a);
+  if (a.print_table) {
+    fmt::print("{}\n", json_text(table, 2));
+    return;
+  }
+  ReproOptions o;
+  o.directory = directory_of(a, kPreset);
+  o.table_file = o.directory + "/" + kTableFile;
+  o.preset = kPreset;
+  o.report_only = a.report_only;
+  o.config_directory = a.config.directory();
+  o.command = command_of(a);
+  // Nothing is written for a definition that is wrong.
+  o.table = table;
+  plan_table(o);
+  std::filesystem::create_directories(o.directory);
+  write_file_atomically(o.table_file, json_text(table, 2) + "\n");
+  SignalGuard signals;
+  if (const int status = run_table(o)) exit_with(status);
+}
+
+}  // namespace
+
+void add_sweep_command(CLI::App& app) {
+  auto* command = app.add_subcommand(
+      "sweep", "Train every combination of some values of an experiment, over seeds");
+  auto a = std::make_shared<SweepArguments>();
+  command->add_option("config", a->config.file, "experiment, a JSON file");
+  command
+      ->add_option("--set", a->config.overrides,
+                   "one value for all runs, or several to vary: --set "
+                   "optimizer.learning_rate=1e-3,3e-4 (repeatable: all combinations)")
+      ->take_all()
+      ->allow_extra_args(false);
+  command
+      ->add_option("--seeds", a->seeds,
+                   "so many seeds for each combination, from the experiment's own on")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--run-dir", a->run_directory,
+                      "where runs and table go (default: runs/<config's name>-sweep)");
+  command->add_flag("--report-only", a->report_only,
+                    "train nothing: write the table of what is finished");
+  command->add_flag("--find-learning-rate", a->find_learning_rate,
+                    "instead: one short training in which the rate grows until the loss runs away");
+  command->add_option("--steps", a->range.steps, "of --find-learning-rate")->capture_default_str();
+  command->add_option("--lowest-rate", a->range.low, "where --find-learning-rate begins")
+      ->capture_default_str();
+  command->add_option("--highest-rate", a->range.high, "where it ends")->capture_default_str();
+  command->add_flag("--print-table", a->print_table,
+                    "print the table's definition (for `reverie repro`) and exit");
+  command->add_flag("--print-schema", a->print_schema,
+                    "print the JSON Schema of such definitions and exit");
+  command->callback([a] { run(*a); });
+}
+
+}  // namespace reverie

@@ -1,0 +1,59 @@
+#include "trainers/tables/sweeps/learning_rate_report.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "trainers/reports/page.h"
+#include "trainers/reports/svg_plot.h"
+
+namespace reverie {
+
+std::string explain_learning_rate(const LearningRateRange& range) {
+  const std::string label = range.leaks ? " LEAKS: these losses say nothing about prediction." : "";
+  if (!range.ran_away && range.lowest == range.points.back().rate)
+    return fmt::format(
+        "The averaged loss fell fastest at a rate of {:.1g}, and still fell at the highest one "
+        "tried, {:.2g}: so short a training does not show where it would be spoilt.{}",
+        range.suggested, range.points.back().rate, label);
+  return fmt::format(
+      "The averaged loss fell fastest at a rate of {:.1g}, a rate to begin with, and was lowest at "
+      "{:.1g}. A sweep around it says more than this test can.{}",
+      range.suggested, range.lowest, label);
+}
+
+std::string learning_rate_html(const LearningRateRange& range, const std::string& command) {
+  LinePlot plot{"Loss while the learning rate grows", "learning rate", "nats per token"};
+  plot.log_x = true;
+  const std::string label = range.leaks ? "LEAKS" : "";
+  PlotSeries loss{"loss of the batch", label, 4}, smooth{"averaged", label, 0};
+  double lowest = range.points[0].smooth;
+  for (const auto& p : range.points) {
+    loss.mean.push_back({p.rate, p.loss});
+    smooth.mean.push_back({p.rate, p.smooth});
+    lowest = std::min(lowest, p.smooth);
+  }
+  plot.series = {loss, smooth};
+  plot.break_y = 1.2 * range.points[0].smooth;
+  Provenance provenance;
+  provenance.command = command;
+  return page_begin("A learning rate to begin with", explain_learning_rate(range)) +
+         "</header>\n<section>\n" + line_figure(plot) +
+         "<p class=\"quiet\">One training step at each rate, from the run's initial weights on. "
+         "Averaged: over the last ten steps or so.</p>\n</section>\n" +
+         page_end({}, provenance);
+}
+
+Json learning_rate_json(const LearningRateRange& range) {
+  Json points = Json::array();
+  for (const auto& p : range.points)
+    points.push_back({{"learning_rate", p.rate}, {"loss", p.loss}, {"smooth_loss", p.smooth}});
+  Json out = {{"suggested", range.suggested},
+              {"lowest", range.lowest},
+              {"ran_away", range.ran_away},
+              {"points", points}};
+  if (range.leaks) out["label"] = "LEAKS";
+  return out;
+}
+
+}  // namespace reverie

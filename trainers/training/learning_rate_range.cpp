@@ -1,0 +1,118 @@
+#include "trainers/training/learning_rate_range.h"
+
+#include <cmath>
+#include <limits>
+#include <memory>
+
+#include "core/error.h"
+#include "core/random.h"
+#include "datasets/sampler.h"
+#include "layers/language_model.h"
+#include "trainers/evaluation/causality.h"
+#include "trainers/training/batch_split.h"
+#include "trainers/training/batches_ahead.h"
+#include "trainers/training/optimizer.h"
+
+namespace reverie {
+namespace {
+
+constexpr double kMemory = 0.9;   // of the running average of the loss
+constexpr double kRunAway = 2.0;  // times the lowest smooth loss: the test is over
+constexpr size_t kSlope = 6;      // steps over which the fall of the average is taken
+constexpr int64_t kFirst = 10;    // points before which the average is not judged
+
+std::unique_ptr<Sampler> sampler_for(const Dataset& data, const ExperimentOptions& o,
+                                     const LanguageModel& model) {
+  const uint64_t seed = derive_seed(uint64_t(o.seed), 1);
+  require(!model.carries_memory(),
+          "a model that carries memory from step to step has no range test: its loss depends on "
+          "how far the text was read, too");
+  if (data.examples)
+    return std::make_unique<RandomExampleSampler>(data.train, *data.examples, o.train.batch_size,
+                                                  seed);
+  return std::make_unique<RandomWindowSampler>(data.train, o.train.batch_size, model.block_size(),
+                                               seed);
+}
+
+// Where the averaged loss was lowest, and where before that it fell fastest.
+void judge(LearningRateRange& out) {
+  const auto& points = out.points;
+  size_t lowest = 0;
+  for (size_t i = 1; i < points.size(); ++i)
+    if (points[i].smooth < points[lowest].smooth) lowest = i;
+  out.lowest = points[lowest].rate;
+  // The first points' average holds few losses: their slope is noise.
+  out.suggested = out.lowest / 10;
+  double steepest = 0;
+  for (size_t i = size_t(kFirst) + kSlope; i <= lowest; ++i) {
+    const double slope = points[i].smooth - points[i - kSlope].smooth;
+    if (slope < steepest) {
+      steepest = slope;
+      out.suggested = points[i - kSlope / 2].rate;
+    }
+  }
+}
+
+}  // namespace
+
+LearningRateRange find_learning_rate(const ExperimentOptions& given,
+                                     const LearningRateRangeOptions& range,
+                                     const std::function<void(int64_t, int64_t)>& progress) {
+  require(range.steps >= 2 * kFirst && range.low > 0 && range.high > range.low,
+          "a range test wants at least {} steps and rates 0 < low < high; got {} steps from {} to "
+          "{}",
+          2 * kFirst, range.steps, range.low, range.high);
+  ExperimentOptions o = given;
+  const Dataset data = open_dataset(o.data);
+  if (model_field(o.model, "vocab_size", -1) == 0)
+    o.model = with_model_field(o.model, "vocab_size", data.vocabulary_size());
+  LearningRateRange out;
+  const CausalityReport gate = gate_causality(o.model, o.parameter_dtype());
+  out.leaks = !gate.causal();
+  if (out.leaks && !o.allow_future_leak)
+    throw ConfigError(fmt::format(
+        "this model reads what it must not: {}. To look for its learning rate all the same, set "
+        "\"allow_future_leak\": true",
+        gate.worst));
+  Generator random(derive_seed(uint64_t(o.seed), 0));
+  auto model = ModelRegistry::instance().make(
+      o.model, Build{random, o.parameter_dtype(), o.tensor_device()});
+  AdamWOptimizer optimizer(*model, o.optimizer);
+  const auto sampler = sampler_for(data, o, *model);
+  BatchesAhead batches(*sampler, o.tensor_device());
+  const BatchSplit split(o, 0, 1);
+  default_generator() = Generator(derive_seed(uint64_t(o.seed), 2));
+  model->train(true);
+  double average = 0, lowest = std::numeric_limits<double>::infinity();
+  for (int64_t step = 0; step < range.steps && !out.ran_away; ++step) {
+    if (progress) progress(step, range.steps);
+    const double rate =
+        range.low * std::pow(range.high / range.low, double(step) / double(range.steps - 1));
+    const MatmulPrecisionScope precision(o.matmul_precision());
+    optimizer.clear_gradients();
+    const int64_t targets = sampler->target_count(step);
+    double loss = 0;
+    for (const BatchPart& part : split.parts()) {
+      const Batch batch = batches.rows(step, part);
+      const Variable of_part = model->loss(batch.tokens, batch.targets, 1.0 / double(targets));
+      loss += of_part.tensor().item();
+      backward(of_part);
+    }
+    const double norm = optimizer.gradient_norm();
+    if (!std::isfinite(loss) || !std::isfinite(norm)) {
+      out.ran_away = true;
+      break;
+    }
+    average = kMemory * average + (1 - kMemory) * loss;
+    const double smooth = average / (1 - std::pow(kMemory, double(step + 1)));
+    out.points.push_back({rate, loss, smooth});
+    lowest = std::min(lowest, smooth);
+    out.ran_away = step >= kFirst && smooth > kRunAway * lowest;
+    optimizer.step(rate, norm);
+  }
+  require(!out.points.empty(), "the very first loss is not finite: no rate can be found");
+  judge(out);
+  return out;
+}
+
+}  // namespace reverie
