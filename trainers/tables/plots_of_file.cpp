@@ -50,6 +50,7 @@ struct LatentCell {
   std::string model, title;
   int64_t latents = 0, position = 0;
   double change = 0, low = 0, high = 0, paper = std::nan("");
+  Verdict verdict = {};
 };
 
 std::vector<PlotFile> latent_plots(const std::vector<LatentCell>& cells) {
@@ -64,6 +65,7 @@ std::vector<PlotFile> latent_plots(const std::vector<LatentCell>& cells) {
       line->model = cell.model;
       line->title = cell.title;
       line->latents = cell.latents;
+      line->verdict = cell.verdict;
       table.models.push_back({cell.model, cell.title, ""});
     }
     LatentEffect::Position p;
@@ -88,7 +90,8 @@ std::vector<LatentCell> cells_of(const Json& json) {
         {row.at("model"), row.at("title"), row.at("latents"), row.at("position"),
          number_or_nan(change.at("mean")), number_or_nan(change.at("low")),
          number_or_nan(change.at("high")),
-         paper.is_object() ? number_or_nan(paper.at("ppl_change_percent")) : std::nan("")});
+         paper.is_object() ? number_or_nan(paper.at("ppl_change_percent")) : std::nan(""),
+         row.contains("label") ? Verdict::of_file(row) : Verdict()});
   }
   return cells;
 }

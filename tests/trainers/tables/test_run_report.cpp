@@ -74,7 +74,6 @@ std::string write_run(const std::string& directory, const Shape& s) {
                   {"val_loss_prefix_only", s.loss + 0.3},
                   {"val_loss_on_prefix_only_windows", s.loss + 0.2},
                   {"causal", !s.leaks},
-                  {"causality_worst", "no logit moved"},
                   {"max_future_logit_change", s.leaks ? 3.0 : 0.0},
                   {"parameters", 12345},
                   {"tokens", 19200},
@@ -102,7 +101,7 @@ TEST(RunReport, ShowsCurvesSamplesConfigAndVerdict) {
   for (const char* part :
        {"<h1>first</h1>", "validation, prefix-only", "Learning rate", "Gradient norm", "Speed",
         "To &lt;be&gt; 300", "To &lt;be&gt; 100", "&quot;batch_size&quot;: 4", "12,345",
-        "<span class=\"causal\">causal</span>", "no logit moved", "Validation loss 2.100"})
+        "<span class=\"causal\">causal</span>", "Validation loss 2.100"})
     EXPECT_THAT(html, HasSubstr(part));
   EXPECT_THAT(html, Not(HasSubstr("LEAKS")));
 }

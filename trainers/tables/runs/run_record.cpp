@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
+#include "trainers/evaluation/verdict.h"
 #include "trainers/monitoring/metrics.h"
 
 namespace reverie {
@@ -36,16 +37,16 @@ void flatten(const Json& value, const std::string& path,
 }  // namespace
 
 std::string RunRecord::label() const {
-  if (summary.is_object() && summary.contains("label")) return summary.at("label");
-  for (const Json& event : metrics)
-    if (event.contains("label")) return event.at("label");
-  return "";
+  if (summary.is_object() && Verdict::of_file(summary).leaks()) return kLeakLabel;
+  const bool labelled = std::any_of(metrics.begin(), metrics.end(),
+                                    [](const Json& event) { return event.contains("label"); });
+  return labelled ? kLeakLabel : "";
 }
 
 std::string RunRecord::verdict() const {
   if (!label().empty()) return label();
   if (!finished()) return "passed the gate; its trained weights are probed at the end";
-  return summary.value("causal", false) ? "causal" : "LEAKS";
+  return summary.value("causal", false) ? "causal" : "unknown";
 }
 
 int64_t RunRecord::last_step() const {

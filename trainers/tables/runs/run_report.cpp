@@ -8,6 +8,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "trainers/evaluation/verdict.h"
 #include "trainers/monitoring/metrics.h"
 #include "trainers/monitoring/progress.h"
 #include "trainers/reports/html.h"
@@ -72,8 +73,8 @@ std::string result_section(const RunRecord& run) {
   std::string out = "<section>\n<h2>What it came to</h2>\n<dl>\n";
   out += definition("verdict", verdict_html(run));
   if (run.finished()) {
-    if (const Json worst = run.summary.value("causality_worst", Json()); worst.is_string())
-      out += definition("probe of the trained weights", escape_html(worst.get<std::string>()));
+    if (run.summary.contains("verdict"))
+      out += definition("probes", escape_html(Verdict::of_file(run.summary).line()));
     const auto loss = [&](const char* name, const char* key) {
       out += definition(name, loss_text(run, key) + " nats per token" + leak_mark(run));
     };

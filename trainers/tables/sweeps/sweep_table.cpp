@@ -45,7 +45,6 @@ SweepRow make_row(const SweepCell& cell, const std::vector<const SweepRun*>& run
             run->record.directory);
     row.seeds.push_back(run->seed);
     if (row.label.empty()) row.label = run->record.label();
-    if (!run->record.summary.value("causal", false) && row.label.empty()) row.label = "LEAKS";
     row.parameters = int64_t(run->record.figure("parameters"));
     row.seconds += run->record.figure("seconds") / double(runs.size());
   }
