@@ -180,8 +180,7 @@ void check_offsets(const std::vector<Entry>& entries, uint64_t data_bytes,
     const auto refuse = [&](const std::string& why) {
       throw DataError(fmt::format("{}: tensor \"{}\" {}{} at bytes {}..{}: {}", file, e.name,
                                   e.dtype ? name_of(*e.dtype) : std::string_view(), e.shape->str(),
-                                  e.offsets[0], e.offsets[1],
-                                  why));
+                                  e.offsets[0], e.offsets[1], why));
     };
     // Zero sizes count as one, because strides are products of the sizes beside them.
     uint64_t elements = 1, bound = 1;

@@ -52,7 +52,7 @@ void inflate_gzip(const std::string& file, std::string_view bytes, const Piece& 
 
 void inflate_zstandard(const std::string& file, std::string_view bytes, const Piece& piece) {
   const std::unique_ptr<ZSTD_DCtx, decltype(&ZSTD_freeDCtx)> context(ZSTD_createDCtx(),
-                                                                      ZSTD_freeDCtx);
+                                                                     ZSTD_freeDCtx);
   if (!context) throw MachineError(fmt::format("{}: zstd cannot begin", file));
   ZSTD_DCtx_setParameter(context.get(), ZSTD_d_windowLogMax, 31);  // of `zstd --long=31`
   std::vector<char> out(kPieceBytes);

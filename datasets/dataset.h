@@ -17,7 +17,7 @@
 namespace reverie {
 
 struct DataOptions : Fieldset {
-  std::string name;                // "": "tinyshakespeare", or with `path` the file's own name
+  std::string name;   // "": "tinyshakespeare", or with `path` the file's own name
   std::string path;   // "": by name; else see find_text_files() and is_token_directory()
   std::string field;  // of .jsonl files, what holds the text
   std::string tokenizer = "char";  // "char", "word", "gpt2", "bpe" or "pretrained"
@@ -43,15 +43,16 @@ using PrepareProgress = std::function<void(int64_t done, int64_t total)>;
 // Makes, unless it is there already and made from the same text in the same way,
 //   <directory>/{train.tok, validation.tok, reverie_tokenizer.json, dataset.json}
 // whole or not at all, and returns the directory. The text is mapped and encoded in parallel
-// pieces, so that it may be larger than memory. Many files, lines of .jsonl and compressed files are
-// laid out in one text beside the directory first. The first floor(characters * (1 -
+// pieces, so that it may be larger than memory. Many files, lines of .jsonl and compressed files
+// are laid out in one text beside the directory first. The first floor(characters * (1 -
 // validation_fraction)) characters are train.tok (as nanoGPT). With a document_separator every
 // document is encoded by itself and gets its document_mark(), and train.tok holds those that begin
 // in that part; so are the documents of a directory, of a pattern and of .jsonl files. Examples
 // become records, see ExampleLayout. A "bpe" vocabulary is learnt from the part of train.tok alone.
 // Where `path` is a directory of token files, nothing is made. UserError when the text is not found
 // or prepared_directory holds something else, such as data of another text, of other options or of
-// another vocabulary; DataError when the text is empty, not UTF-8 or not the known text of its name.
+// another vocabulary; DataError when the text is empty, not UTF-8 or not the known text of its
+// name.
 std::string prepare_dataset(const DataOptions& options, const PrepareProgress& progress = {});
 
 // What prepare_dataset() would find: nothing yet; what it would make; or something else, made from

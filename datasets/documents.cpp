@@ -72,7 +72,8 @@ std::vector<std::string_view> split_documents(std::string_view text, std::string
   std::vector<std::string_view> documents;
   for (size_t at = 0; at < text.size();) {
     const Place place = find_separator(text, wanted, at);
-    if (const auto document = without_outer_space(text.substr(at, place.begin - at)); !document.empty())
+    if (const auto document = without_outer_space(text.substr(at, place.begin - at));
+        !document.empty())
       documents.push_back(document);
     at = place.end;
   }

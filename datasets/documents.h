@@ -16,8 +16,8 @@ std::string_view without_outer_space(std::string_view text);
 // The documents of `text`, in order, without white space at their ends; those of white space alone
 // are left out. A separator of line breaks stands wherever exactly so many follow one another
 // ("\n": a new line, but not the empty lines between paragraphs); any other stands wherever its
-// text does. A line break is "\n" or "\r\n", in the text and in the separator. UserError for an empty
-// separator.
+// text does. A line break is "\n" or "\r\n", in the text and in the separator. UserError for an
+// empty separator.
 std::vector<std::string_view> split_documents(std::string_view text, std::string_view separator);
 
 // The token that marks where documents begin or end among others, as their model saw it in

@@ -11,8 +11,8 @@
 
 namespace reverie {
 
-// Encodes `text` into `writer`, in pieces that give the same tokens as the whole. `encoded_bytes` is
-// called with the bytes of text that each piece was.
+// Encodes `text` into `writer`, in pieces that give the same tokens as the whole. `encoded_bytes`
+// is called with the bytes of text that each piece was.
 void encode_into(TokenFileWriter& writer, const Tokenizer& tokenizer, std::string_view text,
                  SpecialTokens special, const std::function<void(size_t)>& encoded_bytes);
 

@@ -28,8 +28,8 @@ struct ExampleOptions final : Fieldset {
 //   prosqa: a JSON list of {"question", "steps": [...], "answer"}, other keys are passed over
 //   gsm8k:  a JSON object a line, {"question", "answer"}: a step a line, and at last "#### " and
 //           the answer. Of a step with calculator annotations only these are kept ("48/2=24"), as
-//           in the data of Deng et al. 2023 and Coconut. Lines of white space are passed over; a line
-//           may end in "\r\n".
+//           in the data of Deng et al. 2023 and Coconut. Lines of white space are passed over; a
+//           line may end in "\r\n".
 // DataError with the number of the example, from 1, that is not so.
 std::vector<Example> read_examples(std::string_view form, std::string_view text);
 

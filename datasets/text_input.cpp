@@ -183,7 +183,8 @@ TextInput read_text_input(const TextFiles& from, const std::string& field,
   };
   const auto empty = [&] {
     throw DataError(fmt::format("the text {}{} is empty; there is nothing to learn from",
-                                from.files.front(), from.files.size() > 1 ? " and the others" : ""));
+                                from.files.front(),
+                                from.files.size() > 1 ? " and the others" : ""));
   };
   const std::string& first = from.files.front();
   if (!from.documents) {
@@ -191,7 +192,8 @@ TextInput read_text_input(const TextFiles& from, const std::string& field,
       view(first);
     } else {
       AtomicFile out(scratch);
-      read_decompressed(first, [&](std::string_view piece) { out.write(piece.data(), piece.size()); });
+      read_decompressed(first,
+                        [&](std::string_view piece) { out.write(piece.data(), piece.size()); });
       out.commit();
       view(scratch);
       fs::remove(scratch);

@@ -137,8 +137,8 @@ std::shared_ptr<const BpeTokenizer> BpeTokenizer::from_gpt2_files(const std::str
     return (std::filesystem::path(directory) / name).string();
   };
   // Hugging Face has the same two files under names of its own.
-  const bool renamed = !std::filesystem::exists(path("encoder.json")) &&
-                       std::filesystem::exists(path("vocab.json"));
+  const bool renamed =
+      !std::filesystem::exists(path("encoder.json")) && std::filesystem::exists(path("vocab.json"));
   const std::string encoder_path = path(renamed ? "vocab.json" : "encoder.json"),
                     merges_path = path(renamed ? "merges.txt" : "vocab.bpe");
   std::unordered_map<std::string, int32_t> encoder;

@@ -18,8 +18,8 @@ class BpeTokenizer final : public Tokenizer {
   // byte, of one merge whose parts came before it, or `end_of_text`; DataError otherwise.
   BpeTokenizer(std::array<int32_t, 256> byte_tokens, std::vector<Merge> merges,
                int32_t end_of_text);
-  // Reads GPT-2's `directory`/encoder.json and vocab.bpe, or vocab.json and merges.txt. UserError when they are absent, DataError
-  // when malformed.
+  // Reads GPT-2's `directory`/encoder.json and vocab.bpe, or vocab.json and merges.txt. UserError
+  // when they are absent, DataError when malformed.
   static std::shared_ptr<const BpeTokenizer> from_gpt2_files(const std::string& directory);
   static std::shared_ptr<const BpeTokenizer> from_definition(const Json& definition);
 

@@ -95,8 +95,8 @@ std::shared_ptr<const Tokenizer> tokenizer_from_definition(const Json& definitio
 // The tokenizer of a pretrained model: of a .gguf file; of a Hugging Face directory
 // (tokenizer.json, else SentencePiece's tokenizer.model), of one of those files itself; of
 // llama2.c's tokenizer .bin; of a directory with GPT-2's encoder.json and vocab.bpe (Hugging
-// Face: vocab.json and merges.txt), or with a reverie_tokenizer.json. UserError where there is none, DataError where it is malformed or of a
-// kind that is not known.
+// Face: vocab.json and merges.txt), or with a reverie_tokenizer.json. UserError where there is
+// none, DataError where it is malformed or of a kind that is not known.
 std::shared_ptr<const Tokenizer> load_tokenizer_for(const std::string& path);
 // Reads `directory`/reverie_tokenizer.json. UserError when it is absent, DataError when it is
 // altered.

@@ -123,7 +123,7 @@ class Trainer {
   struct Candidate {
     Pair pair;
     int64_t count;
-    std::vector<size_t> words;  // where it occurs
+    std::vector<size_t> words;                      // where it occurs
     bool operator<(const Candidate& other) const {  // the largest comes first
       return count != other.count ? count < other.count : pair > other.pair;
     }

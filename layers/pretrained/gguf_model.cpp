@@ -171,22 +171,28 @@ class GgufModel {
         "attention.sliding_window", "attention.sliding_window_pattern", "attn_logit_softcapping",
         "final_logit_softcapping", "rope.freq_base_swa"};
     // About names, training and pooled embeddings.
-    static const std::set<std::string> of_no_account = {
-        "vocab_size", "tensor_data_layout",
-        "pooling_type",     "rope.scaling.finetuned", "rope.scaling.original_context_length"};
+    static const std::set<std::string> of_no_account = {"vocab_size", "tensor_data_layout",
+                                                        "pooling_type", "rope.scaling.finetuned",
+                                                        "rope.scaling.original_context_length"};
     // Keys with the value that changes nothing.
-    static const std::map<std::string, double> neutral = {
-        {"leading_dense_block_count", 0}, {"nextn_predict_layers", 0},
-        {"attention.clamp_kqv", 0},    {"attention.max_alibi_bias", 0},
-        {"attention.sliding_window", 0}, {"attn_logit_softcapping", 0},
-        {"final_logit_softcapping", 0}, {"router_logit_softcapping", 0},
-        {"logit_scale", 1},            {"residual_scale", 1},
-        {"embedding_scale", 1},        {"rope.scaling.attn_factor", 1}};
-    static const std::map<std::string, bool> neutral_truth = {
-        {"attention.causal", true}, {"use_parallel_residual", false}};
+    static const std::map<std::string, double> neutral = {{"leading_dense_block_count", 0},
+                                                          {"nextn_predict_layers", 0},
+                                                          {"attention.clamp_kqv", 0},
+                                                          {"attention.max_alibi_bias", 0},
+                                                          {"attention.sliding_window", 0},
+                                                          {"attn_logit_softcapping", 0},
+                                                          {"final_logit_softcapping", 0},
+                                                          {"router_logit_softcapping", 0},
+                                                          {"logit_scale", 1},
+                                                          {"residual_scale", 1},
+                                                          {"embedding_scale", 1},
+                                                          {"rope.scaling.attn_factor", 1}};
+    static const std::map<std::string, bool> neutral_truth = {{"attention.causal", true},
+                                                              {"use_parallel_residual", false}};
     if (read.contains(part) || of_no_account.contains(part)) return true;
     if (part.starts_with("rope.scaling.yarn_")) return true;  // that type is refused
-    if (part == "expert_count" && integer(part) != 0) unsupported(key(part), "a mixture of experts");
+    if (part == "expert_count" && integer(part) != 0)
+      unsupported(key(part), "a mixture of experts");
     if (part.starts_with("expert_") && integer("expert_count", 0) == 0) return true;
     if (part == "attention.scale") {
       const double dim = double(gemma_ ? query_scalar() : head_dim()), scale = number(part);
@@ -199,8 +205,8 @@ class GgufModel {
         return true;
       if (part.starts_with("vision.") || part.starts_with("mm.")) return true;  // of images
     }
-    for (const char* same : {"attention.key_length_swa", "attention.value_length_swa",
-                             "rope.dimension_count_swa"})
+    for (const char* same :
+         {"attention.key_length_swa", "attention.value_length_swa", "rope.dimension_count_swa"})
       if (part == same) return integer(part) == head_dim();
     if (part == "attention.sliding_window" && integer(part) >= integer("context_length"))
       return true;

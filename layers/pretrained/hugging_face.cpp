@@ -86,7 +86,8 @@ NamedTensors read_weights(const std::string& directory) {
       out.emplace_back(name, tensor);
     }
     for (const std::string& name : names)
-      if (!is_known_extra(name) && !file.find(name)) absent += fmt::format("\n  {} in {}", name, shard);
+      if (!is_known_extra(name) && !file.find(name))
+        absent += fmt::format("\n  {} in {}", name, shard);
   }
   if (!absent.empty())
     throw DataError(fmt::format("{}: these tensors are not where it says:{}", index, absent));

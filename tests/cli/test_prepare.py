@@ -36,6 +36,10 @@ class PrepareTest(unittest.TestCase):
     def description(self, directory):
         return json.loads((self.folder / directory / "dataset.json").read_text())
 
+    def bits_per_byte(self, model, text):
+        self.expect(0, "eval", model, "--text", text, "--json", "figure.json")
+        return json.loads((self.folder / "figure.json").read_text())["bits_per_byte"]
+
     def test_ends_with_the_line_for_a_config(self):
         got = self.expect(0, "prepare", "text.txt", "--tokenizer", "word", "--out", "words")
         self.assertEqual(got.stdout.strip(), "words")
@@ -113,6 +117,11 @@ class PrepareTest(unittest.TestCase):
             nats = got["predictions"] * got["nll"]
             self.assertAlmostEqual(got["bits_per_byte"], nats / math.log(2) / len(text), places=9)
             self.assertAlmostEqual(math.log(got["word_perplexity"]), nats / 7, places=9)
+        odd = os.fsdecode(b"odd\xff.txt")  # a name that is not UTF-8
+        (self.folder / odd).write_text(text)
+        self.expect(0, "eval", "pieces", "--text", odd, "--json", "odd.json")
+        self.assertEqual(json.loads((self.folder / "odd.json").read_text())["bits_per_byte"],
+                         self.bits_per_byte("pieces", "seven.txt"))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "datasets/tokenizers/char_tokenizer.h"
 #include "datasets/data_support.h"
 #include "datasets/dataset.h"
 #include "datasets/sources.h"
+#include "datasets/tokenizers/char_tokenizer.h"
 
 namespace reverie {
 namespace {

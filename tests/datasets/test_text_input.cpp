@@ -16,9 +16,9 @@ namespace reverie {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::ElementsAre;
 using testing::TemporaryDirectory;
 using testing::write_bytes;
-using ::testing::ElementsAre;
 
 std::string gzip(std::string_view text) {
   z_stream stream{};
@@ -50,9 +50,8 @@ class TextInputTest : public ::testing::Test {
   // The documents of `path`, with `field` and `separator`; a text as a whole where it is one.
   std::vector<std::string> documents(const std::string& path, const std::string& field = "",
                                      const std::string& separator = "") {
-    const TextInput input =
-        read_text_input(find_text_files(directory / path, false), field, separator,
-                        directory / "scratch");
+    const TextInput input = read_text_input(find_text_files(directory / path, false), field,
+                                            separator, directory / "scratch");
     EXPECT_FALSE(fs::exists(directory / "scratch"));
     if (input.documents.empty()) return {std::string(input.text)};
     return {input.documents.begin(), input.documents.end()};

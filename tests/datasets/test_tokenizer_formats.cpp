@@ -125,7 +125,8 @@ TEST_F(HuggingFaceFile, ItsTemplateSaysWhetherTextsBeginWithAToken) {
     write_bytes(directory / "tokenizer_config.json", config);
     EXPECT_THAT(load(with_template)->encode_from_beginning("ab"), ::testing::ElementsAre(4, 2));
   }
-  write_bytes(directory / "tokenizer_config.json", R"({"bos_token": "<s>", "add_bos_token": false})");
+  write_bytes(directory / "tokenizer_config.json",
+              R"({"bos_token": "<s>", "add_bos_token": false})");
   EXPECT_THAT(load([](Json&) {})->encode_from_beginning("ab"), ::testing::ElementsAre(2));
 }
 
@@ -180,8 +181,8 @@ TEST(SentencePieceFile, WhatLiesBesideItCounts) {
   EXPECT_EQ(more->encode("<end>"), std::vector<int32_t>{size});
   EXPECT_EQ(more->encode("the one"), alone->encode("the one"));
   EXPECT_THROWS_SAYING(with({{"eos_token", "<nowhere>"}}), DataError, "<nowhere>");
-  EXPECT_THROWS_SAYING(
-      with({{"added_tokens_decoder", {{"1000000", {{"content", "<far>"}}}}}}), DataError, "missing");
+  EXPECT_THROWS_SAYING(with({{"added_tokens_decoder", {{"1000000", {{"content", "<far>"}}}}}}),
+                       DataError, "missing");
   std::filesystem::remove(directory / "tokenizer_config.json");
   write_bytes(directory / "added_tokens.json", Json{{"<end>", size}}.dump());
   EXPECT_EQ(load_tokenizer_for(directory.path())->encode("<end>"), std::vector<int32_t>{size});

@@ -48,7 +48,7 @@ void run_causality(const CausalityArguments& a) {
   const CausalityReport report =
       probe_causality(*probing_copy(model, is_run ? &weights : nullptr), {});
   activity.reset();
-  if (!a.json.empty()) write_file_atomically(a.json, json_text(report.json(), 2) + "\n");
+  if (!a.json.empty()) write_file_atomically(a.json, json_text_replacing(report.json(), 2) + "\n");
   fmt::print("{}\n", report.text());
   if (is_run) fmt::print("the run's verdict: {}\n", known.line());
   if (!report.causal() || known.leaks()) exit_with(int(ExitCode::check_failed));

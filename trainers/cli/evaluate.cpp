@@ -107,7 +107,7 @@ void evaluate_text(const EvalArguments& a) {
         "                {} predictions: {}\n",
         std::exp(e.loss), std::exp(e.base_loss), e.predictions, e.where());
   }
-  if (!a.json.empty()) write_file_atomically(a.json, json_text(out, 2) + "\n");
+  if (!a.json.empty()) write_file_atomically(a.json, json_text_replacing(out, 2) + "\n");
   fmt::print("{}\n", m.description);
   if (augmented) fmt::print("the base of this run, without latents, every token:\n");
   fmt::print("tokens          {}  ({})\n", count,

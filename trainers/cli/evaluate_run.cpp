@@ -74,7 +74,7 @@ void evaluate_run(const std::string& directory, const std::string& json,
         e.loss, std::exp(e.loss), label, std::exp(e.base_loss), e.predictions, e.where());
   }
   activity.reset();
-  if (!json.empty()) write_file_atomically(json, json_text(out, 2) + "\n");
+  if (!json.empty()) write_file_atomically(json, json_text_replacing(out, 2) + "\n");
   fmt::print("{}{}\n{}", r.checkpoint, whose, answers);
   fmt::print("train, teacher-forced           {:.4f} nats  perplexity {:.3f}{}\n", t.loss,
              std::exp(t.loss), label);

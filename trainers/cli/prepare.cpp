@@ -19,10 +19,11 @@ void add_prepare_command(CLI::App& app) {
   auto* command = app.add_subcommand(
       "prepare", "Turn text into token files (train.tok, validation.tok, tokenizer)");
   auto o = std::make_shared<DataOptions>();
-  command->add_option("text", o->path,
-                      "a UTF-8 text; a directory or quoted pattern (\"books/*.txt\") of texts, each "
-                      "a document; a .jsonl file, each line a document; any of them as .gz or .zst. "
-                      "Left out: --name");
+  command->add_option(
+      "text", o->path,
+      "a UTF-8 text; a directory or quoted pattern (\"books/*.txt\") of texts, each "
+      "a document; a .jsonl file, each line a document; any of them as .gz or .zst. "
+      "Left out: --name");
   command->add_option("--field", o->field, "of .jsonl files: what holds each line's text");
   command->add_option("--name", o->name,
                       "a known text, e.g. tinyshakespeare (see scripts/fetch.py --list)");
@@ -100,8 +101,7 @@ void add_prepare_command(CLI::App& app) {
     std::fflush(stdout);
     // What a config needs, after all else; it may lie anywhere, so the path is absolute.
     const std::string path = std::filesystem::absolute(directory).lexically_normal().string();
-    fmt::print(stderr, "\"data\": {{\"path\": {}}}\n",
-               json_text_replacing(Json(path)));
+    fmt::print(stderr, "\"data\": {{\"path\": {}}}\n", json_text_replacing(Json(path)));
   });
 }
 

@@ -58,9 +58,13 @@ int64_t cuts_in(const CutPlan& plan, int64_t length) {
 Tensor with_other_suffixes(const Tensor& tokens, const Tensor& donors,
                            const std::vector<int64_t>& cuts, int64_t vocabulary) {
   Tensor other = tokens.clone();
-  const int64_t length = tokens.size(1), all = donors.size(0);
+  const int64_t length = tokens.size(1), all = donors.size(0), from_length = donors.size(1);
   int32_t* to = other.mutable_data<int32_t>();
   const int32_t* from = donors.data<int32_t>();
+  // The last window of a split may be shorter than the others: it is read in a circle.
+  const auto donated = [&](int64_t row, int64_t at) {
+    return from[row * from_length + at % from_length];
+  };
   for (int64_t r = 0; r < tokens.size(0); ++r) {
     const int64_t cut = cuts[size_t(r)];
     if (cut >= length) continue;
@@ -68,13 +72,13 @@ Tensor with_other_suffixes(const Tensor& tokens, const Tensor& donors,
     const int32_t before = row[cut];
     // The next rows come first: row r of `donors` may be this very text.
     int64_t donor = (r + 1) % all;
-    for (int64_t i = 0; i < all && from[donor * length + cut] == before; ++i)
+    for (int64_t i = 0; i < all && donated(donor, cut) == before; ++i)
       donor = (donor + 1) % all;
-    std::copy(from + donor * length + cut, from + (donor + 1) * length, row + cut);
+    for (int64_t at = cut; at < length; ++at) row[at] = donated(donor, at);
     if (row[cut] != before) continue;
     const int32_t* another =
-        std::find_if(from, from + all * length, [&](int32_t t) { return t != before; });
-    row[cut] = another != from + all * length ? *another : int32_t((before + 1) % vocabulary);
+        std::find_if(from, from + all * from_length, [&](int32_t t) { return t != before; });
+    row[cut] = another != from + all * from_length ? *another : int32_t((before + 1) % vocabulary);
   }
   return other;
 }

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "core/error.h"
+#include "datasets/text_input.h"
 
 namespace reverie {
 namespace {
@@ -60,7 +61,7 @@ RunData open_run_data(const std::string& run_directory, const LoadedRun& run, bo
         "score the text as it is now, by the run's own tokenizer and labelled OTHER "
         "DATA: --other-data",
         what));
-  if (run.tokenizer && !fs::is_directory(options.path)) {
+  if (run.tokenizer && !is_token_directory(options.path)) {
     DataOptions own = options;
     own.tokenizer = "pretrained";
     own.tokenizer_files = run_directory;

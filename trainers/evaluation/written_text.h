@@ -23,8 +23,8 @@ std::vector<int32_t> prompt_tokens(const Tokenizer& tokenizer, std::string_view 
 // tokenizer's.
 std::vector<int32_t> ends_of_text(const LanguageModel& model, const Tokenizer* tokenizer);
 
-// What the model writes after `prompt`, up to options.ends or max_tokens, as a text of its own: where
-// the tokenizer puts a space before a text, that space is gone.
+// What the model writes after `prompt`, up to options.ends or max_tokens, as a text of its own:
+// where the tokenizer puts a space before a text, that space is gone.
 std::string write_text(LanguageModel& model, const Tokenizer& tokenizer, std::string_view prompt,
                        const GenerateOptions& options);
 

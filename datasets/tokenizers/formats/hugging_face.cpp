@@ -187,8 +187,9 @@ class HuggingFaceReader {
       for (const auto* table : {&added_ids_, &ids_})
         if (const auto found = table->find(token->text); found != table->end())
           return found->second;
-      throw DataError(fmt::format("{} is {}, which is not supported; wanted a token of the vocabulary",
-                                  token->path, json_text(Json(token->text))));
+      throw DataError(
+          fmt::format("{} is {}, which is not supported; wanted a token of the vocabulary",
+                      token->path, json_text(Json(token->text))));
     };
     if (const auto id = id_at(config.begin); id && !spec_.begin_of_text) spec_.begin_of_text = id;
     spec_.end_of_text = id_at(config.end);

@@ -9,9 +9,9 @@
 
 namespace reverie {
 
-// Hugging Face's tokenizer.json (model BPE). `folder`: where tokenizer_config.json lies, which names
-// the begin- and end-of-text tokens (see tokenizer_config.h); "": nothing lies beside it.
-// The file's own template says whether texts begin with a token, where it has one; else
+// Hugging Face's tokenizer.json (model BPE). `folder`: where tokenizer_config.json lies, which
+// names the begin- and end-of-text tokens (see tokenizer_config.h); "": nothing lies beside it. The
+// file's own template says whether texts begin with a token, where it has one; else
 // "add_bos_token".
 SubwordSpec read_hugging_face(const std::string& file, const std::string& folder = "");
 // SentencePiece's tokenizer.model (type BPE, no normalization rules). `folder` as above: its tokens

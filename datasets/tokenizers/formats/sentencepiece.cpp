@@ -101,16 +101,19 @@ void apply(const TokenizerConfig& config, SubwordSpec& spec, const std::string& 
     const auto found = std::find_if(spec.added.begin(), spec.added.end(),
                                     [&](const AddedToken& other) { return other.id == token.id; });
     if (found == spec.added.end())
-      spec.added.push_back({.id = token.id, .text = token.text, .special = token.special,
-                            .takes_left = token.takes_left, .takes_right = token.takes_right});
+      spec.added.push_back({.id = token.id,
+                            .text = token.text,
+                            .special = token.special,
+                            .takes_left = token.takes_left,
+                            .takes_right = token.takes_right});
     else
       found->text = token.text;
   }
   const auto id_of = [&](const NamedToken& token) -> std::optional<int32_t> {
     const auto found = std::find(spec.tokens.begin(), spec.tokens.end(), token.text);
     if (found == spec.tokens.end())
-      throw DataError(fmt::format("{} is \"{}\", which is no token of {}", token.path, token.text,
-                                  file));
+      throw DataError(
+          fmt::format("{} is \"{}\", which is no token of {}", token.path, token.text, file));
     return int32_t(found - spec.tokens.begin());
   };
   if (config.begin) spec.begin_of_text = id_of(*config.begin);

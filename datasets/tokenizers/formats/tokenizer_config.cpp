@@ -97,7 +97,8 @@ TokenizerConfig read_tokenizer_config(const std::string& folder) {
     if (!ids.is_object()) list.fail("is no object");
     for (const auto& [text, id] : ids.items()) {
       const int64_t number = JsonAt(id, file + ": " + text).integer();
-      if (number < 0 || number > INT32_MAX) list.fail(fmt::format("gives {} the id {}", text, number));
+      if (number < 0 || number > INT32_MAX)
+        list.fail(fmt::format("gives {} the id {}", text, number));
       config.added.push_back({.id = int32_t(number), .text = text, .special = true});
     }
   }

@@ -103,7 +103,11 @@ TEST_F(Perplexity, WordsAreThoseOfTheTextWhateverTheWindow) {
 
 TEST(CountWords, AsLmEvalDoes) {  // len(re.split(r"\s+", text))
   EXPECT_EQ(count_words("two words"), 2);
-  EXPECT_EQ(count_words("a \t\r\n b\x0b\x0c" "c\x1c" "d\x1f" "e"), 5);
+  EXPECT_EQ(count_words("a \t\r\n b\x0b\x0c"
+                        "c\x1c"
+                        "d\x1f"
+                        "e"),
+            5);
   // No-break space, ogham space, em space, line and paragraph separators, ideographic space, next
   // line; but neither zero-width space nor Mongolian vowel separator.
   EXPECT_EQ(count_words("a\u00a0b\u1680c\u2003d\u2028e\u2029f\u202fg\u205fh\u3000i\u0085j"), 10);
