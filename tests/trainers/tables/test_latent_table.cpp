@@ -416,8 +416,7 @@ TEST_F(LatentReproTest, TrainsTheBaseAndTheCellsMeasuresAndReuses) {
   old["measured"] = Json::object();
   write_file_atomically(runs[1].directory + "/latent_effect.json", json_text(old));
   ASSERT_EQ(run_table(options(more)), 0);
-  EXPECT_EQ(parse_json(read_file(o.directory + "/table.json"))["all_positions"],
-            every["all_positions"]);
+  EXPECT_EQ(parse_json(read_file(o.directory + "/table.json"))["rows"], every["rows"]);
 }
 
 // One model whose latents come two tokens late moves everybody's first insertion.
@@ -478,7 +477,7 @@ TEST_F(LatentReproTest, LearningRatesAreChosenByTrialsOnTextsThatTheTableLeavesO
   t["presets"]["tiny"]["model_seeds"] = {{"lora", {2}}};
   // The first is so small that nothing is learnt, the last so large that much is unlearnt.
   t["presets"]["tiny"]["sweep"] = {
-      {"steps", 6}, {"learning_rates", {1e-9, 0.003, 3.0}}, {"models", {{"lora", {0.01, 1e-9}}}}};
+      {"steps", 6}, {"learning_rates", {1e-9, 0.003, 3.0}}, {"models", {{"lora", {3.0, 0.001}}}}};
   const ReproOptions o = options(t);
   const auto before = plan_table(o);
   EXPECT_EQ(std::count_if(before.begin(), before.end(), [](auto& r) { return r.trial; }), 5);
@@ -490,7 +489,7 @@ TEST_F(LatentReproTest, LearningRatesAreChosenByTrialsOnTextsThatTheTableLeavesO
     if (!r.in_table) continue;
     cells.push_back(fmt::format("{}/{}/{}", r.cell.model, r.cell.level, r.seed));
     const double rate = r.config.at("optimizer").at("learning_rate").json();
-    EXPECT_EQ(rate, r.cell.model == "lora" ? 0.01 : 0.003) << cells.back();
+    EXPECT_EQ(rate, r.cell.model == "lora" ? 0.001 : 0.003) << cells.back();
     EXPECT_EQ(r.config.at("optimizer").at("minimum_learning_rate").json().get<double>(), rate / 10);
     EXPECT_EQ(r.config.at("train").at("steps").json(), 4);
     EXPECT_TRUE(run_finished(r.directory));
@@ -504,7 +503,7 @@ TEST_F(LatentReproTest, LearningRatesAreChosenByTrialsOnTextsThatTheTableLeavesO
   const std::string note = json["notes"].back();
   EXPECT_THAT(note, HasSubstr("every fourth held-out text"));
   EXPECT_THAT(note, HasSubstr("coprocessor: 0.003 of 1e-09 ("));
-  EXPECT_THAT(note, HasSubstr("lora: 0.01 of"));
+  EXPECT_THAT(note, HasSubstr("lora: 0.001 of 0.001 ("));
   t["presets"]["tiny"]["model_seeds"] = {{"lora", {7}}};
   EXPECT_THAT(refused(t), HasSubstr("none of the preset's seeds"));
   t["presets"]["tiny"].erase("model_seeds");

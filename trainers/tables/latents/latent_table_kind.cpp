@@ -236,13 +236,13 @@ void LatentTableKind::read_sweep(const Config& config) {
   sweep_->steps = steps->get<int64_t>();
   const auto common = list_at<double>(config, "learning_rates");
   for (const PlannedCell& cell : cells_) sweep_->rates[cell.model] = common;
-  if (config.has("models"))
-    for (const auto& [model, rates] : config.at("models").json().items()) {
-      if (!sweep_->rates.contains(model))
-        throw ConfigError(
-            fmt::format("{}.models.{}: the preset has no such model", config.path(), model));
-      sweep_->rates[model] = list_at<double>(config.at("models"), model);
-    }
+  const Config own = config.has("models") ? config.at("models") : Config();
+  for (const auto& [model, rates] : own.json().items()) {
+    if (!sweep_->rates.contains(model))
+      throw ConfigError(
+          fmt::format("{}.models.{}: the preset has no such model", config.path(), model));
+    sweep_->rates[model] = list_at<double>(own, model);
+  }
   for (const auto& [model, rates] : sweep_->rates)
     for (const double rate : rates)
       if (!(rate > 0) || !std::isfinite(rate))
@@ -313,7 +313,7 @@ std::optional<LatentMeasurement> LatentTableKind::measurement_of(const PlannedRu
 }
 
 void LatentTableKind::finish(const PlannedRun& run) const {
-  if (!run.in_table) {
+  if (!run.in_table && !run.trial) {
     const std::string directory = export_of(run.directory);
     if (std::filesystem::exists(directory + "/config.json")) return;
     LoadedRun loaded = load_run(run.directory);
