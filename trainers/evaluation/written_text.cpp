@@ -1,7 +1,5 @@
 #include "trainers/evaluation/written_text.h"
 
-#include <algorithm>
-
 #include "core/error.h"
 
 namespace reverie {
@@ -21,12 +19,6 @@ std::vector<int32_t> ends_of_text(const LanguageModel& model, const Tokenizer* t
   std::vector<int32_t> ends = model.ends_of_text();
   if (ends.empty() && tokenizer && tokenizer->end_of_text()) ends = {*tokenizer->end_of_text()};
   return ends;
-}
-
-std::string write_text(LanguageModel& model, const Tokenizer& tokenizer, std::string_view prompt,
-                       const GenerateOptions& options) {
-  return tokenizer.decode(
-      generate(model, prompt_tokens(tokenizer, prompt, model.vocabulary_size()), options));
 }
 
 void require_fitting(const Tokenizer& tokenizer, int64_t rows, const std::string& model_name) {

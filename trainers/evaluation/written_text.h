@@ -8,7 +8,6 @@
 
 #include "datasets/tokenizers/tokenizer.h"
 #include "layers/language_model.h"
-#include "trainers/evaluation/generate.h"
 
 namespace reverie {
 
@@ -22,11 +21,6 @@ std::vector<int32_t> prompt_tokens(const Tokenizer& tokenizer, std::string_view 
 // The tokens that end a text: those of the model's own files, where they name any; else the
 // tokenizer's.
 std::vector<int32_t> ends_of_text(const LanguageModel& model, const Tokenizer* tokenizer);
-
-// What the model writes after `prompt`, up to options.ends or max_tokens, as a text of its own:
-// where the tokenizer puts a space before a text, that space is gone.
-std::string write_text(LanguageModel& model, const Tokenizer& tokenizer, std::string_view prompt,
-                       const GenerateOptions& options);
 
 // Whether the tokenizer's tokens are the model's: at most as many, but for added tokens (of images,
 // say) beyond the last row, which prompt_tokens() refuses where they occur. UserError otherwise;

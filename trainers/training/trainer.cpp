@@ -18,6 +18,7 @@
 #include "kernels/matmul.h"
 #include "trainers/distributed/agreement.h"
 #include "trainers/evaluation/evaluate.h"
+#include "trainers/evaluation/generate.h"
 #include "trainers/evaluation/written_text.h"
 #include "trainers/monitoring/activity.h"
 #include "trainers/monitoring/machine.h"

@@ -85,6 +85,14 @@ TEST(CutSweep, ReplacesRealTextByRealTextAndAlwaysTheFirstToken) {
       if (cut < 30) EXPECT_NE(a[r * 30 + cut], b[r * 30 + cut]);
     }
   }
+  // The last window of a split, shorter than the others, gives its text and nothing behind it.
+  const Tensor rest = Tensor::from<int32_t>({1, 3}, {1, 2, 3});
+  for (int64_t cut = 0; cut < 30; ++cut) {
+    const Tensor other = with_other_suffixes(tokens, rest, std::vector<int64_t>(6, cut), 4);
+    for (int64_t r = 0; r < 6; ++r)
+      for (int64_t t = cut + 1; t < 30; ++t)
+        ASSERT_EQ(other.data<int32_t>()[r * 30 + t], 1 + t % 3);
+  }
   // A single token everywhere, and a single row that is its own donor.
   const Tensor same = Tensor::from<int32_t>({1, 4}, {2, 2, 2, 2});
   const Tensor changed = with_other_suffixes(same, same, {1}, 5);

@@ -12,6 +12,7 @@
 #include "core/json.h"
 #include "support/temporary_directory.h"
 #include "support/tiny_models.h"
+#include "trainers/evaluation/generate.h"
 #include "trainers/evaluation/model_source.h"
 #include "trainers/monitoring/metrics.h"
 #include "trainers/training/trainer.h"
