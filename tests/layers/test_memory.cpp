@@ -6,6 +6,7 @@
 #include "autograd/ops/norm.h"
 #include "autograd/ops/shape.h"
 #include "core/error.h"
+#include "layers/linear.h"
 #include "layers/memory/imm.h"
 #include "support/tiny_models.h"
 
@@ -299,6 +300,40 @@ TEST(MemoryModule, IsCalledAroundEveryBlockWithOneState) {
               ::testing::ElementsAre("initial 2 f64", "before 0[2, 4, 8]", "after 0 call 1",
                                      "before 1[2, 4, 8]", "after 1 call 2", "before 0[2, 3, 8]",
                                      "after 0 call 3", "before 1[2, 3, 8]", "after 1 call 4"));
+}
+
+// A checkpoint could hold only one of two parameters of one name.
+class TwinMemory final : public MemoryModule {
+ public:
+  TwinMemory(const RecorderOptions& o, const MemorySite& site) {
+    const Tensor zero = Tensor::zeros({1}, site.build.dtype);
+    if (o.size == 1) {
+      parameter("twin", zero);
+      parameter("twin", zero);
+    } else if (o.size == 2) {
+      child<Linear>("twin", 2, 2, LinearOptions{}, site.build);
+      child<Linear>("twin", 2, 2, LinearOptions{}, site.build);
+    } else {
+      parameter("weight", zero);
+      child<Linear>("", 2, 2, LinearOptions{}, site.build);
+    }
+  }
+  bool incremental() const override { return true; }
+};
+REVERIE_REGISTER_MEMORY("test_twin", TwinMemory, RecorderOptions, "has two parameters of one name");
+
+TEST(MemoryModule, TwoParametersOfOneNameAreRefusedAtConstruction) {
+  const char* names[] = {"\"twin\"", "\"twin.weight\"", "\"weight\""};
+  for (int kind = 1; kind <= 3; ++kind)
+    try {
+      testing::make_model(
+          R"({"type":"gpt2","vocab_size":5,"n_layer":1,"n_head":1,"n_embd":4,"memory":)"
+          R"({"type":"test_twin","size":)" +
+          std::to_string(kind) + "}}");
+      ADD_FAILURE() << "nothing was thrown for kind " << kind;
+    } catch (const UserError& e) {
+      EXPECT_THAT(e.what(), HasSubstr(names[kind - 1]));
+    }
 }
 
 TEST(MemoryModule, OptionsAreCheckedWhereTheyStand) {

@@ -13,8 +13,10 @@ namespace {
 using namespace reverie;
 
 struct PeekingOptions final : Fieldset {
+  int64_t count = 1;
   bool throws = false;
   void fields(Fields& f) override {
+    f.integer("count", count, {1, 1}, "latents after each text");
     f.boolean("throws", throws, "throw a number instead of making latents");
   }
 };

@@ -156,7 +156,7 @@ class PluginTest(unittest.TestCase):
     def latent_config(self, name: str, latents: dict, **more) -> Path:
         model = {"type": "augmented", "base": str(ROOT / "tests/golden/pretrained/llama"), "block_size": 24, "groups": 4,
                  "ahead": 4, "latents": latents}
-        return self.config(name, {}, "peeking_latents.so", model=model, **more)
+        return self.config(name, {}, "peeking_latents.so", model=model, sample={"interval": 0, "tokens": 0}, **more)
 
     def test_peeking_latents_are_refused_and_labelled_where_allowed(self) -> None:
         config = self.latent_config("latents", {"type": "peeking_latents"})
@@ -168,11 +168,11 @@ class PluginTest(unittest.TestCase):
         table = self.folder / "latents_table.json"
         table.write_text(json.dumps({
             "title": "latents", "kind": "latent_effect", "base": json.loads(config.read_text()),
-            "models": {"peeking": {}}, "measure": {"positions": 4, "groups": 4, "batch_size": 4, "resamples": 10},
+            "models": {"peeking": {}}, "measure": {"positions": 4, "points": 4, "batch_size": 4, "resamples": 10},
             "report": {"models": {"peeking": {"title": "Peeking"}}},
             "presets": {"tiny": {"seeds": [1], "cells": {"peeking": [1]},
                                  "base_model": str(ROOT / "tests/golden/pretrained/llama")}}}))
-        repro = [self.reverie, "repro", table, "--preset", "tiny", "--out", self.folder / "latents-table"]
+        repro = [self.reverie, "repro", table, "--preset", "tiny", "--run-dir", self.folder / "latents-table"]
         got = self.run_command(repro)
         self.assertEqual(got.returncode, REFUSED, got.stdout)
         self.assertIn("LEAKS", got.stdout)

@@ -11,6 +11,7 @@
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/evaluation/causality.h"
+#include "trainers/evaluation/latent_canary.h"
 #include "trainers/evaluation/mask_check.h"
 #include "trainers/monitoring/activity.h"
 #include "trainers/training/checkpoint.h"
@@ -25,8 +26,29 @@ struct CausalityArguments {
   std::string json;
 };
 
+// The boundaries that a source of latents declares, on random texts.
+Verdict ask_latents_of(AugmentedModel& model, int64_t texts) {
+  Generator random(1);
+  const auto drawn = [&] {
+    Tensor tokens = Tensor::empty({texts, model.block_size()}, DType::i32);
+    for (int64_t i = 0; i < tokens.numel(); ++i)
+      tokens.mutable_data<int32_t>()[i] = int32_t(random.below(uint64_t(model.vocabulary_size())));
+    return tokens;
+  };
+  const Tensor tokens = drawn(), donors = drawn();
+  const LatentSizes sizes{model.options().groups, model.options().ahead};
+  Verdict verdict = ask_separate_groups(model, tokens, sizes, sizes.groups, {});
+  for (const bool train : {false, true}) {
+    Asking asking;
+    asking.train = train;
+    verdict.merge(ask_latents(model, tokens, donors, sizes, asking));
+  }
+  return verdict;
+}
+
 void run_causality(const CausalityArguments& a) {
   if (!a.json.empty()) require_writable(a.json);
+  int64_t texts = 3;
   Component model;
   NamedTensors weights;
   Verdict known;
@@ -34,24 +56,30 @@ void run_causality(const CausalityArguments& a) {
   if (is_run) {
     LoadedRun r = load_run(a.target.file);
     known = r.verdict;
+    texts = r.options.train.batch_size;
     model = r.options.model;
     weights = r.model->state();
     log_info("probing {} with its trained weights, in f64", r.checkpoint);
   } else {
-    model = a.target.experiment().model;
+    const ExperimentOptions experiment = a.target.experiment();
+    model = experiment.model;
+    texts = experiment.train.batch_size;
     // The vocabulary is the data's; the probe needs none of it.
     if (model_field(model, "vocab_size", -1) == 0)
       model = with_model_field(model, "vocab_size", 65);
     log_info("probing the model of {} with redrawn weights, in f64", a.target.file);
   }
   std::optional<Activity> activity(std::in_place, "probing causality");
-  const CausalityReport report =
-      probe_causality(*probing_copy(model, is_run ? &weights : nullptr), {});
+  const auto copy = probing_copy(model, is_run ? &weights : nullptr);
+  const CausalityReport report = probe_causality(*copy, {});
+  auto* augmented = dynamic_cast<AugmentedModel*>(copy.get());
+  const Verdict latents = augmented ? ask_latents_of(*augmented, texts) : Verdict();
   activity.reset();
   if (!a.json.empty()) write_file_atomically(a.json, json_text_replacing(report.json(), 2) + "\n");
   fmt::print("{}\n", report.text());
+  if (augmented) fmt::print("its latents: {}\n", latents.line());
   if (is_run) fmt::print("the run's verdict: {}\n", known.line());
-  if (!report.causal() || known.leaks()) exit_with(int(ExitCode::check_failed));
+  if (!report.causal() || latents.leaks() || known.leaks()) exit_with(int(ExitCode::check_failed));
 }
 
 struct ResumeArguments {

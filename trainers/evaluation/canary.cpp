@@ -121,20 +121,21 @@ Verdict ask_cuts(LanguageModel& model, const Tensor& tokens, const Tensor& donor
     SequenceState state = carried ? *carried : SequenceState();
     return model.hidden(t, carried ? &state : nullptr).tensor();
   };
+  const std::string site = asking.train ? "train mode" : "eval mode";
   Verdict verdict;
   const auto add = [&](const std::string& what, const HiddenMovement& found) {
     verdict.add(found.movement(what + ", " + how, rounding.same_shape, asking.step));
   };
   const Tensor base = hidden_of(tokens);
-  require_finite(base, how);
+  require_finite(base, site);
   const CutPlan plan = plan_cuts(rows, length, asking.most_forwards, asking.turn);
   HiddenMovement cuts(model), again(model);
-  sweep_cuts(hidden_of, tokens, base, donors, plan, vocabulary, how, cuts);
+  sweep_cuts(hidden_of, tokens, base, donors, plan, vocabulary, site, cuts);
   add(fmt::format("other text behind {} of {} cuts", cuts_in(plan, length), length - 1), cuts);
 
   std::vector<ComparedRows> all;
   for (int64_t r = 0; r < rows; ++r) all.push_back({r, 0, length, r, 0, ""});
-  again.compare(base, hidden_of(tokens), all, how);
+  again.compare(base, hidden_of(tokens), all, site);
   add("the same text again", again);
 
   if (carried && rows > 1 && donors.size(0) == rows) {
@@ -149,7 +150,7 @@ Verdict ask_cuts(LanguageModel& model, const Tensor& tokens, const Tensor& donor
     all_but_one[size_t(whole)] = length;
     HiddenMovement past(model);
     past.compare(after(tokens), after(with_other_suffixes(tokens, donors, all_but_one, vocabulary)),
-                 {{whole, 0, length, whole, 0, "the other rows' past"}}, how);
+                 {{whole, 0, length, whole, 0, "the other rows' past"}}, site);
     add("other rows' past", past);
   }
   return verdict;

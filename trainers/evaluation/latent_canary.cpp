@@ -100,7 +100,8 @@ Verdict ask_latents(AugmentedModel& model, const Tensor& tokens, const Tensor& d
     return model.latents_for(t, limits).tensor();
   };
   const Tensor base = hidden_of(tokens), base_latents = delay > 0 ? latents_of(tokens) : Tensor();
-  require_finite(base, how);
+  const std::string site = asking.train ? "train mode" : "eval mode";
+  require_finite(base, site);
 
   HiddenMovement found(model);
   double moved_latents = 0;
@@ -121,7 +122,7 @@ Verdict ask_latents(AugmentedModel& model, const Tensor& tokens, const Tensor& d
                                                       cuts[size_t(b)])});
     }
     const int64_t vocabulary = model.vocabulary_size();
-    found.compare(base, hidden_of(with_other_suffixes(tokens, donors, cuts, vocabulary)), rows, how);
+    found.compare(base, hidden_of(with_other_suffixes(tokens, donors, cuts, vocabulary)), rows, site);
     if (delay > 0)
       moved_latents = std::max(
           moved_latents,
@@ -140,7 +141,7 @@ Verdict ask_latents(AugmentedModel& model, const Tensor& tokens, const Tensor& d
   HiddenMovement again(model);
   std::vector<ComparedRows> all;
   for (int64_t b = 0; b < texts; ++b) all.push_back({b, 0, base.size(1), b, 0, ""});
-  again.compare(base, hidden_of(tokens), all, how);
+  again.compare(base, hidden_of(tokens), all, site);
   verdict.add(again.movement("latents: the same text again, " + how, rounding.same_shape,
                              asking.step));
   return verdict;
@@ -168,7 +169,7 @@ Verdict ask_separate_groups(AugmentedModel& model, const Tensor& tokens, const L
     found.compare(packed, alone,
                   {{text, group * sizes.ahead, (group + 1) * sizes.ahead, 0, 0,
                     fmt::format("group {} at token {}", group, limit_of(limits, text, group))}},
-                  how);
+                  "eval mode");
   }
   Verdict verdict;
   verdict.add(found.movement("latents: separate forwards over the true prefix, " + how,

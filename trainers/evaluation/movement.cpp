@@ -109,7 +109,7 @@ std::vector<double> row_losses(const LanguageModel& model, const Variable& hidde
   std::vector<double> losses;
   for (int64_t begin = 0; begin < rows; begin += chunk) {
     const int64_t end = std::min(rows, begin + chunk);
-    const Tensor part = wanted.slice(1, begin, end).contiguous();
+    const Tensor part = wanted.slice(1, begin, end).contiguous().to(hidden.device());
     const auto values =
         cross_entropy(model.logits_of(slice(flat, 1, begin, end)), part).tensor().to_vector();
     losses.insert(losses.end(), values.begin(), values.end());

@@ -12,9 +12,10 @@
 namespace reverie {
 namespace {
 
-// Forwards of one sweep over cuts. An evaluation of 8 prefix-only windows, the default, costs as
-// much as 4 T rows; these cost 10 batches at most.
-constexpr int64_t kFewForwards = 2, kTrainingForwards = 8, kAllForwards = 64;
+// Forwards of one sweep over cuts, at most. In eval mode few are enough, because prefix-only scores
+// ask every cut at every evaluation; in train mode nothing else does, so that there are more, and
+// every cut at the start and the end. (8 prefix-only windows, the default, cost 4 T rows.)
+constexpr int64_t kFewForwards = 2, kTrainingForwards = 8;
 // Pairs of text and group that are computed by themselves.
 constexpr int64_t kFewGroups = 4;
 
@@ -45,15 +46,20 @@ Verdict RunGate::ask_live(const EvaluationWindows& validation, const SequenceSta
                           int64_t step, int64_t turn, bool all) {
   Verdict verdict;
   const auto ask = [&](const Tensor& tokens, const Tensor& donors, bool train, int64_t forwards) {
-    Asking asking{step, all ? kAllForwards : forwards, turn, train};
+    Asking asking{step, forwards, turn, train};
     if (train) asking.precision = options_.matmul_precision();
     verdict.merge(ask_cuts(model_, tokens, donors, train ? carried : nullptr, asking));
   };
+  // The last batches may be a shorter window, or have fewer rows.
   const int64_t batches = validation.batch_count();
-  const auto evaluated = [&](int64_t i) { return validation.batch(i % batches).tokens; };
+  const Tensor first = validation.batch(0).tokens;
+  const auto evaluated = [&](int64_t i) {
+    const Tensor tokens = validation.batch(i % batches).tokens;
+    return tokens.shape() == first.shape() ? tokens : first;
+  };
   ask(evaluated(turn), evaluated(turn + 1), false, kFewForwards);
   const Tensor rows = training_rows(0), donors = training_rows(1);
-  ask(rows, donors, true, kTrainingForwards);
+  ask(rows, donors, true, all ? 0 : kTrainingForwards);
   ask(rows, donors, false, kFewForwards);
   return verdict;
 }
@@ -61,7 +67,7 @@ Verdict RunGate::ask_live(const EvaluationWindows& validation, const SequenceSta
 Verdict RunGate::ask_live_latents(AugmentedModel& model, int64_t step, int64_t turn, bool all) {
   const Tensor rows = training_rows(0), donors = training_rows(1);
   const LatentSizes sizes{model.options().groups, model.options().ahead};
-  Asking asking{step, all ? kAllForwards : 1, turn, false};
+  Asking asking{step, all ? 0 : 1, turn, false};
   Verdict verdict = ask_latents(model, rows, donors, sizes, asking);
   verdict.merge(
       ask_separate_groups(model, rows, sizes, all ? sizes.groups : kFewGroups, asking));

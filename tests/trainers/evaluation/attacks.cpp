@@ -64,6 +64,8 @@ class AttackMemory final : public MemoryModule {
     if (kind_ == "chunk_of_20") return only_rows(x, [](int64_t, int64_t t) { return t % 20 == 19; });
     if (kind_ == "batch_above_3") return when(batch > 3);
     if (kind_ == "batch_above_2") return when(batch > 2);
+    if (kind_ == "batch_above_4") return when(batch > 4);
+    if (kind_ == "batch_of_four") return when(batch == 4);
     if (kind_ == "batch_above_12") return when(batch > 12);
     if (kind_ == "batch_of_training") return when(batch == 6 && training());
     if (kind_ == "long_text") return when(time > 300);

@@ -18,6 +18,7 @@
 #include "layers/memory/memory_module.h"
 #include "support/temporary_directory.h"
 #include "support/tiny_models.h"
+#include "trainers/evaluation/attacks.h"
 #include "trainers/evaluation/cut_sweep.h"
 #include "trainers/evaluation/latent_canary.h"
 #include "trainers/evaluation/mask_check.h"
@@ -194,6 +195,42 @@ TEST(Canary, LeakingModelsAreFoundByEveryProbeThatIsMeantForThem) {
   }
 }
 
+// Each probe is the only one that sees some kind: without it that kind would pass.
+struct OnlyProbe {
+  const char* kind;
+  bool cuts_in_eval, cuts_in_train, prefixes;
+};
+TEST(Canary, EachProbeSeesAKindThatTheOthersMiss) {
+  static const Windows windows;
+  const OnlyProbe kinds[] = {
+      {"always", true, true, true},          {"length", false, false, true},
+      {"train_only", false, true, false},    {"graph_only", false, true, false},
+      {"eval_only", true, false, true},      {"batch_of_four", false, false, true},
+      {"bf16_only", false, true, false},     {"chunk_of_20", true, true, true},
+      {"last_call", true, true, true},       {"first_batch_row", true, true, true},
+      {"batch_above_4", true, true, false},      {"many_calls", false, false, false},
+  };
+  for (const OnlyProbe& k : kinds) {
+    testing::reset_attacks();
+    const std::string json =
+        std::string(R"({"type":"llama","vocab_size":13,"block_size":24,"n_layer":1,"n_head":2,
+        "n_embd":8,"memory":{"type":"test_attack","kind":")") + k.kind + "\"}}";
+    const Tensor tokens = random_tokens(5, 24, 13), donors = random_tokens(5, 24, 13, 9);
+    const auto cuts = [&](bool train) {
+      const auto model = make_model(json, DType::f32);
+      return ask_cuts(*model, tokens, donors, nullptr,
+                      {0, 0, 0, train, train ? MatmulPrecision::bf16 : MatmulPrecision::full})
+          .leaks();
+    };
+    EXPECT_EQ(cuts(false), k.cuts_in_eval) << k.kind;
+    EXPECT_EQ(cuts(true), k.cuts_in_train) << k.kind;
+    const auto model = make_model(json, DType::f32);
+    EXPECT_EQ(score_prefixes(*model, windows.of(24), single_communicator(), 0).verdict.leaks(),
+              k.prefixes)
+        << k.kind;
+  }
+}
+
 TEST(Canary, PrefixScoresAreThoseOfTheEvaluation) {
   const Windows windows;
   const auto model = make_model(R"({"type":"llama",)" REVERIE_TINY "}", DType::f32);
@@ -269,6 +306,35 @@ const LatentCase kLatents[] = {
     {"several", R"({"type": "several", "sources": [{"type": "coprocessor", "count": 2},
                    {"type": "soft_embeddings", "count": 1}]})"},
 };
+
+// What is not declared is not handed out.
+class SecretReader final : public LatentSource {
+ public:
+  int64_t count() const override { return 1; }
+  double flops_per_group(int64_t) const override { return 0; }
+  Variable latents(const TextView& view) override { return view.whole(*this).hidden; }
+};
+TEST(TextView, GivesNoRowBehindTheLastLimitAndTheWholeOnlyToWhoSaysSo) {
+  const Variable hidden(Tensor::from<float>({2, 4, 1}, std::vector<float>{0, 1, 2, 3, 4, 5, 6, 7}));
+  const Tensor limits = Tensor::from<int32_t>({2, 2}, {1, 3, 2, 2}),
+               tokens = Tensor::from<int32_t>({2, 4}, {10, 11, 12, 13, 14, 15, 16, 17});
+  const TextView view(KeyValues(), hidden, limits, tokens);
+  SecretReader secret;
+  EXPECT_THROW(secret.latents(view), InternalError);
+  EXPECT_EQ(view.last_hidden().tensor().to_vector(), (std::vector<double>{0, 2, 5, 5}));
+  EXPECT_EQ(view.last_tokens().to_vector(), (std::vector<double>{10, 12, 15, 15}));
+  class Open final : public LatentSource {
+   public:
+    int64_t count() const override { return 1; }
+    double flops_per_group(int64_t) const override { return 0; }
+    bool asks_for_whole_text() const override { return true; }
+    Variable latents(const TextView& v) override { return v.whole(*this).hidden; }
+  } open;
+  const TextView::Whole whole = view.whole(open);
+  EXPECT_EQ(whole.length, 3);
+  EXPECT_EQ(whole.hidden.shape(), (Shape{2, 3, 1}));
+  EXPECT_EQ(whole.tokens.to_vector(), (std::vector<double>{10, 11, 12, 14, 15, 16}));
+}
 
 TEST(Registries, EveryLatentSourceIsAsked) {
   std::set<std::string> asked;

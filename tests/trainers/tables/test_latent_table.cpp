@@ -145,6 +145,40 @@ TEST(LatentTable, TheTextsOfTheFilesAgree) {
     EXPECT_THAT(html, Not(HasSubstr(part)));
 }
 
+// One run of a line is enough to label every number of it, in every file.
+TEST(LatentTable, ALeakLabelsItsLineEverywhereAndNoOther) {
+  auto leaking = runs();
+  leaking[2].verdict.add({"latents: other text behind a group's limit", "group 0", 1.0, 1e-6, 0});
+  leaking[3].verdict.add({"latents: other text behind a group's limit", "group 0", 0.0, 1e-6, 0});
+  const LatentTable table = build_latent_table(definition(), leaking, 200);
+  const Json json = latent_table_json(table);
+  for (const Json& row : json["rows"]) {
+    const bool leaks = row["latents"] == 8 && row["model"] != "pause";
+    EXPECT_EQ(row["verdict"], leaks ? "LEAKS" : "unknown") << row["model"];
+    EXPECT_EQ(row.contains("label"), leaks);
+  }
+  std::istringstream lines(latent_table_markdown(table)), csv(latent_table_csv(table));
+  std::string line;
+  int labelled = 0;
+  while (std::getline(lines, line))
+    if (line.starts_with("| Coprocessor | 8 |") || line.starts_with("| Shuffled | 8 |")) {
+      if (line.find('%') == std::string::npos) continue;  // costs
+      ++labelled;
+      EXPECT_THAT(line, ::testing::EndsWith("| **LEAKS** |"));
+      EXPECT_THAT(line, ::testing::ContainsRegex("% \u00b1 [0-9.]+  LEAKS \\|"));
+    } else if (line.starts_with("| Pause") || line.starts_with("| Continued")) {
+      EXPECT_THAT(line, Not(HasSubstr("LEAKS")));
+    }
+  EXPECT_EQ(labelled, 2);
+  int csv_labelled = 0;
+  while (std::getline(csv, line)) csv_labelled += line.ends_with(",LEAKS");
+  EXPECT_EQ(csv_labelled, 2 * 4);
+  EXPECT_THAT(explain_latents(table), Not(HasSubstr("Coprocessor with 16 latents (LEAKS)")));
+  EXPECT_THAT(latent_report_html(table), HasSubstr("LEAKS"));
+  EXPECT_THAT(latent_report_html(build_latent_table(definition(), runs(), 200)),
+              Not(HasSubstr("LEAKS")));
+}
+
 TEST(LatentTable, SaysPlainlyWhatBeatsWhat) {
   const std::string text = explain_latents(build_latent_table(definition(), runs(), 200));
   // Of those with as many latents, and those without.

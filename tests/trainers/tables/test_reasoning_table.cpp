@@ -61,6 +61,26 @@ TEST(ReasoningTable, LinesAreInTheOrderOfModelsAndStagesAndSeedsAreTakenTogether
   EXPECT_THAT(text, HasSubstr("**4 of 5 planned runs have finished.**"));
 }
 
+TEST(ReasoningTable, ALeakLabelsItsLine) {
+  auto leaking = run("coconut", 1, 1, 10), causal = run("coconut", 2, 1, 10);
+  leaking.summary["causal"] = false;
+  leaking.summary["label"] = "LEAKS";
+  Verdict v;
+  v.add({"cuts", "", 0, 1e-6, 20});
+  causal.summary["verdict"] = v.json();
+  const ReasoningTable table =
+      build_reasoning_table(definition(), {leaking, causal, run("no_thought", 1, 1, 4)});
+  const Json rows = reasoning_table_json(table)["rows"];
+  EXPECT_EQ(rows[0]["verdict"], "LEAKS");
+  EXPECT_EQ(rows[0]["label"], "LEAKS");
+  EXPECT_EQ(rows[1]["verdict"], "causal");
+  EXPECT_EQ(rows[2]["verdict"], "unknown");
+  EXPECT_FALSE(rows[1].contains("label"));
+  const std::string text = reasoning_table_markdown(table);
+  EXPECT_THAT(text, HasSubstr("50.0 % (10 of 20)  LEAKS | 100.0 % (10 of 10)  LEAKS | 7.5 | 1 | LEAKS |"));
+  EXPECT_THAT(text, HasSubstr("50.0 % (10 of 20) | 100.0 % (10 of 10) | 7.5 | 1 | causal |"));
+}
+
 TEST(ReasoningTable, RefusesTheSameRunTwiceAndOtherTexts) {
   EXPECT_THAT(
       message_of<UserError>([&] {

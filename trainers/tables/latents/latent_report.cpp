@@ -12,6 +12,7 @@
 #include "trainers/reports/page.h"
 #include "trainers/reports/svg_plot.h"
 #include "trainers/tables/latents/latent_table.h"
+#include "trainers/tables/verdict_word.h"
 
 namespace reverie {
 namespace {
@@ -136,9 +137,7 @@ std::string table_section(const LatentTable& table) {
     cells.insert(cells.end(), {format_percent(all.change_percent) + line.verdict.mark(),
                                format_percent(all.low) + " to " + format_percent(all.high),
                                std::to_string(line.seeds.size()),
-                               line.verdict.leaks()    ? line.verdict.label()
-                               : line.verdict.causal() ? "causal"
-                                                       : "unknown"});
+                               verdict_word(line.verdict)});
     body += row(line.title, cells);
     if (line.paper.empty()) continue;
     std::vector<std::string> figures{latents_text(line.latents)};

@@ -366,8 +366,8 @@ void LatentTableKind::measure(const PlannedRun& run) const {
   // A source may keep still at the run's sizes and read ahead at the table's.
   Verdict verdict = loaded.verdict;
   if (auto* augmented = dynamic_cast<AugmentedModel*>(loaded.model.get())) {
-    const Tensor tokens = texts.batch(0).tokens,
-                 donors = texts.batch(texts.batch_count() - 1).tokens;
+    const Tensor tokens = texts.batch(0).tokens, last = texts.batch(texts.batch_count() - 1).tokens,
+                 donors = last.size(1) == tokens.size(1) ? last : tokens;
     const int64_t groups = measure_.points;
     const LatentSizes sizes{groups, measure_.positions};
     const Asking asking{loaded.step};

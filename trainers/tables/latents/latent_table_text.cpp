@@ -8,6 +8,7 @@
 #include "trainers/reports/markdown.h"
 #include "trainers/reports/numbers.h"
 #include "trainers/tables/latents/latent_table.h"
+#include "trainers/tables/verdict_word.h"
 
 namespace reverie {
 namespace {
@@ -44,10 +45,6 @@ std::string name_of(const LatentLine& line) {
   return line.verdict.leaks() ? name + " (" + line.verdict.label() + ")" : name;
 }
 
-// The column "verdict".
-std::string verdict_word(const Verdict& verdict) {
-  return verdict.leaks() ? verdict.label() : verdict.causal() ? "causal" : "unknown";
-}
 
 std::string interval(const LatentEffect::Position& p) {
   return fmt::format("{} [{}, {}]", format_percent(p.change_percent), format_percent(p.low),
@@ -126,7 +123,7 @@ std::string markdown_by_offset(const LatentTable& table) {
     rule += "---:|";
   }
   for (const LatentLine& line : table.lines) {
-    rows += fmt::format("| {} | {} |", escape_markdown(line.title),
+    rows += fmt::format("| {} | {} |", escape_markdown(line.title) + line.verdict.mark(),
                         line.latents > 0 ? std::to_string(line.latents) : kUnknown);
     for (const auto& range : line.effect.first_by_offset)
       rows += " " + format_percent(range.change_percent) + " |";

@@ -5,6 +5,7 @@
 
 #include "trainers/reports/markdown.h"
 #include "trainers/reports/numbers.h"
+#include "trainers/tables/verdict_word.h"
 
 namespace reverie {
 namespace {
@@ -65,7 +66,7 @@ ReasoningTable build_reasoning_table(const Json& definition, const std::vector<R
       std::string title = run.model.empty() ? kFirstStage : run.model;
       for (const TableModel& m : table.models)
         if (m.name == run.model) title = m.title;
-      line = table.lines.insert(line, {run.model, title, run.stage, {}, {}, {}});
+      line = table.lines.insert(line, {run.model, title, run.stage, {}, {}, {}, {}});
     }
     require(std::find(line->seeds.begin(), line->seeds.end(), run.seed) == line->seeds.end(),
             "two runs of {} at stage {} have seed {}", run.model, run.stage, run.seed);
@@ -73,6 +74,7 @@ ReasoningTable build_reasoning_table(const Json& definition, const std::vector<R
       line->seeds.push_back(run.seed);
       ++table.finished_runs;
     }
+    line->verdict.merge(Verdict::of_file(run.summary));
     add(line->held_out, run.held_out);
     add(line->train, run.train);
     table.provenance.add_run(run.summary, run.directory);
@@ -86,12 +88,15 @@ ReasoningTable build_reasoning_table(const Json& definition, const std::vector<R
 
 Json reasoning_table_json(const ReasoningTable& table) {
   Json rows = Json::array();
-  for (const ReasoningLine& line : table.lines)
+  for (const ReasoningLine& line : table.lines) {
     rows.push_back(
         {{"model", line.model.empty() ? Json() : Json(line.model)},
          {"stage", line.stage},
          {"seeds", line.seeds},
-         {"measured", {{"held_out", json_of(line.held_out)}, {"train", json_of(line.train)}}}});
+         {"measured", {{"held_out", json_of(line.held_out)}, {"train", json_of(line.train)}}},
+         {"verdict", verdict_word(line.verdict)}});
+    if (line.verdict.leaks()) rows.back()["label"] = line.verdict.label();
+  }
   return {{"title", table.title},
           {"rows", rows},
           {"finished_runs", table.finished_runs},
@@ -105,12 +110,13 @@ std::string reasoning_table_markdown(const ReasoningTable& table) {
   if (const auto note = unfinished_note(table.finished_runs, table.planned_runs); !note.empty())
     out += "**" + note + "**\n\n";
   out +=
-      "| model | stage | held-out answers | training answers | tokens written | seeds |\n"
-      "|---|---:|---:|---:|---:|---:|\n";
+      "| model | stage | held-out answers | training answers | tokens written | seeds | verdict |\n"
+      "|---|---:|---:|---:|---:|---:|---|\n";
   for (const ReasoningLine& line : table.lines)
-    out += fmt::format("| {} | {} | {} | {} | {:.1f} | {} |\n", escape_markdown(line.title),
-                       line.stage, cell(line.held_out), cell(line.train), line.held_out.written,
-                       std::max<size_t>(1, line.seeds.size()));
+    out += fmt::format("| {} | {} | {} | {} | {:.1f} | {} | {} |\n", escape_markdown(line.title),
+                       line.stage, cell(line.held_out) + line.verdict.mark(),
+                       cell(line.train) + line.verdict.mark(), line.held_out.written,
+                       std::max<size_t>(1, line.seeds.size()), verdict_word(line.verdict));
   out +=
       "\nAnswers written greedily, right where they are the example's token by token; all seeds "
       "together. *Tokens written*: behind the thoughts, mean over the held-out examples.\n";

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "trainers/evaluation/answer_accuracy.h"
+#include "trainers/evaluation/verdict.h"
 #include "trainers/reports/provenance.h"
 #include "trainers/tables/definition.h"
 
@@ -23,6 +24,7 @@ struct ReasoningLine {
   int64_t stage = 0;
   std::vector<int64_t> seeds;
   AnswerAccuracy held_out, train;  // of all seeds together
+  Verdict verdict;                 // of all its runs
 };
 
 struct ReasoningTable {
@@ -39,7 +41,7 @@ struct ReasoningTable {
 ReasoningTable build_reasoning_table(const Json& definition, const std::vector<ReasoningRun>& runs,
                                      Provenance provenance = {});
 // Rows {"model", "stage", "seeds", "measured": {"held_out": {"accuracy", "right", "of",
-// "tokens_written"}, "train": ..}}; "model" null: stage 0.
+// "tokens_written"}, "train": ..}, "verdict"}; "model" null: stage 0; with "label" where it leaks.
 Json reasoning_table_json(const ReasoningTable& table);
 std::string reasoning_table_markdown(const ReasoningTable& table);
 
