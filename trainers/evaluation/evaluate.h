@@ -49,8 +49,8 @@ struct EvaluationResult {
 // ahead sees what it predicts. Every window is a text of its own (no state is carried). A model
 // with latents is scored as its base, without them: see evaluate_augmented(). UserError when no
 // window has a target, DivergedError when the loss is not finite. Ranks share the batches of
-// windows, and all get the result, which is the one of a single rank. Interrupted, on all
-// ranks, when a signal is pending on one.
+// windows, and all get the result, which is the one of a single rank.
+// Interrupted, on all ranks, when a signal is pending on one.
 EvaluationResult evaluate(LanguageModel& model, const EvaluationWindows& windows,
                           Communicator& communicator = single_communicator(),
                           const EvaluationProgress& progress = {});

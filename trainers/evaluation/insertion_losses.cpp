@@ -8,6 +8,7 @@
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "trainers/evaluation/evaluate.h"
+#include "trainers/training/signals.h"
 
 namespace reverie {
 namespace {
@@ -152,7 +153,7 @@ AugmentedResult evaluate_augmented(AugmentedModel& model, const EvaluationWindow
   const EvaluationMode mode(model);
   const int64_t batches = windows.batch_count();
   Tensor sums = Tensor::zeros({batches, 4}, DType::f64);
-  for (int64_t i = communicator.rank(); i < batches; i += communicator.size()) {
+  for (int64_t i = communicator.rank(); i < batches && !pending_signal(); i += communicator.size()) {
     const Batch batch = windows.batch(i);
     const AugmentedSum part = augmented_sum(model, batch.tokens, batch.targets, rule);
     double* at = sums.mutable_data<double>() + 4 * i;
@@ -161,6 +162,7 @@ AugmentedResult evaluate_augmented(AugmentedModel& model, const EvaluationWindow
     at[2] = double(part.predictions);
     at[3] = double(part.insertions);
   }
+  require_uninterrupted(communicator);
   communicator.all_reduce(sums, Reduction::sum);  // zeros where others have values
   AugmentedSum all;
   const double* at = sums.data<double>();
