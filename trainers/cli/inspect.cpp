@@ -7,6 +7,7 @@
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/cli/export.h"
+#include "trainers/training/run_reference.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
@@ -28,13 +29,14 @@ void add_inspect_command(CLI::App& app) {
       "inspect", "Show a run or a safetensors file; export a run's model to other programs");
   auto path = std::make_shared<std::string>();
   auto exports = std::make_shared<ExportArguments>();
-  command->add_option("path", *path, "run directory or .safetensors file")->required();
+  command->add_option("path", *path, "a run (RUN, RUN@best, RUN@1000) or a .safetensors file")
+      ->required();
   add_export_options(*command, *exports);
   command->callback([path, exports] {
-    if (!is_run_directory(*path)) {
+    if (!find_run(*path)) {
       if (exports->any())
-        throw ConfigError(
-            fmt::format("an export wants a run directory; {} has no config.resolved.json", *path));
+        throw ConfigError(fmt::format(
+            "an export wants a run (its directory, RUN@best, RUN@1000); {} is none", *path));
       const SafetensorsFile file = read_safetensors(*path);
       for (const auto& [key, value] : file.metadata) fmt::print("{}: {}\n", key, value);
       print_tensors(file.tensors);

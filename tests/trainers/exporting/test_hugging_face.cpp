@@ -210,6 +210,29 @@ TEST(HfExport, ModelsAroundAPlainOneAreWrittenAsThat) {
   }
 }
 
+// alpha / rank B A, from the run's own options.
+TEST(HfExport, LowRankUpdatesLeaveInsideTheWeights) {
+  const Component component = model_component(
+      Json({{"type", "pretrained"}, {"path", golden("llama")}, {"rank", 2}, {"alpha", 6}}).dump());
+  Generator random(1);
+  const auto model = ModelRegistry::instance().make(component, Build{random, DType::f32});
+  for (auto& [name, parameter] : model->parameters()) {
+    Tensor value = parameter.tensor();
+    if (name.ends_with("lora_b")) value.copy_from(random.normal(value.shape(), 0, 0.1, DType::f32));
+  }
+  const TemporaryDirectory directory;
+  export_hugging_face(*model, component, nullptr, directory.path());
+  const SafetensorsFile expected = read_safetensors(golden("llama") + "/expected.safetensors");
+  const Tensor tokens = expected.at("tokens");
+  NoGrad guard;
+  model->train(false);
+  const Tensor wanted = model->logits(tokens).tensor();
+  EXPECT_LT(
+      largest_difference(load_pretrained(directory.path()).model->logits(tokens).tensor(), wanted),
+      1e-4);
+  EXPECT_GT(largest_difference(expected.at("logits"), wanted), 0.01);
+}
+
 TEST(TrainedState, IsWhatWasTrainedAndSaysWhatItIs) {
   Verdict leaking;
   leaking.add({.probe = "a probe", .where = "here", .change = 1});
