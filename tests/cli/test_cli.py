@@ -103,7 +103,9 @@ class CliTest(unittest.TestCase):
 
     def test_a_run_says_what_it_will_do_within_80_columns(self):
         got = self.expect(0, "train", self.config("overview"), "--run-dir", self.folder / "overview", env={"NO_COLOR": "1"})
-        block = got.stderr.split("\n")[:7]
+        lines = got.stderr.split("\n")
+        first = next(i for i, line in enumerate(lines) if line.startswith("model "))  # behind what preparing the text says
+        block = lines[first:first + 7]
         self.assertEqual([line.split()[0] for line in block],
                          ["model", "parameters", "device", "data", "training", "directory", "causality"])
         for line in block[:5] + block[6:]:

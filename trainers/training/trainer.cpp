@@ -430,7 +430,8 @@ void Trainer::finish() {
     save_checkpoint();
   }
   const Json before = verdict().json();
-  const EvaluationInfo last = evaluate_now("final evaluation", o.final_windows, o.final_prefix_only_windows, true);
+  const EvaluationInfo last =
+      evaluate_now("final evaluation", o.final_windows, o.final_prefix_only_windows, true);
   if (verdict().json() != before) {  // the weights carry what is known of them
     saved_step_ = -1;
     save_checkpoint();
