@@ -24,7 +24,7 @@
 #include "tests/benchmarks/timing.h"
 #include "trainers/evaluation/mask_check.h"
 #include "trainers/monitoring/profile_report.h"
-#include "trainers/training/optimizer.h"
+#include "trainers/optimizers/optimizer.h"
 
 namespace reverie::benchmark {
 namespace {
@@ -76,16 +76,19 @@ Json measure(const Options& o) {
   const ModelRegistry& models = ModelRegistry::instance();
   const auto model = models.make(resolve_component(models, config), Build{random});
   auto& augmented = dynamic_cast<AugmentedModel&>(*model);
-  AdamWOptimizer optimizer(*model, OptimizerOptions{});
+  FlatParameters parameters(*model);
+  const auto optimizer = OptimizerRegistry::instance().make(
+      resolve_component(OptimizerRegistry::instance(), Config(Json{{"type", "adamw"}}, "$")),
+      parameters);
   const Tensor tokens = random_tokens(o.texts, o.length, model->vocabulary_size()),
                limits = spaced_limits(o);
   const InsertionPoints points = insertion_points(tokens, tokens, limits, o.ahead);
 
   double loss = 0, separate = 0, forward_ms = 0, backward_ms = 0, update_ms = 0;
-  const auto update = [&] { optimizer.step(0, optimizer.gradient_norm()); };
+  const auto update = [&] { optimizer->step(0, parameters.gradient_norm()); };
   const auto packed = [&] {
     const double begin = seconds_now();
-    optimizer.clear_gradients();
+    parameters.clear_gradients();
     const Variable sum =
         model->loss_of(augmented.ahead_hidden(tokens, points), points.targets, 1.0);
     loss = sum.tensor().item();
@@ -108,7 +111,7 @@ Json measure(const Options& o) {
     fmt::print(stderr, "{}\n", profile_table(summarise(profile::stop()), ceilings, false));
   }
   const auto one_by_one = [&] {
-    optimizer.clear_gradients();
+    parameters.clear_gradients();
     separate = 0;
     for (int64_t b = 0; b < o.texts; ++b)
       for (int64_t g = 0; g < o.groups; ++g) {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "trainers/distributed/communicator.h"
-#include "trainers/training/optimizer.h"
+#include "trainers/distributed/flat_gradients.h"
 
 namespace reverie {
 

@@ -9,6 +9,7 @@
 #include "core/plugin.h"
 #include "core/registry.h"
 #include "layers/language_model.h"
+#include "trainers/training/earlier_spellings.h"
 
 namespace reverie {
 
@@ -70,7 +71,8 @@ void ExperimentOptions::fields(Fields& f) {
   f.object("data", data, "the text and its tokens");
   f.component("model", model, ModelRegistry::instance(), false, "the model");
   f.object("train", train, "length and batches");
-  f.object("optimizer", optimizer, "AdamW and its schedule");
+  f.component("optimizer", optimizer, OptimizerRegistry::instance(), false,
+              "what updates the weights, and its learning rate");
   f.object("evaluation", evaluation, "losses");
   f.object("sample", sample, "text samples");
   f.object("checkpoint", checkpoint, "what survives a crash");
@@ -88,7 +90,7 @@ ExperimentOptions read_experiment_as_written(const Config& config, const std::st
     for (const Json& p : config.json().at("plugins"))
       if (p.is_string()) load_plugin(p.get<std::string>(), directory);
   ExperimentOptions options;
-  read_config(config, options);
+  read_config(Config(in_current_spelling(config.json()), config.path(), config.source()), options);
   if (options.device == "cuda" && !cuda::status().usable)
     throw ConfigError(fmt::format("$.device is cuda: {}; use cpu", cuda::status().in_words));
   // The resolved config lies elsewhere, in the run directory, and must find the same files.
@@ -103,30 +105,17 @@ void require_consistent(const ExperimentOptions& o) {
   const auto wrong = [&](const std::string& text) {
     problems += (problems.empty() ? "" : "\n") + text;
   };
-  const OptimizerOptions& rate = o.optimizer;
-  if (rate.minimum_learning_rate > rate.learning_rate)
-    wrong(fmt::format(
-        "$.optimizer.minimum_learning_rate {:g} is above $.optimizer.learning_rate {:g}, which is "
-        "the highest: the rate would rise to it. Set it too, e.g. "
-        "optimizer.minimum_learning_rate={:g}",
-        rate.minimum_learning_rate, rate.learning_rate, rate.learning_rate / 10));
+  const RatePlan rates = rate_plan(o.optimizer);
+  if (const std::string problem = rates.schedule->problem(rates.highest); !problem.empty())
+    wrong(problem);
   if (o.checkpoint.keep_best && o.evaluation.interval == 0)
     wrong(
         "$.checkpoint.keep_best compares evaluations during training, and "
         "$.evaluation.interval is 0: there are none. Set it to some steps");
   if (!problems.empty()) throw ConfigError(problems);
-  const int64_t end = rate.decay_steps.value_or(o.train.steps);
-  if (o.train.steps > 0 && rate.warmup_steps >= o.train.steps)
-    log_warning(
-        "optimizer.warmup_steps {} is not below train.steps {}: the learning rate only rises, to "
-        "{:g} of {:g}",
-        rate.warmup_steps, o.train.steps, learning_rate_at(rate, o.train.steps - 1, o.train.steps),
-        rate.learning_rate);
-  else if (o.train.steps > 0 && rate.warmup_steps >= end)
-    log_warning(
-        "optimizer.decay_steps {} is not beyond optimizer.warmup_steps {}: the learning rate falls "
-        "from the warmup to its minimum at once",
-        end, rate.warmup_steps);
+  if (const std::string warning = rates.schedule->warning(rates.highest, o.train.steps);
+      !warning.empty())
+    log_warning("{}", warning);
 }
 
 int64_t model_field(const Component& model, const std::string& key, int64_t otherwise) {

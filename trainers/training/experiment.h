@@ -8,7 +8,7 @@
 #include "core/config.h"
 #include "datasets/dataset.h"
 #include "trainers/distributed/options.h"
-#include "trainers/training/optimizer.h"
+#include "trainers/optimizers/optimizer.h"
 
 namespace reverie {
 
@@ -42,7 +42,7 @@ struct ExperimentOptions final : Fieldset {
   DataOptions data;
   Component model;
   TrainingOptions train;
-  OptimizerOptions optimizer;
+  Component optimizer = {"adamw", nullptr, "$"};
   EvaluationOptions evaluation;
   SampleOptions sample;
   CheckpointOptions checkpoint;

@@ -77,7 +77,8 @@ LearningRateRange find_learning_rate(const ExperimentOptions& given,
   Generator random(derive_seed(uint64_t(o.seed), 0));
   auto model = ModelRegistry::instance().make(
       o.model, Build{random, o.parameter_dtype(), o.tensor_device()});
-  AdamWOptimizer optimizer(*model, o.optimizer);
+  FlatParameters parameters(*model);
+  const auto optimizer = OptimizerRegistry::instance().make(o.optimizer, parameters);
   const auto sampler = sampler_for(data, o, *model);
   BatchesAhead batches(*sampler, o.tensor_device());
   const BatchSplit split(o, 0, 1);
@@ -89,7 +90,7 @@ LearningRateRange find_learning_rate(const ExperimentOptions& given,
     const double rate =
         range.low * std::pow(range.high / range.low, double(step) / double(range.steps - 1));
     const MatmulPrecisionScope precision(o.matmul_precision());
-    optimizer.clear_gradients();
+    parameters.clear_gradients();
     const int64_t targets = sampler->target_count(step);
     double loss = 0;
     for (const BatchPart& part : split.parts()) {
@@ -98,7 +99,7 @@ LearningRateRange find_learning_rate(const ExperimentOptions& given,
       loss += of_part.tensor().item();
       backward(of_part);
     }
-    const double norm = optimizer.gradient_norm();
+    const double norm = parameters.gradient_norm();
     if (!std::isfinite(loss) || !std::isfinite(norm)) {
       out.ran_away = true;
       break;
@@ -108,7 +109,7 @@ LearningRateRange find_learning_rate(const ExperimentOptions& given,
     out.points.push_back({rate, loss, smooth});
     lowest = std::min(lowest, smooth);
     out.ran_away = step >= kFirst && smooth > kRunAway * lowest;
-    optimizer.step(rate, norm);
+    optimizer->step(rate, norm);
   }
   require(!out.points.empty(), "the very first loss is not finite: no rate can be found");
   judge(out);

@@ -36,14 +36,15 @@ Plan plan_run(const ExperimentOptions& given) {
   const DType dtype = o.parameter_dtype();
   const MatmulPrecisionScope precision(o.matmul_precision());
   auto model = ModelRegistry::instance().make(o.model, Build{random, dtype});
-  AdamWOptimizer optimizer(*model, o.optimizer);
+  FlatParameters parameters(*model);
+  const auto optimizer = OptimizerRegistry::instance().make(o.optimizer, parameters);
   const int64_t rows = o.train.batch_size / o.train.micro_batches, block = model->block_size();
   std::vector<int32_t> ids;
   for (int64_t i = 0; i < rows * block; ++i)
     ids.push_back(int32_t(random.below(uint64_t(model->vocabulary_size()))));
   const Tensor tokens = Tensor::from<int32_t>({rows, block}, ids);
   backward(model->loss(tokens, tokens, 1.0));
-  optimizer.step(0, optimizer.gradient_norm());
+  optimizer->step(0, parameters.gradient_norm());
 
   Plan p;
   p.parameters = model->parameter_count();

@@ -147,10 +147,11 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
         "precision f32");
   model_ = make_model(options_);
   dataset_.require_vocabulary(model_->vocabulary_size());  // of a model that came with its own
-  optimizer_ = std::make_unique<AdamWOptimizer>(*model_, options_.optimizer, communicator(),
-                                                options_.distributed.shard_optimizer);
+  parameters_ = std::make_unique<FlatParameters>(*model_, communicator(),
+                                                 options_.distributed.shard_optimizer);
+  optimizer_ = OptimizerRegistry::instance().make(options_.optimizer, *parameters_);
   reducer_ = std::make_unique<GradientReducer>(
-      optimizer_->flat_gradients(), communicator(), split_.tree(), split_.exact(),
+      parameters_->flat_gradients(), communicator(), split_.tree(), split_.exact(),
       int64_t(options_.distributed.bucket_megabytes * (1 << 20)));
   sampler_ = make_sampler();
   batches_.emplace(*sampler_, options_.tensor_device());
@@ -284,10 +285,13 @@ void Trainer::require_resumable(const std::string& config_file) {
   config_changes_ = config_differences(before, resolved_);
   for (const auto& change : config_changes_) log_info("resuming with {}", change);
   const int64_t steps = before.at("train").at("steps");
-  if (options_.train.steps > steps && !options_.optimizer.decay_steps)
+  // The step before the old end: a schedule that looks at the run's length has another rate there.
+  if (options_.train.steps > steps &&
+      optimizer_->learning_rate(steps - 1, steps) !=
+          optimizer_->learning_rate(steps - 1, options_.train.steps))
     log_info(
-        "the cosine ended at step {} and ends at {} now (optimizer.decay_steps is auto): from here "
-        "on the learning rate is that of a run of {} steps",
+        "the schedule ended at step {} and ends at {} now: from here on the learning rate is that "
+        "of a run of {} steps",
         steps, options_.train.steps, options_.train.steps);
 }
 
@@ -470,13 +474,13 @@ StepInfo Trainer::train_step() {
   const profile::Scope profiled(profile::Kind::step, "step");
   const MatmulPrecisionScope precision(options_.matmul_precision());
   model_->train(true);
-  optimizer_->clear_gradients();
+  parameters_->clear_gradients();
   const int64_t index = sampler_->position();
   int64_t targets = 0;
   const double loss = backward_over_parts(index, targets);
   sampler_->seek(index + 1);
   const profile::Scope phase(profile::Kind::step, "optimizer");
-  const double norm = optimizer_->gradient_norm();
+  const double norm = parameters_->gradient_norm();
   if (!std::isfinite(loss) || !std::isfinite(norm)) {
     communicator().fail_together();  // ranks have the same loss and norm
     diverged(
@@ -485,7 +489,7 @@ StepInfo Trainer::train_step() {
                     step_ + 1, loss, norm, index));
   }
   StepInfo info;
-  info.learning_rate = learning_rate_at(options_.optimizer, step_, options_.train.steps);
+  info.learning_rate = optimizer_->learning_rate(step_, options_.train.steps);
   optimizer_->step(info.learning_rate, norm);
   const double elapsed = now_seconds() - begin;
   ++step_;
@@ -634,7 +638,7 @@ void Trainer::save_checkpoint() {
   if (communicator().first()) require_run_directory();
   in_step_ = true;
   // A checkpoint of weights that are not numbers would replace one that is worth keeping.
-  if (!optimizer_->parameters_finite()) {
+  if (!parameters_->finite()) {
     communicator().fail_together();
     diverged(fmt::format("step {}: the weights are not all finite", step_));
   }

@@ -94,7 +94,7 @@ class Trainer {
   // the last step. 0: none.
   int stop_signal() const;
   Communicator& communicator() const { return *control_.communicator; }
-  const AdamWOptimizer& optimizer() const { return *optimizer_; }
+  const Optimizer& optimizer() const { return *optimizer_; }
   const GradientReducer& reducer() const { return *reducer_; }
   // What is known so far of whether its numbers mean what they say; grows at every evaluation.
   const Verdict& verdict() const { return gate_->verdict(); }
@@ -141,7 +141,8 @@ class Trainer {
   Dataset dataset_;
   BatchSplit split_;
   std::unique_ptr<LanguageModel> model_;
-  std::unique_ptr<AdamWOptimizer> optimizer_;
+  std::unique_ptr<FlatParameters> parameters_;
+  std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<GradientReducer> reducer_;
   std::unique_ptr<Sampler> sampler_;
   std::optional<BatchesAhead> batches_;

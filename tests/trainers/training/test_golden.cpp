@@ -8,7 +8,7 @@
 
 #include "core/safetensors.h"
 #include "layers/language_model.h"
-#include "trainers/training/optimizer.h"
+#include "trainers/optimizers/optimizer_support.h"
 
 namespace reverie {
 namespace {
@@ -73,28 +73,29 @@ struct Golden {
 
 // The largest relative difference from the stored losses over ten updates.
 double training_difference(const Golden& golden) {
-  OptimizerOptions options;
-  options.beta1 = 0.9;
-  options.beta2 = 0.95;
-  options.eps = 1e-8;
-  options.weight_decay = 0.1;
-  options.gradient_clip = 1.0;
-  AdamWOptimizer optimizer(*golden.model, options);
+  FlatParameters parameters(*golden.model);
+  const auto optimizer = testing::make_optimizer({{"type", "adamw"},
+                                                  {"beta1", 0.9},
+                                                  {"beta2", 0.95},
+                                                  {"eps", 1e-8},
+                                                  {"weight_decay", 0.1},
+                                                  {"gradient_clip", 1.0}},
+                                                 parameters);
   const auto wanted = golden.file.at("losses").to_vector();
   EXPECT_EQ(wanted.size(), 10u);
   double largest = 0;
   for (double w : wanted) {
-    optimizer.clear_gradients();
+    parameters.clear_gradients();
     const Variable loss = golden.loss();
     const double difference = std::abs(loss.tensor().item() - w) / w;
     if (!(difference <= largest)) largest = difference;
     backward(loss);
-    optimizer.step(1e-2, optimizer.gradient_norm());
+    optimizer->step(1e-2, parameters.gradient_norm());
   }
   return largest;
 }
 
-class GoldenStates : public testing::TestWithParam<const char*> {};
+class GoldenStates : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(GoldenStates, LogitsAndLoss) {
   for (const auto& [dtype, tolerance] :
@@ -126,7 +127,7 @@ TEST_P(GoldenStates, TenAdamWSteps) {
   EXPECT_LT(training_difference(Golden(GetParam(), DType::f64)), 1e-9);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenStates, testing::ValuesIn(kCases),
+INSTANTIATE_TEST_SUITE_P(All, GoldenStates, ::testing::ValuesIn(kCases),
                          [](const auto& info) { return std::string(info.param); });
 
 // The comparison itself must be able to fail: one weight off by a hundredth.

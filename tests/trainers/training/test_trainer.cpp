@@ -282,18 +282,5 @@ TEST_F(TrainerTest, VocabularyAndBlockSizeMustFitTheData) {
   EXPECT_NE(large.find("100000"), std::string::npos) << large;
 }
 
-TEST(LearningRate, WarmsUpThenFollowsACosine) {
-  OptimizerOptions o;
-  o.learning_rate = 1;
-  o.minimum_learning_rate = 0.1;
-  o.warmup_steps = 10;
-  EXPECT_NEAR(learning_rate_at(o, 0, 110), 1.0 / 11, 1e-12);
-  EXPECT_NEAR(learning_rate_at(o, 10, 110), 1.0, 1e-12);
-  EXPECT_NEAR(learning_rate_at(o, 60, 110), 0.55, 1e-12);
-  EXPECT_NEAR(learning_rate_at(o, 110, 110), 0.1, 1e-12);
-  o.decay_steps = 60;
-  EXPECT_NEAR(learning_rate_at(o, 80, 110), 0.1, 1e-12);
-}
-
 }  // namespace
 }  // namespace reverie

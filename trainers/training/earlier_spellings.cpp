@@ -1,0 +1,34 @@
+#include "trainers/training/earlier_spellings.h"
+
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+
+namespace reverie {
+
+Json in_current_spelling(Json experiment) {
+  if (!experiment.is_object()) return experiment;
+  const auto found = experiment.find("optimizer");
+  if (found == experiment.end() || !found->is_object()) return experiment;
+  Json optimizer = {{"type", "adamw"}};
+  Json schedule = found->value("schedule", Json::object());
+  const bool cosine = schedule.is_object() && schedule.value("type", "cosine") == "cosine";
+  for (const auto& [key, value] : found->items()) {
+    if (key != "minimum_learning_rate" && key != "warmup_steps" && key != "decay_steps") {
+      optimizer[key] = value;
+      continue;
+    }
+    if (!cosine || schedule.contains(key))
+      throw ConfigError(fmt::format(
+          "$.optimizer.{0} is a field of the schedule: write it as $.optimizer.schedule.{0}", key));
+    schedule[key] = value;
+  }
+  if (cosine && !schedule.empty()) {
+    schedule["type"] = "cosine";
+    optimizer["schedule"] = schedule;
+  }
+  *found = optimizer;
+  return experiment;
+}
+
+}  // namespace reverie
