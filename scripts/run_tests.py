@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CHECKS = {
     "check_includes.py": ([], ["--self-test"]),
     "check_isa_objects.py": (["BUILD"],),
+    "check_build_time.py": (["--self-test"],),
     "check_ptx.py": (["--self-test"],),
     "check_ptxas.py": (["--self-test"],),
     "compare_precisions.py": (["--self-test"],),

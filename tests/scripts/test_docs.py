@@ -1,0 +1,40 @@
+"""The files and folders that the documentation names exist."""
+
+import re
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGES = ["README.md", "CONTRIBUTING.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").glob("*.md")))]
+ROOMS = "core|kernels|autograd|layers|datasets|trainers|tests|scripts|configs|docs|cmake"
+# `trainers/training/trainer.cpp` in backquotes, with or without a command's arguments behind it.
+NAMED = re.compile(rf"`((?:{ROOMS})/[\w./-]*\w/?)(?=[`\s,:)])")
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+
+
+def missing_names(text: str) -> list[str]:
+    return [name for name in NAMED.findall(text) if not (ROOT / name).exists()]
+
+
+def missing_links(text: str, folder: Path) -> list[str]:
+    return [link for link in LINK.findall(text) if not (folder / link).exists()]
+
+
+class Documentation(unittest.TestCase):
+    def test_named_files_exist(self):
+        for page in PAGES:
+            with self.subTest(page):
+                self.assertEqual(missing_names((ROOT / page).read_text()), [])
+
+    def test_links_lead_somewhere(self):
+        for page in PAGES:
+            with self.subTest(page):
+                self.assertEqual(missing_links((ROOT / page).read_text(), (ROOT / page).parent), [])
+
+    def test_a_missing_file_is_seen(self):
+        self.assertEqual(missing_names("see `core/no_such_file.h` and `core/error.h`"), ["core/no_such_file.h"])
+        self.assertEqual(missing_links("[here](docs/nowhere.md) [there](README.md)", ROOT), ["docs/nowhere.md"])
+
+
+if __name__ == "__main__":
+    unittest.main()
