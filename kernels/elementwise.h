@@ -2,21 +2,46 @@
 // Elementwise maps. Float tensors are f32 or f64, contiguous, all of one dtype, unless said
 // otherwise.
 
+#include <string_view>
+
 #include "core/tensor.h"
 #include "kernels/kernel.h"
 
 namespace reverie {
 
-enum class Unary : uint8_t {
-  sigmoid,
-  tanh,
-  relu,
-  silu,
-  gelu,
-  gelu_tanh,
-  exp
-};  // gelu: exact, by erf
-enum class Binary : uint8_t { add, subtract, multiply };
+// Every function of one number and its functor in functional.h. A new one is a line here, a functor
+// there, and a reference in tests/kernels/naive.h: without any of them nothing compiles. Devices,
+// ops, parity cases and gradient checks follow from the list. gelu: exact, by erf.
+// clang-format off
+#define REVERIE_UNARY_FUNCTIONS(F) \
+  F(sigmoid, Sigmoid)              \
+  F(tanh, Tanh)                    \
+  F(relu, Relu)                    \
+  F(silu, Silu)                    \
+  F(gelu, Gelu)                    \
+  F(gelu_tanh, GeluTanh)           \
+  F(exp, Exp)                      \
+  F(softplus, Softplus)
+// clang-format on
+#define REVERIE_BINARY_FUNCTIONS(F) F(add, Add) F(subtract, Subtract) F(multiply, Multiply)
+
+#define REVERIE_NAME(name, functor) name,
+enum class Unary : uint8_t { REVERIE_UNARY_FUNCTIONS(REVERIE_NAME) };
+enum class Binary : uint8_t { REVERIE_BINARY_FUNCTIONS(REVERIE_NAME) };
+#undef REVERIE_NAME
+
+template <class Function>
+struct NamedFunction {
+  Function function;
+  std::string_view name;
+};
+#define REVERIE_ENTRY(name, functor) {Unary::name, #name},
+inline constexpr NamedFunction<Unary> kUnaryFunctions[] = {REVERIE_UNARY_FUNCTIONS(REVERIE_ENTRY)};
+#undef REVERIE_ENTRY
+#define REVERIE_ENTRY(name, functor) {Binary::name, #name},
+inline constexpr NamedFunction<Binary> kBinaryFunctions[] = {
+    REVERIE_BINARY_FUNCTIONS(REVERIE_ENTRY)};
+#undef REVERIE_ENTRY
 
 // y = f(x). y may be x.
 struct UnaryForward {

@@ -149,6 +149,12 @@ REVERIE_INLINE float log(float x) {
 REVERIE_INLINE double log(double x) {
   return ::log(x);
 }
+REVERIE_INLINE float log1p(float x) {
+  return ::log1pf(x);
+}
+REVERIE_INLINE double log1p(double x) {
+  return ::log1p(x);
+}
 REVERIE_INLINE float sqrt(float x) {
   return ::sqrtf(x);
 }

@@ -2,6 +2,7 @@
 // The elementwise functions and their derivatives, as functors over float and double that every
 // device shares.
 
+#include "core/error.h"
 #include "core/host_device.h"
 #include "kernels/elementwise.h"
 #include "kernels/fmath.h"
@@ -97,6 +98,18 @@ struct Exp {
     return fmath::exp(x);
   }
 };
+// log(1 + exp(x)), without overflow; its derivative is the sigmoid.
+struct Softplus {
+  template <class T>
+  static REVERIE_INLINE T value(T x) {
+    const T size = x < T(0) ? -x : x;
+    return (x > T(0) ? x : T(0)) + fmath::log1p(fmath::exp(-size));
+  }
+  template <class T>
+  static REVERIE_INLINE T derivative(T x) {
+    return sigmoid_of(x);
+  }
+};
 struct Add {
   template <class T>
   static REVERIE_INLINE T value(T a, T b) {
@@ -116,38 +129,25 @@ struct Multiply {
   }
 };
 
-// Calls f(Functor{}) for the functor that `which` names. The switch stands here alone: a new
-// function is a struct above, a name in Unary, and a line below. For the host, whose lambdas nvcc
-// lets no device function call.
+// Calls f(Functor{}) for the functor that `which` names. For the host, whose lambdas nvcc lets no
+// device function call. InternalError for a value that is no function.
+#define REVERIE_CASE(name, functor) \
+  case Unary::name:                 \
+    return f(functor{});
 template <class F>
 inline __attribute__((always_inline)) void with_unary(Unary which, const F& f) {
-  switch (which) {
-    case Unary::sigmoid:
-      return f(Sigmoid{});
-    case Unary::tanh:
-      return f(Tanh{});
-    case Unary::relu:
-      return f(Relu{});
-    case Unary::silu:
-      return f(Silu{});
-    case Unary::gelu:
-      return f(Gelu{});
-    case Unary::gelu_tanh:
-      return f(GeluTanh{});
-    case Unary::exp:
-      return f(Exp{});
-  }
+  switch (which) { REVERIE_UNARY_FUNCTIONS(REVERIE_CASE) }
+  throw InternalError(fmt::format("there is no unary function {}", int(which)));
 }
+#undef REVERIE_CASE
+#define REVERIE_CASE(name, functor) \
+  case Binary::name:                \
+    return f(functor{});
 template <class F>
 inline __attribute__((always_inline)) void with_binary(Binary which, const F& f) {
-  switch (which) {
-    case Binary::add:
-      return f(Add{});
-    case Binary::subtract:
-      return f(Subtract{});
-    case Binary::multiply:
-      return f(Multiply{});
-  }
+  switch (which) { REVERIE_BINARY_FUNCTIONS(REVERIE_CASE) }
+  throw InternalError(fmt::format("there is no binary function {}", int(which)));
 }
+#undef REVERIE_CASE
 
 }  // namespace reverie::functional

@@ -8,38 +8,23 @@ namespace reverie {
 
 // f(x), any shape.
 Variable unary(Unary f, const Variable& x);
-inline Variable sigmoid(const Variable& x) {
-  return unary(Unary::sigmoid, x);
-}
-inline Variable tanh(const Variable& x) {
-  return unary(Unary::tanh, x);
-}
-inline Variable relu(const Variable& x) {
-  return unary(Unary::relu, x);
-}
-inline Variable silu(const Variable& x) {
-  return unary(Unary::silu, x);
-}
-inline Variable gelu(const Variable& x) {
-  return unary(Unary::gelu, x);
-}
-inline Variable exp(const Variable& x) {
-  return unary(Unary::exp, x);
-}
+#define REVERIE_OP(name, functor)           \
+  inline Variable name(const Variable& x) { \
+    return unary(Unary::name, x);           \
+  }
+REVERIE_UNARY_FUNCTIONS(REVERIE_OP)
+#undef REVERIE_OP
 
 // f(a, b). `b` has a's shape, or broadcasts: its sizes, aligned at the right, are a's or 1, and
 // those that are a's are neighbours
 // ([C], [T, 1], [B, T, 1], [1] with a [B, T, C]). UserError otherwise.
 Variable binary(Binary f, const Variable& a, const Variable& b);
-inline Variable add(const Variable& a, const Variable& b) {
-  return binary(Binary::add, a, b);
-}
-inline Variable subtract(const Variable& a, const Variable& b) {
-  return binary(Binary::subtract, a, b);
-}
-inline Variable multiply(const Variable& a, const Variable& b) {
-  return binary(Binary::multiply, a, b);
-}
+#define REVERIE_OP(name, functor)                              \
+  inline Variable name(const Variable& a, const Variable& b) { \
+    return binary(Binary::name, a, b);                         \
+  }
+REVERIE_BINARY_FUNCTIONS(REVERIE_OP)
+#undef REVERIE_OP
 
 // factor * x + shift.
 Variable affine(const Variable& x, double factor, double shift = 0);

@@ -28,40 +28,36 @@ class CaseList {
   std::vector<OpCase> cases;
 };
 
-const std::pair<Unary, const char*> kUnary[] = {
-    {Unary::sigmoid, "sigmoid"}, {Unary::tanh, "tanh"}, {Unary::relu, "relu"},
-    {Unary::silu, "silu"},       {Unary::gelu, "gelu"}, {Unary::gelu_tanh, "gelu_tanh"},
-    {Unary::exp, "exp"}};
-
 void elementwise(CaseList& list) {
-  for (auto [f, name] : kUnary) {
+  for (const auto& entry : kUnaryFunctions) {
+    const Unary f = entry.function;
+    const std::string_view name = entry.name;
     list.add(fmt::format("unary_{}", name), {{3, 19}},
-             [f = f](const Variables& v) { return Variables{unary(f, v[0])}; });
+             [f](const Variables& v) { return Variables{unary(f, v[0])}; });
     list.add(fmt::format("bias_activation_{}", name), {{2, 3, 7}, {7}},
-             [f = f](const Variables& v) { return Variables{bias_activation(f, v[0], v[1])}; });
+             [f](const Variables& v) { return Variables{bias_activation(f, v[0], v[1])}; });
     list.add(fmt::format("bias_activation_{}_without_bias", name), {{5, 7}},
-             [f = f](const Variables& v) { return Variables{bias_activation(f, v[0], {})}; });
-    list.add(
-        fmt::format("linear_activation_{}", name), {{2, 3, 5}, {7, 5}, {7}},
-        [f = f](const Variables& v) { return Variables{linear_activation(f, v[0], v[1], v[2])}; });
+             [f](const Variables& v) { return Variables{bias_activation(f, v[0], {})}; });
+    list.add(fmt::format("linear_activation_{}", name), {{2, 3, 5}, {7, 5}, {7}},
+             [f](const Variables& v) { return Variables{linear_activation(f, v[0], v[1], v[2])}; });
     list.add(fmt::format("linear_activation_{}_in_out_without_bias", name), {{4, 5}, {5, 7}},
-             [f = f](const Variables& v) {
+             [f](const Variables& v) {
                return Variables{linear_activation(f, v[0], v[1], {}, WeightLayout::in_out)};
              });
     list.add(fmt::format("gated_{}", name), {{2, 3, 7}, {2, 3, 7}},
-             [f = f](const Variables& v) { return Variables{gated(f, v[0], v[1])}; });
+             [f](const Variables& v) { return Variables{gated(f, v[0], v[1])}; });
   }
-  const std::pair<Binary, const char*> binaries[] = {
-      {Binary::add, "add"}, {Binary::subtract, "subtract"}, {Binary::multiply, "multiply"}};
   const Shape broadcasts[] = {{2, 3, 4}, {4},       {3, 1},    {2, 3, 1}, {1},      {3, 4},
                               {2, 1, 1}, {1, 3, 1}, {1, 1, 4}, {1, 1, 1}, {1, 3, 4}};
-  for (auto [f, name] : binaries) {
-    const auto function = [f = f](const Variables& v) { return Variables{binary(f, v[0], v[1])}; };
+  for (const auto& entry : kBinaryFunctions) {
+    const Binary f = entry.function;
+    const std::string_view name = entry.name;
+    const auto function = [f](const Variables& v) { return Variables{binary(f, v[0], v[1])}; };
     for (const Shape& b : broadcasts)
       list.add(fmt::format("{}_{}", name, b.str()), {{2, 3, 4}, b}, function);
     list.add(fmt::format("{}_over_sizes_of_1", name), {{1, 3, 1, 4}, {3, 1, 1}}, function);
     list.add(fmt::format("{}_of_one_thing", name), {{3, 4}},
-             [f = f](const Variables& v) { return Variables{binary(f, v[0], v[0])}; });
+             [f](const Variables& v) { return Variables{binary(f, v[0], v[0])}; });
   }
   list.add("affine", {{3, 5}},
            [](const Variables& v) { return Variables{affine(v[0], -2.5, 0.75)}; });

@@ -5,9 +5,6 @@
 namespace reverie::test {
 namespace {
 
-constexpr Unary kUnary[] = {Unary::sigmoid, Unary::tanh,      Unary::relu, Unary::silu,
-                            Unary::gelu,    Unary::gelu_tanh, Unary::exp};
-constexpr Binary kBinary[] = {Binary::add, Binary::subtract, Binary::multiply};
 constexpr int64_t kCounts[] = {1, 3, 7, 17, 33, 65, 100, 70001};
 struct Matrix {
   int64_t rows, columns;
@@ -27,9 +24,11 @@ Values zip(const Values& a, const Values& b, const std::function<double(double, 
 }
 
 void unary(std::vector<Case>& cases) {
-  for (Unary f : kUnary) {
+  for (const auto& entry : kUnaryFunctions) {
+    const Unary f = entry.function;
+    const std::string_view called = entry.name;
     for (int64_t n : kCounts) {
-      cases.push_back({"unary_forward", fmt::format("f{} n{}", int(f), n), [=](Execution& run) {
+      cases.push_back({"unary_forward", fmt::format("{} n{}", called, n), [=](Execution& run) {
                          const Tensor x = run.input({n}, 3);
                          kernel::unary_forward(run.device(), {f, x, run.output("y", {n})});
                          run.expect(
@@ -37,7 +36,7 @@ void unary(std::vector<Case>& cases) {
                              2, 0.1);
                        }});
       cases.push_back(
-          {"unary_backward", fmt::format("f{} n{}", int(f), n), [=](Execution& run) {
+          {"unary_backward", fmt::format("{} n{}", called, n), [=](Execution& run) {
              const Tensor x = run.input({n}, 2), grad_y = run.input({n});
              kernel::unary_backward(run.device(), {f, x, grad_y, run.output("grad_x", {n})});
              run.expect("grad_x",
@@ -46,7 +45,7 @@ void unary(std::vector<Case>& cases) {
                         4, 0.1);
            }});
     }
-    cases.push_back({"unary_forward", fmt::format("f{} in place", int(f)), [=](Execution& run) {
+    cases.push_back({"unary_forward", fmt::format("{} in place", called), [=](Execution& run) {
                        Tensor& x = run.updated("x", {33});
                        const Values before = x.to_vector();
                        kernel::unary_forward(run.device(), {f, x, x});
@@ -54,7 +53,7 @@ void unary(std::vector<Case>& cases) {
                                   0.1);
                      }});
     cases.push_back(
-        {"unary_backward", fmt::format("f{} over its gradient", int(f)), [=](Execution& run) {
+        {"unary_backward", fmt::format("{} over its gradient", called), [=](Execution& run) {
            const Tensor x = run.input({65});
            Tensor& grad = run.updated("grad", {65});
            const Values before = grad.to_vector();
@@ -71,7 +70,9 @@ void binary(std::vector<Case>& cases) {
   struct Layout {
     int64_t outer, middle, inner;
   };
-  for (Binary f : kBinary) {
+  for (const auto& entry : kBinaryFunctions) {
+    const Binary f = entry.function;
+    const std::string_view called = entry.name;
     for (Layout l : {Layout{1, 1, 1},
                      {1, 70001, 1},
                      {1, 65, 1},
@@ -81,7 +82,7 @@ void binary(std::vector<Case>& cases) {
                      {1, 17, 3},
                      {9, 65, 100}}) {
       cases.push_back(
-          {"binary_forward", fmt::format("f{} {}x{}x{}", int(f), l.outer, l.middle, l.inner),
+          {"binary_forward", fmt::format("{} {}x{}x{}", called, l.outer, l.middle, l.inner),
            [=](Execution& run) {
              const Shape shape{l.outer, l.middle, l.inner};
              const Tensor a = run.input(shape), b = run.input({l.middle});
@@ -95,7 +96,7 @@ void binary(std::vector<Case>& cases) {
            }});
     }
     cases.push_back(
-        {"binary_forward", fmt::format("f{} over a, then over b", int(f)), [=](Execution& run) {
+        {"binary_forward", fmt::format("{} over a, then over b", called), [=](Execution& run) {
            Tensor &a = run.updated("a", {100}), &b = run.updated("b", {100});
            const Values left = a.to_vector(), right = b.to_vector();
            kernel::binary_forward(run.device(), {f, a, b, a, 1, 1});
@@ -135,11 +136,13 @@ void linear(std::vector<Case>& cases) {
 }
 
 void fused(std::vector<Case>& cases) {
-  for (Unary f : kUnary) {
+  for (const auto& entry : kUnaryFunctions) {
+    const Unary f = entry.function;
+    const std::string_view called = entry.name;
     for (Matrix m : kMatrices) {
       for (bool with_bias : {true, false}) {
         const std::string name =
-            fmt::format("f{} {}x{}{}", int(f), m.rows, m.columns, with_bias ? " bias" : "");
+            fmt::format("{} {}x{}{}", called, m.rows, m.columns, with_bias ? " bias" : "");
         const Shape shape{m.rows, m.columns};
         cases.push_back({"bias_activation_forward", name, [=](Execution& run) {
                            const Tensor x = run.input(shape, 2),
@@ -172,7 +175,7 @@ void fused(std::vector<Case>& cases) {
                           8, 0.1);
              }});
       }
-      const std::string name = fmt::format("f{} {}x{}", int(f), m.rows, m.columns);
+      const std::string name = fmt::format("{} {}x{}", called, m.rows, m.columns);
       const Shape shape{m.rows, m.columns};
       cases.push_back({"gated_forward", name, [=](Execution& run) {
                          const Tensor gate = run.input(shape, 2), up = run.input(shape);

@@ -34,8 +34,10 @@ inline double value(Unary f, double x) {
       return 0.5 * x * (1 + std::tanh(u));
     case Unary::exp:
       return std::exp(x);
+    case Unary::softplus:
+      return std::log1p(std::exp(x));
   }
-  return 0;
+  return NAN;
 }
 
 inline double derivative(Unary f, double x) {
@@ -57,12 +59,22 @@ inline double derivative(Unary f, double x) {
              0.5 * x * (1 - tanh_u * tanh_u) * root * (1 + 3 * 0.044715 * x * x);
     case Unary::exp:
       return std::exp(x);
+    case Unary::softplus:
+      return sigmoid;
   }
-  return 0;
+  return NAN;
 }
 
 inline double value(Binary f, double a, double b) {
-  return f == Binary::add ? a + b : f == Binary::subtract ? a - b : a * b;
+  switch (f) {
+    case Binary::add:
+      return a + b;
+    case Binary::subtract:
+      return a - b;
+    case Binary::multiply:
+      return a * b;
+  }
+  return NAN;
 }
 
 // Number n of the stream is kept.
