@@ -24,8 +24,9 @@ Json in_current_spelling(Json experiment) {
     schedule[key] = value;
   }
   if (cosine && !schedule.empty()) {
-    schedule["type"] = "cosine";
-    optimizer["schedule"] = schedule;
+    Json named = {{"type", "cosine"}};
+    named.update(schedule);
+    optimizer["schedule"] = named;
   }
   *found = optimizer;
   return experiment;

@@ -76,7 +76,7 @@ TEST(EarlierSpellings, KeysOfTheCosineGoToTheSchedule) {
                 {{"optimizer", {{"warmup_steps", 3}, {"schedule", {{"decay_steps", 9}}}}}})
                 .at("optimizer")
                 .at("schedule"),
-            Json({{"decay_steps", 9}, {"warmup_steps", 3}, {"type", "cosine"}}));
+            Json({{"type", "cosine"}, {"decay_steps", 9}, {"warmup_steps", 3}}));
   EXPECT_THAT(testing::message_of<ConfigError>([] {
                 in_current_spelling(
                     {{"optimizer", {{"warmup_steps", 3}, {"schedule", {{"type", "wsd"}}}}}});
