@@ -11,7 +11,7 @@
 #include "trainers/evaluation/causality.h"
 #include "trainers/training/batch_split.h"
 #include "trainers/training/batches_ahead.h"
-#include "trainers/training/optimizer.h"
+#include "trainers/optimizers/optimizer.h"
 
 namespace reverie {
 namespace {
