@@ -229,9 +229,8 @@ TEST(Coverage, EveryRowHasACaseAndAnImplementationForEachInstructionSet) {
 TEST(Coverage, EveryDeclaredRowIsFilled) {
   std::set<std::string> in_table, declared;
   for (const KernelRow* row : kernel_table()) in_table.insert(std::string(row->name()));
-  const std::regex declaration(R"(Kernel<\w+>\s+\w+\s*\{\s*"(\w+)") ");
-      for (const auto& entry :
-           std::filesystem::directory_iterator(REVERIE_TEST_DIR "/../kernels")) {
+  const std::regex declaration(R"re(Kernel<\w+>\s+\w+\s*\{\s*"(\w+)")re");
+  for (const auto& entry : std::filesystem::directory_iterator(REVERIE_TEST_DIR "/../kernels")) {
     if (entry.path().extension() != ".h") continue;
     const std::string text = read_file(entry.path().string());
     for (std::sregex_iterator i(text.begin(), text.end(), declaration), end; i != end; ++i)

@@ -18,7 +18,8 @@ double width_of(char first_byte) {
     return 0.36;
   if (std::string_view("mwMW@%").find(first_byte) != std::string_view::npos) return 0.95;
   if (first_byte >= 'A' && first_byte <= 'Z') return 0.72;
-  return 0.58;
+  if ((first_byte >= '0' && first_byte <= '9') || first_byte == '_' || first_byte == '=') return 0.70;
+  return 0.66;  // as wide as DejaVu Sans, a common fallback
 }
 
 bool begins_character(char c) {
