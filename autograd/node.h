@@ -32,7 +32,7 @@ struct VariableImpl {
 };
 }  // namespace detail
 
-// What an op may keep between forward and backward, and what backward needs to produce.
+// Tensors an op keeps between forward and backward, and the gradients its backward must produce.
 class Context {
  public:
   // False under NoGrad or when no input requires a gradient: nothing will be kept.

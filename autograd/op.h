@@ -5,9 +5,8 @@
 //   struct Scale {
 //     static constexpr std::string_view name = "scale";
 //     double factor;
-//     Tensor forward(Context&, const Tensor& x);             // or std::vector<Tensor> for several
-//     outputs Grads backward(Context&, const Tensor& grad_y);        // or std::span<const Tensor>
-//     for several
+//     Tensor forward(Context&, const Tensor& x);       // several outputs: std::vector<Tensor>
+//     Grads backward(Context&, const Tensor& grad_y);  // several outputs: std::span<const Tensor>
 //   };
 //   Variable y = apply_op(Scale{2.0}, x);
 // Inputs are Variables (or vectors of them); an undefined Variable arrives as an undefined Tensor.

@@ -12,7 +12,7 @@ namespace reverie {
 // again (Micikevicius et al. 2018, mixed precision training).
 enum class MatmulPrecision : uint8_t { full, bf16 };
 
-// Of this thread; full unless a scope says otherwise.
+// This thread's precision; full unless a scope says otherwise.
 MatmulPrecision matmul_precision();
 
 // While one is alive on this thread, forward passes use the given precision.
@@ -27,7 +27,7 @@ class MatmulPrecisionScope {
   MatmulPrecision before_;
 };
 
-// What a result is for. operand: nothing but products reads it, so that an op may store it in bf16
+// How a result is used. operand: only products read it, so that an op may store it in bf16
 // where products are in bf16, rounded as the product would round it. Its cotangent is f32 all the
 // same.
 enum class Use : uint8_t { any, operand };

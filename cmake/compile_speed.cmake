@@ -1,4 +1,4 @@
-# What makes a build quick: ccache and mold where they are installed, precompiled headers, and less optimisation for
+# Quick builds: ccache and mold where they are installed, precompiled headers, and less optimisation for
 # code that only directs the work of others.
 
 option(REVERIE_CCACHE "Compile through ccache, where it is installed" ON)

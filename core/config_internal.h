@@ -1,5 +1,5 @@
 #pragma once
-// What the config_*.cpp files share: texts for messages, and the rule for fields that must be
+// Shared by the config_*.cpp files: texts for messages, and the rule for fields that must be
 // given.
 
 #include <cmath>

@@ -22,8 +22,8 @@ struct Status {
   bool usable;           // whether tensors can live there
   std::string in_words;  // what the device is, or why there is none
 };
-// Of the GPU in use. Looked up once; never throws, so that a program with CUDA runs on a machine
-// without a driver.
+// Status of the GPU in use. Looked up once; never throws, so that a program with CUDA runs on a
+// machine without a driver.
 const Status& status();
 
 // How many GPUs this process sees; 0 where none is usable, and on the emulated device, where there

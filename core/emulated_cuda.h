@@ -1,5 +1,5 @@
 #pragma once
-// What the emulation of CUDA kernels asks of the emulated device's memory.
+// Queries of the kernel emulation about the emulated device's memory.
 
 #include <cstddef>
 #include <cstdint>

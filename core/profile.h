@@ -9,7 +9,7 @@
 
 namespace reverie::profile {
 
-// What a call has to do at least: floating-point operations, and bytes that its arguments hold.
+// The least work of a call: floating-point operations, and bytes that its arguments hold.
 struct Work {
   double flops = 0, bytes = 0;
 };
@@ -29,7 +29,7 @@ struct Event {
 
 // Begins anew.
 void start();
-// What was recorded since start(), in the order in which scopes were entered. Scopes that are still
+// Events recorded since start(), in the order in which scopes were entered. Scopes that are still
 // open last until now.
 std::vector<Event> stop();
 

@@ -63,10 +63,10 @@ std::vector<std::vector<int32_t>> example_records(std::span<const Example> examp
 int64_t keep_example_targets(const ExampleLayout& layout, std::span<const int32_t> tokens,
                              std::span<int32_t> targets);
 
-// Of a record, or of what a model wrote behind its end_think: the answer's tokens, from behind the
+// The answer's tokens in a record, or in a model's text behind its end_think: from behind the
 // last answer mark to the end. Empty where there is none.
 std::span<const int32_t> answer_of(const ExampleLayout& layout, std::span<const int32_t> tokens);
-// What of a record a model is given: up to its end_think.
+// The part of a record that a model is given: up to its end_think.
 std::span<const int32_t> prompt_of(const ExampleLayout& layout, std::span<const int32_t> record);
 
 }  // namespace reverie

@@ -34,7 +34,7 @@ class Sampler {
   // such rows.
   Batch rows(int64_t batch_index, int64_t first_row, int64_t row_count) const;
   Batch batch(int64_t batch_index) const { return rows(batch_index, 0, batch_size_); }
-  // Of all rows of batch `batch_index`, for who has only some of them.
+  // Targets in the whole batch `batch_index`, for ranks that hold part of it.
   int64_t target_count(int64_t batch_index) const;
   // The first token of row `row` of batch `batch_index`.
   virtual int64_t window_start(int64_t batch_index, int64_t row) const = 0;

@@ -101,7 +101,7 @@ class TokenFileWriter {
   // Completes the header, fsyncs and renames into place.
   void finish();
   int64_t count() const;
-  // Of what finish() wrote.
+  // Checksum of the file that finish() wrote.
   const std::string& checksum() const;
 
  private:

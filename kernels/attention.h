@@ -66,7 +66,7 @@ namespace kernel {
 inline constinit Kernel<AttentionBackward> attention_backward{"attention_backward"};
 }
 
-// What computes attention with bf16 on device cuda: our kernels, or cuDNN where it serves the case
+// Implementation of bf16 attention on device cuda: our kernels, or cuDNN where it serves the case
 // (no dropout, soft-cap or window; the last query sees the last key; head_dim a multiple of 8 up to
 // 128), which rounds the output and the gradients to bf16, too. Environment
 // REVERIE_ATTENTION=own|cudnn decides (own unless it is set; anything else, or a library this build

@@ -2,7 +2,6 @@
 // The elementwise functions and their derivatives, as functors over float and double that every
 // device shares.
 
-#include "core/error.h"
 #include "core/host_device.h"
 #include "kernels/elementwise.h"
 #include "kernels/fmath.h"
@@ -129,6 +128,9 @@ struct Multiply {
   }
 };
 
+// Throws InternalError; compiled once, outside the instruction sets.
+[[noreturn]] void no_such_function(const char* kind, int value);
+
 // Calls f(Functor{}) for the functor that `which` names. For the host, whose lambdas nvcc lets no
 // device function call. InternalError for a value that is no function.
 #define REVERIE_CASE(name, functor) \
@@ -137,7 +139,7 @@ struct Multiply {
 template <class F>
 inline __attribute__((always_inline)) void with_unary(Unary which, const F& f) {
   switch (which) { REVERIE_UNARY_FUNCTIONS(REVERIE_CASE) }
-  throw InternalError(fmt::format("there is no unary function {}", int(which)));
+  no_such_function("unary", int(which));
 }
 #undef REVERIE_CASE
 #define REVERIE_CASE(name, functor) \
@@ -146,7 +148,7 @@ inline __attribute__((always_inline)) void with_unary(Unary which, const F& f) {
 template <class F>
 inline __attribute__((always_inline)) void with_binary(Binary which, const F& f) {
   switch (which) { REVERIE_BINARY_FUNCTIONS(REVERIE_CASE) }
-  throw InternalError(fmt::format("there is no binary function {}", int(which)));
+  no_such_function("binary", int(which));
 }
 #undef REVERIE_CASE
 

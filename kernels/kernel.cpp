@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "kernels/functional.h"
+
 namespace reverie {
 namespace {
 
@@ -122,5 +124,11 @@ std::vector<const KernelRow*> kernel_table() {
   std::sort(rows.begin(), rows.end(), [](auto* a, auto* b) { return a->name() < b->name(); });
   return rows;
 }
+
+namespace functional {
+void no_such_function(const char* kind, int value) {
+  throw InternalError(fmt::format("there is no {} function {}", kind, value));
+}
+}  // namespace functional
 
 }  // namespace reverie

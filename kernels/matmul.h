@@ -37,9 +37,9 @@ namespace kernel {
 inline constinit Kernel<MatmulPair> matmul_pair{"matmul_pair"};
 }
 
-// What multiplies f32 on the CPU: the library, or our own tiles (always those for f64, and for
-// batches of small products). Environment REVERIE_GEMM=library|own decides (anything else, or a
-// library this build lacks, is ConfigError); set_gemm overrides.
+// Implementation of f32 products on the CPU: the library, or our own tiles (always those for f64,
+// and for batches of small products). Environment REVERIE_GEMM=library|own decides (anything else,
+// or a library this build lacks, is ConfigError); set_gemm overrides.
 enum class GemmChoice : uint8_t { library, own };
 GemmChoice gemm();
 void set_gemm(GemmChoice);

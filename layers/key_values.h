@@ -8,13 +8,13 @@
 
 namespace reverie {
 
-// Of one layer: [B, T, kv_heads * D], keys turned to their positions already.
+// One layer's keys and values: [B, T, kv_heads * D], keys turned to their positions already.
 struct LayerKeyValues {
   Variable key, value;
 };
 
-// Of all layers. A value: copies share what they hold, and no function changes it in place, so that
-// gradients flow to exactly those rows that were recorded with a graph.
+// Keys and values of all layers. A value: copies share what they hold, and no function changes it
+// in place, so that gradients flow to exactly those rows that were recorded with a graph.
 struct KeyValues {
   std::vector<LayerKeyValues> layers;
   std::string base;  // hash of the weights that made them (weights_hash()); "":

@@ -1,5 +1,5 @@
 #pragma once
-// What trainers, samplers and probes know of a model.
+// The interface of models for trainers, samplers and probes.
 
 #include <memory>
 

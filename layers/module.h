@@ -13,7 +13,7 @@
 
 namespace reverie {
 
-// What a constructor needs to make its parameters.
+// Arguments of constructors that make parameters.
 struct Build {
   Generator& random;  // initial values are drawn in the order of construction
   DType dtype = DType::f32;
@@ -62,8 +62,8 @@ class Module {
   void borrow(const Module& owner);
 
   NamedTensors state() const;
-  // Of the names, shapes, dtypes and bytes of all parameters (XXH3-128, 32 hexadecimal digits):
-  // says whether weights are still the same, and whose keys and values a cache holds.
+  // Hash of the names, shapes, dtypes and bytes of all parameters (XXH3-128, 32 hexadecimal
+  // digits): says whether weights are still the same, and whose keys and values a cache holds.
   std::string weights_hash() const;
   // Copies values into the parameters, cast to their dtype. One UserError lists everything missing,
   // unexpected, transposed and wrongly shaped, before anything is changed; `strict` false ignores

@@ -1,6 +1,7 @@
 #pragma once
-// What the rows of one forward see beside themselves. The blocks of a transformer are the same in
-// training, in decoding and in a coprocessor's packed groups; only this differs.
+// RowContext: the keys and values that rows of one forward see beside their own. The blocks of a
+// transformer are the same in training, in decoding and in a coprocessor's packed groups; only this
+// differs.
 
 #include <optional>
 #include <vector>
@@ -23,7 +24,7 @@ class RowContext {
   // Whether a row sees itself and all rows before it, and nothing else. Then one packed projection
   // need not be taken apart, and a block is a function of its rows alone.
   virtual bool plain() const { return false; }
-  // Of rows [B, T, C], those whose final states are wanted: all, unless a context says otherwise.
+  // The rows of [B, T, C] whose final states are wanted: all, unless a context says otherwise.
   // The last block makes keys and values of all rows, and goes on with these alone.
   virtual Variable wanted(const Variable& rows) const { return rows; }
   // attend() of the wanted rows alone, beside the keys of all.
@@ -104,7 +105,7 @@ class AppendedRows final : public RowContext {
   Tensor positions_;
 };
 
-// What the rows of a group see of what lies before them: latents in front, tokens behind them.
+// Visibility inside a group: latents in front, tokens behind them.
 struct GroupSight {
   int64_t latents = 0;  // rows in front of each group
   bool latents_see_text = true, tokens_see_text = true, tokens_see_latents = true;

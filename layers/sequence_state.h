@@ -1,5 +1,5 @@
 #pragma once
-// What a model carries from one piece of a sequence to the next.
+// State that a model carries from one piece of a sequence to the next.
 
 #include <map>
 #include <string>

@@ -1,5 +1,5 @@
 #pragma once
-// What distinguishes one decoder-only family from another: data, read by the same blocks.
+// The differences between decoder-only families, as data that the same blocks read.
 
 #include <string>
 #include <vector>
@@ -11,7 +11,7 @@
 
 namespace reverie {
 
-// What may differ from layer to layer.
+// Properties that may differ from layer to layer.
 struct LayerShape {
   int64_t window = 0;  // a row sees this many keys, its own included; 0: all before it
   // Rotary positions (Su et al. 2021): pair i turns by position * inverse_frequencies[i], head_dim

@@ -1,5 +1,5 @@
 #pragma once
-// What turns text into token ids and back.
+// Tokenizers turn text into token ids and back.
 
 #include "core/config.h"
 
@@ -16,7 +16,7 @@ namespace reverie {
 // The file that a run directory and a prepared data directory carry.
 inline constexpr std::string_view kTokenizerFile = "reverie_tokenizer.json";
 
-// What becomes of the text "<|endoftext|>" where the vocabulary has a token for it.
+// How the text "<|endoftext|>" is read where the vocabulary has a token for it.
 enum class SpecialTokens {
   read,     // it is that token
   as_text,  // it is text like any other
@@ -81,7 +81,7 @@ class StreamDecoder {
   // The characters that `token` completes. Bytes that cannot become UTF-8 any more are given as
   // they are.
   std::string next(int32_t token);
-  // What is left of an unfinished character.
+  // The bytes of an unfinished character.
   std::string finish() { return std::move(pending_); }
 
  private:

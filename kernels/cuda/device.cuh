@@ -1,5 +1,5 @@
 #pragma once
-// What kernels are written in, for nvcc and for the emulation alike: CUDA's names, shared memory,
+// The language of kernels, for nvcc and for the emulation alike: CUDA's names, shared memory,
 // sums over warps and blocks, access to memory 16 bytes at a time, number types. The only place of
 // inline PTX.
 //
@@ -233,7 +233,7 @@ __device__ void load_matrices(uint32_t (&to)[4], const Tile& tile, int first, in
   }
 #endif
 }
-// Of a tile with rows of bf16 pairs: its [16, 16] part at `first`.
+// The [16, 16] part at `first` of a tile with rows of bf16 pairs.
 template <class Tile>
 __device__ Left load_left(const Tile& tile, int first, int stride) {
   Left left;

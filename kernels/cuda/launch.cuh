@@ -46,7 +46,7 @@ class Launch {
     if (x_ == 0 || y_ == 0) return;
     const dim3 blocks{unsigned(x_), unsigned(y_), 1};
 #if defined(__CUDACC__)
-    // What is beyond 48 KiB must be asked for.
+    // More than 48 KiB must be asked for.
     if (dynamic_bytes_ > 0)
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                            int(dynamic_bytes_));

@@ -45,8 +45,8 @@ class AugmentedModel final : public LanguageModel {
   bool carries_memory() const override { return base_->carries_memory(); }
   std::vector<int32_t> ends_of_text() const override { return ends_; }
   double forward_flops_per_token(int64_t length) const override;
-  // Of one insertion after a text of this length that was read already: making the latents, and the
-  // base's reading of them.
+  // Operations of one insertion after a text of this length that was read already: the latents, and
+  // the base's reading of them.
   double insertion_flops(int64_t length) const;
 
   // The mean loss over the ahead tokens of all groups, times the number of `targets` (>= 0) and

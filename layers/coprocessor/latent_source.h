@@ -1,5 +1,5 @@
 #pragma once
-// What writes latents into a model's context: a coprocessor, or one of the baselines it must beat.
+// Latent sources write latents into a model's context: a coprocessor, or a baseline it must beat.
 
 #include <memory>
 #include <vector>
@@ -67,7 +67,7 @@ class TextView {
   Tensor limits_, tokens_;
 };
 
-// What a source learns beside the base's loss on what follows: a sum over targets, nats.
+// A source's own loss beside the base's loss on what follows: a sum over targets, nats.
 struct OwnLoss {
   Variable sum;
   int64_t targets = 0;
@@ -85,16 +85,16 @@ class LatentSource : public Module {
   virtual bool asks_for_whole_text() const { return false; }
   // Whether the latents are put into the base's cache, instead of being read as embeddings.
   virtual bool writes_cache() const { return false; }
-  // What the base's rows of latents, and those of the tokens behind them, see of what lies before.
+  // The context that the base's rows of latents, and of the tokens behind them, see.
   // With writes_cache(): everything.
   virtual GroupSight sight() const { return {count()}; }
   // The part of the training loss that is the source's own; the rest is the base's.
   virtual double own_share() const { return 0; }
-  // Of these groups, whose latents are given; asked only where own_share() > 0.
+  // The own loss of these groups, whose latents are given; called only where own_share() > 0.
   virtual OwnLoss own_loss(const TextView& view, const Variable& latents) { return {}; }
   // Floating-point operations for one group of latents.
   virtual double flops_per_group(int64_t length) const = 0;
-  // Of reading a text by itself, once for all of its groups.
+  // Operations of reading a text, once for all of its groups.
   virtual double flops_per_text(int64_t length) const { return 0; }
 };
 

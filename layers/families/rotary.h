@@ -1,5 +1,5 @@
 #pragma once
-// What the families with rotary positions, RMS norms and gated MLPs have in common.
+// Options shared by families with rotary positions, RMS norms and gated MLPs.
 
 #include <optional>
 #include <string>

@@ -23,13 +23,14 @@ struct ImmOptions final : Fieldset {
 // Weights are shared by all layers; every layer has its own memory of N slots [B, N, d], zero at
 // the start of a text. After each block, with s = write(x), q = query(x), keys K = M P^T (low rank
 // k), values V = value(M), scale 1/sqrt(k):
-//   as_published  M[0] = mean of s over the WHOLE block; x = LN(x + softmax(q K^T) V). Leaks the
-//   future: row t reads its own target. full_rank     the same without P: K = M, scale 1/sqrt(d).
-//   Leaks as well. causal_mean   as_published, but row t reads the mean of s over rows 0..t.
+//   as_published  M[0] = mean of s over the WHOLE block; x = LN(x + softmax(q K^T) V).
+//                 Leaks the future: row t reads its own target.
+//   full_rank     the same without P: K = M, scale 1/sqrt(d). Leaks as well.
+//   causal_mean   as_published, but row t reads the mean of s over rows 0..t.
 //   segment       M[j mod N] = mean of s over segment j, readable from segment j + 1 on.
 //   slots         the paper's own definition made causal: a learned gate writes chunk means into
-//   slots in turn, rows of later chunks read the slots
-//                 written so far, and a learned gate merges: x = x + sigmoid(merge_gate(x)) r.
+//                 slots in turn, rows of later chunks read the slots written so far, and a
+//                 learned gate merges: x = x + sigmoid(merge_gate(x)) r.
 class Imm final : public MemoryModule {
  public:
   Imm(const ImmOptions&, const MemorySite&);

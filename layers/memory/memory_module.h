@@ -19,7 +19,7 @@ struct MemorySite {
   const Build& build;
 };
 
-// What a module sees of a layer.
+// The layer that a hook is called for.
 struct LayerView {
   int64_t layer;
   Variable hidden;  // [B, T, features]

@@ -77,10 +77,9 @@ void evaluate_text(const EvalArguments& a) {
     };
   }
   Activity activity("perplexity: windows");
-  const PerplexityResult r = perplexity(*m.model, m.text(), characters_of(file, a.characters),
-                                        options, [&](int64_t done, int64_t all) {
-                                          activity.reach(done, all);
-                                        });
+  const PerplexityResult r =
+      perplexity(*m.model, m.text(), characters_of(file, a.characters), options,
+                 [&](int64_t done, int64_t all) { activity.reach(done, all); });
   const int64_t count = r.tokens + (options.begin_of_text ? 1 : 0);
   Json out = {{"model", m.description},
               {"text", a.text},
@@ -103,9 +102,9 @@ void evaluate_text(const EvalArguments& a) {
     out["augmented"]["perplexity"] = std::exp(e.loss);
     out["augmented"]["base_perplexity_on_same_predictions"] = std::exp(e.base_loss);
     latents = fmt::format(
-        "behind latents  perplexity {:.4f} per token, the base's there {:.4f}\n"
+        "behind latents  perplexity {:.4f} per token{}, the base's there {:.4f}\n"
         "                {} predictions: {}\n",
-        std::exp(e.loss), std::exp(e.base_loss), e.predictions, e.where());
+        std::exp(e.loss), m.verdict.mark(), std::exp(e.base_loss), e.predictions, e.where());
   }
   if (!a.json.empty()) write_file_atomically(a.json, json_text_replacing(out, 2) + "\n");
   fmt::print("{}\n", m.description);
@@ -115,10 +114,11 @@ void evaluate_text(const EvalArguments& a) {
                  ? fmt::format("begin-of-text token {} before every window", *options.begin_of_text)
                  : "no begin-of-text token");
   fmt::print("predictions     {} in {} windows\n", r.predictions, r.windows);
-  fmt::print("loss            {:.5f} nats per token\n", r.nll());
-  fmt::print("perplexity      {:.4f} per token, {:.4g} per word\n", r.perplexity(),
-             r.word_perplexity());
-  fmt::print("bits per byte   {:.4f}\n{}", r.bits_per_byte(), latents);
+  const std::string mark = m.verdict.mark();
+  fmt::print("loss            {:.5f} nats per token{}\n", r.nll(), mark);
+  fmt::print("perplexity      {:.4f} per token, {:.4g} per word{}\n", r.perplexity(),
+             r.word_perplexity(), mark);
+  fmt::print("bits per byte   {:.4f}{}\n{}", r.bits_per_byte(), mark, latents);
 }
 
 }  // namespace

@@ -60,20 +60,21 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
   }
   const Json s = read_summary(trainer.run_directory());
   log_info("{0}/summary.json\n{0}/report.html", trainer.run_directory());
+  const std::string label = trainer.leaks() ? trainer.verdict().label() : "causal";
   fmt::print("train loss {:.4f}  val loss {:.4f}  val prefix-only {:.4f}  {}\n",
              s.at("train_loss").get<double>(), s.at("val_loss").get<double>(),
-             s.at("val_loss_prefix_only").get<double>(),
-             trainer.leaks() ? trainer.verdict().label() : "causal");
+             s.at("val_loss_prefix_only").get<double>(), label);
   if (s.contains("augmented"))
-    fmt::print("behind latents: val loss {:.4f}, the base there {:.4f}  {} predictions, {}\n",
+    fmt::print("behind latents: val loss {:.4f}, the base there {:.4f}  {}  ({} predictions, {})\n",
                s["augmented"].at("val_loss").get<double>(),
-               s["augmented"].at("base_loss_on_same_predictions").get<double>(),
+               s["augmented"].at("base_loss_on_same_predictions").get<double>(), label,
                s["augmented"].at("predictions").get<int64_t>(),
                s["augmented"].at("rule").get<std::string>());
   if (!failed) return;
-  log_error("{}. No number of this run is a language-modelling result (\"allow_future_leak\" would "
-            "let it end with exit 0, all the same labelled)",
-            trainer.verdict().line());
+  log_error(
+      "{}. No number of this run is a language-modelling result (\"allow_future_leak\" would "
+      "let it end with exit 0, all the same labelled)",
+      trainer.verdict().line());
   exit_with(int(ExitCode::check_failed));
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// What every form of the collectives asks of its arguments.
+// Argument checks shared by all communicators.
 
 #include <vector>
 

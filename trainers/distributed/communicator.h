@@ -1,5 +1,5 @@
 #pragma once
-// What ranks of one training run say to each other.
+// Collectives between the ranks of one training run.
 
 #include <future>
 #include <memory>

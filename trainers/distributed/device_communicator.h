@@ -14,7 +14,7 @@ namespace reverie {
 std::shared_ptr<Communicator> make_device_communicator(std::shared_ptr<Communicator> host,
                                                        std::unique_ptr<DeviceTransport> transport);
 
-// What ranks on `device` say to each other, once `host` has made them ranks: `host` itself if
+// The communicator of ranks on `device`, given the ranks of `host`: `host` itself if
 // it takes tensors there, as on the CPU; on device cuda over NCCL, each rank with a GPU of its own
 // (see gpu_of_rank), which it has taken then. A collective: ConfigError on all ranks where their
 // devices differ, two have one GPU, or the build has no NCCL.

@@ -1,5 +1,5 @@
 #pragma once
-// Waiting for what does not tell when it is done.
+// Polls with back-off.
 
 #include <chrono>
 #include <cstdint>

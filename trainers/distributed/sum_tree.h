@@ -38,7 +38,7 @@ class SumTree {
   SumNode node_of(int64_t term) const { return without_sibling({0, term}); }
   // The parent, where the two are siblings.
   std::optional<SumNode> join(const SumNode& left, const SumNode& right) const;
-  // What rank `rank` is left with, in the order of terms.
+  // The nodes that rank `rank` holds at the end, in the order of terms.
   std::vector<SumNode> nodes_of(int rank) const;
 
  private:

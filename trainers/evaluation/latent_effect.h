@@ -1,5 +1,5 @@
 #pragma once
-// What latents change: the perplexity of the n-th token after them, beside the base's own.
+// The effect of latents: the perplexity of the n-th token after them, beside the base's own.
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -65,8 +65,8 @@ struct LatentEffect {
   std::string rule;
 };
 
-// Of runs that differ by their seed and were measured on the same texts: means over them, intervals
-// of that mean. UserError where the texts or the insertions are not the same.
+// The effect over runs that differ by their seed and were measured on the same texts: means,
+// intervals of that mean. UserError where the texts or the insertions are not the same.
 LatentEffect latent_effect(std::span<const PositionLosses* const> runs,
                            const LatentEffectOptions& options);
 // What the one model changes in the other's perplexity, by position and text by text: both
@@ -75,7 +75,7 @@ LatentEffect latent_effect(std::span<const PositionLosses* const> runs,
 LatentEffect paired_effect(std::span<const PositionLosses* const> model,
                            std::span<const PositionLosses* const> against,
                            const LatentEffectOptions& options);
-// Of one model beside its own base.
+// The effect of one model beside its own base.
 LatentEffect measure_latent_effect(AugmentedModel& model, const EvaluationWindows& windows,
                                    const LatentEffectOptions& options);
 

@@ -10,7 +10,7 @@ namespace reverie {
 
 // Names of the trainable parameters whose gradient is absent or zero in every element.
 std::vector<std::string> without_gradient(const Module& model);
-// Of the names, shapes, dtypes and bytes of all frozen parameters (XXH3-128): "" where none is.
+// Hash of the names, shapes, dtypes and bytes of all frozen parameters (XXH3-128); "" without any.
 std::string frozen_hash(const Module& model);
 
 // Writes RUN/audit.json: {"trainable_tensors", "frozen_tensors", "without_gradient": [NAME, ...],

@@ -1,5 +1,5 @@
 #pragma once
-// What a profiled stretch of training says: a table by kernel and by op, and a trace for Perfetto.
+// Report of a profiled stretch of training: a table by kernel and by op, and a trace for Perfetto.
 
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -10,7 +10,7 @@
 
 namespace reverie {
 
-// What this machine does at best, measured when asked: the denominators of the table.
+// This machine's measured ceilings: the denominators of the table.
 struct Ceilings {
   double gemm_flops = 0;       // a second, f32 matrix products of 1024 x 1024
   double bf16_gemm_flops = 0;  // 0: no bf16 dot products here

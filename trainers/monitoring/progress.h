@@ -12,7 +12,7 @@
 
 namespace reverie {
 
-// What one line shows. NaN: not known yet, and left out.
+// The values of one progress line. NaN: not known yet, and left out.
 struct ProgressState {
   std::string context;  // "run 3/15 imm_causal_mean/64 seed 2"; may be empty
   std::string label;    // "LEAKS"; stands before the losses

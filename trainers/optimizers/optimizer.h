@@ -9,7 +9,7 @@
 
 namespace reverie {
 
-// What every optimizer is told.
+// Options of every optimizer.
 struct OptimizerOptions : Fieldset {
   double learning_rate = 1e-3, weight_decay = 0.1, gradient_clip = 1.0;
   Component schedule = {"cosine", nullptr, "$"};
@@ -33,8 +33,8 @@ class Optimizer {
 
   // Bytes that this rank keeps between steps.
   size_t state_bytes() const;
-  // What resuming needs besides steps(), by name; complete on the first rank, others get nothing. A
-  // collective, where parameters are sharded.
+  // Tensors that resuming needs besides steps(), by name; complete on the first rank, others get
+  // nothing. A collective, where parameters are sharded.
   NamedTensors state() const;
   // UserError where tensors are missing, too many, or of another shape.
   void load(const NamedTensors&, int64_t steps);

@@ -1,5 +1,5 @@
 #pragma once
-// What all reports share of their HTML page: one file without network, script or fonts of its own.
+// The HTML page of all reports: one file without network, script or fonts of its own.
 
 #include <string>
 #include <vector>

@@ -22,7 +22,7 @@ struct Provenance {
   std::vector<std::string> run_commits;  // of the programs that trained the runs; see add_run()
   double total_seconds = 0;              // of training, over all runs; see add_run()
 
-  // What a run's summary.json says of its commit, time and data. UserError where its data is not
+  // Adds commit, time and data of a run's summary.json. UserError where its data is not
   // that of runs before: their losses cannot stand in one table. DataError for a summary without
   // what it must hold.
   void add_run(const Json& summary, const std::string& run_directory);

@@ -43,7 +43,7 @@ std::vector<PlannedRun> plan_table(const ReproOptions&);
 // options.directory after every run, and returns 0, or 128 + n when signal n stopped it.
 int run_table(const ReproOptions&);
 
-// What the preset will take (`reverie plan`), for people. Needs neither data nor weights.
+// The cost of a preset (`reverie plan`), as text. Needs neither data nor weights.
 std::string plan_table_text(const ReproOptions&);
 
 // The file and the preset, checked as far as all kinds have them in common.

@@ -55,7 +55,7 @@ class TableKind {
   virtual void start(const PlannedCell&, Config&) const {}
   // and after all patches what they cannot say.
   virtual void complete(const PlannedCell&, Config&) const = 0;
-  // What stands on runs that come before it, by where these lie: `earlier` are the cell's seed's.
+  // Adds paths of earlier runs that this one stands on: `earlier` are those of the same seed.
   virtual void follow(const PlannedCell&, const std::vector<PlannedRun>& earlier, Config&) const {}
   // The patch of a run that has to be there before all others, such as the base that they share.
   virtual std::optional<Config> preliminary() const { return std::nullopt; }
@@ -68,7 +68,7 @@ class TableKind {
   // After each finished run, also one that was reused: makes whatever the table wants beside its
   // summary, unless it is there.
   virtual void finish(const PlannedRun&) const {}
-  // What these planned runs will take, for people; needs neither data nor a base's weights.
+  // The cost of these planned runs, as text; needs neither data nor a base's weights.
   virtual std::string plan(const std::vector<PlannedRun>& runs) const = 0;
   // Writes the table of the finished runs (one or more) into the output directory; the files'
   // names.

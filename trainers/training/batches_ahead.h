@@ -11,7 +11,7 @@
 
 namespace reverie {
 
-// What rows() returns never depends on what was prepared, and the sampler's position is not
+// The result of rows() never depends on what was prepared, and the sampler's position is not
 // touched: a checkpoint knows nothing of it, and a run that stops has lost nothing.
 class BatchesAhead {
  public:

@@ -1,5 +1,5 @@
 #pragma once
-// What a training run is: the JSON config, with every field's default.
+// The config of a training run: every field with its default.
 
 #include <string>
 #include <vector>
@@ -58,7 +58,7 @@ struct ExperimentOptions final : Fieldset {
   Device tensor_device() const {
     return {device == "cuda" ? DeviceKind::cuda : DeviceKind::cpu, 0};
   }
-  // Of training steps; evaluation multiplies in full.
+  // Precision of products in training steps; evaluation multiplies in full.
   MatmulPrecision matmul_precision() const {
     return precision == "bf16" ? MatmulPrecision::bf16 : MatmulPrecision::full;
   }

@@ -1,5 +1,5 @@
 #pragma once
-// What a run will take.
+// The cost of a run.
 
 #include "trainers/training/experiment.h"
 

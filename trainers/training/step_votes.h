@@ -1,5 +1,5 @@
 #pragma once
-// What ranks tell each other once a step, besides gradients.
+// Values that ranks exchange once a step, besides gradients.
 
 #include <vector>
 

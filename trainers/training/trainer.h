@@ -40,7 +40,7 @@ struct EvaluationInfo {
   Json augmented_json() const;  // null without latents
 };
 
-// What may watch a run. Callbacks see everything and change nothing.
+// Observer of a run. Callbacks see everything and change nothing.
 struct Callback {
   virtual ~Callback() = default;
   virtual void on_start(const Trainer&, int64_t first_step) {}
@@ -75,13 +75,13 @@ class Trainer {
   // data or build.
   Trainer(const ExperimentOptions&, const RunControl&);
   ~Trainer();
-  // Trains to the end, saves the last checkpoint, then evaluates and writes summary.json; a leak that
-  // an evaluation finds labels all that follows, and is for the caller to exit with (verdict()). On
-  // SIGTERM, SIGHUP or SIGINT (under a SignalGuard) it saves a checkpoint, if the newest is older,
-  // and returns `stopped`, also from inside an evaluation, which is then done again when the run is
-  // resumed. A loss or gradient that is not finite throws DivergedError naming the last good
-  // checkpoint; DataError when the token files were changed meanwhile, MachineError when the run
-  // directory was moved or removed.
+  // Trains to the end, saves the last checkpoint, then evaluates and writes summary.json; a leak
+  // that an evaluation finds labels all that follows, and is for the caller to exit with
+  // (verdict()). On SIGTERM, SIGHUP or SIGINT (under a SignalGuard) it saves a checkpoint, if the
+  // newest is older, and returns `stopped`, also from inside an evaluation, which is then done
+  // again when the run is resumed. A loss or gradient that is not finite throws DivergedError
+  // naming the last good checkpoint; DataError when the token files were changed meanwhile,
+  // MachineError when the run directory was moved or removed.
   RunEnd run();
 
   const ExperimentOptions& options() const { return options_; }
@@ -124,8 +124,7 @@ class Trainer {
   double backward_over_parts(int64_t batch_index, int64_t& targets);
   void prepare_part_after(size_t part, int64_t batch_index);
   EvaluationWindows windows_of(const TokenFile& tokens, int64_t count) const;
-  EvaluationInfo evaluate_now(const char* what, int64_t windows, int64_t prefix_windows,
-                              bool last);
+  EvaluationInfo evaluate_now(const char* what, int64_t windows, int64_t prefix_windows, bool last);
   std::unique_ptr<Sampler> make_sampler() const;
   void sample();
   void save_checkpoint();
@@ -180,8 +179,8 @@ struct LoadedRun {
   std::unique_ptr<LanguageModel> model;
   std::shared_ptr<const Tokenizer> tokenizer;  // null: the run's data came without one
   std::string checkpoint;
-  int64_t step = 0;  // of the checkpoint
-  Verdict verdict;   // the checkpoint's and the summary's
+  int64_t step = 0;       // of the checkpoint
+  Verdict verdict;        // the checkpoint's and the summary's
   std::string data_hash;  // of the tokens it was trained on
   bool leaks = false;
 };

@@ -19,8 +19,8 @@ SubwordSpec read_hugging_face(const std::string& file, const std::string& folder
 SubwordSpec read_sentencepiece(const std::string& file, const std::string& folder = "");
 // llama2.c's tokenizer.bin.
 SubwordSpec read_llama2c(const std::string& file);
-// What a GGUF file's metadata says: tokenizer.ggml.model "gpt2" with tokenizer.ggml.pre "gpt-2",
-// "smollm", "llama-bpe" or "qwen2", and "llama" (SentencePiece's scores).
+// The tokenizer in a GGUF file's metadata: tokenizer.ggml.model "gpt2" with tokenizer.ggml.pre
+// "gpt-2", "smollm", "llama-bpe" or "qwen2", and "llama" (SentencePiece's scores).
 SubwordSpec read_gguf_tokenizer(const GgufFile& file);
 
 // Says that the file asks for an end-of-text token behind every text, which is not put there: texts

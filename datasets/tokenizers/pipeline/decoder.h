@@ -1,5 +1,5 @@
 #pragma once
-// What a tokenizer makes of its tokens' texts when it turns them back into text.
+// Decoders: how a tokenizer turns the texts of its tokens back into text.
 
 #include <optional>
 #include <string>

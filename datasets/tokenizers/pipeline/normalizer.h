@@ -1,5 +1,5 @@
 #pragma once
-// What a tokenizer does to text before it looks for tokens.
+// Normalizers: changes to a text before a tokenizer looks for tokens.
 
 #include <functional>
 #include <string>

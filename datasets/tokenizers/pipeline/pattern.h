@@ -1,5 +1,5 @@
 #pragma once
-// What tokenizer.json calls a pattern: a text to find, or a regular expression.
+// A pattern of tokenizer.json: a text to find, or a regular expression.
 
 #include <optional>
 

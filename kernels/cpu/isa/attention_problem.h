@@ -1,5 +1,5 @@
 #pragma once
-// What attention.cpp and attention_bf16.cpp share: who sees whom, and how the work is cut.
+// Shared by attention.cpp and attention_bf16.cpp: which keys a query sees, and how work is cut.
 
 #include <initializer_list>
 #include <limits>

@@ -1,5 +1,5 @@
 #pragma once
-// What attention.cpp and grouped_attention.cpp share: tiles of scores, the online softmax and its
+// Shared by attention.cpp and grouped_attention.cpp: tiles of scores, the online softmax and its
 // backward pass.
 
 #include "kernels/cpu/isa/gemm_tiles.h"
@@ -102,7 +102,7 @@ static inline void cap_scores(T* scores, int64_t count, T cap) {
   for (int64_t j = 0; j < count; ++j) scores[j] = cap * fmath::tanh(scores[j] * inverse);
 }
 
-// What a query sees of a block of keys: those from `hidden` on and before `seen`.
+// The keys of a block that a query sees: from `hidden` on and before `seen`.
 struct Span {
   int64_t hidden, seen;
 };

@@ -1,5 +1,5 @@
 #pragma once
-// What the kernels of attention share, in plain arithmetic and on tensor cores: rows of heads, who
+// Shared by the attention kernels, in plain arithmetic and on tensor cores: rows of heads, who
 // sees whom, what becomes of a product of query and key, and what queries bring to the backward
 // pass.
 
@@ -41,8 +41,8 @@ struct Causal {
   __device__ bool sees(int64_t, int64_t i, int64_t j) const {
     return j <= first + i && j > first + i - window;
   }
-  // Of the keys that queries [begin, end) may see, and of the queries that may see keys [begin,
-  // end), the first and one beyond the last, as far as bounds are at hand.
+  // Bounds of the keys that queries [begin, end) may see, and of the queries that may see keys
+  // [begin, end), the first and one beyond the last, as far as bounds are at hand.
   __device__ int64_t first_key(int64_t, int64_t begin, int64_t) const {
     const int64_t lowest = first + begin - window + 1;
     return lowest < 0 ? 0 : lowest;
@@ -105,7 +105,7 @@ struct OfContext {
   __device__ int64_t end_query(int64_t, int64_t, int64_t queries) const { return queries; }
 };
 
-// Who sees whom in grouped attention: groups of rows, and their context.
+// Visibility in grouped attention: groups of rows, and their context.
 struct Groups {
   WithinGroup within;
   OfContext of_context;
@@ -136,7 +136,7 @@ struct Scores {
     const T bend = fmath::tanh(scaled / cap);
     return {cap * bend, scale * (T(1) - bend * bend)};
   }
-  // What weight number n of the stream is multiplied by.
+  // Dropout factor of weight number n of the stream.
   __device__ T factor(uint64_t n) const {
     if (!drops) return T(1);
     const Philox4 draw = philox(seed, offset + n / 4);
@@ -156,7 +156,7 @@ Scores<T> scores_of(const AttentionOptions& o) {
           o.offset};
 }
 
-// What queries bring: log_sum_exp and delta are [B, H, queries], grad_output [B, queries, H, D].
+// Operands of queries: log_sum_exp and delta are [B, H, queries], grad_output [B, queries, H, D].
 template <class T>
 struct Queries {
   Heads<const T> query, grad_output;
@@ -173,7 +173,8 @@ Keys<T> keys_of(const View& key, const View& value) {
   return {heads_of<const T>(key), heads_of<const T>(value), key.size[1]};
 }
 
-// Of one pair: its weight as values meet it, and the gradient of the product of query and key.
+// One query-key pair: its weight as values meet it, and the gradient of the product of query and
+// key.
 template <class T>
 struct Pair {
   T weight, gradient;
@@ -201,7 +202,7 @@ __global__ void REVERIE_ATTENTION_BOUNDS dot_outputs(const T* output, const T* g
   if (lane_number() == 0) delta[(b * heads + h) * queries + i] = dot;
 }
 
-// What both rows bring to the kernels above. delta: working memory.
+// Operands of both rows for the kernels above. delta: working memory.
 template <class T>
 Queries<T> queries_of(const View& query, const View& output, const View& grad_output,
                       const View& log_sum_exp, int64_t group, T* delta) {

@@ -108,7 +108,7 @@ __device__ void add_weighted_rows(Product (&sums)[kSlice / 8],
   }
 }
 
-// Of element i of a lane's share of product n: its row of 16 and its column.
+// Row (of 16) and column of element i of a lane's share of product n.
 __device__ inline int row_of(int i) {
   return lane_number() / 4 + i / 2 * 8;
 }

@@ -28,7 +28,7 @@ struct Dim3 {
 inline constexpr int kWarp = 32;
 inline constexpr size_t kLargestOffer = 32;
 
-// What is wrong with a kernel, and the line: ends the launch.
+// A kernel's fault and its line; ends the launch.
 struct Fault {
   std::string what;
   std::source_location where;
@@ -60,7 +60,8 @@ void wait(Wait, std::source_location);
 // Waits until all lanes of the thread's warp have offered so many bytes; the turn they are kept in,
 // until each has offered twice more.
 int offer_bytes(const void* bytes, size_t count, std::source_location);
-// What lane `lane` of the warp offered in that turn; a lane beyond the warp is the own.
+// Bytes that lane `lane` of the warp offered in that turn; a lane beyond the warp means the own
+// one.
 const unsigned char* offered_by(int lane, int turn);
 // Orders what the lanes of the warp do to shared memory.
 void order_warp(std::source_location);
@@ -72,7 +73,7 @@ void require_dynamic(size_t bytes, std::source_location = std::source_location::
 void launch(Dim3 blocks, int threads, size_t dynamic_bytes, const std::function<void()>& thread,
             std::source_location);
 
-// Of the orders in which warps and blocks run; 0: in the order of their numbers.
+// Seed of the order in which warps and blocks run; 0: the order of their numbers.
 void set_schedule(unsigned seed);
 
 // lane -> what that lane of the warp offers in the same call.

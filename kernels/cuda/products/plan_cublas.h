@@ -24,7 +24,7 @@ struct Layout {
   auto operator<=>(const Layout&) const = default;
 };
 
-// What products with one plan have in common.
+// Key of a cuBLASLt plan: the properties that products with one plan share.
 struct Problem {
   int64_t m, n, k, batch;  // of our c [m, n]
   Layout a, b, c;

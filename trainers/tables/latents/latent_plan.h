@@ -1,5 +1,5 @@
 #pragma once
-// What the runs of a table of latents will take, from the base's shape alone: its weights need not
+// Cost of the runs of a latent table, from the base's shape alone: its weights need not
 // be there.
 
 #include <string>
@@ -17,8 +17,8 @@ struct LatentPlan {
   double weight_bytes = 0;  // base, and the source of latents
   double state_bytes = 0;   // gradients and two moments of what is trained
 };
-// Of one run beside (or of) `base`, whose values are not read; the run's model is "augmented" or
-// "pretrained".
+// Cost of one run beside (or of) `base`, whose values are not read; the run's model is "augmented"
+// or "pretrained".
 LatentPlan plan_latent_run(const Transformer& base, const ExperimentOptions& run);
 
 // One line for each cell of the runs (their first seed), and what all seeds take together.

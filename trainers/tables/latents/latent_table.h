@@ -38,7 +38,7 @@ struct LatentLine {
   LatentEffect effect;              // over the seeds
   std::map<int64_t, double> paper;  // percent, by position
   LatentCosts costs;                // latency: mean over the seeds
-  // What the table's subject changes in this line's perplexity, text by text; of its controls only.
+  // The subject's change of this line's perplexity, text by text; for controls only.
   // Where it has other latents than the subject, the subject's model with as many is compared.
   std::optional<LatentEffect> subject_against_it;
   Verdict verdict;  // of all its runs

@@ -61,11 +61,12 @@ struct LossTable {
 // `definition`; only the title is required:
 //   {"title": TEXT, "citation": TEXT, "notes": [TEXT, ...],
 //    "paper": {MODEL: {BLOCK_SIZE: {"train_loss": x}}},
-//    "models": {NAME: {"title", "description"}},   row order; the first causal model is the
-//    baseline; others follow "vocabulary_size": N,                         a run's summary may say
-//    it, too "columns": [NAME, ...],                       of loss_columns(); default: all
-//    "preset": TEXT, "command": TEXT,              provenance
-//    "planned_runs": N}                            so that an unfinished table says so
+//    "models": {NAME: {"title", "description"}},  row order; the first causal model is the
+//                                                 baseline; others follow
+//    "vocabulary_size": N,                        a run's summary may say it, too
+//    "columns": [NAME, ...],                      of loss_columns(); default: all
+//    "preset": TEXT, "command": TEXT,             provenance
+//    "planned_runs": N}                           so that an unfinished table says so
 // The data set comes from the summaries' "dataset" {"name", "hash", "note"}.
 // Throws ConfigError for another key or type, DataError for a summary that lacks what the contract
 // promises, UserError for two runs of the same cell and seed, of one cell with different parameter
