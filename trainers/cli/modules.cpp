@@ -7,6 +7,7 @@
 #include "layers/memory/memory_module.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
+#include "trainers/optimizers/optimizer.h"
 
 namespace reverie {
 namespace {
@@ -23,7 +24,8 @@ void list(const RegistryBase& registry) {
 
 void add_modules_command(CLI::App& app) {
   auto* command = app.add_subcommand(
-      "modules", "List models, memory modules and latent sources with their options");
+      "modules",
+      "List models, memory modules, latent sources, optimizers and schedules with their options");
   auto plugins = std::make_shared<std::vector<std::string>>();
   command->add_option("--plugin", *plugins, "load this shared library first (repeatable)")
       ->allow_extra_args(false);
@@ -32,6 +34,8 @@ void add_modules_command(CLI::App& app) {
     list(ModelRegistry::instance());
     list(MemoryRegistry::instance());
     list(LatentRegistry::instance());
+    list(OptimizerRegistry::instance());
+    list(ScheduleRegistry::instance());
   });
 }
 

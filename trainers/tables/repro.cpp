@@ -15,6 +15,7 @@
 #include "trainers/tables/definition.h"
 #include "trainers/tables/runs/run_report.h"
 #include "trainers/tables/table_clock.h"
+#include "trainers/training/earlier_spellings.h"
 #include "trainers/training/signals.h"
 #include "trainers/training/trainer.h"
 
@@ -43,6 +44,7 @@ class RunPlanner {
     if (experiment.data.field.empty()) all["data"].erase("field");
     if (experiment.data.train_bpe == 0) all["data"].erase("train_bpe");
     if (!experiment.checkpoint.keep_best) all["checkpoint"].erase("keep_best");
+    all["optimizer"] = optimizer_in_first_spelling(all["optimizer"]);
     const std::string data = json_text(all["data"]);
     if (!data_hashes_.contains(data)) {
       resolve_paths(experiment.data, table_.directory);

@@ -32,4 +32,14 @@ Json in_current_spelling(Json experiment) {
   return experiment;
 }
 
+Json optimizer_in_first_spelling(const Json& optimizer) {
+  const Json& schedule = optimizer.at("schedule");
+  if (optimizer.at("type") != "adamw" || schedule.at("type") != "cosine") return optimizer;
+  Json first;
+  for (const char* key : {"learning_rate", "minimum_learning_rate", "warmup_steps", "decay_steps",
+                          "beta1", "beta2", "eps", "weight_decay", "gradient_clip"})
+    first[key] = schedule.contains(key) ? schedule.at(key) : optimizer.at(key);
+  return first;
+}
+
 }  // namespace reverie

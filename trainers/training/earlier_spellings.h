@@ -11,4 +11,9 @@ namespace reverie {
 // such a key stands beside a schedule of its own.
 Json in_current_spelling(Json experiment);
 
+// The `optimizer` of a resolved config as version 0.1's first configs had it, where those could say
+// it (adamw with a cosine), else as it is. Tables name the directories of their runs by a hash of
+// it, and must find runs of earlier versions.
+Json optimizer_in_first_spelling(const Json& optimizer);
+
 }  // namespace reverie

@@ -3,7 +3,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/json.h"
 #include "support/message_of.h"
+#include "trainers/optimizers/optimizer.h"
 #include "trainers/optimizers/schedule.h"
 #include "trainers/training/earlier_spellings.h"
 
@@ -82,6 +84,20 @@ TEST(EarlierSpellings, KeysOfTheCosineGoToTheSchedule) {
                     {{"optimizer", {{"warmup_steps", 3}, {"schedule", {{"type", "wsd"}}}}}});
               }),
               ::testing::HasSubstr("$.optimizer.schedule.warmup_steps"));
+}
+
+TEST(EarlierSpellings, AdamWWithACosineIsAsItWas) {
+  const OptimizerRegistry& registry = OptimizerRegistry::instance();
+  const auto resolved = [&](const Json& config) {
+    const Component component = resolve_component(registry, Config(config, "$.optimizer"));
+    return optimizer_in_first_spelling(*component.resolved);
+  };
+  EXPECT_EQ(json_text(resolved({{"type", "adamw"}})),
+            R"({"learning_rate":0.001,"minimum_learning_rate":0.0001,"warmup_steps":100,)"
+            R"("decay_steps":"auto","beta1":0.9,"beta2":0.99,"eps":1e-08,"weight_decay":0.1,)"
+            R"("gradient_clip":1.0})");
+  EXPECT_EQ(resolved({{"type", "muon"}}).at("type"), "muon");
+  EXPECT_TRUE(resolved({{"type", "adamw"}, {"schedule", {{"type", "wsd"}}}}).contains("schedule"));
 }
 
 }  // namespace
