@@ -24,44 +24,15 @@
 #include "trainers/monitoring/machine.h"
 #include "trainers/monitoring/run_callbacks.h"
 #include "trainers/training/checkpoint.h"
-#include "trainers/training/run_reference.h"
+#include "trainers/training/resumption.h"
 #include "trainers/training/signals.h"
 #include "trainers/training/step_votes.h"
 
 namespace reverie {
 namespace {
 
-// Streams of a run's seed: independent, so that e.g. more dropout does not reshuffle the data.
-enum SeedStream : uint64_t { kWeights = 1, kDropout = 2, kBatches = 3, kSamples = 4 };
-
-constexpr const char* kConfigFile = "config.resolved.json";
-constexpr const char* kSummaryFile = "summary.json";
-constexpr const char* kLockFile = "run.lock";
-
-std::string in(const std::string& directory, const char* file) {
-  return directory + "/" + file;
-}
-
 double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-// What a resumed run must share with the one before to be bit-exact. Exact sums do not depend on
-// ranks, nor on threads but for products in f32, which the library may add in an order of its own.
-Json machine_numerics(bool exact, DType dtype, int ranks) {
-  Json numerics = {{"isa", std::string(name_of(active_isa()))},
-                   {"matmul_library", matmul_library()}};
-  const bool own_products = dtype == DType::f64 || gemm() == GemmChoice::own;
-  if (!exact || !own_products) numerics["threads"] = omp_get_max_threads();
-  if (!exact) numerics["ranks"] = ranks;
-  return numerics;
-}
-
-// Older checkpoints name more than exact sums depend on, and a single rank by saying nothing.
-bool numerics_differ(const Json& before, const Json& now) {
-  for (const auto& [key, value] : now.items())
-    if (before.value(key, key == "ranks" ? Json(1) : Json()) != value) return true;
-  return false;
 }
 
 // Ranks may share a disk, so that only the first prepares what is missing.
@@ -76,48 +47,12 @@ Dataset open_in_turn(const DataOptions& options, Communicator& communicator) {
   return dataset;
 }
 
-// A config as this version writes it: one of an older run has fewer keys and relative paths.
-Json in_todays_form(const Json& config, const std::string& run_directory) {
-  ExperimentOptions options = read_experiment(Config(config, "$"), run_directory);
-  return write_config(options);
-}
-
-// What may be another when a run is resumed, as it changes nothing of what is trained; a run may
-// also get longer.
-constexpr std::array kMayChange = {"distributed", "evaluation", "sample", "checkpoint",
-                                   "monitoring"};
-
-// What keeps a run of config `before` from going on with `now`.
-std::vector<std::string> obstacles(Json before, Json now) {
-  for (const char* key : kMayChange) {
-    before.erase(key);
-    now.erase(key);
-  }
-  if (now["train"]["steps"] > before["train"]["steps"])
-    now["train"]["steps"] = before["train"]["steps"];
-  return config_differences(before, now);
-}
-
 // A finished or running run is judged by its own config.
 ExperimentOptions checked(const ExperimentOptions& options, const RunControl& control) {
   const bool goes_on =
-      control.resume && std::filesystem::exists(in(control.run_directory, kConfigFile));
+      control.resume && std::filesystem::exists(file_in(control.run_directory, kConfigFile));
   if (!goes_on) require_consistent(options);
   return options;
-}
-
-// Of the checkpoint, and of the summary where the run has finished: a leak in either stays.
-Verdict verdict_on_disk(const std::string& run_directory, const Json& state) {
-  Verdict verdict = Verdict::of_file(state);
-  if (run_finished(run_directory)) verdict.merge(Verdict::of_file(read_summary(run_directory)));
-  return verdict;
-}
-
-std::unique_ptr<LanguageModel> make_model(const ExperimentOptions& o) {
-  const Activity activity("building the model");
-  Generator random(derive_seed(uint64_t(o.seed), kWeights));
-  return ModelRegistry::instance().make(o.model,
-                                        Build{random, o.parameter_dtype(), o.tensor_device()});
 }
 
 }  // namespace
@@ -145,7 +80,7 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
         "precision bf16: this machine or build has no bf16 dot products (AVX512_BF16, oneDNN), so "
         "operands are rounded to bf16 and multiplied in f32: the same results, but slower than "
         "precision f32");
-  model_ = make_model(options_);
+  model_ = make_run_model(options_);
   dataset_.require_vocabulary(model_->vocabulary_size());  // of a model that came with its own
   parameters_ = std::make_unique<FlatParameters>(*model_, communicator(),
                                                  options_.distributed.shard_optimizer);
@@ -225,12 +160,13 @@ void Trainer::open_run_directory() {
   if (last_checkpoint_)
     tidy_checkpoints(control_.run_directory, step_, options_.checkpoint.keep,
                      best_ ? std::optional(best_->step) : std::nullopt);
-  const std::string summary = in(control_.run_directory, kSummaryFile);
+  const std::string summary = file_in(control_.run_directory, kSummaryFile);
   if (run_finished(control_.run_directory) && step_ < options_.train.steps)  // it gets longer
     rename_durably(
-        summary, in(control_.run_directory, fmt::format("summary.step_{:08}.json", step_).c_str()));
-  write_file_atomically(in(control_.run_directory, kConfigFile), json_text(resolved_, 2) + "\n");
-  write_file_atomically(in(control_.run_directory, "dataset.json"),
+        summary, file_in(control_.run_directory, fmt::format("summary.step_{:08}.json", step_).c_str()));
+  write_file_atomically(file_in(control_.run_directory, kConfigFile),
+                        json_text(resolved_, 2) + "\n");
+  write_file_atomically(file_in(control_.run_directory, "dataset.json"),
                         json_text(dataset_.provenance, 2) + "\n");
   if (dataset_.tokenizer) dataset_.tokenizer->save(control_.run_directory);
   own_callbacks_ = standard_callbacks(*this, control_.progress, step_);
@@ -245,14 +181,14 @@ void Trainer::prepare_run_directory() {
     throw MachineError(
         fmt::format("cannot make the run directory {}: {}", directory, error.message()));
   try {
-    lock_ = std::make_unique<FileLock>(in(directory, kLockFile), "run directory " + directory);
+    lock_ = std::make_unique<FileLock>(file_in(directory, kLockFile), "run directory " + directory);
   } catch (const UserError& e) {
     throw UserError(fmt::format(
         "{}: both would write the same checkpoints. Wait for it, stop it, or give another "
         "--run-dir",
         e.what()));
   }
-  const std::string config_file = in(directory, kConfigFile);
+  const std::string config_file = file_in(directory, kConfigFile);
   if (fs::exists(config_file)) require_resumable(config_file);
   if (!control_.resume) return;
   last_checkpoint_ = latest_checkpoint(directory);
@@ -269,7 +205,7 @@ void Trainer::prepare_run_directory() {
 void Trainer::require_resumable(const std::string& config_file) {
   const std::string& directory = control_.run_directory;
   const Json before = in_todays_form(Config::from_file(config_file).json(), directory);
-  if (const auto differences = obstacles(before, resolved_); !differences.empty()) {
+  if (const auto differences = obstacles_to_resuming(before, resolved_); !differences.empty()) {
     std::string list;
     for (const auto& d : differences) list += "\n  " + d;
     throw ConfigError(fmt::format(
@@ -318,8 +254,8 @@ void Trainer::resume(const std::string& checkpoint) {
       throw DataError(
           fmt::format("{}/state.json has no \"{}\": it was not written by this version of reverie",
                       checkpoint, key));
-  const auto differences =
-      obstacles(in_todays_form(c.state.at("config"), control_.run_directory), resolved_);
+  const auto differences = obstacles_to_resuming(
+      in_todays_form(c.state.at("config"), control_.run_directory), resolved_);
   if (!differences.empty())
     throw ConfigError(
         fmt::format("{} was made with another config: {}", checkpoint, differences.front()));
@@ -703,44 +639,7 @@ void Trainer::write_summary(const EvaluationInfo& e) {
   s["numerics"] =
       machine_numerics(split_.exact(), options_.parameter_dtype(), communicator().size());
   if (communicator().size() > 1) s["ranks"] = communicator().size();
-  write_file_atomically(in(control_.run_directory, kSummaryFile), json_text(s, 2) + "\n");
-}
-
-// ---- reading runs ----------------------------------------------------------------
-bool run_finished(const std::string& directory) {
-  return std::filesystem::exists(in(directory, kSummaryFile));
-}
-Json read_summary(const std::string& directory) {
-  return Config::from_file(in(directory, kSummaryFile)).json();
-}
-ExperimentOptions read_run_config(const std::string& directory) {
-  const std::string file = in(directory, kConfigFile);
-  if (!std::filesystem::exists(file))
-    throw UserError(
-        fmt::format("{} is not a run directory: there is no {}", directory, kConfigFile));
-  return read_experiment(Config::from_file(file), directory);
-}
-LoadedRun load_run(const std::string& given) {
-  const Activity activity("loading " + given);
-  const auto named = find_run(given);
-  const std::string directory = named ? named->directory : given;
-  LoadedRun run;
-  run.options = read_run_config(directory);
-  const auto checkpoint = named && !named->checkpoint.empty() ? std::optional(named->checkpoint)
-                                                              : latest_checkpoint(directory);
-  if (!checkpoint) throw UserError(fmt::format("{} has no whole checkpoint yet", directory));
-  const CheckpointContents contents = read_checkpoint(*checkpoint);
-  run.checkpoint = *checkpoint;
-  run.step = contents.state.value("step", int64_t(0));
-  run.model = make_model(run.options);
-  run.model->load(contents.model);
-  run.model->train(false);
-  run.verdict = verdict_on_disk(directory, contents.state);
-  run.leaks = run.verdict.leaks();
-  run.data_hash = contents.state.value("data_hash", "");
-  if (std::filesystem::exists(in(directory, std::string(kTokenizerFile).c_str())))
-    run.tokenizer = load_tokenizer(directory);
-  return run;
+  write_file_atomically(file_in(control_.run_directory, kSummaryFile), json_text(s, 2) + "\n");
 }
 
 }  // namespace reverie

@@ -18,6 +18,7 @@
 #include "trainers/training/carried_memory.h"
 #include "trainers/training/experiment.h"
 #include "trainers/training/run_gate.h"
+#include "trainers/training/stored_run.h"
 
 namespace reverie {
 
@@ -166,24 +167,5 @@ class Trainer {
   std::unique_ptr<FileLock> lock_;      // on the run directory, until run() ends; of the first rank
   const FileLock* held_ = nullptr;      // the same, during run()
 };
-
-// The reader's side of a run directory.
-bool run_finished(const std::string& run_directory);  // summary.json is there
-Json read_summary(const std::string& run_directory);
-ExperimentOptions read_run_config(
-    const std::string& run_directory);  // config.resolved.json, plugins loaded
-// The model of a run with the weights of its newest whole checkpoint, or of the one that is named
-// (see find_run()), and the tokenizer it was trained with.
-struct LoadedRun {
-  ExperimentOptions options;
-  std::unique_ptr<LanguageModel> model;
-  std::shared_ptr<const Tokenizer> tokenizer;  // null: the run's data came without one
-  std::string checkpoint;
-  int64_t step = 0;       // of the checkpoint
-  Verdict verdict;        // the checkpoint's and the summary's
-  std::string data_hash;  // of the tokens it was trained on
-  bool leaks = false;
-};
-LoadedRun load_run(const std::string& run);
 
 }  // namespace reverie

@@ -1,0 +1,51 @@
+#include "trainers/training/resumption.h"
+
+#include <omp.h>
+
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "kernels/kernel.h"
+#include "kernels/matmul.h"
+#include "trainers/training/experiment.h"
+
+namespace reverie {
+namespace {
+
+// These change nothing of what is trained.
+constexpr std::array kMayChange = {"distributed", "evaluation", "sample", "checkpoint",
+                                   "monitoring"};
+
+}  // namespace
+
+Json machine_numerics(bool exact, DType dtype, int ranks) {
+  Json numerics = {{"isa", std::string(name_of(active_isa()))},
+                   {"matmul_library", matmul_library()}};
+  const bool own_products = dtype == DType::f64 || gemm() == GemmChoice::own;
+  if (!exact || !own_products) numerics["threads"] = omp_get_max_threads();
+  if (!exact) numerics["ranks"] = ranks;
+  return numerics;
+}
+
+bool numerics_differ(const Json& before, const Json& now) {
+  for (const auto& [key, value] : now.items())
+    if (before.value(key, key == "ranks" ? Json(1) : Json()) != value) return true;
+  return false;
+}
+
+Json in_todays_form(const Json& config, const std::string& run_directory) {
+  ExperimentOptions options = read_experiment(Config(config, "$"), run_directory);
+  return write_config(options);
+}
+
+std::vector<std::string> obstacles_to_resuming(Json before, Json now) {
+  for (const char* key : kMayChange) {
+    before.erase(key);
+    now.erase(key);
+  }
+  if (now["train"]["steps"] > before["train"]["steps"])
+    now["train"]["steps"] = before["train"]["steps"];
+  return config_differences(before, now);
+}
+
+}  // namespace reverie

@@ -1,0 +1,63 @@
+#include "trainers/training/stored_run.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/random.h"
+#include "trainers/monitoring/activity.h"
+#include "trainers/training/checkpoint.h"
+#include "trainers/training/run_reference.h"
+
+namespace reverie {
+
+std::unique_ptr<LanguageModel> make_run_model(const ExperimentOptions& o) {
+  const Activity activity("building the model");
+  Generator random(derive_seed(uint64_t(o.seed), kWeights));
+  return ModelRegistry::instance().make(o.model,
+                                        Build{random, o.parameter_dtype(), o.tensor_device()});
+}
+
+Verdict verdict_on_disk(const std::string& run_directory, const Json& state) {
+  Verdict verdict = Verdict::of_file(state);
+  if (run_finished(run_directory)) verdict.merge(Verdict::of_file(read_summary(run_directory)));
+  return verdict;
+}
+
+bool run_finished(const std::string& directory) {
+  return std::filesystem::exists(file_in(directory, kSummaryFile));
+}
+Json read_summary(const std::string& directory) {
+  return Config::from_file(file_in(directory, kSummaryFile)).json();
+}
+ExperimentOptions read_run_config(const std::string& directory) {
+  const std::string file = file_in(directory, kConfigFile);
+  if (!std::filesystem::exists(file))
+    throw UserError(
+        fmt::format("{} is not a run directory: there is no {}", directory, kConfigFile));
+  return read_experiment(Config::from_file(file), directory);
+}
+LoadedRun load_run(const std::string& given) {
+  const Activity activity("loading " + given);
+  const auto named = find_run(given);
+  const std::string directory = named ? named->directory : given;
+  LoadedRun run;
+  run.options = read_run_config(directory);
+  const auto checkpoint = named && !named->checkpoint.empty() ? std::optional(named->checkpoint)
+                                                              : latest_checkpoint(directory);
+  if (!checkpoint) throw UserError(fmt::format("{} has no whole checkpoint yet", directory));
+  const CheckpointContents contents = read_checkpoint(*checkpoint);
+  run.checkpoint = *checkpoint;
+  run.step = contents.state.value("step", int64_t(0));
+  run.model = make_run_model(run.options);
+  run.model->load(contents.model);
+  run.model->train(false);
+  run.verdict = verdict_on_disk(directory, contents.state);
+  run.leaks = run.verdict.leaks();
+  run.data_hash = contents.state.value("data_hash", "");
+  if (std::filesystem::exists(file_in(directory, std::string(kTokenizerFile))))
+    run.tokenizer = load_tokenizer(directory);
+  return run;
+}
+
+}  // namespace reverie

@@ -1,0 +1,49 @@
+#pragma once
+// Runs on disk: the files of a run directory, and what a reader makes of them.
+
+#include <memory>
+#include <string>
+
+#include "datasets/tokenizers/tokenizer.h"
+#include "layers/language_model.h"
+#include "trainers/evaluation/verdict.h"
+#include "trainers/training/experiment.h"
+
+namespace reverie {
+
+inline constexpr const char* kConfigFile = "config.resolved.json";
+inline constexpr const char* kSummaryFile = "summary.json";
+inline constexpr const char* kLockFile = "run.lock";
+inline std::string file_in(const std::string& directory, const std::string& file) {
+  return directory + "/" + file;
+}
+
+// Streams of a run's seed: independent, so that e.g. more dropout does not reshuffle the data.
+enum SeedStream : uint64_t { kWeights = 1, kDropout = 2, kBatches = 3, kSamples = 4 };
+
+// The run's model with its initial weights.
+std::unique_ptr<LanguageModel> make_run_model(const ExperimentOptions&);
+
+bool run_finished(const std::string& run_directory);  // summary.json is there
+Json read_summary(const std::string& run_directory);
+// config.resolved.json, plugins loaded. UserError where it is no run directory.
+ExperimentOptions read_run_config(const std::string& run_directory);
+// The verdict of a checkpoint's state, and of the summary where the run has finished: a leak in
+// either stays.
+Verdict verdict_on_disk(const std::string& run_directory, const Json& state);
+
+// The model of a run with the weights of its newest whole checkpoint, or of the one that is named
+// (see find_run()), and the tokenizer it was trained with.
+struct LoadedRun {
+  ExperimentOptions options;
+  std::unique_ptr<LanguageModel> model;
+  std::shared_ptr<const Tokenizer> tokenizer;  // null: the run's data came without one
+  std::string checkpoint;
+  int64_t step = 0;       // of the checkpoint
+  Verdict verdict;        // the checkpoint's and the summary's
+  std::string data_hash;  // of the tokens it was trained on
+  bool leaks = false;
+};
+LoadedRun load_run(const std::string& run);
+
+}  // namespace reverie
