@@ -73,7 +73,8 @@ class RunsTest(unittest.TestCase):
 
     def test_a_closed_terminal_saves_and_nohup_is_kept(self):
         self.config("hangup", **LONG)
-        process = self.start("hangup", "hangup", stderr=subprocess.PIPE, text=True)
+        heard = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the suite itself may run under nohup
+        process = self.start("hangup", "hangup", preexec_fn=heard, stderr=subprocess.PIPE, text=True)
         self.wait_for_steps("hangup", 5)
         process.send_signal(signal.SIGHUP)
         said = process.communicate(timeout=120)[1]
