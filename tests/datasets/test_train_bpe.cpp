@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/json.h"
 #include "datasets/data_support.h"
 #include "datasets/dataset.h"
 #include "datasets/tokenizers/subword_tokenizer.h"
@@ -15,11 +16,12 @@ using testing::TemporaryDirectory;
 using testing::write_bytes;
 
 Json golden() {
-  return Json::parse(read_file(std::string(REVERIE_TEST_DIR) + "/golden/trained_bpe.json"));
+  return parse_json(read_file(std::string(REVERIE_TEST_DIR) + "/golden/trained_bpe.json"));
 }
 
 TEST(TrainBpe, LearnsWhatTokenizersLearns) {
-  for (const Json& wanted : golden().at("cases")) {
+  const Json file = golden();
+  for (const Json& wanted : file.at("cases")) {
     const auto texts = wanted.at("texts").get<std::vector<std::string>>();
     const std::vector<std::string_view> views(texts.begin(), texts.end());
     const SubwordSpec spec = train_bpe(views, wanted.at("vocabulary_size"), true);
@@ -35,7 +37,8 @@ TEST(TrainBpe, LearnsWhatTokenizersLearns) {
 
 TEST(TrainBpe, WholeBooksToo) {
   NEED_DATA("gutenberg/war-and-peace.txt");
-  for (const auto& [name, wanted] : golden().at("files").items()) {
+  const Json file = golden();
+  for (const auto& [name, wanted] : file.at("files").items()) {
     const std::string text = read_file(testing::data_file(name));
     const std::string_view view = text;
     const SubwordSpec spec = train_bpe({&view, 1}, 4096, true);
