@@ -112,12 +112,19 @@ REVERIE_INLINE void store_tile(const Vector<T> (&total)[kRows][kVectors], T alph
 // c [rows, columns] = or += alpha * a b for one tile of kRows rows; b holds kVectors vectors of
 // columns in each of its rows, of which the first `columns` are wanted.
 template <int kRows, int kVectors, class T>
-[[gnu::noinline]] static void product_tile(int64_t depth, Left<T> a, const T* b, int64_t b_row,
-                                           T alpha, Into into, T* c, int64_t c_row,
-                                           int64_t columns) {
+REVERIE_INLINE void inline_product_tile(int64_t depth, Left<T> a, const T* b, int64_t b_row,
+                                        T alpha, Into into, T* c, int64_t c_row, int64_t columns) {
   Vector<T> total[kRows][kVectors] = {};
   multiply_tile<kRows, kVectors>(depth, a, b, b_row, total);
   store_tile(total, alpha, into, c, c_row, columns);
+}
+// Tiles at edges are functions of their own: inlined into each caller, all sizes together took a
+// minute to compile. Whole tiles are where the time goes, and are inlined.
+template <int kRows, int kVectors, class T>
+[[gnu::noinline]] static void product_tile(int64_t depth, Left<T> a, const T* b, int64_t b_row,
+                                           T alpha, Into into, T* c, int64_t c_row,
+                                           int64_t columns) {
+  inline_product_tile<kRows, kVectors>(depth, a, b, b_row, alpha, into, c, c_row, columns);
 }
 
 // body(std::integral_constant<int, rows>) for rows in 1 .. kMost: whole tiles are asked for first.
@@ -132,6 +139,8 @@ REVERIE_INLINE void with_rows(int64_t rows, const Body& body) {
 template <class T>
 static inline void product(int64_t rows, int64_t depth, Left<T> a, const T* b, int64_t b_row,
                            T alpha, Into into, T* c, int64_t c_row, int64_t columns) {
+  if (rows == kTileRows && columns > kLanes<T>)
+    return inline_product_tile<kTileRows, 2>(depth, a, b, b_row, alpha, into, c, c_row, columns);
   with_rows(rows, [&](auto count) {
     if (columns > kLanes<T>)
       product_tile<count.value, 2>(depth, a, b, b_row, alpha, into, c, c_row, columns);

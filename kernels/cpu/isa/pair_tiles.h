@@ -42,9 +42,9 @@ struct LeftPairs {
 };
 
 template <bool kDots, int kRows, int kVectors>
-[[gnu::noinline]] static void pair_tile(int64_t depth, LeftPairs a, const Pair* b, int64_t b_row,
-                                        float alpha, Into into, float* c, int64_t c_row,
-                                        int64_t columns) {
+REVERIE_INLINE void inline_pair_tile(int64_t depth, LeftPairs a, const Pair* b, int64_t b_row,
+                                     float alpha, Into into, float* c, int64_t c_row,
+                                     int64_t columns) {
   Vector<float> total[kRows][kVectors] = {};
   for (int64_t k = 0; k < depth; ++k) {
     Vector<Pair> right[kVectors];
@@ -61,12 +61,22 @@ template <bool kDots, int kRows, int kVectors>
   store_tile(total, alpha, into, c, c_row, columns);
 }
 
+template <bool kDots, int kRows, int kVectors>
+[[gnu::noinline]] static void pair_tile(int64_t depth, LeftPairs a, const Pair* b, int64_t b_row,
+                                        float alpha, Into into, float* c, int64_t c_row,
+                                        int64_t columns) {
+  inline_pair_tile<kDots, kRows, kVectors>(depth, a, b, b_row, alpha, into, c, c_row, columns);
+}
+
 // c [rows, columns] = or += alpha * a b, rows <= kTileRows, columns <= kTileColumns; depth in
 // pairs. Row k of b holds the pairs of depth k of all columns, and is read in whole vectors.
 template <bool kDots>
 static inline void pair_product(int64_t rows, int64_t depth, LeftPairs a, const Pair* b,
                                 int64_t b_row, float alpha, Into into, float* c, int64_t c_row,
                                 int64_t columns) {
+  if (rows == kTileRows && columns > kLanes<float>)
+    return inline_pair_tile<kDots, kTileRows, 2>(depth, a, b, b_row, alpha, into, c, c_row,
+                                                 columns);
   with_rows(rows, [&](auto count) {
     if (columns > kLanes<float>)
       pair_tile<kDots, count.value, 2>(depth, a, b, b_row, alpha, into, c, c_row, columns);
