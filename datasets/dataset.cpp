@@ -98,7 +98,7 @@ Json read_provenance(const std::string& directory) {
   }
 }
 
-// What a data set is made from.
+// The source of a data set.
 struct Recipe {
   SourceText source;
   TextFiles files;

@@ -1,5 +1,5 @@
 #pragma once
-// What a data set is made from: one text, or documents in many files or lines.
+// The source of a data set: one text, or documents in many files or lines.
 
 #include <memory>
 #include <string>

@@ -158,7 +158,7 @@ Claims read_claims(const std::string& file, const uint8_t* bytes, size_t size, i
   return claims;
 }
 
-// Of everything behind the header.
+// Checksum of everything behind the header.
 std::string hash_payload(const OpenFile& file, size_t header_bytes) {
   StreamHasher hasher;
   std::vector<uint8_t> buffer(1 << 20);

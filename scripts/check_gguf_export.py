@@ -26,7 +26,7 @@ ARCHITECTURES = {
     "gpt2": gguf.MODEL_ARCH.GPT2, "llama": gguf.MODEL_ARCH.LLAMA, "qwen2": gguf.MODEL_ARCH.QWEN2,
     "qwen3": gguf.MODEL_ARCH.QWEN3, "gemma2": gguf.MODEL_ARCH.GEMMA2, "gemma3_text": gguf.MODEL_ARCH.GEMMA3,
 }  # fmt: skip
-# What a stored value may differ by: a share of the largest of its block, and at least so much.
+# Largest error of a stored value: a share of the largest of its block, and at least so much.
 BOUNDS = {"F32": (0, 0, 1), "F16": (2**-11, 2**-25, 1), "BF16": (2**-8, 2**-134, 1), "Q8_0": (0.00443, 2e-6, 32)}
 
 

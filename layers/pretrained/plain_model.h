@@ -1,5 +1,5 @@
 #pragma once
-// What a model's weights are those of, for those who write it into files of other programs.
+// The plain model behind another one, for writers of other programs' files.
 
 #include "core/config.h"
 #include "layers/transformer.h"

@@ -1,4 +1,4 @@
-// What a data path may be: files, directories, patterns, lines of JSON, compressed.
+// Forms of a data path: files, directories, patterns, lines of JSON, compressed.
 
 #include "datasets/text_input.h"
 

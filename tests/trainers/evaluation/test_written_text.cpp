@@ -48,7 +48,7 @@ TEST(WrittenText, EndsWhereModelOrTokenizerSays) {
   EXPECT_TRUE(ends_of_text(*model, nullptr).empty());
 }
 
-// What a run shows while it trains is what `reverie sample` writes from the same weights.
+// A run's sample while it trains equals `reverie sample`'s from the same weights.
 TEST(WrittenText, ARunsSampleIsThatOfItsModel) {
   const TemporaryDirectory directory;
   {
