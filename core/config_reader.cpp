@@ -138,7 +138,7 @@ class Reader final : public Fields {
     });
   }
   void rule(bool holds, const std::string& otherwise) override {
-    // Of fields that could not be read, nothing can be said.
+    // Nothing can be said about fields that could not be read.
     if (!holds && errors_.empty())
       errors_.push_back(
           fmt::format("{}{}: {}", source_prefix(config_.source()), config_.path(), otherwise));

@@ -99,7 +99,7 @@ void add_prepare_command(CLI::App& app) {
     if (!d.note().empty()) log_warning("{}: {}", d.name(), d.note());
     fmt::print("{}\n", directory);
     std::fflush(stdout);
-    // What a config needs, after all else; it may lie anywhere, so the path is absolute.
+    // The line that a config needs, after all else; it may lie anywhere, so the path is absolute.
     const std::string path = std::filesystem::absolute(directory).lexically_normal().string();
     fmt::print(stderr, "\"data\": {{\"path\": {}}}\n", json_text_replacing(Json(path)));
   });

@@ -10,7 +10,7 @@
 
 namespace reverie {
 
-// Of one batch, at [text, insertion, position].
+// Losses of one batch, at [text, insertion, position].
 struct InsertionLosses {
   Tensor limits;                    // i32 [B, G]: tokens before each insertion
   std::vector<double> model, base;  // nats; 0 where the batch has no target
@@ -42,7 +42,7 @@ struct AugmentedSum {
   // UserError without any prediction, DivergedError when a loss is not finite.
   AugmentedResult mean(const InsertionRule& rule) const;
 };
-// Of one batch; texts too short for an insertion add nothing. Call it in an EvaluationMode.
+// Adds one batch; texts too short for an insertion add nothing. Call it in an EvaluationMode.
 AugmentedSum augmented_sum(AugmentedModel& model, const Tensor& tokens, const Tensor& targets,
                            const InsertionRule& rule);
 // Ranks share the batches of windows, and all get the result, which is the one of a single rank.

@@ -19,7 +19,7 @@ struct InsertionRule {
 
   // "16 offsets of each text, drawn from 1 to T - 31 by the text's own tokens, ...".
   std::string text() const;
-  // Of a run by itself: its own tokens ahead and delay.
+  // The rule of a run by itself: its own tokens ahead and delay.
   static InsertionRule of(const AugmentedModel&);
 };
 

@@ -94,7 +94,7 @@ TEST_P(BesideTransformers, EveryTensorIsTheSame) {
 TEST_P(BesideTransformers, EveryKeyThatChangesAResultIsTheSame) {
   const Json ours = json_of(directory_ / "config.json"),
              theirs = json_of(golden(GetParam()) + "/config.json");
-  // Of training, of other tasks, or about the file.
+  // Keys about training, other tasks, or the file itself.
   const std::vector<std::string> about = {
       "transformers_version",
       "initializer_range",

@@ -114,7 +114,7 @@ TEST(RunReport, NoLossOfALeakingRunStandsWithoutItsLabel) {
   EXPECT_THAT(html,
               HasSubstr("Validation loss 2.100 nats per token LEAKS, prefix-only 2.200 LEAKS"));
   EXPECT_THAT(html, HasSubstr("2.100 nats per token <span class=\"leaks\">LEAKS</span>"));
-  // Of what a pointer shows, too: every loss curve's values say so.
+  // Hover values carry the label, too: every loss curve's values say so.
   EXPECT_THAT(html, HasSubstr("<title>validation LEAKS, step 300: 2.1</title>"));
   EXPECT_THAT(html, Not(HasSubstr("<title>validation, step")));
 }

@@ -65,7 +65,7 @@ class RunTest : public ::testing::Test {
     if (callback) c.callbacks.push_back(callback);
     return Trainer(experiment(patch), c).run();
   }
-  // What a run measured, without times.
+  // A run's measurements, without times.
   std::vector<std::string> measured(const std::string& name) {
     std::vector<std::string> lines;
     for (Json e : read_metrics(directory_ / name)) {
