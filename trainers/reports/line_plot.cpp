@@ -48,7 +48,8 @@ Extents extents_of(const LinePlot& plot) {
 
 Scale x_scale(const LinePlot& plot, const Extents& e, double from, double to) {
   if (plot.log_x) return Scale::logarithmic(e.x.low, e.x.high, from, to);
-  return Scale::linear(0, std::max({e.x.high, plot.x_end, 1e-9}), from, to);
+  return Scale::linear(plot.x_begin, std::max({e.x.high, plot.x_end, plot.x_begin + 1e-9}), from,
+                       to);
 }
 Scale y_scale(const LinePlot& plot, const Extents& e, double from, double to) {
   if (plot.log_y) return Scale::logarithmic(e.y.low / 1.1, e.y.high * 1.1, from, to);

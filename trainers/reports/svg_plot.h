@@ -42,10 +42,11 @@ struct PlotSeries {
 };
 struct LinePlot {
   std::string title, x_label, y_label;
-  double x_end = 0;  // a linear x axis goes from 0 to here, or farther where there is data
+  double x_end = 0;  // a linear x axis goes from x_begin to here, or farther where there is data
   std::vector<PlotSeries> series = {};
   std::optional<PlotReference> reference = {};  // across the plot, at a value of y
   bool log_x = false, log_y = false;            // only where all values are positive
+  double x_begin = 0;
   std::optional<double> break_y = {};  // above it the y axis is logarithmic, and marked as broken
   // With more than kMostLines series: the one that stands in every panel, in grey.
   std::optional<size_t> compared_with = {};

@@ -247,6 +247,33 @@ TEST(LatentTable, ControlsAreComparedTextByText) {
   EXPECT_THAT(explain_latents(turned), HasSubstr("beaten by: Pause with 8 latents"));
 }
 
+// Position 1 and all positions against the insertions in training, for models that are named so.
+TEST(LatentTable, LongerAndLongerTrainingIsACurve) {
+  Json wanted = definition();
+  wanted["models"] = {{"short", {{"title", "Short"}}}, {"long", {{"title", "Long"}}}};
+  wanted.erase("paper");
+  std::vector<LatentRun> two{run("short", 8, 1, -0.2), run("long", 8, 1, 0.1)};
+  two[0].training_insertions = 24000;
+  two[1].training_insertions = 48000;
+  const auto files = [&] {
+    std::set<std::string> names;
+    for (const PlotFile& plot : latent_plot_files(build_latent_table(wanted, two, 20)))
+      names.insert(plot.name);
+    return names;
+  };
+  EXPECT_FALSE(files().contains("by_training.svg")) << "nobody asked for it";
+  wanted["curve"] = {"short", "long"};
+  EXPECT_TRUE(files().contains("by_training.svg"));
+  const LatentTable table = build_latent_table(wanted, two, 20);
+  const std::string html = latent_report_html(table);
+  EXPECT_THAT(html, HasSubstr("position 1, insertions in training 24000: 22.1"));
+  EXPECT_THAT(html, HasSubstr("position 1, insertions in training 48000: -9.5"));
+  EXPECT_EQ(latent_table_json(table)["all_positions"][1]["training_insertions"], 48000);
+  wanted["curve"] = {"short", "lnog"};
+  EXPECT_THAT(message_of<ConfigError>([&] { build_latent_table(wanted, two, 20); }),
+              HasSubstr("no model \"lnog\""));
+}
+
 TEST(LatentTable, WhatDoesNotBelongTogetherIsRefused) {
   auto twice = runs();
   twice.push_back(twice[2]);
@@ -395,6 +422,11 @@ TEST_F(LatentReproTest, TrainsTheBaseAndTheCellsMeasuresAndReuses) {
   ASSERT_EQ(json["rows"].size(), 6u * 6);  // shuffled lines of coprocessor and pause
   EXPECT_EQ(json["finished_runs"], 8);
   EXPECT_EQ(json["planned_runs"], 8);
+  const Config trained = Config::from_file(runs[1].directory + "/config.resolved.json");
+  const Json batch = trained.at("train").json(), shape = trained.at("model").json();
+  EXPECT_EQ(json["all_positions"][0]["training_insertions"],
+            batch["steps"].get<int64_t>() * batch["batch_size"].get<int64_t>() *
+                shape["groups"].get<int64_t>());
   for (const char* file : {"table.md", "table.csv", "report.html"})
     EXPECT_TRUE(std::filesystem::exists(o.directory + "/" + file)) << file;
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <set>
 
 #include "trainers/reports/html.h"
@@ -48,6 +49,7 @@ void compare_with_subject(LinePlot& plot, const std::vector<std::string>& models
 LinePlot effect_plot(const LatentTable& table, int64_t latents) {
   LinePlot plot{fmt::format("{} latents", latents), "position after the latents",
                 "change of perplexity (%)", double(table.base_perplexity.size())};
+  plot.x_begin = 1;
   plot.reference = PlotReference{0, "the base"};
   plot.break_y = break_of(table);
   std::vector<std::string> models;  // of each series
@@ -73,6 +75,29 @@ LinePlot effect_plot(const LatentTable& table, int64_t latents) {
   return plot;
 }
 
+// Position 1 and the mean of all positions against the insertions that training saw.
+std::optional<LinePlot> budget_plot(const LatentTable& table) {
+  LinePlot plot{"by training", "insertions in training", "change of perplexity (%)"};
+  plot.log_x = true;
+  plot.reference = PlotReference{0, "the base"};
+  plot.series = {{"position 1", "", 0}, {"all positions", "", 1}};
+  double lowest = 0;
+  for (const std::string& model : table.curve)
+    if (const LatentLine* line = table.find(model, table.subject()->latents)) {
+      const LatentEffect::Position* both[] = {&line->effect.by_position.at(0), &line->effect.all};
+      for (size_t i = 0; i < 2; ++i) {
+        const double x = double(line->training_insertions);
+        plot.series[i].mean.push_back({x, both[i]->change_percent});
+        plot.series[i].band.push_back({x, both[i]->low, both[i]->high});
+        if (line->verdict.leaks()) plot.series[i].label = line->verdict.label();
+        lowest = std::min(lowest, both[i]->low);
+      }
+    }
+  if (plot.series[0].mean.size() < 2) return std::nullopt;
+  plot.break_y = std::max(20.0, -2 * lowest);
+  return plot;
+}
+
 std::vector<LinePlot> effect_plots(const LatentTable& table) {
   std::set<int64_t> numbers;
   for (const LatentLine& line : table.lines)
@@ -84,15 +109,19 @@ std::vector<LinePlot> effect_plots(const LatentTable& table) {
 
 std::string plots(const LatentTable& table) {
   std::string out = "<section>\n<h2>Change of perplexity by position</h2>\n";
+  bool paper = false;
+  for (const LatentLine& line : table.lines) paper |= !line.paper.empty();
   for (const LinePlot& plot : effect_plots(table)) out += line_figure(plot);
-  return out +
-         fmt::format(
-             "<p class=\"quiet\">Against the untouched base on the same tokens. Line: the mean "
-             "over the seeds; band: its 95 % interval, by resampling texts; dashed: the paper's, "
-             "with its own base and data. Above +{:.0f} % the axis is broken and goes on "
-             "logarithmically, so that no line is cut off. Point at a line for its "
-             "values.</p>\n</section>\n",
-             break_of(table));
+  out += fmt::format(
+      "<p class=\"quiet\">Against the untouched base on the same tokens. Line: the mean over the "
+      "seeds; band: its 95 % interval, by resampling texts{}. Above +{:.0f} % the axis is broken and "
+      "goes on logarithmically, so that no line is cut off. Point at a line for its values.</p>\n",
+      paper ? "; dashed: the paper's, with its own base and data" : "", break_of(table));
+  if (const auto budget = budget_plot(table))
+    out += "<h2>Longer training</h2>\n" + line_figure(*budget) +
+           "<p class=\"quiet\">The same training, longer and longer: every point is a model of its "
+           "own, with its learning rate's whole schedule. Band: the 95 % interval.</p>\n";
+  return out + "</section>\n";
 }
 
 std::string cell(const std::string& text, const char* kind = " class=\"number\"") {
@@ -196,6 +225,9 @@ std::vector<PlotFile> latent_plot_files(const LatentTable& table) {
       std::replace(name.begin(), name.end(), ' ', '_');
       files.push_back({name + ".svg", "Change of perplexity by position, " + plot.title, svg});
     }
+  if (const auto budget = budget_plot(table))
+    files.push_back({"by_training.svg", "Change of perplexity by insertions in training",
+                     line_plot_file(*budget)});
   return files;
 }
 

@@ -53,13 +53,17 @@ LatentLine make_line(const TableModel& model, int64_t latents, std::vector<Part>
                      const LatentEffectOptions& options) {
   std::sort(parts.begin(), parts.end(),
             [](const Part& a, const Part& b) { return a.run->seed < b.run->seed; });
-  LatentLine line{model.name, model.title, latents, {}, {}, {}, {}, {}, {}};
+  LatentLine line;
+  line.model = model.name;
+  line.title = model.title;
+  line.latents = latents;
   for (const Part& part : parts) {
     if (!line.seeds.empty() && line.seeds.back() == part.run->seed)
       throw UserError(fmt::format("two runs of {} with {} latents have the seed {}; one is {}",
                                   model.name, latents, part.run->seed, part.run->directory));
     line.seeds.push_back(part.run->seed);
     line.verdict.merge(part.run->verdict);
+    line.training_insertions = part.run->training_insertions;
     const LatentCosts& costs = part.run->measurement.costs;
     const double latency = line.costs.latency_ms + costs.latency_ms / double(parts.size());
     line.costs = costs;
@@ -101,13 +105,14 @@ LatentTable build_latent_table(const Json& definition, const std::vector<LatentR
                                int64_t resamples, Provenance provenance) {
   refuse_unknown_keys(definition,
                       {"title", "citation", "notes", "base", "preset", "command", "planned_runs",
-                       "shown", "subject_latents", "models", "paper"},
+                       "shown", "subject_latents", "models", "paper", "curve"},
                       "$");
   LatentTable table;
   table.title = text_at(definition, "title", "$", true);
   table.citation = text_at(definition, "citation", "$", false);
   table.notes = texts_at(definition, "notes", "$");
   table.base = text_at(definition, "base", "$", false);
+  table.curve = texts_at(definition, "curve", "$");
   if (definition.contains("shown"))
     table.shown = list_at<int64_t>(Config(definition, "$"), "shown");
   if (const Json* models =
@@ -124,6 +129,10 @@ LatentTable build_latent_table(const Json& definition, const std::vector<LatentR
   if (const Json* latents = find_typed(definition, "subject_latents", &Json::is_number_integer,
                                        "an integer", "$", false))
     table.subject_latents = latents->get<int64_t>();
+  for (const std::string& model : table.curve)
+    if (std::none_of(table.models.begin(), table.models.end(),
+                     [&](const TableModel& known) { return known.name == model; }))
+      throw ConfigError(fmt::format("$.curve: no model \"{}\" in $.models", model));
   table.provenance = std::move(provenance);
   table.provenance.preset = text_at(definition, "preset", "$", false);
   table.provenance.command = text_at(definition, "command", "$", false);

@@ -28,6 +28,7 @@ struct LatentRun {
   LatentMeasurement measurement;
   std::string directory;
   Verdict verdict;  // of the run, and of the measurement at the table's own sizes
+  int64_t training_insertions = 0;  // insertions of its latents that training saw
 };
 
 // A model at one number of latents: a row of table.json for each position, one of table.md.
@@ -42,6 +43,7 @@ struct LatentLine {
   // Where it has other latents than the subject, the subject's model with as many is compared.
   std::optional<LatentEffect> subject_against_it;
   Verdict verdict;  // of all its runs
+  int64_t training_insertions = 0;  // of each run
 };
 
 struct LatentTable {
@@ -57,6 +59,8 @@ struct LatentTable {
   Provenance provenance;
   int64_t finished_runs = 0, planned_runs = 0;
   int64_t subject_latents = 0;
+  // Models that differ in their training insertions alone: drawn as a curve against these.
+  std::vector<std::string> curve;
 
   const LatentLine* find(const std::string& model, int64_t latents) const;
   // The line that others are controls of: the first model's with subject_latents, or with the most;
@@ -68,7 +72,8 @@ struct LatentTable {
 //   {"title": TEXT, "citation": TEXT, "notes": [TEXT, ...], "base": TEXT, "preset": TEXT,
 //    "command": TEXT, "planned_runs": N, "shown": [POSITION, ...], "subject_latents": N,
 //    "models": {NAME: {"title", "description"}},      order of the lines; others follow
-//    "paper": {MODEL: {LATENTS: {POSITION: percent}}}}
+//    "paper": {MODEL: {LATENTS: {POSITION: percent}}},
+//    "curve": [MODEL, ...]}     the same training, longer and longer
 // A run that was measured with latents of other documents, too, gives two lines: its model's, and
 // that of MODEL_shuffled. ConfigError for another key or type; UserError for two runs of one cell
 // and seed, or runs that were not measured on the same texts or data.

@@ -405,6 +405,14 @@ std::string LatentTableKind::plan(const std::vector<PlannedRun>& runs) const {
                            table_.directory);
 }
 
+// 0 for a model without latents.
+int64_t training_insertions(const PlannedRun& run, const Json& summary) {
+  if (run.cell.level == 0) return 0;
+  const Json model = Config::from_file(run.directory + "/config.resolved.json").at("model").json();
+  return summary.value("tokens", int64_t(0)) / model.value("block_size", int64_t(1)) *
+         model.value("groups", int64_t(0));
+}
+
 std::vector<std::string> LatentTableKind::write(const std::vector<PlannedRun>& finished,
                                                 int64_t planned) const {
   std::vector<LatentRun> runs;
@@ -414,8 +422,8 @@ std::vector<std::string> LatentTableKind::write(const std::vector<PlannedRun>& f
     const Json summary = read_summary(r.directory);
     Verdict verdict = Verdict::of_file(summary);
     verdict.merge(Verdict::of_file(Config::from_file(r.directory + "/" + kMeasurementFile).json()));
-    runs.push_back(
-        {r.cell.model, r.cell.level, r.seed, summary, std::move(*measured), r.directory, verdict});
+    runs.push_back({r.cell.model, r.cell.level, r.seed, summary, std::move(*measured), r.directory,
+                    verdict, training_insertions(r, summary)});
   }
   if (runs.empty()) return {};
   Json definition = table_.config.at("report").json();

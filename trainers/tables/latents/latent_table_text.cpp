@@ -97,7 +97,7 @@ std::string detail_latents(const LatentTable& table) {
   const LatentLine* subject = table.subject();
   if (!subject) return "";
   std::string out = fmt::format(
-      "Intervals hold 95 % of resamplings of {} texts with {} insertions: {}. At position 1 {} "
+      "Intervals hold 95 % of resamplings of {} texts with {} insertions: {}. At position 1, {} "
       "changes perplexity by {}.",
       subject->effect.texts, format_integer(subject->effect.insertions), subject->effect.rule,
       name_of(*subject), interval(subject->effect.by_position[0]));
@@ -202,6 +202,7 @@ Json latent_table_json(const LatentTable& table) {
                      {"texts", line.effect.texts},
                      {"insertions", line.effect.insertions},
                      {"rule", line.effect.rule},
+                     {"training_insertions", line.training_insertions},
                      {"position_1_by_offset", by_offset_json(line.effect)},
                      {"seeds", line.seeds},
                      {"costs", costs_json(line.costs)},
