@@ -163,6 +163,11 @@ class CliTest(unittest.TestCase):
         definition = json.loads(self.expect(0, "sweep", self.config("swept"), "--set", 'model.memory=null,{"type":"imm","num_slots":"auto"}',
                                             "--print-table").stdout)
         self.assertEqual(definition["vary"]["model.memory"], [None, {"type": "imm", "num_slots": "auto"}])
+        commented = self.folder / "with a comment.json"
+        commented.write_text("// a note\n" + Path(self.config("swept")).read_text())
+        sweep = ["sweep", commented, "--set", "train.steps=3,4", "--print-table"]
+        self.assertIn("--lenient", self.expect(2, *sweep).stderr)
+        self.assertEqual(json.loads(self.expect(0, *sweep, "--lenient").stdout)["vary"], {"train.steps": [3, 4]})
 
     def test_find_learning_rate(self):
         got = self.expect(0, "sweep", self.config("range"), "--find-learning-rate", "--steps", 40, "--run-dir", self.folder / "range")

@@ -48,6 +48,9 @@ struct ConfigArguments {
         .add_option("--set", overrides, "override one value: --set train.steps=100 (repeatable)")
         ->take_all()
         ->allow_extra_args(false);
+    add_lenient(command);
+  }
+  void add_lenient(CLI::App& command) {
     command.add_flag("--lenient", lenient,
                      "the config may hold // comments and commas before closing brackets");
   }

@@ -53,6 +53,7 @@ void add_repro_command(CLI::App& app) {
                              shell_word(o->preset));
     for (const auto& s : o->table_overrides) o->command += " --set-table " + shell_word(s);
     for (const auto& s : o->overrides) o->command += " --set " + shell_word(s);
+    if (o->lenient) o->command += " --lenient";
     SignalGuard signals;
     try {
       if (const int status = run_table(*o)) exit_with(status);

@@ -84,8 +84,9 @@ Settings settings_of(const std::vector<std::string>& assignments) {
 }
 
 std::string command_of(const SweepArguments& a) {
-  std::string command = "reverie sweep " + a.config.file;
-  for (const auto& s : a.config.overrides) command += " --set '" + s + "'";
+  std::string command = "reverie sweep " + shell_word(a.config.file);
+  for (const auto& s : a.config.overrides) command += " --set " + shell_word(s);
+  if (a.config.lenient) command += " --lenient";
   if (a.find_learning_rate) return command + " --find-learning-rate";
   return command + fmt::format(" --seeds {}", a.seeds);
 }
@@ -96,7 +97,7 @@ Json table_of(const SweepArguments& a) {
     throw ConfigError(
         "nothing is varied: give one value several settings, such as --set "
         "optimizer.learning_rate=1e-3,3e-4");
-  Config base = Config::from_file(a.config.file);
+  Config base = Config::from_file(a.config.file, a.config.lenient);
   if (base.has("presets"))
     throw ConfigError(
         fmt::format("{} is a table already, wanted an experiment; train it with: reverie repro {}",
@@ -191,6 +192,7 @@ void add_sweep_command(CLI::App& app) {
                    "optimizer.learning_rate=1e-3,3e-4 (repeatable: all combinations)")
       ->take_all()
       ->allow_extra_args(false);
+  a->config.add_lenient(*command);
   command
       ->add_option("--seeds", a->seeds,
                    "so many seeds for each combination, from the experiment's own on")
