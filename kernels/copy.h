@@ -1,8 +1,9 @@
 #pragma once
 // Copies between layouts and between number types.
 
-#include "core/tensor.h"
+#include "kernels/demands.h"
 #include "kernels/kernel.h"
+#include "kernels/work.h"
 
 namespace reverie {
 
@@ -12,8 +13,16 @@ struct StridedCopy {
   bool accumulate;
   Tensor& y;
 };
-void check(const StridedCopy&);
-profile::Work work(const StridedCopy&);
+inline void check(const StridedCopy& a) {
+  const Demands demand{"strided_copy"};
+  demand.defined("x", a.x);
+  demand.alike("y", a.y, "x", a.x);
+  demand.shape("y", a.y, a.x.shape());
+  if (a.accumulate) demand.floating("x", a.x);
+}
+inline profile::Work work(const StridedCopy& a) {
+  return touched(a.x, a.y);
+}
 namespace kernel {
 inline constinit Kernel<StridedCopy> strided_copy{"strided_copy"};
 }
@@ -23,8 +32,21 @@ struct Cast {
   const Tensor& x;
   Tensor& y;
 };
-void check(const Cast&);
-profile::Work work(const Cast&);
+inline void check(const Cast& a) {
+  const Demands demand{"cast"};
+  demand.defined("x", a.x);
+  demand.defined("y", a.y);
+  require((a.x.dtype() == DType::f32 && a.y.dtype() == DType::bf16) ||
+              (a.x.dtype() == DType::bf16 && a.y.dtype() == DType::f32),
+          "cast: x is {} and y {}; wanted one in f32 and one in bf16", a.x, a.y);
+  require(a.x.device() == a.y.device(), "cast: x is {} but y is {}; wanted one device", a.x, a.y);
+  demand.shape("y", a.y, a.x.shape());
+  demand.contiguous("x", a.x);
+  demand.contiguous("y", a.y);
+}
+inline profile::Work work(const Cast& a) {
+  return touched(a.x, a.y);
+}
 namespace kernel {
 inline constinit Kernel<Cast> cast{"cast"};
 }

@@ -4,8 +4,9 @@
 
 #include <string_view>
 
-#include "core/tensor.h"
+#include "kernels/demands.h"
 #include "kernels/kernel.h"
+#include "kernels/work.h"
 
 namespace reverie {
 
@@ -49,8 +50,15 @@ struct UnaryForward {
   const Tensor& x;
   Tensor& y;
 };
-void check(const UnaryForward&);
-profile::Work work(const UnaryForward&);
+inline void check(const UnaryForward& a) {
+  const Demands demand{"unary_forward"};
+  demand.floating("x", a.x);
+  demand.contiguous("x", a.x);
+  demand.buffer("y", a.y, a.x.numel(), "x", a.x);
+}
+inline profile::Work work(const UnaryForward& a) {
+  return touched(a.x, a.y);
+}
 namespace kernel {
 inline constinit Kernel<UnaryForward> unary_forward{"unary_forward"};
 }
@@ -61,8 +69,16 @@ struct UnaryBackward {
   const Tensor& grad_y;
   Tensor& grad_x;
 };
-void check(const UnaryBackward&);
-profile::Work work(const UnaryBackward&);
+inline void check(const UnaryBackward& a) {
+  const Demands demand{"unary_backward"};
+  demand.floating("x", a.x);
+  demand.contiguous("x", a.x);
+  demand.buffer("grad_y", a.grad_y, a.x.numel(), "x", a.x);
+  demand.buffer("grad_x", a.grad_x, a.x.numel(), "x", a.x);
+}
+inline profile::Work work(const UnaryBackward& a) {
+  return touched(a.x, a.grad_y, a.grad_x);
+}
 namespace kernel {
 inline constinit Kernel<UnaryBackward> unary_backward{"unary_backward"};
 }
@@ -78,8 +94,19 @@ struct BinaryForward {
   int64_t outer;
   int64_t inner;
 };
-void check(const BinaryForward&);
-profile::Work work(const BinaryForward&);
+inline void check(const BinaryForward& a) {
+  const Demands demand{"binary_forward"};
+  demand.floating("a", a.a);
+  demand.contiguous("a", a.a);
+  require(a.outer >= 1 && a.inner >= 1, "binary_forward: outer {} and inner {} must be at least 1",
+          a.outer, a.inner);
+  demand.buffer("b", a.b, a.a.numel() / (a.outer * a.inner), "a", a.a);
+  demand.buffer("y", a.y, a.outer * a.inner * a.b.numel(), "b", a.b);
+  demand.buffer("a", a.a, a.y.numel(), "y", a.y);
+}
+inline profile::Work work(const BinaryForward& a) {
+  return touched(a.a, a.b, a.y);
+}
 namespace kernel {
 inline constinit Kernel<BinaryForward> binary_forward{"binary_forward"};
 }
@@ -91,8 +118,15 @@ struct Affine {
   double shift;
   Tensor& y;
 };
-void check(const Affine&);
-profile::Work work(const Affine&);
+inline void check(const Affine& a) {
+  const Demands demand{"affine"};
+  demand.floating("x", a.x);
+  demand.contiguous("x", a.x);
+  demand.buffer("y", a.y, a.x.numel(), "x", a.x);
+}
+inline profile::Work work(const Affine& a) {
+  return touched(a.x, a.y);
+}
 namespace kernel {
 inline constinit Kernel<Affine> affine{"affine"};
 }
@@ -103,8 +137,15 @@ struct Accumulate {
   double scale;
   Tensor& y;
 };
-void check(const Accumulate&);
-profile::Work work(const Accumulate&);
+inline void check(const Accumulate& a) {
+  const Demands demand{"accumulate"};
+  demand.floating("x", a.x);
+  demand.contiguous("x", a.x);
+  demand.buffer("y", a.y, a.x.numel(), "x", a.x);
+}
+inline profile::Work work(const Accumulate& a) {
+  return touched(a.x, a.y);
+}
 namespace kernel {
 inline constinit Kernel<Accumulate> accumulate{"accumulate"};
 }
@@ -119,8 +160,16 @@ struct BiasActivationForward {
   Tensor& y;
   Tensor* slope = nullptr;
 };
-void check(const BiasActivationForward&);
-profile::Work work(const BiasActivationForward&);
+inline void check(const BiasActivationForward& a) {
+  const Demands demand{"bias_activation_forward"};
+  demand.rows("x", a.x);
+  demand.optional_vector("bias", a.bias, columns_of(a.x), "x", a.x);
+  demand.operand_buffer("y", a.y, a.x.numel(), "x", a.x);
+  if (a.slope) demand.buffer("slope", *a.slope, a.x.numel(), "x", a.x);
+}
+inline profile::Work work(const BiasActivationForward& a) {
+  return a.slope ? touched(a.x, a.bias, a.y, *a.slope) : touched(a.x, a.bias, a.y);
+}
 namespace kernel {
 inline constinit Kernel<BiasActivationForward> bias_activation_forward{"bias_activation_forward"};
 }
@@ -130,8 +179,17 @@ struct BiasActivationBackward {
   const Tensor& grad_y;
   Tensor& grad_x;
 };
-void check(const BiasActivationBackward&);
-profile::Work work(const BiasActivationBackward&);
+inline void check(const BiasActivationBackward& a) {
+  const Demands demand{"bias_activation_backward"};
+  demand.floating("slope", a.slope);
+  demand.contiguous("slope", a.slope);
+  const int64_t count = a.slope.numel();
+  demand.buffer("grad_y", a.grad_y, count, "slope", a.slope);
+  demand.operand_buffer("grad_x", a.grad_x, count, "slope", a.slope);
+}
+inline profile::Work work(const BiasActivationBackward& a) {
+  return touched(a.slope, a.grad_y, a.grad_x);
+}
 namespace kernel {
 inline constinit Kernel<BiasActivationBackward> bias_activation_backward{
     "bias_activation_backward"};
@@ -145,8 +203,17 @@ struct GatedForward {
   const Tensor& up;
   Tensor& y;
 };
-void check(const GatedForward&);
-profile::Work work(const GatedForward&);
+inline void check(const GatedForward& a) {
+  const Demands demand{"gated_forward"};
+  demand.floating("gate", a.gate);
+  demand.contiguous("gate", a.gate);
+  demand.buffer("up", a.up, a.gate.numel(), "gate", a.gate);
+  demand.shape("up", a.up, a.gate.shape());
+  demand.buffer("y", a.y, a.gate.numel(), "gate", a.gate);
+}
+inline profile::Work work(const GatedForward& a) {
+  return touched(a.gate, a.up, a.y);
+}
 namespace kernel {
 inline constinit Kernel<GatedForward> gated_forward{"gated_forward"};
 }
@@ -159,8 +226,19 @@ struct GatedBackward {
   Tensor& grad_gate;
   Tensor& grad_up;
 };
-void check(const GatedBackward&);
-profile::Work work(const GatedBackward&);
+inline void check(const GatedBackward& a) {
+  const Demands demand{"gated_backward"};
+  demand.floating("gate", a.gate);
+  demand.contiguous("gate", a.gate);
+  demand.buffer("up", a.up, a.gate.numel(), "gate", a.gate);
+  demand.shape("up", a.up, a.gate.shape());
+  demand.buffer("grad_y", a.grad_y, a.gate.numel(), "gate", a.gate);
+  demand.buffer("grad_gate", a.grad_gate, a.gate.numel(), "gate", a.gate);
+  demand.buffer("grad_up", a.grad_up, a.gate.numel(), "gate", a.gate);
+}
+inline profile::Work work(const GatedBackward& a) {
+  return touched(a.gate, a.up, a.grad_y, a.grad_gate, a.grad_up);
+}
 namespace kernel {
 inline constinit Kernel<GatedBackward> gated_backward{"gated_backward"};
 }
@@ -175,8 +253,16 @@ struct Dropout {
   uint64_t offset;
   Tensor& y;
 };
-void check(const Dropout&);
-profile::Work work(const Dropout&);
+inline void check(const Dropout& a) {
+  const Demands demand{"dropout"};
+  demand.floating("x", a.x);
+  demand.contiguous("x", a.x);
+  demand.buffer("y", a.y, a.x.numel(), "x", a.x);
+  demand.probability(a.p);
+}
+inline profile::Work work(const Dropout& a) {
+  return touched(a.x, a.y);
+}
 namespace kernel {
 inline constinit Kernel<Dropout> dropout{"dropout"};
 }

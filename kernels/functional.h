@@ -128,9 +128,6 @@ struct Multiply {
   }
 };
 
-// Throws InternalError; compiled once, outside the instruction sets.
-[[noreturn]] void no_such_function(const char* kind, int value);
-
 // Calls f(Functor{}) for the functor that `which` names. For the host, whose lambdas nvcc lets no
 // device function call. InternalError for a value that is no function.
 #define REVERIE_CASE(name, functor) \
@@ -139,7 +136,7 @@ struct Multiply {
 template <class F>
 inline __attribute__((always_inline)) void with_unary(Unary which, const F& f) {
   switch (which) { REVERIE_UNARY_FUNCTIONS(REVERIE_CASE) }
-  no_such_function("unary", int(which));
+  no_case_for("unary function", int(which));
 }
 #undef REVERIE_CASE
 #define REVERIE_CASE(name, functor) \
@@ -148,7 +145,7 @@ inline __attribute__((always_inline)) void with_unary(Unary which, const F& f) {
 template <class F>
 inline __attribute__((always_inline)) void with_binary(Binary which, const F& f) {
   switch (which) { REVERIE_BINARY_FUNCTIONS(REVERIE_CASE) }
-  no_such_function("binary", int(which));
+  no_case_for("binary function", int(which));
 }
 #undef REVERIE_CASE
 

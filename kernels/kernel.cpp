@@ -5,8 +5,6 @@
 #include <cstdlib>
 #include <mutex>
 
-#include "kernels/functional.h"
-
 namespace reverie {
 namespace {
 
@@ -125,10 +123,8 @@ std::vector<const KernelRow*> kernel_table() {
   return rows;
 }
 
-namespace functional {
-void no_such_function(const char* kind, int value) {
-  throw InternalError(fmt::format("there is no {} function {}", kind, value));
+void no_case_for(const char* what, int value) {
+  throw InternalError(fmt::format("no case for {} {}", what, value));
 }
-}  // namespace functional
 
 }  // namespace reverie

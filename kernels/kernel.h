@@ -5,6 +5,7 @@
 // autograd can have the plain names.
 
 #include <array>
+#include <concepts>
 #include <string_view>
 #include <vector>
 
@@ -45,17 +46,34 @@ class KernelRow {
   Function cuda_ = nullptr;
 };
 
+// Throws InternalError: a switch over a kind, a dtype or a function met a value that it does not
+// know. Compiled once, outside the instruction sets.
+[[noreturn]] void no_case_for(const char* what, int value);
+
 // All rows that have at least one implementation, by name.
 std::vector<const KernelRow*> kernel_table();
 
+// What stands beside each Args: void check(const Args&), which throws UserError on shapes, dtypes
+// or devices that the comment on Args rules out, so that implementations for every device and
+// instruction set may rely on them; and profile::Work work(const Args&), the least work of a call.
+// kernels/demands.h and kernels/work.h help with either.
+template <class Args>
+concept HasDemands = requires(const Args& args) {
+  { check(args) } -> std::same_as<void>;
+};
+template <class Args>
+concept HasWork = requires(const Args& args) {
+  { work(args) } -> std::same_as<profile::Work>;
+};
+
 template <class Args>
 class Kernel : public KernelRow {
+  static_assert(HasDemands<Args>, "a row needs check(const Args&) between its Args and itself");
+  static_assert(HasWork<Args>, "a row needs work(const Args&) between its Args and itself");
+
  public:
   using Implementation = void (*)(const Args&);
   explicit constexpr Kernel(std::string_view name) : KernelRow(name) {}
-  // `check`, declared beside each Args, throws UserError on shapes, dtypes or devices that the
-  // comment on Args rules out, so that implementations for every device and instruction set may
-  // rely on them. `work`, declared there too, says what a call costs (kernels/work.cpp).
   void operator()(Device device, const Args& args) const {
     check(args);
     profile::Scope scope(profile::Kind::kernel, name());

@@ -1,8 +1,9 @@
 #pragma once
 // Matrix products.
 
-#include "core/tensor.h"
+#include "kernels/demands.h"
 #include "kernels/kernel.h"
+#include "kernels/work.h"
 
 namespace reverie {
 
@@ -19,8 +20,39 @@ struct Matmul {
   bool accumulate;
   Tensor& c;
 };
-void check(const Matmul&);
-profile::Work work(const Matmul&);
+inline void check(const Matmul& a) {
+  const Demands demand{"matmul"};
+  demand.defined("a", a.a);
+  demand.alike("b", a.b, "a", a.a);
+  if (a.a.dtype() == DType::bf16) {
+    demand.defined("c", a.c);
+    require(a.c.dtype() == DType::f32 && a.c.device() == a.a.device(),
+            "matmul: c is {}; wanted f32 on the device of a {}", a.c, a.a);
+  } else {
+    demand.floating("a", a.a);
+    demand.alike("c", a.c, "a", a.a);
+  }
+  const int rank = a.a.rank();
+  require(rank == 2 || rank == 3, "matmul: a is {}; wanted 2 or 3 dimensions", a.a);
+  require(a.c.rank() == rank && (a.b.rank() == rank || a.b.rank() == 2),
+          "matmul: a {}, b {} and c {} differ in rank", a.a, a.b, a.c);
+  require(a.a.size(-1) == a.b.size(-2), "matmul: a {} has {} columns but b {} has {} rows", a.a,
+          a.a.size(-1), a.b, a.b.size(-2));
+  require(a.c.size(-2) == a.a.size(-2) && a.c.size(-1) == a.b.size(-1),
+          "matmul: c is {}; wanted {} rows and {} columns", a.c, a.a.size(-2), a.b.size(-1));
+  if (rank == 3) {
+    require(a.c.size(0) == a.a.size(0) && (a.b.rank() == 2 || a.b.size(0) == a.a.size(0)),
+            "matmul: the batches of a {}, b {} and c {} differ", a.a, a.b, a.c);
+  }
+  demand.matrix("a", a.a);
+  demand.matrix("b", a.b);
+  require((a.c.strides()[-1] == 1 || a.c.size(-1) <= 1) &&
+              (a.c.strides()[-2] >= a.c.size(-1) || a.c.size(-2) <= 1),
+          "matmul: c {} with strides {} must be row-major", a.c, a.c.strides());
+}
+inline profile::Work work(const Matmul& a) {
+  return computed(2.0 * double(a.c.numel()) * double(a.a.size(-1)), a.a, a.b, a.c);
+}
 namespace kernel {
 inline constinit Kernel<Matmul> matmul{"matmul"};
 }
@@ -31,8 +63,16 @@ inline constinit Kernel<Matmul> matmul{"matmul"};
 struct MatmulPair {
   Matmul first, second;
 };
-void check(const MatmulPair&);
-profile::Work work(const MatmulPair&);
+inline void check(const MatmulPair& a) {
+  check(a.first);
+  check(a.second);
+  require(a.first.c.device() == a.second.c.device(), "matmul_pair: c {} and {} on two devices",
+          a.first.c, a.second.c);
+}
+inline profile::Work work(const MatmulPair& a) {
+  const profile::Work first = work(a.first), second = work(a.second);
+  return {first.flops + second.flops, first.bytes + second.bytes};
+}
 namespace kernel {
 inline constinit Kernel<MatmulPair> matmul_pair{"matmul_pair"};
 }

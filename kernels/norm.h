@@ -2,8 +2,9 @@
 // Layer norm (Ba et al. 2016) and RMS norm (Zhang & Sennrich 2019) over the last dimension, with
 // the residual addition fused. x, residual, y, sum: [rows, columns] contiguous, f32 or f64.
 
-#include "core/tensor.h"
+#include "kernels/demands.h"
 #include "kernels/kernel.h"
+#include "kernels/work.h"
 
 namespace reverie {
 
@@ -25,8 +26,20 @@ struct NormForward {
   Tensor& mean;
   Tensor& rstd;
 };
-void check(const NormForward&);
-profile::Work work(const NormForward&);
+inline void check(const NormForward& a) {
+  const Demands demand{"norm_forward"};
+  demand.rows("x", a.x);
+  demand.optional_buffer("residual", a.residual, a.x.numel(), "x", a.x);
+  demand.optional_vector("weight", a.weight, columns_of(a.x), "x", a.x);
+  demand.optional_vector("bias", a.bias, columns_of(a.x), "x", a.x);
+  if (a.residual.defined()) demand.buffer("sum", a.sum, a.x.numel(), "x", a.x);
+  demand.operand_buffer("y", a.y, a.x.numel(), "x", a.x);
+  if (a.kind == Norm::layer) demand.buffer("mean", a.mean, count_rows(a.x), "x", a.x);
+  demand.buffer("rstd", a.rstd, count_rows(a.x), "x", a.x);
+}
+inline profile::Work work(const NormForward& a) {
+  return touched(a.x, a.residual, a.weight, a.bias, a.sum, a.y, a.mean, a.rstd);
+}
 namespace kernel {
 inline constinit Kernel<NormForward> norm_forward{"norm_forward"};
 }
@@ -47,8 +60,22 @@ struct NormBackward {
   Tensor& grad_weight;
   Tensor& grad_bias;
 };
-void check(const NormBackward&);
-profile::Work work(const NormBackward&);
+inline void check(const NormBackward& a) {
+  const Demands demand{"norm_backward"};
+  demand.rows("x", a.x);
+  demand.optional_vector("weight", a.weight, columns_of(a.x), "x", a.x);
+  if (a.kind == Norm::layer) demand.buffer("mean", a.mean, count_rows(a.x), "x", a.x);
+  demand.buffer("rstd", a.rstd, count_rows(a.x), "x", a.x);
+  demand.buffer("grad_y", a.grad_y, a.x.numel(), "x", a.x);
+  demand.optional_buffer("grad_sum", a.grad_sum, a.x.numel(), "x", a.x);
+  demand.optional_buffer("grad_x", a.grad_x, a.x.numel(), "x", a.x);
+  demand.optional_buffer("grad_weight", a.grad_weight, columns_of(a.x), "x", a.x);
+  demand.optional_buffer("grad_bias", a.grad_bias, columns_of(a.x), "x", a.x);
+}
+inline profile::Work work(const NormBackward& a) {
+  return touched(a.x, a.weight, a.mean, a.rstd, a.grad_y, a.grad_sum, a.grad_x, a.grad_weight,
+                 a.grad_bias);
+}
 namespace kernel {
 inline constinit Kernel<NormBackward> norm_backward{"norm_backward"};
 }

@@ -1,8 +1,9 @@
 #pragma once
 // Updates over flat buffers.
 
-#include "core/tensor.h"
+#include "kernels/demands.h"
 #include "kernels/kernel.h"
+#include "kernels/work.h"
 
 namespace reverie {
 
@@ -18,8 +19,18 @@ struct AdamW {
   int64_t step;
   double grad_scale;
 };
-void check(const AdamW&);
-profile::Work work(const AdamW&);
+inline void check(const AdamW& a) {
+  const Demands demand{"adamw"};
+  demand.floating("parameter", a.parameter);
+  demand.contiguous("parameter", a.parameter);
+  demand.buffer("grad", a.grad, a.parameter.numel(), "parameter", a.parameter);
+  demand.buffer("m", a.m, a.parameter.numel(), "parameter", a.parameter);
+  demand.buffer("v", a.v, a.parameter.numel(), "parameter", a.parameter);
+  require(a.step >= 1, "adamw: step {} must count from 1", a.step);
+}
+inline profile::Work work(const AdamW& a) {
+  return touched(a.parameter, a.grad, a.m, a.v);
+}
 namespace kernel {
 inline constinit Kernel<AdamW> adamw{"adamw"};
 }

@@ -2,8 +2,9 @@
 // Sums along one dimension, of tensors seen as [outer, dim, inner] (contiguous, f32 or f64). Sums
 // of f32 are taken in an order that does not depend on the number of threads.
 
-#include "core/tensor.h"
+#include "kernels/demands.h"
 #include "kernels/kernel.h"
+#include "kernels/work.h"
 
 namespace reverie {
 
@@ -15,8 +16,15 @@ struct SumForward {
   bool accumulate;
   Tensor& y;
 };
-void check(const SumForward&);
-profile::Work work(const SumForward&);
+inline void check(const SumForward& a) {
+  const Demands demand{"sum_forward"};
+  demand.floating("x", a.x);
+  demand.buffer("x", a.x, a.outer * a.dim * a.inner, "x", a.x);
+  demand.buffer("y", a.y, a.outer * a.inner, "x", a.x);
+}
+inline profile::Work work(const SumForward& a) {
+  return touched(a.x, a.y);
+}
 namespace kernel {
 inline constinit Kernel<SumForward> sum_forward{"sum_forward"};
 }
@@ -27,8 +35,15 @@ struct Repeat {
   double scale;
   Tensor& grad_x;
 };
-void check(const Repeat&);
-profile::Work work(const Repeat&);
+inline void check(const Repeat& a) {
+  const Demands demand{"repeat"};
+  demand.floating("grad_y", a.grad_y);
+  demand.buffer("grad_y", a.grad_y, a.outer * a.inner, "grad_y", a.grad_y);
+  demand.buffer("grad_x", a.grad_x, a.outer * a.dim * a.inner, "grad_y", a.grad_y);
+}
+inline profile::Work work(const Repeat& a) {
+  return touched(a.grad_y, a.grad_x);
+}
 namespace kernel {
 inline constinit Kernel<Repeat> repeat{"repeat"};
 }
@@ -41,8 +56,18 @@ struct CumulativeSum {
   const Tensor& initial;
   Tensor& y;
 };
-void check(const CumulativeSum&);
-profile::Work work(const CumulativeSum&);
+inline void check(const CumulativeSum& a) {
+  const Demands demand{"cumulative_sum"};
+  demand.floating("x", a.x);
+  demand.buffer("x", a.x, a.outer * a.dim * a.inner, "x", a.x);
+  demand.buffer("y", a.y, a.outer * a.dim * a.inner, "x", a.x);
+  demand.optional_buffer("initial", a.initial, a.outer * a.inner, "x", a.x);
+  require(!(a.reverse && a.initial.defined()),
+          "cumulative_sum: an initial value does not go with reverse");
+}
+inline profile::Work work(const CumulativeSum& a) {
+  return touched(a.x, a.initial, a.y);
+}
 namespace kernel {
 inline constinit Kernel<CumulativeSum> cumulative_sum{"cumulative_sum"};
 }
@@ -51,8 +76,19 @@ struct SumSquares {
   const Tensor& x;
   Tensor& result;
 };
-void check(const SumSquares&);
-profile::Work work(const SumSquares&);
+inline void check(const SumSquares& a) {
+  const Demands demand{"sum_squares"};
+  demand.floating("x", a.x);
+  demand.contiguous("x", a.x);
+  demand.defined("result", a.result);
+  require(a.result.dtype() == DType::f64 && a.result.numel() == 1,
+          "sum_squares: result is {}; wanted f64[1]", a.result);
+  require(a.result.device() == a.x.device(),
+          "sum_squares: result is {} but x is {}; wanted one device", a.result, a.x);
+}
+inline profile::Work work(const SumSquares& a) {
+  return touched(a.x, a.result);
+}
 namespace kernel {
 inline constinit Kernel<SumSquares> sum_squares{"sum_squares"};
 }

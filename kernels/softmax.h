@@ -2,8 +2,9 @@
 // Softmax over the last dimension and the classification loss. f32 or f64, contiguous [rows,
 // columns].
 
-#include "core/tensor.h"
+#include "kernels/demands.h"
 #include "kernels/kernel.h"
+#include "kernels/work.h"
 
 namespace reverie {
 
@@ -15,8 +16,15 @@ struct SoftmaxForward {
   const Tensor& valid;
   Tensor& y;
 };
-void check(const SoftmaxForward&);
-profile::Work work(const SoftmaxForward&);
+inline void check(const SoftmaxForward& a) {
+  const Demands demand{"softmax_forward"};
+  demand.rows("x", a.x);
+  demand.buffer("y", a.y, a.x.numel(), "x", a.x);
+  if (a.valid.defined()) demand.integers("valid", a.valid, count_rows(a.x), a.x);
+}
+inline profile::Work work(const SoftmaxForward& a) {
+  return touched(a.x, a.valid, a.y);
+}
 namespace kernel {
 inline constinit Kernel<SoftmaxForward> softmax_forward{"softmax_forward"};
 }
@@ -27,8 +35,15 @@ struct SoftmaxBackward {
   double scale;
   Tensor& grad_x;
 };
-void check(const SoftmaxBackward&);
-profile::Work work(const SoftmaxBackward&);
+inline void check(const SoftmaxBackward& a) {
+  const Demands demand{"softmax_backward"};
+  demand.rows("y", a.y);
+  demand.buffer("grad_y", a.grad_y, a.y.numel(), "y", a.y);
+  demand.buffer("grad_x", a.grad_x, a.y.numel(), "y", a.y);
+}
+inline profile::Work work(const SoftmaxBackward& a) {
+  return touched(a.y, a.grad_y, a.grad_x);
+}
 namespace kernel {
 inline constinit Kernel<SoftmaxBackward> softmax_backward{"softmax_backward"};
 }
@@ -41,8 +56,17 @@ struct CrossEntropyForward {
   Tensor& loss;
   Tensor& log_sum_exp;
 };
-void check(const CrossEntropyForward&);
-profile::Work work(const CrossEntropyForward&);
+inline void check(const CrossEntropyForward& a) {
+  const Demands demand{"cross_entropy_forward"};
+  demand.rows("logits", a.logits);
+  demand.integers("targets", a.targets, count_rows(a.logits), a.logits);
+  demand.within("targets", a.targets, -1, columns_of(a.logits));
+  demand.buffer("loss", a.loss, count_rows(a.logits), "logits", a.logits);
+  demand.buffer("log_sum_exp", a.log_sum_exp, count_rows(a.logits), "logits", a.logits);
+}
+inline profile::Work work(const CrossEntropyForward& a) {
+  return touched(a.logits, a.targets, a.loss, a.log_sum_exp);
+}
 namespace kernel {
 inline constinit Kernel<CrossEntropyForward> cross_entropy_forward{"cross_entropy_forward"};
 }
@@ -55,8 +79,18 @@ struct CrossEntropyBackward {
   const Tensor& grad_loss;
   Tensor& grad_logits;
 };
-void check(const CrossEntropyBackward&);
-profile::Work work(const CrossEntropyBackward&);
+inline void check(const CrossEntropyBackward& a) {
+  const Demands demand{"cross_entropy_backward"};
+  demand.rows("logits", a.logits);
+  demand.integers("targets", a.targets, count_rows(a.logits), a.logits);
+  demand.within("targets", a.targets, -1, columns_of(a.logits));
+  demand.buffer("log_sum_exp", a.log_sum_exp, count_rows(a.logits), "logits", a.logits);
+  demand.buffer("grad_loss", a.grad_loss, count_rows(a.logits), "logits", a.logits);
+  demand.buffer("grad_logits", a.grad_logits, a.logits.numel(), "logits", a.logits);
+}
+inline profile::Work work(const CrossEntropyBackward& a) {
+  return touched(a.logits, a.targets, a.log_sum_exp, a.grad_loss, a.grad_logits);
+}
 namespace kernel {
 inline constinit Kernel<CrossEntropyBackward> cross_entropy_backward{"cross_entropy_backward"};
 }

@@ -16,9 +16,24 @@ Tensor split_heads(const Tensor& x, int64_t first_head, int64_t heads, int64_t d
       .slice(2, first_head, first_head + heads);
 }
 
-void require_heads(std::string_view op, int64_t heads, int64_t kv_heads) {
-  require(heads >= 1 && kv_heads >= 1 && heads % kv_heads == 0,
-          "{}: {} heads are not a multiple of {} kv heads", op, heads, kv_heads);
+// Rows [B, T, heads * dim] that split_heads() takes. The kernel demands the rest.
+void require_rows(std::string_view op, std::string_view name, const Tensor& x, int64_t heads,
+                  int64_t dim) {
+  require(x.rank() == 3 && x.size(2) == heads * dim,
+          "{}: {} is {}; wanted [batch, time, {}] for {} heads of {}", op, name, x, heads * dim,
+          heads, dim);
+}
+// The size of a head, of rows that hold `heads` of them.
+int64_t head_dim(std::string_view op, std::string_view name, const Tensor& x, int64_t heads) {
+  require(heads >= 1 && x.rank() == 3 && x.size(2) >= heads && x.size(2) % heads == 0,
+          "{}: {} is {} for {} heads; wanted [batch, time, a multiple of the heads]", op, name, x,
+          heads);
+  return x.size(2) / heads;
+}
+void require_heads(std::string_view op, const AttentionSpec& spec) {
+  require(spec.heads >= 1 && spec.kv_heads >= 1,
+          "{}: heads is {} and kv_heads {}; wanted at least 1 of each", op, spec.heads,
+          spec.kv_heads);
 }
 
 AttentionOptions options_of(const AttentionSpec& spec, int64_t dim, int64_t batch, int64_t queries,
@@ -54,11 +69,8 @@ struct PackedAttentionOp {
             split_heads(qkv, spec.heads + spec.kv_heads, spec.kv_heads, dim)};
   }
   Tensor forward(Context& ctx, const Tensor& qkv) {
-    require_heads(name, spec.heads, spec.kv_heads);
-    const int64_t all = spec.heads + 2 * spec.kv_heads;
-    require(qkv.rank() == 3 && qkv.size(2) % all == 0,
-            "packed_attention: {} for {} heads and {} kv heads", qkv, spec.heads, spec.kv_heads);
-    dim = qkv.size(2) / all;
+    require_heads(name, spec);
+    dim = head_dim(name, "qkv", qkv, spec.heads + 2 * spec.kv_heads);
     const int64_t batch = qkv.size(0), time = qkv.size(1);
     options = options_of(spec, dim, batch, time, time);
     options.bf16 = in_bf16(qkv);
@@ -86,16 +98,10 @@ struct AttentionOp {
   AttentionOptions options;
   int64_t dim = 0;
   Tensor forward(Context& ctx, const Tensor& query, const Tensor& key, const Tensor& value) {
-    require_heads(name, spec.heads, spec.kv_heads);
-    require(query.rank() == 3 && key.rank() == 3 && key.shape() == value.shape() &&
-                query.size(0) == key.size(0) && query.size(2) % spec.heads == 0 &&
-                key.size(2) == query.size(2) / spec.heads * spec.kv_heads,
-            "attention: query {}, key {}, value {} for {} heads and {} kv heads", query, key, value,
-            spec.heads, spec.kv_heads);
-    require(spec.first_position + query.size(1) <= key.size(1),
-            "attention: {} queries from position {} but {} keys", query.size(1),
-            spec.first_position, key.size(1));
-    dim = query.size(2) / spec.heads;
+    require_heads(name, spec);
+    dim = head_dim(name, "query", query, spec.heads);
+    require_rows(name, "key", key, spec.kv_heads, dim);
+    require_rows(name, "value", value, spec.kv_heads, dim);
     options = options_of(spec, dim, query.size(0), query.size(1), key.size(1));
     options.bf16 = in_bf16(query);
     Tensor output = Tensor::empty({query.size(0), query.size(1), spec.heads, dim}, query.dtype(),
@@ -136,21 +142,13 @@ struct GroupedAttentionOp {
   }
   Tensor forward(Context& ctx, const Tensor& query, const Tensor& key, const Tensor& value,
                  const Tensor& context_key, const Tensor& context_value) {
-    require_heads(name, spec.heads, spec.kv_heads);
-    require(query.rank() == 3 && key.rank() == 3 && value.rank() == 3 &&
-                query.size(2) % spec.heads == 0,
-            "grouped_attention: query {}, key {}, value {} for {} heads", query, key, value,
-            spec.heads);
-    require(spec.dropout == 0 && spec.first_position == 0,
-            "grouped_attention: takes no dropout ({}) and no first_position ({})", spec.dropout,
-            spec.first_position);
-    dim = query.size(2) / spec.heads;
-    const int64_t width = spec.kv_heads * dim;
-    for (const Tensor* t : {&key, &value, &context_key, &context_value})
-      require((t->rank() == 3 && t->size(2) == width) ||
-                  (t->rank() == 4 && t->size(2) == spec.kv_heads && t->size(3) == dim),
-              "grouped_attention: keys and values of query {} are {}; wanted {} kv heads of {}",
-              query, *t, spec.kv_heads, dim);
+    require_heads(name, spec);
+    dim = head_dim(name, "query", query, spec.heads);
+    require_rows(name, "key", key, spec.kv_heads, dim);
+    require_rows(name, "value", value, spec.kv_heads, dim);
+    if (context_key.rank() != 4) require_rows(name, "context_key", context_key, spec.kv_heads, dim);
+    if (context_value.rank() != 4)
+      require_rows(name, "context_value", context_value, spec.kv_heads, dim);
     options = options_of(spec, dim, query.size(0), query.size(1), 0);
     options.bf16 = in_bf16(query);
     Tensor output = Tensor::empty({query.size(0), query.size(1), spec.heads, dim}, query.dtype(),
@@ -192,11 +190,10 @@ struct RopeOp {
   int64_t heads;
   Tensor positions, frequencies;
   Tensor turn(const Tensor& x, bool inverse, Tensor y) const {
-    require(x.rank() == 3 && heads >= 1 && x.size(2) % (2 * heads) == 0,
-            "rope: {} for {} heads of an even size", x, heads);
-    Tensor y4 = split_heads(y, 0, heads, x.size(2) / heads);
-    kernel::rope(x.device(), Rope{split_heads(x, 0, heads, x.size(2) / heads), positions,
-                                  frequencies, inverse, y4});
+    const int64_t dim = head_dim(name, "x", x, heads);
+    Tensor y4 = split_heads(y, 0, heads, dim);
+    kernel::rope(x.device(),
+                 Rope{split_heads(x, 0, heads, dim), positions, frequencies, inverse, y4});
     return y;
   }
   Tensor forward(Context&, const Tensor& x) { return turn(x, false, empty_like(x)); }
@@ -223,9 +220,7 @@ Variable rope(const Variable& x, int64_t heads, const Tensor& positions,
   return apply_op(RopeOp{heads, positions, frequencies}, x);
 }
 Variable rope(const Variable& x, int64_t heads, double base, int64_t first_position) {
-  require(x.tensor().rank() == 3 && heads >= 1 && x.size(2) % (2 * heads) == 0,
-          "rope: {} for {} heads of an even size", x.tensor(), heads);
-  const int64_t time = x.size(1);
+  const int64_t dim = head_dim("rope", "x", x.tensor(), heads), time = x.size(1);
   require(first_position >= 0 && first_position + time <= int64_t(1) << 31,
           "rope: {} rows from position {}; wanted positions of 0 and more that fit 32 bits", time,
           first_position);
@@ -233,7 +228,7 @@ Variable rope(const Variable& x, int64_t heads, double base, int64_t first_posit
   int32_t* position = positions.mutable_data<int32_t>();
   for (int64_t t = 0; t < time; ++t) position[t] = int32_t(first_position + t);
   const Device device = x.tensor().device();
-  return rope(x, heads, positions.to(device), rope_frequencies(x.size(2) / heads, base).to(device));
+  return rope(x, heads, positions.to(device), rope_frequencies(dim, base).to(device));
 }
 Tensor rope_frequencies(int64_t dim, double base) {
   require(dim >= 2 && dim % 2 == 0 && base > 0,

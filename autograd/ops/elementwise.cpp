@@ -46,10 +46,8 @@ Broadcast broadcast_of(const Shape& a, const Shape& b) {
       fits = false;
     }
   }
-  require(fits,
-          "{} does not broadcast over {}: wanted the same shape, or sizes 1 around one run of "
-          "equal sizes",
-          b, a);
+  require(fits, "binary: b is {}; wanted a's shape {}, or sizes 1 around one run of a's sizes", b,
+          a);
   return r;
 }
 
@@ -58,7 +56,6 @@ struct BinaryOp {
   Binary f;
   Broadcast shape;
   Tensor forward(Context& ctx, const Tensor& a, const Tensor& b) {
-    require(a.dtype() == b.dtype(), "an elementwise op wants one dtype, got {} and {}", a, b);
     shape = broadcast_of(a.shape(), b.shape());
     Tensor y = empty_like(a);
     kernel::binary_forward(a.device(), {f, a, b, y, shape.outer, shape.inner});
@@ -77,20 +74,30 @@ struct BinaryOp {
     kernel::sum_forward(grad.device(), {rows, 1, shape.outer, shape.middle, 1.0, false, total});
     return total.view(b_shape);
   }
+  bool repeated() const { return shape.outer * shape.inner > 1; }
   Grads backward(Context& ctx, const Tensor& grad_y) {
-    Grads grads(2);
-    const bool repeated = shape.outer * shape.inner > 1;
-    if (f != Binary::multiply) {
-      if (ctx.needs(0)) grads[0] = grad_y;
-      const double sign = f == Binary::subtract ? -1 : 1;
-      if (ctx.needs(1)) {
-        if (repeated || sign < 0 || !(b_shape == grad_y.shape()))
-          grads[1] = reduce(grad_y, sign);
-        else
-          grads[1] = grad_y;
-      }
-      return grads;
+    switch (f) {
+      case Binary::add:
+        return of_sum(ctx, grad_y, 1);
+      case Binary::subtract:
+        return of_sum(ctx, grad_y, -1);
+      case Binary::multiply:
+        return of_product(ctx, grad_y);
     }
+    no_case_for("binary function", int(f));
+  }
+  // Of a + sign * b.
+  Grads of_sum(const Context& ctx, const Tensor& grad_y, double sign) const {
+    Grads grads(2);
+    if (ctx.needs(0)) grads[0] = grad_y;
+    if (ctx.needs(1)) {
+      const bool as_it_is = !repeated() && sign > 0 && b_shape == grad_y.shape();
+      grads[1] = as_it_is ? grad_y : reduce(grad_y, sign);
+    }
+    return grads;
+  }
+  Grads of_product(const Context& ctx, const Tensor& grad_y) const {
+    Grads grads(2);
     if (ctx.needs(0)) {
       grads[0] = empty_like(grad_y);
       kernel::binary_forward(grad_y.device(), {Binary::multiply, grad_y, ctx.saved(1), grads[0],
@@ -100,7 +107,7 @@ struct BinaryOp {
       Tensor product = empty_like(grad_y);
       kernel::binary_forward(grad_y.device(),
                              {Binary::multiply, grad_y, ctx.saved(0), product, 1, 1});
-      grads[1] = repeated ? reduce(product, 1.0) : product.view(b_shape);
+      grads[1] = repeated() ? reduce(product, 1.0) : product.view(b_shape);
     }
     return grads;
   }
@@ -125,8 +132,6 @@ struct BiasActivationOp {
   static constexpr std::string_view name = "bias_activation";
   Unary f;
   Tensor forward(Context& ctx, const Tensor& x, const Tensor& bias) {
-    require(!bias || (bias.rank() == 1 && bias.size(0) == x.size(-1)),
-            "bias_activation: bias {} for an input {}", bias, x);
     Tensor y = empty_like(x);
     Tensor slope = ctx.needs(0) || ctx.needs(1) ? empty_like(x) : Tensor();
     kernel::bias_activation_forward(x.device(), {f, rows(x), bias, y, slope ? &slope : nullptr});
@@ -148,7 +153,6 @@ struct GatedOp {
   static constexpr std::string_view name = "gated";
   Unary f;
   Tensor forward(Context& ctx, const Tensor& gate, const Tensor& up) {
-    require(gate.shape() == up.shape(), "gated: gate {} and up {} differ", gate, up);
     Tensor y = empty_like(gate);
     kernel::gated_forward(gate.device(), {f, gate, up, y});
     ctx.save({gate, up});
@@ -193,7 +197,6 @@ Variable gated(Unary f, const Variable& gate, const Variable& up) {
   return apply_op(GatedOp{f}, gate, up);
 }
 Variable dropout(const Variable& x, double p) {
-  require(p >= 0 && p < 1, "dropout: p = {} is not in [0, 1)", p);
   if (p == 0) return x;
   Generator& g = default_generator();
   const uint64_t offset = g.reserve(uint64_t(x.tensor().numel()));

@@ -14,8 +14,6 @@ struct CrossEntropyOp {
   Tensor targets;
   Tensor forward(Context& ctx, const Tensor& logits) {
     const int64_t n = rows(logits).size(0);
-    require(targets.dtype() == DType::i32 && targets.numel() == n && targets.is_contiguous(),
-            "cross_entropy: logits {} and targets {} (wanted one i32 a row)", logits, targets);
     Tensor loss = Tensor::empty(targets.shape(), logits.dtype(), logits.device());
     Tensor lse = Tensor::empty({n}, logits.dtype(), logits.device());
     kernel::cross_entropy_forward(logits.device(), {rows(logits), targets, loss, lse});
@@ -47,10 +45,15 @@ struct LinearCrossEntropyOp {
   Tensor forward(Context& ctx, const Tensor& hidden, const Tensor& full_weight) {
     const Tensor h = rows(rounded_for(precision, hidden)), t = targets.view({-1}),
                  weight = rounded_for(precision, full_weight);
-    const int64_t n = h.size(0), vocabulary = weight.size(0);
-    require(targets.dtype() == DType::i32 && t.numel() == n && weight.rank() == 2 &&
-                weight.size(1) == h.size(1),
-            "linear_cross_entropy: hidden {}, weight {}, targets {}", hidden, weight, targets);
+    const int64_t n = h.size(0);
+    require(weight.rank() == 2 && weight.size(1) == h.size(1),
+            "linear_cross_entropy: weight is {}; wanted [vocabulary, {}] to go with hidden {}",
+            weight, h.size(1), hidden);
+    require(
+        t.numel() == n,
+        "linear_cross_entropy: targets is {}; wanted {} elements, one for each row of hidden {}",
+        targets, n, hidden);
+    const int64_t vocabulary = weight.size(0);
     const Device device = hidden.device();
     const DType dtype = full_weight.dtype();
     const int64_t chunk = chunk_rows(n, vocabulary, dtype);
@@ -107,7 +110,7 @@ Variable cross_entropy(const Variable& logits, const Tensor& targets) {
 }
 Variable linear_cross_entropy(const Variable& hidden, const Variable& weight, const Tensor& targets,
                               double weight_per_target, double cap) {
-  require(cap >= 0, "linear_cross_entropy: a soft-cap of {}, wanted 0 (none) or more", cap);
+  require(cap >= 0, "linear_cross_entropy: cap is {}; wanted 0 (none) or more", cap);
   return apply_op(LinearCrossEntropyOp{targets, weight_per_target, cap}, hidden, weight);
 }
 

@@ -17,14 +17,11 @@ struct MatmulOp {
   bool transpose_a, transpose_b;
   double alpha;
   Tensor forward(Context& ctx, const Tensor& a, const Tensor& b) {
-    const Tensor x = maybe_transposed(a, transpose_a), y = maybe_transposed(b, transpose_b);
-    require((a.rank() == 2 && b.rank() == 2) ||
-                (a.rank() == 3 && (b.rank() == 2 || (b.rank() == 3 && a.size(0) == b.size(0)))),
-            "matmul: ranks of {} and {} (wanted [M, K] [K, N], [B, M, K] [B, K, N] or [B, M, K] "
-            "[K, N])",
+    require(a.rank() >= 2 && b.rank() >= 2,
+            "matmul: a is {} and b is {}; wanted [M, K] [K, N], [B, M, K] [B, K, N] or [B, M, K] "
+            "[K, N]",
             a, b);
-    require(x.size(-1) == y.size(-2), "matmul: inner sizes of {}{} and {}{} differ", a,
-            transpose_a ? "^T" : "", b, transpose_b ? "^T" : "");
+    const Tensor x = maybe_transposed(a, transpose_a), y = maybe_transposed(b, transpose_b);
     Shape shape = x.shape();
     shape[-1] = y.size(-1);
     Tensor c = Tensor::empty(shape, a.dtype(), a.device());
@@ -67,11 +64,6 @@ struct MatmulOp {
   }
 };
 
-void require_bias(const Tensor& bias, const Tensor& y) {
-  require(!bias || (bias.rank() == 1 && bias.size(0) == y.size(-1)),
-          "linear: bias {} for an output {}", bias, y);
-}
-
 // The products of a linear layer and of their backward pass, for the ops below; x is input 0 of the
 // op, the weight input 1 and the bias input 2.
 struct LinearProducts {
@@ -86,15 +78,17 @@ struct LinearProducts {
   Result forward(const Context& ctx, const Tensor& given_x, const Tensor& given_weight,
                  const Tensor& bias = {}) {
     const Tensor x = rounded_for(precision, given_x), weight = rounded_for(precision, given_weight);
-    const Tensor w = maybe_transposed(weight, layout == WeightLayout::out_in);  // [in, out]
-    require(x.rank() >= 1 && w.rank() == 2 && x.size(-1) == w.size(0),
-            "linear: input {} for a weight {} ({})", x, weight,
-            layout == WeightLayout::out_in ? "[out, in]" : "[in, out]");
+    const bool out_in = layout == WeightLayout::out_in;
+    const std::string_view wanted = out_in ? "[out, in]" : "[in, out]";
+    require(weight.rank() == 2, "linear: the weight is {}; wanted {}", weight, wanted);
+    const Tensor w = maybe_transposed(weight, out_in);  // [in, out]
+    require(x.rank() >= 1 && x.size(-1) == w.size(0),
+            "linear: x is {}; wanted [.., {}] to go with the weight {} {}", x, w.size(0), weight,
+            wanted);
     Shape shape = x.shape();
     shape[-1] = w.size(1);
     Result r{Tensor::empty(shape, given_weight.dtype(), x.device()), {}, {}};
     Tensor y_rows = rows(r.y);
-    require_bias(bias, r.y);
     if (bias)
       kernel::linear_forward(x.device(), {rows(x), w, bias, y_rows});
     else
@@ -181,7 +175,6 @@ struct LinearActivationOp {
   LinearProducts products;
   Tensor forward(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& bias) {
     auto r = products.forward(ctx, x, weight);
-    require_bias(bias, r.y);
     Tensor y = Tensor::empty(r.y.shape(), stored_dtype(products.precision, use, r.y.dtype()),
                              r.y.device());
     // Backward wants the slope alone, which takes the place of what it was computed from.

@@ -9,8 +9,9 @@ namespace {
 // A tensor seen as [outer, dim, inner].
 struct Split {
   int64_t outer = 1, dim = 1, inner = 1;
-  Split(const Shape& s, int at) {
-    require(at >= -s.rank() && at < s.rank(), "no dimension {} in {}", at, s);
+  Split(std::string_view op, const Shape& s, int at) {
+    require(at >= -s.rank() && at < s.rank(), "{}: dim is {}; wanted {} <= dim < {} for x {}", op,
+            at, -s.rank(), s.rank(), s);
     if (at < 0) at += s.rank();
     for (int i = 0; i < s.rank(); ++i) (i < at ? outer : i == at ? dim : inner) *= s[i];
   }
@@ -33,7 +34,7 @@ struct SumOp {
   Shape before;
   double factor() const { return average ? 1.0 / double(std::max<int64_t>(1, split.dim)) : 1.0; }
   Tensor forward(Context&, const Tensor& x) {
-    split = Split(x.shape(), at);
+    split = Split(name, x.shape(), at);
     before = x.shape();
     Tensor y = Tensor::empty(without(before, at), x.dtype(), x.device());
     kernel::sum_forward(x.device(), {x, split.outer, split.dim, split.inner, factor(), false, y});
@@ -67,9 +68,10 @@ struct CumulativeSumOp {
   int at;
   Split split;
   Tensor forward(Context&, const Tensor& x, const Tensor& initial) {
-    split = Split(x.shape(), at);
+    split = Split(name, x.shape(), at);
     require(!initial || initial.shape() == without(x.shape(), at),
-            "cumulative_sum: initial {} for {} along {}", initial, x, at);
+            "cumulative_sum: initial is {}; wanted {}, which is x {} without dimension {}", initial,
+            without(x.shape(), at), x, at);
     Tensor y = empty_like(x);
     kernel::cumulative_sum(
         x.device(), CumulativeSum{x, split.outer, split.dim, split.inner, false, initial, y});

@@ -47,16 +47,19 @@ struct ConcatOp {
   Tensor forward(Context&, const std::vector<Tensor>& parts) {
     require(!parts.empty(), "concat wants at least one part");
     Shape shape = parts[0].shape();
-    require(dim >= -shape.rank() && dim < shape.rank(), "concat: dimension {} of {}", dim,
-            parts[0]);
+    require(dim >= -shape.rank() && dim < shape.rank(),
+            "concat: dim is {}; wanted {} <= dim < {} for parts like {}", dim, -shape.rank(),
+            shape.rank(), parts[0]);
     shape[dim] = 0;
     for (const Tensor& p : parts) {
       Shape same = p.shape();
-      require(same.rank() == shape.rank() && p.dtype() == parts[0].dtype(), "concat: {} and {}",
-              parts[0], p);
+      require(same.rank() == shape.rank(), "concat: a part is {}; wanted the rank of part 0, {}", p,
+              parts[0]);
       sizes.push_back(same[dim]);
       same[dim] = shape[dim];
-      require(same == shape, "concat along {}: {} and {} differ elsewhere", dim, parts[0], p);
+      require(same == shape,
+              "concat: a part is {}; wanted the sizes of part 0, {}, except along {}", p, parts[0],
+              dim);
       shape[dim] += sizes.back();
     }
     Tensor y = Tensor::empty(shape, parts[0].dtype(), parts[0].device());
@@ -87,7 +90,8 @@ struct ExpandOp {
   Shape before;
   Tensor forward(Context&, const Tensor& x) {
     require(dim >= 0 && dim < x.rank() && x.size(dim) == 1 && times > 0,
-            "expand: dimension {} of {} has no size 1 to repeat", dim, x);
+            "expand: x is {} and dim {}, {} times; wanted size 1 there, to repeat at least once", x,
+            dim, times);
     before = x.shape();
     for (int i = 0; i < x.rank(); ++i) (i < dim ? outer : inner) *= x.size(i);
     Shape shape = before;

@@ -127,9 +127,33 @@ TEST(GradcheckCoverage, EveryOpHasACase) {
   }
   std::set<std::string> exist = ops_that_exist();
   ASSERT_GE(exist.size(), 20u) << "the scan of autograd/ops found too little to be right";
-  EXPECT_THAT(missing(exist, seen), ::testing::IsEmpty()) << "ops without a case in op_cases.cpp";
+  EXPECT_THAT(missing(exist, seen), ::testing::IsEmpty()) << "ops without a case in tests/autograd/cases_*.cpp";
   exist.insert("imaginary_op");
   EXPECT_THAT(missing(exist, seen), ::testing::ElementsAre("imaginary_op"));
+}
+
+// ---- demands ------------------------------------------------------------------------
+TEST(OpDemands, EveryOpRefusesAndSaysWhy) {
+  std::set<std::string> refused;
+  for (const OpRefusal& r : op_refusals()) {
+    SCOPED_TRACE(r.op + " should say: " + r.words);
+    refused.insert(r.op);
+    try {
+      r.call();
+      ADD_FAILURE() << "was accepted";
+    } catch (const UserError& e) {
+      EXPECT_THAT(e.what(), ::testing::HasSubstr(r.words));
+    }
+  }
+  EXPECT_THAT(missing(ops_that_exist(), refused), ::testing::IsEmpty())
+      << "ops without a refusal in tests/autograd/cases_*.cpp";
+}
+
+TEST(OpDemands, AnUnknownFunctionIsABug) {
+  const Variable x = zeros({2});
+  EXPECT_THROW(unary(Unary(200), x), InternalError);
+  EXPECT_THROW(binary(Binary(200), x, x), InternalError);
+  EXPECT_THROW(gated(Unary(200), x, x), InternalError);
 }
 
 // ---- the check can fail ------------------------------------------------------------

@@ -128,14 +128,26 @@ std::string disagreement(const Values& expected, const Values& actual, DType dty
       expected.size(), actual[where], expected[where], worst, relative);
 }
 
+namespace {
+std::vector<const CaseFile*>& case_files() {
+  static std::vector<const CaseFile*> files;
+  return files;
+}
+}  // namespace
+
+CaseFile::CaseFile(std::vector<Case> (*the_cases)(), void (*the_refusals)(Refusals&))
+    : cases(the_cases), refusals(the_refusals) {
+  case_files().push_back(this);
+}
+const std::vector<const CaseFile*>& CaseFile::all() {
+  return case_files();
+}
+
 const std::vector<Case>& all_cases() {
   static const std::vector<Case> cases = [] {
     std::vector<Case> all;
-    for (auto* part :
-         {elementwise_cases, reduce_cases, softmax_cases, norm_cases, matmul_cases, linear_cases,
-          attention_cases, grouped_attention_cases, embedding_cases, optimizer_cases, copy_cases}) {
-      for (Case& c : part()) all.push_back(std::move(c));
-    }
+    for (const CaseFile* file : case_files())
+      for (Case& c : file->cases()) all.push_back(std::move(c));
     return all;
   }();
   return cases;

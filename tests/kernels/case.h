@@ -1,6 +1,6 @@
 #pragma once
 // A kernel case: what to feed a row of the kernel table and what must come out. One list of cases
-// (all_cases) serves the parity tests, the coverage test and the benchmark.
+// (all_cases) serves the parity tests and the coverage tests.
 
 #include <deque>
 #include <functional>
@@ -105,17 +105,17 @@ double typical_size(const Values& expected, double least_size);
 std::string disagreement(const Values& expected, const Values& actual, DType dtype,
                          double factor = 1, double least_size = 0);
 
-std::vector<Case> elementwise_cases();
-std::vector<Case> reduce_cases();
-std::vector<Case> softmax_cases();
-std::vector<Case> norm_cases();
-std::vector<Case> matmul_cases();
-std::vector<Case> linear_cases();
-std::vector<Case> attention_cases();
-std::vector<Case> grouped_attention_cases();
-std::vector<Case> embedding_cases();
-std::vector<Case> optimizer_cases();
-std::vector<Case> copy_cases();
+// What a file cases_*.cpp knows of its rows. It registers itself: nobody lists the files, and the
+// coverage tests name the rows that no file knows.
+class Refusals;
+struct CaseFile {
+  CaseFile(std::vector<Case> (*cases)(), void (*refusals)(Refusals&));
+  CaseFile(const CaseFile&) = delete;
+  std::vector<Case> (*cases)();
+  void (*refusals)(Refusals&);  // tests/kernels/refusals.h
+  static const std::vector<const CaseFile*>& all();
+};
+// The cases of all files.
 const std::vector<Case>& all_cases();
 
 }  // namespace reverie::test

@@ -3,6 +3,7 @@
 #include "kernels/attention.h"
 #include "kernels/case.h"
 #include "kernels/naive.h"
+#include "kernels/refusals.h"
 
 namespace reverie::test {
 namespace {
@@ -173,9 +174,7 @@ void rope(std::vector<Case>& cases, const Turn& turn, bool inverse, int form) {
        }});
 }
 
-}  // namespace
-
-std::vector<Case> attention_cases() {
+std::vector<Case> cases() {
   std::vector<Case> cases;
   struct Entry {
     AttentionShape shape;
@@ -229,4 +228,35 @@ std::vector<Case> attention_cases() {
   return cases;
 }
 
+void refusals(Refusals& r) {
+  Tensor q = f32({2, 3, 4, 8}), k = f32({2, 5, 2, 8}), out = f32({2, 3, 4, 8}),
+         lse = f32({2, 4, 3}), gk = f32({2, 5, 2, 8});
+  r.accepts(kernel::attention_forward, {q, k, k, {1, 2}, out, lse});
+  r.refuses(kernel::attention_forward, {q, k, k, {1, 3}, out, lse},
+            "queries at positions 3..5 need as many keys, got 5");
+  r.refuses(kernel::attention_forward, {q, f32({2, 5, 3, 8}), f32({2, 5, 3, 8}), {}, out, lse},
+            "not a multiple");
+  r.refuses(kernel::attention_forward, {q, k, f32({2, 4, 2, 8}), {}, out, lse}, "value");
+  r.refuses(kernel::attention_forward, {q, k, k, {1, 0, 1.5}, out, lse}, "p is 1.5");
+  r.refuses(kernel::attention_forward, {q.transpose(2, 3), k, k, {}, out, lse},
+            "the last dimension of query");
+  r.refuses(kernel::attention_backward, {q, k, k, out, lse, out, {}, out, gk, q}, "grad_value");
+  r.refuses(kernel::attention_forward, {q, k, k, {1, 2, 0, 0, 0, -1}, out, lse}, "softcap is -1");
+  r.refuses(kernel::attention_forward, {q, k, k, {1, 2, 0, 0, 0, 0, -4}, out, lse}, "window is -4");
+  Tensor odd = f32({1, 2, 1, 3}), frequencies = f64({4});
+  r.refuses(kernel::rope, {odd, i32({0, 1}), frequencies, false, odd}, "odd");
+  r.accepts(kernel::rope, {q, i32({0, 1, 2}), frequencies, false, q});
+  r.refuses(kernel::rope, {q, i32({0, 1, -2}), frequencies, false, q}, "positions[2] is -2");
+  r.refuses(kernel::rope, {q, i32({0, 1, 2, 3}), frequencies, false, q}, "wanted [3] or [2, 3]");
+  r.refuses(kernel::rope, {q, i32({0, 1, 2}).view({3, 1}), frequencies, false, q},
+            "wanted [3] or [2, 3]");
+  r.refuses(kernel::rope, {q, i32({0, 1, 2}), f64({8}), false, q},
+            "frequencies is f64[8] cpu; wanted f64[4]");
+  r.refuses(kernel::rope, {q, i32({0, 1, 2}), f32({4}), false, q}, "wanted f64[4]");
+  r.refuses(kernel::rope, {q, f32({3}), frequencies, false, q}, "wanted i32");
+}
+
+const CaseFile file(cases, refusals);
+
+}  // namespace
 }  // namespace reverie::test

@@ -1,5 +1,6 @@
 #include "kernels/case.h"
 #include "kernels/copy.h"
+#include "kernels/refusals.h"
 
 namespace reverie::test {
 namespace {
@@ -60,9 +61,7 @@ std::vector<Pair> pairs() {
   };
 }
 
-}  // namespace
-
-std::vector<Case> copy_cases() {
+std::vector<Case> cases() {
   std::vector<Case> cases;
   for (const Pair& p : pairs()) {
     for (bool accumulate : {false, true}) {
@@ -117,4 +116,19 @@ std::vector<Case> copy_cases() {
   return cases;
 }
 
+void refusals(Refusals& r) {
+  Tensor p = f32({4}), short_ = f32({3}), wrong = f64({4}), integers = i32({1, 2});
+  r.refuses(kernel::strided_copy, {p, false, short_}, "strided_copy: y");
+  r.refuses(kernel::strided_copy, {p, false, wrong}, "one dtype");
+  r.refuses(kernel::strided_copy, {integers, true, integers}, "wanted f32 or f64");
+  r.accepts(kernel::strided_copy, {integers, false, integers});
+  Tensor narrow = Tensor::zeros({4}, DType::bf16), short_narrow = Tensor::zeros({3}, DType::bf16);
+  r.accepts(kernel::cast, {p, narrow});
+  r.refuses(kernel::cast, {p, wrong}, "wanted one in f32 and one in bf16");
+  r.refuses(kernel::cast, {p, short_narrow}, "cast: y is bf16[3] cpu; wanted [4]");
+}
+
+const CaseFile file(cases, refusals);
+
+}  // namespace
 }  // namespace reverie::test

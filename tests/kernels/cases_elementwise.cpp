@@ -1,6 +1,7 @@
 #include "kernels/case.h"
 #include "kernels/elementwise.h"
 #include "kernels/naive.h"
+#include "kernels/refusals.h"
 
 namespace reverie::test {
 namespace {
@@ -241,9 +242,7 @@ void dropout(std::vector<Case>& cases) {
   }
 }
 
-}  // namespace
-
-std::vector<Case> elementwise_cases() {
+std::vector<Case> cases() {
   std::vector<Case> cases;
   unary(cases);
   binary(cases);
@@ -253,4 +252,36 @@ std::vector<Case> elementwise_cases() {
   return cases;
 }
 
+void refusals(Refusals& r) {
+  Tensor x = f32({3, 4}), y = f32({3, 4}), wrong = f64({3, 4}), short_ = f32({3, 3}),
+         bias = f32({4}), turned = f32({4, 3}).transpose(0, 1);
+  Tensor undefined, integers = i32({1, 2});
+  r.accepts(kernel::unary_forward, {Unary::exp, x, y});
+  r.refuses(kernel::unary_forward, {Unary::exp, undefined, y}, "unary_forward: x is undefined");
+  r.refuses(kernel::unary_forward, {Unary::exp, x, undefined}, "unary_forward: y is undefined");
+  r.refuses(kernel::unary_forward, {Unary::exp, x, wrong},
+            "unary_forward: y is f64[3, 4] cpu but x is f32[3, 4] cpu; wanted one dtype");
+  r.refuses(kernel::unary_forward, {Unary::exp, x, short_}, "wanted 12 elements");
+  r.refuses(kernel::unary_forward, {Unary::exp, turned, y}, "must be contiguous");
+  r.refuses(kernel::unary_forward, {Unary::exp, integers, integers}, "wanted f32 or f64");
+  r.refuses(kernel::unary_backward, {Unary::exp, x, short_, y}, "grad_y");
+  r.accepts(kernel::binary_forward, {Binary::add, x, bias, y, 3, 1});
+  r.refuses(kernel::binary_forward, {Binary::add, x, bias, y, 1, 1}, "binary_forward: b is");
+  r.refuses(kernel::binary_forward, {Binary::add, x, bias, y, 0, 1}, "outer 0");
+  r.refuses(kernel::binary_forward, {Binary::add, x, f32({5}), y, 2, 1}, "binary_forward");
+  r.refuses(kernel::affine, {x, 1, 0, wrong}, "affine: y");
+  r.refuses(kernel::accumulate, {x, 1, short_}, "accumulate: y");
+  r.refuses(kernel::bias_activation_forward, {Unary::gelu, x, f32({3}), y},
+            "bias_activation_forward: bias");
+  r.refuses(kernel::bias_activation_forward, {Unary::gelu, x, bias, y, &short_}, "slope");
+  r.refuses(kernel::bias_activation_backward, {x, y, short_}, "grad_x");
+  r.refuses(kernel::gated_forward, {Unary::silu, x, short_, y}, "gated_forward: up");
+  r.refuses(kernel::gated_backward, {Unary::silu, x, x, x, y, short_}, "grad_up");
+  r.refuses(kernel::dropout, {x, 1.0, 1, 0, y}, "p is 1; wanted 0 <= p < 1");
+  r.refuses(kernel::dropout, {x, -0.1, 1, 0, y}, "p is -0.1");
+}
+
+const CaseFile file(cases, refusals);
+
+}  // namespace
 }  // namespace reverie::test

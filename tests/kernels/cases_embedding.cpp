@@ -1,5 +1,6 @@
 #include "kernels/case.h"
 #include "kernels/embedding.h"
+#include "kernels/refusals.h"
 
 namespace reverie::test {
 namespace {
@@ -66,9 +67,7 @@ void backward(std::vector<Case>& cases, Sizes s, bool wants_table, bool wants_po
        }});
 }
 
-}  // namespace
-
-std::vector<Case> embedding_cases() {
+std::vector<Case> cases() {
   std::vector<Case> cases;
   for (Sizes s : {Sizes{1, 1, 1, 1, 0},
                   {7, 3, 17, 7, 0},
@@ -87,4 +86,23 @@ std::vector<Case> embedding_cases() {
   return cases;
 }
 
+void refusals(Refusals& r) {
+  Tensor table = f32({5, 2}), y = f32({3, 2}), undefined, positions = f32({4, 2});
+  r.accepts(kernel::embedding_forward, {i32({0, 4, 2}), table, positions, 0, 4, y});
+  r.refuses(kernel::embedding_forward, {i32({0, 5, 2}), table, undefined, 0, 1, y},
+            "indices[1] is 5; wanted 0 <= index < 5");
+  r.refuses(kernel::embedding_forward, {i32({0, -1, 2}), table, undefined, 0, 1, y},
+            "indices[1] is -1");
+  r.refuses(kernel::embedding_forward, {i32({0, 1, 2}), table, positions, 2, 3, y},
+            "positions 2..4 are outside the table of 4");
+  r.refuses(kernel::embedding_backward, {i32({0, 1}), y, 0, 1, table, undefined}, "indices");
+  r.refuses(kernel::embedding_backward, {i32({0, 1, 7}), y, 0, 1, table, undefined},
+            "indices[2] is 7");
+  r.refuses(kernel::embedding_backward, {i32({0, 1, 2}), y, 0, 9, undefined, positions},
+            "outside the table");
+}
+
+const CaseFile file(cases, refusals);
+
+}  // namespace
 }  // namespace reverie::test

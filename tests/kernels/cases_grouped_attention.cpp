@@ -3,6 +3,7 @@
 #include "kernels/attention.h"
 #include "kernels/case.h"
 #include "kernels/naive.h"
+#include "kernels/refusals.h"
 
 namespace reverie::test {
 namespace {
@@ -115,9 +116,7 @@ void backward(std::vector<Case>& cases, const Entry& e, Wanted wanted) {
        }});
 }
 
-}  // namespace
-
-std::vector<Case> grouped_attention_cases() {
+std::vector<Case> cases() {
   std::vector<Case> cases;
   for (const Entry& e : {
            Entry{{1, 1, 1, 1, 1, 1, 1}},
@@ -149,4 +148,54 @@ std::vector<Case> grouped_attention_cases() {
   return cases;
 }
 
+void refusals(Refusals& r) {
+  Tensor q = f32({2, 6, 4, 8}), k = f32({2, 6, 2, 8}), context = f32({2, 5, 2, 8}),
+         out = f32({2, 6, 4, 8}), lse = f32({2, 4, 6}), undefined;
+  const Tensor limits = i32({0, 1, 5, 2, 2, 3}).view({2, 3});
+  const auto forward = [&](const Tensor& key, const Tensor& ck, const Tensor& cv, const Tensor& l,
+                           const AttentionOptions& options = {}) {
+    return GroupedAttentionForward{q, key, key, ck, cv, l, options, out, lse};
+  };
+  r.accepts(kernel::grouped_attention_forward, forward(k, context, context, limits));
+  r.refuses(kernel::grouped_attention_forward,
+            forward(k, context, context, i32({0, 1, 6, 2, 2, 3}).view({2, 3})),
+            "limits[2] is 6; wanted 0 <= index < 6");
+  r.refuses(kernel::grouped_attention_forward,
+            forward(k, context, context, i32({0, 1, -1, 2, 2, 3}).view({2, 3})), "limits[2] is -1");
+  r.refuses(kernel::grouped_attention_forward,
+            forward(k, context, context, i32({0, 1, 1, 2, 2, 3})), "wanted [2, groups]");
+  r.refuses(kernel::grouped_attention_forward,
+            forward(k, context, context, i32({0, 1, 1, 2, 2, 3, 3, 3}).view({2, 4})),
+            "where the groups share 6 queries and 6 keys evenly");
+  r.refuses(kernel::grouped_attention_forward, forward(k, context, context, f32({2, 3})),
+            "wanted i32");
+  r.refuses(kernel::grouped_attention_forward, forward(f32({2, 6, 3, 8}), context, context, limits),
+            "not a multiple");
+  r.refuses(kernel::grouped_attention_forward, forward(f32({2, 5, 2, 8}), context, context, limits),
+            "differ in batch or head_dim");
+  r.refuses(kernel::grouped_attention_forward, forward(k, f32({1, 5, 2, 8}), context, limits),
+            "context_key");
+  r.refuses(kernel::grouped_attention_forward, forward(k, context, f32({2, 4, 2, 8}), limits),
+            "context_value");
+  r.refuses(kernel::grouped_attention_forward, forward(k, f64({2, 5, 2, 8}), context, limits),
+            "one dtype");
+  r.refuses(kernel::grouped_attention_forward, forward(k, context, context, limits, {1, 3}),
+            "no first position (3)");
+  r.refuses(kernel::grouped_attention_forward, forward(k, context, context, limits, {1, 0, 0.5}),
+            "no dropout (0.5)");
+  r.refuses(kernel::grouped_attention_forward,
+            forward(k, context, context, limits, {1, 0, 0, 0, 0, 0, -1}), "window is -1");
+  const auto backward = [&](Tensor& grad_key, Tensor& grad_context) {
+    return GroupedAttentionBackward{q,   k,  k,   context,  context, limits,       out,    lse,
+                                    out, {}, out, grad_key, k,       grad_context, context};
+  };
+  r.accepts(kernel::grouped_attention_backward, backward(k, context));
+  r.accepts(kernel::grouped_attention_backward, backward(undefined, undefined));
+  r.refuses(kernel::grouped_attention_backward, backward(context, context), "grad_key");
+  r.refuses(kernel::grouped_attention_backward, backward(k, k), "grad_context_key");
+}
+
+const CaseFile file(cases, refusals);
+
+}  // namespace
 }  // namespace reverie::test

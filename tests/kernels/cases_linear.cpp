@@ -1,6 +1,7 @@
 #include "kernels/case.h"
 #include "kernels/linear.h"
 #include "kernels/naive.h"
+#include "kernels/refusals.h"
 
 namespace reverie::test {
 namespace {
@@ -79,9 +80,7 @@ void run_backward(Execution& run, Sizes s, Options o) {
                4);
 }
 
-}  // namespace
-
-std::vector<Case> linear_cases() {
+std::vector<Case> cases() {
   std::vector<Case> cases;
   const auto add = [&](const char* row, void (*body)(Execution&, Sizes, Options), Sizes s,
                        Options o) {
@@ -101,4 +100,30 @@ std::vector<Case> linear_cases() {
   return cases;
 }
 
+void refusals(Refusals& r) {
+  const Tensor x = f32({2, 3}), weight = f32({3, 4}), bias = f32({4}), grad_y = f32({2, 4});
+  Tensor y = f32({2, 4}), wide = f32({2, 6}), gapped = wide.slice(1, 0, 4), grad_bias = f32({4});
+  r.accepts(kernel::linear_forward, {x, weight, bias, y});
+  r.refuses(kernel::linear_forward, {x, f32({4, 4}), bias, y}, "has 3 columns but b");
+  r.refuses(kernel::linear_forward, {x, weight, f32({3}), y}, "linear_forward: bias is");
+  r.refuses(kernel::linear_forward, {x, weight, f64({4}), y}, "one dtype");
+  r.refuses(kernel::linear_forward, {x, weight, bias, gapped}, "linear_forward: y");
+  Tensor grad_weight = f32({3, 4}), grad_x = f32({2, 3}), short_ = f32({3});
+  const Tensor x_transposed = x.transpose(0, 1), weight_transposed = weight.transpose(0, 1);
+  const Matmul product{x_transposed, grad_y, 1, false, grad_weight},
+      input{grad_y, weight_transposed, 1, false, grad_x},
+      wrong_input{grad_y, weight, 1, false, grad_x};
+  r.accepts(kernel::linear_backward, {grad_y, product, &input, false, grad_bias});
+  r.accepts(kernel::linear_backward, {grad_y, product, nullptr, true, grad_bias});
+  r.refuses(kernel::linear_backward, {grad_y, product, &wrong_input, false, grad_bias},
+            "has 4 columns but b");
+  r.refuses(kernel::linear_backward, {grad_y, product, nullptr, false, short_},
+            "linear_backward: grad_bias is");
+  r.refuses(kernel::linear_backward, {f32({5, 4}), product, nullptr, false, grad_bias},
+            "sums over 2 rows of f32[3, 2] cpu; wanted the 5 of grad_y");
+}
+
+const CaseFile file(cases, refusals);
+
+}  // namespace
 }  // namespace reverie::test

@@ -3,6 +3,7 @@
 #include "kernels/case.h"
 #include "kernels/matmul.h"
 #include "kernels/naive.h"
+#include "kernels/refusals.h"
 
 namespace reverie::test {
 namespace {
@@ -99,9 +100,7 @@ void run_pair_case(Execution& run, Sizes s, Options o) {
   run.expect("grad_x", expected_x, 4);
 }
 
-}  // namespace
-
-std::vector<Case> matmul_cases() {
+std::vector<Case> cases() {
   std::vector<Case> cases;
   const auto add = [&](Sizes s, Options o) {
     cases.push_back({"matmul", name_of_case(s, o), [=](Execution& run) { run_case(run, s, o); }});
@@ -168,4 +167,25 @@ std::vector<Case> matmul_cases() {
   return cases;
 }
 
+void refusals(Refusals& r) {
+  Tensor a = f32({2, 3}), b = f32({3, 4}), c = f32({2, 4});
+  r.accepts(kernel::matmul, {a, b, 1, false, c});
+  r.refuses(kernel::matmul, {a, f32({4, 4}), 1, false, c}, "has 3 columns but b");
+  r.refuses(kernel::matmul, {a, f64({3, 4}), 1, false, c}, "one dtype");
+  Tensor tall = f32({3, 4}), turned = f32({4, 2}).transpose(0, 1), cube = f32({2, 2, 4});
+  r.refuses(kernel::matmul, {a, b, 1, false, tall}, "c is");
+  r.refuses(kernel::matmul, {a, b, 1, false, turned}, "must be row-major");
+  r.refuses(kernel::matmul, {a, b, 1, false, cube}, "differ in rank");
+  r.refuses(kernel::matmul, {f32({3, 2, 3}), f32({2, 3, 4}), 1, false, cube}, "batches");
+  const Tensor skipping = f32({2, 3, 2}).select(2, 0);
+  r.refuses(kernel::matmul, {skipping, b, 1, false, c}, "neither row-major nor transposed");
+  Tensor other = f32({2, 4});
+  r.accepts(kernel::matmul_pair, {{a, b, 1, false, c}, {a, b, 1, false, other}});
+  r.refuses(kernel::matmul_pair, {{a, b, 1, false, c}, {a, b, 1, false, tall}},
+            "matmul: c is f32[3, 4] cpu; wanted 2 rows and 4 columns");
+}
+
+const CaseFile file(cases, refusals);
+
+}  // namespace
 }  // namespace reverie::test

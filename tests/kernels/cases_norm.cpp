@@ -1,6 +1,7 @@
 #include "kernels/case.h"
 #include "kernels/naive.h"
 #include "kernels/norm.h"
+#include "kernels/refusals.h"
 
 namespace reverie::test {
 namespace {
@@ -79,9 +80,7 @@ void backward(std::vector<Case>& cases, Norm kind, Matrix m, Parts parts, bool w
        }});
 }
 
-}  // namespace
-
-std::vector<Case> norm_cases() {
+std::vector<Case> cases() {
   std::vector<Case> cases;
   for (Norm kind : {Norm::layer, Norm::rms})
     for (Matrix m : kMatrices)
@@ -100,4 +99,27 @@ std::vector<Case> norm_cases() {
   return cases;
 }
 
+void refusals(Refusals& r) {
+  Tensor x = f32({2, 3}), w = f32({3}), y = f32({2, 3}), rows = f32({2}), sum = f32({2, 3}),
+         undefined;
+  r.accepts(kernel::norm_forward,
+            {Norm::rms, x, undefined, w, undefined, 1e-5, undefined, y, undefined, rows});
+  r.refuses(kernel::norm_forward,
+            {Norm::layer, x, undefined, w, undefined, 1e-5, undefined, y, undefined, rows},
+            "mean is undefined");
+  r.refuses(kernel::norm_forward,
+            {Norm::rms, x, x, w, undefined, 1e-5, undefined, y, undefined, rows},
+            "sum is undefined");
+  r.refuses(kernel::norm_forward,
+            {Norm::rms, x, undefined, rows, undefined, 1e-5, undefined, y, undefined, rows},
+            "weight");
+  r.refuses(kernel::norm_backward,
+            {Norm::rms, x, w, undefined, rows, x, undefined, y, rows, undefined}, "grad_weight");
+  r.accepts(kernel::norm_backward,
+            {Norm::rms, x, w, undefined, rows, x, undefined, undefined, w, undefined});
+}
+
+const CaseFile file(cases, refusals);
+
+}  // namespace
 }  // namespace reverie::test

@@ -2,10 +2,13 @@
 
 #include "kernels/case.h"
 #include "kernels/optimizer.h"
+#include "kernels/refusals.h"
 
 namespace reverie::test {
 
-std::vector<Case> optimizer_cases() {
+namespace {
+
+std::vector<Case> cases() {
   std::vector<Case> cases;
   for (int64_t n : {1, 3, 7, 17, 33, 65, 100, 20001}) {
     for (int64_t step : {1, 2, 1000}) {
@@ -41,4 +44,13 @@ std::vector<Case> optimizer_cases() {
   return cases;
 }
 
+void refusals(Refusals& r) {
+  Tensor p = f32({4}), short_ = f32({3});
+  r.refuses(kernel::adamw, {p, p, p, short_, 1, 0.9, 0.9, 1e-8, 0, 1, 1}, "adamw: v");
+  r.refuses(kernel::adamw, {p, p, p, p, 1, 0.9, 0.9, 1e-8, 0, 0, 1}, "step 0");
+}
+
+const CaseFile file(cases, refusals);
+
+}  // namespace
 }  // namespace reverie::test

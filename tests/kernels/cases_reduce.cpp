@@ -1,5 +1,6 @@
 #include "kernels/case.h"
 #include "kernels/reduce.h"
+#include "kernels/refusals.h"
 
 namespace reverie::test {
 namespace {
@@ -53,9 +54,7 @@ void scans(std::vector<Case>& cases, Layout l, bool reverse, bool with_initial) 
        }});
 }
 
-}  // namespace
-
-std::vector<Case> reduce_cases() {
+std::vector<Case> cases() {
   std::vector<Case> cases;
   for (Layout l : kLayouts) {
     sums(cases, l, false);
@@ -91,4 +90,20 @@ std::vector<Case> reduce_cases() {
   return cases;
 }
 
+void refusals(Refusals& r) {
+  Tensor x = f32({2, 3, 4}), y = f32({2, 4}), z = f32({2, 3, 4}), initial = f32({2, 4}), none_,
+         result = f64({1}), small = f32({1});
+  r.accepts(kernel::sum_forward, {x, 2, 3, 4, 1, false, y});
+  r.refuses(kernel::sum_forward, {x, 2, 2, 4, 1, false, y}, "sum_forward: x");
+  r.refuses(kernel::sum_forward, {x, 2, 3, 4, 1, false, z}, "sum_forward: y");
+  r.refuses(kernel::repeat, {y, 2, 3, 5, 1, z}, "repeat: grad_y");
+  r.refuses(kernel::cumulative_sum, {x, 2, 3, 4, true, initial, z}, "reverse");
+  r.refuses(kernel::cumulative_sum, {x, 2, 3, 4, false, x, z}, "initial");
+  r.refuses(kernel::sum_squares, {x, small}, "wanted f64[1]");
+  r.accepts(kernel::sum_squares, {x, result});
+}
+
+const CaseFile file(cases, refusals);
+
+}  // namespace
 }  // namespace reverie::test

@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "kernels/case.h"
+#include "kernels/refusals.h"
 #include "kernels/softmax.h"
 
 namespace reverie::test {
@@ -141,9 +142,7 @@ void loss_cases(std::vector<Case>& cases, Matrix m) {
   }
 }
 
-}  // namespace
-
-std::vector<Case> softmax_cases() {
+std::vector<Case> cases() {
   std::vector<Case> cases;
   for (Matrix m : kMatrices) {
     softmax_cases(cases, m);
@@ -153,4 +152,20 @@ std::vector<Case> softmax_cases() {
   return cases;
 }
 
+void refusals(Refusals& r) {
+  Tensor x = f32({2, 3}), y = f32({2, 3}), loss = f32({2}), sums = f32({2}), none_,
+         narrow = f32({3});
+  r.refuses(kernel::softmax_forward, {x, 1, i32({1, 2, 3}), y}, "valid");
+  r.refuses(kernel::softmax_forward, {x, 1, f32({2}), y}, "wanted i32");
+  r.refuses(kernel::softmax_backward, {x, narrow, 1, y}, "grad_y");
+  r.accepts(kernel::cross_entropy_forward, {x, i32({-1, 2}), loss, sums});
+  r.refuses(kernel::cross_entropy_forward, {x, i32({0, 3}), loss, sums},
+            "targets[1] is 3; wanted -1 <= index < 3");
+  r.refuses(kernel::cross_entropy_forward, {x, i32({-2, 0}), loss, sums}, "targets[0] is -2");
+  r.refuses(kernel::cross_entropy_backward, {x, i32({0, 0}), sums, narrow, y}, "grad_loss");
+}
+
+const CaseFile file(cases, refusals);
+
+}  // namespace
 }  // namespace reverie::test

@@ -14,6 +14,7 @@
 
 #include "core/cuda.h"
 #include "core/files.h"
+#include "core/profile.h"
 #include "kernels/case.h"
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
@@ -222,7 +223,26 @@ TEST(Coverage, EveryRowHasACaseAndAnImplementationForEachInstructionSet) {
     for (int isa = 0; isa < kIsas; ++isa)
       EXPECT_TRUE(row->has_cpu(Isa(isa))) << row->name() << " " << name_of(Isa(isa));
   }
-  EXPECT_EQ(in_table, rows_with_cases());
+  EXPECT_EQ(in_table, rows_with_cases()) << "the kernel table against the rows of cases_*.cpp";
+}
+
+// The profiler's bytes of a call hold at least its largest result, were it bf16.
+TEST(Coverage, EveryRowSaysItsWork) {
+  std::set<std::string> rows;
+  for (const Case& c : all_cases()) {
+    if (rows.count(c.row) > 0) continue;
+    profile::start();
+    const Execution run = execute(c, DType::f64, 1);
+    const std::vector<profile::Event> events = profile::stop();
+    double most = 0, largest = 0;
+    for (const profile::Event& e : events)
+      if (e.name == c.row) most = std::max(most, e.work.bytes);
+    for (const Execution::Result& r : run.results())
+      largest = std::max(largest, 2.0 * double(r.tensor.numel()));
+    EXPECT_GE(most, largest) << c.row << " " << c.name;
+    rows.insert(c.row);
+  }
+  EXPECT_EQ(rows, rows_with_cases());
 }
 
 // kernel_table() knows only rows that something fills. What the headers declare must be there.

@@ -118,6 +118,7 @@ void run_strided_copy(const StridedCopy& a) {
     case DType::u8:
       return copy<false, uint8_t>(x, y);
   }
+  no_case_for("dtype", int(x.dtype));
 }
 
 void narrow(const float* from, uint16_t* to, int64_t begin, int64_t end) {
