@@ -22,10 +22,6 @@ import numpy as np
 from safetensors.numpy import load_file
 
 Keys = gguf.Keys
-ARCHITECTURES = {
-    "gpt2": gguf.MODEL_ARCH.GPT2, "llama": gguf.MODEL_ARCH.LLAMA, "qwen2": gguf.MODEL_ARCH.QWEN2,
-    "qwen3": gguf.MODEL_ARCH.QWEN3, "gemma2": gguf.MODEL_ARCH.GEMMA2, "gemma3_text": gguf.MODEL_ARCH.GEMMA3,
-}  # fmt: skip
 # Largest error of a stored value: a share of the largest of its block, and at least so much.
 BOUNDS = {"F32": (0, 0, 1), "F16": (2**-11, 2**-25, 1), "BF16": (2**-8, 2**-134, 1), "Q8_0": (0.00443, 2e-6, 32)}
 
@@ -41,10 +37,16 @@ class Checks:
             print(f"{what}: {str(got)[:200]}, wanted {str(wanted)[:200]}")
 
 
-def as_converted(name, value, config):
+def architecture_of(reader):
+    """The package's number for the file's architecture."""
+    name = reader.get_field(Keys.General.ARCHITECTURE).contents()
+    return next(number for number, known in gguf.MODEL_ARCH_NAMES.items() if known == name)
+
+
+def as_converted(name, value, config, architecture):
     """What llama.cpp's convert_hf_to_gguf.py makes of a tensor."""
     kind = config["model_type"]
-    if kind == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
+    if architecture == gguf.MODEL_ARCH.LLAMA and name.endswith(("q_proj.weight", "k_proj.weight")):
         heads = config["num_attention_heads" if name.endswith("q_proj.weight") else "num_key_value_heads"]
         return value.reshape(heads, 2, value.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(value.shape)
     if kind == "gpt2" and name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
@@ -55,7 +57,7 @@ def as_converted(name, value, config):
 
 
 def check_tensors(reader, directory, config, checks):
-    architecture = ARCHITECTURES[config["model_type"]]
+    architecture = architecture_of(reader)
     layers = config.get("num_hidden_layers", config.get("n_layer"))
     names = gguf.get_tensor_name_map(architecture, layers)
     stored = {tensor.name: tensor for tensor in reader.tensors}
@@ -65,7 +67,7 @@ def check_tensors(reader, directory, config, checks):
         if mapped not in stored:
             continue
         tensor = stored.pop(mapped)
-        wanted = as_converted(name, value, config)
+        wanted = as_converted(name, value, config, architecture)
         got = gguf.dequantize(tensor.data, tensor.tensor_type).reshape(wanted.shape)
         share, least, block = BOUNDS[tensor.tensor_type.name]
         largest = np.abs(wanted.reshape(-1, block)).max(axis=1, keepdims=True)
@@ -75,13 +77,15 @@ def check_tensors(reader, directory, config, checks):
 
 
 def check_metadata(reader, config, checks):
-    architecture = gguf.MODEL_ARCH_NAMES[ARCHITECTURES[config["model_type"]]]
+    architecture = gguf.MODEL_ARCH_NAMES[architecture_of(reader)]
 
     def value(key):
         field = reader.get_field(key.format(arch=architecture))
         return None if field is None else field.contents()
 
-    checks.same("architecture", value(Keys.General.ARCHITECTURE), architecture)
+    # Classes without an architecture of their own are Llama's (Mistral).
+    kind = config["model_type"].removesuffix("_text")
+    checks.same("architecture", architecture, kind if kind in gguf.MODEL_ARCH_NAMES.values() else "llama")
     words = {
         Keys.LLM.CONTEXT_LENGTH: ("max_position_embeddings", "n_positions"),
         Keys.LLM.EMBEDDING_LENGTH: ("hidden_size", "n_embd"),

@@ -80,6 +80,12 @@ CASES = {
             "model.embed_tokens.weight",
         ],
     ),
+    # As published, which GGUF files can say: scores by head_dim, every second layer global.
+    "gemma2_published": (
+        "gemma2",
+        dict(SIZES, head_dim=6, sliding_window=7, query_pre_attn_scalar=6),
+        ["model.layers.0.self_attn.q_proj.weight"],
+    ),
     "gemma3": (
         "gemma3_text",
         dict(
@@ -96,6 +102,19 @@ CASES = {
             "model.layers.0.self_attn.k_proj.weight",
             "model.layers.3.post_attention_layernorm.weight",
         ],
+    ),
+    # As published: every sixth layer is global.
+    "gemma3_published": (
+        "gemma3_text",
+        dict(
+            SIZES, hidden_size=12, num_hidden_layers=6, head_dim=6, sliding_window=5,
+            query_pre_attn_scalar=6,
+            rope_parameters={
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+                "full_attention": {"rope_type": "default", "rope_theta": 1000000.0},
+            },
+        ),
+        ["model.layers.5.self_attn.q_norm.weight", "model.layers.0.self_attn.k_proj.weight"],
     ),
 }
 SHARDED = {"qwen2"}
@@ -260,12 +279,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     default = Path(__file__).resolve().parent.parent / "tests" / "golden" / "pretrained"
     parser.add_argument("--out", type=Path, default=default, help="default: tests/golden/pretrained")
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="these cases alone")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for case in CASES:
+    for case in arguments.only:
         make_case(case, arguments.out)
 
 

@@ -1,7 +1,9 @@
 // GPT-2 and nanoGPT.
 
+#include <nlohmann/json.hpp>
+
 #include "core/error.h"
-#include "layers/transformer.h"
+#include "layers/families/family.h"
 
 namespace reverie {
 namespace {
@@ -72,8 +74,69 @@ TransformerShape Gpt2Options::shape() const {
   return s;
 }
 
-const bool registered = ModelRegistry::instance().add<Transformer, Gpt2Options>(
-    "gpt2", "GPT-2 / nanoGPT shape: pre-LN, learned positions, tied head");
+class Gpt2 final : public Family {
+ public:
+  Gpt2() : Family({"gpt2", {"gpt2"}, "GPT2LMHeadModel", "gpt2"}) {}
+
+  Json from_hugging_face(const HuggingFaceConfig& c) const override {
+    c.refuse("tie_word_embeddings", !c.boolean("tie_word_embeddings", true),
+             "GPT-2 is built with a tied head");
+    c.refuse("scale_attn_weights", !c.boolean("scale_attn_weights", true),
+             "attention without its scale is not built");
+    for (const char* key : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"})
+      c.refuse(key, c.boolean(key, false), "not built");
+    const std::string act = c.text("activation_function", "gelu_new");
+    const bool tanh = act == "gelu_new" || act == "gelu_pytorch_tanh";
+    c.refuse("activation_function", !tanh && act != "gelu",
+             "known are gelu, gelu_new and gelu_pytorch_tanh");
+    const int64_t width = c.integer("n_embd", 768);
+    return {{"vocab_size", c.integer("vocab_size", 50257)},
+            {"block_size", c.integer("n_positions", 1024)},
+            {"n_layer", c.integer("n_layer", 12)},
+            {"n_head", c.integer("n_head", 12)},
+            {"n_embd", width},
+            {"n_hidden", c.has("n_inner") ? c.integer("n_inner") : 4 * width},
+            {"layer_norm_eps", c.number("layer_norm_epsilon", 1e-5)},
+            {"bias", true},
+            {"activation", tanh ? "gelu_tanh" : "gelu"}};
+  }
+  Json to_hugging_face(const Json& options, const TransformerShape& s) const override {
+    return {{"n_positions", s.block_size},
+            {"n_embd", s.features},
+            {"n_layer", s.layers},
+            {"n_head", s.heads},
+            {"n_inner", s.hidden},
+            {"activation_function", options.at("activation") == "gelu" ? "gelu" : "gelu_new"},
+            {"layer_norm_epsilon", s.norm_eps},
+            {"scale_attn_weights", true},
+            {"scale_attn_by_inverse_layer_idx", false},
+            {"reorder_and_upcast_attn", false},
+            {"add_cross_attention", false},
+            {"resid_pdrop", 0.0},
+            {"embd_pdrop", 0.0},
+            {"attn_pdrop", 0.0}};
+  }
+  Json from_gguf(GgufKeys& keys) const override {
+    const int64_t heads = keys.heads(), dim = keys.positive("embedding_length") / heads;
+    if (keys.integer("attention.head_count_kv", heads) != heads)
+      keys.unsupported("attention.head_count_kv", fmt::format("other than the {} heads", heads));
+    for (const char* same : {"attention.key_length", "attention.value_length"})
+      keys.expect_head_dim(same, dim);
+    keys.expect_attention_scale(dim);
+    keys.ignore("rope.");  // it has no rotary positions
+    return {{"layer_norm_eps", keys.number("attention.layer_norm_epsilon")},
+            {"bias", true},
+            {"activation", "gelu_tanh"}};
+  }
+  void to_gguf(GgufKeyWriter& keys, const Json&, const TransformerShape& s) const override {
+    keys.number("attention.layer_norm_epsilon", s.norm_eps);
+    keys.refuse(s.activation != Unary::gelu_tanh, "the exact GELU (activation \"gelu\")");
+  }
+  bool files_have_biases() const override { return true; }
+};
+
+const bool registered = register_family<Gpt2, Gpt2Options>(
+    "GPT-2 / nanoGPT shape: pre-LN, learned positions, tied head");
 
 }  // namespace
 }  // namespace reverie

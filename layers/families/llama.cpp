@@ -1,7 +1,7 @@
 // Llama 1 to 3, SmolLM2, and others of their shape.
 
 #include "layers/families/rotary.h"
-#include "layers/transformer.h"
+#include "layers/families/rotary_words.h"
 
 namespace reverie {
 namespace {
@@ -20,8 +20,41 @@ struct LlamaOptions final : RotaryOptions {
   }
 };
 
-const bool registered = ModelRegistry::instance().add<Transformer, LlamaOptions>(
-    "llama", "Llama shape: RMSNorm, RoPE, grouped queries, SwiGLU");
+class Llama final : public Family {
+ public:
+  Llama() : Family({"llama", {"llama"}, "LlamaForCausalLM", "llama"}) {}
+
+  Json from_hugging_face(const HuggingFaceConfig& c) const override {
+    refuse_other_activations(c);
+    refuse_windows(c);
+    Json out = rotary_options(c, {{"max_position_embeddings", 2048}});
+    const Rope rope = rope_of(c, 1e4);
+    out["rope_theta"] = rope.theta;
+    out["rope_scaling"] = rope.scaling;
+    return out;
+  }
+  Json to_hugging_face(const Json& options, const TransformerShape& s) const override {
+    Json out = rotary_config(options, s);
+    out.update({{"hidden_act", "silu"}, {"mlp_bias", false}, {"pretraining_tp", 1}});
+    return out;
+  }
+  Json from_gguf(GgufKeys& keys) const override {
+    Json out = rotary_options(keys);
+    out["rope_scaling"] = rope_scaling(keys);
+    keys.expect_attention_scale(gguf_head_dim(keys));
+    return out;
+  }
+  void to_gguf(GgufKeyWriter& keys, const Json& options, const TransformerShape& s) const override {
+    write_rotary_keys(keys, options, s);
+    keys.integer("vocab_size", s.vocabulary);
+    keys.integer("rope.dimension_count", s.head_dim);
+    write_llama3_scaling(keys, options, s);
+  }
+  bool gguf_turns_neighbours() const override { return true; }
+};
+
+const bool registered =
+    register_family<Llama, LlamaOptions>("Llama shape: RMSNorm, RoPE, grouped queries, SwiGLU");
 
 }  // namespace
 }  // namespace reverie

@@ -9,6 +9,7 @@
 
 #include "core/config.h"
 #include "layers/module.h"
+#include "layers/transformer_shape.h"
 
 namespace reverie {
 
@@ -25,9 +26,11 @@ PretrainedFiles open_hugging_face(const std::string& directory);
 PretrainedFiles open_gguf_model(const std::string& file);
 PretrainedFiles open_llama2c(const std::string& file);
 
-// The component that a config.json (parsed from `file`) describes. DataError naming the key when it
-// asks for what is not built.
-Json hugging_face_component(const Json& config, const std::string& file);
+class Family;
+// The shape that a file's component means; errors as resolve_component().
+TransformerShape shape_of(const Family&, const Json& component, const std::string& file);
+// The bias that the family's files have beside this weight, and the model has not; else "".
+std::string missing_bias(const Family&, const TransformerShape&, const std::string& weight);
 
 // Rows of a query or key projection [heads * D, in], from neighbouring pairs (rotary positions as
 // Meta, llama2.c and GGUF's llama have them) to pairs half a head apart (Hugging Face): row 2i + p

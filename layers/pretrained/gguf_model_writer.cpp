@@ -1,17 +1,16 @@
 #include "layers/pretrained/gguf_model_writer.h"
 
-#include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "layers/families/family.h"
 #include "layers/pretrained/formats.h"
 #include "layers/pretrained/gguf_names.h"
 
 namespace reverie {
 namespace {
 
-// The inverse of half_split_rows: rows of a query or key projection as GGUF's llama has them.
+// The inverse of half_split_rows: rows of a query or key projection as neighbours are turned.
 Tensor paired_rows(const Tensor& weight, int64_t heads) {
   const int64_t half = weight.size(0) / heads / 2;
   return weight.contiguous()
@@ -21,168 +20,70 @@ Tensor paired_rows(const Tensor& weight, int64_t heads) {
       .view(weight.shape());
 }
 
-// Hugging Face keeps GPT-2's matrices [in, out], GGUF [out, in].
-bool is_turned(const std::string& architecture, const std::string& name, const Shape& shape) {
-  return architecture == "gpt2" && shape.rank() == 2 && name.starts_with("transformer.h.");
-}
-
 // A parameter as the file has it.
 struct Stored {
-  std::string architecture, name;
-  int64_t heads, kv_heads;
   Tensor value;
+  bool turned = false;       // [in, out] to [out, in]
+  int64_t paired_heads = 0;  // rows of so many heads are reordered; 0: none
   Tensor operator()() const {
-    if (is_turned(architecture, name, value.shape())) return value.transpose(0, 1);
-    if (architecture == "llama" && name.ends_with("q_proj.weight"))
-      return paired_rows(value, heads);
-    if (architecture == "llama" && name.ends_with("k_proj.weight"))
-      return paired_rows(value, kv_heads);
-    return value;
+    return turned ? value.transpose(0, 1) : paired_heads ? paired_rows(value, paired_heads) : value;
   }
   Shape shape() const {
     const Shape& s = value.shape();
-    return is_turned(architecture, name, s) ? Shape{s[1], s[0]} : s;
+    return turned ? Shape{s[1], s[0]} : s;
   }
 };
 
-class ModelWriter {
- public:
-  ModelWriter(GgufWriter& out, const PlainModel& plain)
-      : out_(out),
-        plain_(plain),
-        shape_(plain.model.shape()),
-        options_(*plain.component.resolved),
-        architecture_(plain.component.type) {
-    const std::vector<std::string>& known = gguf_architectures();
-    require(std::find(known.begin(), known.end(), architecture_) != known.end(),
-            "no GGUF architecture is like \"{}\"", architecture_);
-  }
+Stored stored(const Family& family, const TransformerShape& s, const std::string& name,
+              const Tensor& value) {
+  Stored out{value};
+  const auto& n = s.names;
+  out.turned = s.layout == WeightLayout::in_out && value.rank() == 2 &&
+               name.starts_with(n.root + "." + n.blocks + ".");
+  if (family.gguf_turns_neighbours())
+    out.paired_heads = name.ends_with("." + n.query + ".weight") ? s.heads
+                       : name.ends_with("." + n.key + ".weight") ? s.kv_heads
+                                                                 : 0;
+  return out;
+}
 
-  void metadata() {
-    out_.text("general.architecture", architecture_);
-    integer("context_length", shape_.block_size);
-    integer("embedding_length", shape_.features);
-    integer("block_count", shape_.layers);
-    integer("feed_forward_length", shape_.hidden);
-    integer("attention.head_count", shape_.heads);
-    if (architecture_ == "gpt2") {
-      out_.number(key("attention.layer_norm_epsilon"), shape_.norm_eps);
-      refuse(shape_.activation != Unary::gelu_tanh, "the exact GELU (activation \"gelu\")");
-      return;
-    }
-    integer("attention.head_count_kv", shape_.kv_heads);
-    out_.number(key("attention.layer_norm_rms_epsilon"), shape_.norm_eps);
-    out_.number(key("rope.freq_base"), number("rope_theta"));
-    integer("attention.key_length", shape_.head_dim);
-    integer("attention.value_length", shape_.head_dim);
-    if (architecture_ == "llama") {
-      integer("vocab_size", shape_.vocabulary);
-      integer("rope.dimension_count", shape_.head_dim);
-    }
-    scaling();
-    if (architecture_.starts_with("gemma")) gemma();
-  }
+void write_keys(GgufWriter& out, const PlainModel& plain, const Family& family) {
+  const TransformerShape& s = plain.model.shape();
+  out.text("general.architecture", family.names().architecture);
+  GgufKeyWriter keys(out, family.names());
+  keys.integer("context_length", s.block_size);
+  keys.integer("embedding_length", s.features);
+  keys.integer("block_count", s.layers);
+  keys.integer("feed_forward_length", s.hidden);
+  keys.integer("attention.head_count", s.heads);
+  family.to_gguf(keys, *plain.component.resolved, s);
+}
 
-  void tensors(GgufTensorType type) {
-    if (const Json factors = llama3_factors(); !factors.is_null())
-      add("rope_freqs.weight", {int64_t(factors.size())}, GgufTensorType::f32, [factors] {
-        const auto divisors = factors.get<std::vector<float>>();
-        return Tensor::from<float>({int64_t(divisors.size())}, divisors);
-      });
-    for (const auto& [name, value] : plain_state(plain_)) {
-      const bool matrix = value.rank() == 2 && name != "transformer.wpe.weight";
-      const Stored stored{architecture_, name, shape_.heads, shape_.kv_heads, value};
-      add(gguf_name(architecture_, name), stored.shape(), matrix ? type : GgufTensorType::f32,
-          stored);
-      // Every GPT-2 in GGUF has biases.
-      if (architecture_ == "gpt2" && !shape_.bias && name.ends_with(".weight") &&
-          name.find("wte") == std::string::npos && name.find("wpe") == std::string::npos) {
-        const Shape size{value.size(-1)};
-        add(gguf_name(architecture_, name.substr(0, name.size() - 6) + "bias"), size,
-            GgufTensorType::f32, [size] { return Tensor::zeros(size, DType::f32); });
-      }
+void write_tensors(GgufWriter& out, const PlainModel& plain, const Family& family,
+                   GgufTensorType type) {
+  const TransformerShape& shape = plain.model.shape();
+  const std::string positions = shape.names.root + "." + shape.names.positions + ".weight";
+  for (const auto& [name, value] : plain_state(plain)) {
+    const bool matrix = value.rank() == 2 && name != positions;
+    const Stored as_stored = stored(family, shape, name, value);
+    out.tensor(gguf_name(shape, name), as_stored.shape(), matrix ? type : GgufTensorType::f32,
+               as_stored);
+    if (const std::string bias = missing_bias(family, shape, name); !bias.empty()) {
+      const Shape size{value.size(-1)};
+      out.tensor(gguf_name(shape, bias), size, GgufTensorType::f32,
+                 [size] { return Tensor::zeros(size, DType::f32); });
     }
   }
-
- private:
-  std::string key(const char* name) const { return architecture_ + "." + name; }
-  void integer(const char* name, int64_t value) { out_.integer(key(name), uint32_t(value)); }
-  double number(const char* name) const { return options_.at(name).get<double>(); }
-  void refuse(bool given, const std::string& what) const {
-    if (given)
-      throw UserError(
-          fmt::format("a GGUF file has no word for {} in a {} model", what, architecture_));
-  }
-  void add(const std::string& name, const Shape& shape, GgufTensorType type,
-           std::function<Tensor()> read) {
-    out_.tensor(name, shape, type, std::move(read));
-  }
-
-  std::string scaling_type() const {
-    return options_.contains("rope_scaling")
-               ? options_.at("rope_scaling").at("type").get<std::string>()
-               : "none";
-  }
-  void scaling() {
-    const std::string type = scaling_type();
-    if (type == "linear") {
-      out_.text(key("rope.scaling.type"), type);
-      out_.number(key("rope.scaling.factor"),
-                  options_.at("rope_scaling").at("factor").get<double>());
-    }
-    refuse(type == "llama3" && architecture_ != "llama", "Llama 3's scaling of rotary angles");
-  }
-  // What each inverse frequency is divided by; null: no such scaling.
-  Json llama3_factors() const {
-    if (architecture_ != "llama" || scaling_type() != "llama3") return nullptr;
-    const Json& scaling = options_.at("rope_scaling");
-    refuse(scaling.at("low_freq_factor") != 1.0 || scaling.at("high_freq_factor") != 4.0 ||
-               scaling.at("original_block_size") != 8192,
-           "other constants of Llama 3's scaling than 1, 4 and 8192");
-    const std::vector<double>& scaled = shape_.per_layer.at(0).inverse_frequencies;
-    Json factors = Json::array();
-    for (size_t i = 0; i < scaled.size(); ++i)
-      factors.push_back(std::pow(number("rope_theta"), -2.0 * double(i) / double(shape_.head_dim)) /
-                        scaled[i]);
-    // Readers of ours find the factor in the slowest of them.
-    refuse(factors.back().get<double>() < 0.999 * scaling.at("factor").get<double>(),
-           "Llama 3's scaling where no angle turns slowly enough for the whole factor");
-    return factors;
-  }
-
-  void gemma() {
-    const bool third = architecture_ == "gemma3";
-    // As llama.cpp has it: by the number of layers of the 27B models.
-    const bool largest = shape_.layers == (third ? 62 : 46);
-    const double scalar = double(largest ? shape_.features / shape_.heads : shape_.head_dim);
-    refuse(std::abs(shape_.attention_scale * std::sqrt(scalar) - 1) > 1e-9,
-           fmt::format("a query_pre_attn_scalar other than {}", scalar));
-    const int64_t every = options_.at("global_every").get<int64_t>(), usual = third ? 6 : 2;
-    refuse(every != usual, fmt::format("global_every other than {}", usual));
-    refuse(!shape_.tied, "an output projection of its own (tie_weights false)");
-    integer("attention.sliding_window", options_.at("sliding_window").get<int64_t>());
-    if (third) {
-      refuse(number("rope_local_theta") != 10000, "a rope_local_theta other than 10000");
-      return;
-    }
-    refuse(shape_.attention_softcap == 0 || shape_.logit_softcap == 0, "soft-caps that are off");
-    out_.number(key("attn_logit_softcapping"), shape_.attention_softcap);
-    out_.number(key("final_logit_softcapping"), shape_.logit_softcap);
-  }
-
-  GgufWriter& out_;
-  const PlainModel& plain_;
-  const TransformerShape& shape_;
-  const Json& options_;
-  std::string architecture_;
-};
+}
 
 }  // namespace
 
 void write_gguf_model(GgufWriter& out, const PlainModel& plain, GgufTensorType type) {
-  ModelWriter writer(out, plain);
-  writer.metadata();
-  writer.tensors(type);
+  const Family* family = family_of_type(plain.component.type);
+  require(family != nullptr, "no GGUF architecture is like \"{}\"; known are {}",
+          plain.component.type, known_types());
+  write_keys(out, plain, *family);
+  write_tensors(out, plain, *family, type);
 }
 
 }  // namespace reverie

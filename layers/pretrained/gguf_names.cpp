@@ -1,89 +1,83 @@
 #include "layers/pretrained/gguf_names.h"
 
+#include <vector>
+
 #include "core/error.h"
 
 namespace reverie {
 namespace {
 
 struct Name {
-  const char *gguf, *published;
+  std::string gguf, published;
 };
-// Parts of a block.
-constexpr Name kGpt2Parts[] = {{"attn_norm", "ln_1"},          {"attn_qkv", "attn.c_attn"},
-                               {"attn_output", "attn.c_proj"}, {"ffn_norm", "ln_2"},
-                               {"ffn_up", "mlp.c_fc"},         {"ffn_down", "mlp.c_proj"}};
-constexpr Name kLlamaParts[] = {
-    {"attn_norm", "input_layernorm"},    {"attn_q", "self_attn.q_proj"},
-    {"attn_k", "self_attn.k_proj"},      {"attn_v", "self_attn.v_proj"},
-    {"attn_output", "self_attn.o_proj"}, {"attn_q_norm", "self_attn.q_norm"},
-    {"attn_k_norm", "self_attn.k_norm"}, {"ffn_norm", "post_attention_layernorm"},
-    {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
-    {"ffn_down", "mlp.down_proj"}};
-// Those of Gemma stand before Llama's.
-constexpr Name kGemmaParts[] = {{"post_attention_norm", "post_attention_layernorm"},
-                                {"ffn_norm", "pre_feedforward_layernorm"},
-                                {"post_ffw_norm", "post_feedforward_layernorm"}};
-constexpr Name kGpt2Whole[] = {{"token_embd", "transformer.wte"},
-                               {"position_embd", "transformer.wpe"},
-                               {"output_norm", "transformer.ln_f"},
-                               {"output", "lm_head"}};
-constexpr Name kLlamaWhole[] = {
-    {"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}};
 
-std::vector<Name> parts_of(const std::string& architecture) {
-  std::vector<Name> names;
-  if (architecture == "gpt2") return {std::begin(kGpt2Parts), std::end(kGpt2Parts)};
-  if (architecture.starts_with("gemma"))
-    names.assign(std::begin(kGemmaParts), std::end(kGemmaParts));
-  names.insert(names.end(), std::begin(kLlamaParts), std::end(kLlamaParts));
+// Tensors of the whole model, without "weight" or "bias".
+std::vector<Name> whole_of(const TransformerShape::Names& n) {
+  std::vector<Name> names = {{"token_embd", n.root + "." + n.embedding},
+                             {"output_norm", n.root + "." + n.final_norm},
+                             {"output", n.head}};
+  if (!n.positions.empty()) names.push_back({"position_embd", n.root + "." + n.positions});
   return names;
 }
-std::vector<Name> whole_of(const std::string& architecture) {
-  if (architecture == "gpt2") return {std::begin(kGpt2Whole), std::end(kGpt2Whole)};
-  return {std::begin(kLlamaWhole), std::end(kLlamaWhole)};
-}
-std::string blocks_of(const std::string& architecture) {
-  return architecture == "gpt2" ? "transformer.h." : "model.layers.";
+
+// Parts of a block.
+std::vector<Name> parts_of(const TransformerShape::Names& n) {
+  std::vector<Name> names;
+  const auto add = [&](const char* gguf, const std::string& inside, const std::string& part) {
+    if (!part.empty()) names.push_back({gguf, inside.empty() ? part : inside + "." + part});
+  };
+  add("attn_norm", "", n.attention_norm);
+  add("attn_qkv", n.attention, n.qkv);
+  add("attn_q", n.attention, n.query);
+  add("attn_k", n.attention, n.key);
+  add("attn_v", n.attention, n.value);
+  add("attn_q_norm", n.attention, n.query_norm);
+  add("attn_k_norm", n.attention, n.key_norm);
+  add("attn_output", n.attention, n.attention_out);
+  add("post_attention_norm", "", n.attention_post_norm);
+  add("ffn_norm", "", n.mlp_norm);
+  add("ffn_gate", n.mlp, n.gate);
+  add("ffn_up", n.mlp, n.up);
+  add("ffn_down", n.mlp, n.down);
+  add("post_ffw_norm", "", n.mlp_post_norm);
+  return names;
 }
 
 // `name`, "stem.ending", by the tables; "" where they do not have it. `from`, `to`: the column to
 // look in and the one to answer from; `begins`, `becomes`: how a block's names begin in each.
-std::string translated(const std::string& architecture, const std::string& name,
-                       const char* Name::*from, const char* Name::*to, const std::string& begins,
+std::string translated(const TransformerShape& shape, const std::string& name,
+                       std::string Name::*from, std::string Name::*to, const std::string& begins,
                        const std::string& becomes) {
   const size_t dot = name.rfind('.');
   if (dot == std::string::npos) return "";
   const std::string stem = name.substr(0, dot), ending = name.substr(dot);
-  for (const Name& known : whole_of(architecture))
+  for (const Name& known : whole_of(shape.names))
     if (stem == known.*from) return known.*to + ending;
   const size_t second = stem.find('.', begins.size());
   if (!stem.starts_with(begins) || second == std::string::npos) return "";
   const std::string layer = stem.substr(begins.size(), second - begins.size()),
                     part = stem.substr(second + 1);
-  for (const Name& known : parts_of(architecture))
+  for (const Name& known : parts_of(shape.names))
     if (part == known.*from) return becomes + layer + "." + known.*to + ending;
   return "";
 }
 
-}  // namespace
-
-const std::vector<std::string>& gguf_architectures() {
-  static const std::vector<std::string> all = {"gpt2",  "llama",  "qwen2",
-                                               "qwen3", "gemma2", "gemma3"};
-  return all;
+std::string blocks_of(const TransformerShape& shape) {
+  return shape.names.root + "." + shape.names.blocks + ".";
 }
 
-std::string published_name(const std::string& architecture, const std::string& name) {
-  const std::string published = translated(architecture, name, &Name::gguf, &Name::published,
-                                           "blk.", blocks_of(architecture));
+}  // namespace
+
+std::string published_name(const TransformerShape& shape, const std::string& name) {
+  const std::string published =
+      translated(shape, name, &Name::gguf, &Name::published, "blk.", blocks_of(shape));
   return published.empty() ? name : published;
 }
 
-std::string gguf_name(const std::string& architecture, const std::string& name) {
-  std::string gguf = translated(architecture, name, &Name::published, &Name::gguf,
-                                blocks_of(architecture), "blk.");
-  if (gguf.empty())
-    throw InternalError(fmt::format("{} has no tensor {} in GGUF", architecture, name));
+std::string gguf_name(const TransformerShape& shape, const std::string& name) {
+  std::string gguf =
+      translated(shape, name, &Name::published, &Name::gguf, blocks_of(shape), "blk.");
+  if (gguf.empty()) throw InternalError(fmt::format("GGUF has no name for the tensor {}", name));
   return gguf;
 }
 

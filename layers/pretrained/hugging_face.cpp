@@ -8,6 +8,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/safetensors.h"
+#include "layers/families/family.h"
 #include "layers/pretrained/formats.h"
 
 namespace reverie {
@@ -96,11 +97,12 @@ NamedTensors read_weights(const std::string& directory) {
 
 // Names as the causal language model has them: models with images put the text model one level
 // deeper, models saved without their head leave the root out.
-std::string published_name(std::string name, const std::string& root) {
+std::string published_name(std::string name, const TransformerShape::Names& names) {
+  const std::string root = names.root + ".";
   for (const auto& [from, to] : {std::pair<std::string, std::string>{"language_model.", ""},
                                  {"model.language_model.", "model."}})
     if (name.starts_with(from)) name = to + name.substr(from.size());
-  return name.starts_with(root) || name.starts_with("lm_head.") ? name : root + name;
+  return name.starts_with(root) || name.starts_with(names.head + ".") ? name : root + name;
 }
 
 // The ids under `key`: a number or a list of them. Empty where there are none.
@@ -126,20 +128,30 @@ std::vector<int32_t> ends_of_text(const std::string& directory, const Json& conf
   return token_ids(config, "eos_token_id", config_file);
 }
 
+const Family& family_of_config(const Json& config, const std::string& file) {
+  if (!config.is_object()) throw DataError(fmt::format("{}: not a JSON object", file));
+  const HuggingFaceConfig c(config, file);
+  c.refuse("quantization_config", c.has("quantization_config"),
+           "quantized weights are not read from safetensors; use the full ones or a .gguf file");
+  const Family* family = family_of_model_type(c.text("model_type"));
+  c.refuse("model_type", family == nullptr, "known are " + known_model_types());
+  return *family;
+}
+
 }  // namespace
 
 PretrainedFiles open_hugging_face(const std::string& directory) {
   const std::string file = directory + "/config.json";
   require(fs::exists(file), "{}: no config.json, so no Hugging Face model", directory);
   const Json config = read_json(file);
+  const Family& family = family_of_config(config, file);
   PretrainedFiles out;
-  out.component = hugging_face_component(config, file);
-  const std::string type = out.component.at("type");
-  const std::string root = type == "gpt2" ? "transformer." : "model.";
-  const bool tied = out.component.value("tie_weights", true);
+  out.component = {{"type", family.names().type}};
+  out.component.update(family.from_hugging_face(HuggingFaceConfig(config, file)));
+  const TransformerShape shape = shape_of(family, out.component, file);
   for (const auto& [name, tensor] : read_weights(directory)) {
-    const std::string published = published_name(name, root);
-    if (tied && published == "lm_head.weight") continue;  // the embedding table again
+    const std::string published = published_name(name, shape.names);
+    if (shape.tied && published == shape.names.head + ".weight") continue;  // the embedding table
     out.tensors.push_back(
         {published, tensor.shape(), tensor.dtype(), [tensor = tensor] { return tensor; }});
   }

@@ -4,8 +4,8 @@
 #include <fstream>
 
 #include "core/error.h"
+#include "layers/families/family.h"
 #include "layers/pretrained/formats.h"
-#include "layers/transformer.h"
 
 namespace reverie {
 namespace {
@@ -65,6 +65,21 @@ void add_one(StoredTensor& norm) {
 }
 
 }  // namespace
+
+TransformerShape shape_of(const Family& family, const Json& component, const std::string& file) {
+  return family.shape(component_options(
+      resolve_component(ModelRegistry::instance(), Config(component, "$", file))));
+}
+
+std::string missing_bias(const Family& family, const TransformerShape& shape,
+                         const std::string& weight) {
+  const auto& n = shape.names;
+  const std::string ending = ".weight";
+  if (!family.files_have_biases() || shape.bias || !weight.ends_with(ending)) return "";
+  for (const std::string& table : {n.root + "." + n.embedding, n.root + "." + n.positions, n.head})
+    if (weight == table + ending) return "";
+  return weight.substr(0, weight.size() - ending.size()) + ".bias";
+}
 
 Tensor half_split_rows(const Tensor& weight, int64_t heads) {
   const int64_t half = weight.size(0) / heads / 2;

@@ -31,7 +31,7 @@ struct LoadedModel {
 
 // `path` is one of
 //   a Hugging Face directory: config.json, and model.safetensors or model.safetensors.index.json
-//     with its shards; model types gpt2, llama, qwen2, qwen3, gemma2, gemma3, gemma3_text;
+//     with its shards; model types as the families register them (layers/families);
 //   a .gguf file of those architectures, in any type that GgufFile::dequantize knows;
 //   a llama2.c .bin file (legacy header).
 // Weights are mapped, and converted one tensor at a time; no initial values are drawn. UserError

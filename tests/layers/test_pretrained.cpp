@@ -8,6 +8,7 @@
 
 #include "core/json.h"
 #include "pretrained_support.h"
+#include "support/golden_models.h"
 #include "support/tiny_models.h"
 
 namespace reverie {
@@ -22,9 +23,7 @@ using testing::ModelCopy;
 using testing::options;
 using testing::refusal;
 
-const char* const kCases[] = {"gpt2", "llama", "llama3", "qwen2", "qwen3", "gemma2", "gemma3"};
-
-class Pretrained : public ::testing::TestWithParam<const char*> {};
+class Pretrained : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(Pretrained, LogitsAreTransformers) {
   const SafetensorsFile want = expected(GetParam());
@@ -90,8 +89,8 @@ TEST_P(Pretrained, SaysWhatItIs) {
   EXPECT_EQ(loaded.ends, std::vector<int32_t>{2});
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Pretrained, ::testing::ValuesIn(kCases),
-                         [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(All, Pretrained, ::testing::ValuesIn(testing::golden_models()),
+                         [](const auto& info) { return info.param; });
 
 // The comparison can fail: one weight off by a hundredth.
 TEST(PretrainedSelfTest, OnePerturbedWeightIsSeen) {

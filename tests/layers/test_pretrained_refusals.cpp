@@ -111,7 +111,7 @@ struct Unsupported {
 
 TEST(Refusals, FeaturesThatAreNotBuiltAreNamed) {
   const Unsupported cases[] = {
-      {"llama", R"({"model_type":"mamba"})", "\"model_type\" is \"mamba\": known are gpt2"},
+      {"llama", R"({"model_type":"mamba"})", "\"model_type\" is \"mamba\": known are gemma2, "},
       {"llama", R"({"model_type":null})", "\"model_type\" is not given: wanted a string"},
       {"llama", R"({"rope_parameters":{"rope_type":"yarn"}})",
        "\"rope_parameters.rope_type\" is \"yarn\""},

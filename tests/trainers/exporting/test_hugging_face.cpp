@@ -11,6 +11,7 @@
 #include "core/safetensors.h"
 #include "datasets/tokenizers/char_tokenizer.h"
 #include "layers/pretrained/load.h"
+#include "support/golden_models.h"
 #include "support/temporary_directory.h"
 #include "support/tiny_models.h"
 #include "trainers/exporting/hugging_face.h"
@@ -64,7 +65,7 @@ Json json_of(const std::string& file) {
   return Json::parse(read_file(file));
 }
 
-class BesideTransformers : public ::testing::TestWithParam<const char*> {
+class BesideTransformers : public ::testing::TestWithParam<std::string> {
  protected:
   // In f64, so that reading and writing Gemma's norms is exact.
   BesideTransformers()
@@ -134,10 +135,8 @@ TEST_P(BesideTransformers, TheLogitsAreTransformers) {
       largest_difference(again.model->logits(wanted.at("tokens")).tensor(), wanted.at("logits")),
       1e-4);
 }
-INSTANTIATE_TEST_SUITE_P(All, BesideTransformers,
-                         ::testing::Values("gpt2", "llama", "llama3", "qwen2", "qwen3", "gemma2",
-                                           "gemma3"),
-                         [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(All, BesideTransformers, ::testing::ValuesIn(testing::golden_models()),
+                         [](const auto& info) { return info.param; });
 
 // transformers 4 reads these words, 5 "rope_parameters".
 TEST(HfExport, RotaryAnglesAreSaidInBothWords) {
