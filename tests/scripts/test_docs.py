@@ -1,5 +1,6 @@
-"""The files and folders that the documentation names exist."""
+"""The files and folders that the documentation names exist, and its commands can be run."""
 
+import os
 import re
 import unittest
 from pathlib import Path
@@ -30,6 +31,12 @@ class Documentation(unittest.TestCase):
         for page in PAGES:
             with self.subTest(page):
                 self.assertEqual(missing_links((ROOT / page).read_text(), (ROOT / page).parent), [])
+
+    def test_scripts_can_be_run(self):
+        for script in sorted((ROOT / "scripts").glob("*")):
+            if script.is_file() and script.read_bytes().startswith(b"#!"):
+                with self.subTest(script.name):
+                    self.assertTrue(os.access(script, os.X_OK), f"chmod +x {script.relative_to(ROOT)}")
 
     def test_a_missing_file_is_seen(self):
         self.assertEqual(missing_names("see `core/no_such_file.h` and `core/error.h`"), ["core/no_such_file.h"])
