@@ -1,15 +1,17 @@
-"""The files and folders that the documentation names exist."""
+"""The files and folders that the documentation names exist, and its commands can be run."""
 
+import os
 import re
 import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGES = ["README.md", "CONTRIBUTING.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").glob("*.md")))]
+PAGES = ["README.md", "CONTRIBUTING.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
 ROOMS = "core|kernels|autograd|layers|datasets|trainers|tests|scripts|configs|docs|cmake"
 # `trainers/training/trainer.cpp` in backquotes, with or without a command's arguments behind it.
 NAMED = re.compile(rf"`((?:{ROOMS})/[\w./-]*\w/?)(?=[`\s,:)])")
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+LINK_TO_HEADING = re.compile(r"\]\(([^)#:\s]*)#([^)\s]+)\)")
 
 
 def missing_names(text: str) -> list[str]:
@@ -18,6 +20,21 @@ def missing_names(text: str) -> list[str]:
 
 def missing_links(text: str, folder: Path) -> list[str]:
     return [link for link in LINK.findall(text) if not (folder / link).exists()]
+
+
+def anchors(text: str) -> set[str]:
+    """The headings of a page as GitHub links to them."""
+    headings = re.findall(r"^#+ +(.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def missing_headings(text: str, folder: Path) -> list[str]:
+    """Links to headings of existing pages, where the page has no such heading."""
+    return [
+        f"{page}#{anchor}"
+        for page, anchor in LINK_TO_HEADING.findall(text)
+        if anchor not in anchors((folder / page).read_text() if page else text)
+    ]
 
 
 class Documentation(unittest.TestCase):
@@ -31,9 +48,24 @@ class Documentation(unittest.TestCase):
             with self.subTest(page):
                 self.assertEqual(missing_links((ROOT / page).read_text(), (ROOT / page).parent), [])
 
+    def test_links_lead_to_headings(self):
+        for page in PAGES:
+            with self.subTest(page):
+                self.assertEqual(missing_headings((ROOT / page).read_text(), (ROOT / page).parent), [])
+
+    def test_scripts_can_be_run(self):
+        for script in sorted((ROOT / "scripts").glob("*")):
+            if script.is_file() and script.read_bytes().startswith(b"#!"):
+                with self.subTest(script.name):
+                    self.assertTrue(os.access(script, os.X_OK), f"chmod +x {script.relative_to(ROOT)}")
+
     def test_a_missing_file_is_seen(self):
         self.assertEqual(missing_names("see `core/no_such_file.h` and `core/error.h`"), ["core/no_such_file.h"])
         self.assertEqual(missing_links("[here](docs/nowhere.md) [there](README.md)", ROOT), ["docs/nowhere.md"])
+
+    def test_a_missing_heading_is_seen(self):
+        page = "# 7. What is here\n[a](#7-what-is-here) [b](#nowhere) [c](README.md#reverie)"
+        self.assertEqual(missing_headings(page, ROOT), ["#nowhere"])
 
 
 if __name__ == "__main__":
