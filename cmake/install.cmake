@@ -4,6 +4,11 @@ include(CMakePackageConfigHelpers)
 
 set(rooms core kernels autograd layers datasets trainers)
 set(room_targets reverie_flags)
+# Rooms of the application: the command line needs their library, and nobody else does.
+set(not_framework)
+foreach(application_room reports checks tables cli)
+  list(APPEND not_framework REGEX "trainers/${application_room}$" EXCLUDE)
+endforeach()
 set_target_properties(reverie_flags PROPERTIES EXPORT_NAME flags)
 foreach(room ${rooms})
   list(APPEND room_targets reverie_${room})
@@ -11,8 +16,12 @@ foreach(room ${rooms})
     VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
   # Headers keep their room's folder: #include "core/error.h" reads the same inside and outside the repository.
   install(DIRECTORY ${room} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/reverie
-    FILES_MATCHING PATTERN "*.h" PATTERN "*_internal.h" EXCLUDE PATTERN "cpu" EXCLUDE PATTERN "cuda" EXCLUDE)
+    FILES_MATCHING PATTERN "*.h" PATTERN "*_internal.h" EXCLUDE PATTERN "cpu" EXCLUDE PATTERN "cuda" EXCLUDE
+    ${not_framework})
 endforeach()
+set_target_properties(reverie_application PROPERTIES
+  VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+install(TARGETS reverie_application LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(TARGETS ${room_targets} EXPORT reverieTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 if(TARGET reverie)
   install(TARGETS reverie RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})

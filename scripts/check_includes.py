@@ -20,6 +20,14 @@ ROOMS = {
     "datasets": ["core"],
     "trainers": ["core", "kernels", "autograd", "layers", "datasets"],
 }
+# Inside trainers: each room may include itself and those above it in this list, but for those it names.
+TRAINERS = ["text", "distributed", "optimizers", "runs", "evaluation", "exporting", "training", "monitoring", "reports",
+            "checks", "tables", "cli"]
+NOT_BELOW = {
+    "reports": ["distributed", "optimizers", "runs", "evaluation", "exporting", "training", "monitoring"],  # knows no run
+    "training": ["exporting"],
+    "monitoring": ["exporting"],
+}
 # (what, headers, where they may stand)
 OUTSIDERS = [
     ("CUDA", r"(cuda|cublas|cudnn|curand|cusparse|cusolver|nvrtc|nvml|nvtx|nvToolsExt|driver_types|"
@@ -31,6 +39,22 @@ OUTSIDERS = [
 ]
 SUFFIXES = {".h", ".hpp", ".cpp", ".cu", ".cuh", ".inl"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]')
+
+
+def rooms_below(room):
+    """The rooms of trainers that `room` of trainers may include, besides itself."""
+    below = TRAINERS[:TRAINERS.index(room)]
+    return [other for other in below if other not in NOT_BELOW.get(room, [])]
+
+
+def why_not_in_trainers(room, target):
+    """The rule that a file of trainers/`room` breaks by including one of trainers/`target`, or None."""
+    for name in (room, target):
+        if name not in TRAINERS:
+            return f"trainers/{name} is no room: TRAINERS in scripts/check_includes.py lists them"
+    if target == room or target in rooms_below(room):
+        return None
+    return f"trainers/{room} may include {', '.join(rooms_below(room)) or 'no other room'} of trainers, not {target}"
 
 
 def why_not(root, file, quote, header):
@@ -46,6 +70,8 @@ def why_not(root, file, quote, header):
             return f"{room} may include {', '.join(ROOMS[room]) or 'no other room'}, not {target}"
         if quote == "<":
             return "our own headers are included with quotes"
+        if room == target == "trainers":
+            return why_not_in_trainers(file.split("/")[1], header.split("/")[1])
     elif target == "tests":
         return "no room may include tests"
     elif quote == '"' and ((root / file).parent / header).is_file():  # else the build generates it
@@ -71,16 +97,16 @@ def self_test():
         "core/a.h": '#include "kernels/kernel.h"',
         "kernels/b.cpp": '#include "autograd/variable.h"',
         "autograd/c.h": '  #  include "layers/module.h"',
-        "layers/d.cpp": '#include "trainers/loop.h"',
+        "layers/d.cpp": '#include "trainers/training/loop.h"',
         "layers/e.cpp": '#include "datasets/tokenizers/tokenizer.h"',
         "datasets/f.cpp": '#include "kernels/kernel.h"',
-        "trainers/g.cpp": '#include "tests/op_cases.h"',
-        "trainers/h.cpp": '#include "loop.h"',
-        "trainers/i.cpp": "#include <core/error.h>",
+        "trainers/training/g.cpp": '#include "tests/op_cases.h"',
+        "trainers/training/h.cpp": '#include "loop.h"',
+        "trainers/training/i.cpp": "#include <core/error.h>",
         "layers/j.cpp": "#include <cuda_runtime.h>",
         "core/allocator.cpp": "#include <cuda_runtime_api.h>",
         "tests/kernels/k.cpp": "#include <cublas_v2.h>",
-        "trainers/l.cpp": "#include <nccl.h>",
+        "trainers/training/l.cpp": "#include <nccl.h>",
         "kernels/cuda/m.cu": "#include <mpi.h>",
         "kernels/cuda/n.cu": "#include <cub/cub.cuh>",
     }
@@ -89,11 +115,20 @@ def self_test():
         "core/allocator_cuda.cpp": "#include <cuda_runtime.h>",
         "kernels/cuda/p.cu": '#include <cublas_v2.h>\n#include "kernels/cuda/device.cuh"',
         "trainers/distributed/q.cpp": "#include <mpi.h>\n#include <nccl.h>",
-        "trainers/loop.h": "#include <vector>",
-        "trainers/generated.cpp": '#include "build_commit.h"',
-        "trainers/r.cpp": '#include "datasets/tokenizers/tokenizer.h"\n#include "layers/module.h"',
-        "tests/layers/s.cpp": '#include "op_cases.h"\n#include "trainers/loop.h"',
+        "trainers/training/loop.h": "#include <vector>",
+        "core/generated.cpp": '#include "build_commit.h"',
+        "trainers/training/r.cpp": '#include "datasets/tokenizers/tokenizer.h"\n#include "layers/module.h"',
+        "tests/layers/s.cpp": '#include "op_cases.h"\n#include "trainers/training/loop.h"',
     }
+    bad["trainers/loop/t.cpp"] = '#include "trainers/text/html.h"'  # no room
+    bad["trainers/training/u.cpp"] = '#include "trainers/loop/t.h"'
+    for room in TRAINERS:  # every arrow that runs up, and every one that runs down
+        for other in TRAINERS:
+            allowed = other == room or other in rooms_below(room)
+            (good if allowed else bad)[f"trainers/{room}/to_{other}.cpp"] = f'#include "trainers/{other}/a.h"'
+    ups = [("distributed", "optimizers"), ("optimizers", "runs"), ("runs", "evaluation"), ("evaluation", "training"),
+           ("training", "monitoring"), ("monitoring", "tables"), ("tables", "cli"), ("reports", "runs")]
+    assert all(f"trainers/{lower}/to_{upper}.cpp" in bad for lower, upper in ups)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for file, text in {**bad, **good}.items():

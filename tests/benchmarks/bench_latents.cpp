@@ -22,7 +22,7 @@
 #include "layers/coprocessor/augmented_model.h"
 #include "tests/benchmarks/program.h"
 #include "tests/benchmarks/timing.h"
-#include "trainers/evaluation/mask_check.h"
+#include "trainers/checks/mask_check.h"
 #include "trainers/monitoring/profile_report.h"
 #include "trainers/optimizers/optimizer.h"
 

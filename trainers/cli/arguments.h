@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "trainers/training/experiment.h"
-#include "trainers/training/run_reference.h"
+#include "trainers/runs/experiment.h"
+#include "trainers/runs/run_reference.h"
 
 namespace reverie {
 

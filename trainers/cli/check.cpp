@@ -8,14 +8,14 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "trainers/checks/mask_check.h"
+#include "trainers/checks/resume_check.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/evaluation/causality.h"
 #include "trainers/evaluation/latent_canary.h"
-#include "trainers/evaluation/mask_check.h"
-#include "trainers/monitoring/activity.h"
-#include "trainers/training/checkpoint.h"
-#include "trainers/training/resume_check.h"
+#include "trainers/runs/checkpoint.h"
+#include "trainers/text/activity.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "core/cuda.h"
+#include "core/machine.h"
 #include "kernels/attention.h"
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
@@ -12,7 +13,6 @@
 #include "trainers/cli/commands.h"
 #include "trainers/distributed/mpi/mpi_transport.h"
 #include "trainers/distributed/nccl/nccl_transport.h"
-#include "trainers/monitoring/machine.h"
 
 namespace reverie {
 namespace {

@@ -13,7 +13,7 @@
 #include "trainers/evaluation/insertion_losses.h"
 #include "trainers/evaluation/model_source.h"
 #include "trainers/evaluation/perplexity.h"
-#include "trainers/monitoring/activity.h"
+#include "trainers/text/activity.h"
 
 namespace reverie {
 namespace {

@@ -14,7 +14,7 @@
 #include "trainers/evaluation/evaluate.h"
 #include "trainers/evaluation/insertion_losses.h"
 #include "trainers/evaluation/run_data.h"
-#include "trainers/monitoring/activity.h"
+#include "trainers/text/activity.h"
 
 namespace reverie {
 

@@ -6,7 +6,7 @@
 #include "core/log.h"
 #include "trainers/exporting/gguf.h"
 #include "trainers/exporting/hugging_face.h"
-#include "trainers/exporting/trained_state.h"
+#include "trainers/runs/trained_state.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {

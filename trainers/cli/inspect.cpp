@@ -7,7 +7,7 @@
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/cli/export.h"
-#include "trainers/training/run_reference.h"
+#include "trainers/runs/run_reference.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {

@@ -14,10 +14,10 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/machine.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
-#include "trainers/monitoring/activity.h"
-#include "trainers/monitoring/machine.h"
+#include "trainers/text/activity.h"
 
 namespace {
 

@@ -8,10 +8,10 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "core/signals.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/monitoring/progress.h"
-#include "trainers/training/signals.h"
 
 namespace reverie {
 

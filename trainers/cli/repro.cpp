@@ -4,11 +4,11 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/signals.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/distributed/launch.h"
 #include "trainers/tables/repro.h"
-#include "trainers/training/signals.h"
 
 namespace reverie {
 

@@ -6,14 +6,14 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
+#include "core/signals.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/distributed/launch.h"
-#include "trainers/monitoring/activity.h"
 #include "trainers/tables/repro.h"
 #include "trainers/tables/sweeps/learning_rate_report.h"
 #include "trainers/tables/sweeps/sweep_table.h"
-#include "trainers/training/signals.h"
+#include "trainers/text/activity.h"
 
 namespace reverie {
 namespace {

@@ -6,15 +6,16 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "core/signals.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/distributed/device_communicator.h"
 #include "trainers/distributed/launch.h"
-#include "trainers/monitoring/activity.h"
 #include "trainers/monitoring/profile_report.h"
+#include "trainers/monitoring/run_callbacks.h"
 #include "trainers/monitoring/run_overview.h"
 #include "trainers/tables/runs/run_report.h"
-#include "trainers/training/signals.h"
+#include "trainers/text/activity.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
@@ -34,14 +35,14 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
                               ? a.run_directory
                               : "runs/" + std::filesystem::path(a.config.file).stem().string();
   control.resume = a.resume;
-  control.progress = !a.quiet;
   if (a.stop_after >= 0) control.stop_after = a.stop_after;
   ProfileCallback profiler(a.profiled_steps);
   if (a.profiled_steps > 0 && communicator.first()) control.callbacks.push_back(&profiler);
   RunReportCallback report;
   if (communicator.first()) control.callbacks.push_back(&report);
   if (a.quiet || !communicator.first()) Activity::show_all(false);
-  Trainer trainer(options, control);
+  const StandardCallbacks callbacks({.progress = !a.quiet});
+  Trainer trainer(options, callbacks.added_to(control));
   if (communicator.first()) log_info("{}", run_overview_text(trainer));
   if (trainer.leaks())
     log_warning("{}; every number below carries that label", trainer.verdict().line());

@@ -9,10 +9,10 @@
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "core/random.h"
+#include "core/signals.h"
 #include "trainers/evaluation/cut_sweep.h"
 #include "trainers/evaluation/probing_mode.h"
 #include "trainers/evaluation/rounding.h"
-#include "trainers/training/signals.h"
 
 namespace reverie {
 namespace {

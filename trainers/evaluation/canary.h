@@ -8,7 +8,7 @@
 #include "layers/language_model.h"
 #include "trainers/distributed/communicator.h"
 #include "trainers/evaluation/evaluate.h"
-#include "trainers/evaluation/verdict.h"
+#include "trainers/runs/verdict.h"
 
 namespace reverie {
 

@@ -4,8 +4,8 @@
 
 #include "autograd/ops/shape.h"
 #include "core/error.h"
+#include "core/signals.h"
 #include "layers/coprocessor/augmented_model.h"
-#include "trainers/training/signals.h"
 
 namespace reverie {
 namespace {

@@ -7,8 +7,8 @@
 #include "autograd/ops/loss.h"
 #include "autograd/ops/shape.h"
 #include "core/error.h"
+#include "core/signals.h"
 #include "trainers/evaluation/evaluate.h"
-#include "trainers/training/signals.h"
 
 namespace reverie {
 namespace {

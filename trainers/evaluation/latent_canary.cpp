@@ -7,8 +7,8 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "trainers/evaluation/separate_group.h"
 #include "trainers/evaluation/cut_sweep.h"
-#include "trainers/evaluation/mask_check.h"
 #include "trainers/evaluation/probing_mode.h"
 #include "trainers/evaluation/rounding.h"
 

@@ -5,10 +5,10 @@
 #include "core/error.h"
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/written_text.h"
-#include "trainers/exporting/trained_state.h"
-#include "trainers/monitoring/activity.h"
-#include "trainers/training/run_reference.h"
-#include "trainers/training/trainer.h"
+#include "trainers/runs/run_reference.h"
+#include "trainers/runs/trained_state.h"
+#include "trainers/text/activity.h"
+#include "trainers/runs/stored_run.h"
 
 namespace reverie {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "datasets/tokenizers/tokenizer.h"
 #include "layers/language_model.h"
-#include "trainers/evaluation/verdict.h"
+#include "trainers/runs/verdict.h"
 
 namespace reverie {
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "layers/language_model.h"
-#include "trainers/evaluation/verdict.h"
+#include "trainers/runs/verdict.h"
 
 namespace reverie {
 

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "datasets/dataset.h"
-#include "trainers/training/trainer.h"
+#include "trainers/runs/stored_run.h"
 
 namespace reverie {
 

@@ -14,7 +14,7 @@
 namespace reverie {
 namespace {
 
-std::string file_of(const Trainer& t) {
+std::string file_of(const RunView& t) {
   return t.run_directory() + "/audit.json";
 }
 
@@ -50,7 +50,7 @@ std::string frozen_hash(const Module& model) {
   return all.empty() ? "" : hash_bytes(all.data(), all.size());
 }
 
-void TrainingAudit::on_start(const Trainer& t, int64_t first_step) {
+void TrainingAudit::on_start(const RunView& t, int64_t first_step) {
   frozen_hash_ = frozen_hash(t.model());
   missed_.clear();
   if (first_step == 0 || !std::filesystem::exists(file_of(t))) return;
@@ -62,7 +62,7 @@ void TrainingAudit::on_start(const Trainer& t, int64_t first_step) {
         t.run_directory(), frozen_hash_, json_text(hash)));
 }
 
-void TrainingAudit::on_step(const Trainer& t, const StepInfo& info) {
+void TrainingAudit::on_step(const RunView& t, const StepInfo& info) {
   if (info.step > 2 || (info.step == 2 && missed_.empty())) return;
   std::vector<std::string> missed = without_gradient(t.model()), waited;
   if (info.step == 2) {
@@ -89,7 +89,7 @@ void TrainingAudit::on_step(const Trainer& t, const StepInfo& info) {
                                         "\n");
 }
 
-void TrainingAudit::on_checkpoint(const Trainer& t, const std::string& directory) {
+void TrainingAudit::on_checkpoint(const RunView& t, const std::string& directory) {
   const std::string now = frozen_hash(t.model());
   if (now != frozen_hash_)
     throw InternalError(fmt::format(

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "trainers/training/trainer.h"
+#include "trainers/training/callback.h"
 
 namespace reverie {
 
@@ -21,9 +21,9 @@ std::string frozen_hash(const Module& model);
 // earlier part of a resumed run.
 class TrainingAudit final : public Callback {
  public:
-  void on_start(const Trainer&, int64_t first_step) override;
-  void on_step(const Trainer&, const StepInfo&) override;
-  void on_checkpoint(const Trainer&, const std::string& directory) override;
+  void on_start(const RunView&, int64_t first_step) override;
+  void on_step(const RunView&, const StepInfo&) override;
+  void on_checkpoint(const RunView&, const std::string& directory) override;
 
  private:
   std::string frozen_hash_;

@@ -213,7 +213,7 @@ nlohmann::json profile_trace(const std::vector<Event>& events) {
   return {{"traceEvents", list}, {"displayTimeUnit", "ms"}};
 }
 
-void ProfileCallback::on_start(const Trainer& t, int64_t first_step) {
+void ProfileCallback::on_start(const RunView& t, int64_t first_step) {
   constexpr int64_t kWarmUp = 5;
   const int64_t left = t.options().train.steps - first_step;
   require(left > steps_,
@@ -222,7 +222,7 @@ void ProfileCallback::on_start(const Trainer& t, int64_t first_step) {
           steps_, left);
   begin_ = first_step + std::min(kWarmUp, left - steps_);
 }
-void ProfileCallback::on_step(const Trainer& t, const StepInfo& s) {
+void ProfileCallback::on_step(const RunView& t, const StepInfo& s) {
   if (s.step == begin_) profile::start();
   if (s.step != begin_ + steps_) return;
   const std::vector<Event> events = profile::stop();
@@ -234,7 +234,7 @@ void ProfileCallback::on_step(const Trainer& t, const StepInfo& s) {
   log_info("profile of steps {}..{}:\n{}", begin_ + 1, s.step, table);
   log_info("{0}/profile.txt, {0}/profile_trace.json (open it at ui.perfetto.dev)", directory);
 }
-void ProfileCallback::on_end(const Trainer&) {
+void ProfileCallback::on_end(const RunView&) {
   profile::stop();  // of a run that was stopped on the way
 }
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/profile.h"
-#include "trainers/training/trainer.h"
+#include "trainers/training/callback.h"
 
 namespace reverie {
 
@@ -46,9 +46,9 @@ nlohmann::json profile_trace(const std::vector<profile::Event>& events);
 class ProfileCallback final : public Callback {
  public:
   explicit ProfileCallback(int64_t steps) : steps_(steps) {}
-  void on_start(const Trainer&, int64_t first_step) override;
-  void on_step(const Trainer&, const StepInfo&) override;
-  void on_end(const Trainer&) override;
+  void on_start(const RunView&, int64_t first_step) override;
+  void on_step(const RunView&, const StepInfo&) override;
+  void on_end(const RunView&) override;
 
  private:
   int64_t steps_, begin_ = 0;

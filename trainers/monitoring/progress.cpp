@@ -1,51 +1,16 @@
 #include "trainers/monitoring/progress.h"
 
 #include <fmt/format.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <cstdlib>
 #include <vector>
 
-#include "core/log.h"
-#include "datasets/utf8.h"
-#include "trainers/reports/html.h"
+#include "trainers/text/quantities.h"
+#include "trainers/text/terminal.h"
 
 namespace reverie {
 namespace {
-
-// Those that draw; held while others clear them, so that none can end meanwhile.
-std::mutex live_mutex;
-std::vector<LiveLine*> live_lines;
-
-// Code points; every one that we print is one column wide.
-int columns(std::string_view text) {
-  return int(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-}
-
-std::string first_columns(const std::string& text, int width) {
-  size_t end = 0;
-  for (int used = 0; used < width && end < text.size(); ++used)
-    end += size_t(std::max(1, decode_code_point(text, end).bytes));
-  return text.substr(0, end);
-}
-
-void clear_all_but(const LiveLine* one) {
-  const std::lock_guard lock(live_mutex);
-  for (LiveLine* line : live_lines)
-    if (line != one) line->clear();
-}
-
-// A terminal takes control characters for commands; a context may come from a config.
-std::string printable(std::string_view text) {
-  std::string out = valid_utf8(text);
-  std::replace_if(
-      out.begin(), out.end(), [](char c) { return uint8_t(c) < 0x20 || c == 0x7F; }, ' ');
-  return out;
-}
 
 std::string bar(double fraction, int width, bool unicode) {
   fraction = std::clamp(fraction, 0.0, 1.0);
@@ -73,54 +38,7 @@ std::string join(const std::vector<Piece>& pieces, int highest_rank) {
   return out;
 }
 
-bool locale_is_utf8() {
-  for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"})
-    if (const char* value = std::getenv(name); value && *value) {
-      const std::string_view locale = value;
-      return locale.find("UTF-8") != locale.npos || locale.find("utf8") != locale.npos;
-    }
-  return false;
-}
-
 }  // namespace
-
-std::string format_duration(double seconds) {
-  if (!std::isfinite(seconds)) return "--:--";
-  const auto total = int64_t(std::llround(std::clamp(seconds, 0.0, 1e12)));
-  const int64_t days = total / 86400, hours = total / 3600 % 24, minutes = total / 60 % 60;
-  if (days > 0) return fmt::format("{} d {:02}:{:02}", days, hours, minutes);
-  if (hours > 0) return fmt::format("{}:{:02}:{:02}", hours, minutes, total % 60);
-  return fmt::format("{:02}:{:02}", minutes, total % 60);
-}
-
-std::string format_count(double count) {
-  if (count < 999.5) return fmt::format("{:.0f}", count);
-  if (count < 999.5e3) return fmt::format("{:.3g}k", count / 1e3);
-  if (count < 999.5e6) return fmt::format("{:.3g}M", count / 1e6);
-  return fmt::format("{:.3g}G", count / 1e9);
-}
-
-int columns_of(std::string_view text) {
-  return columns(text);
-}
-std::string fit_columns(const std::string& text, int width) {
-  return first_columns(printable(text), width);
-}
-
-void LiveLine::show() {
-  {
-    const std::lock_guard lock(live_mutex);
-    live_lines.push_back(this);
-  }
-  set_log_prelude([] { clear_all_but(nullptr); });
-}
-void LiveLine::hide() {
-  const std::lock_guard lock(live_mutex);
-  std::erase(live_lines, this);
-}
-void LiveLine::clear_others() {
-  clear_all_but(this);
-}
 
 std::string format_progress(const ProgressState& s, int width, bool unicode) {
   const double fraction = s.steps > 0 ? double(s.step) / double(s.steps) : 0;
@@ -145,39 +63,17 @@ std::string format_progress(const ProgressState& s, int width, bool unicode) {
   std::string line;
   for (int rank = 5; rank >= 0; --rank) {
     line = join(pieces, rank);
-    if (columns(line) <= width) {
-      const int room = std::min(30, width - columns(line) - 2);
+    if (columns_of(line) <= width) {
+      const int room = std::min(30, width - columns_of(line) - 2);
       if (rank < 5 || room < 8) return line;
       pieces[1].text = bar(fraction, room, unicode);
       return join(pieces, 6);
     }
   }
-  return first_columns(line, width);
+  return fit_columns(line, width);
 }
 
-ProgressOutput ProgressOutput::standard_error() {
-  ProgressOutput output;
-  output.write = [](std::string_view text) {
-    // One write, so that another process on the same terminal cannot come between; nothing can be
-    // done if it fails.
-    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
-  };
-  output.width = [] {
-    winsize size{};
-    return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? int(size.ws_col)
-                                                                             : 80;
-  };
-  output.clock = [] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
-        .count();
-  };
-  const char* kind = std::getenv("TERM");
-  output.terminal = ::isatty(STDERR_FILENO) && !(kind && std::string_view(kind) == "dumb");
-  output.unicode = locale_is_utf8();
-  return output;
-}
-
-Progress::Progress(int64_t steps, ProgressOptions options, ProgressOutput output)
+Progress::Progress(int64_t steps, ProgressOptions options, TerminalOutput output)
     : options_(std::move(options)), output_(std::move(output)) {
   state_.context = options_.context;
   state_.label = options_.label;

@@ -6,9 +6,9 @@
 #include <functional>
 #include <limits>
 #include <mutex>
-#include <optional>
 #include <string>
-#include <string_view>
+
+#include "trainers/text/terminal.h"
 
 namespace reverie {
 
@@ -31,40 +31,6 @@ struct ProgressState {
 // important first. `unicode`: a smooth bar, else "[##--]".
 std::string format_progress(const ProgressState& state, int width, bool unicode = false);
 
-std::string format_duration(double seconds);  // "00:42", "1:02:03", "2 d 03:04"
-std::string format_count(double count);       // "512", "31.2k", "1.25M"
-
-// The first `width` columns of `text`, bytes that a terminal would take for commands replaced.
-std::string fit_columns(const std::string& text, int width);
-int columns_of(std::string_view text);
-
-// Where lines go, and the clock; the default is stderr as it is. Tests pass their own.
-struct ProgressOutput {
-  std::function<void(std::string_view)> write;
-  std::function<int()> width;     // columns of the terminal
-  std::function<double()> clock;  // seconds, monotonic
-  bool terminal = false;
-  bool unicode = false;
-  static ProgressOutput standard_error();
-};
-
-// Something that redraws a line of the terminal in place. One of them shows at a time: whoever
-// draws, and every log message, clears the others first.
-class LiveLine {
- public:
-  virtual void clear() = 0;
-  LiveLine(const LiveLine&) = delete;
-  LiveLine& operator=(const LiveLine&) = delete;
-
- protected:
-  LiveLine() = default;
-  virtual ~LiveLine() = default;
-  // From here on, until hide(), it is cleared for others. Not under a mutex that clear() takes.
-  void show();
-  void hide();
-  void clear_others();
-};
-
 struct ProgressOptions {
   std::string context = {}, label = {};
   bool bytes = false;      // steps are bytes
@@ -79,7 +45,7 @@ struct ProgressOptions {
 class Progress final : public LiveLine {
  public:
   explicit Progress(int64_t steps, ProgressOptions options = {},
-                    ProgressOutput output = ProgressOutput::standard_error());
+                    TerminalOutput output = TerminalOutput::standard_error());
   ~Progress() override;  // as finish()
 
   void step(int64_t step, double loss, double tokens_per_second);  // may draw
@@ -98,7 +64,7 @@ class Progress final : public LiveLine {
   std::mutex mutex_;
   ProgressState state_;
   ProgressOptions options_;
-  ProgressOutput output_;
+  TerminalOutput output_;
   double began_, last_drawn_;
   int64_t last_mark_ = 0;  // tens of per cent
   bool drawn_ = false, finished_ = false, stale_ = false;

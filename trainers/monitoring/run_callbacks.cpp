@@ -23,52 +23,53 @@ std::optional<int64_t> resumed_at(int64_t first_step) {
 
 class MetricsCallback final : public Callback {
  public:
-  MetricsCallback(const Trainer& t, int64_t first_step)
-      : log_(t.run_directory(), resumed_at(first_step), t.repeats_evaluation()) {
+  void on_start(const RunView& t, int64_t first_step) override {
+    log_.emplace(t.run_directory(), resumed_at(first_step), t.repeats_evaluation());
+    labelled_ = false;
     label_as(t);
     if (!t.config_changes().empty())
-      log_.append({{"event", "config"}, {"step", first_step}, {"changes", t.config_changes()}});
+      log_->append({{"event", "config"}, {"step", first_step}, {"changes", t.config_changes()}});
   }
-  void on_step(const Trainer&, const StepInfo& s) override {
-    log_.train({s.step, s.loss, s.learning_rate, s.gradient_norm, s.tokens, s.tokens_per_second,
+  void on_step(const RunView&, const StepInfo& s) override {
+    log_->train({s.step, s.loss, s.learning_rate, s.gradient_norm, s.tokens, s.tokens_per_second,
                 s.seconds});
   }
-  void on_evaluation(const Trainer& t, const EvaluationInfo& e) override {
+  void on_evaluation(const RunView& t, const EvaluationInfo& e) override {
     label_as(t);
-    log_.eval({e.step, e.train_loss, e.val_loss, e.val_loss_prefix_only, e.augmented_json()});
+    log_->eval({e.step, e.train_loss, e.val_loss, e.val_loss_prefix_only, e.augmented_json()});
   }
-  void on_sample(const Trainer&, int64_t step, const std::string& text) override {
-    if (!text.empty()) log_.sample(step, text);
+  void on_sample(const RunView&, int64_t step, const std::string& text) override {
+    if (!text.empty()) log_->sample(step, text);
   }
 
  private:
   // A leak that is found late labels the lines that are there already, too.
-  void label_as(const Trainer& t) {
+  void label_as(const RunView& t) {
     if (labelled_ || !t.leaks()) return;
-    log_.relabel([&](int64_t step) { return t.verdict().label_at(step); });
-    log_.set_label(t.verdict().label());
+    log_->relabel([&](int64_t step) { return t.verdict().label_at(step); });
+    log_->set_label(t.verdict().label());
     labelled_ = true;
   }
 
-  MetricsLog log_;
+  std::optional<MetricsLog> log_;
   bool labelled_ = false;
 };
 
 // A picture of what metrics.jsonl holds: where it cannot be written, the run goes on without.
 class TensorBoardCallback final : public Callback {
  public:
-  TensorBoardCallback(const Trainer& t, int64_t first_step) {
+  void on_start(const RunView& t, int64_t first_step) override {
     attempt([&] { writer_.emplace(t.run_directory() + "/tensorboard", resumed_at(first_step)); });
     if (writer_) attempt([&] { describe(t); });
   }
-  void on_step(const Trainer& t, const StepInfo& s) override {
+  void on_step(const RunView& t, const StepInfo& s) override {
     scalars(t, s.step,
             {{"train/loss", s.loss},
              {"train/learning_rate", s.learning_rate},
              {"train/gradient_norm", s.gradient_norm},
              {"train/tokens_per_second", s.tokens_per_second}});
   }
-  void on_evaluation(const Trainer& t, const EvaluationInfo& e) override {
+  void on_evaluation(const RunView& t, const EvaluationInfo& e) override {
     scalars(t, e.step,
             {{"evaluation/train_loss", e.train_loss},
              {"evaluation/val_loss", e.val_loss},
@@ -79,17 +80,17 @@ class TensorBoardCallback final : public Callback {
              {"evaluation/augmented_val_loss", e.augmented_val->loss},
              {"evaluation/augmented_val_loss_of_base", e.augmented_val->base_loss}});
   }
-  void on_sample(const Trainer& t, int64_t step, const std::string& text) override {
+  void on_sample(const RunView& t, int64_t step, const std::string& text) override {
     if (writer_ && !text.empty()) attempt([&] { writer_->text(prefix(t) + "sample", text, step); });
   }
-  void on_end(const Trainer& t) override {
+  void on_end(const RunView& t) override {
     if (writer_ && t.step() == t.options().train.steps)
       attempt([&] { writer_->end_of_session(); });
   }
 
  private:
   // The config, and which tags share a chart.
-  void describe(const Trainer& t) {
+  void describe(const RunView& t) {
     const auto path = std::filesystem::path(t.run_directory()).lexically_normal();
     writer_->hparams(t.resolved_config(),
                      (path.has_filename() ? path : path.parent_path()).filename().string());
@@ -101,8 +102,8 @@ class TensorBoardCallback final : public Callback {
                        either("val_loss_prefix_only")}},
                      {"train and validation", {either("train_loss"), either("val_loss")}}});
   }
-  static std::string prefix(const Trainer& t) { return t.leaks() ? t.verdict().label() + "/" : ""; }
-  void scalars(const Trainer& t, int64_t step,
+  static std::string prefix(const RunView& t) { return t.leaks() ? t.verdict().label() + "/" : ""; }
+  void scalars(const RunView& t, int64_t step,
                std::initializer_list<std::pair<const char*, double>> values) {
     if (!writer_) return;
     attempt([&] {
@@ -124,47 +125,61 @@ class TensorBoardCallback final : public Callback {
 
 class ProgressCallback final : public Callback {
  public:
-  ProgressCallback(const Trainer& t, int64_t first_step)
-      : progress_(t.options().train.steps, {.context = t.context(),
-                                            .label = t.verdict().label(),
-                                            .first_step = first_step,
-                                            .seconds_after = t.control().seconds_after}) {}
-  void on_step(const Trainer&, const StepInfo& s) override {
-    progress_.step(s.step, s.loss, s.tokens_per_second);
+  explicit ProgressCallback(MonitoringOptions options) : options_(std::move(options)) {}
+  void on_start(const RunView& t, int64_t first_step) override {
+    progress_.emplace(t.options().train.steps,
+                      ProgressOptions{.context = options_.context,
+                                      .label = t.verdict().label(),
+                                      .first_step = first_step,
+                                      .seconds_after = options_.seconds_after});
   }
-  void on_evaluation(const Trainer& t, const EvaluationInfo& e) override {
-    progress_.set_label(t.verdict().label());
+  void on_step(const RunView&, const StepInfo& s) override {
+    progress_->step(s.step, s.loss, s.tokens_per_second);
+  }
+  void on_evaluation(const RunView& t, const EvaluationInfo& e) override {
+    progress_->set_label(t.verdict().label());
     if (e.augmented_val)
-      progress_.val_loss(e.augmented_val->loss, "augmented val");
+      progress_->val_loss(e.augmented_val->loss, "augmented val");
     else
-      progress_.val_loss(e.val_loss);
+      progress_->val_loss(e.val_loss);
     if (e.augmented_val)
       log_info(
           "{}step {}: augmented train {:.4f}  augmented val {:.4f} (base {:.4f}) over {} "
           "predictions, {}{}",
-          t.context().empty() ? "" : t.context() + "  ", e.step, e.augmented_train->loss,
+          before(), e.step, e.augmented_train->loss,
           e.augmented_val->loss, e.augmented_val->base_loss, e.augmented_val->predictions,
           e.augmented_val->where(), t.leaks() ? "  LEAKS" : "");
     log_info("{}step {}: train {:.4f}  val {:.4f}  val prefix-only {:.4f}{}",
-             t.context().empty() ? "" : t.context() + "  ", e.step, e.train_loss, e.val_loss,
+             before(), e.step, e.train_loss, e.val_loss,
              e.val_loss_prefix_only, t.leaks() ? "  LEAKS" : "");
   }
-  void on_end(const Trainer&) override { progress_.finish(); }
+  void on_end(const RunView&) override { progress_->finish(); }
 
  private:
-  Progress progress_;
+  std::string before() const { return options_.context.empty() ? "" : options_.context + "  "; }
+
+  MonitoringOptions options_;
+  std::optional<Progress> progress_;
 };
 
 }  // namespace
 
-std::vector<std::unique_ptr<Callback>> standard_callbacks(const Trainer& t, bool progress,
-                                                          int64_t first_step) {
-  std::vector<std::unique_ptr<Callback>> list;
-  list.push_back(std::make_unique<TrainingAudit>());
-  list.push_back(std::make_unique<MetricsCallback>(t, first_step));
-  list.push_back(std::make_unique<TensorBoardCallback>(t, first_step));
-  if (progress) list.push_back(std::make_unique<ProgressCallback>(t, first_step));
-  return list;
+StandardCallbacks::StandardCallbacks(MonitoringOptions options) {
+  callbacks_.push_back(std::make_unique<TrainingAudit>());
+  callbacks_.push_back(std::make_unique<MetricsCallback>());
+  callbacks_.push_back(std::make_unique<TensorBoardCallback>());
+  if (options.progress)
+    callbacks_.push_back(std::make_unique<ProgressCallback>(std::move(options)));
+}
+StandardCallbacks::~StandardCallbacks() = default;
+
+RunControl StandardCallbacks::added_to(RunControl control) const {
+  if (!control.communicator->first()) return control;
+  std::vector<Callback*> all;
+  for (const auto& callback : callbacks_) all.push_back(callback.get());
+  all.insert(all.end(), control.callbacks.begin(), control.callbacks.end());
+  control.callbacks = std::move(all);
+  return control;
 }
 
 }  // namespace reverie

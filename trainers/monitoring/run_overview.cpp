@@ -7,8 +7,8 @@
 
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
-#include "trainers/monitoring/progress.h"
-#include "trainers/reports/numbers.h"
+#include "trainers/text/quantities.h"
+#include "trainers/text/terminal.h"
 
 namespace reverie {
 namespace {
@@ -31,7 +31,7 @@ std::string part_in_words(const Json& model, const char* key) {
   return out;
 }
 
-std::string parameters_in_words(const Trainer& t) {
+std::string parameters_in_words(const RunView& t) {
   int64_t trained = 0, all = 0;
   for (const auto& [name, parameter] : t.model().parameters()) {
     all += parameter.tensor().numel();
@@ -41,7 +41,7 @@ std::string parameters_in_words(const Trainer& t) {
          (trained == all ? ", all trained" : ", of which trained: " + format_integer(trained));
 }
 
-std::string device_in_words(const Trainer& t) {
+std::string device_in_words(const RunView& t) {
   const ExperimentOptions& o = t.options();
   std::string out = o.device;
   if (o.device == "cpu")
@@ -52,14 +52,14 @@ std::string device_in_words(const Trainer& t) {
   return out + (ranks > 1 ? " " : ", ") + several(omp_get_max_threads(), "thread");
 }
 
-std::string data_in_words(const Trainer& t) {
+std::string data_in_words(const RunView& t) {
   const Dataset& data = t.dataset();
   return fmt::format("{}, {} tokens, {} held out, vocabulary {}", data.name(),
                      format_integer(data.train.count()), format_integer(data.validation.count()),
                      format_integer(data.vocabulary_size()));
 }
 
-std::string training_in_words(const Trainer& t) {
+std::string training_in_words(const RunView& t) {
   const TrainingOptions& o = t.options().train;
   const int64_t each = o.batch_size * t.model().block_size(), all = each * o.steps;
   std::string out = fmt::format("{} x {} tokens = {}", several(o.steps, "step"),
@@ -70,7 +70,7 @@ std::string training_in_words(const Trainer& t) {
   return out;
 }
 
-std::string causality_in_words(const Trainer& t) {
+std::string causality_in_words(const RunView& t) {
   const Verdict& verdict = t.verdict();
   const std::string time = fmt::format("probed in {:.1f} s", t.gate_seconds());
   if (verdict.leaks())
@@ -97,7 +97,7 @@ std::string model_in_words(const Json& model) {
   return out;
 }
 
-std::vector<std::pair<std::string, std::string>> run_overview(const Trainer& t) {
+std::vector<std::pair<std::string, std::string>> run_overview(const RunView& t) {
   return {{"model", model_in_words(*t.options().model.resolved)},
           {"parameters", parameters_in_words(t)},
           {"device", device_in_words(t)},
@@ -107,7 +107,7 @@ std::vector<std::pair<std::string, std::string>> run_overview(const Trainer& t) 
           {"causality", causality_in_words(t)}};
 }
 
-std::string run_overview_text(const Trainer& trainer) {
+std::string run_overview_text(const RunView& trainer) {
   std::string out;
   for (const auto& [name, value] : run_overview(trainer)) {
     // A path is for copying, whatever its length.

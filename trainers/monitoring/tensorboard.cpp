@@ -15,7 +15,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
-#include "trainers/reports/html.h"
+#include "trainers/text/html.h"
 
 namespace reverie {
 namespace {

@@ -5,10 +5,10 @@
 #include <limits>
 #include <set>
 
-#include "trainers/reports/html.h"
 #include "trainers/reports/plot_scale.h"
 #include "trainers/reports/svg_plot.h"
 #include "trainers/reports/svg_text.h"
+#include "trainers/text/html.h"
 
 namespace reverie {
 namespace {

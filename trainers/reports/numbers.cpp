@@ -41,13 +41,6 @@ std::string format_change(double change) {
   return std::isnan(change) ? "not finite" : fmt::format("{:.3g}", change);
 }
 
-std::string format_integer(int64_t value) {
-  std::string digits = fmt::format("{}", value);
-  for (int64_t at = int64_t(digits.size()) - 3; at > (value < 0 ? 1 : 0); at -= 3)
-    digits.insert(size_t(at), ",");
-  return digits;
-}
-
 std::string title_of_table(const std::string& title, const std::string& preset) {
   if (preset != "smoke") return title;
   return title + " (smoke: this table shows that things run, and nothing else)";

@@ -23,7 +23,6 @@ inline constexpr const char* kUnknown = "\u2013";          // an en dash: no num
 std::string format_loss(double loss);                      // "1.768"; an en dash for NaN
 std::string format_statistic(const Statistic& statistic);  // "1.768 ± 0.004"
 std::string format_change(double change);                  // "0", "9.44", "1.2e-05"
-std::string format_integer(int64_t value);                 // "803,840"
 
 Json number_or_null(double value);  // JSON has no NaN
 

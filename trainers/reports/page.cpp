@@ -1,7 +1,7 @@
 #include "trainers/reports/page.h"
 
 #include "report_styles.h"
-#include "trainers/reports/html.h"
+#include "trainers/text/html.h"
 
 namespace reverie {
 

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "trainers/monitoring/progress.h"
+#include "trainers/text/quantities.h"
 
 namespace reverie {
 

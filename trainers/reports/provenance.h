@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/config.h"
-#include "trainers/monitoring/machine.h"
+#include "core/machine.h"
 
 namespace reverie {
 

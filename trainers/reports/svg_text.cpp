@@ -7,7 +7,7 @@
 
 #include "datasets/utf8.h"
 #include "report_styles.h"
-#include "trainers/reports/html.h"
+#include "trainers/text/html.h"
 
 namespace reverie {
 namespace {

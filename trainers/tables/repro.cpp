@@ -12,11 +12,12 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "core/signals.h"
+#include "trainers/monitoring/run_callbacks.h"
+#include "trainers/runs/earlier_spellings.h"
 #include "trainers/tables/definition.h"
 #include "trainers/tables/runs/run_report.h"
 #include "trainers/tables/table_clock.h"
-#include "trainers/training/earlier_spellings.h"
-#include "trainers/training/signals.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
@@ -231,15 +232,16 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
     RunControl control;
     control.run_directory = r.directory;
     control.resume = true;
-    control.context = context;
+    control.may_begin_anew = true;
     control.callbacks.push_back(&report);
-    control.seconds_after = [&, number](double seconds) {
-      return clock.seconds_after(number - 1, seconds);
-    };
+    const StandardCallbacks callbacks({.context = context,
+                                       .seconds_after = [&, number](double seconds) {
+                                         return clock.seconds_after(number - 1, seconds);
+                                       }});
     const auto begin = std::chrono::steady_clock::now();
     try {
       const ExperimentOptions experiment = read_experiment(r.config, t.directory);
-      Trainer trainer(experiment, control);
+      Trainer trainer(experiment, callbacks.added_to(control));
       if (number == 1 && !trainer.dataset().note().empty())
         log_info("text: {}: {}", trainer.dataset().name(), trainer.dataset().note());
       if (trainer.run() == RunEnd::stopped) return interrupted(context);

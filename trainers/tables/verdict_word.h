@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "trainers/evaluation/verdict.h"
+#include "trainers/runs/verdict.h"
 
 namespace reverie {
 

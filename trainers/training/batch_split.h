@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "trainers/distributed/sum_tree.h"
-#include "trainers/training/experiment.h"
+#include "trainers/runs/experiment.h"
 
 namespace reverie {
 

@@ -9,9 +9,9 @@
 #include "datasets/sampler.h"
 #include "layers/language_model.h"
 #include "trainers/evaluation/causality.h"
+#include "trainers/optimizers/optimizer.h"
 #include "trainers/training/batch_split.h"
 #include "trainers/training/batches_ahead.h"
-#include "trainers/optimizers/optimizer.h"
 
 namespace reverie {
 namespace {

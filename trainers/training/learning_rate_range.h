@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "trainers/training/experiment.h"
+#include "trainers/runs/experiment.h"
 
 namespace reverie {
 

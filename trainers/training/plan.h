@@ -1,7 +1,7 @@
 #pragma once
 // The cost of a run.
 
-#include "trainers/training/experiment.h"
+#include "trainers/runs/experiment.h"
 
 namespace reverie {
 

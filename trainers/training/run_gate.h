@@ -5,9 +5,9 @@
 #include "datasets/dataset.h"
 #include "layers/language_model.h"
 #include "trainers/evaluation/canary.h"
-#include "trainers/evaluation/verdict.h"
+#include "trainers/runs/experiment.h"
+#include "trainers/runs/verdict.h"
 #include "trainers/training/batch_split.h"
-#include "trainers/training/experiment.h"
 
 namespace reverie {
 

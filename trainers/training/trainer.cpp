@@ -12,20 +12,19 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "core/machine.h"
 #include "core/profile.h"
 #include "core/random.h"
+#include "core/signals.h"
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
 #include "trainers/distributed/agreement.h"
 #include "trainers/evaluation/evaluate.h"
 #include "trainers/evaluation/generate.h"
 #include "trainers/evaluation/written_text.h"
-#include "trainers/monitoring/activity.h"
-#include "trainers/monitoring/machine.h"
-#include "trainers/monitoring/run_callbacks.h"
-#include "trainers/training/checkpoint.h"
-#include "trainers/training/resumption.h"
-#include "trainers/training/signals.h"
+#include "trainers/runs/checkpoint.h"
+#include "trainers/runs/resumption.h"
+#include "trainers/text/activity.h"
 #include "trainers/training/step_votes.h"
 
 namespace reverie {
@@ -122,7 +121,6 @@ std::unique_ptr<Sampler> Trainer::make_sampler() const {
 
 template <class F>
 void Trainer::notify(F&& f) {
-  for (const auto& c : own_callbacks_) f(*c);
   for (Callback* c : control_.callbacks) f(*c);
 }
 
@@ -169,7 +167,6 @@ void Trainer::open_run_directory() {
   write_file_atomically(file_in(control_.run_directory, "dataset.json"),
                         json_text(dataset_.provenance, 2) + "\n");
   if (dataset_.tokenizer) dataset_.tokenizer->save(control_.run_directory);
-  own_callbacks_ = standard_callbacks(*this, control_.progress, step_);
 }
 
 void Trainer::prepare_run_directory() {
@@ -192,7 +189,7 @@ void Trainer::prepare_run_directory() {
   if (fs::exists(config_file)) require_resumable(config_file);
   if (!control_.resume) return;
   last_checkpoint_ = latest_checkpoint(directory);
-  if (!last_checkpoint_ && control_.context.empty())
+  if (!last_checkpoint_ && !control_.may_begin_anew)
     log_warning("--resume: {} holds no checkpoint{}: the run begins anew, at step 0", directory,
                 fs::exists(config_file) ? " yet" : ", nor any run");
   if (const auto damaged = checkpoints_of(directory); !last_checkpoint_ && !damaged.empty())

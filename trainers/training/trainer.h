@@ -1,7 +1,6 @@
 #pragma once
 // Training a language model: a loop that reads top to bottom, with five hooks.
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,71 +10,40 @@
 #include "datasets/sampler.h"
 #include "layers/language_model.h"
 #include "trainers/distributed/gradient_reducer.h"
-#include "trainers/evaluation/insertion_losses.h"
-#include "trainers/evaluation/verdict.h"
+#include "trainers/runs/experiment.h"
+#include "trainers/runs/stored_run.h"
+#include "trainers/runs/verdict.h"
 #include "trainers/training/batch_split.h"
 #include "trainers/training/batches_ahead.h"
+#include "trainers/training/callback.h"
 #include "trainers/training/carried_memory.h"
-#include "trainers/training/experiment.h"
 #include "trainers/training/run_gate.h"
-#include "trainers/training/stored_run.h"
 
 namespace reverie {
 
-class Trainer;
 struct CheckpointContents;
-
-struct StepInfo {
-  int64_t step = 0;  // finished steps, this one included
-  double loss = 0, gradient_norm = 0, learning_rate = 0;
-  int64_t tokens = 0;  // target tokens since step 0
-  double tokens_per_second = 0, seconds = 0;
-};
-struct EvaluationInfo {
-  int64_t step = 0;
-  double train_loss = 0, val_loss = 0, val_loss_prefix_only = 0;  // nats per token, eval mode
-  double val_loss_same_windows =
-      0;  // teacher-forced on exactly the windows of val_loss_prefix_only
-  // Of a model with latents; the losses above are then its base's, of every token.
-  std::optional<AugmentedResult> augmented_train, augmented_val;
-  Json augmented_json() const;  // null without latents
-};
-
-// Observer of a run. Callbacks see everything and change nothing.
-struct Callback {
-  virtual ~Callback() = default;
-  virtual void on_start(const Trainer&, int64_t first_step) {}
-  virtual void on_step(const Trainer&, const StepInfo&) {}
-  virtual void on_evaluation(const Trainer&, const EvaluationInfo&) {}
-  virtual void on_sample(const Trainer&, int64_t step, const std::string& text) {}
-  virtual void on_checkpoint(const Trainer&, const std::string& directory) {}
-  virtual void on_end(const Trainer&) {}
-};
 
 struct RunControl {
   std::string run_directory;
   bool resume = false;                // go on from the newest whole checkpoint
   std::optional<int64_t> stop_after;  // save and stop (unfinished) after this many finished steps
-  std::string context;                // for the progress line: "run 3/15"
-  std::vector<Callback*> callbacks;   // besides metrics, TensorBoard and progress
-  bool progress = true;
-  // Of a table: how long its later runs will take, given the seconds of this one.
-  std::function<double(double)> seconds_after = {};
+  bool may_begin_anew = false;        // with `resume`: no warning where there is no checkpoint
+  std::vector<Callback*> callbacks;   // in the order in which they are told
   // Ranks that train one model together, each with a Trainer of its own: the batch is split over
-  // them, everything else is as in one process. Only the first writes the run directory and has the
-  // standard callbacks. When a Trainer throws, tell the others by abort().
+  // them, everything else is as in one process. Only the first writes the run directory. When a
+  // Trainer throws, tell the others by abort().
   Communicator* communicator = &single_communicator();
 };
 
 enum class RunEnd { finished, stopped };
 
-class Trainer {
+class Trainer : public RunView {
  public:
   // Opens the data, builds the model, asks the gate (ConfigError if it leaks and may not),
   // prepares the run directory or resumes from it. ConfigError, too, when ranks differ in config,
   // data or build.
   Trainer(const ExperimentOptions&, const RunControl&);
-  ~Trainer();
+  virtual ~Trainer();
   // Trains to the end, saves the last checkpoint, then evaluates and writes summary.json; a leak
   // that an evaluation finds labels all that follows, and is for the caller to exit with
   // (verdict()). On SIGTERM, SIGHUP or SIGINT (under a SignalGuard) it saves a checkpoint, if the
@@ -85,29 +53,24 @@ class Trainer {
   // MachineError when the run directory was moved or removed.
   RunEnd run();
 
-  const ExperimentOptions& options() const { return options_; }
-  const Json& resolved_config() const { return resolved_; }
-  LanguageModel& model() const { return *model_; }
-  const Dataset& dataset() const { return dataset_; }
-  const std::string& run_directory() const { return control_.run_directory; }
-  int64_t step() const { return step_; }
+  const ExperimentOptions& options() const override { return options_; }
+  const Json& resolved_config() const override { return resolved_; }
+  LanguageModel& model() const override { return *model_; }
+  const Dataset& dataset() const override { return dataset_; }
+  const std::string& run_directory() const override { return control_.run_directory; }
+  int64_t step() const override { return step_; }
+  Communicator& communicator() const override { return *control_.communicator; }
+  const Verdict& verdict() const override { return gate_->verdict(); }
+  double gate_seconds() const override { return gate_seconds_; }
+  bool repeats_evaluation() const override {
+    return evaluation_due_ || step_ >= options_.train.steps;
+  }
+  const std::vector<std::string>& config_changes() const override { return config_changes_; }
   // The signal that stops this run: the one this process got, or the one that ranks agreed on after
   // the last step. 0: none.
   int stop_signal() const;
-  Communicator& communicator() const { return *control_.communicator; }
   const Optimizer& optimizer() const { return *optimizer_; }
   const GradientReducer& reducer() const { return *reducer_; }
-  // What is known so far of whether its numbers mean what they say; grows at every evaluation.
-  const Verdict& verdict() const { return gate_->verdict(); }
-  bool leaks() const { return verdict().leaks(); }
-  // How long the gate took before the first step.
-  double gate_seconds() const { return gate_seconds_; }
-  const RunControl& control() const { return control_; }
-  const std::string& context() const { return control_.context; }
-  // Whether the evaluation and sample of the step that was resumed at are still to come.
-  bool repeats_evaluation() const { return evaluation_due_ || step_ >= options_.train.steps; }
-  // What a resumed run's config has changed, as lines "$.train.steps: 1000 -> 2000".
-  const std::vector<std::string>& config_changes() const { return config_changes_; }
 
  private:
   void check_agreement();
@@ -148,7 +111,6 @@ class Trainer {
   std::optional<BatchesAhead> batches_;
   std::optional<RunGate> gate_;
   double gate_seconds_ = 0;
-  std::vector<std::unique_ptr<Callback>> own_callbacks_;
   CarriedMemory carried_;  // for models that carry memory
   int agreed_signal_ = 0;
   int64_t step_ = 0, tokens_ = 0;

@@ -13,8 +13,8 @@
 #include "support/temporary_directory.h"
 #include "trainers/distributed/local_transport.h"
 #include "trainers/monitoring/metrics.h"
-#include "trainers/training/checkpoint.h"
-#include "trainers/training/trainer.h"
+#include "trainers/runs/checkpoint.h"
+#include "trainers/training/monitored_trainer.h"
 
 namespace reverie::testing {
 
@@ -75,7 +75,6 @@ class Experiments {
   RunControl control(const std::string& name, Communicator& communicator) const {
     RunControl c;
     c.run_directory = directory_ / name;
-    c.progress = false;
     c.communicator = &communicator;
     return c;
   }
@@ -88,7 +87,7 @@ class Experiments {
       RunControl c = control(name, communicator);
       c.resume = resume;
       c.stop_after = stop_after;
-      Trainer(options, c).run();
+      MonitoredTrainer(options, c).run();
     });
   }
   std::vector<std::string> train(const std::string& name, const ExperimentOptions& options,

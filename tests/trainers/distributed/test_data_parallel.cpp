@@ -8,6 +8,7 @@
 
 #include "trainers/distributed/ranks.h"
 #include "trainers/training/batch_split.h"
+#include "trainers/training/monitored_trainer.h"
 
 namespace reverie {
 namespace {
@@ -17,6 +18,7 @@ using ::testing::Each;
 using testing::Experiments;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing::MonitoredTrainer;
 using ::testing::Not;
 using testing::Outcome;
 using testing::run_ranks;
@@ -100,7 +102,7 @@ TEST_F(DataParallel, GradientsLeaveWhileBackwardRuns) {
   const ExperimentOptions options = experiments_.options();
   EXPECT_THAT(run_ranks(2,
                         [&](Communicator& communicator) {
-                          Trainer trainer(options, experiments_.control("overlap", communicator));
+                          MonitoredTrainer trainer(options, experiments_.control("overlap", communicator));
                           trainer.run();
                           EXPECT_GE(trainer.reducer().buckets(), 4);
                           EXPECT_GE(trainer.reducer().overlapped(),
@@ -115,7 +117,7 @@ TEST_F(DataParallel, ShardedRanksKeepTheirShareOfTheMoments) {
   std::mutex mutex;
   const auto measure = [&](const std::string& name, int ranks, auto&& say) {
     return run_ranks(ranks, [&](Communicator& communicator) {
-      const Trainer trainer(options, experiments_.control(name, communicator));
+      const MonitoredTrainer trainer(options, experiments_.control(name, communicator));
       const std::lock_guard lock(mutex);
       say(trainer.optimizer().state_bytes());
     });
@@ -160,7 +162,7 @@ class FaultyTransport final : public Transport {
 
 struct ArmCallback final : Callback {
   explicit ArmCallback(std::atomic<bool>& flag) : armed(flag) {}
-  void on_step(const Trainer& t, const StepInfo& s) override {
+  void on_step(const RunView& t, const StepInfo& s) override {
     if (s.step == 2 && t.communicator().rank() == 1) armed = true;
   }
   std::atomic<bool>& armed;
@@ -181,7 +183,7 @@ TEST_F(DataParallel, ASumThatIsWrongIsSeen) {
       ArmCallback arm(armed);
       RunControl c = experiments_.control(name, communicator);
       c.callbacks.push_back(&arm);
-      Trainer(options, c).run();
+      MonitoredTrainer(options, c).run();
     });
     if (fault == FaultyTransport::Fault::term) {
       // Both ranks have the same wrong sum: only the one-process run says so.
@@ -198,7 +200,7 @@ TEST_F(DataParallel, RanksThatDifferAreRefusedWithTheDifference) {
   const auto errors = run_ranks(3, [&](Communicator& communicator) {
     const char* patch =
         communicator.rank() == 2 ? R"({"optimizer": {"learning_rate": 0.02}})" : "{}";
-    Trainer(experiments_.options(patch), experiments_.control("run", communicator));
+    MonitoredTrainer(experiments_.options(patch), experiments_.control("run", communicator));
   });
   EXPECT_THAT(errors, Each(HasSubstr("$.config.optimizer.learning_rate: 0.01 -> 0.02")));
   EXPECT_THAT(errors, Each(HasSubstr("rank 2")));
@@ -213,7 +215,7 @@ TEST_F(DataParallel, RanksWithOtherDataAreRefused) {
       options.data.path += ".other";
       std::ofstream(options.data.path) << std::string(4000, 'a') << std::string(4000, 'b');
     }
-    Trainer(options, experiments_.control("run", communicator));
+    MonitoredTrainer(options, experiments_.control("run", communicator));
   });
   EXPECT_THAT(errors, Each(HasSubstr("$.data")));
 }
@@ -226,7 +228,7 @@ TEST_F(DataParallel, MoreRanksThanSequencesAreRefused) {
 
 TEST_F(DataParallel, ARankThatFailsEndsTheOthersWithItsReason) {
   struct Fail final : Callback {
-    void on_step(const Trainer& t, const StepInfo& s) override {
+    void on_step(const RunView& t, const StepInfo& s) override {
       if (s.step == 3 && t.communicator().rank() == 1) throw MachineError("the disk is on fire");
     }
   };
@@ -234,7 +236,7 @@ TEST_F(DataParallel, ARankThatFailsEndsTheOthersWithItsReason) {
     Fail fail;
     RunControl c = experiments_.control("run", communicator);
     c.callbacks.push_back(&fail);
-    Trainer(experiments_.options(), c).run();
+    MonitoredTrainer(experiments_.options(), c).run();
   });
   EXPECT_THAT(errors, Each(HasSubstr("the disk is on fire")));
   EXPECT_THAT(errors[0], HasSubstr("rank 1"));

@@ -16,6 +16,7 @@
 #include "trainers/distributed/nccl/nccl_transport.h"
 #include "trainers/distributed/patience.h"
 #include "trainers/distributed/ranks.h"
+#include "trainers/training/monitored_trainer.h"
 
 namespace reverie {
 namespace {
@@ -27,6 +28,7 @@ using testing::Experiments;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::message_of;
+using testing::MonitoredTrainer;
 using ::testing::Not;
 using testing::Outcome;
 using testing::run_ranks;
@@ -72,7 +74,7 @@ class RanksOnCuda : public ::testing::Test {
                               RunControl c = experiments_.control(name, communicator);
                               c.resume = resume;
                               c.stop_after = stop_after;
-                              Trainer(options, c).run();
+                              MonitoredTrainer(options, c).run();
                             }),
                 Each(IsEmpty()));
     return experiments_.outcome(name);
@@ -226,7 +228,7 @@ TEST_F(RanksOnCuda, LossesInF32StayWithinTolerance) {
 TEST_F(RanksOnCuda, ARankThatFailsEndsTheOthersWithItsReason) {
   const ExperimentOptions o = options();
   struct Fail final : Callback {
-    void on_step(const Trainer& t, const StepInfo& s) override {
+    void on_step(const RunView& t, const StepInfo& s) override {
       if (s.step == 2 && t.communicator().rank() == 1) throw MachineError("the disk is on fire");
     }
   };
@@ -235,7 +237,7 @@ TEST_F(RanksOnCuda, ARankThatFailsEndsTheOthersWithItsReason) {
                             Fail fail;
                             RunControl c = experiments_.control("run", communicator);
                             c.callbacks.push_back(&fail);
-                            Trainer(o, c).run();
+                            MonitoredTrainer(o, c).run();
                           }),
               Each(HasSubstr("the disk is on fire")));
 }

@@ -16,6 +16,7 @@
 #include "support/message_of.h"
 #include "trainers/distributed/ranks.h"
 #include "trainers/distributed/tcp/tcp_transport.h"
+#include "trainers/training/monitored_trainer.h"
 
 namespace reverie {
 namespace {
@@ -25,6 +26,7 @@ using ::testing::AllOf;
 using ::testing::Each;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing::MonitoredTrainer;
 
 uint16_t free_port() {
   return local_end(listen_on("127.0.0.1", 0)).port;
@@ -77,7 +79,7 @@ TEST(Tcp, TrainingEqualsOneProcessBitByBit) {
   EXPECT_THAT(experiments.train("one", options, 1), Each(IsEmpty()));
   EXPECT_THAT(
       run_tcp(3, free_port(),
-              [&](Communicator& c) { Trainer(options, experiments.control("tcp", c)).run(); }),
+              [&](Communicator& c) { MonitoredTrainer(options, experiments.control("tcp", c)).run(); }),
       Each(IsEmpty()));
   EXPECT_THAT(testing::differences(experiments.outcome("one"), experiments.outcome("tcp")),
               IsEmpty());

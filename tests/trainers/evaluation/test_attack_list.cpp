@@ -12,8 +12,8 @@
 #include "support/temporary_directory.h"
 #include "trainers/evaluation/attacks.h"
 #include "trainers/monitoring/metrics.h"
-#include "trainers/training/checkpoint.h"
-#include "trainers/training/trainer.h"
+#include "trainers/runs/checkpoint.h"
+#include "trainers/training/monitored_trainer.h"
 
 namespace reverie {
 namespace {
@@ -23,6 +23,7 @@ using testing::Attack;
 using testing::latent_attacks;
 using testing::memory_attacks;
 using testing::message_of;
+using testing::MonitoredTrainer;
 
 class AttackList : public ::testing::TestWithParam<Attack> {
  protected:
@@ -62,7 +63,6 @@ class AttackList : public ::testing::TestWithParam<Attack> {
     RunControl c;
     c.run_directory = directory_ / name;
     c.resume = resume;
-    c.progress = false;
     return c;
   }
   // Refused before the first step, or found at the evaluation after `found_at`.
@@ -70,13 +70,13 @@ class AttackList : public ::testing::TestWithParam<Attack> {
     const int64_t at = GetParam().found_at;
     if (at == 0) {
       const std::string refusal =
-          message_of<ConfigError>([&] { Trainer(experiment(model, false), control("run")); });
+          message_of<ConfigError>([&] { MonitoredTrainer(experiment(model, false), control("run")); });
       EXPECT_THAT(refusal, HasSubstr("LEAKS"));
       EXPECT_FALSE(std::filesystem::exists(directory_ / "run"));
       std::printf("%-18s %s: before the first step\n", GetParam().kind, GetParam().what);
       return;
     }
-    Trainer trainer(experiment(model, false), control("run"));
+    MonitoredTrainer trainer(experiment(model, false), control("run"));
     EXPECT_FALSE(trainer.leaks());
     trainer.run();
     ASSERT_TRUE(trainer.leaks());
@@ -123,7 +123,7 @@ INSTANTIATE_TEST_SUITE_P(All, LatentAttacks, ::testing::ValuesIn(latent_attacks(
 class AllowedAttacks : public AttackList {};
 TEST_P(AllowedAttacks, AreLabelledEverywhere) {
   const bool latents = std::string(GetParam().what).find("token behind") != std::string::npos;
-  Trainer trainer(experiment(latents ? latent_model() : memory_model(), true), control("run"));
+  MonitoredTrainer trainer(experiment(latents ? latent_model() : memory_model(), true), control("run"));
   EXPECT_TRUE(trainer.leaks());
   trainer.run();
   expect_labelled_everywhere(0);
@@ -137,10 +137,10 @@ INSTANTIATE_TEST_SUITE_P(All, AllowedAttacks,
 class FinishedAttacks : public AttackList {};
 TEST_P(FinishedAttacks, StayLeaksWhenResumed) {
   const ExperimentOptions options = experiment(memory_model(), false);
-  Trainer(options, control("run")).run();
+  MonitoredTrainer(options, control("run")).run();
   ASSERT_EQ(read_summary(directory_ / "run").at("causal"), false);
   testing::reset_attacks();
-  Trainer again(options, control("run", true));
+  MonitoredTrainer again(options, control("run", true));
   EXPECT_TRUE(again.leaks());
   again.run();
   expect_labelled_everywhere(GetParam().found_at);

@@ -18,10 +18,10 @@
 #include "layers/memory/memory_module.h"
 #include "support/temporary_directory.h"
 #include "support/tiny_models.h"
+#include "trainers/checks/mask_check.h"
 #include "trainers/evaluation/attacks.h"
 #include "trainers/evaluation/cut_sweep.h"
 #include "trainers/evaluation/latent_canary.h"
-#include "trainers/evaluation/mask_check.h"
 #include "trainers/evaluation/rounding.h"
 
 namespace reverie {

@@ -9,8 +9,8 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "layers/coprocessor/augmented_model.h"
+#include "trainers/checks/mask_check.h"
 #include "trainers/evaluation/generate.h"
-#include "trainers/evaluation/mask_check.h"
 
 namespace reverie {
 namespace {

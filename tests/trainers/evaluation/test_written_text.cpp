@@ -15,12 +15,13 @@
 #include "trainers/evaluation/generate.h"
 #include "trainers/evaluation/model_source.h"
 #include "trainers/monitoring/metrics.h"
-#include "trainers/training/trainer.h"
+#include "trainers/training/monitored_trainer.h"
 
 namespace reverie {
 namespace {
 
 using reverie::testing::make_model;
+using testing::MonitoredTrainer;
 using testing::TemporaryDirectory;
 
 // Puts <s> before a text and a space before its first word; </s> ends a text.
@@ -67,8 +68,7 @@ TEST(WrittenText, ARunsSampleIsThatOfItsModel) {
   config.set("data.tokenizer_files=" + kPieces);
   RunControl control;
   control.run_directory = directory / "run";
-  control.progress = false;
-  Trainer(read_experiment(config, "."), control).run();
+  MonitoredTrainer(read_experiment(config, "."), control).run();
   std::string shown;
   for (const Json& event : read_metrics(control.run_directory))
     if (event.at("event") == "sample") shown = event.at("text");

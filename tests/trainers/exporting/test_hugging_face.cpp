@@ -15,7 +15,7 @@
 #include "support/temporary_directory.h"
 #include "support/tiny_models.h"
 #include "trainers/exporting/hugging_face.h"
-#include "trainers/exporting/trained_state.h"
+#include "trainers/runs/trained_state.h"
 
 namespace reverie {
 namespace {

@@ -15,14 +15,16 @@
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "core/signals.h"
 #include "support/temporary_directory.h"
-#include "trainers/training/signals.h"
+#include "trainers/training/monitored_trainer.h"
 
 namespace reverie {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using testing::MonitoredTrainer;
 using testing::TemporaryDirectory;
 
 class AuditTest : public ::testing::Test {
@@ -47,7 +49,6 @@ class AuditTest : public ::testing::Test {
     RunControl c;
     c.run_directory = directory_ / "run";
     c.resume = true;
-    c.progress = false;
     c.callbacks = std::move(callbacks);
     return c;
   }
@@ -61,7 +62,7 @@ class AuditTest : public ::testing::Test {
 };
 
 TEST_F(AuditTest, SaysWhatIsTrainedAndWhatIsNot) {
-  Trainer trainer(experiment(beside_), control());
+  MonitoredTrainer trainer(experiment(beside_), control());
   const std::string before = frozen_hash(trainer.model());
   EXPECT_EQ(trainer.run(), RunEnd::finished);
   const Json a = audit();
@@ -80,7 +81,7 @@ TEST_F(AuditTest, SaysWhatIsTrainedAndWhatIsNot) {
 TEST_F(AuditTest, WhatLiesBehindZerosIsReachedInTheSecondStep) {
   std::string lora = beside_;
   lora.insert(lora.find("\"count\""), "\"initial\": \"lora\", \"rank\": 2, ");
-  Trainer trainer(experiment(lora), control());
+  MonitoredTrainer trainer(experiment(lora), control());
   int64_t behind = 0, frozen = 0;
   for (const auto& [name, parameter] : trainer.model().parameters()) {
     EXPECT_EQ(parameter.requires_grad(), !name.starts_with("base.")) << name;
@@ -108,14 +109,14 @@ TEST_F(AuditTest, WhatLiesBehindZerosIsReachedInTheSecondStep) {
 TEST_F(AuditTest, LatentsInTheCacheAreTrainedAndTheirIdlePartsAreNot) {
   std::string cache = beside_;
   cache.insert(cache.find("\"count\""), "\"writes\": \"cache\", ");
-  Trainer trainer(experiment(cache), control());
+  MonitoredTrainer trainer(experiment(cache), control());
   EXPECT_EQ(trainer.run(), RunEnd::finished);
   EXPECT_EQ(audit()["without_gradient"], Json::array());
   EXPECT_EQ(audit()["reached_in_second_step"], Json::array());
 }
 
 TEST_F(AuditTest, AModelWithoutFrozenPartsHasNoHash) {
-  Trainer trainer(experiment(R"({"type": "gpt2", "block_size": 16, "n_layer": 1, "n_head": 2,
+  MonitoredTrainer trainer(experiment(R"({"type": "gpt2", "block_size": 16, "n_layer": 1, "n_head": 2,
     "n_embd": 8})"),
                   control());
   EXPECT_EQ(trainer.run(), RunEnd::finished);
@@ -125,7 +126,7 @@ TEST_F(AuditTest, AModelWithoutFrozenPartsHasNoHash) {
 
 struct Meddler final : Callback {
   int64_t at = 0;
-  void on_step(const Trainer& t, const StepInfo& info) override {
+  void on_step(const RunView& t, const StepInfo& info) override {
     if (info.step != at) return;
     Tensor weight = t.model().parameters()[0].second.tensor();
     weight.mutable_data<float>()[0] += 1e-6f;
@@ -135,11 +136,11 @@ struct Meddler final : Callback {
 TEST_F(AuditTest, ARunWhoseFrozenPartChangedDoesNotFinish) {
   Meddler meddler;
   meddler.at = 3;
-  Trainer trainer(experiment(beside_), control({&meddler}));
+  MonitoredTrainer trainer(experiment(beside_), control({&meddler}));
   EXPECT_THROW(trainer.run(), InternalError);
   EXPECT_FALSE(run_finished(directory_ / "run"));
   // Nor does it when its last checkpoint is taken up again.
-  Trainer resumed(experiment(beside_), control());
+  MonitoredTrainer resumed(experiment(beside_), control());
   try {
     resumed.run();
     ADD_FAILURE() << "a changed base went unnoticed";

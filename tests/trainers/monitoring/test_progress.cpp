@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "core/log.h"
+#include "trainers/text/quantities.h"
+#include "trainers/text/terminal.h"
 
 namespace reverie {
 namespace {
@@ -130,8 +132,8 @@ struct Fake {
   double now = 100;
   int width = 81;
   std::vector<std::string> written;
-  ProgressOutput output(bool terminal) {
-    ProgressOutput out;
+  TerminalOutput output(bool terminal) {
+    TerminalOutput out;
     out.write = [this](std::string_view text) { written.emplace_back(text); };
     out.width = [this] { return width; };
     out.clock = [this] { return now; };

@@ -7,7 +7,7 @@
 #include "support/message_of.h"
 #include "trainers/optimizers/optimizer.h"
 #include "trainers/optimizers/schedule.h"
-#include "trainers/training/earlier_spellings.h"
+#include "trainers/runs/earlier_spellings.h"
 
 namespace reverie {
 namespace {

@@ -15,11 +15,11 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/signals.h"
 #include "layers/pretrained/load.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
 #include "trainers/tables/repro.h"
-#include "trainers/training/signals.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {

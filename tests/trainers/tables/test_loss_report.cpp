@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "support/markup.h"
-#include "trainers/reports/html.h"
 #include "trainers/reports/svg_plot.h"
 #include "trainers/tables/loss_runs.h"
+#include "trainers/text/html.h"
 
 namespace reverie {
 namespace {

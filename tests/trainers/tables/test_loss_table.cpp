@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "support/message_of.h"
 #include "trainers/tables/loss_runs.h"
+#include "trainers/text/quantities.h"
 
 namespace reverie {
 namespace {

@@ -11,13 +11,13 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
+#include "core/signals.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
 #include "trainers/evaluation/answer_accuracy.h"
 #include "trainers/evaluation/causality.h"
 #include "trainers/tables/reasoning/reasoning_table.h"
 #include "trainers/tables/repro.h"
-#include "trainers/training/signals.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {

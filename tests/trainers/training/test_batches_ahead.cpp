@@ -8,10 +8,10 @@
 #include <fstream>
 
 #include "core/cuda.h"
+#include "core/signals.h"
 #include "support/temporary_directory.h"
-#include "trainers/training/checkpoint.h"
-#include "trainers/training/signals.h"
-#include "trainers/training/trainer.h"
+#include "trainers/runs/checkpoint.h"
+#include "trainers/training/monitored_trainer.h"
 #if defined(REVERIE_CUDA_EMULATED)
 #include "core/emulated_cuda.h"
 #endif
@@ -19,6 +19,7 @@
 namespace reverie {
 namespace {
 
+using testing::MonitoredTrainer;
 using testing::TemporaryDirectory;
 
 constexpr Device kCuda{DeviceKind::cuda, 0};
@@ -47,7 +48,6 @@ class Ahead : public ::testing::Test {
     RunControl c;
     c.run_directory = directory_ / name;
     c.resume = resume;
-    c.progress = false;
     return c;
   }
   // Everything that goes on: weights, moments, carried memory, and where data and dropout stand.
@@ -56,16 +56,16 @@ class Ahead : public ::testing::Test {
   }
   void expect_resumes_at_each_step(const std::string& device, const std::string& model) {
     const ExperimentOptions e = experiment(device, model);
-    EXPECT_EQ(Trainer(e, control("whole")).run(), RunEnd::finished);
+    EXPECT_EQ(MonitoredTrainer(e, control("whole")).run(), RunEnd::finished);
     const CheckpointContents whole = last_checkpoint("whole");
     // Stopped after each of its steps, one after another.
     for (int64_t step = 1; step < e.train.steps; ++step) {
       RunControl part = control("parts", step > 1);
       part.stop_after = step;
-      EXPECT_EQ(Trainer(e, part).run(), RunEnd::stopped);
+      EXPECT_EQ(MonitoredTrainer(e, part).run(), RunEnd::stopped);
       EXPECT_EQ(last_checkpoint("parts").state.at("batch"), step);
     }
-    EXPECT_EQ(Trainer(e, control("parts", true)).run(), RunEnd::finished);
+    EXPECT_EQ(MonitoredTrainer(e, control("parts", true)).run(), RunEnd::finished);
     const CheckpointContents parts = last_checkpoint("parts");
     for (const char* key : {"batch", "random_offset", "memory_counters", "tokens"})
       EXPECT_EQ(whole.state.at(key), parts.state.at(key)) << key;
@@ -143,7 +143,7 @@ TEST_F(Ahead, RowsAreTheSamplersWhateverWasPrepared) {
 // Tokens and targets of every part but the first, which nobody saw coming.
 TEST_F(Ahead, TrainingTakesEveryPartFromWhatWasSent) {
   const int64_t before = cuda::copies_from_parcels();
-  Trainer(experiment("cuda", kPlain), control("run")).run();
+  MonitoredTrainer(experiment("cuda", kPlain), control("run")).run();
   EXPECT_EQ(cuda::copies_from_parcels() - before, 2 * (4 * 2 - 1));
 }
 #endif

@@ -9,11 +9,11 @@
 
 #include "core/cuda.h"
 #include "core/error.h"
+#include "core/signals.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
-#include "trainers/training/checkpoint.h"
-#include "trainers/training/signals.h"
-#include "trainers/training/trainer.h"
+#include "trainers/runs/checkpoint.h"
+#include "trainers/training/monitored_trainer.h"
 
 namespace reverie {
 namespace {
@@ -21,6 +21,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using testing::message_of;
+using testing::MonitoredTrainer;
 using testing::TemporaryDirectory;
 
 class CudaTraining : public ::testing::TestWithParam<std::string> {
@@ -52,8 +53,7 @@ class CudaTraining : public ::testing::TestWithParam<std::string> {
     o.precision = precision;
     RunControl control;
     control.run_directory = directory_ / (device + precision);
-    control.progress = false;
-    Trainer trainer(o, control);
+    MonitoredTrainer trainer(o, control);
     EXPECT_EQ(trainer.run(), RunEnd::finished);
     const Json summary = read_summary(control.run_directory);
     return {{summary.at("train_loss"), summary.at("val_loss"), summary.at("val_loss_prefix_only")},

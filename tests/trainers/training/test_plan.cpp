@@ -7,22 +7,23 @@
 #include <fstream>
 
 #include "core/cuda.h"
+#include "core/signals.h"
 #include "core/storage.h"
 #include "support/temporary_directory.h"
-#include "trainers/training/signals.h"
-#include "trainers/training/trainer.h"
+#include "trainers/training/monitored_trainer.h"
 
 namespace reverie {
 namespace {
 
+using testing::MonitoredTrainer;
 using testing::TemporaryDirectory;
 
 // The most bytes of tensors in use during the steps of a run, evaluations and samples left out.
 class PeakOfSteps final : public Callback {
  public:
   explicit PeakOfSteps(Device device) : memory_(allocator(device)) {}
-  void on_start(const Trainer&, int64_t) override { memory_.reset_peak(); }
-  void on_step(const Trainer&, const StepInfo&) override { peak = memory_.stats().peak; }
+  void on_start(const RunView&, int64_t) override { memory_.reset_peak(); }
+  void on_step(const RunView&, const StepInfo&) override { peak = memory_.stats().peak; }
   size_t peak = 0;
 
  private:
@@ -61,9 +62,8 @@ class PlannedMemory : public ::testing::TestWithParam<std::string> {
     PeakOfSteps peak(o.tensor_device());
     RunControl control;
     control.run_directory = directory_ / device;
-    control.progress = false;
     control.callbacks = {&peak};
-    Trainer trainer(o, control);
+    MonitoredTrainer trainer(o, control);
     ASSERT_EQ(trainer.run(), RunEnd::finished);
     ASSERT_GT(peak.peak, before);
     EXPECT_NEAR(plan.peak_bytes / double(peak.peak - before), 1, tolerance)

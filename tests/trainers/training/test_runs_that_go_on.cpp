@@ -13,13 +13,13 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/signals.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
 #include "trainers/monitoring/metrics.h"
-#include "trainers/training/checkpoint.h"
-#include "trainers/training/run_reference.h"
-#include "trainers/training/signals.h"
-#include "trainers/training/trainer.h"
+#include "trainers/runs/checkpoint.h"
+#include "trainers/runs/run_reference.h"
+#include "trainers/training/monitored_trainer.h"
 
 namespace reverie {
 namespace {
@@ -28,6 +28,7 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using testing::message_of;
+using testing::MonitoredTrainer;
 using testing::TemporaryDirectory;
 
 class RunTest : public ::testing::Test {
@@ -56,14 +57,13 @@ class RunTest : public ::testing::Test {
     RunControl c;
     c.run_directory = directory_ / name;
     c.resume = resume;
-    c.progress = false;
     return c;
   }
   RunEnd train(const std::string& name, const std::string& patch = "{}", bool resume = false,
                Callback* callback = nullptr) {
     RunControl c = control(name, resume);
     if (callback) c.callbacks.push_back(callback);
-    return Trainer(experiment(patch), c).run();
+    return MonitoredTrainer(experiment(patch), c).run();
   }
   // A run's measurements, without times.
   std::vector<std::string> measured(const std::string& name) {
@@ -95,10 +95,10 @@ class RunTest : public ::testing::Test {
 // Sends itself a signal at a moment of a run.
 struct SignalCallback final : Callback {
   SignalCallback(std::string moment, int64_t at) : when(std::move(moment)), step(at) {}
-  void on_checkpoint(const Trainer& t, const std::string&) override { maybe("checkpoint", t); }
-  void on_step(const Trainer& t, const StepInfo&) override { maybe("step", t); }
-  void on_evaluation(const Trainer& t, const EvaluationInfo&) override { maybe("evaluation", t); }
-  void maybe(const char* what, const Trainer& t) {
+  void on_checkpoint(const RunView& t, const std::string&) override { maybe("checkpoint", t); }
+  void on_step(const RunView& t, const StepInfo&) override { maybe("step", t); }
+  void on_evaluation(const RunView& t, const EvaluationInfo&) override { maybe("evaluation", t); }
+  void maybe(const char* what, const RunView& t) {
     if (when == what && t.step() == step) ::raise(SIGTERM);
   }
   std::string when;
@@ -129,7 +129,7 @@ TEST_F(RunTest, ASignalInAnyEvaluationLosesNothingAndChangesNothing) {
 
 TEST_F(RunTest, TheLastCheckpointIsThereBeforeTheFinalEvaluation) {
   struct Fails final : Callback {
-    void on_evaluation(const Trainer& t, const EvaluationInfo&) override {
+    void on_evaluation(const RunView& t, const EvaluationInfo&) override {
       if (t.step() == 6) throw MachineError("the disk is full");
     }
   } fails;
@@ -143,7 +143,7 @@ TEST_F(RunTest, TheLastCheckpointIsThereBeforeTheFinalEvaluation) {
 
 TEST_F(RunTest, AnOutputThatFailsBetweenStepsLosesNoStep) {
   struct Fails final : Callback {
-    void on_step(const Trainer&, const StepInfo& s) override {
+    void on_step(const RunView&, const StepInfo& s) override {
       if (s.step == 5) throw MachineError("the disk is full");
     }
   } fails;
@@ -248,7 +248,7 @@ TEST_F(RunTest, TheBestCheckpointIsKeptAndOpensByName) {
 TEST_F(RunTest, ARunDirectoryThatIsMovedOrRemovedIsNoticed) {
   struct Moves final : Callback {
     std::string from, to;
-    void on_step(const Trainer&, const StepInfo& s) override {
+    void on_step(const RunView&, const StepInfo& s) override {
       if (s.step != 3) return;
       if (to.empty())
         fs::remove_all(from);
@@ -274,7 +274,7 @@ TEST_F(RunTest, ARunDirectoryThatIsMovedOrRemovedIsNoticed) {
 TEST_F(RunTest, TokensThatChangeUnderTheRunEndItAtTheNextCheckpoint) {
   struct Alters final : Callback {
     std::string file;
-    void on_step(const Trainer&, const StepInfo& s) override {
+    void on_step(const RunView&, const StepInfo& s) override {
       if (s.step != 3) return;
       std::fstream(file, std::ios::in | std::ios::out | std::ios::binary).seekp(400).write("\7", 2);
     }
@@ -290,7 +290,7 @@ TEST_F(RunTest, PathsAreThoseOfTheConfigAndTheRunOpensFromAnywhere) {
   c.set("data.path=text.txt");
   c.set("data.prepared_directory=tokens");
   const fs::path before = fs::current_path();
-  Trainer(read_experiment(c, directory_.path()), control("run")).run();
+  MonitoredTrainer(read_experiment(c, directory_.path()), control("run")).run();
   const Json resolved = Config::from_file(directory_ / "run/config.resolved.json").json();
   EXPECT_EQ(resolved.at("data").at("path"), directory_ / "text.txt");
   fs::current_path("/");

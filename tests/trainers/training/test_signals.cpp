@@ -1,4 +1,4 @@
-#include "trainers/training/signals.h"
+#include "core/signals.h"
 
 #include <gtest/gtest.h>
 #include <omp.h>

@@ -1,7 +1,6 @@
 // The training loop: gates, splits of a batch, carried memory, refusals, what a run directory
 // holds.
 
-#include "trainers/training/trainer.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,17 +13,19 @@
 #include "autograd/variable.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "core/signals.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
 #include "trainers/monitoring/metrics.h"
-#include "trainers/training/checkpoint.h"
-#include "trainers/training/signals.h"
+#include "trainers/runs/checkpoint.h"
+#include "trainers/training/monitored_trainer.h"
 
 namespace reverie {
 namespace {
 
 using testing::message_of;
 
+using testing::MonitoredTrainer;
 using testing::TemporaryDirectory;
 
 class TrainerTest : public ::testing::Test {
@@ -51,7 +52,6 @@ class TrainerTest : public ::testing::Test {
     RunControl c;
     c.run_directory = directory_ / name;
     c.resume = resume;
-    c.progress = false;
     return c;
   }
   NamedTensors weights(const std::string& name) {
@@ -64,7 +64,7 @@ class TrainerTest : public ::testing::Test {
 
 TEST_F(TrainerTest, RunDirectoryHoldsWhatTheContractSays) {
   const std::string run = directory_ / "run";
-  EXPECT_EQ(Trainer(experiment(), control("run")).run(), RunEnd::finished);
+  EXPECT_EQ(MonitoredTrainer(experiment(), control("run")).run(), RunEnd::finished);
   for (const char* file :
        {"config.resolved.json", "metrics.jsonl", "summary.json", "dataset.json",
         "reverie_tokenizer.json", "checkpoints/step_00000006/model.safetensors",
@@ -92,7 +92,7 @@ TEST_F(TrainerTest, RunDirectoryHoldsWhatTheContractSays) {
 
 TEST_F(TrainerTest, LossFallsOnLearnableText) {
   const double before = std::log(30.0);
-  Trainer(experiment(R"({"train": {"steps": 60}})"), control("run")).run();
+  MonitoredTrainer(experiment(R"({"train": {"steps": 60}})"), control("run")).run();
   EXPECT_LT(read_summary(directory_ / "run").at("val_loss").get<double>(), 0.8 * before);
 }
 
@@ -103,10 +103,10 @@ TEST_F(TrainerTest, AnySplitOfABatchGivesTheSameTraining) {
     return experiment(fmt::format(
         R"({{{}, "train": {{"exact_sums": "off", "micro_batches": {}}}}})", f64, parts));
   };
-  Trainer(split(1), control("whole")).run();
+  MonitoredTrainer(split(1), control("whole")).run();
   for (int parts : {2, 4, 8}) {
     const std::string name = "parts" + std::to_string(parts);
-    Trainer(split(parts), control(name)).run();
+    MonitoredTrainer(split(parts), control(name)).run();
     const auto a = weights("whole"), b = weights(name);
     ASSERT_EQ(a.size(), b.size());
     for (size_t i = 0; i < a.size(); ++i) {
@@ -116,7 +116,7 @@ TEST_F(TrainerTest, AnySplitOfABatchGivesTheSameTraining) {
     }
   }
   // The comparison can fail: another seed gives other weights.
-  Trainer(experiment("{" + f64 + R"(, "seed": 8})"), control("other")).run();
+  MonitoredTrainer(experiment("{" + f64 + R"(, "seed": 8})"), control("other")).run();
   EXPECT_FALSE(bit_identical(weights("whole")[0].second, weights("other")[0].second));
 }
 
@@ -130,9 +130,9 @@ TEST_F(TrainerTest, ProductsInBf16StayBesideF32AndResumeBitIdentically) {
   const auto patch = [](const char* precision) {
     return fmt::format(R"({{"precision": "{}", "train": {{"steps": 60}}}})", precision);
   };
-  Trainer(experiment(patch("f32")), control("f32")).run();
+  MonitoredTrainer(experiment(patch("f32")), control("f32")).run();
   const ExperimentOptions low = experiment(patch("bf16"));
-  Trainer(low, control("bf16")).run();
+  MonitoredTrainer(low, control("bf16")).run();
   const auto a = losses("f32"), b = losses("bf16");
   ASSERT_EQ(a.size(), b.size());
   double worst = 0;
@@ -141,8 +141,8 @@ TEST_F(TrainerTest, ProductsInBf16StayBesideF32AndResumeBitIdentically) {
   EXPECT_GT(worst, 1e-6) << "nothing was rounded";
   RunControl first = control("parts");
   first.stop_after = 25;
-  EXPECT_EQ(Trainer(low, first).run(), RunEnd::stopped);
-  EXPECT_EQ(Trainer(low, control("parts", true)).run(), RunEnd::finished);
+  EXPECT_EQ(MonitoredTrainer(low, first).run(), RunEnd::stopped);
+  EXPECT_EQ(MonitoredTrainer(low, control("parts", true)).run(), RunEnd::finished);
   const auto whole = weights("bf16"), parts = weights("parts");
   for (size_t i = 0; i < whole.size(); ++i) {
     EXPECT_EQ(whole[i].second.dtype(), DType::f32);
@@ -160,12 +160,12 @@ TEST_F(TrainerTest, StoppedAndResumedIsBitIdentical) {
     const std::string patch =
         fmt::format(R"({{"model": {{"dropout": 0.1, "memory": {}}}}})", memory);
     const ExperimentOptions e = experiment(patch);
-    Trainer(e, control("whole")).run();
+    MonitoredTrainer(e, control("whole")).run();
     RunControl first = control("parts");
     first.stop_after = 3;
-    EXPECT_EQ(Trainer(e, first).run(), RunEnd::stopped);
+    EXPECT_EQ(MonitoredTrainer(e, first).run(), RunEnd::stopped);
     EXPECT_FALSE(run_finished(directory_ / "parts"));
-    EXPECT_EQ(Trainer(e, control("parts", true)).run(), RunEnd::finished);
+    EXPECT_EQ(MonitoredTrainer(e, control("parts", true)).run(), RunEnd::finished);
     const auto a = weights("whole"), b = weights("parts");
     for (size_t i = 0; i < a.size(); ++i)
       EXPECT_TRUE(bit_identical(a[i].second, b[i].second))
@@ -179,10 +179,10 @@ TEST_F(TrainerTest, LeakingModelNeedsPermissionAndCarriesTheLabel) {
   const std::string leaky =
       R"("model": {"memory": {"type": "imm", "mode": "as_published", "low_rank_dim": 4}})";
   const std::string refusal =
-      message_of<ConfigError>([&] { Trainer(experiment("{" + leaky + "}"), control("leaky")); });
+      message_of<ConfigError>([&] { MonitoredTrainer(experiment("{" + leaky + "}"), control("leaky")); });
   EXPECT_NE(refusal.find("allow_future_leak"), std::string::npos) << refusal;
   EXPECT_FALSE(std::filesystem::exists(directory_ / "leaky"));
-  Trainer(experiment("{" + leaky + R"(, "allow_future_leak": true})"), control("leaky")).run();
+  MonitoredTrainer(experiment("{" + leaky + R"(, "allow_future_leak": true})"), control("leaky")).run();
   const Json s = read_summary(directory_ / "leaky");
   EXPECT_EQ(s.at("label"), "LEAKS");
   EXPECT_FALSE(s.at("causal"));
@@ -197,13 +197,13 @@ TEST_F(TrainerTest, LeakingModelNeedsPermissionAndCarriesTheLabel) {
 TEST_F(TrainerTest, AnotherConfigInTheSameDirectoryIsRefusedWithTheDifference) {
   RunControl first = control("run");
   first.stop_after = 2;
-  Trainer(experiment(), first).run();
+  MonitoredTrainer(experiment(), first).run();
   const std::string changed = message_of<ConfigError>([&] {
-    Trainer(experiment(R"({"optimizer": {"learning_rate": 0.02}})"), control("run", true));
+    MonitoredTrainer(experiment(R"({"optimizer": {"learning_rate": 0.02}})"), control("run", true));
   });
   EXPECT_NE(changed.find("learning_rate"), std::string::npos) << changed;
   EXPECT_NE(changed.find("0.02"), std::string::npos) << changed;
-  const std::string again = message_of<ConfigError>([&] { Trainer(experiment(), control("run")); });
+  const std::string again = message_of<ConfigError>([&] { MonitoredTrainer(experiment(), control("run")); });
   EXPECT_NE(again.find("--resume"), std::string::npos) << again;
 }
 
@@ -211,40 +211,40 @@ TEST_F(TrainerTest, AnotherConfigInTheSameDirectoryIsRefusedWithTheDifference) {
 TEST_F(TrainerTest, ARunThatIsInUseIsRefusedUntilItEnds) {
   RunControl first = control("run");
   first.stop_after = 2;
-  Trainer running(experiment(), first);
+  MonitoredTrainer running(experiment(), first);
   const std::string refused =
-      message_of<UserError>([&] { Trainer(experiment(), control("run", true)); });
+      message_of<UserError>([&] { MonitoredTrainer(experiment(), control("run", true)); });
   EXPECT_THAT(refused, ::testing::AllOf(::testing::HasSubstr("in use by process"),
                                         ::testing::HasSubstr("--run-dir")));
   EXPECT_EQ(running.run(), RunEnd::stopped);
   EXPECT_FALSE(std::filesystem::exists(directory_ / "run/run.lock"));
-  EXPECT_EQ(Trainer(experiment(), control("run", true)).run(), RunEnd::finished);
+  EXPECT_EQ(MonitoredTrainer(experiment(), control("run", true)).run(), RunEnd::finished);
 }
 
 TEST_F(TrainerTest, ResumingOnOtherTokensIsRefused) {
   RunControl first = control("run");
   first.stop_after = 2;
-  Trainer(experiment(), first).run();
+  MonitoredTrainer(experiment(), first).run();
   std::ofstream(directory_ / "text.txt", std::ios::app) << "one more line\n";
   std::filesystem::remove_all(directory_ / "tokens");
   const std::string refusal =
-      message_of<ConfigError>([&] { Trainer(experiment(), control("run", true)); });
+      message_of<ConfigError>([&] { MonitoredTrainer(experiment(), control("run", true)); });
   EXPECT_NE(refusal.find("other tokens"), std::string::npos) << refusal;
 }
 
 TEST_F(TrainerTest, AllCheckpointsDamagedIsAnErrorNotAFreshStart) {
   RunControl first = control("run");
   first.stop_after = 2;
-  Trainer(experiment(), first).run();
+  MonitoredTrainer(experiment(), first).run();
   std::filesystem::resize_file(latest_checkpoint(directory_ / "run").value() + "/model.safetensors",
                                100);
-  EXPECT_THROW(Trainer(experiment(), control("run", true)), DataError);
+  EXPECT_THROW(MonitoredTrainer(experiment(), control("run", true)), DataError);
 }
 
 // Plants a value that is not finite into a weight after `at` steps, as data or an overflow would.
 struct PoisonCallback final : Callback {
   explicit PoisonCallback(int64_t step) : at(step) {}
-  void on_step(const Trainer& t, const StepInfo& s) override {
+  void on_step(const RunView& t, const StepInfo& s) override {
     if (s.step != at) return;
     Tensor weight = t.model().parameters()[0].second.tensor();
     weight.fill(std::nan(""));
@@ -257,7 +257,7 @@ TEST_F(TrainerTest, NonFiniteLossStopsAndNamesTheLastGoodCheckpoint) {
   RunControl c = control("run");
   c.callbacks.push_back(&poison);
   const std::string message = message_of<DivergedError>(
-      [&] { Trainer(experiment(R"({"evaluation": {"interval": 0}})"), c).run(); });
+      [&] { MonitoredTrainer(experiment(R"({"evaluation": {"interval": 0}})"), c).run(); });
   EXPECT_NE(message.find("step 4: loss"), std::string::npos) << message;
   EXPECT_NE(message.find("step_00000002"), std::string::npos) << message;
 }
@@ -267,7 +267,7 @@ TEST_F(TrainerTest, WeightsThatAreNotFiniteAreNeverSaved) {
   RunControl c = control("run");
   c.callbacks.push_back(&poison);
   const std::string message = message_of<DivergedError>(
-      [&] { Trainer(experiment(R"({"evaluation": {"interval": 0}})"), c).run(); });
+      [&] { MonitoredTrainer(experiment(R"({"evaluation": {"interval": 0}})"), c).run(); });
   EXPECT_NE(message.find("weights"), std::string::npos) << message;
   EXPECT_NE(message.find("step_00000002"), std::string::npos) << message;
   EXPECT_TRUE(latest_checkpoint(directory_ / "run").value().ends_with("step_00000002"));
@@ -275,10 +275,10 @@ TEST_F(TrainerTest, WeightsThatAreNotFiniteAreNeverSaved) {
 
 TEST_F(TrainerTest, VocabularyAndBlockSizeMustFitTheData) {
   const std::string small = message_of<UserError>(
-      [&] { Trainer(experiment(R"({"model": {"vocab_size": 5}})"), control("a")); });
+      [&] { MonitoredTrainer(experiment(R"({"model": {"vocab_size": 5}})"), control("a")); });
   EXPECT_NE(small.find("5"), std::string::npos) << small;
   const std::string large = message_of<UserError>(
-      [&] { Trainer(experiment(R"({"model": {"block_size": 100000}})"), control("b")); });
+      [&] { MonitoredTrainer(experiment(R"({"model": {"block_size": 100000}})"), control("b")); });
   EXPECT_NE(large.find("100000"), std::string::npos) << large;
 }
 

@@ -7,7 +7,7 @@
 #include <set>
 
 #include "layers/coprocessor/augmented_model.h"
-#include "trainers/reports/numbers.h"
+#include "trainers/text/quantities.h"
 
 namespace reverie {
 namespace {

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "layers/transformer.h"
+#include "trainers/runs/experiment.h"
 #include "trainers/tables/table_kind.h"
-#include "trainers/training/experiment.h"
 
 namespace reverie {
 

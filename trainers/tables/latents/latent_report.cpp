@@ -8,12 +8,13 @@
 #include <optional>
 #include <set>
 
-#include "trainers/reports/html.h"
 #include "trainers/reports/numbers.h"
 #include "trainers/reports/page.h"
 #include "trainers/reports/svg_plot.h"
 #include "trainers/tables/latents/latent_table.h"
 #include "trainers/tables/verdict_word.h"
+#include "trainers/text/html.h"
+#include "trainers/text/quantities.h"
 
 namespace reverie {
 namespace {

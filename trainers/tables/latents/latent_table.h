@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "trainers/evaluation/latent_measurement.h"
-#include "trainers/evaluation/verdict.h"
 #include "trainers/reports/provenance.h"
 #include "trainers/reports/svg_plot.h"
+#include "trainers/runs/verdict.h"
 #include "trainers/tables/definition.h"
 
 namespace reverie {

@@ -29,11 +29,11 @@
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/latent_canary.h"
 #include "trainers/exporting/hugging_face.h"
-#include "trainers/monitoring/activity.h"
 #include "trainers/tables/definition.h"
 #include "trainers/tables/latents/latent_plan.h"
 #include "trainers/tables/latents/latent_table.h"
 #include "trainers/tables/table_kind.h"
+#include "trainers/text/activity.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {

@@ -9,6 +9,7 @@
 #include "trainers/reports/numbers.h"
 #include "trainers/tables/latents/latent_table.h"
 #include "trainers/tables/verdict_word.h"
+#include "trainers/text/quantities.h"
 
 namespace reverie {
 namespace {

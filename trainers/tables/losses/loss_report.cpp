@@ -7,9 +7,9 @@
 #include <map>
 
 #include "trainers/monitoring/metrics.h"
-#include "trainers/reports/html.h"
 #include "trainers/reports/page.h"
 #include "trainers/reports/svg_plot.h"
+#include "trainers/text/html.h"
 
 namespace reverie {
 namespace {

@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "core/config.h"
-#include "trainers/evaluation/verdict.h"
 #include "trainers/reports/numbers.h"
 #include "trainers/reports/provenance.h"
 #include "trainers/reports/svg_plot.h"
+#include "trainers/runs/verdict.h"
 #include "trainers/tables/definition.h"
 
 namespace reverie {

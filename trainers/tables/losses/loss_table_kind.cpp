@@ -10,6 +10,7 @@
 #include "trainers/tables/losses/loss_report.h"
 #include "trainers/tables/losses/loss_table.h"
 #include "trainers/tables/table_kind.h"
+#include "trainers/text/quantities.h"
 #include "trainers/training/plan.h"
 #include "trainers/training/trainer.h"
 

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "trainers/reports/markdown.h"
 #include "trainers/tables/losses/loss_table.h"
+#include "trainers/text/quantities.h"
 
 namespace reverie {
 namespace {

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "trainers/evaluation/answer_accuracy.h"
-#include "trainers/evaluation/verdict.h"
 #include "trainers/reports/provenance.h"
+#include "trainers/runs/verdict.h"
 #include "trainers/tables/definition.h"
 
 namespace reverie {

@@ -8,8 +8,8 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
-#include "trainers/evaluation/verdict.h"
 #include "trainers/monitoring/metrics.h"
+#include "trainers/runs/verdict.h"
 
 namespace reverie {
 namespace {

@@ -8,13 +8,13 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
-#include "trainers/evaluation/verdict.h"
 #include "trainers/monitoring/metrics.h"
-#include "trainers/monitoring/progress.h"
-#include "trainers/reports/html.h"
 #include "trainers/reports/numbers.h"
 #include "trainers/reports/page.h"
+#include "trainers/runs/verdict.h"
 #include "trainers/tables/runs/run_plots.h"
+#include "trainers/text/html.h"
+#include "trainers/text/quantities.h"
 
 namespace reverie {
 namespace {
@@ -276,7 +276,7 @@ std::string comparison_html(const std::vector<RunRecord>& runs, const std::strin
   return out + page_end({}, provenance_of(runs, command));
 }
 
-void RunReportCallback::on_end(const Trainer& trainer) {
+void RunReportCallback::on_end(const RunView& trainer) {
   const std::string file = trainer.run_directory() + "/report.html";
   try {
     write_file_atomically(file, run_report_html(read_run_record(trainer.run_directory())));

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "trainers/tables/runs/run_record.h"
-#include "trainers/training/trainer.h"
+#include "trainers/training/callback.h"
 
 namespace reverie {
 
@@ -18,7 +18,7 @@ std::string comparison_html(const std::vector<RunRecord>& runs, const std::strin
 // never ends a run.
 class RunReportCallback final : public Callback {
  public:
-  void on_end(const Trainer&) override;
+  void on_end(const RunView&) override;
 };
 
 }  // namespace reverie

@@ -11,6 +11,7 @@
 #include "trainers/tables/definition.h"
 #include "trainers/tables/sweeps/sweep_table.h"
 #include "trainers/tables/table_kind.h"
+#include "trainers/text/quantities.h"
 #include "trainers/training/plan.h"
 #include "trainers/training/trainer.h"
 

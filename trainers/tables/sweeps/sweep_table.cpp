@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
-#include "trainers/training/experiment.h"
+#include "trainers/runs/experiment.h"
 
 namespace reverie {
 namespace {

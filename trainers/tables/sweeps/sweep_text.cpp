@@ -6,12 +6,12 @@
 #include <cmath>
 
 #include "core/json.h"
-#include "trainers/monitoring/progress.h"
-#include "trainers/reports/html.h"
 #include "trainers/reports/markdown.h"
 #include "trainers/reports/page.h"
 #include "trainers/tables/runs/run_plots.h"
 #include "trainers/tables/sweeps/sweep_table.h"
+#include "trainers/text/html.h"
+#include "trainers/text/quantities.h"
 
 namespace reverie {
 namespace {

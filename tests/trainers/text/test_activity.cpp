@@ -1,4 +1,4 @@
-#include "trainers/monitoring/activity.h"
+#include "trainers/text/activity.h"
 
 #include <gtest/gtest.h>
 
@@ -8,6 +8,8 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "trainers/monitoring/run_overview.h"
+#include "trainers/monitoring/progress.h"
+#include "trainers/text/terminal.h"
 
 namespace reverie {
 namespace {
@@ -17,8 +19,8 @@ struct Fake {
   double now = 100;
   int width = 60;
   std::vector<std::string> written;
-  ProgressOutput output(bool terminal) {
-    ProgressOutput out;
+  TerminalOutput output(bool terminal) {
+    TerminalOutput out;
     out.write = [this](std::string_view text) { written.emplace_back(text); };
     out.width = [this] { return width; };
     out.clock = [this] { return now; };

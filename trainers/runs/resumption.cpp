@@ -1,4 +1,4 @@
-#include "trainers/training/resumption.h"
+#include "trainers/runs/resumption.h"
 
 #include <omp.h>
 
@@ -7,7 +7,7 @@
 
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
-#include "trainers/training/experiment.h"
+#include "trainers/runs/experiment.h"
 
 namespace reverie {
 namespace {

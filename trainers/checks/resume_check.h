@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "trainers/training/experiment.h"
+#include "trainers/runs/experiment.h"
 
 namespace reverie {
 

@@ -1,4 +1,4 @@
-#include "trainers/training/checkpoint.h"
+#include "trainers/runs/checkpoint.h"
 
 #include <sys/stat.h>
 #include <unistd.h>

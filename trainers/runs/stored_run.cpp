@@ -1,13 +1,13 @@
-#include "trainers/training/stored_run.h"
+#include "trainers/runs/stored_run.h"
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "core/random.h"
-#include "trainers/monitoring/activity.h"
-#include "trainers/training/checkpoint.h"
-#include "trainers/training/run_reference.h"
+#include "trainers/runs/checkpoint.h"
+#include "trainers/runs/run_reference.h"
+#include "trainers/text/activity.h"
 
 namespace reverie {
 

@@ -1,11 +1,11 @@
-#include "trainers/training/run_reference.h"
+#include "trainers/runs/run_reference.h"
 
 #include <charconv>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "trainers/training/checkpoint.h"
+#include "trainers/runs/checkpoint.h"
 
 namespace reverie {
 namespace {

@@ -1,4 +1,4 @@
-#include "trainers/training/resume_check.h"
+#include "trainers/checks/resume_check.h"
 
 #include <signal.h>
 #include <sys/wait.h>
@@ -10,7 +10,8 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "trainers/monitoring/metrics.h"
-#include "trainers/training/checkpoint.h"
+#include "trainers/monitoring/run_callbacks.h"
+#include "trainers/runs/checkpoint.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
@@ -20,7 +21,7 @@ namespace {
 // resumed from.
 struct KillCallback final : Callback {
   explicit KillCallback(int64_t step) : at(step) {}
-  void on_step(const Trainer&, const StepInfo& s) override {
+  void on_step(const RunView&, const StepInfo& s) override {
     if (s.step == at) kill(getpid(), SIGKILL);
   }
   int64_t at;
@@ -39,9 +40,9 @@ int train_in_child(const ExperimentOptions& options, const std::string& director
       RunControl control;
       control.run_directory = directory;
       control.resume = resume;
-      control.progress = false;
       if (kill_at > 0) control.callbacks.push_back(&killer);
-      Trainer(options, control).run();
+      const StandardCallbacks callbacks({.progress = false});
+      Trainer(options, callbacks.added_to(control)).run();
     } catch (const std::exception& e) {
       fmt::print(stderr, "{}\n", e.what());
       status = 1;

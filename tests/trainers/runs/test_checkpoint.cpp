@@ -1,4 +1,4 @@
-#include "trainers/training/checkpoint.h"
+#include "trainers/runs/checkpoint.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "support/temporary_directory.h"
-#include "trainers/training/checkpoint_samples.h"
+#include "trainers/runs/checkpoint_samples.h"
 
 namespace reverie {
 namespace {

@@ -1,4 +1,4 @@
-#include "trainers/reports/html.h"
+#include "trainers/text/html.h"
 
 #include "datasets/utf8.h"
 

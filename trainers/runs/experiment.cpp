@@ -1,4 +1,4 @@
-#include "trainers/training/experiment.h"
+#include "trainers/runs/experiment.h"
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -9,7 +9,7 @@
 #include "core/plugin.h"
 #include "core/registry.h"
 #include "layers/language_model.h"
-#include "trainers/training/earlier_spellings.h"
+#include "trainers/runs/earlier_spellings.h"
 
 namespace reverie {
 

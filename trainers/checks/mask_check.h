@@ -26,22 +26,6 @@ struct MaskCheck {
   std::string text() const;
 };
 
-// One group by itself: plain forwards over nothing but the group's own prefix of its text and its
-// latents, and then over its ahead tokens behind the keys and values that the source lets them see.
-// No later token is in memory. tokens i32 [B, T].
-struct SeparateGroup {
-  Variable hidden;  // [1, A, C], final states of the rows that predict
-  Tensor targets;   // i32 [1, A]
-  Tensor prefix;    // i32 [1, limit]
-};
-SeparateGroup separate_group(AugmentedModel& model, const Tensor& tokens,
-                             const InsertionPoints& points, int64_t text, int64_t group);
-
-// The loss of one group by itself, summed over its targets (separate_group()), and the source's own
-// loss, where it has one.
-Variable separate_loss(AugmentedModel& model, const Tensor& tokens, const InsertionPoints& points,
-                       int64_t text, int64_t group);
-
 // The packed loss of `tokens` i32 [B, T] at the insertion points `limits` i32 [B, G], and its
 // gradients, beside the sum over groups of separate forwards (separate_loss()). What lies behind a
 // prefix is not there at all, so that no mask can fail to hide it. In the model's own precision:

@@ -1,10 +1,13 @@
-#include "trainers/monitoring/activity.h"
+#include "trainers/text/activity.h"
 
 #include <fmt/format.h>
 
 #include <atomic>
 #include <chrono>
 #include <cmath>
+
+#include "trainers/text/quantities.h"
+#include "trainers/text/terminal.h"
 
 namespace reverie {
 namespace {
@@ -18,7 +21,7 @@ void Activity::show_all(bool shown) {
   all_shown = shown;
 }
 
-Activity::Activity(std::string what, ActivityOptions options, ProgressOutput output)
+Activity::Activity(std::string what, ActivityOptions options, TerminalOutput output)
     : options_(options),
       output_(std::move(output)),
       what_(std::move(what)),

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "trainers/training/checkpoint.h"
+#include "trainers/runs/checkpoint.h"
 
 namespace reverie::testing {
 

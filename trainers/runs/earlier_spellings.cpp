@@ -1,4 +1,4 @@
-#include "trainers/training/earlier_spellings.h"
+#include "trainers/runs/earlier_spellings.h"
 
 #include <nlohmann/json.hpp>
 

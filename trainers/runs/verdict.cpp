@@ -1,4 +1,4 @@
-#include "trainers/evaluation/verdict.h"
+#include "trainers/runs/verdict.h"
 
 #include <fmt/format.h>
 

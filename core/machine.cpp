@@ -1,4 +1,4 @@
-#include "trainers/monitoring/machine.h"
+#include "core/machine.h"
 
 #include <sys/utsname.h>
 #include <unistd.h>

@@ -22,8 +22,8 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "support/temporary_directory.h"
-#include "trainers/training/checkpoint.h"
-#include "trainers/training/checkpoint_samples.h"
+#include "trainers/runs/checkpoint.h"
+#include "trainers/runs/checkpoint_samples.h"
 
 namespace reverie {
 namespace {

@@ -6,8 +6,8 @@
 
 #include "datasets/tokenizers/tokenizer.h"
 #include "layers/language_model.h"
-#include "trainers/evaluation/verdict.h"
-#include "trainers/training/experiment.h"
+#include "trainers/runs/experiment.h"
+#include "trainers/runs/verdict.h"
 
 namespace reverie {
 

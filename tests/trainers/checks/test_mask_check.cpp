@@ -9,7 +9,7 @@
 #include "autograd/ops/elementwise.h"
 #include "autograd/ops/shape.h"
 #include "core/json.h"
-#include "trainers/evaluation/mask_check.h"
+#include "trainers/checks/mask_check.h"
 
 namespace reverie {
 namespace {

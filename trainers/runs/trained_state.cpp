@@ -1,4 +1,4 @@
-#include "trainers/exporting/trained_state.h"
+#include "trainers/runs/trained_state.h"
 
 #include <filesystem>
 #include <nlohmann/json.hpp>

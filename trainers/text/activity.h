@@ -8,7 +8,7 @@
 #include <string>
 #include <thread>
 
-#include "trainers/monitoring/progress.h"
+#include "trainers/text/terminal.h"
 
 namespace reverie {
 
@@ -26,7 +26,7 @@ struct ActivityOptions {
 class Activity final : public LiveLine {
  public:
   explicit Activity(std::string what, ActivityOptions options = {},
-                    ProgressOutput output = ProgressOutput::standard_error());
+                    TerminalOutput output = TerminalOutput::standard_error());
   ~Activity() override;
 
   void now(std::string what);               // the next part of it; the clock goes on
@@ -44,7 +44,7 @@ class Activity final : public LiveLine {
   std::mutex mutex_;
   std::condition_variable wake_;
   ActivityOptions options_;
-  ProgressOutput output_;
+  TerminalOutput output_;
   std::string what_;
   int64_t done_ = 0, total_ = 0;
   double began_, part_began_, last_drawn_ = -1e300;

@@ -1,0 +1,97 @@
+#include "trainers/text/terminal.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <mutex>
+#include <vector>
+
+#include "core/log.h"
+#include "datasets/utf8.h"
+#include "trainers/text/html.h"
+
+namespace reverie {
+namespace {
+
+// Those that draw; held while others clear them, so that none can end meanwhile.
+std::mutex live_mutex;
+std::vector<LiveLine*> live_lines;
+
+void clear_all_but(const LiveLine* one) {
+  const std::lock_guard lock(live_mutex);
+  for (LiveLine* line : live_lines)
+    if (line != one) line->clear();
+}
+
+bool locale_is_utf8() {
+  for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"})
+    if (const char* value = std::getenv(name); value && *value) {
+      const std::string_view locale = value;
+      return locale.find("UTF-8") != locale.npos || locale.find("utf8") != locale.npos;
+    }
+  return false;
+}
+
+}  // namespace
+
+std::string printable(std::string_view text) {
+  std::string out = valid_utf8(text);
+  std::replace_if(
+      out.begin(), out.end(), [](char c) { return uint8_t(c) < 0x20 || c == 0x7F; }, ' ');
+  return out;
+}
+
+// Code points; every one that we print is one column wide.
+int columns_of(std::string_view text) {
+  return int(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+std::string fit_columns(const std::string& given, int width) {
+  const std::string text = printable(given);
+  size_t end = 0;
+  for (int used = 0; used < width && end < text.size(); ++used)
+    end += size_t(std::max(1, decode_code_point(text, end).bytes));
+  return text.substr(0, end);
+}
+
+void LiveLine::show() {
+  {
+    const std::lock_guard lock(live_mutex);
+    live_lines.push_back(this);
+  }
+  set_log_prelude([] { clear_all_but(nullptr); });
+}
+void LiveLine::hide() {
+  const std::lock_guard lock(live_mutex);
+  std::erase(live_lines, this);
+}
+void LiveLine::clear_others() {
+  clear_all_but(this);
+}
+
+TerminalOutput TerminalOutput::standard_error() {
+  TerminalOutput output;
+  output.write = [](std::string_view text) {
+    // One write, so that another process on the same terminal cannot come between; nothing can be
+    // done if it fails.
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
+  };
+  output.width = [] {
+    winsize size{};
+    return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? int(size.ws_col)
+                                                                             : 80;
+  };
+  output.clock = [] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  };
+  const char* kind = std::getenv("TERM");
+  output.terminal = ::isatty(STDERR_FILENO) && !(kind && std::string_view(kind) == "dumb");
+  output.unicode = locale_is_utf8();
+  return output;
+}
+
+}  // namespace reverie

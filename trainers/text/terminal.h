@@ -1,0 +1,43 @@
+#pragma once
+// Lines of a terminal that are redrawn in place.
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+namespace reverie {
+
+// The first `width` columns of `text`, bytes that a terminal would take for commands replaced.
+std::string fit_columns(const std::string& text, int width);
+int columns_of(std::string_view text);
+// `text` with the bytes that a terminal would take for commands replaced by spaces.
+std::string printable(std::string_view text);
+
+// Where lines go, and the clock; the default is stderr as it is. Tests pass their own.
+struct TerminalOutput {
+  std::function<void(std::string_view)> write;
+  std::function<int()> width;     // columns of the terminal
+  std::function<double()> clock;  // seconds, monotonic
+  bool terminal = false;
+  bool unicode = false;
+  static TerminalOutput standard_error();
+};
+
+// Something that redraws a line of the terminal in place. One of them shows at a time: whoever
+// draws, and every log message, clears the others first.
+class LiveLine {
+ public:
+  virtual void clear() = 0;
+  LiveLine(const LiveLine&) = delete;
+  LiveLine& operator=(const LiveLine&) = delete;
+
+ protected:
+  LiveLine() = default;
+  virtual ~LiveLine() = default;
+  // From here on, until hide(), it is cleared for others. Not under a mutex that clear() takes.
+  void show();
+  void hide();
+  void clear_others();
+};
+
+}  // namespace reverie
