@@ -2,11 +2,13 @@
 // Arguments that several subcommands share.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "trainers/runs/earlier_spellings.h"
 #include "trainers/runs/experiment.h"
 #include "trainers/runs/run_reference.h"
 
@@ -60,6 +62,11 @@ struct ConfigArguments {
   }
   Config config() const {
     Config c = Config::from_file(file, lenient);
+    // Today's spelling on the command line meets a file of an earlier one.
+    const bool schedule = std::any_of(overrides.begin(), overrides.end(), [](const auto& o) {
+      return o.starts_with("optimizer.schedule") || o.starts_with("optimizer.type");
+    });
+    if (schedule && c.json().is_object()) c = Config(in_current_spelling(c.json()), c.path());
     for (const auto& o : overrides) c.set(o);
     return c;
   }

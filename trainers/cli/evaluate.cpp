@@ -10,6 +10,7 @@
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/cli/evaluate_run.h"
+#include "trainers/evaluation/forward_audit.h"
 #include "trainers/evaluation/insertion_losses.h"
 #include "trainers/evaluation/model_source.h"
 #include "trainers/evaluation/perplexity.h"
@@ -65,6 +66,8 @@ void evaluate_text(const EvalArguments& a) {
   const std::string file = read_file(a.text);
   PerplexityOptions options = a.perplexity;
   options.begin_of_text = m.begin_of_text();
+  ForwardAudit audit(0, 0);
+  options.audit = &audit;
   if (m.verdict.leaks()) log_warning("{}", m.verdict.line());
   auto* augmented = dynamic_cast<AugmentedModel*>(m.model.get());
   InsertionRule rule;
@@ -73,13 +76,15 @@ void evaluate_text(const EvalArguments& a) {
     rule = InsertionRule::of(*augmented);
     rule.points = a.insertions.points;
     options.each_window = [&](const Tensor& read, const Tensor& wanted) {
-      behind_latents += augmented_sum(*augmented, read, wanted, rule);
+      behind_latents += augmented_sum(*augmented, read, wanted, rule, &audit);
     };
   }
   Activity activity("perplexity: windows");
   const PerplexityResult r =
       perplexity(*m.model, m.text(), characters_of(file, a.characters), options,
                  [&](int64_t done, int64_t all) { activity.reach(done, all); });
+  Verdict verdict = m.verdict;
+  verdict.merge(audit.verdict());
   const int64_t count = r.tokens + (options.begin_of_text ? 1 : 0);
   Json out = {{"model", m.description},
               {"text", a.text},
@@ -93,8 +98,8 @@ void evaluate_text(const EvalArguments& a) {
               {"word_perplexity", r.word_perplexity()},
               {"bits_per_byte", r.bits_per_byte()},
               {"begin_of_text", options.begin_of_text ? Json(*options.begin_of_text) : Json()}};
-  if (m.verdict.asked() || m.verdict.leaks()) out["verdict"] = m.verdict.json();
-  if (m.verdict.leaks()) out["label"] = m.verdict.label();
+  if (verdict.asked() || verdict.leaks()) out["verdict"] = verdict.json();
+  if (verdict.leaks()) out["label"] = verdict.label();
   std::string latents;
   if (augmented) {
     const AugmentedResult e = behind_latents.mean(rule);
@@ -104,7 +109,7 @@ void evaluate_text(const EvalArguments& a) {
     latents = fmt::format(
         "behind latents  perplexity {:.4f} per token{}, the base's there {:.4f}\n"
         "                {} predictions: {}\n",
-        std::exp(e.loss), m.verdict.mark(), std::exp(e.base_loss), e.predictions, e.where());
+        std::exp(e.loss), verdict.mark(), std::exp(e.base_loss), e.predictions, e.where());
   }
   if (!a.json.empty()) write_file_atomically(a.json, json_text_replacing(out, 2) + "\n");
   fmt::print("{}\n", m.description);
@@ -114,11 +119,12 @@ void evaluate_text(const EvalArguments& a) {
                  ? fmt::format("begin-of-text token {} before every window", *options.begin_of_text)
                  : "no begin-of-text token");
   fmt::print("predictions     {} in {} windows\n", r.predictions, r.windows);
-  const std::string mark = m.verdict.mark();
+  const std::string mark = verdict.mark();
   fmt::print("loss            {:.5f} nats per token{}\n", r.nll(), mark);
   fmt::print("perplexity      {:.4f} per token, {:.4g} per word{}\n", r.perplexity(),
              r.word_perplexity(), mark);
   fmt::print("bits per byte   {:.4f}{}\n{}", r.bits_per_byte(), mark, latents);
+  report_verdict(m.verdict, verdict);
 }
 
 }  // namespace

@@ -6,17 +6,29 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
 #include "trainers/evaluation/answer_accuracy.h"
 #include "trainers/evaluation/canary.h"
 #include "trainers/evaluation/evaluate.h"
+#include "trainers/evaluation/forward_audit.h"
 #include "trainers/evaluation/insertion_losses.h"
 #include "trainers/evaluation/run_data.h"
+#include "trainers/runs/run_reference.h"
+#include "trainers/runs/stored_run.h"
 #include "trainers/text/activity.h"
 
 namespace reverie {
+
+void report_verdict(const Verdict& known, const Verdict& now) {
+  fmt::print("{}\n", now.line());
+  if (now.leaks() && !known.leaks())
+    throw CheckFailed(
+        "this evaluation found a leak that the model's own verdict does not know: no figure above "
+        "is a language-modelling result");
+}
 
 void evaluate_run(const std::string& directory, const std::string& json,
                   const EvalRunArguments& a) {
@@ -32,14 +44,22 @@ void evaluate_run(const std::string& directory, const std::string& json,
                           train = of(data.train, val.window_count()),
                           prefix = of(data.validation, a.prefix_windows);
   std::optional<Activity> activity(std::in_place, "evaluation");
-  const EvaluationResult t = evaluate(*r.model, train), v = evaluate(*r.model, val);
+  // The forwards of this evaluation are audited as the run's own were.
+  ForwardAudit audit(r.step, r.step);
+  const EvaluationResult t = evaluate(*r.model, train, single_communicator(), {}, &audit),
+                         v = evaluate(*r.model, val, single_communicator(), {}, &audit);
   // The figures of this evaluation are asked as the run's own were.
   auto* augmented_model = dynamic_cast<AugmentedModel*>(r.model.get());
   const PrefixScores scores =
       score_prefixes(*r.model, prefix, single_communicator(), r.step, augmented_model != nullptr);
   const EvaluationResult p = scores.prefix_only, same = scores.same_windows;
+  std::optional<AugmentedResult> behind_latents;
+  if (augmented_model)
+    behind_latents = evaluate_augmented(*augmented_model, val, InsertionRule::of(*augmented_model),
+                                        single_communicator(), &audit);
   Verdict verdict = r.verdict;
   verdict.merge(scores.verdict);
+  verdict.merge(audit.verdict());
   const std::string label = verdict.mark() + (opened.other ? "  OTHER DATA" : "");
   Json out = {{"run", directory},
               {"checkpoint", r.checkpoint},
@@ -63,9 +83,8 @@ void evaluate_run(const std::string& directory, const std::string& json,
                           right.right, right.examples, 100 * right.share(), label);
   }
   const char* whose = "";
-  if (augmented_model) {
-    const AugmentedResult e =
-        evaluate_augmented(*augmented_model, val, InsertionRule::of(*augmented_model));
+  if (behind_latents) {
+    const AugmentedResult& e = *behind_latents;
     out["augmented"] = e.json();
     whose = ", its base";
     augmented = fmt::format(
@@ -83,6 +102,9 @@ void evaluate_run(const std::string& directory, const std::string& json,
   fmt::print("validation, prefix-only         {:.4f} nats  perplexity {:.3f}{}  ({} predictions)\n",
              p.loss, std::exp(p.loss), label, p.targets);
   fmt::print("  teacher-forced, same windows  {:.4f} nats{}\n{}", same.loss, label, augmented);
+  if (const auto run = find_run(directory); run && !r.verdict.leaks())
+    keep_leak(run->directory, verdict);
+  report_verdict(r.verdict, verdict);
 }
 
 }  // namespace reverie

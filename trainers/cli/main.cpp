@@ -5,13 +5,17 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <string>
 #include <string_view>
 #include <system_error>
+#include <vector>
 
+#include "core/config.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/machine.h"
@@ -90,6 +94,16 @@ int run(int argc, char** argv) {
   add_modules_command(app);
   add_plan_command(app);
   add_doctor_command(app);
+  // CLI11 alone would only say that a subcommand is missing.
+  std::vector<std::string> known;
+  for (const CLI::App* command : app.get_subcommands(nullptr)) known.push_back(command->get_name());
+  if (argc > 1 && argv[1][0] != '-' &&
+      std::find(known.begin(), known.end(), argv[1]) == known.end()) {
+    const auto near = nearest_name(argv[1], known);
+    log_error("there is no command \"{}\"{}. Known commands: {}", argv[1],
+              near ? fmt::format("; did you mean \"{}\"?", *near) : "", fmt::join(known, ", "));
+    return int(ExitCode::usage);
+  }
   try {
     app.parse(argc, argv);
     return 0;

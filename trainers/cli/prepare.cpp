@@ -96,7 +96,13 @@ void add_prepare_command(CLI::App& app) {
     const Dataset d = open_dataset(opened);
     log_info("train {} tokens, validation {} tokens, vocabulary {}", d.train.count(),
              d.validation.count(), d.vocabulary_size());
-    if (!d.note().empty()) log_warning("{}: {}", d.name(), d.note());
+    if (d.validation.count() == 0)
+      log_warning(
+          "nothing is held out: validation_fraction {:g} of {} tokens, rounded to whole documents, "
+          "leaves no document for it. A run on these data cannot be evaluated; give a larger "
+          "--validation-fraction, or more documents",
+          o->validation_fraction, d.train.count());
+    if (!d.note().empty()) log_info("{}: {}", d.name(), d.note());
     fmt::print("{}\n", directory);
     std::fflush(stdout);
     // The line that a config needs, after all else; it may lie anywhere, so the path is absolute.

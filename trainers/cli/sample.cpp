@@ -97,7 +97,10 @@ AugmentedModel& with_latents(const UsableModel& run, const UsableModel& base,
 
 void run(const SampleArguments& a) {
   if (!a.json.empty()) require_writable(a.json);
-  const UsableModel m = open_model(a.model, a.tokenizer);
+  // Its tokenizer serves the base, too.
+  UsableModel run;
+  if (!a.coprocessor.empty()) run = open_model(a.coprocessor, a.tokenizer);
+  const UsableModel m = open_model(a.model, a.tokenizer, run.tokenizer);
   const auto warn = [](const UsableModel& opened) {
     if (opened.verdict.leaks())
       log_warning("{}: what it was trained on lies ahead, and is not there when it writes",
@@ -123,7 +126,6 @@ void run(const SampleArguments& a) {
     }
     out.update(write_texts(*m.model, m.text(), prompt, a.samples, options));
   } else {
-    const UsableModel run = open_model(a.coprocessor, a.tokenizer);
     warn(run);
     verdict.merge(run.verdict);
     AugmentedModel& augmented = with_latents(run, m, a);

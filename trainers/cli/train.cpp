@@ -62,7 +62,8 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
   const Json s = read_summary(trainer.run_directory());
   log_info("{0}/summary.json\n{0}/report.html", trainer.run_directory());
   const std::string label = trainer.leaks() ? trainer.verdict().label() : "causal";
-  fmt::print("train loss {:.4f}  val loss {:.4f}  val prefix-only {:.4f}  {}\n",
+  fmt::print("{}train loss {:.4f}  val loss {:.4f}  val prefix-only {:.4f}  {}\n",
+             s.contains("augmented") ? "the base alone: " : "",
              s.at("train_loss").get<double>(), s.at("val_loss").get<double>(),
              s.at("val_loss_prefix_only").get<double>(), label);
   if (s.contains("augmented"))

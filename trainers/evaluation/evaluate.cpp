@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/signals.h"
 #include "layers/coprocessor/augmented_model.h"
+#include "trainers/evaluation/forward_audit.h"
 
 namespace reverie {
 namespace {
@@ -48,9 +49,11 @@ void require_finite(double loss, const std::string& what) {
   if (!std::isfinite(loss)) throw DivergedError(fmt::format("{} is {}: not finite", what, loss));
 }
 
-double loss_of_every_token(LanguageModel& model, const Tensor& tokens, const Tensor& targets) {
+double loss_of_every_token(LanguageModel& model, const Tensor& tokens, const Tensor& targets,
+                           ForwardAudit* audit) {
   auto* augmented = dynamic_cast<AugmentedModel*>(&model);
   LanguageModel& scored = augmented ? static_cast<LanguageModel&>(augmented->base()) : model;
+  if (audit) return scored.loss_of(audit->hidden(scored, tokens), targets, 1.0).tensor().item();
   return scored.loss(tokens, targets, 1.0).tensor().item();
 }
 
@@ -61,13 +64,16 @@ void require_uninterrupted(Communicator& communicator) {
 }
 
 EvaluationResult evaluate(LanguageModel& model, const EvaluationWindows& windows,
-                          Communicator& communicator, const EvaluationProgress& progress) {
+                          Communicator& communicator, const EvaluationProgress& progress,
+                          ForwardAudit* audit) {
   const EvaluationMode mode(model);
   int64_t done = 0;
   const int64_t all = share_of(windows, communicator);
   return mean_over(windows, communicator, "teacher-forced", [&](const Batch& batch) {
-    if (progress) progress(done++, all);
-    return loss_of_every_token(model, batch.tokens, batch.targets);
+    if (progress) progress(done, all);
+    const bool audited = audit && audit->audits(done, all);
+    ++done;
+    return loss_of_every_token(model, batch.tokens, batch.targets, audited ? audit : nullptr);
   });
 }
 

@@ -10,6 +10,8 @@
 
 namespace reverie {
 
+class ForwardAudit;
+
 // While alive, the model is in eval mode (no dropout) and nothing is recorded; then its mode is
 // restored.
 class EvaluationMode {
@@ -31,7 +33,9 @@ class EvaluationMode {
 void require_finite(double loss, const std::string& what);
 
 // The sum of the losses of every token, nats: the model's own loss, or, with latents, its base's.
-double loss_of_every_token(LanguageModel& model, const Tensor& tokens, const Tensor& targets);
+// `audit` (may be null) audits the forward.
+double loss_of_every_token(LanguageModel& model, const Tensor& tokens, const Tensor& targets,
+                           ForwardAudit* audit = nullptr);
 
 // A collective. Interrupted, on all ranks, when a signal is pending on one: its share of the work is
 // undone.
@@ -51,9 +55,10 @@ struct EvaluationResult {
 // window has a target, DivergedError when the loss is not finite. Ranks share the batches of
 // windows, and all get the result, which is the one of a single rank.
 // Interrupted, on all ranks, when a signal is pending on one.
+// `audit` (may be null) audits some of the forwards.
 EvaluationResult evaluate(LanguageModel& model, const EvaluationWindows& windows,
                           Communicator& communicator = single_communicator(),
-                          const EvaluationProgress& progress = {});
+                          const EvaluationProgress& progress = {}, ForwardAudit* audit = nullptr);
 
 // Prefix-only: the target at row t is scored from a forward over rows 0..t alone, as generation
 // would. The model is a black box here: no cache, no carried state. For a causal model it is the

@@ -4,36 +4,17 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "autograd/ops/loss.h"
-#include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "core/signals.h"
 #include "trainers/evaluation/evaluate.h"
+#include "trainers/evaluation/forward_audit.h"
+#include "trainers/evaluation/movement.h"
 
 namespace reverie {
 namespace {
 
 // Rows that the base reads in one forward; groups beyond them wait for the next.
 constexpr int64_t kRowsAtOnce = int64_t(1) << 15;
-
-// Cross entropy of every row of hidden [B, R, C] for targets i32 [B, R], in rows that fit: a large
-// vocabulary makes logits long.
-std::vector<double> row_losses(const LanguageModel& model, const Variable& hidden,
-                               const Tensor& targets) {
-  const int64_t rows = targets.numel(), features = hidden.size(2),
-                chunk = std::max<int64_t>(1, (int64_t(1) << 24) / model.vocabulary_size());
-  const Variable flat = reshape(hidden, {1, rows, features});
-  const Tensor wanted = targets.view({1, rows});
-  std::vector<double> losses;
-  for (int64_t begin = 0; begin < rows; begin += chunk) {
-    const int64_t end = std::min(rows, begin + chunk);
-    const Tensor part = wanted.slice(1, begin, end).contiguous();
-    const auto values =
-        cross_entropy(model.logits_of(slice(flat, 1, begin, end)), part).tensor().to_vector();
-    losses.insert(losses.end(), values.begin(), values.end());
-  }
-  return losses;
-}
 
 // i32 [B, T] with text b in the place of text b - 1.
 Tensor next_texts(const Tensor& tokens) {
@@ -48,7 +29,8 @@ Tensor next_texts(const Tensor& tokens) {
 }  // namespace
 
 InsertionLosses insertion_losses(LanguageModel& model, LanguageModel& base, const Tensor& tokens,
-                                 const Tensor& targets, const InsertionRule& rule, bool shuffled) {
+                                 const Tensor& targets, const InsertionRule& rule, bool shuffled,
+                                 ForwardAudit* audit) {
   auto* augmented = dynamic_cast<AugmentedModel*>(&model);
   require(augmented || !shuffled, "a model without latents has none to shuffle");
   InsertionLosses out;
@@ -90,8 +72,10 @@ InsertionLosses insertion_losses(LanguageModel& model, LanguageModel& base, cons
     const Tensor limits = out.limits.slice(1, begin, end).contiguous();
     const InsertionPoints points = insertion_points(tokens, targets, limits, positions);
     const Variable latents = shuffled ? augmented->latents_for(source, limits) : Variable();
-    const std::vector<double> losses =
-        row_losses(model, augmented->ahead_hidden(tokens, points, latents), points.targets);
+    const bool audited = audit && begin == 0 && !shuffled;
+    const Variable hidden = audited ? audit->ahead_hidden(*augmented, tokens, points)
+                                    : augmented->ahead_hidden(tokens, points, latents);
+    const std::vector<double> losses = row_losses(model, hidden, points.targets);
     for (int64_t i = 0; i < batch * some * positions; ++i) {
       const int64_t b = i / (some * positions), at = i % (some * positions);
       if (points.targets.data<int32_t>()[i] >= 0)
@@ -135,9 +119,10 @@ AugmentedResult AugmentedSum::mean(const InsertionRule& rule) const {
 }
 
 AugmentedSum augmented_sum(AugmentedModel& model, const Tensor& tokens, const Tensor& targets,
-                           const InsertionRule& rule) {
+                           const InsertionRule& rule, ForwardAudit* audit) {
   if (!has_insertions(tokens.size(1), rule)) return {};
-  const InsertionLosses losses = insertion_losses(model, model, tokens, targets, rule);
+  const InsertionLosses losses =
+      insertion_losses(model, model, tokens, targets, rule, false, audit);
   AugmentedSum sum;
   sum.insertions = losses.limits.numel();
   for (size_t i = 0; i < losses.scored.size(); ++i) {
@@ -149,13 +134,19 @@ AugmentedSum augmented_sum(AugmentedModel& model, const Tensor& tokens, const Te
 }
 
 AugmentedResult evaluate_augmented(AugmentedModel& model, const EvaluationWindows& windows,
-                                   const InsertionRule& rule, Communicator& communicator) {
+                                   const InsertionRule& rule, Communicator& communicator,
+                                   ForwardAudit* audit) {
   const EvaluationMode mode(model);
-  const int64_t batches = windows.batch_count();
+  const int64_t batches = windows.batch_count(),
+                share = (batches - communicator.rank() + communicator.size() - 1) /
+                        communicator.size();
+  int64_t done = 0;
   Tensor sums = Tensor::zeros({batches, 4}, DType::f64);
   for (int64_t i = communicator.rank(); i < batches && !pending_signal(); i += communicator.size()) {
     const Batch batch = windows.batch(i);
-    const AugmentedSum part = augmented_sum(model, batch.tokens, batch.targets, rule);
+    const bool audited = audit && audit->audits(done++, share);
+    const AugmentedSum part =
+        augmented_sum(model, batch.tokens, batch.targets, rule, audited ? audit : nullptr);
     double* at = sums.mutable_data<double>() + 4 * i;
     at[0] = part.loss;
     at[1] = part.base_loss;

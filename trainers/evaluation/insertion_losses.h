@@ -10,6 +10,8 @@
 
 namespace reverie {
 
+class ForwardAudit;
+
 // Losses of one batch, at [text, insertion, position].
 struct InsertionLosses {
   Tensor limits;                    // i32 [B, G]: tokens before each insertion
@@ -23,7 +25,7 @@ struct InsertionLosses {
 // or shuffled latents without latents or without another text. Call it in an EvaluationMode.
 InsertionLosses insertion_losses(LanguageModel& model, LanguageModel& base, const Tensor& tokens,
                                  const Tensor& targets, const InsertionRule& rule,
-                                 bool shuffled = false);
+                                 bool shuffled = false, ForwardAudit* audit = nullptr);
 
 // The mean loss behind insertions, and the base's on the same predictions: nats.
 struct AugmentedResult {
@@ -43,11 +45,13 @@ struct AugmentedSum {
   AugmentedResult mean(const InsertionRule& rule) const;
 };
 // Adds one batch; texts too short for an insertion add nothing. Call it in an EvaluationMode.
+// `audit` (may be null) audits the forward behind the latents.
 AugmentedSum augmented_sum(AugmentedModel& model, const Tensor& tokens, const Tensor& targets,
-                           const InsertionRule& rule);
+                           const InsertionRule& rule, ForwardAudit* audit = nullptr);
 // Ranks share the batches of windows, and all get the result, which is the one of a single rank.
 AugmentedResult evaluate_augmented(AugmentedModel& model, const EvaluationWindows& windows,
                                    const InsertionRule& rule,
-                                   Communicator& communicator = single_communicator());
+                                   Communicator& communicator = single_communicator(),
+                                   ForwardAudit* audit = nullptr);
 
 }  // namespace reverie

@@ -16,9 +16,10 @@ namespace {
 namespace fs = std::filesystem;
 
 // llama2.c keeps the tokenizer in a file of its own.
-std::string tokenizer_beside(const std::string& path) {
+std::optional<std::string> tokenizer_beside(const std::string& path, bool required) {
   if (fs::is_directory(path) || fs::path(path).extension() != ".bin") return path;
   const fs::path beside = fs::path(path).parent_path() / "tokenizer.bin";
+  if (!required && !fs::exists(beside)) return std::nullopt;
   require(fs::exists(beside),
           "{} holds no tokenizer and no tokenizer.bin lies beside it: name one (--tokenizer)",
           path);
@@ -37,7 +38,8 @@ const Tokenizer& UsableModel::text() const {
   return *tokenizer;
 }
 
-UsableModel open_model(const std::string& path, const std::string& tokenizer) {
+UsableModel open_model(const std::string& path, const std::string& tokenizer,
+                       std::shared_ptr<const Tokenizer> or_else) {
   const Activity activity("loading " + path);
   UsableModel usable;
   if (find_run(path)) {
@@ -57,8 +59,11 @@ UsableModel open_model(const std::string& path, const std::string& tokenizer) {
     usable.model = std::move(loaded.model);
     usable.ends = loaded.ends;
     usable.description = path;
-    if (tokenizer.empty()) usable.tokenizer = load_tokenizer_for(tokenizer_beside(path));
+    if (tokenizer.empty())
+      if (const auto file = tokenizer_beside(path, or_else == nullptr))
+        usable.tokenizer = load_tokenizer_for(*file);
   }
+  if (!usable.tokenizer) usable.tokenizer = std::move(or_else);
   if (!tokenizer.empty()) usable.tokenizer = load_tokenizer_for(tokenizer);
   if (usable.ends.empty()) usable.ends = ends_of_text(*usable.model, usable.tokenizer.get());
   if (usable.tokenizer) require_fitting(*usable.tokenizer, usable.model->vocabulary_size(), path);

@@ -33,6 +33,8 @@ struct UsableModel {
 // `path`: a run directory, or what load_pretrained() takes. `tokenizer`: a file or directory with
 // another tokenizer than the one that lies with the model (""; a llama2.c .bin has one only where
 // tokenizer.bin lies beside it).
-UsableModel open_model(const std::string& path, const std::string& tokenizer = "");
+// `or_else`: the tokenizer to take where none lies with the model.
+UsableModel open_model(const std::string& path, const std::string& tokenizer = "",
+                       std::shared_ptr<const Tokenizer> or_else = nullptr);
 
 }  // namespace reverie

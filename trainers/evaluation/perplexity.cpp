@@ -9,6 +9,7 @@
 #include "datasets/tokenizers/unicode_classes.h"
 #include "datasets/utf8.h"
 #include "trainers/evaluation/evaluate.h"
+#include "trainers/evaluation/forward_audit.h"
 
 namespace reverie {
 namespace {
@@ -112,7 +113,9 @@ PerplexityResult perplexity(LanguageModel& model, const Tokenizer& tokenizer,
     const int64_t time = int64_t(read.size());
     const Tensor tokens_read = Tensor::from<int32_t>({1, time}, read),
                  wanted_tokens = Tensor::from<int32_t>({1, time}, targets);
-    const double loss = loss_of_every_token(model, tokens_read, wanted_tokens);
+    const bool audited = options.audit && options.audit->audits(i, wanted);
+    const double loss =
+        loss_of_every_token(model, tokens_read, wanted_tokens, audited ? options.audit : nullptr);
     require_finite(loss, fmt::format("the loss of window {} (tokens {} to {})", i + 1, begin, end));
     result.nll_sum += loss;
     if (options.each_window) options.each_window(tokens_read, wanted_tokens);

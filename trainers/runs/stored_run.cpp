@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/files.h"
+#include "core/json.h"
 #include "core/random.h"
 #include "trainers/runs/checkpoint.h"
 #include "trainers/runs/run_reference.h"
@@ -21,14 +23,36 @@ std::unique_ptr<LanguageModel> make_run_model(const ExperimentOptions& o) {
 Verdict verdict_on_disk(const std::string& run_directory, const Json& state) {
   Verdict verdict = Verdict::of_file(state);
   if (run_finished(run_directory)) verdict.merge(Verdict::of_file(read_summary(run_directory)));
+  verdict.merge(kept_leak(run_directory));
   return verdict;
+}
+
+Verdict kept_leak(const std::string& run_directory) {
+  const std::string file = file_in(run_directory, kLeakFile);
+  if (!std::filesystem::exists(file)) return {};
+  return Verdict::of_file(Config::from_file(file).json());
+}
+void keep_leak(const std::string& run_directory, const Verdict& verdict) {
+  if (!verdict.leaks()) return;
+  Verdict all = kept_leak(run_directory);
+  all.merge(verdict);
+  write_file_atomically(file_in(run_directory, kLeakFile),
+                        json_text(Json{{"label", all.label()}, {"verdict", all.json()}}, 2) + "\n");
 }
 
 bool run_finished(const std::string& directory) {
   return std::filesystem::exists(file_in(directory, kSummaryFile));
 }
 Json read_summary(const std::string& directory) {
-  return Config::from_file(file_in(directory, kSummaryFile)).json();
+  Json summary = Config::from_file(file_in(directory, kSummaryFile)).json();
+  if (const Verdict kept = kept_leak(directory); kept.leaks()) {
+    Verdict all = Verdict::of_file(summary);
+    all.merge(kept);
+    summary["causal"] = false;
+    summary["label"] = all.label();
+    summary["verdict"] = all.json();
+  }
+  return summary;
 }
 ExperimentOptions read_run_config(const std::string& directory) {
   const std::string file = file_in(directory, kConfigFile);

@@ -221,9 +221,9 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
                                             r.trial ? "trial of " : "", place_of(r), r.seed);
     if (pending_signal()) return interrupted(context);
     if (run_finished(r.directory)) {
+      kind.finish(r);
       leak_found = leak_found || (Verdict::of_file(read_summary(r.directory)).leaks() &&
                                   !r.config.json().value("allow_future_leak", false));
-      kind.finish(r);
       clock.finished(number - 1, read_summary(r.directory).value("seconds", 0.0));
       if (wanted(r) && !o.report_only) log_info("{}: finished before, reused", context);
       continue;
@@ -245,7 +245,6 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
       if (number == 1 && !trainer.dataset().note().empty())
         log_info("text: {}: {}", trainer.dataset().name(), trainer.dataset().note());
       if (trainer.run() == RunEnd::stopped) return interrupted(context);
-      leak_found = leak_found || (trainer.leaks() && !experiment.allow_future_leak);
     } catch (const DivergedError& e) {
       if (!r.trial) throw;
       log_warning("{} diverged: {}", context, e.what());
@@ -253,6 +252,8 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
       continue;
     }
     kind.finish(r);
+    leak_found = leak_found || (Verdict::of_file(read_summary(r.directory)).leaks() &&
+                                !r.config.json().value("allow_future_leak", false));
     clock.finished(number - 1,
                    std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
     write_table(kind, runs);

@@ -1,6 +1,7 @@
 #include "trainers/training/run_gate.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -8,6 +9,7 @@
 #include "trainers/evaluation/causality.h"
 #include "trainers/evaluation/latent_canary.h"
 #include "trainers/evaluation/probing_mode.h"
+#include "trainers/runs/stored_run.h"
 
 namespace reverie {
 namespace {
@@ -58,6 +60,9 @@ Verdict RunGate::ask_live(const EvaluationWindows& validation, const SequenceSta
     return tokens.shape() == first.shape() ? tokens : first;
   };
   ask(evaluated(turn), evaluated(turn + 1), false, kFewForwards);
+  if (const Tensor last = validation.batch(batches - 1).tokens;
+      last.size(0) != first.size(0) && last.size(1) == first.size(1))
+    ask(last, first, false, kFewForwards);
   const Tensor rows = training_rows(0), donors = training_rows(1);
   ask(rows, donors, true, all ? 0 : kTrainingForwards);
   ask(rows, donors, false, kFewForwards);
@@ -75,6 +80,17 @@ Verdict RunGate::ask_live_latents(AugmentedModel& model, int64_t step, int64_t t
   asking.precision = options_.matmul_precision();
   verdict.merge(ask_latents(model, rows, donors, sizes, asking));
   return verdict;
+}
+
+// Before anything has seen the text: what a model remembers of it from then on cannot hide it.
+Verdict RunGate::audit_first_forwards(const EvaluationWindows& validation) {
+  ForwardAudit audit = audit_at(0);
+  const EvaluationMode mode(model_);
+  audit.hidden(model_, validation.batch(0).tokens);
+  if (const Batch last = validation.batch(validation.batch_count() - 1);
+      validation.batch_count() > 1)
+    audit.hidden(model_, last.tokens);
+  return audit.verdict();
 }
 
 void RunGate::ask_at_start(const EvaluationWindows& validation) {
@@ -95,6 +111,7 @@ void RunGate::ask_at_start(const EvaluationWindows& validation) {
     found.merge(report.verdict(0));
     // All ranks have the same copy, so that none goes on alone.
     if (report.causal() || options_.allow_future_leak) {
+      found.merge(audit_first_forwards(validation));
       found.merge(ask_live(validation, carried, 0, 0, false));
       const RedrawnParameters redrawn(model_, [](const Variable&) { return true; });
       found.merge(ask_live(validation, carried, 0, 1, true));
@@ -110,6 +127,12 @@ void RunGate::ask_at_start(const EvaluationWindows& validation) {
                   verdict_.line(), kLeakLabel, table.empty() ? "" : "\n", table));
 }
 
+void RunGate::keep_leaks_in(const std::string& run_directory) {
+  run_directory_ = run_directory;
+  remember(kept_leak(run_directory));
+  keep_leak(run_directory, verdict_);
+}
+
 double RunGate::largest_change() const {
   const double found = verdict_.largest() ? verdict_.largest()->change : 0;
   if (!verdict_.leaks() && trained_change_) return *trained_change_;
@@ -118,13 +141,14 @@ double RunGate::largest_change() const {
 
 PrefixScores RunGate::ask_at_evaluation(const EvaluationWindows& validation,
                                         const EvaluationWindows& prefix,
-                                        const SequenceState* carried, int64_t step, bool last) {
+                                        const SequenceState* carried, int64_t step, bool last,
+                                        const Verdict& audited) {
   auto* augmented = dynamic_cast<AugmentedModel*>(&model_);
-  const int64_t interval = std::max<int64_t>(1, options_.evaluation.interval),
-                turn = step / interval;
+  const int64_t turn = turn_at(step);
   PrefixScores scores =
       score_prefixes(model_, prefix, communicator_, step, augmented != nullptr);
   Verdict found = scores.verdict;
+  found.merge(audited);
   if (augmented)
     found.merge(ask_live_latents(*augmented, step, turn, last));
   else
@@ -137,7 +161,11 @@ PrefixScores RunGate::ask_at_evaluation(const EvaluationWindows& validation,
   }
   const bool known = verdict_.leaks();
   verdict_.merge(agreed_verdict(found, communicator_));
-  if (verdict_.leaks() && !known && communicator_.first()) log_warning("{}", verdict_.line());
+  if (verdict_.leaks() && !known && communicator_.first()) {
+    log_warning("{}", verdict_.line());
+    // A run that is killed before its next checkpoint would forget it.
+    if (std::filesystem::is_directory(run_directory_)) keep_leak(run_directory_, verdict_);
+  }
   return scores;
 }
 

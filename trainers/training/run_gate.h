@@ -5,6 +5,7 @@
 #include "datasets/dataset.h"
 #include "layers/language_model.h"
 #include "trainers/evaluation/canary.h"
+#include "trainers/evaluation/forward_audit.h"
 #include "trainers/runs/experiment.h"
 #include "trainers/runs/verdict.h"
 #include "trainers/training/batch_split.h"
@@ -26,10 +27,16 @@ class RunGate {
   // `validation`, in train mode on the rows of the next training step, beside `carried` memory (may
   // be null). Few cuts at a time, other ones at each evaluation; `last`: all of them, and a copy of
   // the trained weights in f64. Warns when a leak is found that was not known.
+  // `audited`: what the audit of this evaluation's own forwards found.
   PrefixScores ask_at_evaluation(const EvaluationWindows& validation,
                                  const EvaluationWindows& prefix, const SequenceState* carried,
-                                 int64_t step, bool last);
+                                 int64_t step, bool last, const Verdict& audited = {});
+  // The audit of the evaluation after `step` steps.
+  ForwardAudit audit_at(int64_t step) const { return {step, turn_at(step)}; }
 
+  // From now on every leak is kept in this run directory as soon as it is found; what is kept there
+  // already counts. For the first rank, the only one that writes.
+  void keep_leaks_in(const std::string& run_directory);
   // What an earlier process found out about this run.
   void remember(const Verdict& earlier) { verdict_.merge(earlier); }
   const Verdict& verdict() const { return verdict_; }
@@ -38,10 +45,14 @@ class RunGate {
   double largest_change() const;
 
  private:
+  int64_t turn_at(int64_t step) const {
+    return step / std::max<int64_t>(1, options_.evaluation.interval);
+  }
   // Rows of a training step as this rank has them; `ahead` batches later.
   Tensor training_rows(int64_t ahead) const;
   Verdict ask_live(const EvaluationWindows& validation, const SequenceState* carried, int64_t step,
                    int64_t turn, bool all);
+  Verdict audit_first_forwards(const EvaluationWindows& validation);
   Verdict ask_live_latents(class AugmentedModel&, int64_t step, int64_t turn, bool all);
 
   const ExperimentOptions& options_;
@@ -50,6 +61,7 @@ class RunGate {
   const BatchSplit& split_;
   Communicator& communicator_;
   Verdict verdict_;
+  std::string run_directory_;
   std::optional<double> trained_change_;  // of the first rank, at the end
 };
 

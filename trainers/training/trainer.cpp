@@ -149,6 +149,7 @@ void Trainer::open_run_directory() {
     last_checkpoint_ = said[0];
   }
   if (last_checkpoint_) resume(*last_checkpoint_);
+  if (communicator().first()) gate_->keep_leaks_in(control_.run_directory);
   saved_step_ = last_checkpoint_ ? step_ : -1;
   for (auto& [name, parameter] : model_->parameters()) {
     Tensor values = parameter.tensor();
@@ -502,20 +503,22 @@ EvaluationInfo Trainer::evaluate_now(const char* what, int64_t windows, int64_t 
   Activity activity(fmt::format("{}: train", what));
   const EvaluationProgress progress = [&](int64_t done, int64_t all) { activity.reach(done, all); };
   try {
-    e.train_loss = evaluate(*model_, train, communicator(), progress).loss;
+    ForwardAudit audit = gate_->audit_at(step_);
+    e.train_loss = evaluate(*model_, train, communicator(), progress, &audit).loss;
     activity.now(fmt::format("{}: validation", what));
-    e.val_loss = evaluate(*model_, val, communicator(), progress).loss;
-    activity.now(fmt::format("{}: prefix-only, and the causality probe", what));
-    const SequenceState* carried = model_->carries_memory() ? &carried_.part(0) : nullptr;
-    const PrefixScores scores = gate_->ask_at_evaluation(val, prefix, carried, step_, last);
-    e.val_loss_prefix_only = scores.prefix_only.loss;
-    e.val_loss_same_windows = scores.same_windows.loss;
+    e.val_loss = evaluate(*model_, val, communicator(), progress, &audit).loss;
     if (auto* augmented = dynamic_cast<AugmentedModel*>(model_.get())) {
       activity.now(fmt::format("{}: behind latents", what));
       const InsertionRule rule = InsertionRule::of(*augmented);
-      e.augmented_train = evaluate_augmented(*augmented, train, rule, communicator());
-      e.augmented_val = evaluate_augmented(*augmented, val, rule, communicator());
+      e.augmented_train = evaluate_augmented(*augmented, train, rule, communicator(), &audit);
+      e.augmented_val = evaluate_augmented(*augmented, val, rule, communicator(), &audit);
     }
+    activity.now(fmt::format("{}: prefix-only, and the causality probe", what));
+    const SequenceState* carried = model_->carries_memory() ? &carried_.part(0) : nullptr;
+    const PrefixScores scores =
+        gate_->ask_at_evaluation(val, prefix, carried, step_, last, audit.verdict());
+    e.val_loss_prefix_only = scores.prefix_only.loss;
+    e.val_loss_same_windows = scores.same_windows.loss;
   } catch (const DivergedError& error) {
     communicator().fail_together();  // ranks have the same losses
     diverged(fmt::format("step {}: {}", step_, error.what()));

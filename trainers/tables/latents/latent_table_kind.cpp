@@ -375,6 +375,7 @@ void LatentTableKind::measure(const PlannedRun& run) const {
     verdict.merge(ask_separate_groups(*augmented, tokens, sizes, groups, asking));
   }
   if (verdict.leaks()) log_warning("{}: {}", run.directory, verdict.line());
+  keep_leak(run.directory, verdict);
   write_file_atomically(run.directory + "/" + kMeasurementFile,
                         json_text(Json{{"of", wanted(run)},
                                        {"checkpoint", loaded.checkpoint},

@@ -1,0 +1,123 @@
+#include "trainers/evaluation/forward_audit.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/forked_copy.h"
+#include "trainers/evaluation/rounding.h"
+#include "trainers/evaluation/separate_group.h"
+
+namespace reverie {
+namespace {
+
+// A copy that takes longer hangs: a plug-in waits there for a thread that only the original has.
+constexpr double kMostSeconds = 300;
+constexpr size_t kMostCuts = 4;
+
+void append(std::vector<double>& values, const Tensor& rows) {
+  const std::vector<double> more = rows.to_vector();
+  values.insert(values.end(), more.begin(), more.end());
+}
+
+bool copyable(const LanguageModel& model) {
+  return model.head().tensor().device().kind == DeviceKind::cpu;
+}
+
+// Lengths of prefixes: at most kMostCuts, shorter than the text, and not longer than it together.
+std::vector<int64_t> drawn_cuts(int64_t time, Generator& random) {
+  std::vector<int64_t> cuts;
+  for (int64_t left = time - 1; left > 0 && cuts.size() < kMostCuts; left -= cuts.back())
+    cuts.push_back(1 + int64_t(random.below(uint64_t(left))));
+  return cuts;
+}
+
+}  // namespace
+
+ForwardAudit::ForwardAudit(int64_t step, int64_t turn)
+    : step_(step), turn_(turn), random_(uint64_t(turn) + 1) {}
+
+bool ForwardAudit::audits(int64_t i, int64_t batches) const {
+  const int64_t between = batches > 2 ? 1 + Generator(uint64_t(turn_) + 2)
+                                                .below(uint64_t(batches - 2))
+                                      : 0;
+  return i == 0 || i + 1 == batches || i == between;
+}
+
+Variable ForwardAudit::hidden(LanguageModel& model, const Tensor& tokens) {
+  const std::string probe = "the evaluation's own forward against a copy that saw a prefix";
+  const int64_t rows = tokens.size(0), time = tokens.size(1);
+  const std::vector<int64_t> cuts = drawn_cuts(time, random_);
+  if (cuts.empty()) return model.hidden(tokens);
+  if (!copyable(model)) {
+    verdict_.add_not_probed(probe + ": a copy of the process cannot use a GPU");
+    return model.hidden(tokens);
+  }
+  const int64_t features = model.head().tensor().size(1);
+  const auto alone = in_forked_copy(cuts.size() * size_t(rows * features), kMostSeconds, [&] {
+    std::vector<double> values;
+    for (const int64_t cut : cuts) {
+      const Tensor states = model.hidden(tokens.slice(1, 0, cut).contiguous()).tensor();
+      append(values, states.slice(1, cut - 1, cut).to(DType::f64).contiguous());
+    }
+    return values;
+  });
+  const Variable whole = model.hidden(tokens);
+  if (!alone || alone->size() != cuts.size() * size_t(rows * features)) {
+    verdict_.add_not_probed(probe + ": a copy of the process failed");
+    return whole;
+  }
+  std::vector<ComparedRows> compared;
+  for (size_t k = 0; k < cuts.size(); ++k)
+    for (int64_t r = 0; r < rows; ++r)
+      compared.push_back({r, cuts[k] - 1, cuts[k], int64_t(k) * rows + r, 0,
+                          fmt::format("the copy saw {} tokens", cuts[k])});
+  HiddenMovement found(model);
+  found.compare(whole.tensor(), Tensor::from<double>({int64_t(cuts.size()) * rows, 1, features}, *alone),
+                compared, fmt::format("{} x {} tokens", rows, time));
+  const Rounding rounding = rounding_of(model, time);
+  verdict_.add(found.movement(probe + ", " + rounding.text, rounding.other_shape, step_));
+  return whole;
+}
+
+Variable ForwardAudit::ahead_hidden(AugmentedModel& model, const Tensor& tokens,
+                                    const InsertionPoints& points) {
+  const std::string probe = "latents: the evaluation's own forward against a copy that saw a prefix";
+  const int64_t texts = tokens.size(0), groups = points.limits.size(1),
+                ahead = points.targets.size(1) / groups;
+  if (!copyable(model)) {
+    verdict_.add_not_probed(probe + ": a copy of the process cannot use a GPU");
+    return model.ahead_hidden(tokens, points);
+  }
+  std::vector<std::pair<int64_t, int64_t>> chosen;  // text, group
+  for (int64_t i = 0; i < std::min<int64_t>(2, texts * groups); ++i)
+    chosen.push_back({int64_t(random_.below(uint64_t(texts))), int64_t(random_.below(uint64_t(groups)))});
+  const int64_t features = model.head().tensor().size(1);
+  const size_t count = chosen.size() * size_t(ahead * features);
+  const auto alone = in_forked_copy(count, kMostSeconds, [&] {
+    std::vector<double> values;
+    for (const auto& [text, group] : chosen)
+      append(values, separate_group(model, tokens, points, text, group)
+                         .hidden.tensor()
+                         .to(DType::f64)
+                         .contiguous());
+    return values;
+  });
+  const Variable whole = model.ahead_hidden(tokens, points);
+  if (!alone || alone->size() != count) {
+    verdict_.add_not_probed(probe + ": a copy of the process failed");
+    return whole;
+  }
+  std::vector<ComparedRows> compared;
+  for (size_t k = 0; k < chosen.size(); ++k)
+    compared.push_back({chosen[k].first, chosen[k].second * ahead, (chosen[k].second + 1) * ahead,
+                        int64_t(k), 0, fmt::format("group {}", chosen[k].second)});
+  HiddenMovement found(model);
+  found.compare(whole.tensor(), Tensor::from<double>({int64_t(chosen.size()), ahead, features}, *alone),
+                compared, fmt::format("{} texts of {} tokens, {} groups", texts, tokens.size(1), groups));
+  const Rounding rounding = rounding_of(model, tokens.size(1));
+  verdict_.add(found.movement(probe + ", " + rounding.text, rounding.other_shape, step_));
+  return whole;
+}
+
+}  // namespace reverie
