@@ -1,3 +1,4 @@
+#include "trainers/runs/run_directory.h"
 #include "trainers/tables/repro.h"
 
 #include <algorithm>

@@ -29,6 +29,7 @@
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/latent_canary.h"
 #include "trainers/exporting/hugging_face.h"
+#include "trainers/runs/stored_run.h"
 #include "trainers/tables/definition.h"
 #include "trainers/tables/latents/latent_plan.h"
 #include "trainers/tables/latents/latent_table.h"

@@ -7,6 +7,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "trainers/monitoring/metrics.h"
+#include "trainers/runs/run_directory.h"
 #include "trainers/tables/losses/loss_report.h"
 #include "trainers/tables/losses/loss_table.h"
 #include "trainers/tables/table_kind.h"

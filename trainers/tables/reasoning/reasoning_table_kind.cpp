@@ -19,6 +19,7 @@
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/answer_accuracy.h"
 #include "trainers/exporting/hugging_face.h"
+#include "trainers/runs/stored_run.h"
 #include "trainers/tables/definition.h"
 #include "trainers/tables/reasoning/reasoning_table.h"
 #include "trainers/tables/table_kind.h"
