@@ -1,4 +1,3 @@
-#include "trainers/runs/run_directory.h"
 #include "trainers/tables/repro.h"
 
 #include <algorithm>
@@ -16,6 +15,7 @@
 #include "core/signals.h"
 #include "trainers/monitoring/run_callbacks.h"
 #include "trainers/runs/earlier_spellings.h"
+#include "trainers/runs/run_directory.h"
 #include "trainers/tables/definition.h"
 #include "trainers/tables/runs/run_report.h"
 #include "trainers/tables/table_clock.h"
@@ -108,11 +108,11 @@ std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKin
       throw ConfigError(fmt::format("--only {}: preset {} has no such model", name, o.preset));
   const auto config_of = [&](const PlannedCell& cell, const Config* trial) {
     Config config = base();
-    kind.start(cell, config);
+    kind.merge_level_patch(cell, config);
     if (kind.has_models()) config.merge(models.at(cell.model));
     config.merge(patch);
     if (model_patches.has(cell.model)) config.merge(model_patches.at(cell.model));
-    kind.complete(cell, config);
+    kind.set_cell_values(cell, config);
     if (trial) config.merge(*trial);
     return config;
   };
@@ -131,7 +131,7 @@ std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKin
       std::vector<PlannedRun> earlier;
       for (const PlannedRun& r : runs)
         if (r.in_table && r.seed == seed) earlier.push_back(r);
-      kind.follow(cell, earlier, config);
+      kind.set_earlier_paths(cell, earlier, config);
       runs.push_back(planner.run(cell, seed, std::move(config)));
     }
   return runs;
@@ -166,8 +166,8 @@ TableClock clock_of(const std::vector<PlannedRun>& runs, const TableFile& t, con
 
 TableFile read_table_file(const ReproOptions& o) {
   TableFile t;
-  t.config = o.table ? Config(*o.table, "$", o.table_file)
-                     : Config::from_file(o.table_file, o.lenient);
+  t.config =
+      o.table ? Config(*o.table, "$", o.table_file) : Config::from_file(o.table_file, o.lenient);
   for (const auto& s : o.table_overrides) t.config.set(s);
   t.file = o.table_file;
   t.preset_name = o.preset;
@@ -224,7 +224,7 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
     if (run_finished(r.directory)) {
       leak_found = leak_found || (Verdict::of_file(read_summary(r.directory)).leaks() &&
                                   !r.config.json().value("allow_future_leak", false));
-      kind.finish(r);
+      kind.measure_finished(r);
       clock.finished(number - 1, read_summary(r.directory).value("seconds", 0.0));
       if (wanted(r) && !o.report_only) log_info("{}: finished before, reused", context);
       continue;
@@ -235,10 +235,10 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
     control.resume = true;
     control.may_begin_anew = true;
     control.callbacks.push_back(&report);
-    const StandardCallbacks callbacks({.context = context,
-                                       .seconds_after = [&, number](double seconds) {
-                                         return clock.seconds_after(number - 1, seconds);
-                                       }});
+    const StandardCallbacks callbacks(
+        {.context = context, .seconds_after = [&, number](double seconds) {
+           return clock.seconds_after(number - 1, seconds);
+         }});
     const auto begin = std::chrono::steady_clock::now();
     try {
       const ExperimentOptions experiment = read_experiment(r.config, t.directory);
@@ -253,7 +253,7 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
       write_file_atomically(r.directory + "/" + kDivergedFile, std::string(e.what()) + "\n");
       continue;
     }
-    kind.finish(r);
+    kind.measure_finished(r);
     clock.finished(number - 1,
                    std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
     write_table(kind, runs);
