@@ -3,7 +3,7 @@
 #include "core/cuda.h"
 #include "core/cuda_stream.h"
 #include "core/error.h"
-#include "core/parcel.h"
+#include "core/staging_buffer.h"
 
 namespace reverie::cuda {
 namespace {
@@ -39,18 +39,18 @@ void clear(void*, size_t) {
 }
 void synchronize() {}
 
-struct Parcel::Implementation {};
-Parcel::Parcel(size_t) {
+struct StagingBuffer::Implementation {};
+StagingBuffer::StagingBuffer(size_t) {
   refuse();
 }
-Parcel::~Parcel() = default;
-size_t Parcel::bytes() const {
+StagingBuffer::~StagingBuffer() = default;
+size_t StagingBuffer::bytes() const {
   return 0;
 }
-void* Parcel::open() {
+void* StagingBuffer::host() {
   return nullptr;
 }
-void Parcel::send() {}
+void StagingBuffer::upload() {}
 
 void* stream() {
   return nullptr;

@@ -13,7 +13,7 @@
 #include "core/cuda.h"
 #include "core/cuda_stream.h"
 #include "core/error.h"
-#include "core/parcel.h"
+#include "core/staging_buffer.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -115,7 +115,7 @@ EmulatedAllocator& memory() {
 
 }  // namespace
 
-struct Parcel::Implementation {
+struct StagingBuffer::Implementation {
   explicit Implementation(size_t size)
       : host(size), device(static_cast<std::byte*>(memory().allocate(size))) {}
   ~Implementation() { memory().free(device, host.size()); }
@@ -131,7 +131,7 @@ namespace {
 // Those that were sent and not opened again.
 struct Sent {
   std::mutex mutex;
-  std::vector<Parcel::Implementation*> parcels;
+  std::vector<StagingBuffer::Implementation*> buffers;
   int64_t taken = 0;
 };
 Sent& sent() {
@@ -143,12 +143,12 @@ Sent& sent() {
 const void* in_a_parcel(const void* from, size_t bytes) {
   Sent& s = sent();
   const std::lock_guard lock(s.mutex);
-  for (Parcel::Implementation* p : s.parcels) {
+  for (StagingBuffer::Implementation* p : s.buffers) {
     const auto offset = uintptr_t(from) - uintptr_t(p->host.data());  // huge where `from` is before
     if (offset >= p->host.size()) continue;
     // The copy may read them at any time between.
     if (bytes > p->host.size() - offset || std::memcmp(p->device + offset, from, bytes) != 0)
-      throw InternalError(fmt::format("{} bytes of a parcel of {} were changed after it was sent",
+      throw InternalError(fmt::format("{} bytes of a buffer of {} were changed after it was sent",
                                       bytes, p->host.size()));
     ++s.taken;
     return p->device + offset;
@@ -158,22 +158,23 @@ const void* in_a_parcel(const void* from, size_t bytes) {
 
 }  // namespace
 
-Parcel::Parcel(size_t bytes) : implementation_(std::make_unique<Implementation>(bytes)) {}
-Parcel::~Parcel() {
+StagingBuffer::StagingBuffer(size_t bytes)
+    : implementation_(std::make_unique<Implementation>(bytes)) {}
+StagingBuffer::~StagingBuffer() {
   open();
 }
-size_t Parcel::bytes() const {
+size_t StagingBuffer::bytes() const {
   return implementation_->host.size();
 }
-void* Parcel::open() {
+void* StagingBuffer::host() {
   const std::lock_guard lock(sent().mutex);
-  std::erase(sent().parcels, implementation_.get());
+  std::erase(sent().buffers, implementation_.get());
   return implementation_->host.data();
 }
-void Parcel::send() {
+void StagingBuffer::upload() {
   std::memcpy(implementation_->device, implementation_->host.data(), bytes());
   const std::lock_guard lock(sent().mutex);
-  sent().parcels.push_back(implementation_.get());
+  sent().buffers.push_back(implementation_.get());
 }
 
 int64_t copies_from_parcels() {

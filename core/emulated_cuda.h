@@ -14,7 +14,7 @@ inline constexpr size_t kRedZone = 256;
 // Empty, or what was written beside a block since the last call: looks at every block.
 std::string red_zone_damage();
 
-// How many copies to the device were taken from a Parcel.
+// How many copies to the device were taken from a StagingBuffer.
 int64_t copies_from_parcels();
 
 }  // namespace reverie::cuda

@@ -11,7 +11,7 @@
 #include "core/cuda.h"
 #include "core/cuda_stream.h"
 #include "core/error.h"
-#include "core/parcel.h"
+#include "core/staging_buffer.h"
 
 namespace reverie::cuda {
 namespace {
@@ -77,7 +77,7 @@ cudaStream_t the_stream() {
   return beside ? beside : own;
 }
 
-cudaStream_t stream_of_parcels() {
+cudaStream_t stream_of_uploads() {
   the_stream();  // this thread has its GPU
   static const cudaStream_t s = make_stream();
   return s;
@@ -135,7 +135,7 @@ class StreamAllocator final : public Allocator {
 
 }  // namespace
 
-struct Parcel::Implementation {
+struct StagingBuffer::Implementation {
   explicit Implementation(size_t size) : bytes(size) {}
   ~Implementation() {  // fails only when the process ends
     for (cudaEvent_t e : {arrived, taken})
@@ -160,25 +160,25 @@ namespace {
 // Those that were sent and not opened again.
 struct Sent {
   std::mutex mutex;
-  std::vector<Parcel::Implementation*> parcels;
+  std::vector<StagingBuffer::Implementation*> buffers;
 };
 Sent& sent() {
   static auto* s = new Sent;
   return *s;
 }
 
-// Whether these bytes were in a parcel, and are copied from there.
+// Whether these bytes were in a buffer, and are copied from there.
 bool take_from_parcel(void* to, const void* from, size_t bytes) {
   Sent& s = sent();
   const std::lock_guard lock(s.mutex);
-  for (Parcel::Implementation* p : s.parcels) {
+  for (StagingBuffer::Implementation* p : s.buffers) {
     const auto offset = uintptr_t(from) - uintptr_t(p->host);  // huge where `from` is before
     if (offset >= p->bytes || bytes > p->bytes - offset) continue;
-    check(cudaStreamWaitEvent(the_stream(), p->arrived), "waiting for a parcel");
+    check(cudaStreamWaitEvent(the_stream(), p->arrived), "waiting for a buffer");
     check(cudaMemcpyAsync(to, static_cast<const char*>(p->device) + offset, bytes,
                           cudaMemcpyDeviceToDevice, the_stream()),
-          "taking from a parcel");
-    check(cudaEventRecord(p->taken, the_stream()), "taking from a parcel");
+          "taking from a buffer");
+    check(cudaEventRecord(p->taken, the_stream()), "taking from a buffer");
     return true;
   }
   return false;
@@ -186,38 +186,39 @@ bool take_from_parcel(void* to, const void* from, size_t bytes) {
 
 }  // namespace
 
-Parcel::Parcel(size_t bytes) : implementation_(std::make_unique<Implementation>(bytes)) {
+StagingBuffer::StagingBuffer(size_t bytes)
+    : implementation_(std::make_unique<Implementation>(bytes)) {
   the_stream();  // the GPU is usable, and chosen
   Implementation& p = *implementation_;
   check(cudaMallocHost(&p.host, std::max<size_t>(bytes, 1)), "allocating page-locked memory");
-  check(cudaMalloc(&p.device, std::max<size_t>(bytes, 1)), "allocating memory for a parcel");
+  check(cudaMalloc(&p.device, std::max<size_t>(bytes, 1)), "allocating memory for a buffer");
   for (cudaEvent_t* e : {&p.arrived, &p.taken})
     check(cudaEventCreateWithFlags(e, cudaEventDisableTiming), "making an event");
 }
-Parcel::~Parcel() {
+StagingBuffer::~StagingBuffer() {
   const std::lock_guard lock(sent().mutex);
-  std::erase(sent().parcels, implementation_.get());
+  std::erase(sent().buffers, implementation_.get());
 }
-size_t Parcel::bytes() const {
+size_t StagingBuffer::bytes() const {
   return implementation_->bytes;
 }
-void* Parcel::open() {
+void* StagingBuffer::host() {
   {
     const std::lock_guard lock(sent().mutex);
-    std::erase(sent().parcels, implementation_.get());
+    std::erase(sent().buffers, implementation_.get());
   }
   // An event that was never recorded is done.
-  check(cudaEventSynchronize(implementation_->arrived), "sending a parcel");
+  check(cudaEventSynchronize(implementation_->arrived), "sending a buffer");
   return implementation_->host;
 }
-void Parcel::send() {
+void StagingBuffer::upload() {
   Implementation& p = *implementation_;
-  check(cudaStreamWaitEvent(stream_of_parcels(), p.taken), "waiting for a parcel's last content");
-  check(cudaMemcpyAsync(p.device, p.host, p.bytes, cudaMemcpyHostToDevice, stream_of_parcels()),
-        "sending a parcel");
-  check(cudaEventRecord(p.arrived, stream_of_parcels()), "sending a parcel");
+  check(cudaStreamWaitEvent(stream_of_uploads(), p.taken), "waiting for a buffer's last content");
+  check(cudaMemcpyAsync(p.device, p.host, p.bytes, cudaMemcpyHostToDevice, stream_of_uploads()),
+        "sending a buffer");
+  check(cudaEventRecord(p.arrived, stream_of_uploads()), "sending a buffer");
   const std::lock_guard lock(sent().mutex);
-  sent().parcels.push_back(&p);
+  sent().buffers.push_back(&p);
 }
 
 const Status& status() {

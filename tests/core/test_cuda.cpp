@@ -9,8 +9,8 @@
 #include <functional>
 
 #include "core/error.h"
-#include "core/parcel.h"
 #include "core/random.h"
+#include "core/staging_buffer.h"
 #include "core/tensor.h"
 #include "support/message_of.h"
 
@@ -90,14 +90,14 @@ TEST_F(CudaTensor, TheHostDoesNotReadItsElements) {
               HasSubstr("f32[3] cuda were asked for on the cpu"));
 }
 
-// A tensor of the host over the parcel's bytes; the parcel must live as long.
-Tensor over(cuda::Parcel& parcel, const Shape& shape) {
-  auto storage = std::make_shared<Storage>(parcel.open(), parcel.bytes(), Device{}, [] {});
+// A tensor of the host over the buffer's bytes; the buffer must live as long.
+Tensor over(cuda::StagingBuffer& buffer, const Shape& shape) {
+  auto storage = std::make_shared<Storage>(buffer.host(), buffer.bytes(), Device{}, [] {});
   return Tensor::over(std::move(storage), shape, DType::f32);
 }
 
-TEST_F(CudaTensor, ParcelsAreTakenAsTheyWereSent) {
-  cuda::Parcel one(4 * 42), two(4 * 42);
+TEST_F(CudaTensor, StagingBuffersAreTakenAsTheyWereSent) {
+  cuda::StagingBuffer one(4 * 42), two(4 * 42);
   Tensor first = over(one, {6, 7}), second = over(two, {6, 7});
   const Tensor x = numbers({6, 7});
   first.copy_from(x);
@@ -118,21 +118,22 @@ TEST_F(CudaTensor, ParcelsAreTakenAsTheyWereSent) {
   EXPECT_TRUE(bit_identical(first.to(kCuda), Tensor::full({6, 7}, 3, DType::f32)));
 }
 
-TEST_F(CudaTensor, ParcelIsNotChangedOnItsWay) {
+TEST_F(CudaTensor, StagingBufferIsNotChangedOnItsWay) {
   if (cuda::status().flavour != cuda::Flavour::emulated) GTEST_SKIP() << "only emulation sees it";
-  cuda::Parcel parcel(4 * 3);
-  Tensor x = over(parcel, {3});
+  cuda::StagingBuffer buffer(4 * 3);
+  Tensor x = over(buffer, {3});
   x.fill(1);
-  parcel.send();
+  buffer.upload();
   x.fill(2);
   EXPECT_THAT(message_of<InternalError>([&] { x.to(kCuda); }), HasSubstr("after it was sent"));
-  parcel.open();
+  buffer.host();
   EXPECT_EQ(x.to(kCuda).to_vector(), std::vector<double>(3, 2));
 }
 
-TEST(Cuda, ParcelsAreRefusedWhereThereIsNoDevice) {
+TEST(Cuda, StagingBuffersAreRefusedWhereThereIsNoDevice) {
   if (cuda::status().usable) GTEST_SKIP() << "device cuda is usable here";
-  EXPECT_THAT(message_of<UserError>([] { cuda::Parcel(4); }), HasSubstr(cuda::status().in_words));
+  EXPECT_THAT(message_of<UserError>([] { cuda::StagingBuffer(4); }),
+              HasSubstr(cuda::status().in_words));
 }
 
 TEST_F(CudaTensor, MemoryIsCounted) {

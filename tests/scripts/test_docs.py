@@ -1,4 +1,4 @@
-"""The files and folders that the documentation names exist, and its commands can be run."""
+"""The files and folders that the documentation names exist, its commands can be run, and its plots have the style of today."""
 
 import os
 import re
@@ -58,6 +58,15 @@ class Documentation(unittest.TestCase):
             if script.is_file() and script.read_bytes().startswith(b"#!"):
                 with self.subTest(script.name):
                     self.assertTrue(os.access(script, os.X_OK), f"chmod +x {script.relative_to(ROOT)}")
+
+    def test_plots_have_the_style_of_the_sources(self):
+        # An SVG file stands by itself, so that each holds a copy of the style.
+        style = (ROOT / "trainers/reports/plot.css").read_text().strip()
+        plots = sorted((ROOT / "docs/results").glob("*.svg"))
+        self.assertTrue(plots)
+        for plot in plots:
+            with self.subTest(plot.name):
+                self.assertIn(style, plot.read_text(), "draw it again (reverie report, reverie repro --report-only)")
 
     def test_a_missing_file_is_seen(self):
         self.assertEqual(missing_names("see `core/no_such_file.h` and `core/error.h`"), ["core/no_such_file.h"])

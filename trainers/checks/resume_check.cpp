@@ -89,10 +89,11 @@ ResumeCheck check_resume(const ExperimentOptions& given, int64_t steps, int64_t 
   require(train_in_child(options, parts, true, 0) == 0,
           "check resume: the resumed run failed; its message is above");
 
-  const CheckpointContents a = read_checkpoint(latest_checkpoint(whole).value()),
-                           b = read_checkpoint(latest_checkpoint(parts).value());
+  const CheckpointContents a = read_latest_checkpoint(whole).value().contents,
+                           b = read_latest_checkpoint(parts).value().contents;
   compare(a.model, b.model, "weights", result.differences);
   compare(a.optimizer, b.optimizer, "optimizer", result.differences);
+  compare(a.memory, b.memory, "carried memory", result.differences);
   for (const auto& key :
        {"step", "tokens", "batch", "random_seed", "random_offset", "memory_counters"})
     if (a.state.at(key) != b.state.at(key))

@@ -15,6 +15,7 @@
 #include "trainers/evaluation/causality.h"
 #include "trainers/evaluation/latent_canary.h"
 #include "trainers/runs/checkpoint.h"
+#include "trainers/runs/stored_run.h"
 #include "trainers/text/activity.h"
 #include "trainers/training/trainer.h"
 

@@ -14,6 +14,7 @@
 #include "trainers/evaluation/insertion_losses.h"
 #include "trainers/evaluation/model_source.h"
 #include "trainers/evaluation/perplexity.h"
+#include "trainers/runs/run_directory.h"
 #include "trainers/text/activity.h"
 
 namespace reverie {

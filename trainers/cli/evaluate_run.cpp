@@ -4,18 +4,15 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <optional>
 
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
 #include "trainers/evaluation/answer_accuracy.h"
-#include "trainers/evaluation/canary.h"
-#include "trainers/evaluation/evaluate.h"
 #include "trainers/evaluation/forward_audit.h"
-#include "trainers/evaluation/insertion_losses.h"
 #include "trainers/evaluation/run_data.h"
+#include "trainers/evaluation/split_losses.h"
 #include "trainers/runs/run_reference.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/text/activity.h"
@@ -36,29 +33,19 @@ void evaluate_run(const std::string& directory, const std::string& json,
   const RunData opened = open_run_data(directory, r, a.other_data);
   const Dataset& data = opened.data;
   if (opened.other) log_warning("OTHER DATA: {}", opened.note);
-  const auto of = [&](const TokenFile& tokens, int64_t count) {
-    return EvaluationWindows::over(tokens, data.examples, a.batch_size, r.model->block_size(),
-                                   count);
-  };
-  const EvaluationWindows val = of(data.validation, a.windows),
-                          train = of(data.train, val.window_count()),
-                          prefix = of(data.validation, a.prefix_windows);
-  std::optional<Activity> activity(std::in_place, "evaluation");
-  // The forwards of this evaluation are audited as the run's own were.
-  ForwardAudit audit(r.step, r.step);
-  const EvaluationResult t = evaluate(*r.model, train, single_communicator(), {}, &audit),
-                         v = evaluate(*r.model, val, single_communicator(), {}, &audit);
+  const EvaluationSplits splits(data, a.batch_size, r.model->block_size(), a.windows,
+                                a.prefix_windows);
   // The figures of this evaluation are asked as the run's own were.
-  auto* augmented_model = dynamic_cast<AugmentedModel*>(r.model.get());
-  const PrefixScores scores =
-      score_prefixes(*r.model, prefix, single_communicator(), r.step, augmented_model != nullptr);
-  const EvaluationResult p = scores.prefix_only, same = scores.same_windows;
-  std::optional<AugmentedResult> behind_latents;
-  if (augmented_model)
-    behind_latents = evaluate_augmented(*augmented_model, val, InsertionRule::of(*augmented_model),
-                                        single_communicator(), &audit);
+  ForwardAudit audit(r.step, r.step);
+  const bool own_loss = dynamic_cast<AugmentedModel*>(r.model.get()) != nullptr;
+  const SplitLosses losses =
+      evaluate_splits(*r.model, splits, single_communicator(), "evaluation", audit, [&] {
+        return score_prefixes(*r.model, splits.prefix, single_communicator(), r.step, own_loss);
+      });
+  const EvaluationResult t = losses.train, v = losses.validation, p = losses.prefixes.prefix_only,
+                         same = losses.prefixes.same_windows;
   Verdict verdict = r.verdict;
-  verdict.merge(scores.verdict);
+  verdict.merge(losses.prefixes.verdict);
   verdict.merge(audit.verdict());
   const std::string label = verdict.mark() + (opened.other ? "  OTHER DATA" : "");
   Json out = {{"run", directory},
@@ -76,6 +63,7 @@ void evaluate_run(const std::string& directory, const std::string& json,
   if (opened.other) out["other_data"] = {{"trained_on", r.data_hash}, {"note", opened.note}};
   std::string answers, augmented;
   if (data.examples) {
+    const Activity activity("evaluation: answers");
     const AnswerAccuracy right =
         answer_accuracy(*r.model, data.validation, *data.examples, a.windows);
     out["answers"] = {{"right", right.right}, {"of", right.examples}};
@@ -83,8 +71,8 @@ void evaluate_run(const std::string& directory, const std::string& json,
                           right.right, right.examples, 100 * right.share(), label);
   }
   const char* whose = "";
-  if (behind_latents) {
-    const AugmentedResult& e = *behind_latents;
+  if (losses.augmented) {
+    const AugmentedResult& e = *losses.augmented;
     out["augmented"] = e.json();
     whose = ", its base";
     augmented = fmt::format(
@@ -92,7 +80,6 @@ void evaluate_run(const std::string& directory, const std::string& json,
         "{} predictions, {})\n",
         e.loss, std::exp(e.loss), label, std::exp(e.base_loss), e.predictions, e.where());
   }
-  activity.reset();
   if (!json.empty()) write_file_atomically(json, json_text_replacing(out, 2) + "\n");
   fmt::print("{}{}\n{}", r.checkpoint, whose, answers);
   fmt::print("train, teacher-forced           {:.4f} nats  perplexity {:.3f}{}\n", t.loss,

@@ -6,6 +6,7 @@
 #include "core/log.h"
 #include "trainers/exporting/gguf.h"
 #include "trainers/exporting/hugging_face.h"
+#include "trainers/runs/stored_run.h"
 #include "trainers/runs/trained_state.h"
 #include "trainers/training/trainer.h"
 

@@ -8,6 +8,7 @@
 #include "trainers/cli/commands.h"
 #include "trainers/cli/export.h"
 #include "trainers/runs/run_reference.h"
+#include "trainers/runs/stored_run.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {

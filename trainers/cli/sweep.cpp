@@ -135,7 +135,7 @@ void find_rate(const SweepArguments& a) {
                         json_text(learning_rate_json(range), 2) + "\n");
   write_file_atomically(directory + "/learning_rate.html",
                         learning_rate_html(range, command_of(a)));
-  const char* label = range.leaks ? "  LEAKS" : "";
+  const std::string label = range.leaks ? "  " + range.label() : "";
   const size_t stride = std::max<size_t>(1, range.points.size() / 12);
   fmt::print("{:>13}  {:>9}\n", "learning rate", "loss");
   for (size_t i = 0; i < range.points.size(); i += stride)

@@ -14,6 +14,7 @@
 #include "trainers/monitoring/profile_report.h"
 #include "trainers/monitoring/run_callbacks.h"
 #include "trainers/monitoring/run_overview.h"
+#include "trainers/runs/run_directory.h"
 #include "trainers/tables/runs/run_report.h"
 #include "trainers/text/activity.h"
 #include "trainers/training/trainer.h"
@@ -111,9 +112,8 @@ void train_as_rank(const TrainArguments& a, std::shared_ptr<Communicator> host) 
 
 void run(TrainArguments& a) {
   // A run knows its own config.
-  if (a.config.file.empty() && a.resume &&
-      std::filesystem::exists(a.run_directory + "/config.resolved.json"))
-    a.config.file = a.run_directory + "/config.resolved.json";
+  if (a.config.file.empty() && a.resume && is_run_directory(a.run_directory))
+    a.config.file = file_in(a.run_directory, kConfigFile);
   if (a.print_schema) {
     ExperimentOptions options;
     fmt::print("{}\n", json_text(config_schema(options), 2));

@@ -12,7 +12,7 @@
 #include "trainers/distributed/argument_checks.h"
 #include "trainers/distributed/launch.h"
 #include "trainers/distributed/nccl/nccl_transport.h"
-#include "trainers/distributed/patience.h"
+#include "trainers/distributed/polling.h"
 
 namespace reverie {
 namespace {
@@ -213,7 +213,7 @@ class DeviceCommunicator final : public Communicator {
 
   void land(const Flight& flight) {
     name_the_dead([&] {
-      wait_until([&] { return flight.done.reached(); },
+      poll_until([&] { return flight.done.reached(); },
                  [&](double waited) {
                    transport_->check();
                    try {
@@ -227,7 +227,7 @@ class DeviceCommunicator final : public Communicator {
   }
   static bool reached_in_grace(const cuda::Event& done) {
     bool late = false;
-    wait_until([&] { return late || done.reached(); },
+    poll_until([&] { return late || done.reached(); },
                [&](double waited) { late = waited > kGraceSeconds; });
     return done.reached();
   }
@@ -244,7 +244,7 @@ class DeviceCommunicator final : public Communicator {
     } catch (const MachineError&) {
       transport_->abort();
       bool late = false;
-      wait_until([&] { return late; },
+      poll_until([&] { return late; },
                  [&](double waited) {
                    host_->watch(waited);
                    late = waited > kGraceSeconds;

@@ -62,7 +62,7 @@ std::string CausalityReport::text() const {
                        p.tolerance, p.ok ? "ok" : "FAILED", p.where);
     leaks = leaks || (!p.ok && p.leak);
   }
-  return out + (causal() ? "causal: " : leaks ? "LEAKS: " : "FAILS: ") + worst;
+  return out + (causal() ? "causal: " : leaks ? std::string(kLeakLabel) + ": " : "FAILS: ") + worst;
 }
 
 }  // namespace reverie

@@ -6,9 +6,9 @@
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/written_text.h"
 #include "trainers/runs/run_reference.h"
+#include "trainers/runs/stored_run.h"
 #include "trainers/runs/trained_state.h"
 #include "trainers/text/activity.h"
-#include "trainers/runs/stored_run.h"
 
 namespace reverie {
 namespace {

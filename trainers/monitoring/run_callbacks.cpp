@@ -32,7 +32,7 @@ class MetricsCallback final : public Callback {
   }
   void on_step(const RunView&, const StepInfo& s) override {
     log_->train({s.step, s.loss, s.learning_rate, s.gradient_norm, s.tokens, s.tokens_per_second,
-                s.seconds});
+                 s.seconds});
   }
   void on_evaluation(const RunView& t, const EvaluationInfo& e) override {
     label_as(t);
@@ -84,8 +84,7 @@ class TensorBoardCallback final : public Callback {
     if (writer_ && !text.empty()) attempt([&] { writer_->text(prefix(t) + "sample", text, step); });
   }
   void on_end(const RunView& t) override {
-    if (writer_ && t.step() == t.options().train.steps)
-      attempt([&] { writer_->end_of_session(); });
+    if (writer_ && t.step() == t.options().train.steps) attempt([&] { writer_->end_of_session(); });
   }
 
  private:
@@ -96,11 +95,14 @@ class TensorBoardCallback final : public Callback {
                      (path.has_filename() ? path : path.parent_path()).filename().string());
     writer_->text("config", json_text(t.resolved_config(), 2), 0);
     // A leak may be found later, and give the tags its prefix.
-    const auto either = [](const char* tag) { return std::string("(LEAKS/)?evaluation/") + tag; };
+    const auto either = [](const std::string& tag) {
+      return fmt::format("({}/)?{}", kLeakLabel, tag);
+    };
     writer_->layout({{"loss",
-                      {"(LEAKS/)?train/loss", either("train_loss"), either("val_loss"),
-                       either("val_loss_prefix_only")}},
-                     {"train and validation", {either("train_loss"), either("val_loss")}}});
+                      {either("train/loss"), either("evaluation/train_loss"),
+                       either("evaluation/val_loss"), either("evaluation/val_loss_prefix_only")}},
+                     {"train and validation",
+                      {either("evaluation/train_loss"), either("evaluation/val_loss")}}});
   }
   static std::string prefix(const RunView& t) { return t.leaks() ? t.verdict().label() + "/" : ""; }
   void scalars(const RunView& t, int64_t step,
@@ -146,12 +148,11 @@ class ProgressCallback final : public Callback {
       log_info(
           "{}step {}: augmented train {:.4f}  augmented val {:.4f} (base {:.4f}) over {} "
           "predictions, {}{}",
-          before(), e.step, e.augmented_train->loss,
-          e.augmented_val->loss, e.augmented_val->base_loss, e.augmented_val->predictions,
-          e.augmented_val->where(), t.leaks() ? "  LEAKS" : "");
-    log_info("{}step {}: train {:.4f}  val {:.4f}  val prefix-only {:.4f}{}",
-             before(), e.step, e.train_loss, e.val_loss,
-             e.val_loss_prefix_only, t.leaks() ? "  LEAKS" : "");
+          before(), e.step, e.augmented_train->loss, e.augmented_val->loss,
+          e.augmented_val->base_loss, e.augmented_val->predictions, e.augmented_val->where(),
+          t.verdict().mark());
+    log_info("{}step {}: train {:.4f}  val {:.4f}  val prefix-only {:.4f}{}", before(), e.step,
+             e.train_loss, e.val_loss, e.val_loss_prefix_only, t.verdict().mark());
   }
   void on_end(const RunView&) override { progress_->finish(); }
 

@@ -25,6 +25,7 @@ namespace fs = std::filesystem;
 constexpr const char* kModel = "model.safetensors";
 constexpr const char* kOptimizer = "optimizer.safetensors";
 constexpr const char* kState = "state.json";
+constexpr const char* kMemory = "memory.safetensors";
 constexpr const char* kComplete = "COMPLETE";
 
 std::string join(const std::string& directory, const std::string& name) {
@@ -117,8 +118,9 @@ Json describe_file(const std::string& file) {
 
 std::string make_manifest(const std::string& directory) {
   Json manifest;
-  for (const char* name : {kModel, kOptimizer, kState})
-    manifest["files"][name] = describe_file(join(directory, name));
+  for (const char* name : {kModel, kOptimizer, kState, kMemory})
+    if (name != kMemory || fs::exists(join(directory, name)))
+      manifest["files"][name] = describe_file(join(directory, name));
   return manifest_text(std::move(manifest));
 }
 
@@ -140,11 +142,15 @@ Json read_manifest(const std::string& directory) {
   return manifest;
 }
 
-void verify(const std::string& directory) {
+// Whether the checkpoint, which is as it was written, holds memory.
+bool verify(const std::string& directory) {
   const Json manifest = read_manifest(directory);
-  for (const char* name : {kModel, kOptimizer, kState}) {
+  bool has_memory = false;
+  for (const char* name : {kModel, kOptimizer, kState, kMemory}) {
     const std::string file = join(directory, name);
     const auto path = Json::json_pointer("/files") / name;
+    if (name == kMemory) has_memory = manifest.contains(path);
+    if (name == kMemory && !has_memory) continue;
     if (!manifest.contains(path))
       throw DataError(fmt::format("{}/{} does not list {}", directory, kComplete, name));
     const Json& wanted = manifest.at(path);
@@ -157,6 +163,7 @@ void verify(const std::string& directory) {
       throw DataError(fmt::format("{} is truncated or altered: got {}, {} says {}", file,
                                   json_text(got), kComplete, json_text(wanted)));
   }
+  return has_memory;
 }
 
 // ---- writing ----
@@ -260,6 +267,20 @@ void remove_old(const std::string& parent, int64_t step, int64_t keep,
   }
 }
 
+// Calls open() for checkpoints, the newest first, until it throws no UserError.
+template <class Open>
+void find_newest(const std::string& run_directory, Open&& open) {
+  std::vector<std::string> directories = checkpoints_of(run_directory);
+  for (; !directories.empty(); directories.pop_back()) {
+    try {
+      return open(directories.back());
+    } catch (const UserError& error) {
+      log_warning("the checkpoint {} is damaged and passed over: {}", directories.back(),
+                  error.what());
+    }
+  }
+}
+
 std::string what_is_still_good(const std::string& run_directory) {
   try {
     if (const auto good = latest_checkpoint(run_directory))
@@ -287,6 +308,7 @@ std::string write_checkpoint(const std::string& run_directory, int64_t step,
     const HiddenDirectory hidden(join(parent, temporary_name(name_of_step(step))));
     write_safetensors(join(hidden.path(), kModel), contents.model, contents.model_metadata);
     write_safetensors(join(hidden.path(), kOptimizer), contents.optimizer);
+    if (!contents.memory.empty()) write_safetensors(join(hidden.path(), kMemory), contents.memory);
     write_file_atomically(join(hidden.path(), kState), state);
     write_file_atomically(join(hidden.path(), kComplete), make_manifest(hidden.path()));
     put_in_place(hidden.path(), parent, step);
@@ -313,12 +335,13 @@ std::vector<std::string> checkpoints_of(const std::string& run_directory) {
 }
 
 CheckpointContents read_checkpoint(const std::string& directory) {
-  verify(directory);
+  const bool has_memory = verify(directory);
   SafetensorsFile model = read_safetensors(join(directory, kModel));
   CheckpointContents contents;
   contents.model = std::move(model.tensors);
   contents.model_metadata = std::move(model.metadata);
   contents.optimizer = read_safetensors(join(directory, kOptimizer)).tensors;
+  if (has_memory) contents.memory = read_safetensors(join(directory, kMemory)).tensors;
   try {
     contents.state = parse_json(read_file(join(directory, kState)));
   } catch (const Json::exception& error) {
@@ -327,18 +350,21 @@ CheckpointContents read_checkpoint(const std::string& directory) {
   return contents;
 }
 
+std::optional<StoredCheckpoint> read_latest_checkpoint(const std::string& run_directory) {
+  std::optional<StoredCheckpoint> newest;
+  find_newest(run_directory, [&](const std::string& directory) {
+    newest = StoredCheckpoint{directory, read_checkpoint(directory)};
+  });
+  return newest;
+}
+
 std::optional<std::string> latest_checkpoint(const std::string& run_directory) {
-  std::vector<std::string> directories = checkpoints_of(run_directory);
-  for (; !directories.empty(); directories.pop_back()) {
-    try {
-      verify(directories.back());
-      return directories.back();
-    } catch (const UserError& error) {
-      log_warning("the checkpoint {} is damaged and passed over: {}", directories.back(),
-                  error.what());
-    }
-  }
-  return {};
+  std::optional<std::string> newest;
+  find_newest(run_directory, [&](const std::string& directory) {
+    verify(directory);
+    newest = directory;
+  });
+  return newest;
 }
 
 }  // namespace reverie

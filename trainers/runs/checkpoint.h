@@ -4,6 +4,7 @@
 //   RUN/checkpoints/step_00000100/model.safetensors
 //                                 optimizer.safetensors
 //                                 state.json
+//                                 memory.safetensors  only of models that carry memory
 //                                 COMPLETE    JSON: bytes and XXH3-128 of each file; written last
 //
 // A checkpoint is filled under a hidden name (".step_00000100.tmp-PID") and renamed when all of it
@@ -24,6 +25,7 @@ namespace reverie {
 
 struct CheckpointContents {
   NamedTensors model, optimizer;
+  NamedTensors memory;  // carried from batch to batch; without any there is no file
   std::map<std::string, std::string> model_metadata;  // of model.safetensors
   Json state;  // the trainer's; finite numbers and valid UTF-8 only (InternalError otherwise)
 };
@@ -51,8 +53,14 @@ std::vector<std::string> checkpoints_of(const std::string& run_directory);
 // hashes; UserError when there is no such directory.
 CheckpointContents read_checkpoint(const std::string& directory);
 
-// The newest checkpoint that verifies. A damaged newer one is named in a warning and passed over.
+struct StoredCheckpoint {
+  std::string directory;
+  CheckpointContents contents;
+};
+// The newest checkpoint that verifies, as read_checkpoint() gives it; its bytes are hashed once. A damaged newer one is named in a warning and passed over.
 // Empty when none verifies; whether there were any at all, checkpoints_of() says.
+std::optional<StoredCheckpoint> read_latest_checkpoint(const std::string& run_directory);
+// Its directory alone.
 std::optional<std::string> latest_checkpoint(const std::string& run_directory);
 
 }  // namespace reverie

@@ -10,6 +10,7 @@
 #include "core/registry.h"
 #include "layers/language_model.h"
 #include "trainers/runs/earlier_spellings.h"
+#include "trainers/runs/verdict.h"
 
 namespace reverie {
 
@@ -66,7 +67,9 @@ void ExperimentOptions::fields(Fields& f) {
          "else is f32; f64 is for checks");
   f.boolean(
       "allow_future_leak", allow_future_leak,
-      "train a model that fails the causality probe; every number from it is then labelled LEAKS");
+      std::string("train a model that fails the causality probe; every number from it is then "
+                  "labelled ") +
+          kLeakLabel);
   f.texts("plugins", plugins, "shared libraries that register more components");
   f.object("data", data, "the text and its tokens");
   f.component("model", model, ModelRegistry::instance(), false, "the model");

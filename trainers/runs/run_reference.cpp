@@ -6,16 +6,12 @@
 
 #include "core/error.h"
 #include "trainers/runs/checkpoint.h"
+#include "trainers/runs/run_directory.h"
 
 namespace reverie {
 namespace {
 
 namespace fs = std::filesystem;
-
-bool is_run(const fs::path& directory) {
-  std::error_code ignored;
-  return fs::is_regular_file(directory / "config.resolved.json", ignored);
-}
 
 std::string folder_of_step(const std::string& run, int64_t step) {
   const std::string wanted = fmt::format("step_{:08}", step);
@@ -34,9 +30,9 @@ std::string folder_of_step(const std::string& run, int64_t step) {
 
 // The newest checkpoint says which was the best so far.
 std::string folder_of_best(const std::string& run) {
-  const auto newest = latest_checkpoint(run);
+  const auto newest = read_latest_checkpoint(run);
   if (!newest) throw UserError(fmt::format("{} has no whole checkpoint yet", run));
-  const Json state = read_checkpoint(*newest).state;
+  const Json& state = newest->contents.state;
   if (!state.contains("best"))
     throw UserError(
         fmt::format("{} does not know its best checkpoint: set checkpoint.keep_best (a run may be "
@@ -48,16 +44,16 @@ std::string folder_of_best(const std::string& run) {
 }  // namespace
 
 std::optional<RunReference> find_run(const std::string& given) {
-  if (is_run(given)) return RunReference{given, ""};
+  if (is_run_directory(given)) return RunReference{given, ""};
   fs::path folder = fs::path(given).lexically_normal();
   if (folder.filename().empty()) folder = folder.parent_path();
   std::error_code ignored;
   if (fs::is_regular_file(folder / "state.json", ignored)) {
     const fs::path run = fs::absolute(folder).parent_path().parent_path();
-    if (is_run(run)) return RunReference{run.string(), folder.string()};
+    if (is_run_directory(run.string())) return RunReference{run.string(), folder.string()};
   }
   const size_t at = given.rfind('@');
-  if (at == std::string::npos || !is_run(given.substr(0, at))) return {};
+  if (at == std::string::npos || !is_run_directory(given.substr(0, at))) return {};
   const std::string run = given.substr(0, at), name = given.substr(at + 1);
   if (name == "last") return RunReference{run, ""};
   if (name == "best") return RunReference{run, folder_of_best(run)};

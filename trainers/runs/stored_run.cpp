@@ -27,39 +27,11 @@ Verdict verdict_on_disk(const std::string& run_directory, const Json& state) {
   return verdict;
 }
 
-Verdict kept_leak(const std::string& run_directory) {
-  const std::string file = file_in(run_directory, kLeakFile);
-  if (!std::filesystem::exists(file)) return {};
-  return Verdict::of_file(Config::from_file(file).json());
-}
-void keep_leak(const std::string& run_directory, const Verdict& verdict) {
-  if (!verdict.leaks()) return;
-  Verdict all = kept_leak(run_directory);
-  all.merge(verdict);
-  write_file_atomically(file_in(run_directory, kLeakFile),
-                        json_text(Json{{"label", all.label()}, {"verdict", all.json()}}, 2) + "\n");
-}
-
-bool run_finished(const std::string& directory) {
-  return std::filesystem::exists(file_in(directory, kSummaryFile));
-}
-Json read_summary(const std::string& directory) {
-  Json summary = Config::from_file(file_in(directory, kSummaryFile)).json();
-  if (const Verdict kept = kept_leak(directory); kept.leaks()) {
-    Verdict all = Verdict::of_file(summary);
-    all.merge(kept);
-    summary["causal"] = false;
-    summary["label"] = all.label();
-    summary["verdict"] = all.json();
-  }
-  return summary;
-}
 ExperimentOptions read_run_config(const std::string& directory) {
-  const std::string file = file_in(directory, kConfigFile);
-  if (!std::filesystem::exists(file))
+  if (!is_run_directory(directory))
     throw UserError(
         fmt::format("{} is not a run directory: there is no {}", directory, kConfigFile));
-  return read_experiment(Config::from_file(file), directory);
+  return read_experiment(Config::from_file(file_in(directory, kConfigFile)), directory);
 }
 LoadedRun load_run(const std::string& given) {
   const Activity activity("loading " + given);
@@ -67,11 +39,14 @@ LoadedRun load_run(const std::string& given) {
   const std::string directory = named ? named->directory : given;
   LoadedRun run;
   run.options = read_run_config(directory);
-  const auto checkpoint = named && !named->checkpoint.empty() ? std::optional(named->checkpoint)
-                                                              : latest_checkpoint(directory);
-  if (!checkpoint) throw UserError(fmt::format("{} has no whole checkpoint yet", directory));
-  const CheckpointContents contents = read_checkpoint(*checkpoint);
-  run.checkpoint = *checkpoint;
+  const bool newest = !named || named->checkpoint.empty();
+  const auto stored =
+      newest
+          ? read_latest_checkpoint(directory)
+          : std::optional(StoredCheckpoint{named->checkpoint, read_checkpoint(named->checkpoint)});
+  if (!stored) throw UserError(fmt::format("{} has no whole checkpoint yet", directory));
+  const CheckpointContents& contents = stored->contents;
+  run.checkpoint = stored->directory;
   run.step = contents.state.value("step", int64_t(0));
   run.model = make_run_model(run.options);
   run.model->load(contents.model);

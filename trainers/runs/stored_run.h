@@ -1,5 +1,5 @@
 #pragma once
-// Runs on disk: the files of a run directory, and what a reader makes of them.
+// Runs on disk: what a reader makes of a run directory.
 
 #include <memory>
 #include <string>
@@ -7,17 +7,10 @@
 #include "datasets/tokenizers/tokenizer.h"
 #include "layers/language_model.h"
 #include "trainers/runs/experiment.h"
+#include "trainers/runs/run_directory.h"
 #include "trainers/runs/verdict.h"
 
 namespace reverie {
-
-inline constexpr const char* kConfigFile = "config.resolved.json";
-inline constexpr const char* kSummaryFile = "summary.json";
-inline constexpr const char* kLockFile = "run.lock";
-inline constexpr const char* kLeakFile = "leak.json";
-inline std::string file_in(const std::string& directory, const std::string& file) {
-  return directory + "/" + file;
-}
 
 // Streams of a run's seed: independent, so that e.g. more dropout does not reshuffle the data.
 enum SeedStream : uint64_t { kWeights = 1, kDropout = 2, kBatches = 3, kSamples = 4 };
@@ -25,15 +18,8 @@ enum SeedStream : uint64_t { kWeights = 1, kDropout = 2, kBatches = 3, kSamples 
 // The run's model with its initial weights.
 std::unique_ptr<LanguageModel> make_run_model(const ExperimentOptions&);
 
-bool run_finished(const std::string& run_directory);  // summary.json is there
-// summary.json, with the leak that was found after it was written, where there is one.
-Json read_summary(const std::string& run_directory);
 // config.resolved.json, plugins loaded. UserError where it is no run directory.
 ExperimentOptions read_run_config(const std::string& run_directory);
-// Keeps a verdict that leaks in leak.json, beside those that were kept before, whatever ends the
-// process afterwards. Nothing where it does not leak.
-void keep_leak(const std::string& run_directory, const Verdict& verdict);
-Verdict kept_leak(const std::string& run_directory);
 // The verdict of a checkpoint's state, of the summary where the run has finished, and of leak.json:
 // a leak in any of them stays.
 Verdict verdict_on_disk(const std::string& run_directory, const Json& state);

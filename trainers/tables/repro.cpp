@@ -15,6 +15,7 @@
 #include "core/signals.h"
 #include "trainers/monitoring/run_callbacks.h"
 #include "trainers/runs/earlier_spellings.h"
+#include "trainers/runs/run_directory.h"
 #include "trainers/tables/definition.h"
 #include "trainers/tables/runs/run_report.h"
 #include "trainers/tables/table_clock.h"
@@ -107,11 +108,11 @@ std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKin
       throw ConfigError(fmt::format("--only {}: preset {} has no such model", name, o.preset));
   const auto config_of = [&](const PlannedCell& cell, const Config* trial) {
     Config config = base();
-    kind.start(cell, config);
+    kind.merge_level_patch(cell, config);
     if (kind.has_models()) config.merge(models.at(cell.model));
     config.merge(patch);
     if (model_patches.has(cell.model)) config.merge(model_patches.at(cell.model));
-    kind.complete(cell, config);
+    kind.set_cell_values(cell, config);
     if (trial) config.merge(*trial);
     return config;
   };
@@ -130,7 +131,7 @@ std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKin
       std::vector<PlannedRun> earlier;
       for (const PlannedRun& r : runs)
         if (r.in_table && r.seed == seed) earlier.push_back(r);
-      kind.follow(cell, earlier, config);
+      kind.set_earlier_paths(cell, earlier, config);
       runs.push_back(planner.run(cell, seed, std::move(config)));
     }
   return runs;
@@ -165,8 +166,8 @@ TableClock clock_of(const std::vector<PlannedRun>& runs, const TableFile& t, con
 
 TableFile read_table_file(const ReproOptions& o) {
   TableFile t;
-  t.config = o.table ? Config(*o.table, "$", o.table_file)
-                     : Config::from_file(o.table_file, o.lenient);
+  t.config =
+      o.table ? Config(*o.table, "$", o.table_file) : Config::from_file(o.table_file, o.lenient);
   for (const auto& s : o.table_overrides) t.config.set(s);
   t.file = o.table_file;
   t.preset_name = o.preset;
@@ -221,7 +222,7 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
                                             r.trial ? "trial of " : "", place_of(r), r.seed);
     if (pending_signal()) return interrupted(context);
     if (run_finished(r.directory)) {
-      kind.finish(r);
+      kind.measure_finished(r);
       leak_found = leak_found || (Verdict::of_file(read_summary(r.directory)).leaks() &&
                                   !r.config.json().value("allow_future_leak", false));
       clock.finished(number - 1, read_summary(r.directory).value("seconds", 0.0));
@@ -234,10 +235,10 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
     control.resume = true;
     control.may_begin_anew = true;
     control.callbacks.push_back(&report);
-    const StandardCallbacks callbacks({.context = context,
-                                       .seconds_after = [&, number](double seconds) {
-                                         return clock.seconds_after(number - 1, seconds);
-                                       }});
+    const StandardCallbacks callbacks(
+        {.context = context, .seconds_after = [&, number](double seconds) {
+           return clock.seconds_after(number - 1, seconds);
+         }});
     const auto begin = std::chrono::steady_clock::now();
     try {
       const ExperimentOptions experiment = read_experiment(r.config, t.directory);
@@ -251,7 +252,7 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
       write_file_atomically(r.directory + "/" + kDivergedFile, std::string(e.what()) + "\n");
       continue;
     }
-    kind.finish(r);
+    kind.measure_finished(r);
     leak_found = leak_found || (Verdict::of_file(read_summary(r.directory)).leaks() &&
                                 !r.config.json().value("allow_future_leak", false));
     clock.finished(number - 1,

@@ -1,6 +1,7 @@
 #include "trainers/tables/table_kind.h"
 
-#include <algorithm>
+#include <fmt/ranges.h>
+
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -8,23 +9,36 @@
 
 namespace reverie {
 
+TableKinds& TableKinds::instance() {
+  static TableKinds kinds;
+  return kinds;
+}
+
+bool TableKinds::add_entry(const std::string& name, Entry entry) {
+  if (!entries_.emplace(name, std::move(entry)).second)
+    throw InternalError(fmt::format("two kinds of tables are called \"{}\"", name));
+  return true;
+}
+
 std::unique_ptr<TableKind> make_table_kind(const TableFile& table) {
-  const TableKindEntry kinds[] = {loss_table_kind(), latent_table_kind(), reasoning_table_kind(),
-                                  sweep_kind()};
+  const auto& kinds = TableKinds::instance().entries_;
   std::string name = text_at(table.config.json(), "kind", "$", false);
-  if (name.empty()) name = kinds[0].name;
-  const auto kind = std::find_if(std::begin(kinds), std::end(kinds),
-                                 [&](const TableKindEntry& k) { return k.name == name; });
-  if (kind == std::end(kinds))
-    throw ConfigError(fmt::format("$.kind is \"{}\", wanted \"{}\", \"{}\", \"{}\" or \"{}\"", name,
-                                  kinds[0].name, kinds[1].name, kinds[2].name, kinds[3].name));
+  if (name.empty()) name = "losses";
+  const auto kind = kinds.find(name);
+  if (kind == kinds.end()) {
+    std::vector<std::string> known;
+    for (const auto& [other, entry] : kinds) known.push_back('"' + other + '"');
+    throw ConfigError(
+        fmt::format("$.kind is \"{}\", wanted one of: {}", name, fmt::join(known, ", ")));
+  }
+  const auto& [table_own, preset_own, make] = kind->second;
   std::vector<std::string> table_keys{"kind", "title", "report", "base", "models", "presets"},
       preset_keys{"seeds", "model_seeds", "patch", "model_patches"};
-  table_keys.insert(table_keys.end(), kind->table_keys.begin(), kind->table_keys.end());
-  preset_keys.insert(preset_keys.end(), kind->preset_keys.begin(), kind->preset_keys.end());
+  table_keys.insert(table_keys.end(), table_own.begin(), table_own.end());
+  preset_keys.insert(preset_keys.end(), preset_own.begin(), preset_own.end());
   refuse_unknown_keys(table.config.json(), table_keys, "$");
   refuse_unknown_keys(table.preset.json(), preset_keys, table.preset.path());
-  return kind->make(table);
+  return make(table);
 }
 
 }  // namespace reverie

@@ -2,6 +2,7 @@
 // Kinds of tables: what their cells are, and what becomes of finished runs. Planning and training
 // are the same for all (repro.cpp).
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -51,23 +52,25 @@ class TableKind {
   virtual std::vector<PlannedCell> cells() const = 0;
   // Whether the table has "models", whose patches go into a cell's config.
   virtual bool has_models() const { return true; }
-  // Adds to a cell's config (the table's base by now) what its level says, before other patches,
-  virtual void start(const PlannedCell&, Config&) const {}
-  // and after all patches what they cannot say.
-  virtual void complete(const PlannedCell&, Config&) const = 0;
-  // Adds paths of earlier runs that this one stands on: `earlier` are those of the same seed.
-  virtual void follow(const PlannedCell&, const std::vector<PlannedRun>& earlier, Config&) const {}
+  // Merges the patch of a cell's level into its config, which is the table's base by now; patches of
+  // model and preset come after it.
+  virtual void merge_level_patch(const PlannedCell&, Config&) const {}
+  // After all patches: checks a cell's config, and sets the values that the cell decides.
+  virtual void set_cell_values(const PlannedCell&, Config&) const = 0;
+  // Sets paths of earlier runs that this one reads: `earlier` are those of the same seed.
+  virtual void set_earlier_paths(const PlannedCell&, const std::vector<PlannedRun>& earlier,
+                                 Config&) const {}
   // The patch of a run that has to be there before all others, such as the base that they share.
   virtual std::optional<Config> preliminary() const { return std::nullopt; }
-  // Where it will lie; called before start() and complete().
+  // Where it will lie; called before merge_level_patch() and set_cell_values().
   virtual void set_preliminary(const std::string& run_directory) {}
-  // Trials, trained before the cells; and which of them there are, called before complete(). What
+  // Trials, trained before the cells; and which of them there are, called before set_cell_values(). What
   // is decided by trials that have not all finished is not known yet.
   virtual std::vector<PlannedTrial> trials() const { return {}; }
   virtual void set_trials(const std::vector<PlannedRun>&) {}
   // After each finished run, also one that was reused: makes whatever the table wants beside its
   // summary, unless it is there.
-  virtual void finish(const PlannedRun&) const {}
+  virtual void measure_finished(const PlannedRun&) const {}
   // The cost of these planned runs, as text; needs neither data nor a base's weights.
   virtual std::string plan(const std::vector<PlannedRun>& runs) const = 0;
   // Writes the table of the finished runs (one or more) into the output directory; the files'
@@ -76,20 +79,34 @@ class TableKind {
                                          int64_t planned) const = 0;
 };
 
-// By the table's "kind": "losses" (the default), "latent_effect", "reasoning" or "sweep".
-// ConfigError for another, and for keys of table or preset that this kind does not know.
+// The kind that the table's "kind" names, "losses" where it names none. ConfigError for another, and
+// for keys of table or preset that this kind does not know.
 std::unique_ptr<TableKind> make_table_kind(const TableFile&);
 
-// The kinds (loss_table_kind.cpp, latent_table_kind.cpp, reasoning_table_kind.cpp), with the keys
-// that they read of a table and of its presets, besides the common ones.
-struct TableKindEntry {
-  const char* name;
-  std::vector<std::string> table_keys, preset_keys;
-  std::unique_ptr<TableKind> (*make)(const TableFile&);
+// The kinds by name. Each registers itself in a file of its own, NAME_kind.cpp.
+class TableKinds {
+ public:
+  static TableKinds& instance();
+  // T is constructed as T(const TableFile&). `table_keys` and `preset_keys` are the keys that it
+  // reads of a table and of its presets, besides the common ones. InternalError for a name that is
+  // taken.
+  template <class T>
+  bool add(const std::string& name, std::vector<std::string> table_keys,
+           std::vector<std::string> preset_keys) {
+    return add_entry(name, {std::move(table_keys), std::move(preset_keys),
+                            [](const TableFile& table) -> std::unique_ptr<TableKind> {
+                              return std::make_unique<T>(table);
+                            }});
+  }
+
+ private:
+  friend std::unique_ptr<TableKind> make_table_kind(const TableFile&);
+  struct Entry {
+    std::vector<std::string> table_keys, preset_keys;
+    std::unique_ptr<TableKind> (*make)(const TableFile&);
+  };
+  bool add_entry(const std::string& name, Entry);
+  std::map<std::string, Entry> entries_;
 };
-TableKindEntry loss_table_kind();
-TableKindEntry latent_table_kind();
-TableKindEntry reasoning_table_kind();
-TableKindEntry sweep_kind();
 
 }  // namespace reverie

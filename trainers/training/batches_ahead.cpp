@@ -16,9 +16,9 @@ void BatchesAhead::prepare(int64_t index, const BatchPart& part) {
   prepared_.reset();
   Batch batch = sampler_.rows(index, part.first_row, part.rows);
   const size_t bytes = batch.tokens.bytes() + batch.targets.bytes();
-  const std::shared_ptr<cuda::Parcel> parcel = free_parcel(bytes);
-  // The tensors share the parcel, so that it is not written again before they are gone.
-  const auto storage = std::make_shared<Storage>(parcel->open(), bytes, Device{}, [parcel] {});
+  const std::shared_ptr<cuda::StagingBuffer> buffer = free_buffer(bytes);
+  // The tensors share the buffer, so that it is not written again before they are gone.
+  const auto storage = std::make_shared<Storage>(buffer->host(), bytes, Device{}, [buffer] {});
   int64_t offset = 0;
   for (Tensor* t : {&batch.tokens, &batch.targets}) {
     Tensor there = Tensor::over(storage, t->shape(), t->dtype(), offset);
@@ -26,15 +26,15 @@ void BatchesAhead::prepare(int64_t index, const BatchPart& part) {
     offset += t->numel();
     *t = there;
   }
-  parcel->send();
+  buffer->upload();
   prepared_ = Prepared{index, part, std::move(batch)};
 }
 
-std::shared_ptr<cuda::Parcel> BatchesAhead::free_parcel(size_t bytes) {
-  std::erase_if(parcels_, [&](const auto& p) { return p->bytes() < bytes; });
-  for (const auto& p : parcels_)
+std::shared_ptr<cuda::StagingBuffer> BatchesAhead::free_buffer(size_t bytes) {
+  std::erase_if(buffers_, [&](const auto& p) { return p->bytes() < bytes; });
+  for (const auto& p : buffers_)
     if (p.use_count() == 1) return p;
-  return parcels_.emplace_back(std::make_shared<cuda::Parcel>(bytes));
+  return buffers_.emplace_back(std::make_shared<cuda::StagingBuffer>(bytes));
 }
 
 }  // namespace reverie

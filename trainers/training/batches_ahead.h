@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "core/parcel.h"
+#include "core/staging_buffer.h"
 #include "datasets/sampler.h"
 #include "trainers/training/batch_split.h"
 
@@ -31,11 +31,11 @@ class BatchesAhead {
     Batch batch;
   };
   // One that no tensor lies over any more, and that holds so many bytes.
-  std::shared_ptr<cuda::Parcel> free_parcel(size_t bytes);
+  std::shared_ptr<cuda::StagingBuffer> free_buffer(size_t bytes);
 
   const Sampler& sampler_;
   Device device_;
-  std::vector<std::shared_ptr<cuda::Parcel>> parcels_;
+  std::vector<std::shared_ptr<cuda::StagingBuffer>> buffers_;
   std::optional<Prepared> prepared_;
 };
 

@@ -44,9 +44,8 @@ NamedTensors CarriedMemory::whole(const BatchSplit& split, Communicator& communi
       pieces.push_back(t);
     }
     const Tensor mine = stack_rows(pieces, name);
-    all.emplace_back("memory.0." + name, communicator.size() == 1
-                                             ? mine
-                                             : gather_rows(communicator, mine, split.batch()));
+    all.emplace_back(
+        name, communicator.size() == 1 ? mine : gather_rows(communicator, mine, split.batch()));
   }
   return all;
 }
@@ -58,15 +57,7 @@ std::map<std::string, int64_t> CarriedMemory::counters() const {
 void CarriedMemory::load(const BatchSplit& split, Device device, const NamedTensors& tensors,
                          const std::map<std::string, int64_t>& counters) {
   clear(split);
-  std::map<std::string, std::map<int64_t, Tensor>> pieces;  // by name, then by number
-  for (const auto& [full, tensor] : tensors) {
-    const size_t dot = full.find('.', 7);
-    pieces[full.substr(dot + 1)][std::stoll(full.substr(7, dot - 7))] = tensor;
-  }
-  for (const auto& [name, by_number] : pieces) {
-    std::vector<Tensor> in_order;
-    for (const auto& [number, tensor] : by_number) in_order.push_back(tensor);
-    const Tensor all = stack_rows(in_order, name);
+  for (const auto& [name, all] : tensors) {
     require(all.size(0) == split.batch(),
             "the checkpoint carries the memory {} of {} sequences, not {}", name, all.size(0),
             split.batch());
@@ -77,6 +68,24 @@ void CarriedMemory::load(const BatchSplit& split, Device device, const NamedTens
     }
   }
   for (SequenceState& state : parts_) state.memory.counters = counters;
+}
+
+NamedTensors take_earlier_memory(NamedTensors& optimizer) {
+  std::map<std::string, std::map<int64_t, Tensor>> pieces;  // by name, then by part
+  const std::string prefix = "memory.";
+  for (const auto& [full, tensor] : optimizer) {
+    if (!full.starts_with(prefix)) continue;
+    const size_t dot = full.find('.', prefix.size());
+    pieces[full.substr(dot + 1)][std::stoll(full.substr(prefix.size(), dot))] = tensor;
+  }
+  std::erase_if(optimizer, [&](const auto& named) { return named.first.starts_with(prefix); });
+  NamedTensors memory;
+  for (const auto& [name, by_part] : pieces) {
+    std::vector<Tensor> in_order;
+    for (const auto& [part, tensor] : by_part) in_order.push_back(tensor);
+    memory.emplace_back(name, stack_rows(in_order, name));
+  }
+  return memory;
 }
 
 }  // namespace reverie

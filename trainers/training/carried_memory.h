@@ -17,18 +17,21 @@ class CarriedMemory {
   void clear(const BatchSplit& split) { parts_.assign(split.parts().size(), {}); }
   SequenceState& part(size_t i) { return parts_.at(i); }
 
-  // For a checkpoint: "memory.0.NAME" [batch, ..] of the whole batch, the same however it is split.
+  // For a checkpoint: tensors [batch, ..] of the whole batch by name, the same however it is split.
   // A collective; every rank gets all.
   NamedTensors whole(const BatchSplit& split, Communicator& communicator) const;
   // Counters are those of the text's position, and the same for all rows.
   std::map<std::string, int64_t> counters() const;
-  // Takes this rank's rows of what "memory.0.NAME", "memory.1.NAME", .. hold one after another, to
-  // `device`.
+  // Takes this rank's rows of what whole() gave, to `device`.
   void load(const BatchSplit& split, Device device, const NamedTensors& tensors,
             const std::map<std::string, int64_t>& counters);
 
  private:
   std::vector<SequenceState> parts_;
 };
+
+// Checkpoints of earlier versions hold memory among the optimizer's tensors, as "memory.PART.NAME"
+// with the rows of each part. Takes it out of `optimizer`, parts one below the other.
+NamedTensors take_earlier_memory(NamedTensors& optimizer);
 
 }  // namespace reverie

@@ -12,6 +12,7 @@
 #include "trainers/optimizers/optimizer.h"
 #include "trainers/training/batch_split.h"
 #include "trainers/training/batches_ahead.h"
+#include "trainers/training/run_sampler.h"
 
 namespace reverie {
 namespace {
@@ -20,19 +21,6 @@ constexpr double kMemory = 0.9;   // of the running average of the loss
 constexpr double kRunAway = 2.0;  // times the lowest smooth loss: the test is over
 constexpr size_t kSlope = 6;      // steps over which the fall of the average is taken
 constexpr int64_t kFirst = 10;    // points before which the average is not judged
-
-std::unique_ptr<Sampler> sampler_for(const Dataset& data, const ExperimentOptions& o,
-                                     const LanguageModel& model) {
-  const uint64_t seed = derive_seed(uint64_t(o.seed), 1);
-  require(!model.carries_memory(),
-          "a model that carries memory from step to step has no range test: its loss depends on "
-          "how far the text was read, too");
-  if (data.examples)
-    return std::make_unique<RandomExampleSampler>(data.train, *data.examples, o.train.batch_size,
-                                                  seed);
-  return std::make_unique<RandomWindowSampler>(data.train, o.train.batch_size, model.block_size(),
-                                               seed);
-}
 
 // Where the averaged loss was lowest, and where before that it fell fastest.
 void judge(LearningRateRange& out) {
@@ -79,7 +67,11 @@ LearningRateRange find_learning_rate(const ExperimentOptions& given,
       o.model, Build{random, o.parameter_dtype(), o.tensor_device()});
   FlatParameters parameters(*model);
   const auto optimizer = OptimizerRegistry::instance().make(o.optimizer, parameters);
-  const auto sampler = sampler_for(data, o, *model);
+  require(!model->carries_memory(),
+          "a model that carries memory from step to step has no range test: its loss depends on "
+          "how far the text was read, too");
+  const auto sampler =
+      make_sampler(data, *model, o.train.batch_size, derive_seed(uint64_t(o.seed), 1));
   BatchesAhead batches(*sampler, o.tensor_device());
   const BatchSplit split(o, 0, 1);
   default_generator() = Generator(derive_seed(uint64_t(o.seed), 2));

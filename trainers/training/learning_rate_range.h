@@ -3,9 +3,11 @@
 
 #include <functional>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "trainers/runs/experiment.h"
+#include "trainers/runs/verdict.h"
 
 namespace reverie {
 
@@ -23,6 +25,7 @@ struct LearningRateRange {
   double suggested = 0;       // before it, the rate at which the smooth loss falls fastest
   bool ran_away = false;      // false: even `high` did not spoil training
   bool leaks = false;
+  std::string label() const { return leaks ? kLeakLabel : ""; }
 };
 
 // One short training from the run's initial weights in which the rate grows from `low` to `high`,

@@ -6,22 +6,17 @@
 #include <string>
 #include <vector>
 
-#include "core/files.h"
-#include "datasets/sampler.h"
-#include "layers/language_model.h"
-#include "trainers/distributed/gradient_reducer.h"
-#include "trainers/runs/experiment.h"
-#include "trainers/runs/stored_run.h"
-#include "trainers/runs/verdict.h"
-#include "trainers/training/batch_split.h"
-#include "trainers/training/batches_ahead.h"
+#include "trainers/runs/run_directory.h"
+#include "trainers/training/batch_gradient.h"
 #include "trainers/training/callback.h"
-#include "trainers/training/carried_memory.h"
+#include "trainers/training/run_checkpoint.h"
+#include "trainers/training/run_evaluation.h"
 #include "trainers/training/run_gate.h"
+#include "trainers/training/run_opening.h"
+#include "trainers/training/run_state.h"
+#include "trainers/training/sample_writer.h"
 
 namespace reverie {
-
-struct CheckpointContents;
 
 struct RunControl {
   std::string run_directory;
@@ -57,13 +52,13 @@ class Trainer : public RunView {
   const Json& resolved_config() const override { return resolved_; }
   LanguageModel& model() const override { return *model_; }
   const Dataset& dataset() const override { return dataset_; }
-  const std::string& run_directory() const override { return control_.run_directory; }
-  int64_t step() const override { return step_; }
+  const std::string& run_directory() const override { return directory_.path(); }
+  int64_t step() const override { return state_.step; }
   Communicator& communicator() const override { return *control_.communicator; }
   const Verdict& verdict() const override { return gate_->verdict(); }
   double gate_seconds() const override { return gate_seconds_; }
   bool repeats_evaluation() const override {
-    return evaluation_due_ || step_ >= options_.train.steps;
+    return state_.evaluation_due || state_.step >= options_.train.steps;
   }
   const std::vector<std::string>& config_changes() const override { return config_changes_; }
   // The signal that stops this run: the one this process got, or the one that ranks agreed on after
@@ -73,33 +68,30 @@ class Trainer : public RunView {
   const GradientReducer& reducer() const { return *reducer_; }
 
  private:
-  void check_agreement();
-  void open_run_directory();
-  void prepare_run_directory();
-  void require_resumable(const std::string& config_file);
-  void require_run_directory();
-  void resume(const std::string& checkpoint);
-  void check_side_tasks();
-  bool train_to_the_end();
-  void finish();
-  void evaluate_and_sample();
-  void note_best(double val_loss);
+  void build();
+  void ask_gate();
+  void open();
+
   StepInfo train_step();
-  double backward_over_parts(int64_t batch_index, int64_t& targets);
-  void prepare_part_after(size_t part, int64_t batch_index);
-  EvaluationWindows windows_of(const TokenFile& tokens, int64_t count) const;
-  EvaluationInfo evaluate_now(const char* what, int64_t windows, int64_t prefix_windows, bool last);
-  std::unique_ptr<Sampler> make_sampler() const;
+  void require_finite_step(double loss, double norm, int64_t batch) const;
+  void evaluate_and_sample();
+  EvaluationInfo evaluate_now(bool last);
   void sample();
+  void finish();
   void save_checkpoint();
-  void write(CheckpointContents&);
+  void save_again();
+  void save_what_was_trained();
+  void require_run_directory();
   [[noreturn]] void diverged(const std::string& what) const;
-  void write_summary(const EvaluationInfo&);
+  SavedParts saved_parts();
   template <class F>
-  void notify(F&& f);
+  void notify(F&& f) {
+    for (Callback* c : control_.callbacks) f(*c);
+  }
 
   ExperimentOptions options_;
   RunControl control_;
+  RunDirectory directory_;
   Json resolved_;
   Dataset dataset_;
   BatchSplit split_;
@@ -108,26 +100,17 @@ class Trainer : public RunView {
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<GradientReducer> reducer_;
   std::unique_ptr<Sampler> sampler_;
-  std::optional<BatchesAhead> batches_;
+  std::optional<BatchGradient> gradient_;
+  std::optional<RunEvaluation> evaluation_;
+  std::optional<SampleWriter> samples_;
   std::optional<RunGate> gate_;
   double gate_seconds_ = 0;
-  CarriedMemory carried_;  // for models that carry memory
-  int agreed_signal_ = 0;
-  int64_t step_ = 0, tokens_ = 0;
-  double seconds_ = 0;
-  std::optional<std::string> last_checkpoint_;
-  int64_t saved_step_ = -1;      // of the newest checkpoint
-  bool evaluation_due_ = false;  // a signal came while this step was evaluated
-  bool in_step_ = false;         // what a checkpoint holds is being changed
-  struct Best {
-    int64_t step = 0;
-    double val_loss = 0;
-  };
-  std::optional<Best> best_;  // with checkpoint.keep_best
+  RunState state_;
   std::vector<std::string> config_changes_;
-  std::vector<int32_t> sample_prompt_;  // empty: there are no samples
-  std::unique_ptr<FileLock> lock_;      // on the run directory, until run() ends; of the first rank
-  const FileLock* held_ = nullptr;      // the same, during run()
+  std::optional<std::string> last_checkpoint_;
+  int64_t saved_step_ = -1;  // of the newest checkpoint
+  bool in_step_ = false;     // what a checkpoint holds is being changed
+  int agreed_signal_ = 0;
 };
 
 }  // namespace reverie

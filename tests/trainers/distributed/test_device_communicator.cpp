@@ -14,7 +14,7 @@
 #include "support/message_of.h"
 #include "trainers/distributed/launch.h"
 #include "trainers/distributed/nccl/nccl_transport.h"
-#include "trainers/distributed/patience.h"
+#include "trainers/distributed/polling.h"
 #include "trainers/distributed/ranks.h"
 #include "trainers/training/monitored_trainer.h"
 
@@ -368,7 +368,7 @@ TEST(GpuOfRank, TwoRanksWithOneGpuAreNamed) {
 TEST(WaitUntil, LooksAroundAndMayBeEndedByThat) {
   double seen = 0;
   EXPECT_THAT(message_of<PeerError>([&] {
-                wait_until([] { return false; },
+                poll_until([] { return false; },
                            [&](double waited) {
                              seen = waited;
                              if (waited > 0.4) throw PeerError("rank 1 is gone");
@@ -377,7 +377,7 @@ TEST(WaitUntil, LooksAroundAndMayBeEndedByThat) {
               HasSubstr("rank 1 is gone"));
   EXPECT_GT(seen, 0.4);
   int rounds = 0;
-  wait_until([&] { return ++rounds == 150; },
+  poll_until([&] { return ++rounds == 150; },
              [](double) { FAIL() << "a short wait looks around"; });
   EXPECT_EQ(rounds, 150);
 }

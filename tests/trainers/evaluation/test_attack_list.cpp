@@ -13,6 +13,7 @@
 #include "trainers/evaluation/attacks.h"
 #include "trainers/monitoring/metrics.h"
 #include "trainers/runs/checkpoint.h"
+#include "trainers/runs/stored_run.h"
 #include "trainers/training/monitored_trainer.h"
 
 namespace reverie {

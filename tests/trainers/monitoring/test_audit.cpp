@@ -17,6 +17,7 @@
 #include "core/files.h"
 #include "core/signals.h"
 #include "support/temporary_directory.h"
+#include "trainers/runs/stored_run.h"
 #include "trainers/training/monitored_trainer.h"
 
 namespace reverie {

@@ -75,6 +75,48 @@ TEST(Checkpoint, ComesBackBitForBit) {
   EXPECT_THAT(hidden_in(run / "checkpoints"), IsEmpty());
 }
 
+TEST(Checkpoint, CarriedMemoryHasAFileOfItsOwn) {
+  TemporaryDirectory run;
+  CheckpointContents contents = sample_contents(1);
+  contents.memory = {{"slots", testing::numbered_tensor<float>(300, 1, 0)}};
+  const std::string with = write_checkpoint(run.path(), 1, contents, 0),
+                    without = write_checkpoint(run.path(), 2, sample_contents(2), 0);
+  EXPECT_FALSE(fs::exists(without + "/memory.safetensors"));
+  EXPECT_TRUE(read_checkpoint(without).memory.empty());
+  testing::expect_same(read_checkpoint(with).memory, contents.memory);
+  testing::expect_same(read_checkpoint(with).optimizer, contents.optimizer);
+  flip_byte(with + "/memory.safetensors", 200, 1);
+  EXPECT_THAT(data_error_of(with), HasSubstr("memory.safetensors"));
+  fs::remove(with + "/memory.safetensors");
+  EXPECT_THAT(data_error_of(with), HasSubstr("memory.safetensors"));
+}
+
+// Bytes that this process has read by read(2): tensors are mapped, so that they are those hashed.
+int64_t bytes_read() {
+  std::ifstream counters("/proc/self/io");
+  for (std::string name; counters >> name;) {
+    int64_t value = 0;
+    counters >> value;
+    if (name == "rchar:") return value;
+  }
+  return -1;
+}
+
+TEST(Checkpoint, BytesAreHashedOncePerRead) {
+  if (bytes_read() < 0) GTEST_SKIP() << "no /proc/self/io here";
+  TemporaryDirectory run;
+  const std::string directory = write_checkpoint(run.path(), 1, sample_contents(1, 0, 3000), 0);
+  int64_t size = 0;
+  for (const auto& file : fs::directory_iterator(directory)) size += int64_t(file.file_size());
+  const int64_t before = bytes_read();
+  const auto newest = read_latest_checkpoint(run.path());
+  const int64_t read = bytes_read() - before;
+  ASSERT_TRUE(newest);
+  EXPECT_EQ(newest->directory, directory);
+  EXPECT_GE(read, size);
+  EXPECT_LT(read, size + size / 4);
+}
+
 TEST(Checkpoint, NoTensorsAndAnEmptyStateAreAllowed) {
   TemporaryDirectory run;
   const CheckpointContents nothing{{}, {}, {}, Json::object()};

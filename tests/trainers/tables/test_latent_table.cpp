@@ -1,6 +1,7 @@
 // Tables of latents: rows, controls, files, and runs from a table's file to its rows.
 
 #include "core/json.h"
+#include "trainers/runs/stored_run.h"
 #include "trainers/tables/latents/latent_table.h"
 
 #include <gmock/gmock.h>

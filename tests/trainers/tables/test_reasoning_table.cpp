@@ -16,6 +16,7 @@
 #include "support/temporary_directory.h"
 #include "trainers/evaluation/answer_accuracy.h"
 #include "trainers/evaluation/causality.h"
+#include "trainers/runs/stored_run.h"
 #include "trainers/tables/reasoning/reasoning_table.h"
 #include "trainers/tables/repro.h"
 #include "trainers/training/trainer.h"

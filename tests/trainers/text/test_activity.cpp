@@ -7,8 +7,8 @@
 
 #include "core/json.h"
 #include "core/log.h"
-#include "trainers/monitoring/run_overview.h"
 #include "trainers/monitoring/progress.h"
+#include "trainers/monitoring/run_overview.h"
 #include "trainers/text/terminal.h"
 
 namespace reverie {

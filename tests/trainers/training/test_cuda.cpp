@@ -13,6 +13,7 @@
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
 #include "trainers/runs/checkpoint.h"
+#include "trainers/runs/run_directory.h"
 #include "trainers/training/monitored_trainer.h"
 
 namespace reverie {

@@ -19,6 +19,7 @@
 #include "trainers/monitoring/metrics.h"
 #include "trainers/runs/checkpoint.h"
 #include "trainers/runs/run_reference.h"
+#include "trainers/runs/stored_run.h"
 #include "trainers/training/monitored_trainer.h"
 
 namespace reverie {

@@ -1,7 +1,6 @@
 // The training loop: gates, splits of a batch, carried memory, refusals, what a run directory
 // holds.
 
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -18,6 +17,7 @@
 #include "support/temporary_directory.h"
 #include "trainers/monitoring/metrics.h"
 #include "trainers/runs/checkpoint.h"
+#include "trainers/runs/stored_run.h"
 #include "trainers/training/monitored_trainer.h"
 
 namespace reverie {
@@ -175,14 +175,43 @@ TEST_F(TrainerTest, StoppedAndResumedIsBitIdentical) {
   }
 }
 
+// Earlier versions kept memory among the optimizer's tensors, split as the batch was.
+TEST_F(TrainerTest, CheckpointsOfTheEarlierLayoutResume) {
+  const ExperimentOptions e = experiment(
+      R"({"model": {"memory": {"type": "imm", "mode": "slots", "low_rank_dim": 4, "num_slots": 2,
+                               "chunk_length": 4, "carry_state": true}}})");
+  MonitoredTrainer(e, control("whole")).run();
+  RunControl first = control("parts");
+  first.stop_after = 3;
+  EXPECT_EQ(MonitoredTrainer(e, first).run(), RunEnd::stopped);
+  CheckpointContents c = read_latest_checkpoint(directory_ / "parts").value().contents;
+  ASSERT_FALSE(c.memory.empty());
+  for (const auto& [name, tensor] : c.memory) {
+    ASSERT_EQ(tensor.size(0), 8) << name;
+    c.optimizer.emplace_back("memory.0." + name, tensor.slice(0, 0, 5).clone());
+    c.optimizer.emplace_back("memory.1." + name, tensor.slice(0, 5, 8).clone());
+  }
+  c.memory.clear();
+  write_checkpoint(directory_ / "parts", 3, c, 0);
+  EXPECT_EQ(MonitoredTrainer(e, control("parts", true)).run(), RunEnd::finished);
+  const CheckpointContents a = read_latest_checkpoint(directory_ / "whole").value().contents,
+                           b = read_latest_checkpoint(directory_ / "parts").value().contents;
+  for (const auto& [of_a, of_b] : {std::pair(&a.model, &b.model), {&a.memory, &b.memory}}) {
+    ASSERT_EQ(of_a->size(), of_b->size());
+    for (size_t i = 0; i < of_a->size(); ++i)
+      EXPECT_TRUE(bit_identical((*of_a)[i].second, (*of_b)[i].second)) << (*of_a)[i].first;
+  }
+}
+
 TEST_F(TrainerTest, LeakingModelNeedsPermissionAndCarriesTheLabel) {
   const std::string leaky =
       R"("model": {"memory": {"type": "imm", "mode": "as_published", "low_rank_dim": 4}})";
-  const std::string refusal =
-      message_of<ConfigError>([&] { MonitoredTrainer(experiment("{" + leaky + "}"), control("leaky")); });
+  const std::string refusal = message_of<ConfigError>(
+      [&] { MonitoredTrainer(experiment("{" + leaky + "}"), control("leaky")); });
   EXPECT_NE(refusal.find("allow_future_leak"), std::string::npos) << refusal;
   EXPECT_FALSE(std::filesystem::exists(directory_ / "leaky"));
-  MonitoredTrainer(experiment("{" + leaky + R"(, "allow_future_leak": true})"), control("leaky")).run();
+  MonitoredTrainer(experiment("{" + leaky + R"(, "allow_future_leak": true})"), control("leaky"))
+      .run();
   const Json s = read_summary(directory_ / "leaky");
   EXPECT_EQ(s.at("label"), "LEAKS");
   EXPECT_FALSE(s.at("causal"));
@@ -203,7 +232,8 @@ TEST_F(TrainerTest, AnotherConfigInTheSameDirectoryIsRefusedWithTheDifference) {
   });
   EXPECT_NE(changed.find("learning_rate"), std::string::npos) << changed;
   EXPECT_NE(changed.find("0.02"), std::string::npos) << changed;
-  const std::string again = message_of<ConfigError>([&] { MonitoredTrainer(experiment(), control("run")); });
+  const std::string again =
+      message_of<ConfigError>([&] { MonitoredTrainer(experiment(), control("run")); });
   EXPECT_NE(again.find("--resume"), std::string::npos) << again;
 }
 

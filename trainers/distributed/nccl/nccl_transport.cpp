@@ -7,7 +7,7 @@
 
 #include "core/cuda.h"
 #include "core/error.h"
-#include "trainers/distributed/patience.h"
+#include "trainers/distributed/polling.h"
 
 namespace reverie {
 namespace {
@@ -38,7 +38,7 @@ class NcclTransport final : public DeviceTransport {
     // In good order, but not for long: another rank may be gone.
     ncclResult_t state = ncclCommFinalize(comm_);
     try {
-      wait_until([&] { return !in_progress(state); },
+      poll_until([&] { return !in_progress(state); },
                  [](double waited) {
                    if (waited > 5) throw PeerError("NCCL: ranks do not come to an end");
                  });
@@ -115,7 +115,7 @@ class NcclTransport final : public DeviceTransport {
     return state == ncclInProgress;
   }
   void finish(ncclResult_t state, const char* what) {
-    wait_until([&] { return !in_progress(state); }, [&](double waited) { host_.watch(waited); });
+    poll_until([&] { return !in_progress(state); }, [&](double waited) { host_.watch(waited); });
     if (state != ncclSuccess) fail(state, what);
   }
   void require_started(ncclResult_t result, const char* what) const {

@@ -29,6 +29,7 @@
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/latent_canary.h"
 #include "trainers/exporting/hugging_face.h"
+#include "trainers/runs/stored_run.h"
 #include "trainers/tables/definition.h"
 #include "trainers/tables/latents/latent_plan.h"
 #include "trainers/tables/latents/latent_table.h"
@@ -113,14 +114,14 @@ class LatentTableKind final : public TableKind {
   void set_preliminary(const std::string& run_directory) override {
     base_ = export_of(run_directory);
   }
-  void start(const PlannedCell& cell, Config& config) const override {
+  void merge_level_patch(const PlannedCell& cell, Config& config) const override {
     for (const Config& c : {table_.config, table_.preset})
       if (cell.level > 0 && c.has("augmented")) config.merge(c.at("augmented"));
   }
-  void complete(const PlannedCell& cell, Config& config) const override;
+  void set_cell_values(const PlannedCell& cell, Config& config) const override;
   std::vector<PlannedTrial> trials() const override;
   void set_trials(const std::vector<PlannedRun>& runs) override;
-  void finish(const PlannedRun& run) const override;
+  void measure_finished(const PlannedRun& run) const override;
   std::string plan(const std::vector<PlannedRun>& runs) const override;
   std::vector<std::string> write(const std::vector<PlannedRun>& finished,
                                  int64_t planned) const override;
@@ -198,7 +199,7 @@ void LatentTableKind::share_latents(const PlannedCell& cell, Config& config) con
     config.set(fmt::format("model.latents.sources.{}.count={}", i, cell.level / sources));
 }
 
-void LatentTableKind::complete(const PlannedCell& cell, Config& config) const {
+void LatentTableKind::set_cell_values(const PlannedCell& cell, Config& config) const {
   const Config model = config.at("model");
   if (model.has("latents") != (cell.level > 0))
     throw ConfigError(
@@ -312,7 +313,7 @@ std::optional<LatentMeasurement> LatentTableKind::measurement_of(const PlannedRu
   return LatentMeasurement::from_json(measured.at("measured").json());
 }
 
-void LatentTableKind::finish(const PlannedRun& run) const {
+void LatentTableKind::measure_finished(const PlannedRun& run) const {
   if (!run.in_table && !run.trial) {
     const std::string directory = export_of(run.directory);
     if (std::filesystem::exists(directory + "/config.json")) return;
@@ -446,15 +447,10 @@ std::vector<std::string> LatentTableKind::write(const std::vector<PlannedRun>& f
   return {"table.md", "table.json", "table.csv", "report.html"};
 }
 
-}  // namespace
+const bool registered = TableKinds::instance().add<LatentTableKind>(
+    "latent_effect", {"augmented", "measure", "shuffled"},
+    {"cells", "base_model", "base_shape", "pretraining", "augmented", "measure", "sweep"});
 
-TableKindEntry latent_table_kind() {
-  return {"latent_effect",
-          {"augmented", "measure", "shuffled"},
-          {"cells", "base_model", "base_shape", "pretraining", "augmented", "measure", "sweep"},
-          [](const TableFile& t) -> std::unique_ptr<TableKind> {
-            return std::make_unique<LatentTableKind>(t);
-          }};
-}
+}  // namespace
 
 }  // namespace reverie

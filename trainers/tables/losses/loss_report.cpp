@@ -171,7 +171,9 @@ std::string table_section(const LossTable& table) {
       "differ only by "
       "which positions were drawn. <i>Largest future logit change</i>: how far earlier logits move "
       "when only later "
-      "tokens change. <span class=\"leaks\">LEAKS</span> marks numbers of a model that saw the "
+      "tokens change. <span class=\"leaks\">" +
+      std::string(kLeakLabel) +
+      "</span> marks numbers of a model that saw the "
       "tokens it was asked to "
       "predict: they say nothing about prediction.";
   if (!table.citation.empty()) out += " Paper: " + escape_html(table.citation) + ".";

@@ -7,6 +7,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "trainers/monitoring/metrics.h"
+#include "trainers/runs/run_directory.h"
 #include "trainers/tables/losses/loss_report.h"
 #include "trainers/tables/losses/loss_table.h"
 #include "trainers/tables/table_kind.h"
@@ -30,10 +31,10 @@ class LossTableKind final : public TableKind {
       for (const auto& model : models_) cells.push_back({model, block});
     return cells;
   }
-  void start(const PlannedCell& cell, Config& config) const override {
+  void merge_level_patch(const PlannedCell& cell, Config& config) const override {
     config.merge(table_.config.at("block_sizes").at(std::to_string(cell.level)));
   }
-  void complete(const PlannedCell& cell, Config& config) const override {
+  void set_cell_values(const PlannedCell& cell, Config& config) const override {
     config.set("model.block_size=" + std::to_string(cell.level));
   }
 
@@ -77,15 +78,9 @@ class LossTableKind final : public TableKind {
   std::vector<int64_t> block_sizes_;
 };
 
-}  // namespace
+const bool registered =
+    TableKinds::instance().add<LossTableKind>("losses", {"block_sizes"}, {"models", "block_sizes"});
 
-TableKindEntry loss_table_kind() {
-  return {"losses",
-          {"block_sizes"},
-          {"models", "block_sizes"},
-          [](const TableFile& t) -> std::unique_ptr<TableKind> {
-            return std::make_unique<LossTableKind>(t);
-          }};
-}
+}  // namespace
 
 }  // namespace reverie

@@ -236,8 +236,9 @@ std::string loss_table_markdown(const LossTable& table, const std::vector<PlotFi
       "forward over its own prefix alone, as in generation; for a causal model the two differ only "
       "by which positions were drawn. *Largest future logit "
       "change*: how far logits at earlier positions move when only later tokens change; 0 for a "
-      "causal model. "
-      "**LEAKS**: the model saw the tokens it was asked to predict, so this number says nothing "
+      "causal model. **" +
+      std::string(kLeakLabel) +
+      "**: the model saw the tokens it was asked to predict, so this number says nothing "
       "about prediction.\n";
   if (const auto uniform = table.uniform_loss())
     out += fmt::format("Uniform guessing over {} symbols scores ln {} = {}.\n",

@@ -19,6 +19,7 @@
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/answer_accuracy.h"
 #include "trainers/exporting/hugging_face.h"
+#include "trainers/runs/stored_run.h"
 #include "trainers/tables/definition.h"
 #include "trainers/tables/reasoning/reasoning_table.h"
 #include "trainers/tables/table_kind.h"
@@ -66,10 +67,10 @@ class ReasoningTableKind final : public TableKind {
   }
   std::optional<Config> preliminary() const override { return table_.preset.at("pretraining"); }
   void set_preliminary(const std::string& run_directory) override { first_ = run_directory; }
-  void start(const PlannedCell& cell, Config& config) const override {
+  void merge_level_patch(const PlannedCell& cell, Config& config) const override {
     config.set("data.examples.stage=" + std::to_string(cell.level));
   }
-  void complete(const PlannedCell& cell, Config& config) const override {
+  void set_cell_values(const PlannedCell& cell, Config& config) const override {
     const Config model = config.at("model");
     if (const std::string type = text_at(model.json(), "type", "$.model", true); type != "coconut")
       throw ConfigError(
@@ -77,14 +78,14 @@ class ReasoningTableKind final : public TableKind {
                       "\"coconut\", not \"{}\"",
                       cell.model, type));
   }
-  void follow(const PlannedCell& cell, const std::vector<PlannedRun>& earlier,
-              Config& config) const override {
+  void set_earlier_paths(const PlannedCell& cell, const std::vector<PlannedRun>& earlier,
+                         Config& config) const override {
     std::string before = first_;
     for (const PlannedRun& r : earlier)
       if (r.cell.model == cell.model && r.cell.level == cell.level - 1) before = r.directory;
     config.set("model.base=" + json_text(Json(export_of(before))));
   }
-  void finish(const PlannedRun& run) const override;
+  void measure_finished(const PlannedRun& run) const override;
   std::string plan(const std::vector<PlannedRun>& runs) const override;
   std::vector<std::string> write(const std::vector<PlannedRun>& finished,
                                  int64_t planned) const override;
@@ -110,7 +111,7 @@ class ReasoningTableKind final : public TableKind {
   std::string first_;  // the run of stage 0
 };
 
-void ReasoningTableKind::finish(const PlannedRun& run) const {
+void ReasoningTableKind::measure_finished(const PlannedRun& run) const {
   const std::string file = run.directory + "/" + kAnswersFile, exported = export_of(run.directory);
   const bool is_counted = std::filesystem::exists(file) &&
                           Config::from_file(file).json().value("of", Json()) == wanted(),
@@ -191,15 +192,9 @@ std::vector<std::string> ReasoningTableKind::write(const std::vector<PlannedRun>
   return {"table.md", "table.json"};
 }
 
-}  // namespace
+const bool registered = TableKinds::instance().add<ReasoningTableKind>(
+    "reasoning", {}, {"models", "stages", "pretraining", "measure"});
 
-TableKindEntry reasoning_table_kind() {
-  return {"reasoning",
-          {},
-          {"models", "stages", "pretraining", "measure"},
-          [](const TableFile& t) -> std::unique_ptr<TableKind> {
-            return std::make_unique<ReasoningTableKind>(t);
-          }};
-}
+}  // namespace
 
 }  // namespace reverie

@@ -9,6 +9,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "trainers/monitoring/metrics.h"
+#include "trainers/runs/run_directory.h"
 #include "trainers/runs/verdict.h"
 
 namespace reverie {
@@ -82,14 +83,13 @@ RunRecord read_run_record(const std::string& given) {
   run.name = fs::path(directory).filename().string();
   if (run.name.empty() || run.name == "." || run.name == "..")
     run.name = fs::absolute(directory).lexically_normal().filename().string();
-  const std::string config = directory + "/config.resolved.json";
-  if (!fs::exists(config))
+  if (!is_run_directory(directory))
     throw UserError(
-        fmt::format("{} is no run directory: there is no config.resolved.json in it; give the "
-                    "directory that `reverie train --run-dir` wrote",
-                    directory));
-  run.config = Config::from_file(config).json();
-  run.summary = read_if_there(directory + "/summary.json");
+        fmt::format("{} is no run directory: there is no {} in it; give the directory that "
+                    "`reverie train --run-dir` wrote",
+                    directory, kConfigFile));
+  run.config = Config::from_file(file_in(directory, kConfigFile)).json();
+  run.summary = read_if_there(file_in(directory, kSummaryFile));
   run.dataset = read_if_there(directory + "/dataset.json");
   run.metrics = read_metrics(directory);
   return run;

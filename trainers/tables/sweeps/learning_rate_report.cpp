@@ -10,7 +10,9 @@
 namespace reverie {
 
 std::string explain_learning_rate(const LearningRateRange& range) {
-  const std::string label = range.leaks ? " LEAKS: these losses say nothing about prediction." : "";
+  const std::string label =
+      range.leaks ? fmt::format(" {}: these losses say nothing about prediction.", range.label())
+                  : "";
   if (!range.ran_away && range.lowest == range.points.back().rate)
     return fmt::format(
         "The averaged loss fell fastest at a rate of {:.1g}, and still fell at the highest one "
@@ -25,8 +27,7 @@ std::string explain_learning_rate(const LearningRateRange& range) {
 std::string learning_rate_html(const LearningRateRange& range, const std::string& command) {
   LinePlot plot{"Loss while the learning rate grows", "learning rate", "nats per token"};
   plot.log_x = true;
-  const std::string label = range.leaks ? "LEAKS" : "";
-  PlotSeries loss{"loss of the batch", label, 4}, smooth{"averaged", label, 0};
+  PlotSeries loss{"loss of the batch", range.label(), 4}, smooth{"averaged", range.label(), 0};
   double lowest = range.points[0].smooth;
   for (const auto& p : range.points) {
     loss.mean.push_back({p.rate, p.loss});
@@ -52,7 +53,7 @@ Json learning_rate_json(const LearningRateRange& range) {
               {"lowest", range.lowest},
               {"ran_away", range.ran_away},
               {"points", points}};
-  if (range.leaks) out["label"] = "LEAKS";
+  if (range.leaks) out["label"] = range.label();
   return out;
 }
 

@@ -40,7 +40,7 @@ class SweepKind final : public TableKind {
     return out;
   }
   bool has_models() const override { return false; }
-  void complete(const PlannedCell& planned, Config& config) const override {
+  void set_cell_values(const PlannedCell& planned, Config& config) const override {
     for (const SweepCell& cell : cells_)
       if (cell.name == planned.model)
         for (const auto& [path, value] : cell.assignments)
@@ -86,12 +86,8 @@ class SweepKind final : public TableKind {
   std::vector<SweepCell> cells_;
 };
 
-}  // namespace
+const bool registered = TableKinds::instance().add<SweepKind>("sweep", {"vary"}, {});
 
-TableKindEntry sweep_kind() {
-  return {"sweep", {"vary"}, {}, [](const TableFile& t) -> std::unique_ptr<TableKind> {
-            return std::make_unique<SweepKind>(t);
-          }};
-}
+}  // namespace
 
 }  // namespace reverie

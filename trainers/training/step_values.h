@@ -8,14 +8,14 @@
 
 namespace reverie {
 
-struct StepVotes {
+struct StepValues {
   std::vector<double> losses;  // of a rank's parts; after the exchange one per term of the sum
   int signal = 0;             // that asks to stop; after the exchange the first rank's that has one
   std::vector<bool> reached;  // parameters that a gradient reached; after the exchange on any rank
 };
 
 // A collective. With one rank and sums that are not exact, `mine` comes back.
-StepVotes exchange_votes(Communicator& communicator, const BatchSplit& split,
-                         const StepVotes& mine);
+StepValues exchange_step_values(Communicator& communicator, const BatchSplit& split,
+                                const StepValues& mine);
 
 }  // namespace reverie

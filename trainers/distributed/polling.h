@@ -11,7 +11,7 @@ namespace reverie {
 // those that compute, sleeping takes time from short waits. Four times a second calls
 // look_around(seconds waited), which ends the wait by throwing.
 template <class Done, class LookAround>
-void wait_until(Done&& done, LookAround&& look_around) {
+void poll_until(Done&& done, LookAround&& look_around) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point begin = Clock::now();
   double looked = 0;

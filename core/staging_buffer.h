@@ -10,20 +10,20 @@ namespace reverie::cuda {
 // the device is emulated), and one of the device's. A copy from the one to the other goes on a
 // stream of its own, beside kernels. Once it was sent, cuda::copy() and Tensor::to() of these bytes
 // or some of them take what is on the device, and the device, not the host, waits for it there.
-class Parcel {
+class StagingBuffer {
  public:
   // Throws as cuda::allocator() does.
-  explicit Parcel(size_t bytes);
-  ~Parcel();
-  Parcel(const Parcel&) = delete;
-  Parcel& operator=(const Parcel&) = delete;
+  explicit StagingBuffer(size_t bytes);
+  ~StagingBuffer();
+  StagingBuffer(const StagingBuffer&) = delete;
+  StagingBuffer& operator=(const StagingBuffer&) = delete;
 
   size_t bytes() const;
   // The host's block, to be filled. Waits until a copy from it that is under way is done; what was
   // taken before stays as it was taken.
-  void* open();
-  // Starts the copy. From now on the host's bytes may be read, but not changed before open().
-  void send();
+  void* host();
+  // Starts the copy. From now on the host's bytes may be read, but not changed before host().
+  void upload();
 
   struct Implementation;
 

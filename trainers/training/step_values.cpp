@@ -1,11 +1,11 @@
-#include "trainers/training/step_votes.h"
+#include "trainers/training/step_values.h"
 
 #include <numeric>
 
 namespace reverie {
 
-StepVotes exchange_votes(Communicator& communicator, const BatchSplit& split,
-                         const StepVotes& mine) {
+StepValues exchange_step_values(Communicator& communicator, const BatchSplit& split,
+                                const StepValues& mine) {
   if (communicator.size() == 1) return mine;
   // Rank r's section: its signal, its losses (one, or one per term), its flags.
   const auto flags = int64_t(mine.reached.size());
@@ -24,16 +24,16 @@ StepVotes exchange_votes(Communicator& communicator, const BatchSplit& split,
   for (bool flag : mine.reached) *at++ = flag;
   communicator.all_gather(all, begin);
 
-  StepVotes votes{{}, 0, std::vector<bool>(mine.reached.size(), false)};
+  StepValues gathered{{}, 0, std::vector<bool>(mine.reached.size(), false)};
   const double* from = all.data<double>();
   for (int r = 0; r < communicator.size(); ++r) {
     const int signal = int(*from++);
-    if (votes.signal == 0) votes.signal = signal;
-    for (int64_t i = 0; i < losses_of(r); ++i) votes.losses.push_back(*from++);
+    if (gathered.signal == 0) gathered.signal = signal;
+    for (int64_t i = 0; i < losses_of(r); ++i) gathered.losses.push_back(*from++);
     for (int64_t i = 0; i < flags; ++i)
-      if (*from++ != 0) votes.reached[size_t(i)] = true;
+      if (*from++ != 0) gathered.reached[size_t(i)] = true;
   }
-  return votes;
+  return gathered;
 }
 
 }  // namespace reverie

@@ -1,0 +1,41 @@
+#include "trainers/evaluation/split_losses.h"
+
+#include "trainers/evaluation/evaluate.h"
+#include "trainers/text/activity.h"
+
+namespace reverie {
+namespace {
+
+EvaluationWindows windows_of(const Dataset& data, const TokenFile& tokens, int64_t batch_size,
+                             int64_t block_size, int64_t count) {
+  return EvaluationWindows::over(tokens, data.examples, batch_size, block_size, count);
+}
+
+}  // namespace
+
+EvaluationSplits::EvaluationSplits(const Dataset& data, int64_t batch_size, int64_t block_size,
+                                   int64_t count, int64_t prefix_count)
+    : validation(windows_of(data, data.validation, batch_size, block_size, count)),
+      train(windows_of(data, data.train, batch_size, block_size, validation.window_count())),
+      prefix(windows_of(data, data.validation, batch_size, block_size, prefix_count)) {}
+
+SplitLosses evaluate_splits(LanguageModel& model, const EvaluationSplits& splits,
+                            Communicator& communicator, const std::string& what,
+                            ForwardAudit& audit, const std::function<PrefixScores()>& score) {
+  Activity activity(what + ": train");
+  const EvaluationProgress progress = [&](int64_t done, int64_t all) { activity.reach(done, all); };
+  SplitLosses losses;
+  losses.train = evaluate(model, splits.train, communicator, progress, &audit);
+  activity.now(what + ": validation");
+  losses.validation = evaluate(model, splits.validation, communicator, progress, &audit);
+  if (auto* augmented = dynamic_cast<AugmentedModel*>(&model)) {
+    activity.now(what + ": behind latents");
+    losses.augmented = evaluate_augmented(*augmented, splits.validation,
+                                          InsertionRule::of(*augmented), communicator, &audit);
+  }
+  activity.now(what + ": prefix-only, and the causality probe");
+  losses.prefixes = score();
+  return losses;
+}
+
+}  // namespace reverie

@@ -1,0 +1,37 @@
+#pragma once
+// The losses of one evaluation: of both splits, prefix by prefix, and behind latents.
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "datasets/dataset.h"
+#include "trainers/evaluation/canary.h"
+#include "trainers/evaluation/forward_audit.h"
+#include "trainers/evaluation/insertion_losses.h"
+
+namespace reverie {
+
+// The windows that an evaluation reads.
+struct EvaluationSplits {
+  // `count` windows of validation (0: all) and as many of train; `prefix_count` of validation that
+  // are scored prefix by prefix. UserError where none fits.
+  EvaluationSplits(const Dataset&, int64_t batch_size, int64_t block_size, int64_t count,
+                   int64_t prefix_count);
+  EvaluationWindows validation, train, prefix;
+};
+
+struct SplitLosses {
+  EvaluationResult train, validation;  // teacher-forced
+  PrefixScores prefixes;
+  std::optional<AugmentedResult> augmented;  // of validation, behind latents; absent without any
+};
+
+// A collective. `audit` audits some of the forwards; then `score` scores splits.prefix, and asks
+// whatever else it wants to ask of the model.
+// A line of the terminal says how far it is, after `what`. DivergedError when a loss is not finite.
+SplitLosses evaluate_splits(LanguageModel& model, const EvaluationSplits& splits,
+                            Communicator& communicator, const std::string& what,
+                            ForwardAudit& audit, const std::function<PrefixScores()>& score);
+
+}  // namespace reverie

@@ -1,0 +1,70 @@
+#include "trainers/runs/run_directory.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/json.h"
+
+namespace reverie {
+
+bool is_run_directory(const std::string& directory) {
+  std::error_code ignored;
+  return std::filesystem::is_regular_file(file_in(directory, kConfigFile), ignored);
+}
+bool run_finished(const std::string& directory) {
+  return std::filesystem::exists(file_in(directory, kSummaryFile));
+}
+Json read_summary(const std::string& directory) {
+  Json summary = Config::from_file(file_in(directory, kSummaryFile)).json();
+  if (const Verdict kept = kept_leak(directory); kept.leaks()) {
+    Verdict all = Verdict::of_file(summary);
+    all.merge(kept);
+    summary["causal"] = false;
+    summary["label"] = all.label();
+    summary["verdict"] = all.json();
+  }
+  return summary;
+}
+
+Verdict kept_leak(const std::string& run_directory) {
+  const std::string file = file_in(run_directory, kLeakFile);
+  if (!std::filesystem::exists(file)) return {};
+  return Verdict::of_file(Config::from_file(file).json());
+}
+void keep_leak(const std::string& run_directory, const Verdict& verdict) {
+  if (!verdict.leaks()) return;
+  Verdict all = kept_leak(run_directory);
+  all.merge(verdict);
+  write_file_atomically(file_in(run_directory, kLeakFile),
+                        json_text(Json{{"label", all.label()}, {"verdict", all.json()}}, 2) + "\n");
+}
+
+void RunDirectory::lock() {
+  std::error_code error;
+  std::filesystem::create_directories(path_, error);
+  if (error)
+    throw MachineError(fmt::format("cannot make the run directory {}: {}", path_, error.message()));
+  try {
+    lock_ = std::make_unique<FileLock>(file(kLockFile), "run directory " + path_);
+  } catch (const UserError& e) {
+    throw UserError(fmt::format(
+        "{}: both would write the same checkpoints. Wait for it, stop it, or give another "
+        "--run-dir",
+        e.what()));
+  }
+}
+
+bool RunDirectory::follow() {
+  const std::string now = lock_->current_file();
+  if (now.empty()) return false;
+  path_ = std::filesystem::path(now).parent_path().string();
+  left_ = true;
+  return true;
+}
+
+void RunDirectory::write(const std::string& name, const Json& object) const {
+  write_file_atomically(file(name), json_text(object, 2) + "\n");
+}
+
+}  // namespace reverie

@@ -1,0 +1,89 @@
+#include "trainers/training/run_opening.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "trainers/runs/resumption.h"
+#include "trainers/text/activity.h"
+
+namespace reverie {
+namespace {
+
+// The config of the run that is there, as this version writes it.
+Json config_before(const RunDirectory& directory) {
+  return in_todays_form(Config::from_file(directory.file(kConfigFile)).json(), directory.path());
+}
+
+void require_same_config(const RunDirectory& directory, const Json& before, const Json& now,
+                         bool resume) {
+  if (const auto differences = obstacles_to_resuming(before, now); !differences.empty()) {
+    std::string list;
+    for (const auto& d : differences) list += "\n  " + d;
+    throw ConfigError(fmt::format(
+        "{} holds a run of another config; use another --run-dir, or undo these changes (a resumed "
+        "run may get longer, and change its evaluation, sample and checkpoint):{}",
+        directory.path(), list));
+  }
+  if (!resume)
+    throw ConfigError(
+        fmt::format("{} holds a run of this config already: give --resume to go on with it, or "
+                    "another --run-dir",
+                    directory.path()));
+}
+
+// The step before the old end: a schedule that looks at the run's length has another rate there.
+void tell_of_longer_schedule(int64_t before, int64_t now, const Optimizer& optimizer) {
+  if (now <= before ||
+      optimizer.learning_rate(before - 1, before) == optimizer.learning_rate(before - 1, now))
+    return;
+  log_info(
+      "the schedule ended at step {} and ends at {} now: from here on the learning rate is that "
+      "of a run of {} steps",
+      before, now, now);
+}
+
+}  // namespace
+
+OpenedRun open_run(RunDirectory& directory, const ExperimentOptions& options,
+                   const Json& resolved_config, const Optimizer& optimizer, bool resume,
+                   bool may_begin_anew) {
+  directory.lock();
+  OpenedRun run;
+  const bool holds_run = is_run_directory(directory.path());
+  if (holds_run) {
+    const Json before = config_before(directory);
+    require_same_config(directory, before, resolved_config, resume);
+    run.config_changes = config_differences(before, resolved_config);
+    for (const auto& change : run.config_changes) log_info("resuming with {}", change);
+    tell_of_longer_schedule(before.at("train").at("steps"), options.train.steps, optimizer);
+  }
+  if (!resume) return run;
+  {
+    const Activity activity("reading the newest checkpoint of " + directory.path());
+    run.newest = read_latest_checkpoint(directory.path());
+  }
+  if (run.newest) return run;
+  if (!may_begin_anew)
+    log_warning("--resume: {} holds no checkpoint{}: the run begins anew, at step 0",
+                directory.path(), holds_run ? " yet" : ", nor any run");
+  if (const auto damaged = checkpoints_of(directory.path()); !damaged.empty())
+    throw DataError(
+        fmt::format("none of the {} checkpoints of {} is whole (the warnings above say why); to "
+                    "begin anew, move the run directory away",
+                    damaged.size(), directory.path()));
+  return run;
+}
+
+void describe_run(const RunDirectory& directory, const ExperimentOptions& options,
+                  const Json& resolved_config, const Dataset& data, int64_t step) {
+  if (run_finished(directory.path()) && step < options.train.steps)  // it gets longer
+    rename_durably(directory.file(kSummaryFile),
+                   directory.file(fmt::format("summary.step_{:08}.json", step)));
+  directory.write(kConfigFile, resolved_config);
+  directory.write("dataset.json", data.provenance);
+  if (data.tokenizer) data.tokenizer->save(directory.path());
+}
+
+}  // namespace reverie

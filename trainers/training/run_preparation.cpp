@@ -1,0 +1,58 @@
+#include "trainers/training/run_preparation.h"
+
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "core/machine.h"
+#include "core/signals.h"
+#include "kernels/kernel.h"
+#include "kernels/matmul.h"
+#include "trainers/distributed/agreement.h"
+#include "trainers/text/activity.h"
+
+namespace reverie {
+
+Dataset open_data(const DataOptions& options, Communicator& communicator) {
+  Activity activity("opening the data");
+  if (!communicator.first()) communicator.barrier();
+  Dataset dataset = open_dataset(options, [&](int64_t done, int64_t total) {
+    activity.reach(done, total);
+    stop_if_requested();
+  });
+  if (communicator.first()) communicator.barrier();
+  return dataset;
+}
+
+void settle_vocabulary(ExperimentOptions& options, const Dataset& data) {
+  if (model_field(options.model, "vocab_size", -1) == 0)
+    options.model = with_model_field(options.model, "vocab_size", data.vocabulary_size());
+  data.require_vocabulary(model_field(options.model, "vocab_size", data.vocabulary_size()));
+}
+
+void require_same_run_on_all_ranks(Communicator& communicator, const ExperimentOptions& options,
+                                   const Dataset& data, const Json& command) {
+  ExperimentOptions copy = options;
+  require(communicator.takes(options.tensor_device()),
+          "$.device is {}, and ranks that exchange over {} take no tensors there: wanted those of "
+          "communicator_on()",
+          options.device, communicator.kind());
+  require_same_on_all_ranks(
+      communicator,
+      {{"build", build_commit()},
+       {"config", write_config(copy)},
+       {"data", data.hash},
+       {"kernels",
+        {{"isa", std::string(name_of(active_isa()))}, {"matmul_library", matmul_library()}}},
+       {"command", command}});
+}
+
+void warn_of_emulated_precision(const ExperimentOptions& options) {
+  if (options.matmul_precision() != MatmulPrecision::bf16 || has_bf16_dot_products()) return;
+  log_warning(
+      "precision bf16: this machine or build has no bf16 dot products (AVX512_BF16, oneDNN), so "
+      "operands are rounded to bf16 and multiplied in f32: the same results, but slower than "
+      "precision f32");
+}
+
+}  // namespace reverie

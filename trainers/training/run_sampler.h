@@ -1,0 +1,17 @@
+#pragma once
+// The sampler of a run's training batches.
+
+#include <memory>
+
+#include "datasets/dataset.h"
+#include "datasets/sampler.h"
+#include "layers/language_model.h"
+
+namespace reverie {
+
+// Examples where the data has them, one text after another for a model that carries memory, else
+// random windows of the model's block_size. UserError where the examples do not fit the model.
+std::unique_ptr<Sampler> make_sampler(const Dataset&, const LanguageModel&, int64_t batch_size,
+                                      uint64_t seed);
+
+}  // namespace reverie

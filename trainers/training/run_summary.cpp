@@ -1,0 +1,37 @@
+#include "trainers/training/run_summary.h"
+
+#include <nlohmann/json.hpp>
+
+#include "core/machine.h"
+
+namespace reverie {
+
+Json run_summary(const RunView& run, const RunState& state, const EvaluationInfo& last,
+                 double largest_change, const Json& numerics) {
+  const Dataset& data = run.dataset();
+  const Verdict& verdict = run.verdict();
+  Json s = {{"train_loss", last.train_loss},
+            {"val_loss", last.val_loss},
+            {"val_loss_prefix_only", last.val_loss_prefix_only},
+            {"val_loss_on_prefix_only_windows", last.val_loss_same_windows},
+            {"causal", verdict.causal()},
+            {"max_future_logit_change", largest_change},
+            {"causality_worst", verdict.line()},
+            {"verdict", verdict.json()},
+            {"parameters", run.model().parameter_count()},
+            {"tokens", state.tokens},
+            {"seconds", state.seconds},
+            {"tokens_per_second", state.seconds > 0 ? double(state.tokens) / state.seconds : 0.0},
+            {"commit", build_commit()}};
+  if (verdict.leaks()) s["label"] = verdict.label();
+  if (last.augmented_val) s["augmented"] = last.augmented_json();
+  s["steps"] = state.step;
+  s["seed"] = run.options().seed;
+  s["vocabulary_size"] = run.model().vocabulary_size();
+  s["dataset"] = {{"name", data.name()}, {"note", data.note()}, {"hash", data.hash}};
+  s["numerics"] = numerics;
+  if (run.communicator().size() > 1) s["ranks"] = run.communicator().size();
+  return s;
+}
+
+}  // namespace reverie
