@@ -7,8 +7,10 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <climits>
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
@@ -87,10 +89,28 @@ bool is_still(const std::string& path, int descriptor) {
          opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }
 
-// A name beside `path` that no other process or thread uses.
+// The file name of temporary_name() up to its "PID-N". A target's name may be as long as the file
+// system takes; its temporary names then keep the beginning of it and a hash of all of it.
+std::string temporary_prefix(const std::string& path, const std::string& purpose) {
+  constexpr size_t kDigits = sizeof "4294967295-4294967295" - 1;
+  const std::string name = std::filesystem::path(path).filename().string();
+  const long asked = ::pathconf(parent_of(path).c_str(), _PC_NAME_MAX);
+  const size_t longest = (asked > 0 ? size_t(asked) : size_t(NAME_MAX)) - kDigits;
+  const std::string tail = fmt::format(".{}-", purpose);
+  if (name.size() + tail.size() <= longest) return name + tail;
+  const std::string hash = "~" + hash_bytes(name.data(), name.size()).substr(0, 16);
+  const size_t taken = std::min(hash.size() + tail.size(), longest);
+  size_t kept = std::min(longest - taken, name.size());
+  while (kept > 0 && (uint8_t(name[kept]) & 0xC0u) == 0x80u) --kept;  // no half of a character
+  return name.substr(0, kept) + hash + tail;
+}
+
+// A path beside `path` that no other process or thread uses.
 std::string temporary_name(const std::string& path, const std::string& purpose) {
   static std::atomic<unsigned> counter{0};
-  return fmt::format("{}.{}-{}-{}", path, purpose, ::getpid(), counter++);
+  const std::filesystem::path name =
+      fmt::format("{}{}-{}", temporary_prefix(path, purpose), ::getpid(), counter++);
+  return (std::filesystem::path(path).parent_path() / name).string();
 }
 
 // "PID-N" after the purpose, as temporary_name() writes it.
@@ -130,7 +150,7 @@ bool is_written_into(const std::string& file) {
 
 void remove_orphans(const std::string& path, const std::string& purpose) {
   namespace fs = std::filesystem;
-  const std::string prefix = fs::path(path).filename().string() + "." + purpose + "-";
+  const std::string prefix = temporary_prefix(path, purpose);
   std::error_code error;
   fs::directory_iterator next(parent_of(path), error);
   for (; !error && next != fs::directory_iterator(); next.increment(error)) {
@@ -150,9 +170,11 @@ void require_writable(const std::string& given) {
   };
   struct stat info {};
   const bool exists = ::stat(file.c_str(), &info) == 0;
+  const int error = exists ? 0 : errno;
   if (exists && S_ISDIR(info.st_mode)) refuse(EISDIR);
   if (exists && ::access(file.c_str(), W_OK) != 0) refuse(errno);
   if (is_written_into(file)) return;
+  if (error != 0 && error != ENOENT) refuse(error);  // such as a name that is too long
   const std::string parent = parent_of(file);
   if (::access(parent.c_str(), W_OK | X_OK) != 0) refuse(errno);
   if (!std::filesystem::is_directory(parent)) refuse(ENOTDIR);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # On a machine with a GPU: builds the preset cuda, checks what ptxas says and what nvcc made, runs every test with the GPU's skips
 # turned into failures, trains a small model on the CPU and on the GPU, measures how fast models train and kernels run beside
-# PyTorch and the GPU's ceilings (scripts/bench_gpu.py), and writes what came out to docs/results/gpu_<name>.json and .md.
+# PyTorch and the GPU's ceilings (scripts/bench.py --device cuda), and writes what came out to docs/results/gpu_<name>.json and .md.
 #
 #   scripts/gpu_suite.sh                    everything
 #   scripts/gpu_suite.sh --jobs 16          compile sixteen files at a time (default: the number of cores)
@@ -61,7 +61,7 @@ done
 
 say "speed"
 speed=0
-scripts/bench_gpu.py --json "$runs/speed.json" --markdown "$results.md" ${pytorch[@]+"${pytorch[@]}"} || speed=$?
+scripts/bench.py --device cuda --json "$runs/speed.json" --markdown "$results.md" ${pytorch[@]+"${pytorch[@]}"} || speed=$?
 
 say "results"
 python3 - "$commit" "$name" "$driver" "$build/test-summary.json" "$runs" "$tests" "$speed" "$results.json" <<'PYTHON'
@@ -88,7 +88,7 @@ result = {"commit": commit, "gpu": name, "driver": driver,
 for line in unwanted:
     print(f"skipped, although there is a GPU: {line}")
 if speed:
-    print(f"scripts/bench_gpu.py failed with status {speed}: there are no figures of speed")
+    print(f"scripts/bench.py --device cuda failed with status {speed}: there are no figures of speed")
 file.write_text(json.dumps(result, indent=2) + "\n")
 print(f"{file}: {result['passed']} passed, {result['failed']} failed, {result['skipped']} skipped")
 sys.exit(1 if result["failed"] or tests or speed else 0)

@@ -3,8 +3,9 @@
 
     scripts/kill_runs.py --kills 200          # some minutes; --seed draws other moments
 
-Ways to be killed: SIGKILL, SIGTERM, SIGHUP, SIGINT, a reader that closes the pipe, a file that may not grow (what a full disk
-does to write()). After each: nothing is lost but steps since the last checkpoint, and after SIGTERM, SIGHUP and SIGINT not even
+Ways to be killed: SIGKILL, SIGTERM, SIGHUP, SIGINT, a reader that closes the pipe, a full disk. The disk is a tmpfs in a mount
+namespace (unshare) that is made as small as what it holds and a little more; where the system refuses namespaces, a limit on the
+size of files stands for it, and the last line says so. After each: nothing is lost but steps since the last checkpoint, and after SIGTERM, SIGHUP and SIGINT not even
 those. At the end: weights, optimizer, measurements and tables are those of a run that nobody killed, bit by bit, and no file is
 left that such a run does not leave. Exits 1 at the first difference, and keeps the folder to look at.
 """
@@ -49,10 +50,53 @@ def need(condition, text):
         raise Lost(text)
 
 
+class Disk:
+    """A tmpfs that can be made full. Exists in this process's mount namespace alone."""
+
+    ROOM = 1 << 30
+
+    def __init__(self, folder):
+        self.folder = folder
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.ROOM}", "tmpfs", folder], check=True)
+
+    def leave(self, size):
+        """From now on `size` more bytes can be written, rounded up to pages."""
+        info = os.statvfs(self.folder)
+        used = (info.f_blocks - info.f_bfree) * info.f_frsize
+        subprocess.run(["mount", "-o", f"remount,size={used + size}", self.folder], check=True)
+
+    def leave_plenty(self):
+        subprocess.run(["mount", "-o", f"remount,size={self.ROOM}", self.folder], check=True)
+
+
+class FileSizeLimit:
+    """No file may grow beyond a size: write() fails as on a full disk, with another error."""
+
+    def __init__(self, why):
+        self.why = why
+
+
+NAMESPACE = "REVERIE_KILL_RUNS_NAMESPACE"  # set in the process that has a mount namespace of its own
+
+
+def enter_namespace():
+    """Starts this script again in a mount namespace of its own; returns only where that is refused -> why."""
+    if not shutil.which("unshare"):
+        return "unshare is not installed"
+    command = ["unshare", "--user", "--map-root-user", "--mount"]
+    tried = subprocess.run([*command, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        return (tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"])[-1]
+    sys.stdout.flush()
+    os.execvpe(command[0], [*command, sys.executable, __file__, *sys.argv[1:]], {**os.environ, NAMESPACE: "1"})
+
+
 class Killer:
-    def __init__(self, program, folder, seed):
-        self.program, self.folder, self.random = program, folder, random.Random(seed)
+    def __init__(self, program, folder, seed, disk):
+        self.program, self.folder, self.random, self.disk = program, folder, random.Random(seed), disk
         self.counts = collections.Counter()
+        self.ways = []  # still to come before all have been
+        self.refused = 0  # times that a full disk ended the program
         self.env = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
     def start(self, arguments, limit=None):
@@ -72,13 +116,22 @@ class Killer:
         need(process.returncode == 0, f"{arguments}: exit code {process.returncode}\n{output}")
         return time.monotonic() - begin
 
-    def kill(self, kind, seconds, arguments, ways=WAYS):
+    def next_way(self):
+        """Every way as often as the others, in random order."""
+        if not self.ways:
+            self.ways = self.random.sample(WAYS, len(WAYS))
+        return self.ways.pop()
+
+    def kill(self, kind, seconds, arguments):
         """Runs it and kills it somewhere in `seconds` -> (way, exit code, output)."""
-        way = self.random.choice(ways)
+        way = self.next_way()
         self.counts[kind, way] += 1
         # From hardly anything to more than the largest file.
-        limit = int(2 ** self.random.uniform(8, 21)) if way == "full disk" else None
-        process = self.start(arguments, limit)
+        room = int(2 ** self.random.uniform(8, 21)) if way == "full disk" else None
+        small_disk = room is not None and isinstance(self.disk, Disk)
+        if small_disk:
+            self.disk.leave(room)
+        process = self.start(arguments, None if small_disk else room)
         if way != "full disk":
             time.sleep(self.random.uniform(0, seconds))
         output = b""
@@ -89,12 +142,16 @@ class Killer:
             if way in SIGNALS:
                 process.send_signal(SIGNALS[way])
             output = process.communicate(timeout=300)[0]
+        if small_disk:
+            self.disk.leave_plenty()
         code, text = process.returncode, output.decode(errors="replace")
         number = int(SIGNALS.get(way, 0))
         fine = {"SIGKILL": (0, -number), "closed pipe": (0, 141), "full disk": (0, 1)}.get(way, (0, -number, 128 + number))
         need(code in fine, f"{kind}: exit code {code} after {way}, wanted one of {fine}\n{text}")
         if way == "full disk" and code == 1:
-            need(re.search("cannot|File too large", text), f"{kind}: no message says what cannot be written:\n{text}")
+            wanted = "No space left on device" if small_disk else "File too large"
+            need("cannot" in text and wanted in text, f"{kind}: no message says what cannot be written and that there is {wanted!r}:\n{text}")
+            self.refused += 1
         return way, code, text
 
     # ---- training and its final evaluation
@@ -233,20 +290,32 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--program", default=os.environ.get("REVERIE_BUILD_DIR", str(ROOT / "build/release")) + "/reverie")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="reverie-kills-"))
-    killer = Killer(str(Path(options.program).resolve()), folder, options.seed)
+    refusal = None if os.environ.get(NAMESPACE) else enter_namespace()
+    outside = Path(tempfile.mkdtemp(prefix="reverie-kills-"))
+    folder = outside / "disk"
+    folder.mkdir()
+    disk = FileSizeLimit(refusal) if refusal else Disk(folder)
+    killer = Killer(str(Path(options.program).resolve()), folder, options.seed, disk)
     try:
         killer.run(options.kills)
     except Lost as lost:
-        print(f"LOST: {lost}\nseed {options.seed}, after {sum(killer.counts.values())} kills; look at {folder}", file=sys.stderr)
+        shutil.copytree(folder, outside / "kept")  # the disk goes with the process
+        print(f"LOST: {lost}\nseed {options.seed}, after {sum(killer.counts.values())} kills; look at {outside / 'kept'}", file=sys.stderr)
         return 1
-    shutil.rmtree(folder)
+    if isinstance(disk, Disk):
+        subprocess.run(["umount", folder], check=True)
+    shutil.rmtree(outside)
     kinds = sorted({kind for kind, _ in killer.counts})
     print(f"{'':18}" + "".join(f"{way:>13}" for way in WAYS))
     for kind in kinds:
         print(f"{kind:18}" + "".join(f"{killer.counts[kind, way]:13}" for way in WAYS))
     print(f"{sum(killer.counts.values())} kills, seed {options.seed}: nothing lost but steps since the last checkpoint, no stray file, "
           "the same bits at the end")
+    if isinstance(disk, Disk):
+        print(f"full disk: a tmpfs that was full; {killer.refused} programs ended with \"No space left on device\", the others needed no more than was left")
+    else:
+        print(f"full disk: NOT a full disk but a limit on the size of files, since there are no mount namespaces here ({disk.why}); "
+              f"{killer.refused} programs ended with \"File too large\"")
     return 0
 
 

@@ -1,4 +1,4 @@
-// Written by scripts/make_unicode_classes.py; not to be edited by hand.
+// Written by datasets/tokenizers/make_unicode_classes.py; not to be edited by hand.
 #include "datasets/tokenizers/unicode_classes.h"
 
 #include <vector>

@@ -1,1 +1,1 @@
-"""What bench_cpu.py and bench_gpu.py share: how programs are run, PyTorch is kept, and figures are told."""
+"""What the benchmarks of all devices share: how programs are run, PyTorch is kept, and figures are told."""

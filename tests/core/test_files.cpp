@@ -286,6 +286,54 @@ TEST(Files, WhatKilledWritersLeftIsRemovedByTheNext) {
   EXPECT_EQ(read_file(directory / "a"), "whole");
 }
 
+// Every name that the file system takes can be written, and what killed writers left beside it goes.
+TEST(Files, NamesAsLongAsTheyMayBe) {
+  for (const size_t length : {229u, 230u, 240u, 254u, 255u}) {
+    SCOPED_TRACE(length);
+    const TemporaryDirectory directory;
+    const std::string name(length, 'n'), other = std::string(length - 1, 'n') + "o";
+    EXPECT_NO_THROW(require_writable(directory / name));
+    const pid_t child = ::fork();
+    if (child == 0) {
+      AtomicFile file(directory / name);
+      const TemporaryFolder folder(directory / ("f" + name.substr(1)), "preparing");
+      file.write("half", 4);
+      ::kill(::getpid(), SIGKILL);
+    }
+    ::waitpid(child, nullptr, 0);
+    EXPECT_EQ(directory.entries(), 2u);
+    AtomicFile living(directory / other);  // of another file, whose name begins alike
+    write_file_atomically(directory / name, "whole");
+    EXPECT_EQ(read_file(directory / name), "whole");
+    EXPECT_EQ(directory.entries(), 3u) << "the folder, the living writer's file and the result";
+    { const TemporaryFolder folder(directory / ("f" + name.substr(1)), "preparing"); }
+    living.write("other", 5);
+    living.commit();
+    EXPECT_EQ(read_file(directory / other), "other");
+    EXPECT_EQ(directory.entries(), 2u);
+  }
+}
+
+TEST(Files, ALongTemporaryNameHoldsWholeCharacters) {
+  for (const size_t first : {0u, 1u, 2u}) {
+    std::string name(first, 'x');
+    while (name.size() + 3 <= 255) name += "\xE2\x82\xAC";
+    const TemporaryDirectory directory;
+    const AtomicFile writing(directory / name);
+    const auto temporary =
+        std::filesystem::directory_iterator(directory.path())->path().filename().string();
+    EXPECT_EQ((temporary.find('~') - first) % 3, 0u) << temporary;
+    EXPECT_LE(temporary.size(), 255u);
+  }
+}
+
+TEST(Files, ANameThatIsTooLongIsRefusedBeforeTheWork) {
+  const TemporaryDirectory directory;
+  EXPECT_THAT(
+      message_of<MachineError>([&] { require_writable(directory / std::string(256, 'n')); }),
+      HasSubstr("too long"));
+}
+
 TEST(Files, ALockKnowsThatItsDirectoryWasMovedOrRemoved) {
   const TemporaryDirectory directory;
   std::filesystem::create_directory(directory / "run");

@@ -26,7 +26,7 @@ const BpeTokenizer& gpt2() {
   return *tokenizer;
 }
 
-// FNV-1a over the ids as 32-bit units, as scripts/make_bpe_golden.py has it.
+// FNV-1a over the ids as 32-bit units, as tests/golden/make/make_bpe_golden.py has it.
 std::string fnv1a(std::span<const int32_t> ids) {
   uint64_t value = 0xCBF29CE484222325u;
   for (const int32_t id : ids) value = (value ^ uint32_t(id)) * 0x100000001B3u;
@@ -334,7 +334,7 @@ TEST(Gpt2, PreparesShakespeareAsNanoGptDoes) {
   DataOptions options;
   options.tokenizer = "gpt2";
   options.prepared_directory = directory / "prepared";
-  const Dataset data = open_dataset(options);
+  const Dataset data = prepare_and_open(options);
   EXPECT_EQ(data.train.count(), 301'966);
   EXPECT_EQ(data.validation.count(), 36'059);
   EXPECT_EQ(data.vocabulary_size(), 50257);
@@ -350,7 +350,7 @@ TEST(Gpt2, PreparesInPiecesTheTokensOfTheWhole) {
   options.tokenizer = "gpt2";
   options.validation_fraction = 0;
   options.prepared_directory = directory / "prepared";
-  const Dataset data = open_dataset(options);
+  const Dataset data = prepare_and_open(options);
   std::vector<int32_t> ids(size_t(data.train.count()));
   data.train.copy(0, ids);
   EXPECT_EQ(fnv1a(ids),

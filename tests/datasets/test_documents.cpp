@@ -109,7 +109,7 @@ TEST(DocumentsOfADataset, EachIsEncodedByItselfAndWhole) {
   options.tokenizer_files = std::string(REVERIE_TEST_DIR) + "/golden/tokenizers/pieces.model";
   options.document_separator = "\n";
   options.validation_fraction = 0.3;
-  const Dataset data = open_dataset(options);
+  const Dataset data = prepare_and_open(options);
   const Tokenizer& tokenizer = *data.tokenizer;
   const int32_t begin = tokenizer.begin_of_text().value();
   const auto joined = [&](const std::vector<std::string>& documents) {
@@ -129,9 +129,9 @@ TEST(DocumentsOfADataset, EachIsEncodedByItselfAndWhole) {
 
   // Another separator is another data set; without one there is one text and no mark.
   options.document_separator = "";
-  EXPECT_THROWS_SAYING(open_dataset(options), UserError, "documents: ");
+  EXPECT_THROWS_SAYING(prepare_and_open(options), UserError, "documents: ");
   options.prepared_directory = directory / "whole";
-  const Dataset whole = open_dataset(options);
+  const Dataset whole = prepare_and_open(options);
   EXPECT_FALSE(whole.documents);
   EXPECT_EQ(tokens_of(whole.train), tokenizer.encode("the one\n\nof one\nthe two"));
   EXPECT_NE(whole.hash, data.hash);
@@ -141,13 +141,13 @@ TEST(DocumentsOfADataset, EachIsEncodedByItselfAndWhole) {
   windows.document_separator = "\n";
   windows.prepared_directory = directory / "windows";
   write_bytes(options.path, "the one\r\n\r\nof one\r\nthe two\r\nand three\r\n");
-  EXPECT_EQ(open_dataset(windows).provenance["creation"]["documents"]["line_ends"], "crlf");
-  EXPECT_EQ(open_dataset(windows).provenance["documents"]["count"], 3);
+  EXPECT_EQ(prepare_and_open(windows).provenance["creation"]["documents"]["line_ends"], "crlf");
+  EXPECT_EQ(prepare_and_open(windows).provenance["documents"]["count"], 3);
 
   options.tokenizer = "char";
   options.prepared_directory = directory / "characters";
   options.document_separator = "\n";
-  EXPECT_THROWS_SAYING(open_dataset(options), UserError, "document_separator");
+  EXPECT_THROWS_SAYING(prepare_and_open(options), UserError, "document_separator");
 }
 
 TEST(WindowsOfDocuments, BeginWhereDocumentsBeginAndShareNone) {
@@ -190,7 +190,7 @@ TEST(DocumentsOfADataset, TinyStoriesAsItsModelSawThem) {
   options.tokenizer = "pretrained";
   options.tokenizer_files = testing::data_file("stories260K/tok512.bin");
   options.document_separator = "\n";
-  const Dataset data = open_dataset(options);
+  const Dataset data = prepare_and_open(options);
   EXPECT_EQ(data.documents->token, 1);
   const auto tokens = tokens_of(data.train);
   EXPECT_EQ(std::count(tokens.begin(), tokens.end(), 1),

@@ -144,7 +144,7 @@ class ExampleDataset : public ::testing::Test {
 };
 
 TEST_F(ExampleDataset, IsPreparedOnceForEachStage) {
-  const Dataset whole = open_dataset(options(0)), first = open_dataset(options(1));
+  const Dataset whole = prepare_and_open(options(0)), first = prepare_and_open(options(1));
   ASSERT_TRUE(whole.examples && first.examples);
   EXPECT_EQ(whole.train.count(), 6 * whole.examples->length);
   EXPECT_EQ(whole.validation.count(), 2 * whole.examples->length);
@@ -155,12 +155,12 @@ TEST_F(ExampleDataset, IsPreparedOnceForEachStage) {
   EXPECT_EQ(whole.examples->length - first.examples->length, 2);  // " one is." for a thought
   DataOptions changed = options(0);
   changed.examples.thoughts = 3;
-  EXPECT_THROWS_SAYING(open_dataset(changed), UserError, "examples.thoughts: 1 -> 3");
-  EXPECT_EQ(open_dataset(options(0)).hash, whole.hash);
+  EXPECT_THROWS_SAYING(prepare_and_open(changed), UserError, "examples.thoughts: 1 -> 3");
+  EXPECT_EQ(prepare_and_open(options(0)).hash, whole.hash);
 }
 
 TEST_F(ExampleDataset, SamplersGiveWholeExamples) {
-  const Dataset data = open_dataset(options(1));
+  const Dataset data = prepare_and_open(options(1));
   const ExampleLayout& layout = *data.examples;
   RandomExampleSampler sampler(data.train, layout, 4, 9);
   std::vector<bool> seen(6, false);
@@ -186,13 +186,13 @@ TEST_F(ExampleDataset, SamplersGiveWholeExamples) {
 TEST_F(ExampleDataset, NeedsExamplesToHoldOut) {
   DataOptions o = options(0);
   o.validation_fraction = 0;
-  EXPECT_THROWS_SAYING(open_dataset(o), UserError, "hold out");
+  EXPECT_THROWS_SAYING(prepare_and_open(o), UserError, "hold out");
   o = options(0);
   o.document_separator = "\n";
-  EXPECT_THROWS_SAYING(open_dataset(o), UserError, "document_separator");
+  EXPECT_THROWS_SAYING(prepare_and_open(o), UserError, "document_separator");
   o = options(0);
   o.examples.form = "gsm8k";
-  EXPECT_THROWS_SAYING(open_dataset(o), DataError, "examples.json");
+  EXPECT_THROWS_SAYING(prepare_and_open(o), DataError, "examples.json");
 }
 
 TEST(Examples, TheDataFoldersExamplesAreFoundByTheirForm) {
@@ -202,7 +202,7 @@ TEST(Examples, TheDataFoldersExamplesAreFoundByTheirForm) {
   o.tokenizer = "word";
   o.examples.form = "prosqa";
   o.prepared_directory = directory / "prosqa";
-  const Dataset prosqa = open_dataset(o);
+  const Dataset prosqa = prepare_and_open(o);
   EXPECT_EQ(prosqa.name(), "prosqa");
   EXPECT_EQ((prosqa.train.count() + prosqa.validation.count()) / prosqa.examples->length, 300);
   EXPECT_LT(prosqa.vocabulary_size(), 100);
@@ -210,7 +210,7 @@ TEST(Examples, TheDataFoldersExamplesAreFoundByTheirForm) {
   o.tokenizer = "char";
   o.examples.stage = 1;
   o.prepared_directory = directory / "gsm8k";
-  const Dataset gsm8k = open_dataset(o);
+  const Dataset gsm8k = prepare_and_open(o);
   EXPECT_EQ((gsm8k.train.count() + gsm8k.validation.count()) / gsm8k.examples->length, 7473);
 }
 

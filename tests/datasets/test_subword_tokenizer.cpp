@@ -1,5 +1,5 @@
 // Tokenizers of pretrained models against the libraries that wrote their files
-// (scripts/make_tokenizer_golden.py).
+// (tests/golden/make/make_tokenizer_golden.py).
 
 #include "core/json.h"
 #include "datasets/tokenizers/subword_tokenizer.h"
@@ -230,11 +230,11 @@ TEST(Pretrained, TextsArePreparedWithAnyTokenizer) {
   options.tokenizer = "pretrained";
   options.validation_fraction = 0;
   options.prepared_directory = directory / "prepared";
-  EXPECT_THROWS_SAYING(open_dataset(options), UserError, "needs tokenizer_files");
+  EXPECT_THROWS_SAYING(prepare_and_open(options), UserError, "needs tokenizer_files");
   options.replace = true;  // the second takes the first's place
   for (const char* name : {"llama3.gguf", "pieces.model"}) {
     options.tokenizer_files = golden(name);
-    const Dataset data = open_dataset(options);
+    const Dataset data = prepare_and_open(options);
     const auto tokenizer = load_tokenizer_for(golden(name));
     EXPECT_EQ(data.tokenizer->hash(), tokenizer->hash());
     std::vector<int32_t> ids(size_t(data.train.count()));

@@ -162,10 +162,10 @@ TEST_F(TextInputTest, ADatasetOfManyFiles) {
   DataOptions options;
   options.path = directory / "books";
   options.prepared_directory = directory / "prepared";
-  EXPECT_THROWS_SAYING(open_dataset(options), UserError, "document_token");
+  EXPECT_THROWS_SAYING(prepare_and_open(options), UserError, "document_token");
   options.document_token = "\n";
   options.validation_fraction = 0.3;
-  const Dataset data = open_dataset(options);
+  const Dataset data = prepare_and_open(options);
   std::vector<int32_t> tokens(size_t(data.train.count()));
   data.train.copy(0, tokens);
   EXPECT_EQ(data.tokenizer->decode(tokens),
@@ -173,12 +173,12 @@ TEST_F(TextInputTest, ADatasetOfManyFiles) {
   EXPECT_EQ(data.validation.count(), 21);
   EXPECT_EQ(data.name(), "books");
   EXPECT_EQ(data.provenance["documents"]["count"], 10);
-  EXPECT_EQ(open_dataset(options).hash, data.hash);
+  EXPECT_EQ(prepare_and_open(options).hash, data.hash);
   // The same files as a pattern are the same data.
   options.path = directory / "books/*.txt";
-  EXPECT_EQ(open_dataset(options).hash, data.hash);
+  EXPECT_EQ(prepare_and_open(options).hash, data.hash);
   write("books/3.txt", "book E\n");
-  EXPECT_THROWS_SAYING(open_dataset(options), UserError, "another text");
+  EXPECT_THROWS_SAYING(prepare_and_open(options), UserError, "another text");
   for (const auto& entry : fs::directory_iterator(directory.path()))
     EXPECT_EQ(entry.path().string().find("preparing"), std::string::npos);
 }
@@ -192,7 +192,7 @@ TEST_F(TextInputTest, ACompressedTextIsThatText) {
     write(name, bytes);
     options.path = directory / name;
     options.prepared_directory = directory / (name + "-prepared");
-    const Dataset data = open_dataset(options);
+    const Dataset data = prepare_and_open(options);
     EXPECT_EQ(data.name(), "t");
     EXPECT_EQ(data.train.count(), 35);
     EXPECT_FALSE(data.documents);

@@ -1,5 +1,5 @@
 // Tokenizers of ours in the files of other programs: the golden files are those of the `tokenizers`
-// library, or were read by transformers (scripts/make_export_golden.py).
+// library, or were read by transformers (tests/golden/make/make_export_golden.py).
 
 #include <gmock/gmock.h>
 

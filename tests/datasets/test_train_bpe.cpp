@@ -79,18 +79,18 @@ TEST(TrainBpe, IsAKindOfTokenizerOfADataset) {
   options.path = directory / "t.txt";
   options.prepared_directory = directory / "prepared";
   options.tokenizer = "bpe";
-  EXPECT_THROWS_SAYING(open_dataset(options), UserError, "train_bpe");
+  EXPECT_THROWS_SAYING(prepare_and_open(options), UserError, "train_bpe");
   options.train_bpe = 270;
-  const Dataset data = open_dataset(options);
+  const Dataset data = prepare_and_open(options);
   const std::string_view seen = training;
   EXPECT_EQ(data.tokenizer->hash(), SubwordTokenizer(train_bpe({&seen, 1}, 270, true)).hash());
   EXPECT_EQ(data.vocabulary_size(), data.tokenizer->vocabulary_size());
   std::vector<int32_t> tokens(size_t(data.validation.count()));
   data.validation.copy(0, tokens);
   EXPECT_EQ(data.tokenizer->decode(tokens), held_out);
-  EXPECT_EQ(open_dataset(options).hash, data.hash);
+  EXPECT_EQ(prepare_and_open(options).hash, data.hash);
   options.train_bpe = 260;
-  EXPECT_THROWS_SAYING(open_dataset(options), UserError, "train_bpe: 270 -> 260");
+  EXPECT_THROWS_SAYING(prepare_and_open(options), UserError, "train_bpe: 270 -> 260");
 }
 
 }  // namespace

@@ -34,7 +34,7 @@ INSTANTIATE_TEST_SUITE_P(Registered, EveryFamily, ::testing::ValuesIn(testing::f
 TEST_P(EveryFamily, HasAGoldenOfTransformers) {
   EXPECT_FALSE(golden_models_of(family()).empty())
       << "tests/golden/pretrained has no model of the family \"" << GetParam()
-      << "\": add a case to scripts/make_hf_golden.py and run it";
+      << "\": add a case to tests/golden/make/make_hf_golden.py and run it";
 }
 
 // Gradients, decoding, the causality gate and exports are tested with each of these.
@@ -81,7 +81,7 @@ TEST_P(EveryFamily, LeavesAsGgufAndGivesTransformersLogits) {
   }
   EXPECT_GE(written, 1) << "no golden model of the family \"" << GetParam()
                         << "\" can be written as GGUF; add a case with its published options to "
-                           "scripts/make_hf_golden.py:"
+                           "tests/golden/make/make_hf_golden.py:"
                         << refusals;
 }
 

@@ -1,5 +1,5 @@
 // Models that transformers wrote: the same logits, loss, gradients and greedy tokens
-// (scripts/make_hf_golden.py), whatever the directory looks like.
+// (tests/golden/make/make_hf_golden.py), whatever the directory looks like.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-"""The parts of bench_cpu.py that measure nothing: what is counted, how rounds become rows and pages, what is refused."""
+"""The CPU's part of bench.py where nothing is measured: what is counted, how rounds become rows and pages, what is refused."""
 
 import contextlib
 import importlib.util
@@ -17,10 +17,10 @@ from unittest import mock
 SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-import bench_cpu  # noqa: E402
+import bench  # noqa: E402
 from benchmarking import machine, programs, tables  # noqa: E402
 from benchmarking.pytorch import PyTorchError, Worker  # noqa: E402
-from cpu_benchmark import benchmarks, decoding, latents, pytorch, random_gpt2, report, shapes, sweeps, tokenization  # noqa: E402
+from benchmarking.cpu import benchmarks, decoding, driver, latents, pytorch, random_gpt2, report, shapes, sweeps, tokenization  # noqa: E402
 
 
 def rounds_of(*ms: float, **more: float) -> list[dict]:
@@ -138,13 +138,13 @@ class PageTest(unittest.TestCase):
                         "reverie": {"kernels": "avx2 in use", "matmul": "oneDNN 2.6.3"}, "others_cpu_share_median": 0.2,
                         "others_cpu_share_max": 0.3, "quiet": False,
                         "pytorch": {"version": "2.15", "matmul": "oneDNN 3", "cpu_capability": "AVX2", "environment": {"MALLOC_TOP_PAD_": "1"}}},
-            "commit": "abc", "command": "scripts/bench_cpu.py --work small", "round_count": 5,
+            "commit": "abc", "command": "scripts/bench.py --work small", "round_count": 5,
         }
 
     def test_tables_say_what_and_where(self) -> None:
         text = report.markdown(self.result())
         self.assertIn("| small | f32 | **20.0 ms** | 40.0 ms | eager | 16.0 ms | **2.00** | 1.25 | 38,400 |", text)
-        for words in ("commit `abc`", "Some CPU, 2 cores, 24.0 GiB", "`scripts/bench_cpu.py --work small`", "PyTorch 2.15", "MALLOC_TOP_PAD_=1",
+        for words in ("commit `abc`", "Some CPU, 2 cores, 24.0 GiB", "`scripts/bench.py --work small`", "PyTorch 2.15", "MALLOC_TOP_PAD_=1",
                       "20.0 %", "**not a quiet machine**", "small bf16 is left out: this build of Reverie has no bf16"):
             self.assertIn(words, text)
         lines = [line for line in text.splitlines() if line.startswith("|")]
@@ -251,10 +251,10 @@ print(json.dumps({"peak_bytes": 1}))
 """)
         self.assertEqual(reverie.why_not(shapes.SMALL, "f32"), "")
         self.assertEqual(reverie.why_not(shapes.SMALL, "bf16"), "cannot set train.precision=bf16; cannot set precision=bf16")
-        options = bench_cpu.parse(["--work", "small", "--json", str(reverie.scratch / "x")])
+        options = bench.parse(["--work", "small", "--json", str(reverie.scratch / "x")])
         left_out: list[dict] = []
         with contextlib.redirect_stderr(io.StringIO()) as said:
-            self.assertEqual(bench_cpu.usable_precisions(options, shapes.SMALL, reverie, left_out), ["f32"])
+            self.assertEqual(driver.usable_precisions(options, shapes.SMALL, reverie, left_out), ["f32"])
         self.assertIn("small bf16 is left out: this build of Reverie has no bf16", said.getvalue())
         self.assertEqual([(x["work"], x["precision"]) for x in left_out], [("small", "bf16")])
 
@@ -297,34 +297,43 @@ class MachineTest(unittest.TestCase):
 class CommandLineTest(unittest.TestCase):
     def refuse(self, *arguments: str) -> str:
         with contextlib.redirect_stderr(io.StringIO()) as said, self.assertRaises(SystemExit) as end:
-            bench_cpu.parse(list(arguments))
+            bench.parse(list(arguments))
         self.assertEqual(end.exception.code, 2)
         return said.getvalue()
 
     def test_wrong_usage(self) -> None:
         self.assertIn("invalid choice: 'large'", self.refuse("--work", "large", "--json", "x"))
         self.assertIn("--json", self.refuse("--work", "small"))
+        self.assertIn("--work is missing", self.refuse("--json", "x"))
+        self.assertIn("invalid choice: 'gpt2' (of device cpu", self.refuse("--work", "gpt2", "--json", "x"))
+        self.assertIn("--batch is for measurements on a GPU", self.refuse("--work", "small", "--json", "x", "--batch", "3"))
         self.assertIn("--rounds is 0; wanted at least 1", self.refuse("--work", "small", "--json", "x", "--rounds", "0"))
         self.assertIn("there is no folder", self.refuse("--work", "small", "--json", "/nowhere/x"))
         self.assertIn("--upgrade-pytorch is for our own", self.refuse("--work", "small", "--json", "x", "--pytorch", "p", "--upgrade-pytorch"))
         with tempfile.NamedTemporaryFile("w", suffix=".md") as page:
             self.assertIn("does not hold", self.refuse("--work", "small", "--json", "x", "--markdown", page.name))
 
+    def test_precisions(self) -> None:
+        chosen = lambda *given: bench.parse(["--work", "small", "--json", "x", *given]).precision  # noqa: E731
+        self.assertEqual(chosen(), ["f32", "bf16"])
+        self.assertEqual(chosen("--precision", "both"), ["f32", "bf16"])
+        self.assertEqual(chosen("--precision", "bf16"), ["bf16"])
+
     def test_works_by_name(self) -> None:
-        names = lambda *given: [w.name for w in bench_cpu.works_of(list(given))]  # noqa: E731
+        names = lambda *given: [w.name for w in driver.works_of(list(given))]  # noqa: E731
         self.assertEqual(names("all"), ["small", "baby"])
         self.assertEqual(names("baby", "growth"), ["baby"])
         self.assertEqual(names("attention"), [])
-        self.assertEqual(set(bench_cpu.EFFORTS), set(shapes.WORKS))
+        self.assertEqual(set(driver.EFFORTS), set(shapes.WORKS))
 
     def test_everyone_begins_a_round_once(self) -> None:
-        self.assertEqual([bench_cpu.turned([1, 2, 3], n)[0] for n in range(4)], [1, 2, 3, 1])
-        self.assertEqual(bench_cpu.turned([1, 2, 3], 1), [2, 3, 1])
-        self.assertEqual(bench_cpu.turned([], 3), [])
+        self.assertEqual([driver.turned([1, 2, 3], n)[0] for n in range(4)], [1, 2, 3, 1])
+        self.assertEqual(driver.turned([1, 2, 3], 1), [2, 3, 1])
+        self.assertEqual(driver.turned([], 3), [])
 
     def test_a_missing_program_is_told(self) -> None:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()) as said:
-            status = bench_cpu.main(["--work", "small", "--json", f"{folder}/x.json", "--reverie", f"{folder}/none", "--rounds", "1"])
+            status = bench.main(["--work", "small", "--json", f"{folder}/x.json", "--reverie", f"{folder}/none", "--rounds", "1"])
         self.assertEqual(status, 1)
         self.assertIn("is not there; build it", said.getvalue())
         self.assertIn("1 rounds are a look", said.getvalue())

@@ -1,4 +1,4 @@
-"""bench_gpu.py without a GPU: what is counted, how rounds become rows, aims and pages, what is refused, and a trial of the whole."""
+"""The GPU's part of bench.py without a GPU: what is counted, how rounds become rows, aims and pages, what is refused, and a trial of the whole."""
 
 import contextlib
 import importlib.util
@@ -18,10 +18,10 @@ from unittest import mock
 SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-import bench_gpu  # noqa: E402
+import bench  # noqa: E402
 from benchmarking.programs import ProgramError  # noqa: E402
 from benchmarking.pytorch import Worker  # noqa: E402
-from gpu_benchmark import kernels, machine, report, works  # noqa: E402
+from benchmarking.cuda import driver, kernels, machine, report, works  # noqa: E402
 
 
 def folder_of(test: unittest.TestCase) -> Path:
@@ -36,7 +36,7 @@ class WorksTest(unittest.TestCase):
         self.assertEqual(works.GPT2.parameters, 124_337_664)
         self.assertEqual(works.flops_per_token(works.GPT2), 6 * 123_551_232 + 12 * 12 * 1024 * 768)
         self.assertEqual(set(works.TINY), set(works.WORKS))
-        self.assertEqual(set(bench_gpu.EFFORTS), set(works.WORKS))
+        self.assertEqual(set(driver.EFFORTS), set(works.WORKS))
 
     def test_tokens_are_those_of_a_language(self) -> None:
         folder = folder_of(self)
@@ -168,7 +168,7 @@ class RowsTest(unittest.TestCase):
     def page(self, **more: object) -> str:
         result = self.result(20.0, 24.0, 0.9, 500.0) | {
             "trial": False, "flavour": "gpu", "commit": "abc", "gpu": "NVIDIA H100 80GB HBM3", "driver": "580.65", "cuda": "13.0", "threads": 16,
-            "gpu_info": machine.read_query("NVIDIA H100 80GB HBM3, 580.65, 81559, 700.00, 1980, 0, 31"), "command": "scripts/bench_gpu.py --json x",
+            "gpu_info": machine.read_query("NVIDIA H100 80GB HBM3, 580.65, 81559, 700.00, 1980, 0, 31"), "command": "scripts/bench.py --device cuda --json x",
             "round_count": 5, "left_out": [{"what": "PyTorch on gpt2 in f32", "why": "no memory"}],
             "pytorch": {"version": "2.15", "cuda": "13.2", "device": "NVIDIA H100 80GB HBM3"},
             "machine": {"cpu": "Some CPU", "cores": 16, "memory_bytes": 128 << 30, "system": "Linux", "others_cpu_share_median": 0.0, "reverie": {"cuda": "32 of 32"}},
@@ -178,7 +178,7 @@ class RowsTest(unittest.TestCase):
 
     def test_a_page_says_what_and_where(self) -> None:
         text = self.page()
-        for words in ("NVIDIA H100 80GB HBM3, 81,559 MiB, driver 580.65, CUDA 13.0", "commit `abc`", "PyTorch 2.15 (CUDA 13.2)", "`scripts/bench_gpu.py --json x`",
+        for words in ("NVIDIA H100 80GB HBM3, 81,559 MiB, driver 580.65, CUDA 13.0", "commit `abc`", "PyTorch 2.15 (CUDA 13.2)", "`scripts/bench.py --device cuda --json x`",
                       "**819,200**", "**1.20**", "**90.0 %**", "PyTorch on gpt2 in f32 is left out: no memory", "bf16: 989.0 TFLOP/s", "copied at 1,000 GB/s"):
             self.assertIn(words, text)
         self.assertNotIn("trial", text)
@@ -195,12 +195,13 @@ class RowsTest(unittest.TestCase):
 class CommandLineTest(unittest.TestCase):
     def refuse(self, *arguments: str) -> str:
         with contextlib.redirect_stderr(io.StringIO()) as said, self.assertRaises(SystemExit) as end:
-            bench_gpu.parse(list(arguments))
+            bench.parse(["--device", "cuda", *arguments])
         self.assertEqual(end.exception.code, 2)
         return said.getvalue()
 
     def test_wrong_usage(self) -> None:
-        self.assertIn("--device cpu only tries the script", self.refuse("--json", "x", "--device", "cpu"))
+        self.assertIn("invalid choice: 'small' (of device cuda", self.refuse("--json", "x", "--work", "small"))
+        self.assertIn("--threads is for measurements on the CPU", self.refuse("--json", "x", "--threads", "2"))
         self.assertIn("--rounds is 0", self.refuse("--json", "x", "--rounds", "0"))
         self.assertIn("got both --pytorch and --no-pytorch", self.refuse("--json", "x", "--pytorch", "p", "--no-pytorch"))
         self.assertIn("there is no folder", self.refuse("--json", "/nowhere/x"))
@@ -210,26 +211,26 @@ class CommandLineTest(unittest.TestCase):
         inside = SCRIPTS.parent / "docs" / "results" / "gpu_trial.json"
         self.assertIn("does not go to docs/results", self.refuse("--tiny", "--json", str(inside)))
         self.assertIn("does not go to docs/results", self.refuse("--tiny", "--json", "x", "--markdown", str(inside.with_suffix(".md"))))
-        self.assertEqual(bench_gpu.parse(["--json", str(inside)]).rounds, 5)
+        self.assertEqual(bench.parse(["--device", "cuda", "--json", str(inside)]).rounds, 5)
 
     def test_works_by_name(self) -> None:
-        options = bench_gpu.parse(["--json", "x", "--work", "gpt2", "kernels", "--batch", "3"])
-        self.assertEqual(bench_gpu.works_of(options), [replace(works.GPT2, batch=3)])
-        self.assertEqual([w.name for w in bench_gpu.works_of(bench_gpu.parse(["--json", "x", "--tiny"]))], ["gpt2", "shakespeare"])
+        options = bench.parse(["--device", "cuda", "--json", "x", "--work", "gpt2", "kernels", "--batch", "3"])
+        self.assertEqual(driver.works_of(options), [replace(works.GPT2, batch=3)])
+        self.assertEqual([w.name for w in driver.works_of(bench.parse(["--device", "cuda", "--json", "x", "--tiny"]))], ["gpt2", "shakespeare"])
 
     def test_without_a_gpu_nothing_is_measured(self) -> None:
         file = folder_of(self) / "x.json"
         with mock.patch.dict(os.environ, {"PATH": "/nowhere"}), contextlib.redirect_stderr(io.StringIO()) as said:
-            self.assertEqual(bench_gpu.main(["--json", str(file)]), 1)
+            self.assertEqual(bench.main(["--device", "cuda", "--json", str(file)]), 1)
         self.assertIn("no GPU here", said.getvalue())
         self.assertFalse(file.exists())
 
     def test_emulated_kernels_are_measured_in_a_trial_alone(self) -> None:
         about = {"cuda": "32 of 32 kernels in this build; emulated: kernels run on the CPU"}
         with self.assertRaisesRegex(ProgramError, "wanted a build of the preset cuda"):
-            bench_gpu.flavour_of(bench_gpu.parse(["--json", "x"]), about)
-        self.assertEqual(bench_gpu.flavour_of(bench_gpu.parse(["--json", "x", "--tiny"]), about), "emulated")
-        self.assertEqual(bench_gpu.flavour_of(bench_gpu.parse(["--json", "x"]), {"cuda": "32 of 32 kernels in this build; NVIDIA H100"}), "gpu")
+            driver.flavour_of(bench.parse(["--device", "cuda", "--json", "x"]), about)
+        self.assertEqual(driver.flavour_of(bench.parse(["--device", "cuda", "--json", "x", "--tiny"]), about), "emulated")
+        self.assertEqual(driver.flavour_of(bench.parse(["--device", "cuda", "--json", "x"]), {"cuda": "32 of 32 kernels in this build; NVIDIA H100"}), "gpu")
 
 
 class StandInsTest(unittest.TestCase):
@@ -269,9 +270,9 @@ else:
                       f"import sys\nassert sys.argv[1:] == ['--device', 'cuda', '--seconds', '0.1'], sys.argv\nprint({json.dumps(kernel_round(3000, 2700, 500))!r})")
         arguments = ["--work", "gpt2", "kernels", "--no-pytorch", "--batch", "4", "--rounds", "2", "--reverie", str(folder / "reverie"), "--json", str(folder / "x.json"),
                      "--markdown", str(folder / "x.md")]
-        with mock.patch.dict(os.environ, {"PATH": str(folder / "bin")}), mock.patch.object(bench_gpu, "SETTLE_SECONDS", 0), \
+        with mock.patch.dict(os.environ, {"PATH": str(folder / "bin")}), mock.patch.object(driver, "SETTLE_SECONDS", 0), \
                 contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
-            self.assertEqual(bench_gpu.main(arguments), 0, said.getvalue())
+            self.assertEqual(bench.main(["--device", "cuda", *arguments]), 0, said.getvalue())
         result = json.loads((folder / "x.json").read_text())
         self.assertEqual((result["gpu"], result["driver"], result["commit"], result["trial"], result["flavour"]), ("NVIDIA H100 80GB HBM3", "580.65", "0123abc", False, "gpu"))
         row = result["rows"][0]
@@ -336,13 +337,13 @@ class BuiltTest(unittest.TestCase):
 
     def test_a_trial_of_the_whole_script(self) -> None:
         folder = folder_of(self)
-        done = subprocess.run([sys.executable, SCRIPTS / "bench_gpu.py", "--tiny", "--device", "cpu", "--no-pytorch", "--precision", "bf16", "f32", "--reverie",
+        done = subprocess.run([sys.executable, SCRIPTS / "bench.py", "--tiny", "--device", "cpu", "--no-pytorch", "--precision", "bf16", "f32", "--reverie",
                                self.build / "reverie", "--json", folder / "x.json", "--markdown", folder / "x.md"], capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
         result = json.loads((folder / "x.json").read_text())
         self.assertTrue(result["trial"])
         self.assertEqual([(r["work"], r["precision"]) for r in result["rows"]], [(w, p) for w in works.TINY for p in ("bf16", "f32")])
-        self.assertEqual([len(r["detail"]["reverie"][0]["steps_ms"]) for r in result["rows"]], [bench_gpu.TINY_EFFORT.steps] * 4)
+        self.assertEqual([len(r["detail"]["reverie"][0]["steps_ms"]) for r in result["rows"]], [driver.TINY_EFFORT.steps] * 4)
         self.assertEqual({a["met"] for a in result["aims"]}, {None})
         self.assertIn("**A trial of the script", (folder / "x.md").read_text())
 
@@ -354,7 +355,7 @@ class TwinTest(unittest.TestCase):
         folder, work = folder_of(self), works.TINY["shakespeare"]
         works.write_tokens(folder / "tokens", work)
         start = {"work": asdict(work), "mode": "compiled", "tokens": str(folder / "tokens" / "train.bin"), "device": "cpu", "threads": 1}
-        worker = Worker(Path(sys.executable), bench_gpu.WORKER, start, dict(os.environ), folder / "log")
+        worker = Worker(Path(sys.executable), driver.WORKER, start, dict(os.environ), folder / "log")
         self.addCleanup(worker.close)
         self.assertEqual(worker.about["parameters"], work.parameters)
         answers = [worker.steps("bf16", 0, 20) for _ in range(2)]

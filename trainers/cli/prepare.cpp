@@ -84,7 +84,7 @@ void add_prepare_command(CLI::App& app) {
     };
     std::string directory;
     try {
-      directory = prepare_dataset(*o, encoded);
+      directory = prepare_dataset(describe_dataset(*o), encoded);
     } catch (const Interrupted& i) {
       progress.reset();
       log_info("stopped: nothing was prepared, and nothing is left behind");
@@ -93,7 +93,7 @@ void add_prepare_command(CLI::App& app) {
     progress.reset();
     DataOptions opened;
     opened.path = directory;
-    const Dataset d = open_dataset(opened);
+    const Dataset d = open_dataset(describe_dataset(opened));
     log_info("train {} tokens, validation {} tokens, vocabulary {}", d.train.count(),
              d.validation.count(), d.vocabulary_size());
     if (d.validation.count() == 0)

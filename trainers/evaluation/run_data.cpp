@@ -37,7 +37,7 @@ class TemporaryDirectory {
 Dataset open_apart(DataOptions options) {
   const TemporaryDirectory folder;
   options.prepared_directory = folder.path();
-  return open_dataset(options);
+  return prepare_and_open(options);
 }
 
 }  // namespace
@@ -49,8 +49,8 @@ RunData open_run_data(const std::string& run_directory, const LoadedRun& run, bo
            (!run.tokenizer || !data.tokenizer || run.tokenizer->hash() == data.tokenizer->hash());
   };
   RunData out;
-  out.data = find_prepared_data(options) == PreparedData::other ? open_apart(options)
-                                                                : open_dataset(options);
+  const bool replaced = find_prepared_data(describe_dataset(options)) == PreparedData::other;
+  out.data = replaced ? open_apart(options) : prepare_and_open(options);
   if (is_of_run(out.data)) return out;
   const std::string what = fmt::format(
       "{} was trained on other tokens than those of {} now (data hash {}, now {})", run_directory,

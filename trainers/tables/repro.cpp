@@ -48,11 +48,13 @@ class RunPlanner {
     if (!experiment.checkpoint.keep_best) all["checkpoint"].erase("keep_best");
     all["optimizer"] = optimizer_in_first_spelling(all["optimizer"]);
     const std::string data = json_text(all["data"]);
-    if (!data_hashes_.contains(data)) {
+    if (!data_hashes_.contains(data) && !options_.without_data) {
       resolve_paths(experiment.data, table_.directory);
-      data_hashes_[data] = options_.without_data ? "" : open_dataset(experiment.data).hash;
+      data_hashes_[data] = prepared_hash(describe_dataset(experiment.data));
     }
-    const std::string resolved = json_text(all) + data_hashes_[data];
+    const auto data_hash = data_hashes_[data];
+    r.data_prepared = data_hash.has_value();
+    const std::string resolved = json_text(all) + data_hash.value_or("");
     r.directory = fmt::format("{}/runs/{}-{}-seed{}-{}", options_.directory, cell.model, cell.level,
                               seed, hash_bytes(resolved.data(), resolved.size()).substr(0, 8));
     return r;
@@ -62,7 +64,7 @@ class RunPlanner {
   const TableFile& table_;
   const ReproOptions& options_;
   // By the "data" object: other text under the same name is another run.
-  std::map<std::string, std::string> data_hashes_;
+  std::map<std::string, std::optional<std::string>> data_hashes_;  // nullopt: not prepared
 };
 
 Config patch_at(const TableFile& t, const char* key) {
@@ -135,6 +137,20 @@ std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKin
       runs.push_back(planner.run(cell, seed, std::move(config)));
     }
   return runs;
+}
+
+// The runs under the directories that they will have: what they read is prepared first.
+std::vector<PlannedRun> plan_with_data(const TableFile& t, const ReproOptions& o, TableKind& kind) {
+  for (;;) {
+    auto runs = plan(t, o, kind);
+    bool prepared = false;
+    for (const PlannedRun& r : runs) {
+      if (r.data_prepared) continue;
+      prepare_dataset(describe_dataset(read_experiment(r.config, t.directory).data));
+      prepared = true;
+    }
+    if (!prepared) return runs;
+  }
 }
 
 // The table of what is finished. Returns the files written.
@@ -269,7 +285,7 @@ bool trial_diverged(const PlannedRun& run) {
 int run_table(const ReproOptions& o) {
   const TableFile t = read_table_file(o);
   const auto kind = make_table_kind(t);
-  auto runs = plan(t, o, *kind);
+  auto runs = plan_with_data(t, o, *kind);
   bool leak_found = false;  // after the first step of a run that does not allow it
   std::filesystem::create_directories(o.directory);
   const auto asked_for = [&](const PlannedRun& r) {
@@ -284,7 +300,7 @@ int run_table(const ReproOptions& o) {
             t, o, *kind, first, [&](const PlannedRun& r) { return !r.trial || asked_for(r); },
             leak_found))
       return *stopped;
-    runs = plan(t, o, *kind);
+    runs = plan_with_data(t, o, *kind);
   }
   if (const auto stopped = train_missing(
           t, o, *kind, runs,

@@ -31,11 +31,12 @@ struct ReproOptions {
   std::vector<std::string> only;             // models to train now ("gpt"); empty: all
   bool lenient = false;                      // comments and trailing commas in the table's file
   bool report_only = false;                  // train nothing, write the table of what is finished
-  bool without_data = false;  // plan_table(): directories are then not those that runs will have
+  bool without_data = false;  // plan_table() looks for no data: no run is then data_prepared
 };
 
 // The runs of a preset, in the order they are trained: what others stand on, then every cell of the
-// table with its first seed before any has its second.
+// table with its first seed before any has its second. Prepares no data: PlannedRun::data_prepared
+// says whose directory is known.
 std::vector<PlannedRun> plan_table(const ReproOptions&);
 
 // Trains what is missing (finished runs of the same resolved config are reused, interrupted ones

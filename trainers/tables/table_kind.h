@@ -31,8 +31,9 @@ struct PlannedRun {
   Config config;          // of the experiment
   std::string directory;  // under the table's: runs/<model>-<level>-seed<seed>-<hash of resolved
                           // config and tokens>
-  bool in_table = true;   // false: others stand on it
-  bool trial = false;     // it decides a part of the others' configs
+  bool data_prepared = true;  // false: the directory is not yet the one that the run will have
+  bool in_table = true;       // false: others stand on it
+  bool trial = false;         // it decides a part of the others' configs
 };
 // Whether a trial ended because its loss was not finite: that is a result, and no error.
 bool trial_diverged(const PlannedRun& run);

@@ -51,7 +51,7 @@ LearningRateRange find_learning_rate(const ExperimentOptions& given,
           "{}",
           2 * kFirst, range.steps, range.low, range.high);
   ExperimentOptions o = given;
-  const Dataset data = open_dataset(o.data);
+  const Dataset data = prepare_and_open(o.data);
   if (model_field(o.model, "vocab_size", -1) == 0)
     o.model = with_model_field(o.model, "vocab_size", data.vocabulary_size());
   LearningRateRange out;

@@ -23,7 +23,7 @@ Plan plan_run(const ExperimentOptions& given) {
   if (model_field(o.model, "vocab_size", -1) == 0) {
     int64_t vocabulary = 65;
     try {
-      vocabulary = open_dataset(o.data).vocabulary_size();
+      vocabulary = prepare_and_open(o.data).vocabulary_size();
     } catch (const UserError&) {
       // Planning must work before the data is there.
     }

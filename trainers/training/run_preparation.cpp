@@ -16,7 +16,7 @@ namespace reverie {
 Dataset open_data(const DataOptions& options, Communicator& communicator) {
   Activity activity("opening the data");
   if (!communicator.first()) communicator.barrier();
-  Dataset dataset = open_dataset(options, [&](int64_t done, int64_t total) {
+  Dataset dataset = prepare_and_open(options, [&](int64_t done, int64_t total) {
     activity.reach(done, total);
     stop_if_requested();
   });

@@ -1,4 +1,4 @@
-// Written by scripts/make_unicode_composition.py; not to be edited by hand.
+// Written by datasets/tokenizers/pipeline/make_unicode_composition.py; not to be edited by hand.
 #include "datasets/tokenizers/pipeline/unicode_composition_data.h"
 
 namespace reverie::unicode_data {

@@ -1,4 +1,4 @@
-// Muon beside PyTorch's own (scripts/make_muon_golden.py).
+// Muon beside PyTorch's own (tests/golden/make/make_muon_golden.py).
 
 #include <gtest/gtest.h>
 

@@ -585,7 +585,7 @@ TEST_F(LatentReproTest, AFrozenBaseThatChangedIsNoticed) {
   const auto runs = plan_table(o);
   LoadedRun loaded = load_run(runs[2].directory);
   auto& augmented = dynamic_cast<AugmentedModel&>(*loaded.model);
-  const Dataset data = open_dataset(loaded.options.data);
+  const Dataset data = prepare_and_open(loaded.options.data);
   const EvaluationWindows windows(data.validation, 4, 16, 4);
   const auto base = load_pretrained(runs[0].directory + "/hugging_face");
   const auto measured = [&] {

@@ -78,7 +78,8 @@ TEST(ReasoningTable, ALeakLabelsItsLine) {
   EXPECT_EQ(rows[2]["verdict"], "unknown");
   EXPECT_FALSE(rows[1].contains("label"));
   const std::string text = reasoning_table_markdown(table);
-  EXPECT_THAT(text, HasSubstr("50.0 % (10 of 20)  LEAKS | 100.0 % (10 of 10)  LEAKS | 7.5 | 1 | LEAKS |"));
+  EXPECT_THAT(
+      text, HasSubstr("50.0 % (10 of 20)  LEAKS | 100.0 % (10 of 10)  LEAKS | 7.5 | 1 | LEAKS |"));
   EXPECT_THAT(text, HasSubstr("50.0 % (10 of 20) | 100.0 % (10 of 10) | 7.5 | 1 | causal |"));
 }
 
@@ -186,8 +187,11 @@ TEST_F(ReasoningReproTest, TrainsByStageCountsAnswersAndReuses) {
   const WorkingDirectory here(directory_.path());
   ReproOptions o = options();
   o.without_data = false;
+  for (const PlannedRun& r : plan_table(o)) EXPECT_FALSE(r.data_prepared) << r.directory;
+  EXPECT_FALSE(std::filesystem::exists("data")) << "naming a run prepares nothing";
   EXPECT_EQ(run_table(o), 0);
   const auto runs = plan_table(o);
+  for (const PlannedRun& r : runs) EXPECT_TRUE(r.data_prepared) << r.directory;
   const Json json = parse_json(read_file(o.directory + "/table.json"));
   EXPECT_EQ(json["rows"].size(), 7u);
   EXPECT_EQ(json["finished_runs"], 6);
@@ -202,7 +206,7 @@ TEST_F(ReasoningReproTest, TrainsByStageCountsAnswersAndReuses) {
   const LoadedRun thinker = load_run(runs[4].directory);
   EXPECT_EQ(thinker.options.model.type, "coconut");
   EXPECT_TRUE(probe_causality(*probing_copy(thinker.options.model, nullptr), {}).causal());
-  const Dataset data = open_dataset(thinker.options.data);
+  const Dataset data = prepare_and_open(thinker.options.data);
   EXPECT_EQ(data.examples->length, 6 + 4 + 3 + 4 + 1);  // question, thoughts, step, answer, end
 
   const auto time_of = [&](const std::string& file) {
@@ -221,7 +225,7 @@ TEST_F(ReasoningReproTest, AnUntrainedModelAnswersNothing) {
   o.prepared_directory = directory_ / "tokens";
   o.tokenizer = "word";
   o.examples.form = "prosqa";
-  const Dataset data = open_dataset(o);
+  const Dataset data = prepare_and_open(o);
   Generator random(1);
   const ModelRegistry& models = ModelRegistry::instance();
   const Json config = {{"type", "llama"},  {"vocab_size", data.vocabulary_size()},

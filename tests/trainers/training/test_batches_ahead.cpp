@@ -107,7 +107,7 @@ TEST_F(Ahead, StoppedAtEachStepWithCarriedMemoryOnCudaIsBitIdentical) {
 
 TEST_F(Ahead, RowsAreTheSamplersWhateverWasPrepared) {
   const ExperimentOptions e = experiment("cpu", kPlain);
-  const Dataset dataset = open_dataset(e.data);
+  const Dataset dataset = prepare_and_open(e.data);
   const RandomWindowSampler sampler(dataset.train, 4, 8, 3);
   const Device device = cuda::status().usable ? kCuda : Device{};
   BatchesAhead batches(sampler, device);

@@ -295,7 +295,7 @@ TEST_F(RunTest, PathsAreThoseOfTheConfigAndTheRunOpensFromAnywhere) {
   const Json resolved = Config::from_file(directory_ / "run/config.resolved.json").json();
   EXPECT_EQ(resolved.at("data").at("path"), directory_ / "text.txt");
   fs::current_path("/");
-  EXPECT_NO_THROW(open_dataset(load_run(directory_ / "run").options.data));
+  EXPECT_NO_THROW(prepare_and_open(load_run(directory_ / "run").options.data));
   fs::current_path(before);
   // One of an older program: relative paths, from where it was started, and fewer keys.
   Json old = resolved;

@@ -338,7 +338,7 @@ void LatentTableKind::measure(const PlannedRun& run) const {
   const Activity activity("measuring what its latents change");
   const LoadedRun loaded = load_run(run.directory);
   const LoadedModel base = load_pretrained(base_);
-  const Dataset data = open_dataset(loaded.options.data);
+  const Dataset data = prepare_and_open(loaded.options.data);
   const int64_t length = loaded.model->block_size();
   // Whole windows: a shorter one at the end would be a text of another length.
   const auto keep = [&](PositionLosses& losses) {

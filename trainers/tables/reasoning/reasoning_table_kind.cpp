@@ -127,7 +127,7 @@ void ReasoningTableKind::measure_finished(const PlannedRun& run) const {
 }
 
 void ReasoningTableKind::count_answers(const LoadedRun& run, const std::string& file) const {
-  const Dataset data = open_dataset(run.options.data);
+  const Dataset data = prepare_and_open(run.options.data);
   if (!data.examples)
     throw ConfigError("a table of reasoning needs data of examples: set data.examples.form");
   const auto count = [&](const TokenFile& tokens, int64_t most, const char* part) {

@@ -10,7 +10,7 @@ from benchmarking.works import Work
 from .kernels import lowest
 from .works import flops_per_token
 
-PAGE = Page("scripts/bench_gpu.py", "GPU speed")
+PAGE = Page("scripts/bench.py --device cuda", "GPU speed")
 RATIO, RATIO_AFTER, UTILISATION, MEMORY_SHARE, ATTENTION_SHARE = 1.0, 1.2, 0.5, 0.85, 0.6  # what is wanted
 LEAST_CONTEXT = 1024  # of attention that the aim is for
 

@@ -1,6 +1,6 @@
 """A PyTorch twin of Reverie's GPT on the GPU that lives through a whole benchmark and computes only when told.
 
-Started by bench_gpu.py with a JSON object as its argument; reads one JSON command a line and answers each with one line.
+Started by driver.py with a JSON object as its argument; reads one JSON command a line and answers each with one line.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import traceback
 from array import array
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 import torch  # noqa: E402
 

@@ -1,9 +1,4 @@
-#!/usr/bin/env python3
-"""How fast Reverie trains on this machine's CPU, beside PyTorch and beside what the machine can do.
-
-    scripts/bench_cpu.py --work all --rounds 5 --json cpu_speed.json --markdown docs/results/cpu_speed.md
-    scripts/bench_cpu.py --work small --precision f32 --rounds 1 --json /tmp/look.json
-    scripts/bench_cpu.py --work all growth attention decode tokenize --json cpu_speed.json
+"""Benchmarks of the CPU: what is measured, in which order.
 
 Works: `small` is nanoGPT's CPU recipe (batch 12, context 64, 4 layers, 4 heads, width 128), `baby` its
 shakespeare_char (64, 256, 6, 6, 384); characters of Shakespeare, dropout 0, no biases. `all` is both.
@@ -21,20 +16,14 @@ Every round measures, one after the other and each alone, in an order that turns
   denormals flushed, malloc told to keep its pages; eager and torch.compile, each a process that lives
   through all rounds (compiled once) and sleeps while others are measured; in bf16 with autocast;
 - the bound: every matrix product of the step alone, by oneDNN, in its fastest way
-  (scripts/cpu_benchmark/shapes.py says what is counted).
+  (shapes.py says what is counted).
 A row holds the medians over the rounds; PyTorch's better mode counts. All use the same number of threads.
 Beside them stands how much of the CPU other programs took meanwhile.
-
-PyTorch is installed into ~/.cache/reverie/pytorch (several GB) unless --pytorch names a Python that has it.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -43,16 +32,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarking.machine import QUIET_SHARE, Neighbours, available_bytes, cpu_seconds_of, machine_info
+from benchmarking.output import save, say, warn
 from benchmarking.programs import ROOT, ProgramError, Reverie
 from benchmarking.pytorch import ENVIRONMENT, PyTorchError, Worker, ensure_environment
 from benchmarking.rounds import turned
-from benchmarking.tables import WANTED_ROUNDS, bytes_text, duration, median
+from benchmarking.tables import bytes_text, duration, median
 from benchmarking.works import WORKS, Work
-from cpu_benchmark import decoding, latents, pytorch, report, sweeps, tokenization
-from cpu_benchmark.benchmarks import Benchmarks
 
-PRECISIONS = ("f32", "bf16")
+from . import decoding, latents, pytorch, report, sweeps, tokenization
+from .benchmarks import Benchmarks
+
 OTHER_WORKS = ("growth", "attention", "decode", "tokenize", "latents")  # and parts of the result
+WORK_NAMES = (*WORKS, "all", *OTHER_WORKS)
 
 
 @dataclass(frozen=True)
@@ -69,48 +60,6 @@ class Effort:
 EFFORTS = {"small": Effort(8, 8, 3, 30, 0.03), "baby": Effort(1, 2, 1, 3, 0.05)}
 SETTLE_SECONDS = 0.3  # between two contenders; idle OpenMP threads fall asleep after milliseconds
 AWAKE_SHARE = 0.05  # of a core, for a worker that should sleep
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
-
-
-def warn(text: str) -> None:
-    print(f"bench_cpu.py: warning: {text}", file=sys.stderr, flush=True)
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     epilog="exit status: 0 measured; 1 something failed, or nothing was left to measure; 2 wrong usage")
-    parser.add_argument("--work", nargs="+", required=True, choices=[*WORKS, "all", *OTHER_WORKS], metavar="WORK",
-                        help=f"small, baby, all (both), {', '.join(OTHER_WORKS)}; several may be named")
-    parser.add_argument("--rounds", type=int, default=WANTED_ROUNDS, help="of everything, interleaved (%(default)s)")
-    parser.add_argument("--json", type=Path, required=True, metavar="OUT", help="where the figures go")
-    parser.add_argument("--markdown", type=Path, metavar="OUT", help="a page of tables; of one that is there only what stands between its marks changes")
-    parser.add_argument("--precision", choices=[*PRECISIONS, "both"], default="both")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="for everybody (this machine: %(default)s)")
-    parser.add_argument("--steps", type=int, help=f"that count in a round ({', '.join(f'{k}: {e.steps}' for k, e in EFFORTS.items())})")
-    parser.add_argument("--reverie", type=Path, default=ROOT / "build" / "release" / "reverie", help="the program (build/release/reverie)")
-    parser.add_argument("--benchmarks", type=Path, metavar="DIR", help="where the bench_* programs are (tests/benchmarks beside the program)")
-    parser.add_argument("--pytorch", type=Path, metavar="PYTHON", help="a Python that has PyTorch, instead of an environment of our own")
-    parser.add_argument("--upgrade-pytorch", action="store_true", help="bring our own environment up to the newest PyTorch")
-    parser.add_argument("--base", nargs="+", default=["stories260K"], metavar="MODEL",
-                        help="of `latents`, one table each: stories260K (alone unless others are named), a model's file or folder, or random weights of "
-                             "Llama's shape, as llama:width=96,heads=3,kv_heads=1,hidden=256,layers=5,vocabulary=512")
-    parser.add_argument("--text", type=Path, help="train on this text, and tokenise it, instead of tiny Shakespeare")
-    options = parser.parse_args(arguments)
-    for name in ("rounds", "threads", "steps"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            parser.error(f"--{name} is {value}; wanted at least 1")
-    if options.pytorch and options.upgrade_pytorch:
-        parser.error("--upgrade-pytorch is for our own environment, not for --pytorch PYTHON")
-    if options.markdown and (refusal := report.PAGE.refusal(options.markdown)):
-        parser.error(refusal)
-    if not options.json.resolve().parent.is_dir():
-        parser.error(f"--json {options.json}: there is no folder {options.json.resolve().parent}")
-    options.benchmarks = options.benchmarks or options.reverie.parent / "tests" / "benchmarks"
-    return options
 
 
 def works_of(names: list[str]) -> list[Work]:
@@ -196,7 +145,7 @@ class Bench:
 def usable_precisions(options: argparse.Namespace, work: Work, reverie: Reverie, left_out: list[dict]) -> list[str]:
     """Those asked for, without what this build of Reverie cannot train in."""
     usable = []
-    for precision in PRECISIONS if options.precision == "both" else [options.precision]:
+    for precision in options.precision:
         why = reverie.why_not(work, precision)
         if not why:
             usable.append(precision)
@@ -241,17 +190,10 @@ def measure_work(options: argparse.Namespace, work: Work, reverie: Reverie, benc
         result["rows"].append(row)
 
 
-def save(options: argparse.Namespace, result: dict, neighbours: Neighbours) -> None:
-    result["machine"] |= neighbours.summary()
-    part = options.json.with_name(options.json.name + ".part")
-    part.write_text(json.dumps(result, indent=1) + "\n")
-    part.replace(options.json)
-
-
 def measure(options: argparse.Namespace, command: str) -> dict:
     workers: list[Worker] = []
     neighbours = Neighbours(lambda: [w.pid for w in workers])
-    with tempfile.TemporaryDirectory(prefix="bench_cpu-") as folder:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         scratch = Path(folder)
         benchmarks = Benchmarks(options.benchmarks.resolve(), options.threads)
         reverie = Reverie(options.reverie.resolve(), options.threads, scratch)
@@ -276,7 +218,8 @@ def measure(options: argparse.Namespace, command: str) -> dict:
             # Fails now rather than after minutes of PyTorch.
             benchmarks.program("bench_step_gemms")
             measure_work(options, work, reverie, benchmarks, neighbours, workers, python, text, scratch, result)
-            save(options, result, neighbours)
+            result["machine"] |= neighbours.summary()
+            save(options.json, result)
         if "growth" in options.work:
             result["growth"] = sweeps.measure_growth(reverie, benchmarks, neighbours, options.rounds, vocabulary, say)
         if "attention" in options.work:
@@ -291,33 +234,13 @@ def measure(options: argparse.Namespace, command: str) -> dict:
             bases = [latents.find_base(base, scratch) for base in options.base]
             result["latents"] = latents.measure(benchmarks, neighbours, options.rounds, bases, say)
         result["machine"]["gemm_library"] = benchmarks.library
-        save(options, result, neighbours)
-    return result
-
-
-def main(arguments: list[str]) -> int:
-    options = parse(arguments)
-    if options.rounds < WANTED_ROUNDS:
-        warn(f"{options.rounds} rounds are a look, not a measurement; wanted at least {WANTED_ROUNDS}")
-    try:
-        result = measure(options, shlex.join(["scripts/bench_cpu.py", *arguments]))
-    except (ProgramError, PyTorchError) as failure:
-        print(f"bench_cpu.py: {failure}", file=sys.stderr)
-        return 1
+        result["machine"] |= neighbours.summary()
+        save(options.json, result)
     if not result["machine"]["quiet"]:
         share = result["machine"]["others_cpu_share_median"]
         warn(f"this machine was not quiet: others used {100 * share:.0f} % of the CPU (median; wanted at most {100 * QUIET_SHARE:.0f} %)")
-    tables = report.markdown(result)
-    say("\n" + tables)
-    if options.markdown:
-        report.PAGE.write(options.markdown, tables)
-    if not any(result.get(part) for part in ("rows", *OTHER_WORKS)):
-        print("bench_cpu.py: nothing was measured", file=sys.stderr)
-        return 1
-    return 0
+    return result
 
 
-if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        sys.exit(main(sys.argv[1:]))
-    sys.exit(130)
+def measured(result: dict) -> bool:
+    return any(result.get(part) for part in ("rows", *OTHER_WORKS))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write tests/golden/gpt2_bpe.json: odd texts and the tokens that tiktoken gives them.
 
-    python3 scripts/make_bpe_golden.py DATA
+    python3 tests/golden/make/make_bpe_golden.py DATA
 
 DATA is a folder with gpt2-bpe/{encoder.json,vocab.bpe} and openwebtext/owt-1000docs.txt. Needs the
 Python package `tiktoken` 0.14 (its regular expressions have Unicode 16.0, the version that
@@ -169,7 +169,7 @@ def main() -> int:
     head = json.dumps({"tiktoken": tiktoken.__version__, "unicode": "16.0", "files": files}, indent=1)
     text = head[:-2] + ',\n "cases": [\n' + lines + "\n]}\n"
     assert json.loads(text)["cases"] == cases
-    target = pathlib.Path(__file__).resolve().parent.parent / "tests/golden/gpt2_bpe.json"
+    target = pathlib.Path(__file__).resolve().parents[1] / "gpt2_bpe.json"
     target.write_text(text)
     print(f"{len(cases)} cases, {len(files)} files, {len(text)} bytes -> {target.name}")
     return 0

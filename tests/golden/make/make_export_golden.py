@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes tests/golden/exports: tokenizers of ours as tokenizer.json, and the ids that transformers reads.
 
-    scripts/make_export_golden.py --reverie build/release/reverie
+    tests/golden/make/make_export_golden.py --reverie build/release/reverie
 
 Needs `transformers`, `tokenizers` and torch. For each case a run of one step is exported
 (`inspect --export-hf`), and its directory opened with AutoTokenizer. NAME.json holds
@@ -23,7 +23,7 @@ import tokenizers
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = ROOT / "tests/golden/tokenizers"
 TEXT = (
     "To be, or not to be: that is the question.\nCaf\u00e9 na\u00efve \u2014 \u4e16\u754c \U0001f642!\n"

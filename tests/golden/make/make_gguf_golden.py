@@ -3,7 +3,7 @@
 Reverie reads, and the numbers that the Python package `gguf` makes of them; and quantized.safetensors:
 numbers of every size, and the bytes that the package makes of them in the types that Reverie writes.
 
-    python3 scripts/make_gguf_golden.py
+    python3 tests/golden/make/make_gguf_golden.py
 
 Needs the Python packages `gguf`, `numpy` and `safetensors`. The same versions write the same bytes.
 Every bit of a block is random, but for the scales, which are finite.
@@ -16,7 +16,7 @@ import numpy as np
 from gguf.constants import GGML_QUANT_SIZES
 from safetensors.numpy import save_file
 
-GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "tests" / "golden"
+GOLDEN = pathlib.Path(__file__).resolve().parents[1]
 # Where a block of each type keeps its half-precision scales.
 SCALES = {
     "F32": (), "F16": (0,), "BF16": (), "Q8_0": (0,), "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,),

@@ -2,7 +2,7 @@
 """Write datasets/tokenizers/pipeline/unicode_composition_data.cpp: what Unicode's composed form (NFC)
 is computed from.
 
-    python3 scripts/make_unicode_composition.py
+    python3 datasets/tokenizers/pipeline/make_unicode_composition.py
 
 Needs the Python package `unicodedata2` 16.0.0: Unicode 16.0, which the character classes are pinned
 to as well. Hangul syllables are left out: they follow from a formula.
@@ -52,7 +52,7 @@ def main() -> int:
     longest = max(len(whole) for _, whole in decompositions)
     assert longest == 4, longest
     compositions.sort()
-    text = f"""// Written by scripts/make_unicode_composition.py; not to be edited by hand.
+    text = f"""// Written by datasets/tokenizers/pipeline/make_unicode_composition.py; not to be edited by hand.
 #include "datasets/tokenizers/pipeline/unicode_composition_data.h"
 
 namespace reverie::unicode_data {{
@@ -75,8 +75,7 @@ const size_t composition_count = {len(compositions)};
 
 }}  // namespace reverie::unicode_data
 """
-    root = pathlib.Path(__file__).resolve().parent.parent
-    target = root / "datasets" / "tokenizers" / "pipeline" / "unicode_composition_data.cpp"
+    target = pathlib.Path(__file__).resolve().parent / "unicode_composition_data.cpp"
     target.write_text(text)
     print(f"{len(classes)} ranges, {len(decompositions)} decompositions, {len(compositions)} compositions")
     return 0

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes tests/golden/conv1d.safetensors: PyTorch's causal depthwise convolution and its gradients, in double.
 
-    python scripts/make_conv1d_golden.py [--out tests/golden]
+    python tests/golden/make/make_conv1d_golden.py [--out tests/golden]
 
 x [B, T, C], weight [C, K] and bias [C] go through torch.nn.functional.conv1d (groups = C, K - 1 rows of zeros in front).
 Needs torch and safetensors.
@@ -18,7 +18,7 @@ CASES = {"short": (2, 3, 4, 5), "long": (3, 19, 7, 4)}  # batch, time, channels,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    default = Path(__file__).resolve().parent.parent / "tests/golden"
+    default = Path(__file__).resolve().parents[1]
     parser.add_argument("--out", type=Path, default=default, help="default: tests/golden")
     arguments = parser.parse_args()
     generator = torch.Generator().manual_seed(11)

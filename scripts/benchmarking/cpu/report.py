@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from benchmarking.tables import Page, bytes_text, duration, median, spread, table
 
 MIB = 1 << 20
-PAGE = Page("scripts/bench_cpu.py", "CPU speed")
+PAGE = Page("scripts/bench.py", "CPU speed")
 
 
 def build_row(work: str, precision: str, tokens: int, rounds: Mapping[str, list[dict]]) -> dict:

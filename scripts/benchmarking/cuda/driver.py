@@ -1,10 +1,4 @@
-#!/usr/bin/env python3
-"""How fast Reverie trains on this machine's GPU, beside PyTorch and beside what the GPU can do.
-
-    scripts/bench_gpu.py --json gpu_speed.json --markdown gpu_speed.md
-    scripts/bench_gpu.py --work gpt2 --precision bf16 f32 --rounds 1 --json /tmp/look.json
-    scripts/bench_gpu.py --work kernels --json /tmp/kernels.json
-    scripts/bench_gpu.py --tiny --device cpu --json /tmp/trial.json       tries the script; no GPU, a minute, no figures
+"""Benchmarks of the GPU: what is measured, in which order.
 
 Works: `gpt2` is GPT-2 of 124 million parameters (batch 16, context 1024, 12 layers, 12 heads, width 768, 50257 tokens), `shakespeare`
 nanoGPT's shakespeare_char (64, 256, 6, 6, 384, 65), both without biases and dropout; `kernels` holds single kernels against the rate
@@ -17,38 +11,33 @@ Every round measures, one after the other and each alone, in an order that turns
 - kernels and ceilings: bench_kernels of tests/benchmarks (a copy on the device, a large product by cublasLt, and the same product by
   PyTorch, where works are measured, too: the faster one is the ceiling).
 A round's figure of a work is the mean of its steps; a row holds the medians over the rounds. The model's operations are counted as
-6 N + 12 L T d a token (scripts/gpu_benchmark/works.py); utilisation (MFU) is held against the GPU's data sheet.
+6 N + 12 L T d a token (works.py); utilisation (MFU) is held against the GPU's data sheet.
 Tokens are drawn at random with the frequencies of a language, so that nothing needs to be fetched.
-
-Needs: a build with scripts/bench_gpu.py's programs (cmake --preset cuda && cmake --build --preset cuda) and nvidia-smi. PyTorch is
-installed into ~/.cache/reverie/pytorch (several GB) unless --pytorch names a Python that has it, or --no-pytorch leaves it out.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import os
-import shlex
-import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarking.machine import Neighbours, machine_info
-from benchmarking.programs import ROOT, ProgramError, Reverie
+from benchmarking.output import save, say, warn
+from benchmarking.programs import ProgramError, Reverie
 from benchmarking.pytorch import ENVIRONMENT, PyTorchError, Worker, ensure_environment
 from benchmarking.rounds import turned
-from benchmarking.tables import WANTED_ROUNDS, duration
+from benchmarking.tables import duration
 from benchmarking.works import Work
-from gpu_benchmark import kernels, machine, report
-from gpu_benchmark.works import TINY, WORKS, write_tokens
+
+from . import kernels, machine, report
+from .works import TINY, WORKS, write_tokens
 
 PRECISIONS = ("bf16", "f32")
-RESULTS = ROOT / "docs" / "results"
-WORKER = Path(__file__).resolve().parent / "gpu_benchmark" / "pytorch_worker.py"
+WORK_NAMES = (*WORKS, "kernels")
+WORKER = Path(__file__).resolve().with_name("pytorch_worker.py")
 PRODUCT, TINY_PRODUCT = (8192, 20), (32, 2)  # size and how often; of PyTorch's, as bench_kernels' own
 SETTLE_SECONDS = 0.5  # between two contenders
 BUSY_PERCENT = 5  # of the GPU, before the run: above it others use it
@@ -66,52 +55,6 @@ class Effort:
 
 EFFORTS = {"gpt2": Effort(10, 10, 5, 40), "shakespeare": Effort(30, 20, 10, 200)}
 TINY_EFFORT = Effort(1, 1, 1, 2)
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
-
-
-def warn(text: str) -> None:
-    print(f"bench_gpu.py: warning: {text}", file=sys.stderr, flush=True)
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     epilog="exit status: 0 measured, whether the aims are met or not; 1 something failed; 2 wrong usage")
-    parser.add_argument("--work", nargs="+", choices=[*WORKS, "kernels"], default=[*WORKS, "kernels"], metavar="WORK", help="gpt2, shakespeare, kernels (all)")
-    parser.add_argument("--rounds", type=int, help=f"of everything, interleaved ({WANTED_ROUNDS}; with --tiny 1)")
-    parser.add_argument("--json", type=Path, required=True, metavar="OUT", help="where the figures go")
-    parser.add_argument("--markdown", type=Path, metavar="OUT", help="a page of tables; of one that is there only what stands between its marks changes")
-    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["bf16"], help="of the works (bf16); single kernels are measured in both")
-    parser.add_argument("--batch", type=int, metavar="N", help="sequences of a step of gpt2, for both (16); fewer where memory does not hold them")
-    parser.add_argument("--reverie", type=Path, help="the program (build/cuda/reverie)")
-    parser.add_argument("--benchmarks", type=Path, metavar="DIR", help="where bench_kernels is (tests/benchmarks beside the program)")
-    parser.add_argument("--pytorch", type=Path, metavar="PYTHON", help="a Python that has PyTorch, instead of an environment of our own")
-    parser.add_argument("--no-pytorch", action="store_true", help="leave PyTorch out")
-    parser.add_argument("--tiny", action="store_true", help="try the script at sizes that say nothing; its output says so, and is not written to docs/results")
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="with --tiny: cpu, or cuda, which may be emulated")
-    options = parser.parse_args(arguments)
-    options.rounds = options.rounds if options.rounds is not None else 1 if options.tiny else WANTED_ROUNDS
-    for name in ("rounds", "batch"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            parser.error(f"--{name} is {value}; wanted at least 1")
-    if options.device == "cpu" and not options.tiny:
-        parser.error("--device cpu only tries the script, with --tiny; scripts/bench_cpu.py measures the CPU")
-    if options.pytorch and options.no_pytorch:
-        parser.error("got both --pytorch and --no-pytorch; wanted one of them")
-    for file in filter(None, (options.json, options.markdown)):
-        if options.tiny and file.resolve().is_relative_to(RESULTS):
-            parser.error(f"{file}: what --tiny writes is no result and does not go to docs/results; name another file")
-    if options.markdown and (refusal := report.PAGE.refusal(options.markdown)):
-        parser.error(refusal)
-    if not options.json.resolve().parent.is_dir():
-        parser.error(f"--json {options.json}: there is no folder {options.json.resolve().parent}")
-    options.preset = "release" if options.device == "cpu" else "cuda"
-    options.reverie = options.reverie or ROOT / "build" / options.preset / "reverie"
-    options.benchmarks = options.benchmarks or options.reverie.parent / "tests" / "benchmarks"
-    return options
 
 
 def works_of(options: argparse.Namespace) -> list[Work]:
@@ -224,7 +167,7 @@ def measure(options: argparse.Namespace, command: str) -> dict:
     gpu = {} if options.tiny else machine.query_gpu()
     if (gpu.get("busy_percent") or 0) > BUSY_PERCENT:
         warn(f"others use this GPU: it is {gpu['busy_percent']:.0f} % busy before the run")
-    with tempfile.TemporaryDirectory(prefix="bench_gpu-") as folder:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         scratch = Path(folder)
         doctor = Reverie(options.reverie.resolve(), len(os.sched_getaffinity(0)), scratch, device=options.device, preset=options.preset)
         about, commit = doctor.about(), doctor.commit()
@@ -245,6 +188,7 @@ def measure(options: argparse.Namespace, command: str) -> dict:
             bench.close()
         result["machine"] |= bench.neighbours.summary()
         add_rows(options, bench, found, result)
+    save(options.json, result)
     return result
 
 
@@ -265,30 +209,6 @@ def add_rows(options: argparse.Namespace, bench: Bench, found: dict[tuple[str, s
         result["aims"] = [a | {"met": None} for a in result["aims"]]  # a trial meets nothing
 
 
-def save(file: Path, result: dict) -> None:
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps(result, indent=1) + "\n")
-    part.replace(file)
-
-
-def main(arguments: list[str]) -> int:
-    options = parse(arguments)
-    if options.rounds < WANTED_ROUNDS and not options.tiny:
-        warn(f"{options.rounds} rounds are a look, not a measurement; wanted at least {WANTED_ROUNDS}")
-    try:
-        result = measure(options, shlex.join(["scripts/bench_gpu.py", *arguments]))
-    except (ProgramError, PyTorchError) as failure:
-        print(f"bench_gpu.py: {failure}", file=sys.stderr)
-        return 1
-    save(options.json, result)
-    tables = report.markdown(result)
-    say("\n" + tables)
-    if options.markdown:
-        report.PAGE.write(options.markdown, tables)
-    return 0
-
-
-if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        sys.exit(main(sys.argv[1:]))
-    sys.exit(130)
+def measured(result: dict) -> bool:
+    """A run that went through measured all that it was asked for."""
+    return True

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes tests/golden/muon.safetensors: three steps of PyTorch's own Muon, in double.
 
-    python scripts/make_muon_golden.py [--out tests/golden]
+    python tests/golden/make/make_muon_golden.py [--out tests/golden]
 
 torch.optim.Muon iterates in bfloat16; here that name means float64, so that values can be compared to rounding.
 Needs torch (2.9 or newer) and safetensors.
@@ -21,7 +21,7 @@ STEPS = 3
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    default = Path(__file__).resolve().parent.parent / "tests/golden"
+    default = Path(__file__).resolve().parents[1]
     parser.add_argument("--out", type=Path, default=default, help="default: tests/golden")
     arguments = parser.parse_args()
     torch.bfloat16 = torch.float64

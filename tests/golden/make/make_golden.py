@@ -3,7 +3,7 @@
 
 Environment (a CPU is enough):
     python3 -m venv golden && golden/bin/pip install torch transformers safetensors
-    golden/bin/python scripts/make_golden.py
+    golden/bin/python tests/golden/make/make_golden.py
 
 Each case becomes one small file, OUT/<case>.safetensors:
     tokens         i32 [batch, time]
@@ -479,7 +479,7 @@ def make_case(name, out):
         "config": json.dumps(config),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "script": "scripts/make_golden.py",
+        "script": "scripts/make_golden.py",  # where it once lay: the files' bytes stay
     }
     path.write_bytes(with_sorted_metadata(save(tensors, metadata)))
     losses = tensors["losses"]
@@ -492,7 +492,7 @@ def make_case(name, out):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    default = Path(__file__).resolve().parent.parent / "tests" / "golden"
+    default = Path(__file__).resolve().parents[1]
     parser.add_argument("--out", type=Path, default=default, help="default: tests/golden")
     parser.add_argument("--list", action="store_true", help="print the cases and stop")
     arguments = parser.parse_args()

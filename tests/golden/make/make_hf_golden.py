@@ -3,7 +3,7 @@
 
 Environment (a CPU is enough):
     python3 -m venv golden && golden/bin/pip install torch transformers safetensors
-    golden/bin/python scripts/make_hf_golden.py [--out tests/golden/pretrained]
+    golden/bin/python tests/golden/make/make_hf_golden.py [--out tests/golden/pretrained]
 
 One directory per case, as AutoModelForCausalLM.save_pretrained writes it (config.json and
 model.safetensors; one case in shards with an index), with
@@ -263,7 +263,7 @@ def make_case(case, out):
     metadata = {
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "script": "scripts/make_hf_golden.py",
+        "script": "scripts/make_hf_golden.py",  # where it once lay: the files' bytes stay
     }
     (directory / "expected.safetensors").write_bytes(
         with_sorted_metadata(save(tensors, metadata))
@@ -277,7 +277,7 @@ def make_case(case, out):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    default = Path(__file__).resolve().parent.parent / "tests" / "golden" / "pretrained"
+    default = Path(__file__).resolve().parents[1] / "pretrained"
     parser.add_argument("--out", type=Path, default=default, help="default: tests/golden/pretrained")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="these cases alone")
     arguments = parser.parse_args()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write datasets/tokenizers/unicode_classes.cpp: the code points of \\p{L} and \\p{N} that GPT-2's split sees.
 
-    python3 scripts/make_unicode_classes.py
+    python3 datasets/tokenizers/make_unicode_classes.py
 
 Needs the Python package `tiktoken` 0.14 or a later one with the same Unicode version. Regular
 expression libraries each carry their own Unicode version (PCRE2 10.42: 14, tiktoken 0.14: 16, the
@@ -60,7 +60,7 @@ def main() -> int:
         print(f"this tiktoken {tiktoken.__version__} is not of Unicode {UNICODE_VERSION}", file=sys.stderr)
         return 1
     spaces = members(r"\s")
-    text = f"""// Written by scripts/make_unicode_classes.py; not to be edited by hand.
+    text = f"""// Written by datasets/tokenizers/make_unicode_classes.py; not to be edited by hand.
 #include "datasets/tokenizers/unicode_classes.h"
 
 #include <vector>
@@ -103,7 +103,7 @@ CharacterClass character_class(uint32_t point) {{
 
 }}  // namespace reverie
 """
-    target = pathlib.Path(__file__).resolve().parent.parent / "datasets" / "tokenizers" / "unicode_classes.cpp"
+    target = pathlib.Path(__file__).resolve().parent / "unicode_classes.cpp"
     target.write_text(text)
     print(f"{len(letters)} letters, {len(numbers)} numbers, {len(spaces)} spaces -> {target.name}")
     return 0

@@ -2,7 +2,7 @@
 """Write tests/golden/tokenizers/: small vocabularies in the files in which pretrained models bring
 theirs, and the ids that their own libraries give odd texts.
 
-    python3 scripts/make_tokenizer_golden.py DATA
+    python3 tests/golden/make/make_tokenizer_golden.py DATA
 
 DATA is a folder with wikitext-2/valid.txt, from which the vocabularies are learnt. Needs the Python
 packages `tokenizers` 0.23, `sentencepiece` 0.2 and `gguf`. The same versions write the same
@@ -21,7 +21,7 @@ import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers import processors, trainers
 
-GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "tests" / "golden" / "tokenizers"
+GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "tokenizers"
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"

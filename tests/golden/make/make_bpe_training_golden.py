@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write tests/golden/trained_bpe.json: byte-level BPE vocabularies that Hugging Face's trainer learns.
 
-    python3 scripts/make_bpe_training_golden.py DATA
+    python3 tests/golden/make/make_bpe_training_golden.py DATA
 
 DATA is a folder with tinyshakespeare/input.txt, wikitext-2/valid.txt and gutenberg/war-and-peace.txt. Needs the
 Python package `tokenizers` 0.23. The same version writes the same bytes.
@@ -86,7 +86,7 @@ def main() -> int:
     head = json.dumps({"tokenizers": tokenizers.__version__, "files": files}, indent=1)
     text = head[:-2] + ',\n "cases": [\n' + lines + "\n]}\n"
     assert json.loads(text)["cases"] == cases
-    target = pathlib.Path(__file__).resolve().parent.parent / "tests/golden/trained_bpe.json"
+    target = pathlib.Path(__file__).resolve().parents[1] / "trained_bpe.json"
     target.write_text(text)
     print(f"{len(cases)} cases, {len(files)} files, {len(text)} bytes -> {target.name}")
     return 0

@@ -1,0 +1,170 @@
+#include "datasets/description.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/json.h"
+#include "datasets/compressed.h"
+#include "datasets/tokenizers/bpe_tokenizer.h"
+
+namespace reverie {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string in(const std::string& directory, std::string_view name) {
+  return (fs::path(directory) / name).string();
+}
+
+// The tokenizer that comes from files; null where it is made from the text.
+std::shared_ptr<const Tokenizer> given_tokenizer(const DataOptions& options) {
+  if (options.tokenizer == "pretrained") {
+    require(
+        !options.tokenizer_files.empty(),
+        "tokenizer 'pretrained' needs tokenizer_files: a .gguf file, a Hugging Face directory or "
+        "a tokenizer's own file");
+    return load_tokenizer_for(options.tokenizer_files);
+  }
+  if (options.tokenizer == "gpt2") {
+    try {
+      return BpeTokenizer::from_gpt2_files(find_gpt2_files(options.tokenizer_files));
+    } catch (const UserError&) {  // data that are prepared already do without the files
+      if (!options.tokenizer_files.empty()) throw;
+    }
+  }
+  return nullptr;
+}
+
+// The order of the keys is part of the directory's name.
+Json creation_of(const DatasetDescription& d) {
+  Json creation = {{"source_hash", d.source.hash},
+                   {"tokenizer", d.options.tokenizer},
+                   {"validation_fraction", d.options.validation_fraction},
+                   {"special_tokens", d.options.special_tokens}};
+  d.layout->add_to_creation(creation);
+  if (d.options.tokenizer == "bpe") creation["train_bpe"] = d.options.train_bpe;
+  if (d.options.tokenizer == "pretrained") creation["tokenizer_hash"] = d.tokenizer->hash();
+  return creation;
+}
+
+// XXH3-128 over those of all files.
+std::string hash_of_files(const std::vector<std::string>& files) {
+  std::string hashes;
+  for (const std::string& file : files) hashes += hash_file(file) + "\n";
+  return hash_bytes(hashes.data(), hashes.size());
+}
+
+// "books" for books/, books/*.txt and books.jsonl.gz.
+std::string name_of_texts(const std::string& path, const TextFiles& files) {
+  fs::path named = fs::absolute(path).lexically_normal();
+  if (files.documents && !fs::exists(path)) named = named.parent_path();
+  if (!named.has_filename()) named = named.parent_path();  // "books/"
+  if (fs::is_directory(named)) return named.filename().string();
+  return fs::path(without_compression(named.string())).stem().string();
+}
+
+void find_source(DatasetDescription& d) {
+  const DataOptions& options = d.options;
+  const bool examples = options.examples.given();
+  if (options.path.empty()) {
+    d.source = examples ? find_examples(options.examples.form)
+                        : find_source_text(options.name.empty() ? "tinyshakespeare" : options.name);
+    d.files.files = {d.source.file};
+    return;
+  }
+  d.files = find_text_files(options.path, examples);
+  if (d.files.documents || without_compression(options.path) != options.path)
+    d.source = {options.name.empty() ? name_of_texts(options.path, d.files) : options.name,
+                options.path, hash_of_files(d.files.files), ""};
+  else
+    d.source = describe_source_text(options.path, options.name);
+}
+
+// How prepared data with this dataset.json differ from the description.
+std::string difference(const Json& there, const DatasetDescription& d) {
+  const Json before = there.value("creation", Json::object());
+  if (before.value("source_hash", Json()) != d.creation.at("source_hash")) return "another text";
+  for (const std::string& line : config_differences(before, d.creation))
+    return "other options: " + line.substr(2);  // without "$."
+  if (d.tokenizer && there.at("tokenizer").at("hash") != d.tokenizer->hash())
+    return "another vocabulary";
+  return "";
+}
+
+bool is_current(const std::string& directory, const DatasetDescription& d) {
+  const Json there = read_provenance(directory);
+  return !there.is_null() && difference(there, d).empty() &&
+         fs::exists(in(directory, kTrainFile)) && fs::exists(in(directory, kValidationFile)) &&
+         fs::exists(in(directory, kTokenizerFile));
+}
+
+std::string directory_of(const DatasetDescription& d) {
+  const DataOptions& options = d.options;
+  if (!options.prepared_directory.empty()) {
+    std::string directory = options.prepared_directory;
+    while (directory.size() > 1 && directory.ends_with('/')) directory.pop_back();
+    return directory;
+  }
+  constexpr size_t kLongestName = 100;  // of a text's, in a name of at most 255
+  std::string directory =
+      in("data", fmt::format("{}-{}", d.source.name.substr(0, kLongestName), options.tokenizer));
+  if (d.creation.contains("tokenizer_hash"))  // one directory for each vocabulary
+    directory +=
+        fmt::format("-{}", d.creation.at("tokenizer_hash").get<std::string>().substr(0, 8));
+  directory += d.layout->directory_suffix();
+  if (is_current(directory, d)) return directory;  // as earlier versions named it
+  std::string all = json_text(d.creation);
+  if (d.tokenizer) all += d.tokenizer->hash();
+  return fmt::format("{}-{}", directory, hash_bytes(all.data(), all.size()).substr(0, 8));
+}
+
+}  // namespace
+
+Json read_provenance(const std::string& directory) {
+  const std::string file = in(directory, kDatasetFile);
+  if (!fs::exists(file)) return nullptr;
+  try {
+    Json json = parse_json(read_file(file));
+    if (json.at("format").get<std::string>() != "reverie dataset 1")
+      throw DataError(fmt::format("{}: wanted format 'reverie dataset 1', got {}", file,
+                                  json_text(json.at("format"))));
+    json.at("source").at("name").get<std::string>();
+    json.at("source").at("note").get<std::string>();
+    return json;
+  } catch (const Json::exception& error) {
+    throw DataError(fmt::format("{} is not a data set's description: {}", file, error.what()));
+  }
+}
+
+DatasetDescription describe_dataset(const DataOptions& options) {
+  DatasetDescription d;
+  d.options = options;
+  if (is_token_directory(options.path)) {
+    d.directory = options.path;
+    return d;
+  }
+  find_source(d);
+  d.layout = layout_of(options, d.files, d.source.file);
+  d.tokenizer = given_tokenizer(options);
+  d.creation = creation_of(d);
+  d.directory = directory_of(d);
+  return d;
+}
+
+PreparedData find_prepared_data(const DatasetDescription& d) {
+  if (d.is_token_directory()) return PreparedData::current;
+  if (!fs::exists(d.directory) || fs::is_empty(d.directory)) return PreparedData::missing;
+  return is_current(d.directory, d) ? PreparedData::current : PreparedData::other;
+}
+
+std::string prepared_difference(const DatasetDescription& d) {
+  const Json there = d.is_token_directory() ? Json() : read_provenance(d.directory);
+  return there.is_null() ? "" : difference(there, d);
+}
+
+}  // namespace reverie

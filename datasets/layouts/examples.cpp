@@ -1,0 +1,86 @@
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "core/error.h"
+#include "datasets/layouts/layout.h"
+
+namespace reverie {
+namespace {
+
+class ExampleText final : public CutText {
+ public:
+  ExampleText(std::vector<Example> examples, const DataOptions& options)
+      : examples_(std::move(examples)),
+        options_(options.examples),
+        validation_fraction_(options.validation_fraction),
+        text_(text_of_examples(examples_)),
+        text_view_(text_) {}
+  std::string_view vocabulary_text() const override { return text_view_; }
+  // All examples, the held-out ones too: a vocabulary must know every word that is asked for.
+  std::span<const std::string_view> training_texts() const override { return {&text_view_, 1}; }
+  // Parts of examples are encoded as text whatever the options say.
+  void set_tokenizer(const Tokenizer& tokenizer, SpecialTokens) override {
+    records_ = example_records(examples_, options_, tokenizer, layout_);
+    training_ = size_t(std::floor(double(records_.size()) * (1.0 - validation_fraction_)));
+    require(training_ >= 1 && training_ < records_.size(),
+            "{} examples, of which validation_fraction {} leaves {} to train on and {} to hold out",
+            records_.size(), validation_fraction_, training_, records_.size() - training_);
+  }
+  void write(Part part, TokenFileWriter& writer, const EncodedBytes&) const override {
+    const bool training = part == Part::training;
+    for (size_t i = training ? 0 : training_; i < (training ? training_ : records_.size()); ++i)
+      writer.append(records_[i]);
+  }
+  void describe(Json& description) const override {
+    description["examples"] = {{"count", records_.size()},
+                               {"train", training_},
+                               {"length", layout_.length},
+                               {"first_mark", layout_.first_mark}};
+  }
+
+ private:
+  std::vector<Example> examples_;
+  ExampleOptions options_;
+  double validation_fraction_;
+  std::string text_;
+  std::string_view text_view_;
+  std::vector<std::vector<int32_t>> records_;
+  ExampleLayout layout_;
+  size_t training_ = 0;  // records of the training part
+};
+
+class ExamplesLayout final : public Layout {
+ public:
+  ExamplesLayout(const DataOptions& options, std::string name)
+      : options_(options), name_(std::move(name)) {}
+  void add_to_creation(Json& creation) const override {
+    creation["examples"] = {{"form", options_.examples.form},
+                            {"stage", options_.examples.stage},
+                            {"thoughts", options_.examples.thoughts}};
+  }
+  std::string directory_suffix() const override {
+    return fmt::format("-stage{}x{}", options_.examples.stage, options_.examples.thoughts);
+  }
+  int32_t marks() const override { return ExampleLayout::kMarks; }
+  std::unique_ptr<CutText> cut(const TextInput& input, size_t) const override {
+    try {
+      return std::make_unique<ExampleText>(read_examples(options_.examples.form, input.text),
+                                           options_);
+    } catch (const DataError& error) {
+      throw DataError(fmt::format("{}: {}", name_, error.what()));
+    }
+  }
+
+ private:
+  DataOptions options_;
+  std::string name_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Layout> example_layout(const DataOptions& options, const std::string& name) {
+  return std::make_shared<ExamplesLayout>(options, name);
+}
+
+}  // namespace reverie

@@ -1,0 +1,32 @@
+#include "datasets/layouts/layout.h"
+
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+
+namespace reverie {
+
+std::shared_ptr<const Layout> layout_of(const DataOptions& options, const TextFiles& files,
+                                        const std::string& name) {
+  const bool separated = !options.document_separator.empty();
+  if (options.examples.given()) {
+    require(!files.documents, "examples come from one file, got {}", options.path);
+    require(!separated, "examples are told apart by their form; leave document_separator empty");
+    return example_layout(options, name);
+  }
+  if (separated || files.documents) return document_layout(options, files);
+  return plain_text_layout();
+}
+
+RecordedLayout recorded_layout(const Json& provenance) {
+  RecordedLayout layout;
+  if (const auto examples = provenance.find("examples"); examples != provenance.end())
+    layout.examples = ExampleLayout{examples->at("length"), examples->at("first_mark")};
+  if (const auto documents = provenance.find("documents"); documents != provenance.end()) {
+    const Json& mark = documents->at("mark");
+    layout.documents = DocumentMark{mark.at("token"), mark.at("begins")};
+  }
+  return layout;
+}
+
+}  // namespace reverie

@@ -1,0 +1,75 @@
+#pragma once
+// How a text lies in token files: as one text, as documents, or as examples.
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "core/config.h"
+#include "datasets/data_options.h"
+#include "datasets/documents.h"
+#include "datasets/examples.h"
+#include "datasets/text_input.h"
+#include "datasets/token_file.h"
+#include "datasets/tokenizers/tokenizer.h"
+
+namespace reverie {
+
+enum class Part { training, held_out };
+
+// Called with the bytes of text that were encoded since the last call.
+using EncodedBytes = std::function<void(size_t)>;
+
+// A text in its layout, cut into a training and a held-out part. It reads the TextInput it was made
+// from, which must live longer.
+class CutText {
+ public:
+  virtual ~CutText() = default;
+  // All that a vocabulary made from this text must know.
+  virtual std::string_view vocabulary_text() const = 0;
+  // The texts that byte pairs are learnt from.
+  virtual std::span<const std::string_view> training_texts() const = 0;
+  // Chooses the marks of the layout among the tokenizer's tokens. Called once, before write().
+  // UserError when the tokenizer has none, or a part would be empty. `tokenizer` must live longer.
+  virtual void set_tokenizer(const Tokenizer& tokenizer, SpecialTokens special) = 0;
+  virtual void write(Part part, TokenFileWriter& writer, const EncodedBytes& encoded) const = 0;
+  // Adds the layout's own entry to dataset.json, where it has one.
+  virtual void describe(Json& description) const = 0;
+};
+
+class Layout {
+ public:
+  virtual ~Layout() = default;
+  // Adds what prepared files of this layout depend on, besides the text and the tokenizer.
+  virtual void add_to_creation(Json& creation) const = 0;
+  // Ends the name of a directory that the config does not name.
+  virtual std::string directory_suffix() const = 0;
+  // Ids that follow the tokenizer's own.
+  virtual int32_t marks() const = 0;
+  // Bytes [0, training_bytes) of the text are the training part, as far as the layout can cut
+  // there. DataError when the text is not of this layout.
+  virtual std::unique_ptr<CutText> cut(const TextInput& input, size_t training_bytes) const = 0;
+};
+
+// The layout that the options ask for; `name`: the text's, for messages. UserError when the options
+// ask for two of them. Reads a single plain file of documents, for its line ends.
+std::shared_ptr<const Layout> layout_of(const DataOptions& options, const TextFiles& files,
+                                        const std::string& name);
+
+// The three layouts.
+std::shared_ptr<const Layout> plain_text_layout();
+std::shared_ptr<const Layout> document_layout(const DataOptions& options, const TextFiles& files);
+std::shared_ptr<const Layout> example_layout(const DataOptions& options, const std::string& name);
+
+// The layout of prepared files, as their dataset.json records it.
+struct RecordedLayout {
+  std::optional<DocumentMark> documents;
+  std::optional<ExampleLayout> examples;
+  int32_t marks() const { return examples ? ExampleLayout::kMarks : 0; }
+};
+RecordedLayout recorded_layout(const Json& provenance);
+
+}  // namespace reverie

@@ -1,0 +1,1 @@
+"""Benchmarks of the CPU: what is measured, with whom, and how it is told."""
