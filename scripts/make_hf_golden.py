@@ -58,6 +58,16 @@ CASES = {
         dict(SIZES, rope_parameters=LLAMA3, head_dim=8, tie_word_embeddings=True),
         ["model.layers.0.self_attn.q_proj.weight"],
     ),
+    "mistral": (
+        "mistral",
+        dict(SIZES, sliding_window=7),
+        ["model.layers.0.self_attn.k_proj.weight", "model.layers.1.mlp.up_proj.weight"],
+    ),
+    "mistral_all_keys": (
+        "mistral",
+        dict(SIZES, sliding_window=None, head_dim=6),
+        ["model.layers.1.self_attn.q_proj.weight"],
+    ),
     "qwen2": (
         "qwen2",
         dict(SIZES),

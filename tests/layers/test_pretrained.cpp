@@ -214,6 +214,7 @@ TEST(HuggingFace, OlderConfigsMeanTheSame) {
             0);
   EXPECT_EQ(difference_after("gemma2", nothing, {{"layer_types", nullptr}}), 0);
   // And the words have an effect.
+  EXPECT_GT(difference_after("mistral", nothing, {{"sliding_window", nullptr}}), 0.001);
   EXPECT_GT(difference_after("gemma2", nothing, {{"final_logit_softcapping", nullptr}}), 0.01);
   EXPECT_GT(difference_after("gemma2", nothing, {{"attn_logit_softcapping", nullptr}}), 0.001);
   EXPECT_GT(difference_after("gemma2", nothing, {{"sliding_window", 64}}), 0.001);

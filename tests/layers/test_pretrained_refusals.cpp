@@ -130,6 +130,8 @@ TEST(Refusals, FeaturesThatAreNotBuiltAreNamed) {
       {"llama", R"({"num_attention_heads":0})", "\"num_attention_heads\" is 0"},
       {"llama", R"({"quantization_config":{"bits":4}})", "\"quantization_config\" is"},
       {"llama", R"({"layer_types":["full_attention","sliding_attention"]})", "\"layer_types\" is"},
+      {"mistral", R"({"sliding_window":-1})", "\"sliding_window\" is -1"},
+      {"mistral", R"({"layer_types":["full_attention","full_attention"]})", "\"layer_types\" is"},
       {"qwen2", R"({"use_sliding_window":true})", "\"use_sliding_window\" is true"},
       {"qwen3", R"({"rope_parameters":{"rope_type":"linear","factor":2}})",
        "no rope scaling is built for qwen3"},
