@@ -81,10 +81,14 @@ void refuse_other_activations(const HuggingFaceConfig& c) {
 void refuse_windows(const HuggingFaceConfig& c) {
   c.refuse("use_sliding_window", c.boolean("use_sliding_window", false),
            "sliding windows are not built for this family");
+  refuse_windowed_layers(c);
+}
+
+void refuse_windowed_layers(const HuggingFaceConfig& c) {
   if (!c.has("layer_types")) return;
   for (const std::string& kind : c.texts("layer_types"))
     c.refuse("layer_types", kind != "full_attention",
-             "only full_attention is built for this family");
+             "only full_attention is built without a window");
 }
 
 Json rope_parameters(const Json& theta, const Json& scaling) {

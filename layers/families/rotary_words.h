@@ -25,6 +25,7 @@ Json rope_scaling_of(const HuggingFaceConfig& rope, int64_t longest);
 void refuse_scaling(const HuggingFaceConfig&, const Rope&, const std::string& type);
 void refuse_other_activations(const HuggingFaceConfig&);  // than silu
 void refuse_windows(const HuggingFaceConfig&);
+void refuse_windowed_layers(const HuggingFaceConfig&);  // in "layer_types"
 
 // The other way: sizes, rms_norm_eps, and rotary angles in the words of transformers 4 and 5.
 Json rotary_config(const Json& options, const TransformerShape&);

@@ -127,6 +127,11 @@ TEST(GgufModelWriter, WhatItsReadersDecideIsRefused) {
   EXPECT_THAT(
       message(R"("type":"llama","rope_scaling":{"type":"llama3","original_block_size":32})"),
       HasSubstr("constants of Llama 3's scaling"));
+  for (const char* type : {"mistral", "qwen2", "qwen3"}) {
+    EXPECT_THAT(message(fmt::format(R"("type":"{}","sliding_window":18)", type)),
+                HasSubstr("sliding_window shorter than block_size"));
+    EXPECT_EQ(message(fmt::format(R"("type":"{}","sliding_window":19)", type)), "written");
+  }
   EXPECT_THAT(message(R"("type":"gpt2","memory":{"type":"imm"})"),
               HasSubstr("memory module (imm)"));
 }

@@ -213,6 +213,19 @@ TEST(HuggingFace, OlderConfigsMeanTheSame) {
                               {"rope_scaling", {{"type", "linear"}, {"factor", 4}}}}),
             0);
   EXPECT_EQ(difference_after("gemma2", nothing, {{"layer_types", nullptr}}), 0);
+  for (const char* windows : {"qwen2_windows", "qwen3_windows"}) {
+    EXPECT_EQ(difference_after(windows, nothing, {{"layer_types", nullptr}}), 0) << windows;
+    EXPECT_GT(difference_after(windows, nothing, {{"sliding_window", 64}}), 0.001) << windows;
+    EXPECT_GT(difference_after(windows, nothing,
+                               {{"use_sliding_window", false}, {"layer_types", nullptr}}),
+              0.001)
+        << windows;
+    EXPECT_GT(
+        difference_after(windows, nothing, {{"layer_types", nullptr}, {"max_window_layers", 3}}),
+        0.001)
+        << windows;
+  }
+  EXPECT_GT(difference_after("mistral", nothing, {{"sliding_window", nullptr}}), 0.001);
   // And the words have an effect.
   EXPECT_GT(difference_after("gemma2", nothing, {{"final_logit_softcapping", nullptr}}), 0.01);
   EXPECT_GT(difference_after("gemma2", nothing, {{"attn_logit_softcapping", nullptr}}), 0.001);

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "core/error.h"
+#include "layers/model_checks.h"
 #include "support/message_of.h"
 #include "support/tiny_models.h"
 
@@ -21,6 +22,7 @@ using testing::kTinyModels;
 using testing::make_model;
 using testing::NamedModel;
 using testing::random_tokens;
+using testing::whole_loss;
 
 std::vector<std::string> names_and_shapes(const Module& module) {
   std::vector<std::string> out;
@@ -36,22 +38,6 @@ std::string with_option(std::string json, const std::string& option) {
   json.insert(json.size() - 1, "," + option);
   return json;
 }
-// A loss with everything in it: ignored targets, dropout (the same masks every time), and, where
-// memory is carried, a second window that reads the first one's state.
-Variable whole_loss(LanguageModel& model, bool detach = false) {
-  default_generator() = Generator(99);
-  const Tensor tokens = random_tokens(2, 17, model.vocabulary_size(), 5);
-  Tensor targets = random_tokens(2, 17, model.vocabulary_size(), 6);
-  targets.mutable_data<int32_t>()[4] = -1;
-  if (!model.carries_memory()) return model.loss(tokens, targets, 0.05);
-  SequenceState state;
-  const Variable first = model.loss(tokens, targets, 0.05, &state);
-  if (detach) state.memory.detach();
-  const Variable second = model.loss(targets.to(DType::i32).slice(1, 5, 17).contiguous(),
-                                     tokens.slice(1, 5, 17).contiguous(), 0.05, &state);
-  return add(first, second);
-}
-
 // ---- parameters ---------------------------------------------------------------------------------
 
 TEST(Transformer, Gpt2HasHuggingFacesNames) {
@@ -389,27 +375,7 @@ class CarryingModel : public ::testing::TestWithParam<NamedModel> {};
 // Of the whole loss, dropout and carried state included, for a sample of every parameter.
 TEST_P(EveryModel, GradientsAreCentralDifferences) {
   const auto model = make_model(GetParam().json);
-  backward(whole_loss(*model));
-  NoGrad guard;
-  Generator random(17);
-  for (const auto& [name, parameter] : model->parameters()) {
-    Tensor value = parameter.tensor();
-    double* x = value.mutable_data<double>();
-    ASSERT_TRUE(parameter.grad().defined()) << name;
-    const auto gradient = parameter.grad().to_vector();
-    double scale = 1e-3;
-    for (double g : gradient) scale = std::max(scale, std::abs(g));
-    for (int sample = 0; sample < 8; ++sample) {
-      const size_t i = size_t(random.below(gradient.size()));
-      const double before = x[i], h = 1e-5;
-      x[i] = before + h;
-      const double above = whole_loss(*model).tensor().item();
-      x[i] = before - h;
-      const double below = whole_loss(*model).tensor().item();
-      x[i] = before;
-      EXPECT_NEAR(gradient[i], (above - below) / (2 * h), 1e-6 * scale) << name << "[" << i << "]";
-    }
-  }
+  EXPECT_EQ(testing::gradient_error(*model, [&] { return whole_loss(*model); }), "");
 }
 
 // Cutting the graph changes gradients, not losses.

@@ -99,7 +99,10 @@ inline const NamedModel kTinyModels[] = {
     {"llama3", R"({"type":"llama",)" REVERIE_TINY
                R"(,"head_dim":6,"rope_theta":50,"rope_scaling":{"type":"llama3","factor":8,)"
                R"("original_block_size":12}})"},
+    {"mistral", R"({"type":"mistral",)" REVERIE_TINY R"(,"n_kv_head":1,"sliding_window":4})"},
     {"qwen2", R"({"type":"qwen2",)" REVERIE_TINY R"(,"n_kv_head":1})"},
+    {"qwen2_windows", R"({"type":"qwen2",)" REVERIE_TINY
+                      R"(,"n_kv_head":1,"sliding_window":4,"max_window_layers":1})"},
     {"qwen3", R"({"type":"qwen3",)" REVERIE_TINY R"(,"head_dim":6})"},
     {"gemma2", R"({"type":"gemma2",)" REVERIE_TINY
                R"(,"n_kv_head":1,"head_dim":6,"sliding_window":4,"query_pre_attn_scalar":5,)"

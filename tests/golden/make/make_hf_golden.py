@@ -58,10 +58,25 @@ CASES = {
         dict(SIZES, rope_parameters=LLAMA3, head_dim=8, tie_word_embeddings=True),
         ["model.layers.0.self_attn.q_proj.weight"],
     ),
+    "mistral": (
+        "mistral",
+        dict(SIZES, sliding_window=7),
+        ["model.layers.0.self_attn.k_proj.weight", "model.layers.1.mlp.up_proj.weight"],
+    ),
+    "mistral_all_keys": (
+        "mistral",
+        dict(SIZES, sliding_window=None, head_dim=6),
+        ["model.layers.1.self_attn.q_proj.weight"],
+    ),
     "qwen2": (
         "qwen2",
         dict(SIZES),
         ["model.layers.1.self_attn.q_proj.bias", "model.embed_tokens.weight"],
+    ),
+    "qwen2_windows": (
+        "qwen2",
+        dict(SIZES, num_hidden_layers=3, use_sliding_window=True, sliding_window=7, max_window_layers=1),
+        ["model.layers.2.self_attn.k_proj.weight"],
     ),
     "qwen3": (
         "qwen3",
@@ -79,6 +94,14 @@ CASES = {
             "model.layers.0.pre_feedforward_layernorm.weight",
             "model.embed_tokens.weight",
         ],
+    ),
+    "qwen3_windows": (
+        "qwen3",
+        dict(
+            SIZES, num_hidden_layers=3, head_dim=6, use_sliding_window=True, sliding_window=5,
+            max_window_layers=2,
+        ),
+        ["model.layers.2.self_attn.k_norm.weight"],
     ),
     # As published, which GGUF files can say: scores by head_dim, every second layer global.
     "gemma2_published": (

@@ -16,6 +16,7 @@
 #include "datasets/token_file.h"
 #include "layers/coprocessor/latent_source.h"
 #include "layers/memory/memory_module.h"
+#include "support/registered_components.h"
 #include "support/temporary_directory.h"
 #include "support/tiny_models.h"
 #include "trainers/checks/mask_check.h"
@@ -78,8 +79,7 @@ TEST(CutSweep, FewForwardsReachEveryCutInTurn) {
 TEST(CutSweep, ReplacesRealTextByRealTextAndAlwaysTheFirstToken) {
   const Tensor tokens = random_tokens(6, 30, 4, 1), donors = random_tokens(6, 30, 4, 2);
   for (int64_t cut = 0; cut <= 30; ++cut) {
-    const Tensor other =
-        with_other_suffixes(tokens, donors, std::vector<int64_t>(6, cut), 4);
+    const Tensor other = with_other_suffixes(tokens, donors, std::vector<int64_t>(6, cut), 4);
     const int32_t *a = tokens.data<int32_t>(), *b = other.data<int32_t>();
     for (int64_t r = 0; r < 6; ++r) {
       for (int64_t t = 0; t < cut; ++t) EXPECT_EQ(a[r * 30 + t], b[r * 30 + t]);
@@ -155,6 +155,18 @@ void ask_everything(LanguageModel& model, const EvaluationWindows& windows, int6
   worst = std::max(worst, verdict.largest()->change / verdict.largest()->allowed);
 }
 
+// The tiny models, and every registered memory in every mode.
+std::vector<NamedModel> tiny_models_and_memories() {
+  static const std::vector<testing::RegisteredCase> memories = testing::registered_memories();
+  static std::vector<std::string> configs;
+  for (const auto& c : memories) configs.push_back(testing::model_with_memory(c.component).dump());
+  std::vector<NamedModel> all(std::begin(kTinyModels), std::end(kTinyModels));
+  for (size_t i = 0; i < memories.size(); ++i)
+    all.push_back({memories[i].name.c_str(), configs[i].c_str(),
+                   !testing::leaks_by_definition(memories[i].component)});
+  return all;
+}
+
 class Honest : public ::testing::TestWithParam<NamedModel> {};
 TEST_P(Honest, ModelsGiveNoFalseAlarm) {
   if (!GetParam().causal) GTEST_SKIP() << "leaks by definition";
@@ -177,7 +189,7 @@ TEST_P(Honest, ModelsGiveNoFalseAlarm) {
   EXPECT_LT(worst, 0.5);  // far from the line
   std::printf("%s: %.3g of what is allowed\n", GetParam().name, worst);
 }
-INSTANTIATE_TEST_SUITE_P(All, Honest, ::testing::ValuesIn(kTinyModels),
+INSTANTIATE_TEST_SUITE_P(All, Honest, ::testing::ValuesIn(tiny_models_and_memories()),
                          [](const auto& info) { return std::string(info.param.name); });
 
 // A leak is one whatever its size is relative to the usual weights.
@@ -203,18 +215,19 @@ struct OnlyProbe {
 TEST(Canary, EachProbeSeesAKindThatTheOthersMiss) {
   static const Windows windows;
   const OnlyProbe kinds[] = {
-      {"always", true, true, true},          {"length", false, false, true},
-      {"train_only", false, true, false},    {"graph_only", false, true, false},
-      {"eval_only", true, false, true},      {"batch_of_four", false, false, true},
-      {"bf16_only", false, true, false},     {"chunk_of_20", true, true, true},
-      {"last_call", true, true, true},       {"first_batch_row", true, true, true},
-      {"batch_above_4", true, true, false},      {"many_calls", false, false, false},
+      {"always", true, true, true},         {"length", false, false, true},
+      {"train_only", false, true, false},   {"graph_only", false, true, false},
+      {"eval_only", true, false, true},     {"batch_of_four", false, false, true},
+      {"bf16_only", false, true, false},    {"chunk_of_20", true, true, true},
+      {"last_call", true, true, true},      {"first_batch_row", true, true, true},
+      {"batch_above_4", true, true, false}, {"many_calls", false, false, false},
   };
   for (const OnlyProbe& k : kinds) {
     testing::reset_attacks();
     const std::string json =
         std::string(R"({"type":"llama","vocab_size":13,"block_size":24,"n_layer":1,"n_head":2,
-        "n_embd":8,"memory":{"type":"test_attack","kind":")") + k.kind + "\"}}";
+        "n_embd":8,"memory":{"type":"test_attack","kind":")") +
+        k.kind + "\"}}";
     const Tensor tokens = random_tokens(5, 24, 13), donors = random_tokens(5, 24, 13, 9);
     const auto cuts = [&](bool train) {
       const auto model = make_model(json, DType::f32);
@@ -271,41 +284,7 @@ TEST(Canary, GivesModelAndGeneratorBack) {
   EXPECT_EQ(model->weights_hash(), before);
 }
 
-// ---- registries -----------------------------------------------------------------------------------
-
-// Whoever adds a memory or a source of latents adds its honest form here, too.
-TEST(Registries, EveryMemoryIsAmongTheHonestModels) {
-  std::set<std::string> asked;
-  for (const NamedModel& named : kTinyModels) {
-    const Json json = Json::parse(named.json);
-    if (named.causal && json.contains("memory")) asked.insert(json["memory"]["type"]);
-  }
-  for (const std::string& name : MemoryRegistry::instance().names())
-    if (!name.starts_with("test_")) EXPECT_TRUE(asked.contains(name)) << name;
-}
-
-struct LatentCase {
-  const char* type;
-  const char* latents;
-  const char* more = "{}";
-};
-void PrintTo(const LatentCase& c, std::ostream* out) {
-  *out << c.type;
-}
-const LatentCase kLatents[] = {
-    {"coprocessor", R"({"type": "coprocessor", "count": 3})"},
-    {"coprocessor", R"({"type": "coprocessor", "count": 3, "reads": "last_hidden"})"},
-    {"coprocessor", R"({"type": "coprocessor", "count": 3, "writes": "cache"})"},
-    {"coprocessor", R"({"type": "coprocessor", "count": 3, "initial": "lora", "rank": 2})",
-     R"({"delay": 2})"},
-    {"soft_embeddings", R"({"type": "soft_embeddings", "count": 3})"},
-    {"gist", R"({"type": "gist", "count": 3})", R"({"train_base": true})"},
-    {"icae", R"({"type": "icae", "count": 3, "rank": 2})"},
-    {"continuous_thoughts", R"({"type": "continuous_thoughts", "count": 3})",
-     R"({"train_base": true})"},
-    {"several", R"({"type": "several", "sources": [{"type": "coprocessor", "count": 2},
-                   {"type": "soft_embeddings", "count": 1}]})"},
-};
+// ---- sources of latents --------------------------------------------------------------------------
 
 // What is not declared is not handed out.
 class SecretReader final : public LatentSource {
@@ -336,11 +315,21 @@ TEST(TextView, GivesNoRowBehindTheLastLimitAndTheWholeOnlyToWhoSaysSo) {
   EXPECT_EQ(whole.tokens.to_vector(), (std::vector<double>{10, 11, 12, 14, 15, 16}));
 }
 
-TEST(Registries, EveryLatentSourceIsAsked) {
-  std::set<std::string> asked;
-  for (const LatentCase& c : kLatents) asked.insert(c.type);
-  for (const std::string& name : LatentRegistry::instance().names())
-    if (!name.starts_with("test_")) EXPECT_TRUE(asked.contains(name)) << name;
+// Every registered source with every choice of its options, and one whose latents come late.
+struct LatentCase {
+  testing::RegisteredCase source;
+  int64_t delay = 0;
+};
+void PrintTo(const LatentCase& c, std::ostream* out) {
+  *out << c.source.component.dump() << " delay " << c.delay;
+}
+std::vector<LatentCase> latent_cases() {
+  std::vector<LatentCase> all;
+  for (const auto& source : testing::registered_sources()) {
+    all.push_back({source});
+    if (source.name == "coprocessor_lora") all.push_back({source, 2});
+  }
+  return all;
 }
 
 class HonestLatents : public ::testing::TestWithParam<LatentCase> {};
@@ -350,13 +339,8 @@ TEST_P(HonestLatents, GiveNoFalseAlarm) {
   for (const char* base : {"gpt2", "llama", "qwen3", "gemma2", "gemma3"})
     for (int64_t seed = 1; seed <= (seeds() + 2) / 3; ++seed)
       for (const DType dtype : {DType::f32, DType::f64}) {
-        Json config = {{"type", "augmented"},
-                       {"base", std::string(REVERIE_TEST_DIR "/golden/pretrained/") + base},
-                       {"latents", Json::parse(c.latents)},
-                       {"block_size", 24},
-                       {"groups", 5},
-                       {"ahead", 4}};
-        config.update(Json::parse(c.more));
+        Json config = testing::model_with_latents(c.source.component, base);
+        config.update({{"groups", 5}, {"ahead", 4}, {"delay", c.delay}});
         Generator random{uint64_t(seed)};
         const auto made = ModelRegistry::instance().make(
             resolve_component(ModelRegistry::instance(), Config(config, "$.model")),
@@ -373,11 +357,11 @@ TEST_P(HonestLatents, GiveNoFalseAlarm) {
         worst = std::max(worst, verdict.largest()->change / verdict.largest()->allowed);
       }
   EXPECT_LT(worst, 0.5);
-  std::printf("%s: %.3g of what is allowed\n", c.type, worst);
+  std::printf("%s: %.3g of what is allowed\n", c.source.name.c_str(), worst);
 }
-INSTANTIATE_TEST_SUITE_P(All, HonestLatents, ::testing::ValuesIn(kLatents),
+INSTANTIATE_TEST_SUITE_P(All, HonestLatents, ::testing::ValuesIn(latent_cases()),
                          [](const auto& info) {
-                           return std::string(info.param.type) + std::to_string(info.index);
+                           return info.param.source.name + (info.param.delay ? "_late" : "");
                          });
 
 }  // namespace
