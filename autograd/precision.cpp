@@ -19,9 +19,10 @@ MatmulPrecisionScope::~MatmulPrecisionScope() {
   t_precision = before_;
 }
 
-DType stored_dtype(MatmulPrecision p, Use use, DType dtype) {
-  return p == MatmulPrecision::bf16 && use == Use::operand && dtype == DType::f32 ? DType::bf16
-                                                                                  : dtype;
+DType stored_dtype(MatmulPrecision p, ReadBy read_by, DType dtype) {
+  return p == MatmulPrecision::bf16 && read_by == ReadBy::matmul && dtype == DType::f32
+             ? DType::bf16
+             : dtype;
 }
 
 Tensor rounded_for(MatmulPrecision p, const Tensor& x) {

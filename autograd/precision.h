@@ -27,12 +27,11 @@ class MatmulPrecisionScope {
   MatmulPrecision before_;
 };
 
-// How a result is used. operand: only products read it, so that an op may store it in bf16
-// where products are in bf16, rounded as the product would round it. Its cotangent is f32 all the
-// same.
-enum class Use : uint8_t { any, operand };
+// What reads a result. matmul: only matrix products do, so that an op may store it in bf16 where
+// products are in bf16, rounded as the product would round it. Its cotangent is f32 all the same.
+enum class ReadBy : uint8_t { any, matmul };
 // The dtype to store it in, computed in `dtype`.
-DType stored_dtype(MatmulPrecision, Use, DType dtype);
+DType stored_dtype(MatmulPrecision, ReadBy, DType dtype);
 
 // x as an operand of a product in precision p: in bf16 where p says so and x is f32, else itself.
 Tensor rounded_for(MatmulPrecision p, const Tensor& x);

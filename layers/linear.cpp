@@ -18,10 +18,10 @@ Variable Linear::forward(const Variable& x) const {
   if (!low_rank_a_) return y;
   return add(y, linear(scale(linear(x, low_rank_a_), low_rank_scale_), low_rank_b_));
 }
-Variable Linear::forward(const Variable& x, Unary f, Use use) const {
+Variable Linear::forward(const Variable& x, Unary f, ReadBy read_by) const {
   // The update comes before the activation, which then has its own pass.
   if (low_rank_a_) return unary(f, forward(x));
-  return linear_activation(f, x, weight_, bias_, layout_, use);
+  return linear_activation(f, x, weight_, bias_, layout_, read_by);
 }
 void Linear::add_low_rank_update(int64_t rank, double scale, const Build& build) {
   require(!low_rank_a_, "this linear layer has a low-rank update already");
@@ -46,9 +46,9 @@ NormLayer::NormLayer(Norm kind, int64_t features, bool bias, double eps, const B
   weight_ = parameter("weight", Tensor::full({features}, 1, build.dtype, build.device));
   if (bias) bias_ = parameter("bias", Tensor::zeros({features}, build.dtype, build.device));
 }
-Variable NormLayer::forward(const Variable& x, Use use) const {
-  return kind_ == Norm::layer ? layer_norm(x, weight_, bias_, eps_, use)
-                              : rms_norm(x, weight_, eps_, use);
+Variable NormLayer::forward(const Variable& x, ReadBy read_by) const {
+  return kind_ == Norm::layer ? layer_norm(x, weight_, bias_, eps_, read_by)
+                              : rms_norm(x, weight_, eps_, read_by);
 }
 
 }  // namespace reverie

@@ -19,7 +19,7 @@ class Linear final : public Module {
   Linear(int64_t in, int64_t out, const LinearOptions& options, const Build& build);
   Variable forward(const Variable& x) const;
   // f(forward(x)) with the bias and the activation in one pass.
-  Variable forward(const Variable& x, Unary f, Use use = Use::any) const;
+  Variable forward(const Variable& x, Unary f, ReadBy read_by = ReadBy::any) const;
   const Variable& weight() const { return weight_; }
   // From now on forward(x) is x W (+ bias) + scale * (x A^T) B^T with two more parameters: lora_a,
   // A [rank, in], normal of variance 1 / in, and lora_b, B [out, rank], zero, so that nothing
@@ -42,10 +42,11 @@ void add_low_rank_updates(Module& module, int64_t rank, double alpha, const Buil
 class NormLayer final : public Module {
  public:
   NormLayer(Norm kind, int64_t features, bool bias, double eps, const Build& build);
-  // `use`: of the normed values (autograd/precision.h).
-  Variable forward(const Variable& x, Use use = Use::any) const;
-  ResidualNorm forward(const Variable& x, const Variable& residual, Use use = Use::any) const {
-    return residual_norm(kind_, x, residual, weight_, bias_, eps_, use);
+  // `read_by`: what reads the normed values (autograd/precision.h).
+  Variable forward(const Variable& x, ReadBy read_by = ReadBy::any) const;
+  ResidualNorm forward(const Variable& x, const Variable& residual,
+                       ReadBy read_by = ReadBy::any) const {
+    return residual_norm(kind_, x, residual, weight_, bias_, eps_, read_by);
   }
 
  private:

@@ -106,7 +106,7 @@ Mlp::Mlp(const TransformerShape& s, const Build& build)
 }
 Variable Mlp::forward(const Variable& x) const {
   return down_->forward(gate_ ? gated(activation_, gate_->forward(x), up_->forward(x))
-                              : up_->forward(x, activation_, Use::operand));
+                              : up_->forward(x, activation_, ReadBy::matmul));
 }
 
 TransformerBlock::TransformerBlock(const TransformerShape& s, int64_t layer, const Build& build)
@@ -125,17 +125,17 @@ TransformerBlock::TransformerBlock(const TransformerShape& s, int64_t layer, con
 Variable TransformerBlock::forward(const Variable& x, RowContext& context, bool only_wanted) const {
   const double p = training() ? dropout_ : 0;
   Variable mixed =
-      attention_->forward(attention_norm_->forward(x, Use::operand), context, only_wanted);
+      attention_->forward(attention_norm_->forward(x, ReadBy::matmul), context, only_wanted);
   if (attention_post_norm_) mixed = attention_post_norm_->forward(mixed);
   const ResidualNorm after =
-      mlp_norm_->forward(dropout(mixed, p), only_wanted ? context.wanted(x) : x, Use::operand);
+      mlp_norm_->forward(dropout(mixed, p), only_wanted ? context.wanted(x) : x, ReadBy::matmul);
   Variable changed = mlp_->forward(after.normed);
   if (mlp_post_norm_) changed = mlp_post_norm_->forward(changed);
   return add(after.sum, dropout(changed, p));
 }
 
 LayerKeyValues TransformerBlock::keys_and_values(const Variable& x, RowContext& context) const {
-  return attention_->keys_and_values(attention_norm_->forward(x, Use::operand), context);
+  return attention_->keys_and_values(attention_norm_->forward(x, ReadBy::matmul), context);
 }
 void TransformerBlock::freeze_behind_keys() {
   attention_->freeze_behind_keys();

@@ -171,11 +171,11 @@ struct LinearOp {
 struct LinearActivationOp {
   static constexpr std::string_view name = "linear_activation";
   Unary f;
-  Use use;
+  ReadBy read_by;
   LinearProducts products;
   Tensor forward(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& bias) {
     auto r = products.forward(ctx, x, weight);
-    Tensor y = Tensor::empty(r.y.shape(), stored_dtype(products.precision, use, r.y.dtype()),
+    Tensor y = Tensor::empty(r.y.shape(), stored_dtype(products.precision, read_by, r.y.dtype()),
                              r.y.device());
     // Backward wants the slope alone, which takes the place of what it was computed from.
     const bool wanted = ctx.needs(0) || ctx.needs(1) || ctx.needs(2);
@@ -187,7 +187,7 @@ struct LinearActivationOp {
     Grads grads(3);
     const Tensor& slope = ctx.saved(2);
     // Sums want it in full.
-    const Use only = ctx.needs(2) ? Use::any : Use::operand;
+    const ReadBy only = ctx.needs(2) ? ReadBy::any : ReadBy::matmul;
     Tensor g = Tensor::empty(slope.shape(), stored_dtype(products.precision, only, slope.dtype()),
                              slope.device());
     kernel::bias_activation_backward(g.device(), {slope, grad_y, g});
@@ -207,8 +207,8 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias,
   return apply_op(LinearOp{{layout}}, x, weight, bias);
 }
 Variable linear_activation(Unary f, const Variable& x, const Variable& weight, const Variable& bias,
-                           WeightLayout layout, Use use) {
-  return apply_op(LinearActivationOp{f, use, {layout}}, x, weight, bias);
+                           WeightLayout layout, ReadBy read_by) {
+  return apply_op(LinearActivationOp{f, read_by, {layout}}, x, weight, bias);
 }
 
 }  // namespace reverie

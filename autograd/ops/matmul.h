@@ -19,9 +19,10 @@ enum class WeightLayout { out_in, in_out };
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias = {},
                 WeightLayout layout = WeightLayout::out_in);
 
-// f(linear(x)), bias and activation in one pass; `use`: of the result (autograd/precision.h).
+// f(linear(x)), bias and activation in one pass; `read_by`: what reads the result
+// (autograd/precision.h).
 Variable linear_activation(Unary f, const Variable& x, const Variable& weight,
                            const Variable& bias = {}, WeightLayout layout = WeightLayout::out_in,
-                           Use use = Use::any);
+                           ReadBy read_by = ReadBy::any);
 
 }  // namespace reverie

@@ -9,14 +9,14 @@ namespace {
 struct NormState {
   Norm kind;
   double eps;
-  Use use;
+  ReadBy read_by;
 
   void run(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
            Tensor& sum, Tensor& y, Tensor& mean, Tensor& rstd) const {
     require(!residual || residual.shape() == x.shape(),
             "residual_norm: residual is {}; wanted the shape of x {}", residual, x);
     const int64_t n = rows(x).size(0);
-    y = Tensor::empty(x.shape(), stored_dtype(matmul_precision(), use, x.dtype()), x.device());
+    y = Tensor::empty(x.shape(), stored_dtype(matmul_precision(), read_by, x.dtype()), x.device());
     mean = Tensor::empty({n}, x.dtype(), x.device());
     rstd = Tensor::empty({n}, x.dtype(), x.device());
     if (residual) sum = empty_like(x);
@@ -75,15 +75,16 @@ struct ResidualNormOp {
 }  // namespace
 
 Variable layer_norm(const Variable& x, const Variable& weight, const Variable& bias, double eps,
-                    Use use) {
-  return apply_op(NormOp{{Norm::layer, eps, use}}, x, weight, bias);
+                    ReadBy read_by) {
+  return apply_op(NormOp{{Norm::layer, eps, read_by}}, x, weight, bias);
 }
-Variable rms_norm(const Variable& x, const Variable& weight, double eps, Use use) {
-  return apply_op(NormOp{{Norm::rms, eps, use}}, x, weight, Variable());
+Variable rms_norm(const Variable& x, const Variable& weight, double eps, ReadBy read_by) {
+  return apply_op(NormOp{{Norm::rms, eps, read_by}}, x, weight, Variable());
 }
 ResidualNorm residual_norm(Norm kind, const Variable& x, const Variable& residual,
-                           const Variable& weight, const Variable& bias, double eps, Use use) {
-  auto out = apply_op(ResidualNormOp{{kind, eps, use}}, x, residual, weight, bias);
+                           const Variable& weight, const Variable& bias, double eps,
+                           ReadBy read_by) {
+  auto out = apply_op(ResidualNormOp{{kind, eps, read_by}}, x, residual, weight, bias);
   return {out[0], out[1]};
 }
 

@@ -235,7 +235,7 @@ namespace {
 int64_t library_size(const Matmul& p) {
   if (!use_gemm_library() || p.c.dtype() != DType::f32 || p.c.rank() != 2) return 0;
   const int64_t m = p.c.size(0), n = p.c.size(1), k = p.a.size(1);
-  return std::min({m, n, k}) > kFewRows ? m * n * k : 0;
+  return std::min({m, n, k}) > kSkinnyRows ? m * n * k : 0;
 }
 
 }  // namespace

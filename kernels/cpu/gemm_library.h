@@ -12,7 +12,7 @@ namespace reverie::cpu {
 bool use_gemm_library();
 
 // Up to as many rows, the library's products are slower than reading b once, and are not its own.
-inline constexpr int64_t kFewRows = 8;
+inline constexpr int64_t kSkinnyRows = 8;
 
 // c [m, n] = alpha * a b (+ c), a(i, k) at a[i * a_row + k * a_step] and so on, one stride of each
 // 1; c row-major.

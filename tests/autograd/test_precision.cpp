@@ -95,15 +95,15 @@ INSTANTIATE_TEST_SUITE_P(Both, Layouts,
 TEST(Precision, FullLeavesOperandsAlone) {
   const Tensor x = f32({7, 16}, 1), w = f32({16}, 2), up = f32({24, 16}, 3);
   const MatmulPrecisionScope outer(MatmulPrecision::full);
-  EXPECT_EQ(rms_norm(Variable(x), Variable(w), 1e-5, Use::operand).dtype(), DType::f32);
+  EXPECT_EQ(rms_norm(Variable(x), Variable(w), 1e-5, ReadBy::matmul).dtype(), DType::f32);
   const Variable one = linear_activation(Unary::gelu, Variable(x), Variable(up), {},
-                                         WeightLayout::out_in, Use::operand);
+                                         WeightLayout::out_in, ReadBy::matmul);
   EXPECT_EQ(one.dtype(), DType::f32);
   {
     const MatmulPrecisionScope inner(MatmulPrecision::bf16);
     EXPECT_EQ(matmul_precision(), MatmulPrecision::bf16);
-    EXPECT_EQ(rms_norm(Variable(x), Variable(w), 1e-5, Use::any).dtype(), DType::f32);
-    EXPECT_EQ(rms_norm(Variable(x.to(DType::f64)), Variable(w.to(DType::f64)), 1e-5, Use::operand)
+    EXPECT_EQ(rms_norm(Variable(x), Variable(w), 1e-5, ReadBy::any).dtype(), DType::f32);
+    EXPECT_EQ(rms_norm(Variable(x.to(DType::f64)), Variable(w.to(DType::f64)), 1e-5, ReadBy::matmul)
                   .dtype(),
               DType::f64);
   }
@@ -115,26 +115,27 @@ TEST(Precision, OperandsAreStoredRoundedAndTheirCotangentsAreInFull) {
                m = f32({24, 40}, 5), g = f32({9, 24}, 6);
   for (int form = 0; form < 3; ++form) {
     SCOPED_TRACE(form);
-    const auto normed = [=](const Variables& v, Use use) {
-      return form == 0   ? layer_norm(v[0], v[2], v[3], 1e-5, use)
-             : form == 1 ? rms_norm(v[0], v[2], 1e-5, use)
-                         : residual_norm(Norm::layer, v[0], v[1], v[2], v[3], 1e-5, use).normed;
+    const auto normed = [=](const Variables& v, ReadBy read_by) {
+      return form == 0   ? layer_norm(v[0], v[2], v[3], 1e-5, read_by)
+             : form == 1 ? rms_norm(v[0], v[2], 1e-5, read_by)
+                         : residual_norm(Norm::layer, v[0], v[1], v[2], v[3], 1e-5, read_by).normed;
     };
     const MultiFunction used = [=](const Variables& v) {
       // Two readers, whose cotangents are added.
-      return Variables{add(linear(normed(v, Use::operand), v[4]),
-                           linear(normed(v, Use::operand), v[4], {}, WeightLayout::out_in))};
+      return Variables{add(linear(normed(v, ReadBy::matmul), v[4]),
+                           linear(normed(v, ReadBy::matmul), v[4], {}, WeightLayout::out_in))};
     };
     const MultiFunction plain = [=](const Variables& v) {
-      return Variables{add(linear(normed(v, Use::any), v[4]), linear(normed(v, Use::any), v[4]))};
+      return Variables{
+          add(linear(normed(v, ReadBy::any), v[4]), linear(normed(v, ReadBy::any), v[4]))};
     };
     {
       const MatmulPrecisionScope scope(MatmulPrecision::bf16);
       Variables v;
       for (const Tensor& t : {x, other, w, b, m}) v.emplace_back(t);
-      const Tensor y = normed(v, Use::operand).tensor();
+      const Tensor y = normed(v, ReadBy::matmul).tensor();
       EXPECT_EQ(y.dtype(), DType::bf16);
-      EXPECT_LT(error(y, normed(v, Use::any).tensor()), kHalfUlp);
+      EXPECT_LT(error(y, normed(v, ReadBy::any).tensor()), kHalfUlp);
     }
     // linear() would have rounded what the norm stores rounded: the same products.
     const std::vector<Tensor> inputs{x, other, w, b, m};
@@ -155,7 +156,7 @@ TEST(Precision, LinearActivationRoundsWhatItsPartsWould) {
     SCOPED_TRACE(with_bias);
     const MultiFunction fused = [=](const Variables& v) {
       const Variable y = linear_activation(Unary::gelu, v[0], v[1], with_bias ? v[2] : Variable(),
-                                           WeightLayout::out_in, Use::operand);
+                                           WeightLayout::out_in, ReadBy::matmul);
       return Variables{linear(y, v[3])};
     };
     const MultiFunction parts = [=](const Variables& v) {

@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
-#include "kernels/cuda/products/product.h"
+#include "kernels/cuda/gemm/gemm.h"
 
 namespace reverie::cuda {
 namespace {

@@ -144,7 +144,7 @@ class Omissions(unittest.TestCase):
                           "conv1d_forward")
 
     def test_row_without_its_cuda_file(self):
-        if "kernels/cuda/conv1d.cu.o" not in (BUILD / "build.ninja").read_text():
+        if "cuda/conv1d.cu.o" not in (BUILD / "build.ninja").read_text():
             self.skipTest("this build has no cuda kernels")
         self.link_without("kernels/libreverie_kernels.so", "conv1d.cu")
         self.assert_fails(BUILD / "tests/test_kernels", "Coverage.EveryRowHasACudaKernel",

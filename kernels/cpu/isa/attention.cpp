@@ -23,12 +23,17 @@ void forward_head(const Problem& p, T scale, T cap, int64_t b, int64_t h, int64_
                                sizeof(T)))};
   T *packed_key = arena.take(kBlock * p.dim),
     *padded_value = arena.take(whole_vectors_size<T>(kBlock, p.dim)),
-    *scores = arena.take(kTileRows * kBlock), *tops = arena.take(count),
-    *totals = arena.take(count), *room = arena.take(kDropoutRoom);
-  for (int64_t i = 0; i < count; ++i) {
-    tops[i] = kLowest<T>;
-    totals[i] = 0;
-  }
+    *scores = arena.take(kTileRows * kBlock);
+  const SoftmaxOfRows<T> softmax{.p = p,
+                                 .cap = cap,
+                                 .b = b,
+                                 .h = h,
+                                 .begin = begin,
+                                 .output = output,
+                                 .tops = arena.take(count),
+                                 .totals = arena.take(count),
+                                 .factors = arena.take(kDropoutRoom)};
+  softmax.start(count);
   for (int64_t k0 = p.first_block(begin); k0 < p.first + end; k0 += kBlock) {
     const int64_t block = smaller(kBlock, p.keys - k0);
     pack_rows(key.from(k0), block, p.dim, packed_key);
@@ -44,34 +49,14 @@ void forward_head(const Problem& p, T scale, T cap, int64_t b, int64_t h, int64_
                     padded = round_up(most, kLanes<T>);
       multiply_packed(rows, query.from(i), p.dim, packed_key, most, scale, scores);
       for (int64_t r = 0; r < rows; ++r) {
-        T* row = scores + r * kBlock;
-        if (cap > T(0)) cap_scores(row, padded, cap);
-        const T correction = online_softmax(row, p.span(i + r, k0, block), padded,
-                                            tops[i + r - begin], totals[i + r - begin]);
-        if (!fresh && correction != T(1)) {
-          T* out = output[i + r];
-#pragma omp simd
-          for (int64_t d = 0; d < p.dim; ++d) out[d] *= correction;
-        }
-        if (p.drops) {
-          const T* factor =
-              draw_dropout(p.dropout, dropout_number(p, b, h, i + r) + uint64_t(k0), most, room);
-#pragma omp simd
-          for (int64_t j = 0; j < most; ++j) row[j] *= factor[j];
-        }
+        softmax.weigh(scores + r * kBlock, i + r, k0, block, most, padded, fresh);
         if (p.on_diagonal(i + r, k0)) next.prefetch(i + r);
       }
       multiply_rows(rows, most, Left<T>{scores, kBlock, 1}, values, p.dim,
                     fresh ? Into::overwrite : Into::add, output.from(i));
     }
   }
-  for (int64_t i = 0; i < count; ++i) {
-    const T inverse = T(1) / totals[i];
-    T* out = output[begin + i];
-#pragma omp simd
-    for (int64_t d = 0; d < p.dim; ++d) out[d] *= inverse;
-    log_sum_exp[begin + i] = tops[i] + fmath::log(totals[i]);
-  }
+  softmax.finish(count, log_sum_exp);
 }
 
 // One query, as in decoding: keys are read once, as they lie.
@@ -137,11 +122,12 @@ template <class T>
 struct Backward {
   const Problem& p;
   T scale, cap;
-  int64_t b, h;  // h: the head in work
-  Rows<T> query, key, value, output, grad_output, grad_query, grad_key, grad_value;
-  const T *log_sum_exp, *delta;
+  int64_t b, h = 0;  // h: the head in work
+  Rows<T> query = {}, key, value, output = {}, grad_output = {}, grad_query = {}, grad_key,
+          grad_value;
+  const T *log_sum_exp = nullptr, *delta = nullptr;
   T *packed_key, *packed_value, *room, *weights, *grad_scores;
-  const NextHead<T>* next;
+  const NextHead<T>* next = nullptr;
 };
 
 // weights and grad_scores of queries [i, i + rows) against the block of keys at k0, into rows of
@@ -212,27 +198,19 @@ void backward(const AttentionBackward& args) {
         scratch(Slot::local, size_t(2 * kBlock * p.dim + 3 * padding + 2 * kBlock * kBlock +
                                     kDropoutRoom + p.group * p.queries + 128) *
                                  sizeof(T)))};
-    Backward<T> w{p,
-                  scale,
-                  cap,
-                  b,
-                  0,
-                  {},
-                  head_rows<T>(key, b, kv),
-                  head_rows<T>(value, b, kv),
-                  {},
-                  {},
-                  {},
-                  head_rows<T>(grad_key, b, kv),
-                  head_rows<T>(grad_value, b, kv),
-                  nullptr,
-                  nullptr,
-                  arena.take(kBlock * p.dim),
-                  arena.take(kBlock * p.dim),
-                  arena.take(kDropoutRoom),
-                  arena.take(kBlock * kBlock),
-                  arena.take(kBlock * kBlock),
-                  nullptr};
+    Backward<T> w{.p = p,
+                  .scale = scale,
+                  .cap = cap,
+                  .b = b,
+                  .key = head_rows<T>(key, b, kv),
+                  .value = head_rows<T>(value, b, kv),
+                  .grad_key = head_rows<T>(grad_key, b, kv),
+                  .grad_value = head_rows<T>(grad_value, b, kv),
+                  .packed_key = arena.take(kBlock * p.dim),
+                  .packed_value = arena.take(kBlock * p.dim),
+                  .room = arena.take(kDropoutRoom),
+                  .weights = arena.take(kBlock * kBlock),
+                  .grad_scores = arena.take(kBlock * kBlock)};
     T *key_room = arena.take(padding), *query_room = arena.take(padding),
       *gradient_room = arena.take(padding), *deltas = arena.take(p.group * p.queries);
     for (int64_t i = 0; i < kDropoutRoom; ++i) w.room[i] = 1;

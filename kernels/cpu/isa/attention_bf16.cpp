@@ -82,13 +82,18 @@ void forward_head(const Problem& p, float scale, float cap, int64_t b, int64_t h
   Pair *queries = room.pairs(layout.along(count)), *keys = room.pairs(layout.along(kBlock)),
        *packed_key = room.pairs(layout.along(kBlock)), *values = room.pairs(layout.across(kBlock)),
        *weights = room.pairs(kTileRows * kBlock / 2);
-  float *scores = room.numbers(kTileRows * kBlock), *tops = room.numbers(count),
-        *totals = room.numbers(count), *factors = room.numbers(kDropoutRoom);
+  float* scores = room.numbers(kTileRows * kBlock);
+  const SoftmaxOfRows<float> softmax{.p = p,
+                                     .cap = cap,
+                                     .b = b,
+                                     .h = h,
+                                     .begin = begin,
+                                     .output = output,
+                                     .tops = room.numbers(count),
+                                     .totals = room.numbers(count),
+                                     .factors = room.numbers(kDropoutRoom)};
   round_rows_along(layout, query.from(begin), count, queries);
-  for (int64_t i = 0; i < count; ++i) {
-    tops[i] = kLowest<float>;
-    totals[i] = 0;
-  }
+  softmax.start(count);
   for (int64_t k0 = p.first_block(begin); k0 < p.first + end; k0 += kBlock) {
     const int64_t block = smaller(kBlock, p.keys - k0);
     pack_rounded(layout, key.from(k0), block, keys, packed_key);
@@ -106,20 +111,7 @@ void forward_head(const Problem& p, float scale, float cap, int64_t b, int64_t h
                              scale, scores);
       for (int64_t r = 0; r < rows; ++r) {
         float* row = scores + r * kBlock;
-        if (cap > 0) cap_scores(row, padded, cap);
-        const float correction = online_softmax(row, p.span(i + r, k0, block), padded,
-                                                tops[i + r - begin], totals[i + r - begin]);
-        if (!fresh && correction != 1) {
-          float* out = output[i + r];
-#pragma omp simd
-          for (int64_t d = 0; d < p.dim; ++d) out[d] *= correction;
-        }
-        if (p.drops) {
-          const float* factor =
-              draw_dropout(p.dropout, dropout_number(p, b, h, i + r) + uint64_t(k0), most, factors);
-#pragma omp simd
-          for (int64_t j = 0; j < most; ++j) row[j] *= factor[j];
-        }
+        softmax.weigh(row, i + r, k0, block, most, padded, fresh);
         round_along(row, most, weights + r * kBlock / 2);
         if (p.on_diagonal(i + r, k0)) next.prefetch(i + r);
       }
@@ -127,13 +119,7 @@ void forward_head(const Problem& p, float scale, float cap, int64_t b, int64_t h
                            fresh ? Into::overwrite : Into::add, output.from(i));
     }
   }
-  for (int64_t i = 0; i < count; ++i) {
-    const float inverse = 1 / totals[i];
-    float* out = output[begin + i];
-#pragma omp simd
-    for (int64_t d = 0; d < p.dim; ++d) out[d] *= inverse;
-    log_sum_exp[begin + i] = tops[i] + fmath::log(totals[i]);
-  }
+  softmax.finish(count, log_sum_exp);
 }
 
 template <bool kDots>
@@ -163,16 +149,16 @@ struct Backward {
   const Problem& p;
   Layout layout;
   float scale, cap;
-  int64_t b, h;
+  int64_t b, h = 0;
   // Of the head, and of the block of keys.
   Pair *query_along, *query_across, *gradient_along, *gradient_across;
   Pair *packed_key, *packed_value, *key_across;
-  const float *log_sum_exp, *delta;
-  Rows<float> grad_query, grad_key, grad_value;
+  const float *log_sum_exp = nullptr, *delta = nullptr;
+  Rows<float> grad_query = {}, grad_key, grad_value;
   // Of one tile; of a chunk of queries, pairs of whose rows lie together.
   float *tile_weights, *tile_grad_scores, *factors;
   Pair *tile_grad_pairs, *weights, *grad_scores;
-  const NextHead<float>* next;
+  const NextHead<float>* next = nullptr;
 };
 
 // Weights and dL/dscores of queries [i, i + rows), of a chunk's rows from `row` on, against the
@@ -263,31 +249,26 @@ void backward(const AttentionBackward& args) {
                              3 * layout.along(kBlock) + layout.across(kBlock) + p.queries +
                              kDropoutRoom + kTileRows * kBlock * 5 / 2 + kBlock * kBlock,
                          16);
-    Backward w{p,
-               layout,
-               float(args.options.scale),
-               float(args.options.softcap),
-               b,
-               0,
-               room.pairs(layout.along(p.queries)),
-               room.pairs(layout.across(p.queries)),
-               room.pairs(layout.along(p.queries)),
-               room.pairs(layout.across(p.queries)),
-               room.pairs(layout.along(kBlock)),
-               room.pairs(layout.along(kBlock)),
-               room.pairs(layout.across(kBlock)),
-               nullptr,
-               nullptr,
-               {},
-               head_rows<float>(grad_key, b, kv),
-               head_rows<float>(grad_value, b, kv),
-               room.numbers(kTileRows * kBlock),
-               room.numbers(kTileRows * kBlock),
-               room.numbers(kDropoutRoom),
-               room.pairs(kTileRows * kBlock / 2),
-               room.pairs(kBlock * kBlock / 2),
-               room.pairs(kBlock * kBlock / 2),
-               nullptr};
+    Backward w{.p = p,
+               .layout = layout,
+               .scale = float(args.options.scale),
+               .cap = float(args.options.softcap),
+               .b = b,
+               .query_along = room.pairs(layout.along(p.queries)),
+               .query_across = room.pairs(layout.across(p.queries)),
+               .gradient_along = room.pairs(layout.along(p.queries)),
+               .gradient_across = room.pairs(layout.across(p.queries)),
+               .packed_key = room.pairs(layout.along(kBlock)),
+               .packed_value = room.pairs(layout.along(kBlock)),
+               .key_across = room.pairs(layout.across(kBlock)),
+               .grad_key = head_rows<float>(grad_key, b, kv),
+               .grad_value = head_rows<float>(grad_value, b, kv),
+               .tile_weights = room.numbers(kTileRows * kBlock),
+               .tile_grad_scores = room.numbers(kTileRows * kBlock),
+               .factors = room.numbers(kDropoutRoom),
+               .tile_grad_pairs = room.pairs(kTileRows * kBlock / 2),
+               .weights = room.pairs(kBlock * kBlock / 2),
+               .grad_scores = room.pairs(kBlock * kBlock / 2)};
     Pair* along = room.pairs(layout.along(kBlock));
     float* deltas = room.numbers(p.queries);
     w.delta = deltas;

@@ -29,17 +29,17 @@ struct Problem {
   }
 };
 static inline Problem problem_of(const View& query, const View& key, const AttentionOptions& o) {
-  return {query.size[0],
-          query.size[1],
-          key.size[1],
-          query.size[2],
-          key.size[2],
-          query.size[3],
-          query.size[2] / key.size[2],
-          o.first_position,
-          o.window > 0 ? smaller(o.window, key.size[1]) : key.size[1],
-          o.dropout_p > 0,
-          dropout_stream(o.dropout_p, o.seed, o.offset)};
+  return {.batch = query.size[0],
+          .queries = query.size[1],
+          .keys = key.size[1],
+          .heads = query.size[2],
+          .kv_heads = key.size[2],
+          .dim = query.size[3],
+          .group = query.size[2] / key.size[2],
+          .first = o.first_position,
+          .window = o.window > 0 ? smaller(o.window, key.size[1]) : key.size[1],
+          .drops = o.dropout_p > 0,
+          .dropout = dropout_stream(o.dropout_p, o.seed, o.offset)};
 }
 inline constexpr int64_t kDropoutRoom = kBlock + kDropoutSlack;
 
@@ -99,6 +99,53 @@ class NextHead {
   Rows<T> rows_[8];
   int count_ = 0;
   int64_t dim_;
+};
+
+// The online softmax of queries [begin, begin + count) of one head, over blocks of keys: what is
+// around the products, which attention.cpp and attention_bf16.cpp each have of their own.
+template <class T>
+struct SoftmaxOfRows {
+  const Problem& p;
+  T cap;
+  int64_t b, h, begin;
+  Rows<T> output;
+  T *tops, *totals, *factors;  // [count], [count], [kDropoutRoom]
+
+  void start(int64_t count) const {
+    for (int64_t i = 0; i < count; ++i) {
+      tops[i] = kLowest<T>;
+      totals[i] = 0;
+    }
+  }
+  // Scores of query i against the `most` first keys of the block at k0 -> weights, dropped where
+  // dropout says so; the output of earlier blocks is scaled to the new top. `padded`: whole vectors.
+  // fresh: there is none.
+  REVERIE_INLINE void weigh(T* row, int64_t i, int64_t k0, int64_t block, int64_t most,
+                            int64_t padded, bool fresh) const {
+    if (cap > T(0)) cap_scores(row, padded, cap);
+    const T correction =
+        online_softmax(row, p.span(i, k0, block), padded, tops[i - begin], totals[i - begin]);
+    if (!fresh && correction != T(1)) {
+      T* out = output[i];
+#pragma omp simd
+      for (int64_t d = 0; d < p.dim; ++d) out[d] *= correction;
+    }
+    if (p.drops) {
+      const T* factor =
+          draw_dropout(p.dropout, dropout_number(p, b, h, i) + uint64_t(k0), most, factors);
+#pragma omp simd
+      for (int64_t j = 0; j < most; ++j) row[j] *= factor[j];
+    }
+  }
+  void finish(int64_t count, T* log_sum_exp) const {
+    for (int64_t i = 0; i < count; ++i) {
+      const T inverse = T(1) / totals[i];
+      T* out = output[begin + i];
+#pragma omp simd
+      for (int64_t d = 0; d < p.dim; ++d) out[d] *= inverse;
+      log_sum_exp[begin + i] = tops[i] + fmath::log(totals[i]);
+    }
+  }
 };
 
 template <class T>

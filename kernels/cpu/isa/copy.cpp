@@ -1,6 +1,6 @@
 #include "kernels/copy.h"
 
-#include "kernels/cpu/isa/narrow.h"
+#include "kernels/cpu/isa/bf16_output.h"
 
 namespace reverie::cpu::REVERIE_ISA {
 namespace {

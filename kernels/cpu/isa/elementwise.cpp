@@ -1,7 +1,7 @@
 #include "kernels/elementwise.h"
 
+#include "kernels/cpu/isa/bf16_output.h"
 #include "kernels/cpu/isa/dropout.h"
-#include "kernels/cpu/isa/narrow.h"
 #include "kernels/functional.h"
 
 namespace reverie::cpu::REVERIE_ISA {

@@ -1,8 +1,8 @@
 #include "kernels/matmul.h"
 
 #include "kernels/cpu/gemm_library.h"
-#include "kernels/cpu/isa/few_rows.h"
 #include "kernels/cpu/isa/gemm_tiles.h"
+#include "kernels/cpu/isa/skinny_gemm.h"
 
 namespace reverie::cpu::REVERIE_ISA {
 namespace {
@@ -146,32 +146,29 @@ const T* plain_rows(const A* a, int64_t a_row, int64_t a_step, int64_t m, int64_
   return rows;
 }
 
-// Few rows with one matrix: true if that is what was asked for, and done.
+// A skinny product: true if that is what was asked for, and done.
 template <class T, class W>
-bool multiply_few(const Matmul& args, const View& a, const View& b, const View& c) {
+bool multiply_skinny(const Matmul& args, const View& a, const View& b, const View& c) {
   if (!is_joined(a, b, c)) return false;
   const int rank = a.rank;
   const int64_t m = rank == 3 ? a.size[0] * a.size[1] : a.size[0], k = a.size[rank - 1],
                 n = c.size[rank - 1], b_row = b.stride[b.rank - 2], b_step = b.stride[b.rank - 1];
-  if (m > kFewRows || k == 0) return false;
-  FewRows<T, W> p{m,
-                  n,
-                  k,
-                  nullptr,
-                  0,
-                  pointer<W>(b),
-                  0,
-                  pointer<T>(c),
-                  c.stride[rank - 2],
-                  T(args.alpha),
-                  args.accumulate};
+  if (m > kSkinnyRows || k == 0) return false;
+  SkinnyGemm<T, W> p{.m = m,
+                     .n = n,
+                     .k = k,
+                     .b = pointer<W>(b),
+                     .c = pointer<T>(c),
+                     .c_row = c.stride[rank - 2],
+                     .alpha = T(args.alpha),
+                     .accumulate = args.accumulate};
   p.a = plain_rows<T>(pointer<W>(a), a.stride[rank - 2], a.stride[rank - 1], m, k, p.a_row);
   if (b_step == 1 || n == 1) {
     p.b_line = b_row;
-    few_rows_as_they_lie(p);
+    skinny_gemm_row_major(p);
   } else {
     p.b_line = b_step;
-    few_rows_transposed(p);
+    skinny_gemm_transposed(p);
   }
   return true;
 }
@@ -185,7 +182,7 @@ void multiply(const Matmul& args, const View& a, const View& b, const View& c) {
   // f64 is for checks, which compare products of many rows with products of few: there an element
   // is summed in one order, whatever is beside it.
   if constexpr (sizeof(T) == sizeof(float))
-    if (multiply_few<T, T>(args, a, b, c)) return;
+    if (multiply_skinny<T, T>(args, a, b, c)) return;
   const int64_t a_batch = rank == 3 ? a.stride[0] : 0, b_batch = b.rank == 3 ? b.stride[0] : 0,
                 c_batch = rank == 3 ? c.stride[0] : 0;
   const auto product_of = [&](int64_t i) {
@@ -239,7 +236,7 @@ void multiply_bf16(const Matmul& args, const View& a, const View& b, const View&
   const int rank = a.rank;
   const int64_t batch = rank == 3 ? a.size[0] : 1, m = a.size[rank - 2], k = a.size[rank - 1],
                 n = c.size[rank - 1];
-  if (batch == 0 || m == 0 || n == 0 || multiply_few<float, uint16_t>(args, a, b, c)) return;
+  if (batch == 0 || m == 0 || n == 0 || multiply_skinny<float, uint16_t>(args, a, b, c)) return;
   // A single row or column may have any stride, which the library must not see.
   const bool plain = m > 1 && n > 1 && k > 1;
   if (!has_bf16_dot_products() || !plain || m * n * k < 4096) {

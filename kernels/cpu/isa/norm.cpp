@@ -1,6 +1,6 @@
 #include "kernels/norm.h"
 
-#include "kernels/cpu/isa/narrow.h"
+#include "kernels/cpu/isa/bf16_output.h"
 #include "kernels/cpu/isa/simd.h"
 #include "kernels/fmath.h"
 

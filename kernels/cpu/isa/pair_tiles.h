@@ -3,8 +3,8 @@
 // a product lie in one 32-bit word, a pair, the earlier in its low half: what AVX-512's vdpbf16ps
 // multiplies at once. Other instruction sets widen the halves and get the same products.
 
+#include "kernels/cpu/isa/bf16_output.h"
 #include "kernels/cpu/isa/gemm_tiles.h"
-#include "kernels/cpu/isa/narrow.h"
 
 namespace reverie::cpu::REVERIE_ISA {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "kernels/cuda/products/product.h"
+#include "kernels/cuda/gemm/gemm.h"
 #include "kernels/elementwise.h"
 #include "kernels/reduce.h"
 

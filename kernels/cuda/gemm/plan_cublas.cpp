@@ -1,4 +1,4 @@
-#include "kernels/cuda/products/plan_cublas.h"
+#include "kernels/cuda/gemm/plan_cublas.h"
 
 #include <algorithm>
 

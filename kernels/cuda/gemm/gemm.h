@@ -1,6 +1,6 @@
 #pragma once
 // A product on the device, with what the library can do in the same kernel: by cuBLASLt
-// (product_cublas.cpp), or by the CPU where the device is emulated (product_emulated.cpp).
+// (gemm_cublas.cpp), or by the CPU where the device is emulated (gemm_emulated.cpp).
 
 #include "kernels/matmul.h"
 

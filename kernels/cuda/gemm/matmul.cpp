@@ -2,7 +2,7 @@
 
 #include "kernels/matmul.h"
 
-#include "kernels/cuda/products/product.h"
+#include "kernels/cuda/gemm/gemm.h"
 
 namespace reverie::cuda {
 namespace {

@@ -1,5 +1,5 @@
 #pragma once
-// Products of few rows with a matrix, as in decoding. They are bound by memory: the matrix is read
+// Skinny GEMM: products of few rows with a matrix, as in decoding. They are bound by memory: the matrix is read
 // once, as it lies, in long runs, by all threads.
 
 #include "kernels/cpu/isa/parallel.h"
@@ -10,12 +10,12 @@ namespace reverie::cpu::REVERIE_ISA {
 // c [m, n] = alpha * a b (+ c): a(i, x) at a[i * a_row + x]; b is of T, or of uint16_t (bf16), and
 // its lines are `b_line` apart: rows [k, n], or where it lies transposed columns [n, k].
 template <class T, class W>
-struct FewRows {
+struct SkinnyGemm {
   int64_t m, n, k;
-  const T* a;
-  int64_t a_row;
+  const T* a = nullptr;
+  int64_t a_row = 0;
   const W* b;
-  int64_t b_line;
+  int64_t b_line = 0;
   T* c;
   int64_t c_row;
   T alpha;
@@ -72,7 +72,7 @@ class Ahead {
 };
 
 template <class T, class W>
-REVERIE_INLINE void put(const FewRows<T, W>& p, int64_t i, int64_t j, T sum) {
+REVERIE_INLINE void put(const SkinnyGemm<T, W>& p, int64_t i, int64_t j, T sum) {
   T& to = p.c[i * p.c_row + j];
   to = p.accumulate ? to + p.alpha * sum : p.alpha * sum;
 }
@@ -112,7 +112,7 @@ REVERIE_INLINE void sum_lanes_of(const Vector<T> (&v)[kCount], T (&sums)[kCount]
 // Elements [row, row + kRows) x [j, j + kCount). Each is summed in the same order, whichever
 // others are beside it.
 template <int kRows, int kCount, class T, class W>
-REVERIE_INLINE void dot_products(const FewRows<T, W>& p, int64_t row, int64_t j, bool fetch) {
+REVERIE_INLINE void dot_products(const SkinnyGemm<T, W>& p, int64_t row, int64_t j, bool fetch) {
   const T* a = p.a + row * p.a_row;
   const W* b = p.b + j * p.b_line;
   Ahead<W> ahead(b + kCount * p.b_line, p.k, p.b_line);
@@ -143,7 +143,7 @@ REVERIE_INLINE void dot_products(const FewRows<T, W>& p, int64_t row, int64_t j,
     }
 }
 template <int kCount, class T, class W>
-static inline void dot_columns(const FewRows<T, W>& p, int64_t j) {
+static inline void dot_columns(const SkinnyGemm<T, W>& p, int64_t j) {
   int64_t row = 0;
   for (; row + 4 <= p.m; row += 4) dot_products<4, kCount>(p, row, j, row == 0);
   switch (p.m - row) {
@@ -157,7 +157,7 @@ static inline void dot_columns(const FewRows<T, W>& p, int64_t j) {
 }
 
 template <class T, class W>
-static void few_rows_transposed(const FewRows<T, W>& p) {
+static void skinny_gemm_transposed(const SkinnyGemm<T, W>& p) {
   constexpr int64_t kBlock = 16 * kColumns;
   for_each((p.n + kBlock - 1) / kBlock, kBlock * p.k, [&](int64_t block) {
     int64_t j = block * kBlock;
@@ -184,7 +184,7 @@ inline constexpr int64_t kParts = 8;
 
 // sums[i][j] += a(i, x) * b(x, begin + j), j < width, for kCount rows x from `x` on.
 template <int kCount, class T, class W>
-REVERIE_INLINE void add_rows(const FewRows<T, W>& p, int64_t x, int64_t begin, int64_t width,
+REVERIE_INLINE void add_rows(const SkinnyGemm<T, W>& p, int64_t x, int64_t begin, int64_t width,
                              T* sums, int64_t sums_row) {
   const T* a = p.a + x;
   const W* b = p.b + x * p.b_line + begin;
@@ -211,7 +211,7 @@ REVERIE_INLINE void add_rows(const FewRows<T, W>& p, int64_t x, int64_t begin, i
 }
 
 template <class T, class W>
-static void few_rows_as_they_lie(const FewRows<T, W>& p) {
+static void skinny_gemm_row_major(const SkinnyGemm<T, W>& p) {
   constexpr int64_t kWidth = 4096;  // columns whose sums stay in the second-level cache
   const int64_t parts = smaller<int64_t>(kParts, (p.k + kGroup - 1) / kGroup),
                 groups = (p.k + kGroup - 1) / kGroup;

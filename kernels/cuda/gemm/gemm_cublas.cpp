@@ -4,7 +4,7 @@
 #include <mutex>
 
 #include "core/cuda.h"
-#include "kernels/cuda/products/plan_cublas.h"
+#include "kernels/cuda/gemm/plan_cublas.h"
 
 namespace reverie::cuda {
 namespace {

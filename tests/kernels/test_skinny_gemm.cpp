@@ -20,7 +20,7 @@ Tensor product(const Tensor& a, const Tensor& b) {
 }
 
 // A text that is written beside others is the same to the bit: its rows see the same sums.
-TEST(FewRows, ARowIsTheSameAloneAndBesideOthers) {
+TEST(SkinnyGemm, ARowIsTheSameAloneAndBesideOthers) {
   for (int i = 0; i < kIsas; ++i) {
     if (!isa_supported(Isa(i))) continue;
     set_active_isa(Isa(i));

@@ -5,7 +5,7 @@
 
 #include <optional>
 
-#include "kernels/cuda/products/product.h"
+#include "kernels/cuda/gemm/gemm.h"
 
 namespace reverie::cuda {
 

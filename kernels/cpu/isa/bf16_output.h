@@ -1,5 +1,5 @@
 #pragma once
-// Results that are stored in bf16 because a product will read them.
+// Results that are stored in bf16 because only products read them (ReadBy::matmul).
 
 #include "kernels/cpu/isa/parallel.h"
 #include "kernels/fmath.h"

@@ -3,7 +3,7 @@
 
 #include "kernels/linear.h"
 
-#include "kernels/cuda/products/product.h"
+#include "kernels/cuda/gemm/gemm.h"
 #include "kernels/elementwise.h"
 
 namespace reverie::cuda {
