@@ -41,7 +41,9 @@ class Documentation(unittest.TestCase):
     def test_named_files_exist(self):
         for page in PAGES:
             with self.subTest(page):
-                self.assertEqual(missing_names((ROOT / page).read_text()), [])
+                # The command of a measurement stands as it was given, at the commit beside it.
+                lines = (ROOT / page).read_text().splitlines()
+                self.assertEqual(missing_names("\n".join(line for line in lines if not line.startswith("- Command: "))), [])
 
     def test_links_lead_somewhere(self):
         for page in PAGES:
