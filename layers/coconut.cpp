@@ -122,7 +122,7 @@ Variable Coconut::one_text(const Tensor& tokens) {
   if (!thinks(tokens)) return base_->hidden(tokens, nullptr);
   KeyValues known;
   return pass_by_pass(tokens, {}, [&](const Variable& rows) {
-    AppendedRows context(known, rows.size(1));
+    GrowingPrefixContext context(known, rows.size(1));
     return base_->blocks().forward(base_->placed(rows, context.positions()), context);
   });
 }
@@ -152,7 +152,7 @@ Variable Coconut::hidden(const Tensor& tokens, SequenceState* state) {
             block_size());
     state->layers.resize(size_t(base_->shape().layers));
     hidden = pass_by_pass(host, last, [&](const Variable& rows) {
-      DecodedRows context(*state, rows.size(1));
+      CacheContext context(*state, rows.size(1));
       const Variable x = base_->blocks().forward(base_->placed(rows, context.positions()), context);
       state->position += rows.size(1);
       return x;

@@ -31,26 +31,26 @@ Tensor group_positions(const Tensor& limits, int64_t shift, int64_t rows_per_gro
 
 }  // namespace
 
-PlainRows::PlainRows(int64_t time) : positions_(counting(0, time)) {}
-Variable PlainRows::attend(int64_t, const Variable& query, const Variable& key,
-                           const Variable& value, const AttentionSpec& spec) {
+CausalContext::CausalContext(int64_t time) : positions_(counting(0, time)) {}
+Variable CausalContext::attend(int64_t, const Variable& query, const Variable& key,
+                               const Variable& value, const AttentionSpec& spec) {
   return attention(query, key, value, spec);
 }
 
-Variable RecordedRows::attend(int64_t layer, const Variable& query, const Variable& key,
-                              const Variable& value, const AttentionSpec& spec) {
+Variable RecordingContext::attend(int64_t layer, const Variable& query, const Variable& key,
+                                  const Variable& value, const AttentionSpec& spec) {
   require(int64_t(kept_.layers.size()) == layer,
           "layer {} came after {} recorded ones: keys and values are kept of one forward", layer,
           kept_.layers.size());
   kept_.layers.push_back({key, value});
-  return attention(query, key, value, spec);
+  return rows_.attend(layer, query, key, value, spec);
 }
 
-DecodedRows::DecodedRows(SequenceState& state, int64_t time)
+CacheContext::CacheContext(SequenceState& state, int64_t time)
     : state_(state), positions_(counting(state.position, time)) {}
 // Keys and values are read where they lie in the cache.
-Variable DecodedRows::attend(int64_t layer, const Variable& query, const Variable& key,
-                             const Variable& value, const AttentionSpec& spec) {
+Variable CacheContext::attend(int64_t layer, const Variable& query, const Variable& key,
+                              const Variable& value, const AttentionSpec& spec) {
   require(!grad_enabled(), "a decoding cache holds no gradients: decode under NoGrad");
   KvCache& cache = state_.layers.at(size_t(layer));
   cache.append(key.tensor(), value.tensor());
@@ -77,10 +77,10 @@ Variable DecodedRows::attend(int64_t layer, const Variable& query, const Variabl
   return Variable(output.view({batch, time, spec.heads * dim}));
 }
 
-ContinuedRows::ContinuedRows(const KeyValues& prefix, int64_t time,
+PrefixContext::PrefixContext(const KeyValues& prefix, int64_t time,
                              std::optional<int64_t> first_position)
     : prefix_(prefix), positions_(counting(first_position.value_or(prefix.length()), time)) {}
-Variable ContinuedRows::attend(int64_t layer, const Variable& query, const Variable& key,
+Variable PrefixContext::attend(int64_t layer, const Variable& query, const Variable& key,
                                const Variable& value, const AttentionSpec& spec) {
   if (prefix_.length() == 0) return attention(query, key, value, spec);
   const LayerKeyValues& before = prefix_.layers.at(size_t(layer));
@@ -89,10 +89,10 @@ Variable ContinuedRows::attend(int64_t layer, const Variable& query, const Varia
   return attention(query, concat({before.key, key}, 1), concat({before.value, value}, 1), after);
 }
 
-AppendedRows::AppendedRows(KeyValues& known, int64_t time)
+GrowingPrefixContext::GrowingPrefixContext(KeyValues& known, int64_t time)
     : known_(known), first_position_(known.length()), positions_(counting(first_position_, time)) {}
-Variable AppendedRows::attend(int64_t layer, const Variable& query, const Variable& key,
-                              const Variable& value, const AttentionSpec& spec) {
+Variable GrowingPrefixContext::attend(int64_t layer, const Variable& query, const Variable& key,
+                                      const Variable& value, const AttentionSpec& spec) {
   if (first_position_ == 0) {
     known_.layers.push_back({key, value});
     return attention(query, key, value, spec);
@@ -104,27 +104,28 @@ Variable AppendedRows::attend(int64_t layer, const Variable& query, const Variab
   return attention(query, all.key, all.value, after);
 }
 
-GroupedRows::GroupedRows(const KeyValues& text, const Tensor& limits, int64_t rows_per_group,
-                         const GroupSight& sight, int64_t first_wanted)
+PackedGroupsContext::PackedGroupsContext(const KeyValues& text, const Tensor& limits,
+                                         int64_t rows_per_group, const GroupMask& mask,
+                                         int64_t first_wanted)
     : text_(text),
-      sight_(sight),
+      mask_(mask),
       rows_per_group_(rows_per_group),
       first_wanted_(first_wanted),
       limits_(limits),
       positions_(group_positions(
-          sight.latents_see_text ? limits : Tensor::zeros(limits.shape(), limits.dtype()), 0,
+          mask.latents_see_text ? limits : Tensor::zeros(limits.shape(), limits.dtype()), 0,
           rows_per_group)) {
-  require(sight.tokens_see_latents || !sight.tokens_see_text,
+  require(mask.tokens_see_latents || !mask.tokens_see_text,
           "tokens that see the text see the latents that stand between, too");
-  require(sight.latents_see_text || (sight.tokens_see_latents && !sight.tokens_see_text),
+  require(mask.latents_see_text || (mask.tokens_see_latents && !mask.tokens_see_text),
           "where latents do not see the text, tokens see the latents and nothing else");
-  require(sight.latents >= (sight.tokens_see_text ? 0 : 1) && sight.latents <= rows_per_group,
-          "{} latents in groups of {} rows", sight.latents, rows_per_group);
+  require(mask.latents >= (mask.tokens_see_text ? 0 : 1) && mask.latents <= rows_per_group,
+          "{} latents in groups of {} rows", mask.latents, rows_per_group);
   require(first_wanted >= 0 && first_wanted < rows_per_group,
           "the first wanted row is {} of {} in a group", first_wanted, rows_per_group);
 }
 
-Variable GroupedRows::wanted(const Variable& rows) const {
+Variable PackedGroupsContext::wanted(const Variable& rows) const {
   if (first_wanted_ == 0) return rows;
   const int64_t batch = rows.size(0), groups = limits_.size(1), width = rows.size(2);
   const Variable kept = slice(reshape(rows, {batch, groups, rows_per_group_, width}), 2,
@@ -132,20 +133,20 @@ Variable GroupedRows::wanted(const Variable& rows) const {
   return reshape(kept, {batch, -1, width});
 }
 
-Variable GroupedRows::attend(int64_t layer, const Variable& query, const Variable& key,
-                             const Variable& value, const AttentionSpec& spec) {
+Variable PackedGroupsContext::attend(int64_t layer, const Variable& query, const Variable& key,
+                                     const Variable& value, const AttentionSpec& spec) {
   const LayerKeyValues& text = text_.layers.at(size_t(layer));
-  if (sight_.tokens_see_text)
+  if (mask_.tokens_see_text)
     return grouped_attention(query, key, value, text.key, text.value, limits_.to(query.device()),
                              spec);
 
   // Rows that see nothing but their own group are a short text each.
   const int64_t batch = limits_.size(0), count = batch * limits_.size(1),
-                rows = query.size(1) / limits_.size(1), latents = sight_.latents;
+                rows = query.size(1) / limits_.size(1), latents = mask_.latents;
   const auto texts = [&](const Variable& x) { return reshape(x, {count, rows, x.size(2)}); };
   const auto groups = [&](const Variable& x) { return reshape(x, {batch, -1, x.size(2)}); };
   const Variable q = texts(query), k = texts(key), v = texts(value);
-  if (!sight_.latents_see_text) return groups(attention(q, k, v, spec));
+  if (!mask_.latents_see_text) return groups(attention(q, k, v, spec));
   const auto part = [](const Variable& x, int64_t begin, int64_t end) {
     return slice(x, 1, begin, end);
   };
@@ -153,7 +154,7 @@ Variable GroupedRows::attend(int64_t layer, const Variable& query, const Variabl
   const Variable in_front = grouped_attention(front(q), front(k), front(v), text.key, text.value,
                                               limits_.to(query.device()), spec);
   if (rows == latents) return in_front;
-  const int64_t first = sight_.tokens_see_latents ? 0 : latents;
+  const int64_t first = mask_.tokens_see_latents ? 0 : latents;
   AttentionSpec after = spec;
   after.first_position = latents - first;
   const Variable behind =
@@ -161,21 +162,22 @@ Variable GroupedRows::attend(int64_t layer, const Variable& query, const Variabl
   return groups(concat({reshape(in_front, {count, latents, query.size(2)}), behind}, 1));
 }
 
-Variable GroupedRows::attend_wanted(int64_t layer, const Variable& query, const Variable& key,
-                                    const Variable& value, const AttentionSpec& spec) {
-  if (sight_.tokens_see_text) return attend(layer, wanted(query), key, value, spec);
+Variable PackedGroupsContext::attend_wanted(int64_t layer, const Variable& query,
+                                            const Variable& key, const Variable& value,
+                                            const AttentionSpec& spec) {
+  if (mask_.tokens_see_text) return attend(layer, wanted(query), key, value, spec);
   return RowContext::attend_wanted(layer, query, key, value, spec);
 }
 
-PrecededGroups::PrecededGroups(const KeyValues& text, const Tensor& limits, const KeyValues& known,
-                               int64_t rows_per_group)
+PrefixedGroupsContext::PrefixedGroupsContext(const KeyValues& text, const Tensor& limits,
+                                             const KeyValues& known, int64_t rows_per_group)
     : text_(text),
       known_(known),
       limits_(limits),
       positions_(group_positions(limits, known.length() / limits.size(1), rows_per_group)) {}
 // To the kernel the known rows are rows like others, which do not ask.
-Variable PrecededGroups::attend(int64_t layer, const Variable& query, const Variable& key,
-                                const Variable& value, const AttentionSpec& spec) {
+Variable PrefixedGroupsContext::attend(int64_t layer, const Variable& query, const Variable& key,
+                                       const Variable& value, const AttentionSpec& spec) {
   const LayerKeyValues &text = text_.layers.at(size_t(layer)),
                        &known = known_.layers.at(size_t(layer));
   const int64_t groups = limits_.size(1);

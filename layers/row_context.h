@@ -35,9 +35,9 @@ class RowContext {
 };
 
 // A text from its beginning.
-class PlainRows final : public RowContext {
+class CausalContext final : public RowContext {
  public:
-  explicit PlainRows(int64_t time);
+  explicit CausalContext(int64_t time);
   const Tensor& positions() const override { return positions_; }
   Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
                   const AttentionSpec& spec) override;
@@ -47,23 +47,23 @@ class PlainRows final : public RowContext {
   Tensor positions_;
 };
 
-// The same, and every layer's keys and values are kept for others to read.
-class RecordedRows final : public RowContext {
+// Another context of which every layer's keys and values are kept for others to read.
+class RecordingContext final : public RowContext {
  public:
-  RecordedRows(int64_t time, KeyValues& kept) : rows_(time), kept_(kept) {}
+  RecordingContext(RowContext& rows, KeyValues& kept) : rows_(rows), kept_(kept) {}
   const Tensor& positions() const override { return rows_.positions(); }
   Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
                   const AttentionSpec& spec) override;
 
  private:
-  PlainRows rows_;
+  RowContext& rows_;
   KeyValues& kept_;
 };
 
 // Rows that go on where a cache ends; it is appended to.
-class DecodedRows final : public RowContext {
+class CacheContext final : public RowContext {
  public:
-  DecodedRows(SequenceState& state, int64_t time);
+  CacheContext(SequenceState& state, int64_t time);
   const Tensor& positions() const override { return positions_; }
   // Under NoGrad.
   Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
@@ -75,11 +75,11 @@ class DecodedRows final : public RowContext {
 };
 
 // Rows after a prefix that is known by its keys and values, which may be none.
-class ContinuedRows final : public RowContext {
+class PrefixContext final : public RowContext {
  public:
   // Positions go on where the prefix ends; or from `first_position` on, where what came before the
   // prefix was dropped.
-  ContinuedRows(const KeyValues& prefix, int64_t time,
+  PrefixContext(const KeyValues& prefix, int64_t time,
                 std::optional<int64_t> first_position = std::nullopt);
   const Tensor& positions() const override { return positions_; }
   Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
@@ -90,11 +90,11 @@ class ContinuedRows final : public RowContext {
   Tensor positions_;
 };
 
-// Rows that go on where `known` ends, which grows by them: as DecodedRows, but gradients flow into
+// Rows that go on where `known` ends, which grows by them: as CacheContext, but gradients flow into
 // and out of all rows, as when hidden states are fed back.
-class AppendedRows final : public RowContext {
+class GrowingPrefixContext final : public RowContext {
  public:
-  AppendedRows(KeyValues& known, int64_t time);
+  GrowingPrefixContext(KeyValues& known, int64_t time);
   const Tensor& positions() const override { return positions_; }
   Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
                   const AttentionSpec& spec) override;
@@ -106,22 +106,22 @@ class AppendedRows final : public RowContext {
 };
 
 // Visibility inside a group: latents in front, tokens behind them.
-struct GroupSight {
+struct GroupMask {
   int64_t latents = 0;  // rows in front of each group
   bool latents_see_text = true, tokens_see_text = true, tokens_see_latents = true;
 };
 
 // Packed groups of equally many rows, all beside one text (the coprocessor's training, Liu et al.
 // 2024): group g of entry b sees the first limits[b, g] rows of the text and, causally, itself, as
-// far as the sight goes. Groups sit at the positions behind their limit; where nobody sees the
+// far as the mask goes. Groups sit at the positions behind their limit; where nobody sees the
 // text, at the beginning.
-class GroupedRows final : public RowContext {
+class PackedGroupsContext final : public RowContext {
  public:
   // limits i32 [B, G]; rows_per_group S, so that the rows are [B, G * S, ..]; of each group, rows
-  // from `first_wanted` on are wanted. UserError for a sight that makes no sense: of the text but
+  // from `first_wanted` on are wanted. UserError for a mask that makes no sense: of the text but
   // not of the latents behind it.
-  GroupedRows(const KeyValues& text, const Tensor& limits, int64_t rows_per_group,
-              const GroupSight& sight = {}, int64_t first_wanted = 0);
+  PackedGroupsContext(const KeyValues& text, const Tensor& limits, int64_t rows_per_group,
+                      const GroupMask& mask = {}, int64_t first_wanted = 0);
   const Tensor& positions() const override { return positions_; }
   Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
                   const AttentionSpec& spec) override;
@@ -131,7 +131,7 @@ class GroupedRows final : public RowContext {
 
  private:
   const KeyValues& text_;
-  GroupSight sight_;
+  GroupMask mask_;
   int64_t rows_per_group_, first_wanted_;
   Tensor limits_, positions_;
 };
@@ -139,11 +139,11 @@ class GroupedRows final : public RowContext {
 // The same behind rows that are known by their keys and values alone (latents that go into the
 // cache): group g of entry b sees the first limits[b, g] rows of the text, its own N known rows,
 // and, causally, itself. It sits where N rows behind the limit end.
-class PrecededGroups final : public RowContext {
+class PrefixedGroupsContext final : public RowContext {
  public:
   // limits i32 [B, G]; known: keys and values of [B, G * N, ..] rows; rows_per_group S.
-  PrecededGroups(const KeyValues& text, const Tensor& limits, const KeyValues& known,
-                 int64_t rows_per_group);
+  PrefixedGroupsContext(const KeyValues& text, const Tensor& limits, const KeyValues& known,
+                        int64_t rows_per_group);
   const Tensor& positions() const override { return positions_; }
   Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
                   const AttentionSpec& spec) override;

@@ -145,26 +145,6 @@ void TransformerBlock::freeze_behind_keys() {
 }
 
 // ---- stack -----------------------------------------------------------------------
-namespace {
-
-// Another context whose keys and values are kept.
-class KeptRows final : public RowContext {
- public:
-  KeptRows(RowContext& rows, KeyValues& kept) : rows_(rows), kept_(kept) {}
-  const Tensor& positions() const override { return rows_.positions(); }
-  Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
-                  const AttentionSpec& spec) override {
-    kept_.layers.push_back({key, value});
-    return rows_.attend(layer, query, key, value, spec);
-  }
-
- private:
-  RowContext& rows_;
-  KeyValues& kept_;
-};
-
-}  // namespace
-
 BlockStack::BlockStack(const TransformerShape& s, const Build& build) : shape_(s) {
   const auto name = [&](const std::string& local) { return s.names.root + "." + local; };
   for (int64_t i = 0; i < s.layers; ++i)
@@ -183,7 +163,7 @@ Variable BlockStack::forward(Variable x, RowContext& context, MemoryModule* memo
     if (shape_.rematerialize && context.plain())
       x = rematerialize(
           [block](const std::vector<Variable>& in) {
-            PlainRows rows(in[0].size(1));
+            CausalContext rows(in[0].size(1));
             return block->forward(in[0], rows);
           },
           {x});
@@ -196,7 +176,7 @@ Variable BlockStack::forward(Variable x, RowContext& context, MemoryModule* memo
 
 KeyValues BlockStack::keys_and_values(Variable x, RowContext& context) const {
   KeyValues made;
-  KeptRows rows(context, made);
+  RecordingContext rows(context, made);
   for (size_t i = 0; i + 1 < blocks_.size(); ++i) x = blocks_[i]->forward(x, rows);
   made.layers.push_back(blocks_.back()->keys_and_values(x, context));
   return made;
@@ -264,10 +244,10 @@ Variable Transformer::hidden(const Tensor& tokens, SequenceState* state) {
   if (shape_.embedding_scale != 1) x = scale(x, shape_.embedding_scale);
   x = dropout(x, training() ? shape_.dropout : 0);
   if (cached) {
-    DecodedRows rows(*state, time);
+    CacheContext rows(*state, time);
     x = blocks_->forward(x, rows, memory_, memory);
   } else {
-    PlainRows rows(time);
+    CausalContext rows(time);
     x = blocks_->forward(x, rows, memory_, memory);
   }
   if (state) state->position += time;

@@ -125,7 +125,8 @@ AugmentedModel::Text AugmentedModel::read(const Tensor& tokens) {
   Text text;
   text.tokens = tokens;
   text.keys.base = base_hash_;
-  RecordedRows rows(tokens.size(1), text.keys);
+  CausalContext causal(tokens.size(1));
+  RecordingContext rows(causal, text.keys);
   text.hidden =
       base_->blocks().forward(base_->placed(base_->token_rows(tokens), rows.positions()), rows);
   return text;
@@ -169,10 +170,10 @@ Variable AugmentedModel::ahead_hidden(const Text& text, const InsertionPoints& p
   if (source_->writes_cache()) {
     const KeyValues known = unpacked_cache(latents, base_->shape().layers);
     const Tensor before = shifted(points.limits, -1, 0);
-    PrecededGroups context(text.keys, before, known, rows);
+    PrefixedGroupsContext context(text.keys, before, known, rows);
     return states(with_ahead(base_->token_rows(tokens_at(text.tokens, before))), context);
   }
-  GroupedRows context(text.keys, points.limits, rows, source_->sight(), count - 1);
+  PackedGroupsContext context(text.keys, points.limits, rows, source_->mask(), count - 1);
   return states(with_ahead(latents), context);
 }
 
@@ -183,9 +184,8 @@ Variable AugmentedModel::latents_for(const SequenceState& written, const Variabl
   for (const KvCache& layer : written.layers)
     text.layers.push_back(
         {Variable(layer.key().contiguous()), Variable(layer.value().contiguous())});
-  return source_->latents(
-      TextView(text, hidden, Tensor::full({text.batch(), 1}, double(text.length()), DType::i32),
-               tokens));
+  return source_->latents(TextView(
+      text, hidden, Tensor::full({text.batch(), 1}, double(text.length()), DType::i32), tokens));
 }
 
 Variable AugmentedModel::insert(SequenceState& written, const Tensor& last,
@@ -204,18 +204,18 @@ Variable AugmentedModel::insert(SequenceState& written, const Tensor& last,
     written.position += count - 1;
     return base_->hidden(last, &written);
   }
-  const GroupSight sight = source_->sight();
-  if (!sight.latents_see_text) {  // they begin a text of their own
+  const GroupMask mask = source_->mask();
+  if (!mask.latents_see_text) {  // they begin a text of their own
     written.layers.assign(written.layers.size(), {});
     written.position = 0;
   }
-  DecodedRows rows(written, count);
+  CacheContext rows(written, count);
   const Variable hidden = base_->blocks().forward(base_->placed(latents, rows.positions()), rows);
   written.position += count;
   // What no token will see need not be kept.
-  if (!sight.tokens_see_text)
+  if (!mask.tokens_see_text)
     for (KvCache& layer : written.layers)
-      layer = sight.tokens_see_latents ? layer.last(count) : KvCache();
+      layer = mask.tokens_see_latents ? layer.last(count) : KvCache();
   return slice(hidden, 1, count - 1, count);
 }
 

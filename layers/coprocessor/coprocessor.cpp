@@ -157,9 +157,9 @@ class Coprocessor final : public LatentSource {
     }
     // Keys and values are the coprocessor's own, made from the base's last states.
     const Variable hidden = view.whole(*this).hidden;
-    PlainRows plain(hidden.size(1));
+    CausalContext plain(hidden.size(1));
     const KeyValues text = blocks_->keys_and_values(hidden, plain);
-    GroupedRows beside(text, view.limits(), count_);
+    PackedGroupsContext beside(text, view.limits(), count_);
     return latents_of(rows, beside, view);
   }
 

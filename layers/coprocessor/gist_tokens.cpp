@@ -24,21 +24,21 @@ struct GistOptions final : Fieldset {
 class GistTokens final : public LatentSource {
  public:
   GistTokens(const GistOptions& o, const LatentSite& site)
-      : sight_{o.count, true, o.tokens_see == "all", o.tokens_see != "nothing"} {
+      : mask_{o.count, true, o.tokens_see == "all", o.tokens_see != "nothing"} {
     const Build& build = site.build;
     embedding_ = parameter("embedding", build.initialize
                                             ? site.base.mean_row()
                                             : build.weights({1, site.base.shape().features}, 0));
   }
-  int64_t count() const override { return sight_.latents; }
+  int64_t count() const override { return mask_.latents; }
   Variable latents(const TextView& view) override {
     return for_each_group(expand(embedding_, 0, count()), view.limits());
   }
-  GroupSight sight() const override { return sight_; }
+  GroupMask mask() const override { return mask_; }
   double flops_per_group(int64_t) const override { return 0; }
 
  private:
-  GroupSight sight_;
+  GroupMask mask_;
   Variable embedding_;
 };
 

@@ -52,17 +52,17 @@ class Icae final : public LatentSource {
   }
 
   int64_t count() const override { return count_; }
-  GroupSight sight() const override { return {count_, false, false, true}; }
+  GroupMask mask() const override { return {count_, false, false, true}; }
   bool asks_for_whole_text() const override { return true; }
 
   Variable latents(const TextView& view) override {
     const Tensor tokens = view.whole(*this).tokens;
     require(tokens.defined(),
             "ICAE reads the text's tokens with weights of its own: it got a cache alone");
-    PlainRows rows(tokens.size(1));
-    const KeyValues text = encoder_->keys_and_values(
-        base_.placed(base_.token_rows(tokens), rows.positions()), rows);
-    GroupedRows context(text, view.limits(), count_);
+    CausalContext rows(tokens.size(1));
+    const KeyValues text =
+        encoder_->keys_and_values(base_.placed(base_.token_rows(tokens), rows.positions()), rows);
+    PackedGroupsContext context(text, view.limits(), count_);
     return encoder_->forward(
         base_.placed(for_each_group(memory_, view.limits()), context.positions()), context);
   }
@@ -87,11 +87,12 @@ class Icae final : public LatentSource {
       loss.targets += limit[i] + (end_token_ ? 1 : 0);
     }
     const int64_t features = latents.size(2);
-    PlainRows rows(count_ + 1 + longest);
-    const Variable x = concat({reshape(latents, {all, count_, features}),
-                               reshape(for_each_group(give_back_, view.limits()), {all, 1, features}),
-                               base_.token_rows(read)},
-                              1);
+    CausalContext rows(count_ + 1 + longest);
+    const Variable x =
+        concat({reshape(latents, {all, count_, features}),
+                reshape(for_each_group(give_back_, view.limits()), {all, 1, features}),
+                base_.token_rows(read)},
+               1);
     const Variable hidden = base_.blocks().forward(base_.placed(x, rows.positions()), rows);
     loss.sum = base_.loss_of(slice(hidden, 1, count_, count_ + 1 + longest), wanted, 1.0);
     return loss;

@@ -22,7 +22,7 @@ class GroupsBesideText final : public RowContext {
 
  private:
   KeyValues text_;
-  GroupedRows rows_;
+  PackedGroupsContext rows_;
 };
 
 }  // namespace

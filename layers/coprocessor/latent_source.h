@@ -87,7 +87,7 @@ class LatentSource : public Module {
   virtual bool writes_cache() const { return false; }
   // The context that the base's rows of latents, and of the tokens behind them, see.
   // With writes_cache(): everything.
-  virtual GroupSight sight() const { return {count()}; }
+  virtual GroupMask mask() const { return {count()}; }
   // The part of the training loss that is the source's own; the rest is the base's.
   virtual double own_share() const { return 0; }
   // The own loss of these groups, whose latents are given; called only where own_share() > 0.

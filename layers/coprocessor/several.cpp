@@ -30,7 +30,7 @@ class SeveralSources final : public LatentSource {
               o.sources[i].path);
     for (size_t i = 0; i < sources_.size(); ++i)
       require(
-          sources_[i]->sight().tokens_see_text,
+          sources_[i]->mask().tokens_see_text,
           "{}: \"{}\" hides the text from what stands behind it, which one source among several "
           "cannot do",
           o.sources[i].path, o.sources[i].type);

@@ -55,7 +55,7 @@ Variable by_hand(const Transformer& base, const Tensor& tokens) {
     const Tensor text = tokens.slice(0, b, b + 1).contiguous();
     Variable rows = base.token_rows(text);
     const auto read = [&](const Variable& x) {
-      PlainRows context(x.size(1));
+      CausalContext context(x.size(1));
       return base.blocks().forward(base.placed(x, context.positions()), context);
     };
     for (int64_t t = 1; t < time; ++t) {

@@ -95,11 +95,12 @@ TEST(KeyValues, ATextGoesOnFromThem) {
   };
   NoGrad no_grad;
   KeyValues kept;
-  RecordedRows first(12, kept);
+  CausalContext causal(12);
+  RecordingContext first(causal, kept);
   model.blocks().forward(rows(0, 12), first);
-  ContinuedRows second(kept, 8);
+  PrefixContext second(kept, 8);
   const auto parts = numbers(model.blocks().forward(rows(12, 20), second));
-  PlainRows plain(20);
+  CausalContext plain(20);
   const Tensor whole =
       model.blocks().forward(rows(0, 20), plain).tensor().slice(1, 12, 20).contiguous();
   const auto wanted = whole.to_vector();

@@ -70,7 +70,7 @@ class BorrowedStack : public testing::TestWithParam<const char*> {
     stack_.borrow(owner_.blocks());
   }
   Variable states(const BlockStack& blocks) {
-    PlainRows rows(6);
+    CausalContext rows(6);
     return blocks.forward(Variable(x_), rows);
   }
   Generator random_{2};

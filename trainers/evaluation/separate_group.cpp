@@ -16,7 +16,8 @@ struct PlainText {
 };
 PlainText plain_text(Transformer& base, const Tensor& tokens) {
   PlainText text;
-  RecordedRows rows(tokens.size(1), text.keys);
+  CausalContext causal(tokens.size(1));
+  RecordingContext rows(causal, text.keys);
   text.hidden = base.blocks().forward(base.placed(base.token_rows(tokens), rows.positions()), rows);
   return text;
 }
@@ -43,28 +44,28 @@ SeparateGroup separate_group(AugmentedModel& model, const Tensor& tokens,
 
   // As it is used: all up to the latents is read, and of that what tokens may see is kept. Latents
   // in the cache stand before the prefix's last token; as embeddings, behind it.
-  const GroupSight sight = model.source().sight();
+  const GroupMask mask = model.source().mask();
   KeyValues all;
   Variable front = latents;
   if (model.source().writes_cache()) {
     if (length > 1) all = plain_text(base, prefix.slice(1, 0, length - 1).contiguous()).keys;
     all = all.append(unpacked_cache(latents, base.shape().layers));
     front = base.token_rows(prefix.slice(1, length - 1, length).contiguous());
-  } else if (sight.latents_see_text) {
+  } else if (mask.latents_see_text) {
     front = concat({base.token_rows(prefix), latents}, 1);
   }
   const auto states = [&](const Variable& rows, RowContext& context) {
     return base.blocks().forward(base.placed(rows, context.positions()), context);
   };
-  AppendedRows first(all, front.size(1));
+  GrowingPrefixContext first(all, front.size(1));
   Variable final = states(front, first);
   final = slice(final, 1, front.size(1) - 1, front.size(1));  // predicts the first token
   if (ahead.numel() > 0) {
     const int64_t end = all.length();
-    const KeyValues kept = sight.tokens_see_text      ? all
-                           : sight.tokens_see_latents ? all.slice(end - sight.latents, end)
-                                                      : KeyValues();
-    ContinuedRows behind(kept, ahead.size(1), end);
+    const KeyValues kept = mask.tokens_see_text      ? all
+                           : mask.tokens_see_latents ? all.slice(end - mask.latents, end)
+                                                     : KeyValues();
+    PrefixContext behind(kept, ahead.size(1), end);
     final = concat({final, states(base.token_rows(ahead), behind)}, 1);
   }
   return {final, targets, prefix};
@@ -75,10 +76,10 @@ Variable separate_loss(AugmentedModel& model, const Tensor& tokens, const Insert
   const SeparateGroup alone = separate_group(model, tokens, points, text, group);
   const Variable of_targets = model.base().loss_of(alone.hidden, alone.targets, 1.0);
   if (model.source().own_share() == 0) return of_targets;
-  return add(of_targets,
-             model.own_loss(alone.prefix, Tensor::full({1, 1}, double(alone.prefix.size(1)),
-                                                       DType::i32))
-                 .sum);
+  return add(
+      of_targets,
+      model.own_loss(alone.prefix, Tensor::full({1, 1}, double(alone.prefix.size(1)), DType::i32))
+          .sum);
 }
 
 }  // namespace reverie
