@@ -12,8 +12,8 @@
 #include "support/registered_components.h"
 #include "support/temporary_directory.h"
 #include "trainers/evaluation/causality.h"
-#include "trainers/training/checkpoint.h"
-#include "trainers/training/trainer.h"
+#include "trainers/runs/checkpoint.h"
+#include "trainers/training/monitored_trainer.h"
 
 namespace reverie {
 namespace {
@@ -23,6 +23,7 @@ using testing::leaks_by_definition;
 using testing::missing_options;
 using testing::model_with_latents;
 using testing::model_with_memory;
+using testing::MonitoredTrainer;
 using testing::RegisteredCase;
 
 // ---- the gate -----------------------------------------------------------------------------------
@@ -65,11 +66,12 @@ class Runs {
     c.set("data.path=" + (directory_ / "text.txt"));
     c.set("data.prepared_directory=" + (directory_ / "tokens"));
     const ExperimentOptions experiment = read_experiment(c, ".");
-    Trainer(experiment, control("whole")).run();
+    MonitoredTrainer(experiment, control("whole")).run();
     RunControl first = control("parts");
     first.stop_after = 2;
-    if (Trainer(experiment, first).run() != RunEnd::stopped) return "the run was not stopped";
-    Trainer(experiment, control("parts", true)).run();
+    if (MonitoredTrainer(experiment, first).run() != RunEnd::stopped)
+      return "the run was not stopped";
+    MonitoredTrainer(experiment, control("parts", true)).run();
     return difference();
   }
 
@@ -78,7 +80,6 @@ class Runs {
     RunControl c;
     c.run_directory = directory_ / name;
     c.resume = resume;
-    c.progress = false;
     return c;
   }
   NamedTensors weights(const std::string& name) {
