@@ -163,7 +163,11 @@ void write_scored(GgufWriter& out, SubwordSpec spec, int64_t rows) {
 
 void write_gguf_tokenizer(GgufWriter& out, const Tokenizer& tokenizer, int64_t rows) {
   const std::optional<SubwordSpec> spec = spec_of(tokenizer);
-  if (!spec) refuse(fmt::format("a tokenizer of type '{}'", tokenizer.name()));
+  if (!spec)
+    refuse(fmt::format(
+        "a tokenizer of type '{}' (where no token ends a text, readers take token 2 for it, and "
+        "they have no name for this way of splitting)",
+        tokenizer.name()));
   require(int64_t(spec->tokens.size()) <= rows,
           "the tokenizer has {} tokens, the model knows {}: they do not belong together",
           spec->tokens.size(), rows);

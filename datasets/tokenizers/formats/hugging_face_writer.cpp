@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "datasets/tokenizers/formats/split_pieces.h"
 #include "datasets/tokenizers/formats/written_spec.h"
 #include "datasets/tokenizers/pipeline/decoder.h"
 #include "datasets/tokenizers/pipeline/normalizer.h"
@@ -186,6 +187,29 @@ void require_same_ids(const Tokenizer& tokenizer, const SubwordSpec& written,
             shown(text));
 }
 
+// Its own pieces alone, side by side, and beside names of tokens that no text is.
+std::vector<std::string> texts_with_pieces(const SubwordSpec& spec) {
+  constexpr std::string_view kSpace = "\xE2\x96\x81";
+  std::vector<std::string> pieces, texts;
+  for (const AddedToken& token : spec.added) {
+    if (!token.in_normalized) continue;
+    pieces.push_back(token.text);
+    for (size_t at; (at = pieces.back().find(kSpace)) != std::string::npos;)
+      pieces.back().replace(at, kSpace.size(), " ");
+  }
+  std::vector<std::string> others = {"", " ", "a", " the ", "<0x41>", "<0x0A> "};
+  if (spec.unknown) others.push_back(spec.tokens[size_t(*spec.unknown)]);
+  for (const std::string& piece : pieces) {
+    for (const std::string& other : others) {
+      texts.push_back(piece + other);
+      texts.push_back(other + piece + other);
+      texts.push_back(piece + other + piece);
+    }
+    texts.push_back(piece + pieces.front() + piece + pieces.back());
+  }
+  return texts;
+}
+
 }  // namespace
 
 HuggingFaceTokenizer hugging_face_tokenizer(const Tokenizer& tokenizer, int64_t longest,
@@ -195,6 +219,11 @@ HuggingFaceTokenizer hugging_face_tokenizer(const Tokenizer& tokenizer, int64_t 
   if (spec) {
     const bool scored = !spec->scores.empty();
     *spec = with_listed_merges(std::move(*spec));
+    if (needs_split_pieces(*spec)) {
+      const std::vector<std::string> more = texts_with_pieces(*spec);
+      *spec = with_split_pieces(std::move(*spec));
+      require_same_ids(tokenizer, *spec, more);
+    }
     if (scored) require_same_ids(tokenizer, *spec, texts);
     out.tokenizer = subword_file(*spec);
   } else {

@@ -102,6 +102,7 @@ def main():
         ("char", TEXT, {"tokenizer": "char"}),
         ("word", WORDS, {"tokenizer": "word"}),
         ("gpt2", TEXT, {"tokenizer": "gpt2"}),
+        ("pieces", TEXT, pretrained("pieces.model")),
         ("pieces_no_prefix", TEXT, pretrained("pieces_no_prefix.model")),
         ("llama2", TEXT, pretrained("llama2")),
         ("llama3", TEXT, pretrained("llama3")),
