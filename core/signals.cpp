@@ -43,6 +43,8 @@ SignalGuard::SignalGuard() {
   if (before_terminate_.sa_handler != handle_signal) requested = 0;
   ::sigaction(SIGTERM, &action, nullptr);
   ::sigaction(SIGINT, &action, &before_interrupt_);
+  ::sigaction(SIGUSR1, &action, &before_user_);
+  ::sigaction(SIGXCPU, &action, &before_cpu_limit_);
   ::sigaction(SIGHUP, nullptr, &before_hangup_);
   if (before_hangup_.sa_handler != SIG_IGN) ::sigaction(SIGHUP, &action, nullptr);
   ++guards;
@@ -52,6 +54,8 @@ SignalGuard::~SignalGuard() {
   ::sigaction(SIGTERM, &before_terminate_, nullptr);
   ::sigaction(SIGINT, &before_interrupt_, nullptr);
   ::sigaction(SIGHUP, &before_hangup_, nullptr);
+  ::sigaction(SIGUSR1, &before_user_, nullptr);
+  ::sigaction(SIGXCPU, &before_cpu_limit_, nullptr);
   --guards;
   ::sigaltstack(&stack_before_, nullptr);
 }

@@ -1,5 +1,5 @@
 #pragma once
-// SIGTERM, SIGHUP and SIGINT become a request that the training loop sees between two steps.
+// SIGTERM, SIGHUP, SIGINT, SIGUSR1 and SIGXCPU become a request that the training loop sees between two steps.
 
 #include <signal.h>
 
@@ -7,8 +7,8 @@
 
 namespace reverie {
 
-// While one lives, the first SIGTERM, SIGHUP (a terminal that closed) or SIGINT is remembered
-// instead of ending the process; the trainer saves and exits with 128 + requested_signal(). A
+// While one lives, the first SIGTERM, SIGHUP (a terminal that closed), SIGINT, SIGUSR1 (what
+// schedulers send before the time is over) or SIGXCPU (a limit of CPU time) is remembered instead of ending the process; the trainer saves and exits with 128 + requested_signal(). A
 // SIGINT after that exits at once with 130 (checkpoints stay whole); further others change nothing.
 // A SIGHUP that was ignored before (nohup) stays ignored. The destructor restores what was there
 // before. Guards may nest; the outermost forgets earlier requests when it is made.
@@ -20,7 +20,8 @@ class SignalGuard {
   SignalGuard& operator=(const SignalGuard&) = delete;
 
  private:
-  struct sigaction before_terminate_, before_interrupt_, before_hangup_;
+  struct sigaction before_terminate_, before_interrupt_, before_hangup_, before_user_,
+      before_cpu_limit_;
   stack_t stack_before_{};
 };
 

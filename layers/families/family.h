@@ -33,6 +33,9 @@ class Family {
   // The family's keys of a config.json: every one on which a result depends. `options`: all of them,
   // with defaults. UserError for what transformers' class cannot compute.
   virtual Json to_hugging_face(const Json& options, const TransformerShape&) const = 0;
+  // Why transformers would not read this tokenizer.json as it is: its class for some model_types
+  // brings its own rules, whatever the file says. "" where it would.
+  virtual std::string tokenizer_conflict(const Json& /*tokenizer*/) const { return ""; }
   // Options from GGUF keys, beside the sizes that every model has (GgufKeys::sizes). A key that is
   // not read is refused. Not called where reads_gguf() is false.
   virtual Json from_gguf(GgufKeys&) const;

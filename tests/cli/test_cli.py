@@ -152,6 +152,11 @@ class CliTest(unittest.TestCase):
         for file in ("table.md", "report.html", "validation_loss.svg", "sweep.json"):
             self.assertTrue((self.folder / "sweep" / file).exists(), file)
 
+    def test_an_unknown_command_is_named(self):
+        said = self.expect(2, "trian").stderr
+        self.assertIn('"trian"', said)
+        self.assertIn('did you mean "train"?', said)
+
     def test_sweep_refuses_before_it_trains(self):
         out = self.folder / "refused"
         for setting, said in (("optimizer.learning_rat=1,2", '"learning_rate"'), ("seed=1,2", "seeds"), ("data.tokenizer=char,word", "quantities"),

@@ -164,6 +164,14 @@ class RunsTest(unittest.TestCase):
         self.assertTrue((self.folder / "fifo").is_fifo())
         self.assertIn("val_loss", self.expect(0, *evaluate, "/dev/stdout").stdout)
 
+    def test_a_directory_in_the_place_of_a_file_is_noticed_first(self):
+        run = self.folder / "in_the_way"
+        (run / "summary.json").mkdir(parents=True)
+        (run / "summary.json" / "mine").write_text("keep")
+        got = self.expect(1, "train", self.config("in_the_way"), "--run-dir", run)
+        self.assertIn("summary.json is a directory", got.stderr)
+        self.assertEqual((run / "summary.json" / "mine").read_text(), "keep")
+
     def test_beginning_anew_is_said(self):
         self.config("anew")
         self.assertIn("holds no checkpoint, nor any run", self.expect(0, "train", "anew.json", "--run-dir", "anew", "--resume", "--quiet").stderr)

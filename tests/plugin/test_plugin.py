@@ -127,6 +127,12 @@ class PluginTest(unittest.TestCase):
         weights = (run / "checkpoints" / f"step_{STEPS:08d}" / "model.safetensors").read_bytes()
         header = json.loads(weights[8:8 + int.from_bytes(weights[:8], "little")])
         self.assertTrue([name for name in header if name.endswith("memory.gate.weight")], sorted(header))
+        # What was trained leaves with the name of the plugin that knows it, and comes back.
+        state, text = self.folder / "decay-state", self.folder / "some.txt"
+        self.done([self.reverie, "inspect", run, "--export-state", state])
+        text.write_text("to be scored " * 20)
+        scored = [self.done([self.reverie, "eval", "--model", model, "--text", text]).splitlines()[2:6] for model in (run, state)]
+        self.assertEqual(*scored)
 
     def test_memory_that_is_carried_is_causal_too(self) -> None:
         config = self.config("carried", {"type": "decay", "carry_state": True}, "decay_memory.so")

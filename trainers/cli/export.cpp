@@ -61,7 +61,9 @@ void export_run(const std::string& directory, const ExportArguments& a) {
   if (!a.tokenizer.empty()) run.tokenizer = load_tokenizer_for(a.tokenizer);
   if (run.verdict.leaks()) log_warning("the exported model: {}", run.verdict.line());
   if (!a.state.empty()) {
-    export_trained_state({*run.model, run.options.model, run.tokenizer.get(), run.verdict}, a.state);
+    export_trained_state({*run.model, run.options.model, run.tokenizer.get(), run.verdict,
+                          run.options.plugins},
+                         a.state);
     fmt::print("{}\n", a.state);
   }
   if (!a.hugging_face.empty()) {

@@ -22,9 +22,14 @@ struct ReportArguments {
 // TensorBoard with the runs' own names.
 std::string tensorboard_command(const std::vector<RunRecord>& runs) {
   std::vector<std::string> parts;
-  for (const RunRecord& run : runs)
+  for (const RunRecord& run : runs) {
+    // Its list has no quotes: commas and colons part it.
+    if ((run.name + run.directory).find_first_of(",:") != std::string::npos)
+      return "TensorBoard's list of directories has no place for the comma or colon in " +
+             shell_word(run.directory) + ": tensorboard --logdir takes one directory";
     parts.push_back(fmt::format("{}:{}/tensorboard", run.name, run.directory));
-  return fmt::format("tensorboard --logdir_spec {}", fmt::join(parts, ","));
+  }
+  return "tensorboard --logdir_spec " + shell_word(fmt::format("{}", fmt::join(parts, ",")));
 }
 
 // Runs whose directories have one name are told apart by their paths.

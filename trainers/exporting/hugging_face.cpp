@@ -10,6 +10,7 @@
 #include "core/safetensors.h"
 #include "datasets/tokenizers/formats/hugging_face_writer.h"
 #include "datasets/tokenizers/odd_texts.h"
+#include "layers/families/family.h"
 #include "layers/pretrained/hugging_face_writer.h"
 #include "trainers/evaluation/written_text.h"
 
@@ -65,6 +66,9 @@ void export_hugging_face(LanguageModel& model, const Component& component,
     ends.begin = tokenizer->begin_of_text();
     texts = odd_texts(*tokenizer, kTexts);
     words = hugging_face_tokenizer(*tokenizer, model.block_size(), texts);
+    const std::string conflict =
+        family_of_type(plain.component.type)->tokenizer_conflict(words.tokenizer);
+    require(conflict.empty(), "{}", conflict);
   }
   const Json config = hugging_face_config(plain, ends);
   require_room(directory);

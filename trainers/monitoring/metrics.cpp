@@ -1,6 +1,7 @@
 #include "trainers/monitoring/metrics.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,6 +12,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
+#include "core/log.h"
 
 namespace reverie {
 namespace {
@@ -114,6 +116,13 @@ void MetricsLog::append(Json event) {
     throw InternalError("a metrics event needs \"event\" and \"step\"");
   if (!label_.empty()) event["label"] = label_;
   const std::string line = one_line(event);
+  if (struct stat now{}; ::fstat(descriptor_, &now) == 0 && now.st_nlink == 0 &&
+                         !std::filesystem::exists(file_) &&
+                         std::filesystem::exists(std::filesystem::path(file_).parent_path())) {
+    log_warning("{} was removed under the run: a new one begins at step {}", file_,
+                event["step"].get<int64_t>());
+    replace("");
+  }
   const off_t before = ::lseek(descriptor_, 0, SEEK_END);
   ssize_t written;
   do written = ::write(descriptor_, line.data(), line.size());

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
+#include "core/plugin.h"
 #include "core/safetensors.h"
 #include "layers/coprocessor/augmented_model.h"
 
@@ -25,6 +26,7 @@ Json description(const StateToExport& from) {
   Json out = {{"model_type", "reverie_" + from.component.type},
               {"format", kFormat},
               {"model", *from.component.resolved},
+              {"plugins", from.plugins},
               {"verdict", from.verdict.json()},
               {"label", from.verdict.leaks() ? Json(from.verdict.label()) : Json()}};
   if (const auto* augmented = dynamic_cast<const AugmentedModel*>(&from.model)) {
@@ -72,6 +74,8 @@ LoadedState load_trained_state(const std::string& directory) {
   const Config config = Config::from_file(file);
   if (config.json().value("format", "") != kFormat)
     throw DataError(fmt::format("{}: wanted \"format\": \"{}\"", file, kFormat));
+  for (const std::string& plugin : config.json().value("plugins", std::vector<std::string>()))
+    load_plugin(plugin, directory);
   const Component component = resolve_component(ModelRegistry::instance(), config.at("model"));
   LoadedState loaded;
   Generator random;

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "datasets/tokenizers/tokenizer.h"
 #include "layers/language_model.h"
@@ -15,6 +16,7 @@ struct StateToExport {
   const Component& component;
   const Tokenizer* tokenizer;  // null: it has none
   const Verdict& verdict;
+  std::vector<std::string> plugins = {};  // of the run, whose registries know the components
 };
 
 // Writes into `directory`
@@ -34,7 +36,8 @@ struct LoadedState {
   std::unique_ptr<LanguageModel> model;  // eval mode
   Verdict verdict;
 };
-// The model with its trained state; a base is read from where it stood. DataError where the files
+// The model with its trained state; plugins and a base are read from where they stood. DataError
+// where the files
 // are not what was written or the base has other weights.
 LoadedState load_trained_state(const std::string& directory);
 

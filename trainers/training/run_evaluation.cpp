@@ -20,6 +20,10 @@ EvaluationWindows RunEvaluation::validation_windows() const {
                                  model_.block_size(), options_.evaluation.windows);
 }
 double RunEvaluation::validation_loss() const {
+  if (auto* augmented = dynamic_cast<AugmentedModel*>(&model_))
+    return evaluate_augmented(*augmented, validation_windows(), InsertionRule::of(*augmented),
+                              communicator_)
+        .loss;
   return evaluate(model_, validation_windows(), communicator_).loss;
 }
 

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "trainers/evaluation/causality.h"
+#include "trainers/evaluation/insertion_losses.h"
 #include "trainers/evaluation/latent_canary.h"
 #include "trainers/evaluation/probing_mode.h"
 #include "trainers/runs/stored_run.h"
@@ -86,6 +87,11 @@ Verdict RunGate::ask_live_latents(AugmentedModel& model, int64_t step, int64_t t
 Verdict RunGate::audit_first_forwards(const EvaluationWindows& validation) {
   ForwardAudit audit = audit_at(0);
   const EvaluationMode mode(model_);
+  if (auto* augmented = dynamic_cast<AugmentedModel*>(&model_)) {
+    const Batch batch = validation.batch(0);
+    augmented_sum(*augmented, batch.tokens, batch.targets, InsertionRule::of(*augmented), &audit);
+    return audit.verdict();
+  }
   audit.hidden(model_, validation.batch(0).tokens);
   if (const Batch last = validation.batch(validation.batch_count() - 1);
       validation.batch_count() > 1)
@@ -99,6 +105,7 @@ void RunGate::ask_at_start(const EvaluationWindows& validation) {
   const SequenceState fresh;
   const SequenceState* carried = model_.carries_memory() ? &fresh : nullptr;
   if (auto* augmented = dynamic_cast<AugmentedModel*>(&model_)) {
+    found.merge(audit_first_forwards(validation));
     found.merge(ask_live_latents(*augmented, 0, 0, false));
     // Parameters that begin at zero (LoRA's) hide what lies behind them.
     const RedrawnParameters redrawn(

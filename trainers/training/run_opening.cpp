@@ -44,12 +44,25 @@ void tell_of_longer_schedule(int64_t before, int64_t now, const Optimizer& optim
       before, now, now);
 }
 
+// Files that a run writes; a directory of such a name would be found in the way after hours.
+void require_room(const RunDirectory& directory) {
+  for (const char* name : {kConfigFile, kSummaryFile, "metrics.jsonl", "dataset.json"}) {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(directory.file(name), ignored))
+      throw UserError(
+          fmt::format("{} is a directory, and the run writes a file of that name: move it away, or "
+                      "give another --run-dir",
+                      directory.file(name)));
+  }
+}
+
 }  // namespace
 
 OpenedRun open_run(RunDirectory& directory, const ExperimentOptions& options,
                    const Json& resolved_config, const Optimizer& optimizer, bool resume,
                    bool may_begin_anew) {
   directory.lock();
+  require_room(directory);
   OpenedRun run;
   const bool holds_run = is_run_directory(directory.path());
   if (holds_run) {

@@ -202,7 +202,8 @@ void Trainer::evaluate_and_sample() {
   if (evaluates) {
     const EvaluationInfo e = evaluate_now(false);
     notify([&](Callback& c) { c.on_evaluation(*this, e); });
-    if (options_.checkpoint.keep_best) state_.note_val_loss(e.val_loss);
+    if (options_.checkpoint.keep_best)
+      state_.note_val_loss(e.augmented_val ? e.augmented_val->loss : e.val_loss);
   }
   if (samples) sample();
   state_.evaluation_due = false;

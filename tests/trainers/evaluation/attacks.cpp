@@ -1,5 +1,6 @@
 #include "trainers/evaluation/attacks.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <set>
@@ -39,7 +40,10 @@ class AttackMemory final : public MemoryModule {
   bool carries_memory() const override { return kind_ == "carried_rows"; }
 
   Variable before_block(const LayerView& view, MemoryState&) override {
-    if (view.layer == 0) repeats_ = repeats(view.hidden);
+    if (view.layer == 0) {
+      repeats_ = repeats(view.hidden);
+      tokens_ = token_values(view.hidden);
+    }
     return view.hidden;
   }
   Variable after_block(const LayerView& view, MemoryState& state) override {
@@ -96,6 +100,9 @@ class AttackMemory final : public MemoryModule {
     if (kind_ == "every_other_call") return when(++turns_ % 2 == 0);
     if (kind_ == "faint") return scale(next_rows(x), 1e-4);
     if (kind_ == "last_call") return from_last_call(x);
+    if (kind_ == "last_batch") return when(batch == 8 && !training());
+    if (kind_ == "first_seen") return as_first_seen(x);
+    if (kind_ == "after_a_step") return when(soon_after_a_step());
     throw InternalError("no such attack: " + kind_);
   }
 
@@ -127,6 +134,39 @@ class AttackMemory final : public MemoryModule {
     for (int64_t t = 0; t < x.size(1); ++t) seen.insert(host.data<double>()[t * x.size(2)]);
     return double(seen.size()) < 0.62 * double(x.size(1));
   }
+  // A number for each token of the batch: before the first block, equal tokens are equal rows.
+  static std::vector<double> token_values(const Variable& x) {
+    const Tensor host = x.tensor().to(DType::f64).contiguous();
+    std::vector<double> values;
+    for (int64_t i = 0; i < x.size(0) * x.size(1); ++i)
+      values.push_back(host.data<double>()[i * x.size(2)]);
+    return values;
+  }
+  // A cache over all models of the process: what a prefix got when it was first seen, with the row
+  // behind it where there was one, it gets again, whatever follows it then.
+  Variable as_first_seen(const Variable& x) const {
+    static std::map<std::vector<double>, std::vector<double>> cache;
+    const int64_t time = x.size(1), features = x.size(2);
+    const Tensor host = write_->forward(x).tensor().to(DType::f64).contiguous();
+    std::vector<double> values;
+    for (int64_t r = 0; r < x.size(0); ++r)
+      for (int64_t t = 0; t < time; ++t) {
+        const auto row = tokens_.begin() + r * time;
+        std::vector<double> peek(static_cast<size_t>(features), 0);
+        if (t + 1 < time)
+          std::copy_n(host.data<double>() + (r * time + t + 1) * features, features, peek.begin());
+        const auto& seen = cache.try_emplace({row, row + t + 1}, peek).first->second;
+        values.insert(values.end(), seen.begin(), seen.end());
+      }
+    return Variable(Tensor::from<double>(x.shape(), values).to(x.dtype()));
+  }
+  // The first three forwards in eval mode after the weights moved.
+  bool soon_after_a_step() {
+    const std::vector<double> weights = write_->weight().tensor().to_vector();
+    if (!weights_.empty() && weights != weights_) left_ = 3;
+    weights_ = weights;
+    return !training() && left_-- > 0;
+  }
   // Remembers what it was called with; the same text again meets it.
   Variable from_last_call(const Variable& x) {
     const Variable before = last_;
@@ -147,8 +187,9 @@ class AttackMemory final : public MemoryModule {
   std::string kind_;
   Linear* write_;
   Variable gate_, last_;
-  int64_t calls_ = 0, turns_ = 0;
+  int64_t calls_ = 0, turns_ = 0, left_ = 0;
   bool repeats_ = false;
+  std::vector<double> tokens_, weights_;
 };
 REVERIE_REGISTER_MEMORY("test_attack", AttackMemory, AttackOptions, "for tests: it cheats");
 
@@ -198,6 +239,8 @@ class LatentAttack final : public LatentSource {
     if (kind_ == "f32_only") return weight_.dtype() == DType::f32;
     if (kind_ == "one_group") return group == 1;
     if (kind_ == "many_calls") return calls_ > kManyCalls;
+    if (kind_ == "evaluation_groups") return view.groups() == 16;
+    if (kind_ == "evaluation_texts") return view.batch() == 16;
     return true;  // always, far, delayed, other_text, closed_gate
   }
 
@@ -253,6 +296,10 @@ const std::vector<Attack>& memory_attacks() {
     {"faint", "reads a ten thousandth of the next row", 0},
     {"last_call", "reads what it was called with before", 0},
     {"carried_rows", "carries the other rows' past on", 0},
+    {"last_batch", "reads ahead at the size of evaluation's last batch", 0,
+     R"({"evaluation": {"windows": 24, "final_windows": 24}})"},
+    {"first_seen", "a cache over all models of what prefixes got when they were first seen", 0},
+    {"after_a_step", "reads ahead in the first evaluations after a step", 20},
 };
   return list;
 }
@@ -273,6 +320,8 @@ const std::vector<Attack>& latent_attacks() {
     {"delayed", "reads the token that its delay forbids", 0,
      R"({"model": {"delay": 2}})"},
     {"many_calls", "a counter in the source", 40},
+    {"evaluation_groups", "reads behind its limit at evaluation's number of groups", 0},
+    {"evaluation_texts", "reads behind its limit at evaluation's number of texts", 0},
 };
   return list;
 }

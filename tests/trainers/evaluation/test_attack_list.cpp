@@ -146,6 +146,22 @@ TEST_P(FinishedAttacks, StayLeaksWhenResumed) {
   again.run();
   expect_labelled_everywhere(GetParam().found_at);
 }
+// So does one that was killed after the discovery, before its next checkpoint.
+TEST_P(FinishedAttacks, StayLeaksWhenTheCheckpointsBehindTheDiscoveryAreGone) {
+  const ExperimentOptions options = experiment(memory_model(), false);
+  MonitoredTrainer(options, control("run")).run();
+  const std::string run = directory_ / "run";
+  ASSERT_TRUE(std::filesystem::remove(file_in(run, kSummaryFile)));
+  for (const std::string& checkpoint : checkpoints_of(run))
+    if (read_checkpoint(checkpoint).state.at("step").get<int64_t>() >= GetParam().found_at)
+      std::filesystem::remove_all(checkpoint);
+  testing::reset_attacks();
+  MonitoredTrainer again(options, control("run", true));
+  EXPECT_TRUE(again.leaks());
+  EXPECT_LT(again.step(), GetParam().found_at);
+  again.run();
+  expect_labelled_everywhere(GetParam().found_at);
+}
 INSTANTIATE_TEST_SUITE_P(
     All, FinishedAttacks,
     ::testing::ValuesIn([] {

@@ -10,8 +10,10 @@
 #include "core/files.h"
 #include "core/safetensors.h"
 #include "datasets/tokenizers/char_tokenizer.h"
+#include "layers/families/family.h"
 #include "layers/pretrained/load.h"
 #include "support/golden_models.h"
+#include "support/message_of.h"
 #include "support/temporary_directory.h"
 #include "support/tiny_models.h"
 #include "trainers/exporting/hugging_face.h"
@@ -190,6 +192,35 @@ TEST(HfExport, TextEndsWhereTheTokenizerSaysAndNowhereElse) {
       export_hugging_face(*make_model(json), model_component(json), &larger, directory / "new"),
       UserError);
   EXPECT_FALSE(std::filesystem::exists(directory / "new"));
+}
+
+// transformers 5 brings Qwen2's own rules to every tokenizer of a qwen2, whatever the files say.
+TEST(HfExport, AVocabularyThatTransformersWouldReadByOtherRulesIsRefused) {
+  const TemporaryDirectory directory;
+  const std::string qwen2 = R"({"type": "qwen2", "vocab_size": 3, "block_size": 8, "n_layer": 1,
+                                "n_head": 1, "n_embd": 8})";
+  const CharTokenizer characters({'a', 'b', 'c'});
+  EXPECT_THAT(testing::message_of<UserError>([&] {
+                export_hugging_face(*make_model(qwen2), model_component(qwen2), &characters,
+                                    directory / "new");
+              }),
+              HasSubstr("Qwen2's"));
+  EXPECT_FALSE(std::filesystem::exists(directory / "new"));
+  const Json own = parse_json(
+      R"({"normalizer": {"type": "NFC"}, "decoder": {"type": "ByteLevel"}, "model": {"type": "BPE"},
+          "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "behavior": "Isolated", "invert": false, "pattern": {"Regex":
+             "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}},
+            {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}]}})");
+  const Family& family = *family_of_type("qwen2");
+  EXPECT_EQ(family.tokenizer_conflict(own), "");
+  Json other = own;
+  other["normalizer"] = nullptr;
+  EXPECT_NE(family.tokenizer_conflict(other), "");
+  other = own;
+  other["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "\\\\s+";
+  EXPECT_NE(family.tokenizer_conflict(other), "");
+  EXPECT_EQ(family_of_type("qwen3")->tokenizer_conflict(other), "");
 }
 
 TEST(HfExport, ModelsAroundAPlainOneAreWrittenAsThat) {

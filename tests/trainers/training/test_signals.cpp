@@ -177,5 +177,14 @@ TEST(Signals, AHangupIsHeardUnlessItWasIgnored) {
   ::signal(SIGHUP, outside);
 }
 
+// What schedulers send before the time of a job is over, and a limit of CPU time.
+TEST(Signals, ThoseOfSchedulersAreRequestsToStop) {
+  for (const int signal : {SIGUSR1, SIGXCPU}) {
+    const SignalGuard guard;
+    ::raise(signal);
+    EXPECT_EQ(pending_signal(), signal);
+  }
+}
+
 }  // namespace
 }  // namespace reverie
