@@ -303,8 +303,7 @@ void Config::set(std::string_view assignment) {
   const std::string_view text = assignment.substr(equals + 1);
   if (text.empty())
     throw ConfigError(fmt::format(
-        "--set {}: the value is empty; write null, or \"\" (quoted) for an empty string",
-        assignment));
+        "--set {}: the value is empty; write null, or '\"\"' for an empty string", assignment));
   Json value =
       Json::accept(text) ? parse_strictly(text, fmt::format("--set {}", assignment)) : Json(text);
   try {
@@ -331,8 +330,8 @@ void Config::set(std::string_view assignment) {
     } else if (node->is_object()) {
       node = &(*node)[name];
     } else {
-      throw ConfigError(fmt::format("--set {}: {} is {}, which has no \"{}\" inside", assignment,
-                                    path, show(*node), name));
+      throw ConfigError(fmt::format("--set {}: {} is {}, which holds no \"{}\"", assignment, path,
+                                    show(*node), name));
     }
     path = path_join(path, name);
     if (dot == std::string_view::npos) break;

@@ -321,8 +321,8 @@ Component resolve_component(const RegistryBase& registry, const Config& config) 
 
 Config component_options(const Component& component) {
   if (!component.resolved)
-    throw InternalError(
-        fmt::format("component \"{}\" at {} was never resolved", component.type, component.path));
+    throw InternalError(fmt::format("component \"{}\" at {} was not resolved before it was used",
+                                    component.type, component.path));
   Json options = *component.resolved;
   options.erase("type");
   return Config(std::move(options), component.path);

@@ -93,11 +93,11 @@ class GgufReader {
   GgufFile read() {
     what_ = "the header";
     if (left() < 4 || std::memcmp(at_, "GGUF", 4) != 0)
-      fail("does not begin with 'GGUF': no GGUF file");
+      fail("is no GGUF file: it does not begin with 'GGUF'");
     at_ += 4;
     const auto version = take<uint32_t>();
     if (version != 2 && version != 3)
-      fail(fmt::format("says version {}; wanted 2 or 3{}", version,
+      fail(fmt::format("is of version {}; wanted 2 or 3{}", version,
                        version << 16 >> 16 == 0 ? " (a big-endian file is not supported)" : ""));
     const auto tensor_count = take<uint64_t>(), entry_count = take<uint64_t>();
     check_count(entry_count, kLeastEntry, "metadata entries");
@@ -170,7 +170,7 @@ class GgufReader {
   void check_count(uint64_t count, uint64_t least_bytes_each, const char* things) const {
     if (count > left() / least_bytes_each)
       fail(
-          fmt::format("says {} {}, more than the {} bytes that are left can hold: the file is "
+          fmt::format("names {} {}, more than the remaining {} bytes can hold: the file is "
                       "truncated or altered",
                       count, things, left()));
   }
@@ -230,8 +230,8 @@ class GgufReader {
     if (!layout) fail(fmt::format("has the unknown tensor type {}", tensor.type));
     const uint64_t row = dimensions == 0 ? 1 : sizes[0];
     if (row % layout->elements != 0)
-      fail(fmt::format("of type {} has rows of {}, which are no whole blocks of {}", layout->name,
-                       row, layout->elements));
+      fail(fmt::format("of type {} has rows of {}, which is not a multiple of the block size {}",
+                       layout->name, row, layout->elements));
     file_.tensors.push_back(std::move(tensor));
     // Below 2^56 elements of at most 8 bytes: no overflow.
     return {take<uint64_t>(), elements / layout->elements * layout->bytes};

@@ -39,7 +39,8 @@ void check(GgufTensorType type, const float* in, int64_t count, std::string_view
                                                      : HUGE_VAL;
   for (int64_t i = 0; i < count; ++i)
     require(std::isfinite(in[i]) && std::fabs(in[i]) <= most,
-            "tensor {} holds {} at {}, which its type cannot hold: write f32", tensor, in[i], i);
+            "tensor {} holds {} at {}, which its type cannot represent: use --dtype f32", tensor,
+            in[i], i);
 }
 
 double stored_value(GgufTensorType type, const std::byte* stored, int64_t i) {
@@ -69,7 +70,7 @@ GgufTensorType gguf_tensor_type(std::string_view name) {
   if (name == "bf16") return GgufTensorType::bf16;
   if (name == "q8_0") return GgufTensorType::q8_0;
   throw ConfigError(
-      fmt::format("no GGUF type \"{}\" is written; known are f32, f16, bf16 and q8_0", name));
+      fmt::format("GGUF type \"{}\" cannot be written; known are f32, f16, bf16 and q8_0", name));
 }
 
 void gguf_quantize(GgufTensorType type, const float* in, int64_t count, std::byte* out,

@@ -98,7 +98,8 @@ void load_plugin(const std::string& file, const std::string& config_directory) {
     name = fs::absolute(beside, ignored).string();  // an absolute `file` stays itself
   else if (file.find('/') != std::string::npos)
     throw ConfigError(fmt::format(
-        "plugin \"{}\" does not exist (looked in {}); build it, or mend its path in \"plugins\"",
+        "plugin \"{}\" does not exist (searched in {}); build it, or correct its path in "
+        "\"plugins\"",
         file, fs::absolute(config_directory, ignored).string()));
 
   const std::lock_guard lock(plugins_mutex);
@@ -110,8 +111,8 @@ void load_plugin(const std::string& file, const std::string& config_directory) {
   if (!open_already)
     if (const std::string failure = failure_of_a_trial(name); !failure.empty())
       throw ConfigError(fmt::format(
-          "plugin \"{}\" ({}) ends the process that loads it ({}): its file is damaged, or one of "
-          "its static initialisers throws; rebuild or mend it",
+          "plugin \"{}\" ({}) ends the process that loads it ({}): its file is damaged, or one "
+          "of its static initialisers throws; rebuild it or fix the initialiser",
           file, name, failure));
   void* handle = open_library(name);
   if (!handle) {

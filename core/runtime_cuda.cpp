@@ -230,11 +230,14 @@ int gpu_count() {
   return count;
 }
 void use_gpu(int index) {
-  require(0 <= index && index < gpu_count(), "GPU {} of the {} that this process sees", index,
+  require(0 <= index && index < gpu_count(), "GPU {} does not exist: this process sees {}", index,
           gpu_count());
   if (index == gpu) return;
   if (gpu_used)
-    throw InternalError(fmt::format("GPU {} was chosen when GPU {} was in use", index, gpu));
+    throw InternalError(
+        fmt::format("GPU {} was chosen while GPU {} was in use: a process uses "
+                    "one GPU",
+                    index, gpu));
   gpu = index;
   looked_up() = look();
 }

@@ -41,7 +41,7 @@ decltype(auto) visit_dtype(DType t, F&& f) {
     case DType::f16:
       return f(static_cast<Float16*>(nullptr));
   }
-  throw InternalError("a dtype without a C++ type");
+  throw InternalError("this dtype has no C++ type");
 }
 
 template <class To, class From>
@@ -202,10 +202,11 @@ void Tensor::check_dtype(DType wanted) const {
     throw UserError(fmt::format("wanted a tensor of {}, got {}", name_of(wanted), str()));
   // Also where the device is emulated and the host could read its memory.
   if (!on_cpu(*this))
-    throw InternalError(fmt::format("the elements of {} were asked for on the cpu", str()));
+    throw InternalError(
+        fmt::format("the elements of {} are not on the cpu: copy it there first", str()));
 }
 double Tensor::item() const {
-  require(numel() == 1, "item() wants a tensor with one element, got {}", *this);
+  require(numel() == 1, "item() needs a tensor with one element, got {}", *this);
   return to_vector()[0];
 }
 std::vector<double> Tensor::to_vector() const {
@@ -226,7 +227,7 @@ Tensor Tensor::view(Shape shape) const {
   int inferred = -1;
   for (int i = 0; i < shape.rank(); ++i) {
     if (shape[i] == -1) {
-      require(inferred < 0, "view {}: at most one -1", shape);
+      require(inferred < 0, "view {}: wanted at most one -1", shape);
       inferred = i;
     } else {
       require(shape[i] >= 0 && !__builtin_mul_overflow(known, shape[i], &known),

@@ -24,7 +24,7 @@ constexpr size_t kPieceBytes = size_t(1) << 18;
 void inflate_gzip(const std::string& file, std::string_view bytes, const Piece& piece) {
   z_stream stream{};
   if (inflateInit2(&stream, 16 + MAX_WBITS) != Z_OK)
-    throw MachineError(fmt::format("{}: zlib cannot begin", file));
+    throw MachineError(fmt::format("{}: zlib cannot start", file));
   const std::unique_ptr<z_stream, decltype(&inflateEnd)> guard(&stream, inflateEnd);
   std::vector<char> out(kPieceBytes);
   size_t at = 0;
@@ -53,7 +53,7 @@ void inflate_gzip(const std::string& file, std::string_view bytes, const Piece& 
 void inflate_zstandard(const std::string& file, std::string_view bytes, const Piece& piece) {
   const std::unique_ptr<ZSTD_DCtx, decltype(&ZSTD_freeDCtx)> context(ZSTD_createDCtx(),
                                                                      ZSTD_freeDCtx);
-  if (!context) throw MachineError(fmt::format("{}: zstd cannot begin", file));
+  if (!context) throw MachineError(fmt::format("{}: zstd cannot start", file));
   ZSTD_DCtx_setParameter(context.get(), ZSTD_d_windowLogMax, 31);  // of `zstd --long=31`
   std::vector<char> out(kPieceBytes);
   ZSTD_inBuffer in{bytes.data(), bytes.size(), 0};

@@ -83,7 +83,9 @@ std::vector<std::string_view> split_documents(std::string_view text, std::string
 DocumentMark document_mark(const Tokenizer& tokenizer, const std::string& token) {
   if (!token.empty()) {
     const auto ids = tokenizer.encode(token);
-    require(ids.size() == 1, "document_token {} is {} tokens of this vocabulary ({}), wanted one",
+    require(ids.size() == 1,
+            "document_token {} becomes {} tokens of this vocabulary ({}), "
+            "wanted one",
             token, ids.size(), tokenizer.name());
     return {ids[0], false};
   }

@@ -57,12 +57,12 @@ std::string part(const std::string& text) {
 
 void ExampleOptions::fields(Fields& f) {
   f.text("form", form, {"none", "prosqa", "gsm8k"},
-         "what the text is, if it is examples of question, steps and answer: ProsQA's list, or "
-         "GSM8K's lines");
+         "format of a text of questions, steps and answers: prosqa is ProsQA's JSON list, gsm8k "
+         "is GSM8K's JSON lines");
   f.integer("stage", stage, kNonNegative,
-            "steps of reasoning that are gone, from the first on (Coconut's stage)");
+            "number of reasoning steps that are removed, from the first on (Coconut's stage)");
   f.integer("thoughts", thoughts, {0, 4096},
-            "continuous thoughts in place of each step that is gone (Coconut's c)");
+            "continuous thoughts in place of each removed step (Coconut's c)");
 }
 
 std::vector<Example> read_examples(std::string_view form, std::string_view text) {
@@ -76,7 +76,8 @@ std::vector<Example> read_examples(std::string_view form, std::string_view text)
     if (form == "prosqa") {
       for (const Json& json : parse_json(text)) add(json);
     } else {
-      require(form == "gsm8k", "examples of the form '{}'; wanted 'prosqa' or 'gsm8k'", form);
+      require(form == "gsm8k", "examples have the unknown form '{}'; wanted 'prosqa' or 'gsm8k'",
+              form);
       for (size_t at = 0; at < text.size();) {
         const size_t end = std::min(text.find('\n', at), text.size());
         const std::string_view line = text.substr(at, end - at);

@@ -99,7 +99,7 @@ void write_dataset(const std::string& directory, const DatasetDescription& d,
   const auto training_characters =
       int64_t(std::floor(double(characters) * (1.0 - options.validation_fraction)));
   require(training_characters >= 1,
-          "{} has {} characters, of which validation_fraction {} leaves none to train on",
+          "{} has {} characters, and validation_fraction {} leaves none to train on: lower it",
           d.source.file, characters, options.validation_fraction);
   const auto text = d.layout->cut(input, byte_of_character(input.text, training_characters));
   const auto tokenizer = d.tokenizer ? d.tokenizer : made_tokenizer(options, *text);

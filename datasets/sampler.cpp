@@ -45,7 +45,8 @@ Batch gather(const TokenFile& tokens, int64_t row_count, int64_t block_size,
 int64_t records_in(const TokenFile& tokens, const ExampleLayout& layout) {
   require(
       layout.length >= 2 && tokens.count() >= layout.length && tokens.count() % layout.length == 0,
-      "{} has {} tokens, which are no records of {}", tokens.path(), tokens.count(), layout.length);
+      "{} has {} tokens, which is not a multiple of the record length {}", tokens.path(),
+      tokens.count(), layout.length);
   return tokens.count() / layout.length;
 }
 

@@ -80,7 +80,7 @@ SourceText find_source_text(const std::string& name) {
     return pinned_text(std::string(kShakespeareGlobe.name), looked.back());
   const bool fetchable = name == kTinyShakespeare.name || name == kShakespeareGlobe.name;
   throw UserError(fmt::format(
-      "the text '{}' is in none of these places:{}\n{}", name, listed(looked),
+      "the text '{}' is at none of these places:{}\n{}", name, listed(looked),
       fetchable ? "run scripts/fetch.py shakespeare, or set REVERIE_DATA to a folder that has it"
                 : "put it there, or give its file as \"path\""));
 }
@@ -104,8 +104,8 @@ SourceText find_examples(const std::string& form) {
     if (fs::is_regular_file(looked.back())) return describe_source_text(looked.back(), form);
   }
   throw UserError(
-      fmt::format("the examples of {} are in none of these places:{}\nput them there, "
-                  "or give their file as \"path\"",
+      fmt::format("the examples of {} are at none of these places:{}\nput them there, set "
+                  "REVERIE_DATA to a folder that has them, or give their file as \"path\"",
                   form, listed(looked)));
 }
 

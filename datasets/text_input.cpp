@@ -46,8 +46,8 @@ std::vector<std::string> files_of_directory(const std::string& path) {
           "(train.bin and val.bin), nor texts (*.txt, *.text, *.md or *.jsonl, also .gz and .zst)",
           path);
   if (!others.empty())
-    log_warning("{}: {} files are texts; {} others are passed over, {} first", path, files.size(),
-                others.size(), others.front());
+    log_warning("{}: {} files are texts; {} others are skipped, the first is {}", path,
+                files.size(), others.size(), others.front());
   return files;
 }
 
@@ -103,7 +103,7 @@ std::string text_of_line(std::string_view line, const std::string& field,
   };
   try {
     const Json json = parse_json(line);
-    if (!json.is_object()) throw DataError(fmt::format("{} is no JSON object", where));
+    if (!json.is_object()) throw DataError(fmt::format("{} is not a JSON object", where));
     if (field.empty())
       throw UserError(fmt::format(
           "{}: name the field that holds the text (field, --field); fields with text are {}", where,

@@ -84,8 +84,8 @@ Claims read_reverie_header(const std::string& file, const uint8_t* bytes, size_t
     throw DataError(fmt::format("{} is truncated: {} bytes, but the header alone has {}", file,
                                 size, kHeaderBytes));
   if (std::memcmp(bytes, kMagic.data(), kMagic.size()) != 0)
-    throw DataError(
-        fmt::format("{} is not a token file of ours: it does not begin with '{}'", file, kMagic));
+    throw DataError(fmt::format("{} is not a token file of Reverie: it does not begin with '{}'",
+                                file, kMagic));
   if (load<uint64_t>(bytes + kHeaderSumAt) != XXH3_64bits(bytes, kHeaderSumAt))
     throw DataError(fmt::format(
         "{}: the header was altered (its checksum does not match); prepare the data again", file));
@@ -141,8 +141,8 @@ Claims read_claims(const std::string& file, const uint8_t* bytes, size_t size, i
     return read_llmc_header(file, bytes, size, vocabulary);
   if (!file.ends_with(".bin"))
     throw DataError(
-        fmt::format("{} is not a token file: no header of ours (.tok) or llm.c's, and only a file "
-                    "named *.bin is read as nanoGPT's raw u16",
+        fmt::format("{} is not a token file: it has neither Reverie's header (.tok) nor llm.c's, "
+                    "and only a file named *.bin is read as nanoGPT's raw u16",
                     file));
   if (size % 2 != 0)
     throw DataError(fmt::format(
@@ -218,8 +218,8 @@ TokenFile open_tokens(const std::string& file, const OpenTokensOptions& options)
 
 void TokenFile::report_token(int64_t index, uint32_t token) const {
   throw DataError(
-      fmt::format("{}: token {} at position {} is outside the vocabulary of {}; is it the right "
-                  "tokenizer's file?",
+      fmt::format("{}: token {} at position {} is outside the vocabulary of {}; check that the "
+                  "file belongs to this tokenizer",
                   path_, token, first_ + index, vocabulary_size_));
 }
 

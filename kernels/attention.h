@@ -291,8 +291,7 @@ inline void check(const Rope& a) {
   demand.heads("y", a.y);
   demand.alike("y", a.y, "x", a.x);
   demand.shape("y", a.y, a.x.shape());
-  require(a.x.size(3) % 2 == 0, "rope: head_dim {} is odd; wanted an even number of pairs' members",
-          a.x.size(3));
+  require(a.x.size(3) % 2 == 0, "rope: head_dim is {}; wanted an even number", a.x.size(3));
   demand.integers("positions", a.positions, a.positions.numel(), a.x);
   require(a.positions.shape() == Shape{a.x.size(1)} ||
               a.positions.shape() == Shape{a.x.size(0), a.x.size(1)},

@@ -17,8 +17,8 @@ AttentionChoice initial_choice() {
         fmt::format("environment variable REVERIE_ATTENTION is '{}'; wanted own or cudnn", name));
   if (attention_library().empty())
     throw ConfigError(
-        "REVERIE_ATTENTION=cudnn, but this build has no cuDNN (docs/cuda.md says how to give it "
-        "one); unset it to use our own kernels");
+        "REVERIE_ATTENTION is cudnn, but this build has no cuDNN (docs/cuda.md tells how to add "
+        "it); unset it to use Reverie's own kernels");
   return AttentionChoice::cudnn;
 }
 

@@ -38,7 +38,7 @@ void Demands::buffer(std::string_view name, const Tensor& t, int64_t count,
                      std::string_view reference_name, const Tensor& reference) const {
   alike(name, t, reference_name, reference);
   contiguous(name, t);
-  require(t.numel() == count, "{}: {} is {}; wanted {} elements to go with {} {}", kernel, name, t,
+  require(t.numel() == count, "{}: {} is {}; wanted {} elements to match {} {}", kernel, name, t,
           count, reference_name, reference);
 }
 void Demands::operand_buffer(std::string_view name, const Tensor& t, int64_t count,

@@ -20,11 +20,11 @@ struct CoconutOptions final : Fieldset {
   std::optional<int64_t> thought_token;
   void fields(Fields& f) override {
     f.path("base", base,
-           "the model that learns to think: a Hugging Face directory, a .gguf or a llama2.c .bin "
-           "file, such as what a run on whole chains of thought became");
+           "the model to train: a Hugging Face directory, a .gguf file or a llama2.c .bin file, "
+           "e.g. the export of a run on whole chains of thought");
     f.integer_or_auto("thought_token", thought_token, kNonNegative,
-                      "the token that stands for a thought; auto: the vocabulary's last, as data "
-                      "of examples have it");
+                      "the token that stands for a thought; auto: the vocabulary's last token, "
+                      "as in data of examples");
   }
 };
 
@@ -38,7 +38,9 @@ class Coconut final : public LanguageModel, public AroundPlainModel {
     LoadedModel loaded = load_pretrained(o.base, options);
     auto* transformer = dynamic_cast<Transformer*>(loaded.model.get());
     require(transformer && !transformer->has_memory(),
-            "{} is no plain transformer: thoughts need one", o.base);
+            "{} is not a plain transformer, which thoughts need: name a base without a memory "
+            "module or latents",
+            o.base);
     component_ = loaded.component;
     base_ = static_cast<Transformer*>(&adopt("", std::move(loaded.model)));
     const int64_t token = o.thought_token.value_or(base_->vocabulary_size() - 1);

@@ -31,9 +31,9 @@ KeyValues KeyValues::detach() const {
 KeyValues KeyValues::append(const KeyValues& more) const {
   if (layers.empty()) return more;
   require(base.empty() || more.base.empty() || base == more.base,
-          "keys and values of base {} cannot go on with those of base {}", base, more.base);
+          "keys and values of base {} cannot be continued with those of base {}", base, more.base);
   require(layers.size() == more.layers.size(),
-          "keys and values of {} layers cannot go on with those of {}", layers.size(),
+          "keys and values of {} layers cannot be continued with those of {}", layers.size(),
           more.layers.size());
   KeyValues joined;
   joined.base = base.empty() ? more.base : base;

@@ -17,8 +17,8 @@ void refuse_taken_names(const Module& owner, const std::string& name, const Modu
   for (const auto& [known, v] : owner.parameters()) taken.insert(known);
   const auto take = [&](const std::string& full) {
     require(taken.insert(full).second,
-            "two parameters are called \"{}\": wanted a name of its own for each, or a checkpoint "
-            "could hold only one of them",
+            "two parameters are called \"{}\": give each its own name, since a checkpoint stores "
+            "parameters by name",
             full);
   };
   if (!child) return take(name);
@@ -98,7 +98,7 @@ void Module::borrow(const Module& owner) {
             "{} {} cannot be borrowed: its owner has {}", name, v.tensor(),
             it == lent.end() ? "none" : it->second.tensor().str());
     require(!it->second.requires_grad(),
-            "{} is trained where it belongs, so it cannot be lent: freeze its owner first", name);
+            "{} is trained by its owner, so it cannot be lent: freeze the owner first", name);
   }
   require(lent.size() == mine.size(), "{} parameters are lent to a module that has {}", lent.size(),
           mine.size());

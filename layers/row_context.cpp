@@ -40,8 +40,8 @@ Variable CausalContext::attend(int64_t, const Variable& query, const Variable& k
 Variable RecordingContext::attend(int64_t layer, const Variable& query, const Variable& key,
                                   const Variable& value, const AttentionSpec& spec) {
   require(int64_t(kept_.layers.size()) == layer,
-          "layer {} came after {} recorded ones: keys and values are kept of one forward", layer,
-          kept_.layers.size());
+          "layer {} came after {} recorded ones: keys and values of only one forward are kept",
+          layer, kept_.layers.size());
   kept_.layers.push_back({key, value});
   return rows_.attend(layer, query, key, value, spec);
 }
@@ -51,7 +51,7 @@ CacheContext::CacheContext(SequenceState& state, int64_t time)
 // Keys and values are read where they lie in the cache.
 Variable CacheContext::attend(int64_t layer, const Variable& query, const Variable& key,
                               const Variable& value, const AttentionSpec& spec) {
-  require(!grad_enabled(), "a decoding cache holds no gradients: decode under NoGrad");
+  require(!grad_enabled(), "a decoding cache keeps no gradients: decode under NoGrad");
   KvCache& cache = state_.layers.at(size_t(layer));
   cache.append(key.tensor(), value.tensor());
   const int64_t batch = query.size(0), time = query.size(1), dim = query.size(2) / spec.heads,
@@ -116,9 +116,9 @@ PackedGroupsContext::PackedGroupsContext(const KeyValues& text, const Tensor& li
           mask.latents_see_text ? limits : Tensor::zeros(limits.shape(), limits.dtype()), 0,
           rows_per_group)) {
   require(mask.tokens_see_latents || !mask.tokens_see_text,
-          "tokens that see the text see the latents that stand between, too");
+          "tokens that see the text must see the latents between them, too");
   require(mask.latents_see_text || (mask.tokens_see_latents && !mask.tokens_see_text),
-          "where latents do not see the text, tokens see the latents and nothing else");
+          "if latents do not see the text, tokens must see the latents alone");
   require(mask.latents >= (mask.tokens_see_text ? 0 : 1) && mask.latents <= rows_per_group,
           "{} latents in groups of {} rows", mask.latents, rows_per_group);
   require(first_wanted >= 0 && first_wanted < rows_per_group,

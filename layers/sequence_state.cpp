@@ -19,7 +19,7 @@ void KvCache::append(const Tensor& key, const Tensor& value) {
   require(key.rank() == 3 && key.shape() == value.shape(),
           "a KV cache takes keys and values [B, T, C], got {} and {}", key, value);
   require(!key_ || (key_.size(0) == key.size(0) && key_.size(2) == key.size(2)),
-          "a KV cache of {} was given rows {}: another batch or width", key_, key);
+          "a KV cache of {} got rows {} of another batch or width", key_, key);
   const int64_t needed = length_ + key.size(1);
   // A buffer that a copy of this cache reads is left alone: copies go on independently.
   if (!key_.defined() || needed > key_.size(1) || !key_.unique() || !value_.unique()) {

@@ -11,7 +11,7 @@ std::shared_ptr<const Layout> layout_of(const DataOptions& options, const TextFi
   const bool separated = !options.document_separator.empty();
   if (options.examples.given()) {
     require(!files.documents, "examples come from one file, got {}", options.path);
-    require(!separated, "examples are told apart by their form; leave document_separator empty");
+    require(!separated, "examples have their own format, so document_separator must be empty");
     return example_layout(options, name);
   }
   if (separated || files.documents) return document_layout(options, files);

@@ -83,7 +83,8 @@ SubwordSpec subword_spec_from_json(const Json& json) {
     spec.adds_begin_of_text = json.at("adds_begin_of_text").get<bool>();
     return spec;
   } catch (const Json::exception& error) {
-    throw DataError(fmt::format("a tokenizer's definition is not ours: {}", error.what()));
+    throw DataError(
+        fmt::format("the tokenizer's definition was not written by Reverie: {}", error.what()));
   }
 }
 

@@ -40,8 +40,8 @@ void Tokenizer::require_below(std::span<const int32_t> tokens, int64_t rows) con
   for (size_t i = 0; i < tokens.size(); ++i)
     if (tokens[i] >= rows)
       throw UserError(fmt::format(
-          "the text's token {}, \"{}\" (id {}), is unknown to the model, whose vocabulary ends at "
-          "{}: leave it out of the text",
+          "the text's token {}, \"{}\" (id {}), is unknown to the model, whose vocabulary ends "
+          "at {}: remove it from the text",
           i, decode_continued(tokens.subspan(i, 1)), tokens[i], rows));
 }
 
@@ -71,7 +71,8 @@ std::shared_ptr<const Tokenizer> tokenizer_from_definition(const Json& definitio
     throw DataError(fmt::format(
         "unknown tokenizer type '{}'; wanted 'char', 'word', 'gpt2' or 'subword'", type));
   } catch (const Json::exception& error) {
-    throw DataError(fmt::format("a tokenizer's definition is not ours: {}", error.what()));
+    throw DataError(
+        fmt::format("the tokenizer's definition was not written by Reverie: {}", error.what()));
   } catch (const UserError& error) {
     throw DataError(error.what());
   }
@@ -90,7 +91,7 @@ std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& directory) {
     stored_hash = file.at("hash").get<std::string>();
     file.at("definition");
   } catch (const Json::exception& error) {
-    throw DataError(fmt::format("{} is not a tokenizer file of ours: {}", path, error.what()));
+    throw DataError(fmt::format("{} is not a tokenizer file of Reverie: {}", path, error.what()));
   }
   const auto tokenizer = tokenizer_from_definition(file["definition"]);
   const std::string hash = tokenizer->hash();

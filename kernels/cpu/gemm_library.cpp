@@ -42,8 +42,8 @@ GemmChoice initial_choice() {
   }
   if (name == "library" && !kHaveLibrary) {
     throw ConfigError(
-        "REVERIE_GEMM=library, but this build has neither oneDNN nor CBLAS; unset it to use our "
-        "own tiles");
+        "REVERIE_GEMM is library, but this build has neither oneDNN nor CBLAS; unset it to use "
+        "Reverie's own kernels");
   }
   return kHaveLibrary ? GemmChoice::library : GemmChoice::own;
 }

@@ -32,8 +32,9 @@ Tensor shifted(const Tensor& limits, int64_t by, int64_t least) {
   int32_t* limit = moved.mutable_data<int32_t>();
   for (int64_t i = 0; i < moved.numel(); ++i) {
     require(limit[i] + by >= least,
-            "latents that come {} tokens late cannot stand after {} tokens; wanted {} or more", -by,
-            limit[i], least - by);
+            "latents that arrive {} tokens late cannot be inserted after {} tokens; wanted {} or "
+            "more",
+            -by, limit[i], least - by);
     limit[i] += int32_t(by);
   }
   return moved;
@@ -53,15 +54,16 @@ Tensor tokens_at(const Tensor& tokens, const Tensor& places) {
 
 void AugmentedOptions::fields(Fields& f) {
   f.path("base", base,
-         "the model beside which latents are made: a Hugging Face directory, a .gguf or a llama2.c "
+         "the model that reads the latents: a Hugging Face directory, a .gguf file or a llama2.c "
          ".bin file");
-  f.component("latents", latents, LatentRegistry::instance(), false, "what makes the latents");
+  f.component("latents", latents, LatentRegistry::instance(), false, "the source of the latents");
   f.integer("block_size", block_size, {1, int64_t(1) << 24}, "longest text, in tokens");
   f.integer("groups", groups, {1, 1 << 20}, "insertion points drawn for each text and step");
   f.integer("ahead", ahead, {1, 1 << 20}, "tokens predicted after the latents (N_A)");
   f.integer("delay", delay, {0, 1 << 20},
-            "the latents arrive so many tokens after the text that they were made from");
-  f.boolean("train_base", train_base, "train the base as well, instead of leaving it as it is");
+            "number of tokens between the text that the latents are made from and the place "
+            "where they arrive");
+  f.boolean("train_base", train_base, "train the base as well; otherwise it is frozen");
   f.rule(
       delay + ahead <= block_size,
       fmt::format("a delay of {} and {} tokens ahead do not fit a text of {} tokens (block_size)",
@@ -98,7 +100,10 @@ AugmentedModel::AugmentedModel(const AugmentedOptions& o, const Build& build) : 
   pretrained.frozen = !o.train_base;
   LoadedModel loaded = load_pretrained(o.base, pretrained);
   auto* transformer = dynamic_cast<Transformer*>(loaded.model.get());
-  require(transformer && !transformer->has_memory(), "{} is no plain transformer: latents need one",
+  require(transformer && !transformer->has_memory(),
+          "{} is not a plain transformer, which "
+          "latents need: name a base without a memory "
+          "module or latents",
           o.base);
   ends_ = loaded.ends;
   base_ = static_cast<Transformer*>(&adopt("base", std::move(loaded.model)));
@@ -106,7 +111,8 @@ AugmentedModel::AugmentedModel(const AugmentedOptions& o, const Build& build) : 
   source_ = static_cast<LatentSource*>(
       &adopt("latents", LatentRegistry::instance().make(o.latents, LatentSite{*base_, build})));
   require(o.train_base || source_->parameter_count() > 0,
-          "the latents \"{}\" have nothing of their own to train: set train_base", o.latents.type);
+          "the latents \"{}\" have no weights of their own to train: set train_base to true",
+          o.latents.type);
   // Latents and the tokens behind them sit further than the text itself.
   const int64_t reach = o.block_size + source_->count() + o.ahead;
   require(base_->block_size() >= reach,
@@ -191,7 +197,9 @@ Variable AugmentedModel::latents_for(const SequenceState& written, const Variabl
 Variable AugmentedModel::insert(SequenceState& written, const Tensor& last,
                                 const Variable& latents) {
   const int64_t count = source_->count();
-  require(written.use_cache && written.position > 0, "latents are put behind a text in a cache");
+  require(written.use_cache && written.position > 0,
+          "latents need a text in the cache before "
+          "them: process a prompt first");
   require(written.position + count <= base_->block_size(),
           "{} latents behind {} tokens reach beyond the base's block_size {}", count,
           written.position, base_->block_size());
@@ -255,7 +263,7 @@ Variable AugmentedModel::loss(const Tensor& tokens, const Tensor& targets, doubl
     return std::count_if(id, id + host.numel(), [](int32_t x) { return x >= 0; });
   };
   const int64_t scored = count(points.targets);
-  require(scored > 0, "no token ahead of any insertion point has a target");
+  require(scored > 0, "no token ahead of an insertion point has a target");
   const double all = weight_per_target * double(count(targets)),
                own = training() ? source_->own_share() : 0;
   const Text text = read(tokens);

@@ -55,8 +55,7 @@ class ContinuousThoughts final : public LatentSource {
 
 const bool registered = LatentRegistry::instance().add<ContinuousThoughts, ThoughtOptions>(
     "continuous_thoughts",
-    "the base's own last hidden states, fed back (Coconut, Hao et al. 2024; the base is to be "
-    "trained)");
+    "the base's own last hidden states, fed back (Coconut, Hao et al. 2024; needs train_base)");
 
 }  // namespace
 }  // namespace reverie

@@ -26,35 +26,35 @@ struct CoprocessorOptions final : Fieldset {
     f.text("initial", initial, {"base", "scratch", "lora"},
            "first weights: the base's own (the paper's default) or random ones; lora: the base's "
            "own, frozen, with trainable low-rank updates of its projections");
-    f.integer("rank", rank, {1, 1 << 16}, "of the updates (lora)");
+    f.integer("rank", rank, {1, 1 << 16}, "rank of the updates (lora)");
     f.number("alpha", alpha, {1e-6, 1e6}, "updates are multiplied by alpha / rank (lora)");
     f.text("reads", reads, {"cache", "last_hidden"},
-           "of the text: the base's keys and values of every layer, or only its final hidden "
+           "cache: the base's keys and values of every layer; last_hidden: only its final hidden "
            "states (the paper's ablation)");
     f.text("writes", writes, {"embeddings", "cache"},
-           "final hidden states that the base reads as input embeddings, or the keys and values of "
-           "every layer, put into the base's cache before the text's last token (H1 of arXiv "
-           "2510.00494)");
+           "embeddings: final hidden states, which the base reads as input embeddings; cache: "
+           "the keys and values of every layer, put into the base's cache before the text's last "
+           "token (H1 of arXiv 2510.00494)");
     f.text("gain", gain, {"none", "embeddings", "zero"},
-           "one learned number that multiplies the states: none (the paper); embeddings: it begins "
-           "where latents are as large as the base's embeddings; zero: it begins at 0");
+           "one learned factor of the states; none: no factor (the paper); embeddings: begins "
+           "where latents are as large as the base's embeddings; zero: begins at 0");
     f.text("last", last, {"state", "token"},
-           "what the last latent is, which predicts the first token behind: its state (the paper); "
-           "token: the state added to the embedding of the text's last token, so that it stands "
-           "where that one stood");
+           "form of the last latent, which predicts the next token; state: its own state (the "
+           "paper); token: the state plus the embedding of the text's last token, so that it "
+           "replaces that token");
     f.integer_or_auto("n_layer", n_layer, {1, 1000},
                       "blocks; auto: as many as the base's L. Block i of n, counted from 1, reads "
                       "the base's layer i L / n, rounded up, and begins with that layer's weights; "
                       "any other number cannot write the cache");
     f.integer_or_auto("n_embd", n_embd, {1, 1 << 20},
-                      "width; auto: the base's. Another wants initial scratch, and has latents "
-                      "brought to the base's width by one more matrix");
+                      "width; auto: the base's. Any other width needs initial scratch, and one "
+                      "more matrix maps latents to the base's width");
     f.integer_or_auto("n_head", n_head, {1, 4096},
-                      "query heads, a multiple of the base's key heads, which they read; auto: the "
-                      "base's. Another number wants initial scratch");
+                      "query heads, a multiple of the base's key heads, which they read; auto: "
+                      "the base's. Any other number needs initial scratch");
     f.integer_or_auto("n_hidden", n_hidden, {1, 1 << 24},
-                      "inner width of the MLPs; auto: the base's in proportion to n_embd. Another "
-                      "wants initial scratch");
+                      "inner width of the MLPs; auto: the base's, in proportion to n_embd. Any "
+                      "other width needs initial scratch");
   }
 };
 
@@ -186,8 +186,8 @@ class Coprocessor final : public LatentSource {
   void begin_with(const BlockStack& base, const CoprocessorOptions& o, const Build& build) {
     const bool borrowed = o.initial == "lora";
     require(!borrowed || !base.trained(),
-            "a coprocessor with \"initial\": \"lora\" computes with the base's own weights, which "
-            "stay as they are: leave train_base false, or begin with \"base\"");
+            "a coprocessor with \"initial\": \"lora\" computes with the base's own weights, "
+            "which must stay frozen: set train_base to false, or \"initial\" to \"base\"");
     const auto take = [&](Module& mine, const Module& its) {
       if (borrowed)
         mine.borrow(its);

@@ -16,8 +16,9 @@ struct GistOptions final : Fieldset {
   void fields(Fields& f) override {
     f.integer("count", count, {1, 4096}, "gist tokens after each text (N_L)");
     f.text("tokens_see", tokens_see, {"gist", "all", "nothing"},
-           "what the tokens behind see of it: gist (the paper's mask); all: the text, too, so that "
-           "nothing need be compressed; nothing: not even the gist tokens (both controls)");
+           "what the tokens behind the gist tokens see; gist: these alone (the paper's mask); "
+           "two controls: all: the text, too, so that nothing need be compressed; nothing: "
+           "neither");
   }
 };
 
@@ -43,8 +44,7 @@ class GistTokens final : public LatentSource {
 };
 
 const bool registered = LatentRegistry::instance().add<GistTokens, GistOptions>(
-    "gist",
-    "gist tokens, and a text hidden behind them (Mu et al. 2023; the base is to be trained)");
+    "gist", "gist tokens that hide the text before them (Mu et al. 2023; needs train_base)");
 
 }  // namespace
 }  // namespace reverie

@@ -20,14 +20,14 @@ struct IcaeOptions final : Fieldset {
   std::optional<int64_t> end_token;
   void fields(Fields& f) override {
     f.integer("count", count, {1, 4096}, "memory slots in place of each text (N_L)");
-    f.integer("rank", rank, {1, 1 << 16}, "of the encoder's low-rank update (LoRA)");
-    f.number("alpha", alpha, {1e-6, 1e6}, "of the update, which is multiplied by alpha / rank");
+    f.integer("rank", rank, {1, 1 << 16}, "rank of the encoder's low-rank update (LoRA)");
+    f.number("alpha", alpha, {1e-6, 1e6}, "the update is multiplied by alpha / rank");
     f.number(
         "lm_ratio", lm_ratio, {0.0, 1.0},
-        "part of the training loss that is on the tokens ahead; the rest is on the text, given "
-        "back from its slots");
+        "weight of the loss on the tokens ahead; the rest is the loss of reconstructing the text "
+        "from its slots");
     f.integer_or_auto("end_token", end_token, kNonNegative,
-                      "the token to be predicted where a text given back ends; auto: none");
+                      "the token to be predicted at the end of a reconstructed text; auto: none");
   }
 };
 
@@ -36,8 +36,8 @@ class Icae final : public LatentSource {
   Icae(const IcaeOptions& o, const LatentSite& site)
       : count_(o.count), own_share_(1 - o.lm_ratio), end_token_(o.end_token), base_(site.base) {
     require(!base_.blocks().trained(),
-            "the decoder of ICAE is the frozen base, whose weights its encoder computes with, too: "
-            "leave train_base false");
+            "ICAE's decoder is the frozen base, and its encoder computes with the same weights: "
+            "set train_base to false");
     require(!end_token_ || *end_token_ < base_.vocabulary_size(),
             "end_token {} is outside the base's vocabulary of {}", end_token_.value_or(0),
             base_.vocabulary_size());
@@ -58,7 +58,7 @@ class Icae final : public LatentSource {
   Variable latents(const TextView& view) override {
     const Tensor tokens = view.whole(*this).tokens;
     require(tokens.defined(),
-            "ICAE reads the text's tokens with weights of its own: it got a cache alone");
+            "ICAE reads the text's tokens with its own weights, but got only a cache");
     CausalContext rows(tokens.size(1));
     const KeyValues text =
         encoder_->keys_and_values(base_.placed(base_.token_rows(tokens), rows.positions()), rows);

@@ -48,7 +48,7 @@ Tensor TextView::last_rows(int64_t time) const {
 }
 
 Tensor TextView::last_tokens() const {
-  require(tokens_.defined(), "this source wants the text's tokens: it got a cache alone");
+  require(tokens_.defined(), "this source needs the text's tokens, but got only a cache");
   const Tensor row = last_rows(tokens_.size(1)), tokens = tokens_.to(Device{}).contiguous();
   Tensor last = Tensor::empty(limits_.shape(), DType::i32);
   for (int64_t i = 0; i < last.numel(); ++i)

@@ -14,7 +14,7 @@ struct SeveralOptions final : Fieldset {
   std::vector<Component> sources;
   void fields(Fields& f) override {
     f.components("sources", sources, LatentRegistry::instance(),
-                 "in the order in which the base reads their latents");
+                 "the sources, in the order in which the base reads their latents");
   }
 };
 
@@ -26,14 +26,14 @@ class SeveralSources final : public LatentSource {
           &adopt(std::to_string(i), LatentRegistry::instance().make(o.sources[i], site))));
     for (size_t i = 0; i < sources_.size(); ++i)
       require(sources_[i]->writes_cache() == sources_[0]->writes_cache(),
-              "{}: some sources write embeddings and others into the cache; wanted all alike",
+              "{}: some sources write embeddings and others write into the cache; wanted the "
+              "same \"writes\" for all",
               o.sources[i].path);
     for (size_t i = 0; i < sources_.size(); ++i)
-      require(
-          sources_[i]->mask().tokens_see_text,
-          "{}: \"{}\" hides the text from what stands behind it, which one source among several "
-          "cannot do",
-          o.sources[i].path, o.sources[i].type);
+      require(sources_[i]->mask().tokens_see_text,
+              "{}: \"{}\" hides the text from the tokens behind it, which a source among several "
+              "cannot do: use it alone",
+              o.sources[i].path, o.sources[i].type);
   }
 
   int64_t count() const override {
@@ -73,7 +73,7 @@ class SeveralSources final : public LatentSource {
 };
 
 const bool registered = LatentRegistry::instance().add<SeveralSources, SeveralOptions>(
-    "several", "several sources, whose latents follow one another");
+    "several", "a list of sources whose latents follow one another");
 
 }  // namespace
 }  // namespace reverie

@@ -16,7 +16,7 @@ void GemmaOptions::fields(Fields& f) {
   f.integer_or_auto("query_pre_attn_scalar", query_pre_attn_scalar, kPositive,
                     "scores are divided by its square root; auto: head_dim");
   f.integer("sliding_window", sliding_window, {1, int64_t(1) << 24},
-            "keys that a row of a local layer sees, its own included");
+            "number of keys that a row of a local layer sees, including its own");
   f.integer("global_every", global_every, {1, 1 << 20},
             "every n-th layer sees all keys, the others a sliding window");
 }
@@ -47,8 +47,8 @@ int64_t global_every(const HuggingFaceConfig& c, int64_t layers, int64_t fallbac
   for (int64_t i = 0; i < layers; ++i)
     c.refuse("layer_types",
              kinds[size_t(i)] != ((i + 1) % every == 0 ? "full_attention" : "sliding_attention"),
-             fmt::format("layer {} breaks the pattern of a full_attention after every {} "
-                         "sliding_attention, which alone is built",
+             fmt::format("layer {} breaks the only supported pattern: a full_attention after "
+                         "every {} sliding_attention",
                          i, every - 1));
   return every;
 }
@@ -62,9 +62,9 @@ Json number_or_null(double value) {
 Json GemmaFamily::gemma_options(const HuggingFaceConfig& c, const Json& more_defaults) const {
   const std::string act = c.text("hidden_activation", "gelu_pytorch_tanh");
   c.refuse("hidden_activation", act != "gelu_pytorch_tanh",
-           "this family is built with gelu_pytorch_tanh");
+           "this family supports gelu_pytorch_tanh only");
   c.refuse("use_bidirectional_attention", c.boolean("use_bidirectional_attention", false),
-           "attention is causal here");
+           "attention is causal in this program");
   Json defaults = {{"hidden_size", 2304},
                    {"intermediate_size", 9216},
                    {"num_hidden_layers", 26},

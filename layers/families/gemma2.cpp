@@ -10,8 +10,10 @@ struct Gemma2Options final : GemmaOptions {
   void fields(Fields& f) override {
     GemmaOptions::fields(f);
     f.number("attention_softcap", attention_softcap, {0, 1e6},
-             "attention scores s become c tanh(s / c); 0: they stay");
-    f.number("logit_softcap", logit_softcap, {0, 1e6}, "the same for the final logits");
+             "attention scores s become c tanh(s / c); 0: no change");
+    f.number("logit_softcap", logit_softcap, {0, 1e6},
+             "the final logits s become c tanh(s / c); "
+             "0: no change");
   }
   TransformerShape shape() const {
     TransformerShape s = gemma_shape();
@@ -55,7 +57,7 @@ class Gemma2 final : public GemmaFamily {
 };
 
 const bool registered = register_family<Gemma2, Gemma2Options>(
-    "Gemma 2 shape: soft-caps, local and global layers in turn, GeGLU, post-norms");
+    "Gemma 2's architecture: soft-caps, alternating local and global layers, GeGLU, post-norms");
 
 }  // namespace
 }  // namespace reverie

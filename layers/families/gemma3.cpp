@@ -16,7 +16,7 @@ struct Gemma3Options final : GemmaOptions {
   void fields(Fields& f) override {
     GemmaOptions::fields(f);
     f.number("rope_local_theta", rope_local_theta, {1, 1e9},
-             "base of the rotary angles in local layers; rope_theta is that of global ones");
+             "base of the rotary angles in local layers; rope_theta applies to the global ones");
     f.object("rope_scaling", rope_scaling, "stretched rotary angles of global layers");
   }
   TransformerShape shape() const {
@@ -42,7 +42,7 @@ class Gemma3 final : public GemmaFamily {
                                     : whole;
     Json out = gemma_options(c, {{"vocab_size", 262208}, {"max_position_embeddings", 131072}});
     for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"})
-      c.refuse(key, c.has(key), "Gemma 3 is built without soft-caps");
+      c.refuse(key, c.has(key), "Gemma 3 is supported without soft-caps only");
     double local = c.number("rope_local_base_freq", 1e4);
     Rope rope{1e6, {{"type", "none"}}};
     if (c.has("rope_parameters") && c.object("rope_parameters").has("full_attention")) {
@@ -54,7 +54,7 @@ class Gemma3 final : public GemmaFamily {
         const HuggingFaceConfig sliding = kinds.object("sliding_attention");
         local = sliding.number("rope_theta", local);
         kinds.refuse("sliding_attention", rope_scaling_of(sliding, 8192).at("type") != "none",
-                     "scaling of local layers is not built");
+                     "rope scaling of local layers is not supported");
       }
     } else {
       rope = rope_of(c, 1e6);
@@ -85,7 +85,8 @@ class Gemma3 final : public GemmaFamily {
 };
 
 const bool registered = register_family<Gemma3, Gemma3Options>(
-    "Gemma 3 shape: query and key norms, five local layers to a global one, two rope bases");
+    "Gemma 3's architecture: query and key norms, five local layers for each global one, two "
+    "rope bases");
 
 }  // namespace
 }  // namespace reverie

@@ -57,7 +57,8 @@ void GgufKeys::expect_attention_scale(int64_t dim) {
 }
 
 void GgufKeys::unsupported(const std::string& name, const std::string& what) const {
-  throw DataError(fmt::format("{}: {} is {}: not built here", file_->path, key(name), what));
+  throw DataError(
+      fmt::format("{}: {} is {}, which is not supported", file_->path, key(name), what));
 }
 
 void GgufKeys::refuse_unread() const {
@@ -132,7 +133,10 @@ void GgufKeyWriter::tensor(const std::string& name, const std::vector<float>& va
 }
 void GgufKeyWriter::refuse(bool given, const std::string& what) const {
   if (given)
-    throw UserError(fmt::format("a GGUF file has no word for {} in a {} model", what, names_.type));
+    throw UserError(
+        fmt::format("a GGUF file cannot express {} in a {} model: export it for "
+                    "transformers instead (--export-hf)",
+                    what, names_.type));
 }
 
 }  // namespace reverie

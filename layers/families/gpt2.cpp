@@ -20,20 +20,21 @@ struct Gpt2Options final : Fieldset {
 };
 
 void Gpt2Options::fields(Fields& f) {
-  f.integer("vocab_size", vocab_size, {0, int64_t(1) << 31},
-            "tokens known to the model; 0: taken from the data");
+  f.integer("vocab_size", vocab_size, {0, int64_t(1) << 31}, "vocabulary size; 0: the data's");
   f.integer("block_size", block_size, {1, int64_t(1) << 24}, "longest sequence, in tokens");
   f.integer("n_layer", n_layer, {1, 1000}, "number of blocks");
   f.integer("n_head", n_head, {1, 1024}, "attention heads; divides n_embd");
   f.integer("n_embd", n_embd, {1, 1 << 20}, "width of the residual stream");
   f.integer_or_auto("n_hidden", n_hidden, kPositive, "width of the MLP; auto: 4 n_embd");
-  f.number("dropout", dropout, {0, 0.99}, "of embeddings, attention weights and residual branches");
+  f.number("dropout", dropout, {0, 0.99},
+           "dropout of embeddings, attention weights and residual "
+           "branches");
   f.boolean("bias", bias, "biases in linear and norm layers (GPT-2: true, nanoGPT: false)");
   f.text("activation", activation, {"gelu", "gelu_tanh"},
          "gelu: exact (nanoGPT); gelu_tanh: GPT-2's approximation");
   f.number("layer_norm_eps", layer_norm_eps, {1e-12, 1}, "added to the variance");
   f.boolean("rematerialize", rematerialize,
-            "compute blocks again in backward instead of keeping their activations");
+            "recompute blocks in the backward pass instead of keeping their activations");
   f.component("memory", memory, MemoryRegistry::instance(), true,
               "a memory module inside the model");
   f.rule(n_embd % n_head == 0,
@@ -80,9 +81,9 @@ class Gpt2 final : public Family {
 
   Json from_hugging_face(const HuggingFaceConfig& c) const override {
     c.refuse("tie_word_embeddings", !c.boolean("tie_word_embeddings", true),
-             "GPT-2 is built with a tied head");
+             "GPT-2 is supported with a tied head only");
     c.refuse("scale_attn_weights", !c.boolean("scale_attn_weights", true),
-             "attention without its scale is not built");
+             "attention without its scale is not supported");
     for (const char* key : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"})
       c.refuse(key, c.boolean(key, false), "not built");
     const std::string act = c.text("activation_function", "gelu_new");
@@ -136,7 +137,7 @@ class Gpt2 final : public Family {
 };
 
 const bool registered = register_family<Gpt2, Gpt2Options>(
-    "GPT-2 / nanoGPT shape: pre-LN, learned positions, tied head");
+    "GPT-2's and nanoGPT's architecture: pre-LN, learned positions, tied head");
 
 }  // namespace
 }  // namespace reverie

@@ -53,8 +53,9 @@ class Llama final : public Family {
   bool gguf_turns_neighbours() const override { return true; }
 };
 
-const bool registered =
-    register_family<Llama, LlamaOptions>("Llama shape: RMSNorm, RoPE, grouped queries, SwiGLU");
+const bool registered = register_family<Llama, LlamaOptions>(
+    "Llama's architecture: RMSNorm, RoPE, grouped queries, "
+    "SwiGLU");
 
 }  // namespace
 }  // namespace reverie

@@ -49,13 +49,14 @@ class Qwen2 final : public QwenFamily {
   std::string tokenizer_conflict(const Json& tokenizer) const override {
     if (is_qwen2_tokenizer(tokenizer)) return "";
     return "transformers 5 reads the tokenizer of every qwen2 model by the rules of Qwen2's own "
-           "(byte-level BPE behind NFC, split by its pattern), and would read a text as other tokens "
+           "(byte-level BPE behind NFC, split by its pattern), and would read a text as other "
+           "tokens "
            "than this vocabulary does. Wanted Qwen2's tokenizer; with another one train a qwen3 or "
            "a llama, or write GGUF";
   }
   Json to_hugging_face(const Json& options, const TransformerShape& s) const override {
     require(s.head_dim * s.heads == s.features,
-            "transformers' qwen2 has a head_dim of n_embd / n_head alone, not {}", s.head_dim);
+            "transformers' qwen2 supports a head_dim of n_embd / n_head alone, got {}", s.head_dim);
     Json out = QwenFamily::to_hugging_face(options, s);
     out.erase("attention_bias");  // its biases are part of transformers' class
     return out;
@@ -63,7 +64,7 @@ class Qwen2 final : public QwenFamily {
 };
 
 const bool registered = register_family<Qwen2, Qwen2Options>(
-    "Qwen2 shape: Llama's with biases on query, key and value");
+    "Qwen2's architecture: Llama's with biases on query, key and value");
 
 }  // namespace
 }  // namespace reverie

@@ -12,13 +12,15 @@ namespace reverie {
 void RopeScaling::fields(Fields& f) {
   f.text("type", type, {"none", "linear", "llama3"},
          "linear: all angles divided by factor; llama3: the slow ones");
-  f.number("factor", factor, {1, 1e6}, "how much longer texts become");
+  f.number("factor", factor, {1, 1e6}, "factor by which texts become longer");
   f.number("low_freq_factor", low_freq_factor, {1e-6, 1e6},
-           "llama3: what turns less often than this within original_block_size is divided");
+           "for llama3: angles that turn less often than this within original_block_size are "
+           "divided by factor");
   f.number("high_freq_factor", high_freq_factor, {1e-6, 1e6},
-           "llama3: what turns more often than this stays; above low_freq_factor");
+           "for llama3: angles that turn more often than this are unchanged; above "
+           "low_freq_factor");
   f.integer("original_block_size", original_block_size, {1, int64_t(1) << 24},
-            "llama3: longest sequence before stretching, in tokens");
+            "for llama3: longest sequence before stretching, in tokens");
 }
 
 std::vector<double> inverse_frequencies(int64_t head_dim, double base, const RopeScaling& scaling) {
@@ -43,8 +45,7 @@ std::vector<double> inverse_frequencies(int64_t head_dim, double base, const Rop
 }
 
 void RotaryOptions::fields(Fields& f) {
-  f.integer("vocab_size", vocab_size, {0, int64_t(1) << 31},
-            "tokens known to the model; 0: taken from the data");
+  f.integer("vocab_size", vocab_size, {0, int64_t(1) << 31}, "vocabulary size; 0: the data's");
   f.integer("block_size", block_size, {1, int64_t(1) << 24}, "longest sequence, in tokens");
   f.integer("n_layer", n_layer, {1, 1000}, "number of blocks");
   f.integer("n_head", n_head, {1, 1024}, "attention heads");
@@ -58,9 +59,11 @@ void RotaryOptions::fields(Fields& f) {
   f.number("rope_theta", rope_theta, {1, 1e9}, "base of the rotary angles");
   f.number("rms_norm_eps", rms_norm_eps, {1e-12, 1}, "added to the mean square");
   f.boolean("tie_weights", tie_weights, "use the embedding table as output projection");
-  f.number("dropout", dropout, {0, 0.99}, "of embeddings, attention weights and residual branches");
+  f.number("dropout", dropout, {0, 0.99},
+           "dropout of embeddings, attention weights and residual "
+           "branches");
   f.boolean("rematerialize", rematerialize,
-            "compute blocks again in backward instead of keeping their activations");
+            "recompute blocks in the backward pass instead of keeping their activations");
   f.component("memory", memory, MemoryRegistry::instance(), true,
               "a memory module inside the model");
   const int64_t kv = n_kv_head.value_or(n_head), dim = head_dim.value_or(n_embd / n_head);

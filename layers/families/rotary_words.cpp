@@ -16,10 +16,10 @@ Json rotary_options(const HuggingFaceConfig& c, const Json& defaults) {
         key, defaults.contains(key) ? defaults.at(key).get<int64_t>() : std::optional<int64_t>());
   };
   c.refuse("attention_bias", c.boolean("attention_bias", false),
-           "biases of these projections are not built");
-  c.refuse("mlp_bias", c.boolean("mlp_bias", false), "MLP biases are not built");
+           "biases of these projections are not supported");
+  c.refuse("mlp_bias", c.boolean("mlp_bias", false), "MLP biases are not supported");
   c.refuse("partial_rotary_factor", c.number("partial_rotary_factor", 1) != 1,
-           "only rotary positions of whole heads are built");
+           "only rotary positions of whole heads are supported");
   const int64_t heads = integer("num_attention_heads");
   c.refuse("num_attention_heads", heads <= 0, "wanted 1 or more");
   Json out = {{"vocab_size", integer("vocab_size")},
@@ -42,7 +42,7 @@ Json rotary_options(const HuggingFaceConfig& c, const Json& defaults) {
 
 Json rope_scaling_of(const HuggingFaceConfig& rope, int64_t longest) {
   rope.refuse("partial_rotary_factor", rope.number("partial_rotary_factor", 1) != 1,
-              "only rotary positions of whole heads are built");
+              "only rotary positions of whole heads are supported");
   const std::string key = rope.has("rope_type") ? "rope_type" : "type";
   const std::string type = rope.text(key, "default");
   if (type == "default") return {{"type", "none"}};
@@ -70,12 +70,12 @@ Rope rope_of(const HuggingFaceConfig& c, double default_theta) {
 void refuse_scaling(const HuggingFaceConfig& c, const Rope& rope, const std::string& type) {
   c.refuse(c.has("rope_parameters") ? "rope_parameters" : "rope_scaling",
            rope.scaling.at("type") != "none",
-           fmt::format("no rope scaling is built for {} models", type));
+           fmt::format("rope scaling is not supported for {} models", type));
 }
 
 void refuse_other_activations(const HuggingFaceConfig& c) {
   const std::string act = c.text("hidden_act", "silu");
-  c.refuse("hidden_act", act != "silu" && act != "swish", "this family is built with silu");
+  c.refuse("hidden_act", act != "silu" && act != "swish", "this family supports silu only");
 }
 
 void refuse_windows(const HuggingFaceConfig& c) {

@@ -34,7 +34,7 @@ void ImmOptions::fields(Fields& f) {
             "k: size of queries and keys (not used by full_rank)");
   f.integer_or_auto("num_slots", num_slots, kPositive,
                     "N; \"auto\" is the paper's floor(sqrt(n_embd))");
-  f.number("dropout", dropout, {0, 0.99}, "of the read weights");
+  f.number("dropout", dropout, {0, 0.99}, "dropout of the read weights");
   f.integer("segment_length", segment_length, kPositive, "rows per write, mode segment");
   f.integer("chunk_length", chunk_length, kPositive, "rows per write, mode slots (1: every row)");
   f.boolean("carry_state", carry_state,

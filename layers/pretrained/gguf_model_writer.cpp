@@ -80,7 +80,7 @@ void write_tensors(GgufWriter& out, const PlainModel& plain, const Family& famil
 
 void write_gguf_model(GgufWriter& out, const PlainModel& plain, GgufTensorType type) {
   const Family* family = family_of_type(plain.component.type);
-  require(family != nullptr, "no GGUF architecture is like \"{}\"; known are {}",
+  require(family != nullptr, "no GGUF architecture expresses a \"{}\" model; known are {}",
           plain.component.type, known_types());
   write_keys(out, plain, *family);
   write_tensors(out, plain, *family, type);

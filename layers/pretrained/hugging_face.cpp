@@ -48,7 +48,8 @@ std::map<std::string, std::set<std::string>> read_index(const std::string& direc
     if (!fs::is_regular_file(fs::path(directory) / shard))
       missing += fmt::format("\n  {} ({} tensors, {} first)", shard, names.size(), *names.begin());
   if (!missing.empty())
-    throw DataError(fmt::format("{}: these shards are missing:{}", index, missing));
+    throw DataError(
+        fmt::format("{}: these shards are missing; download them again:{}", index, missing));
   return shards;
 }
 
@@ -142,7 +143,7 @@ const Family& family_of_config(const Json& config, const std::string& file) {
 
 PretrainedFiles open_hugging_face(const std::string& directory) {
   const std::string file = directory + "/config.json";
-  require(fs::exists(file), "{}: no config.json, so no Hugging Face model", directory);
+  require(fs::exists(file), "{} is not a Hugging Face model: it has no config.json", directory);
   const Json config = read_json(file);
   const Family& family = family_of_config(config, file);
   PretrainedFiles out;

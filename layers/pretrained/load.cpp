@@ -14,15 +14,15 @@ PretrainedFiles open_files(const std::string& path) {
   namespace fs = std::filesystem;
   if (fs::is_directory(path)) return open_hugging_face(path);
   std::ifstream file(path, std::ios::binary);
-  require(bool(file), "cannot read {}: no such file or directory", path);
+  require(bool(file), "cannot read {}: no such file or directory; check the path of the model",
+          path);
   char magic[4] = {};
   file.read(magic, 4);
   if (std::string_view(magic, 4) == "GGUF" || path.ends_with(".gguf")) return open_gguf_model(path);
   if (path.ends_with(".bin")) return open_llama2c(path);
   throw UserError(
-      fmt::format("{}: not a form of model that is known here; wanted a Hugging Face directory, a "
-                  ".gguf file or "
-                  "a llama2.c .bin file",
+      fmt::format("{}: the model's format is unknown; wanted a Hugging Face directory, a .gguf "
+                  "file or a llama2.c .bin file",
                   path));
 }
 

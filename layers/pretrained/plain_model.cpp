@@ -31,13 +31,13 @@ PlainModel plain_model(const LanguageModel& model, const Component& component) {
     return {around->plain_model(), around->plain_component(), around->low_rank_scale()};
   const auto* transformer = dynamic_cast<const Transformer*>(&model);
   require(transformer != nullptr,
-          "a \"{}\" model is none of another program's families: its trained state alone can be "
-          "exported (--export-state)",
+          "a \"{}\" model is none of another program's families: export its trained state alone "
+          "(--export-state)",
           component.type);
   if (transformer->has_memory())
     throw UserError(fmt::format(
-        "the model has a memory module ({}), which no other program knows: its trained state alone "
-        "can be exported (--export-state)",
+        "the model has a memory module ({}), which no other program knows: export its trained "
+        "state alone (--export-state)",
         component.resolved->at("memory").value("type", "?")));
   return {*transformer, component};
 }

@@ -14,12 +14,12 @@ struct PretrainedModelOptions final : Fieldset {
   double alpha = 16;
   void fields(Fields& f) override {
     f.path("path", path,
-           "a Hugging Face directory, a .gguf or a llama2.c .bin file: the first weights");
+           "the initial weights: a Hugging Face directory, a .gguf file or a llama2.c .bin file");
     f.integer_or_auto("block_size", block_size, kPositive,
                       "longest sequence, in tokens; auto: the model's own");
     f.integer_or_auto("rank", rank, {1, 1 << 16},
-                      "train low-rank updates of this rank of the blocks' projections (LoRA) and "
-                      "leave the model's weights as they are; auto: train all weights");
+                      "train low-rank updates (LoRA) of this rank for the blocks' projections "
+                      "and freeze the model's weights; auto: train all weights");
     f.number("alpha", alpha, {1e-6, 1e6}, "updates are multiplied by alpha / rank");
   }
 };
@@ -66,7 +66,9 @@ class PretrainedModel final : public LanguageModel, public AroundPlainModel {
 };
 
 const bool registered = ModelRegistry::instance().add<PretrainedModel, PretrainedModelOptions>(
-    "pretrained", "a published model, to train on (Hugging Face directory, GGUF, llama2.c)");
+    "pretrained",
+    "a published model as the start of training (Hugging Face directory, GGUF, "
+    "llama2.c)");
 
 }  // namespace
 }  // namespace reverie

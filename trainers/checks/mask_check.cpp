@@ -70,8 +70,8 @@ std::string MaskCheck::text() const {
   for (const std::string& name : without_gradient)
     out += fmt::format("no gradient reaches {}, which is to be trained\n", name);
   out += ok() ? "packed groups equal separate forwards"
-              : "packed groups DIFFER from separate forwards: a group sees what it must not, or "
-                "misses what it should see";
+              : "packed groups DIFFER from separate forwards: a group sees a token that it must "
+                "not see, or misses one that it should see";
   return out;
 }
 

@@ -71,7 +71,7 @@ void compare(const NamedTensors& a, const NamedTensors& b, const char* what,
 ResumeCheck check_resume(const ExperimentOptions& given, int64_t steps, int64_t killed_at,
                          const std::string& directory) {
   require(0 < killed_at && killed_at < steps,
-          "check resume: wanted 0 < kill step < steps, got {} and {}", killed_at, steps);
+          "check resume: wanted 0 < --kill-at < --steps, got {} and {}", killed_at, steps);
   namespace fs = std::filesystem;
   ExperimentOptions options = given;
   options.train.steps = steps;

@@ -116,13 +116,14 @@ void run_mask(const MaskArguments& a) {
   auto* augmented = dynamic_cast<AugmentedModel*>(model.get());
   if (!augmented)
     throw ConfigError(
-        fmt::format("the model of {} is \"{}\": only an \"augmented\" one has groups to check",
+        fmt::format("{}: the model's type is \"{}\", wanted \"augmented\": only such a model has "
+                    "packed groups to check",
                     a.config.file, options.model.type));
   draw_zero_parameters(*augmented, random);
   const int64_t length = std::min(a.length, model->block_size()),
                 ahead = augmented->options().ahead;
   require(length >= ahead + augmented->options().delay,
-          "texts of {} tokens are too short for {} tokens ahead (--length)", length, ahead);
+          "texts of {} tokens are too short for {} tokens ahead: raise --length", length, ahead);
   const auto drawn = [&](int64_t rows, int64_t columns, int64_t low, int64_t high) {
     Tensor t = Tensor::empty({rows, columns}, DType::i32);
     for (int64_t i = 0; i < t.numel(); ++i)
@@ -142,43 +143,51 @@ void run_mask(const MaskArguments& a) {
 }  // namespace
 
 void add_check_command(CLI::App& app) {
-  auto* command = app.add_subcommand("check", "Prove a property: exits 0 if it holds, 5 if not");
+  auto* command = app.add_subcommand("check",
+                                     "Check a property: exit code 0 if it holds, 5 if "
+                                     "not");
   command->require_subcommand(1);
 
   auto* causality = command->add_subcommand(
-      "causality", "Does any logit depend on what it must not see? Probes a model as a black box");
+      "causality",
+      "Probe whether any logit depends on a token that it must not see; the model "
+      "is a black box");
   auto c = std::make_shared<CausalityArguments>();
   causality
       ->add_option("target", c->target.file,
-                   "experiment config (weights are redrawn) or run directory (trained weights)")
+                   "an experiment's config (probed with random weights) or a run directory "
+                   "(probed with its trained weights)")
       ->required();
   c->target.add_overrides(*causality);
   causality->add_option("--json", c->json, "also write every probe to this file");
   causality->callback([c] { run_causality(*c); });
 
   auto* resume = command->add_subcommand(
-      "resume", "Is resuming bit-exact? N steps in one go against k, kill -9, resume, N - k");
+      "resume",
+      "Check that resuming is bit-exact: train N steps without a break; train k steps, "
+      "kill -9, resume, train N - k; compare");
   auto r = std::make_shared<ResumeArguments>();
   r->config.add_to(*resume);
   resume->add_option("--steps", r->steps, "N")->capture_default_str();
   resume
       ->add_option("--kill-at", r->kill_at,
-                   "k: the checkpoint that is resumed from; the kill comes a step later")
+                   "k: the step of the checkpoint that the run resumes from; the kill comes one "
+                   "step later")
       ->capture_default_str();
-  resume->add_option("--run-dir", r->directory, "scratch directory, emptied")
+  resume->add_option("--run-dir", r->directory, "scratch directory; its contents are deleted")
       ->capture_default_str();
   resume->callback([r] { run_resume(*r); });
 
   auto* mask = command->add_subcommand(
       "mask",
-      "Do a coprocessor's packed groups see what they should and nothing else? One forward over "
-      "all of them against one for each, losses and gradients");
+      "Check that a coprocessor's packed groups see their own prefix and nothing else: compare "
+      "losses and gradients of one packed forward with one forward for each group");
   auto m = std::make_shared<MaskArguments>();
   m->config.add_to(*mask);
   mask->add_option("--texts", m->texts, "texts in the batch")->capture_default_str();
-  mask->add_option("--groups", m->groups, "insertion points in each")->capture_default_str();
-  mask->add_option("--length", m->length, "tokens of a text")->capture_default_str();
-  mask->add_option("--seed", m->seed, "of tokens, insertion points and new weights")
+  mask->add_option("--groups", m->groups, "insertion points in each text")->capture_default_str();
+  mask->add_option("--length", m->length, "tokens in each text")->capture_default_str();
+  mask->add_option("--seed", m->seed, "seed of the tokens, insertion points and random weights")
       ->capture_default_str();
   mask->callback([m] { run_mask(*m); });
 }

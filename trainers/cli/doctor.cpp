@@ -21,14 +21,15 @@ namespace {
 std::string gpu_exchange() {
   switch (cuda::status().flavour) {
     case cuda::Flavour::off:
-      return "on device cpu, as this build has no CUDA";
+      return "on device cpu, because this build has no CUDA";
     case cuda::Flavour::emulated:
-      return "device cuda, being emulated, sends as the cpu does: no NCCL";
+      return "device cuda is emulated and sends as the cpu does, without NCCL";
     case cuda::Flavour::on:
       break;
   }
   const std::string nccl = nccl_library();
-  return nccl.empty() ? "no NCCL in this build (libnccl-dev): device cuda only in one process"
+  return nccl.empty() ? "no NCCL in this build (libnccl-dev): device cuda works in one process "
+                        "only"
                       : "on device cuda by " + nccl + ", a GPU for each";
 }
 
@@ -36,7 +37,7 @@ std::string gpu_exchange() {
 std::string gpu_attention() {
   const bool chosen = attention_choice() == AttentionChoice::cudnn;
   const std::string library = attention_library();
-  if (library.empty()) return "attention by our kernels; no cuDNN in this build";
+  if (library.empty()) return "attention by Reverie's kernels; no cuDNN in this build";
   return fmt::format("attention in bf16 by {} (this build has {}; REVERIE_ATTENTION=own|cudnn)",
                      chosen ? "cuDNN where it serves the case" : "our kernels", library);
 }
@@ -44,7 +45,9 @@ std::string gpu_attention() {
 }  // namespace
 
 void add_doctor_command(CLI::App& app) {
-  auto* command = app.add_subcommand("doctor", "What this machine and this build can do");
+  auto* command = app.add_subcommand("doctor",
+                                     "Show this machine and this build: kernels, "
+                                     "threads, ranks, GPU, data");
   command->callback([] {
     const MachineInfo m = machine_info();
     fmt::print("build        {}\n", build_commit());

@@ -33,8 +33,8 @@ struct EvalArguments {
 std::string_view characters_of(std::string_view text, const std::string& range) {
   if (range.empty()) return text;
   const auto refuse = [&] {
-    throw ConfigError(
-        fmt::format("--chars {}: wanted A:B, two numbers of characters, the first less", range));
+    throw ConfigError(fmt::format(
+        "--chars {}: wanted A:B, two positions in characters with A less than B", range));
   };
   const size_t colon = range.find(':');
   const auto number = [&](const std::string& digits, int64_t otherwise) {
@@ -133,51 +133,64 @@ void evaluate_text(const EvalArguments& a) {
 void add_eval_command(CLI::App& app) {
   auto* command = app.add_subcommand(
       "eval",
-      "How well a model predicts: a run on its own data, teacher-forced beside prefix-only; any "
-      "model on a text (--text), as perplexity per token, word and byte");
+      "Measure how well a model predicts: a run on its own data (teacher-forced and "
+      "prefix-only), or any model on a text (--text; perplexity per token and word, bits per "
+      "byte)");
   auto a = std::make_shared<EvalArguments>();
   command->add_option("run,--model", a->model, kModelPathHelp)->required();
   command->add_option("--json", a->json, "also write the figures to this file");
   auto* text = command->add_option("--text", a->text, "a UTF-8 file to predict");
   command
       ->add_option("--tokenizer", a->tokenizer,
-                   "a tokenizer's file or directory, where none lies with the model")
+                   "a tokenizer's file or directory, if the model comes without one")
       ->needs(text);
-  command->add_option("--chars", a->characters, "A:B, only these characters of the text")
+  command->add_option("--chars", a->characters, "A:B: only the characters from A to B of the text")
       ->needs(text);
   command
       ->add_option("--window", a->perplexity.window,
-                   "tokens of text in one forward; 0: as many as the model takes")
+                   "tokens of text in one forward; 0: the model's maximum")
       ->needs(text)
       ->check(CLI::NonNegativeNumber);
   command
       ->add_option("--stride", a->perplexity.stride,
-                   "tokens from one window to the next; less than --window: windows overlap, and "
-                   "every token is predicted once with more before it; 0: the window")
+                   "tokens from the start of one window to the start of the next; 0: the same as "
+                   "--window. A smaller stride makes windows overlap: every token is still "
+                   "predicted once, with more text before it")
       ->needs(text)
       ->check(CLI::NonNegativeNumber);
-  command->add_option("--max-windows", a->perplexity.max_windows, "stop after these; 0: all")
+  command
+      ->add_option("--max-windows", a->perplexity.max_windows,
+                   "stop after this many windows; "
+                   "0: all")
       ->needs(text)
       ->check(CLI::NonNegativeNumber);
-  command->add_option("--windows", a->run.windows, "validation windows of a run's own data, 0: all")
+  command
+      ->add_option("--windows", a->run.windows,
+                   "validation windows of the run's own data; 0: "
+                   "all")
       ->capture_default_str()
       ->excludes(text);
   command
       ->add_option("--prefix-only-windows", a->run.prefix_windows,
-                   "windows of a run's own data scored prefix by prefix")
+                   "validation windows of the run's own data that are scored from each prefix "
+                   "alone")
       ->capture_default_str()
       ->excludes(text);
-  command->add_option("--batch-size", a->run.batch_size, "windows per forward, of a run's own data")
+  command
+      ->add_option("--batch-size", a->run.batch_size,
+                   "windows of the run's own data in one "
+                   "forward")
       ->capture_default_str()
       ->excludes(text);
   command
       ->add_flag("--other-data", a->run.other_data,
-                 "score a run's text although it has changed since; figures are labelled")
+                 "score the run's text even if it has changed since training; the figures are "
+                 "labelled")
       ->excludes(text);
   command
       ->add_option("--insertions", a->insertions.points,
-                   "of a model with latents: points in each window where they are tried, drawn by "
-                   "the text itself; 0: after every token")
+                   "for a model with latents: insertion points in each window, drawn by the text "
+                   "itself; 0: after every token")
       ->capture_default_str()
       ->needs(text)
       ->check(CLI::NonNegativeNumber);

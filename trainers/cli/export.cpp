@@ -17,8 +17,8 @@ namespace {
 // UserError.
 const Tokenizer& tokenizer_of(const LoadedRun& run, const std::string& directory) {
   require(run.tokenizer != nullptr,
-          "{} was trained on token files without a tokenizer, and without one its model is read "
-          "wrongly: name it (--tokenizer)",
+          "{} was trained on token files without a tokenizer, and other programs would read its "
+          "model with a wrong one: name the right one (--tokenizer)",
           directory);
   return *run.tokenizer;
 }
@@ -42,18 +42,19 @@ void add_export_options(CLI::App& command, ExportArguments& a) {
   command.add_option("--export-gguf", a.gguf,
                      "write the model and its tokenizer into this file, for llama.cpp");
   command.add_option("--export-state", a.state,
-                     "write what was trained alone, and what it is, into this directory: latents "
-                     "beside a frozen model, a model with its memory module");
+                     "write the trained parameters alone, with a description, into this "
+                     "directory (latents beside a frozen model; a model with its memory module)");
   command
       .add_option("--dtype", a.dtype,
-                  "of the matrices in a GGUF file: f32, f16, bf16 or q8_0 (norms, biases and "
-                  "learned positions are f32)")
+                  "type of the matrices in a GGUF file: f32, f16, bf16 or q8_0 (norms, biases "
+                  "and learned positions are f32)")
       ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}))
       ->capture_default_str();
   command.add_option("--tokenizer", a.tokenizer,
-                     "for an export: a tokenizer's file or directory, where the run has none");
+                     "for an export: a tokenizer's file or directory, if the run has none");
   command.add_flag("--without-tokenizer", a.without_tokenizer,
-                   "a GGUF file that says it has no tokenizer, where its form has no word for it");
+                   "write a GGUF file without a tokenizer, for a tokenizer that the format "
+                   "cannot express; the file says so");
 }
 
 void export_run(const std::string& directory, const ExportArguments& a) {
@@ -61,9 +62,9 @@ void export_run(const std::string& directory, const ExportArguments& a) {
   if (!a.tokenizer.empty()) run.tokenizer = load_tokenizer_for(a.tokenizer);
   if (run.verdict.leaks()) log_warning("the exported model: {}", run.verdict.line());
   if (!a.state.empty()) {
-    export_trained_state({*run.model, run.options.model, run.tokenizer.get(), run.verdict,
-                          run.options.plugins},
-                         a.state);
+    export_trained_state(
+        {*run.model, run.options.model, run.tokenizer.get(), run.verdict, run.options.plugins},
+        a.state);
     fmt::print("{}\n", a.state);
   }
   if (!a.hugging_face.empty()) {

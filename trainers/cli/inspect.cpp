@@ -37,7 +37,7 @@ void add_inspect_command(CLI::App& app) {
     if (!find_run(*path)) {
       if (exports->any())
         throw ConfigError(fmt::format(
-            "an export wants a run (its directory, RUN@best, RUN@1000); {} is none", *path));
+            "{} is no run: an export needs a run (its directory, RUN@best or RUN@1000)", *path));
       const SafetensorsFile file = read_safetensors(*path);
       for (const auto& [key, value] : file.metadata) fmt::print("{}: {}\n", key, value);
       print_tensors(file.tensors);

@@ -45,7 +45,7 @@ void open_standard_streams() {
 void handle_bus_error(int) {
   constexpr std::string_view message =
       "\nerror: a file that is mapped into memory became shorter, or its disk failed; the run's "
-      "checkpoints are whole: mend the file and go on with --resume\n";
+      "checkpoints are complete: restore the file and continue with --resume\n";
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, message.data(), message.size());
   ::_exit(int(reverie::ExitCode::corrupt_data));
 }
@@ -74,10 +74,10 @@ int run(int argc, char** argv) {
   using namespace reverie;
   Activity::show_all(true);
   CLI::App app{
-      "Reverie trains language models that think in latent space, and does not let them fool you.\n"
-      "Start with: reverie repro configs/tables/imm_shakespeare.json --preset smoke\n"
-      "Exit codes: 0 ok, 1 runtime, 2 usage or config, 3 corrupt data, 4 diverged, 5 check failed, "
-      "128+n stopped by signal n."};
+      "Reverie trains language models that think in latent space, and does not let them fool "
+      "you.\nStart with: reverie repro configs/tables/imm_shakespeare.json --preset smoke\nExit "
+      "codes: 0 success; 1 error at run time; 2 wrong usage or config; 3 corrupt data; 4 "
+      "training diverged; 5 check failed, or the run leaks; 128 + n stopped by signal n."};
   app.name("reverie");
   app.require_subcommand(1);
   app.set_version_flag("--version", fmt::format("reverie 0.1.0 ({})", build_commit()));
@@ -127,8 +127,8 @@ int run(int argc, char** argv) {
     return int(ExitCode::runtime);
   } catch (...) {  // reverie throws nothing else
     log_error(
-        "a plugin threw something that is no std::exception, so that it says nothing of itself: "
-        "wanted an exception with a message");
+        "a plugin threw an object that is no std::exception, so there is no message: let it "
+        "throw an exception with a message");
     return int(ExitCode::runtime);
   }
 }

@@ -12,18 +12,19 @@
 namespace reverie {
 
 void add_plan_command(CLI::App& app) {
-  auto* command =
-      app.add_subcommand("plan", "What a run will take: parameters, operations, memory");
+  auto* command = app.add_subcommand("plan",
+                                     "Estimate the cost of a run or table: parameters, operations, "
+                                     "memory");
   auto a = std::make_shared<ConfigArguments>();
   auto as_json = std::make_shared<bool>(false);
   auto preset = std::make_shared<std::string>("smoke");
   auto of_table = std::make_shared<std::vector<std::string>>();
   a->add_to(*command);
-  command->add_option("--preset", *preset, "of a table's file: what all its runs will take")
+  command->add_option("--preset", *preset, "for a table: estimate all runs of this preset")
       ->capture_default_str();
   command
       ->add_option("--set-table", *of_table,
-                   "override one value of the table itself, as repro does (repeatable)")
+                   "override one value of the table itself, as in repro (repeatable)")
       ->allow_extra_args(false);
   command->add_flag("--json", *as_json, "print JSON");
   command->callback([a, as_json, preset, of_table] {
@@ -55,7 +56,7 @@ void add_plan_command(CLI::App& app) {
     fmt::print("kept between steps    {:.1f} MiB (weights {:.1f}, their gradients, moments)\n",
                p.kept_bytes / mib, p.weight_bytes / mib);
     fmt::print("activations           {:.1f} MiB\n", p.activation_bytes / mib);
-    fmt::print("peak of one step      {:.1f} MiB (of tensors, by a step on random tokens)\n",
+    fmt::print("peak of one step      {:.1f} MiB (tensors, measured in a step on random tokens)\n",
                p.peak_bytes / mib);
   });
 }

@@ -21,51 +21,53 @@ void add_prepare_command(CLI::App& app) {
   auto o = std::make_shared<DataOptions>();
   command->add_option(
       "text", o->path,
-      "a UTF-8 text; a directory or quoted pattern (\"books/*.txt\") of texts, each "
-      "a document; a .jsonl file, each line a document; any of them as .gz or .zst. "
-      "Left out: --name");
-  command->add_option("--field", o->field, "of .jsonl files: what holds each line's text");
+      "a UTF-8 text; a directory or quoted pattern (\"books/*.txt\") of texts, each a document; "
+      "a .jsonl file, each line a document; any of them as .gz or .zst. Without it, --name names "
+      "a known text");
+  command->add_option("--field", o->field, "for .jsonl files: the key that holds each line's text");
   command->add_option("--name", o->name,
                       "a known text, e.g. tinyshakespeare (see scripts/fetch.py --list)");
   auto* tokenizer =
       command
           ->add_option("--tokenizer", o->tokenizer,
-                       "char: one token a character; word: one a word; gpt2: GPT-2's byte pairs; "
-                       "pretrained: a pretrained model's; bpe: see --train-bpe")
+                       "char: one token for each character; word: one for each word; gpt2: "
+                       "GPT-2's byte pairs; pretrained: a pretrained model's tokens; bpe: see "
+                       "--train-bpe")
           ->check(CLI::IsMember({"char", "word", "gpt2", "bpe", "pretrained"}))
           ->capture_default_str();
   command->add_option(
       "--tokenizer-files", o->tokenizer_files,
-      "pretrained: a .gguf file, a Hugging Face directory or a tokenizer's own file");
+      "for pretrained: a .gguf file, a Hugging Face directory or a tokenizer's own file");
   auto* train_bpe =
       command
           ->add_option("--train-bpe", o->train_bpe,
-                       "learn byte pairs (as GPT-2's) from the training part of this text, until "
-                       "the vocabulary has so many tokens; the held-out part is not looked at")
+                       "learn byte pairs (like GPT-2's) from the training part of this text, "
+                       "until the vocabulary has this many tokens; the held-out part is not read")
           ->check(CLI::Range(int64_t(257), int64_t(1) << 24));
   command->add_option("--out", o->prepared_directory,
-                      "where the files go (default: data/<name>-<tokenizer>-<hash of what they are "
-                      "made from>)");
+                      "directory of the token files (default: data/<name>-<tokenizer>-<hash of "
+                      "text and options>)");
   command->add_flag("--replace", o->replace,
-                    "replace other prepared data in --out, which are left alone otherwise");
+                    "replace other prepared data in --out; without it, they are kept and the "
+                    "command is refused");
   command->add_option("--document-separator", o->document_separator,
-                      "what stands between documents: each is encoded by itself and marked as in "
-                      "its model's training. \n: exactly one line break");
+                      "the text between documents; each document is encoded by itself and marked "
+                      "as in its model's training. \\n: exactly one line break");
   command->add_option("--document-token", o->document_token,
-                      "the token after each document, as text (default: the tokenizer's own)");
+                      "the token put after each document, as text (default: the tokenizer's own)");
   command
       ->add_option("--validation-fraction", o->validation_fraction,
-                   "share of the characters, at the end of the text")
+                   "share of the characters that is held out, at the end of the text")
       ->check(CLI::Range(0.0, 0.999))
       ->capture_default_str();
   command->callback([o, tokenizer, train_bpe] {
     if (train_bpe->count() > 0) {
       if (tokenizer->count() > 0 && o->tokenizer != "bpe")
-        throw ConfigError(fmt::format(
-            "--train-bpe makes a tokenizer of its own: leave --tokenizer {} out", o->tokenizer));
+        throw ConfigError(fmt::format("--train-bpe makes its own tokenizer: remove --tokenizer {}",
+                                      o->tokenizer));
       o->tokenizer = "bpe";
     } else if (o->tokenizer == "bpe") {
-      throw ConfigError("--tokenizer bpe: say how many tokens (--train-bpe 4096)");
+      throw ConfigError("--tokenizer bpe needs the size of its vocabulary: add --train-bpe 4096");
     }
     // A shell has no easy way to say it.
     for (std::string* text : {&o->document_separator, &o->document_token})
@@ -87,7 +89,7 @@ void add_prepare_command(CLI::App& app) {
       directory = prepare_dataset(describe_dataset(*o), encoded);
     } catch (const Interrupted& i) {
       progress.reset();
-      log_info("stopped: nothing was prepared, and nothing is left behind");
+      log_info("stopped: nothing was prepared, and no files were left");
       exit_with(128 + i.signal);
     }
     progress.reset();

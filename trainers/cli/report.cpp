@@ -77,16 +77,16 @@ void run(const ReportArguments& a) {
 }  // namespace
 
 void add_report_command(CLI::App& app) {
-  auto* command = app.add_subcommand(
-      "report", "Write a run's page, or one that lays several runs over one another");
+  auto* command =
+      app.add_subcommand("report", "Write a page of one run, or a page that compares several runs");
   auto a = std::make_shared<ReportArguments>();
   command->add_option("runs", a->runs, "run directories, finished or not");
   command->add_option("--out", a->out,
-                      "where the page goes (default: RUN/report.html; of several runs: "
-                      "comparison.html; of plots: the table's directory)");
+                      "where the page goes (default: RUN/report.html; for several runs: "
+                      "comparison.html; for plots: the table's directory)");
   command->add_option("--plots-of", a->plots_of,
-                      "instead: draw a table.json or table.csv again, as SVG files beside it, and "
-                      "print the Markdown that shows them");
+                      "draw the plots of a table.json or table.csv again instead: SVG files "
+                      "beside it, and the Markdown that shows them on stdout");
   command->callback([a] { run(*a); });
 }
 

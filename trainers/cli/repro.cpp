@@ -14,7 +14,9 @@ namespace reverie {
 
 void add_repro_command(CLI::App& app) {
   auto* command = app.add_subcommand(
-      "repro", "Reproduce a table: train what is missing, write table.md, table.json, report.html");
+      "repro",
+      "Reproduce a table: train the missing runs, and write table.md, table.json and "
+      "report.html");
   auto o = std::make_shared<ReproOptions>();
   command
       ->add_option("table", o->table_file,
@@ -22,15 +24,15 @@ void add_repro_command(CLI::App& app) {
       ->required();
   command
       ->add_option("--preset", o->preset,
-                   "smoke (minutes), laptop (an hour or more), paper (wants a GPU), or another of "
-                   "the table's")
+                   "smoke (minutes; the default), laptop (an hour or more), paper (needs a GPU), "
+                   "or another preset of the table")
       ->capture_default_str();
   command->add_option("--run-dir", o->directory,
                       "where runs and table go (default: runs/<table>-<preset>)");
-  command->add_option("--only", o->only, "train these models only, now (repeatable)")
+  command->add_option("--only", o->only, "train only these models now (repeatable)")
       ->allow_extra_args(false);
   command->add_flag("--report-only", o->report_only,
-                    "train nothing: write the table of what is finished");
+                    "train nothing; write the table of the finished runs");
   command
       ->add_option("--set", o->overrides, "override one value of every run's config (repeatable)")
       ->allow_extra_args(false);
@@ -58,7 +60,7 @@ void add_repro_command(CLI::App& app) {
     try {
       if (const int status = run_table(*o)) exit_with(status);
     } catch (const Interrupted& i) {
-      log_info("stopped; the same command goes on from there");
+      log_info("stopped; the same command continues from there");
       exit_with(128 + i.signal);
     }
   });

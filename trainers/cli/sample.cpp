@@ -24,8 +24,7 @@ namespace {
 
 struct SampleArguments {
   std::string model, coprocessor, tokenizer, prompt = "\n", json;
-  GenerateOptions generate{
-      .max_tokens = 500, .temperature = 0.8, .top_k = 0, .seed = 1337};
+  GenerateOptions generate{.max_tokens = 500, .temperature = 0.8, .top_k = 0, .seed = 1337};
   int64_t samples = 1;
   std::optional<int64_t> late;
   bool greedy = false, past_end = false;
@@ -88,8 +87,8 @@ AugmentedModel& with_latents(const UsableModel& run, const UsableModel& base,
   const auto* other = dynamic_cast<const AugmentedModel*>(base.model.get());
   const Module& given = other ? static_cast<const Module&>(other->base()) : *base.model;
   require(given.weights_hash() == augmented->base().weights_hash(),
-          "the coprocessor of {} was trained beside other weights than those of {}: name its base, "
-          "{}{}",
+          "the coprocessor of {} was trained beside other weights than those of {}: give its own "
+          "base as the model, {}{}",
           a.coprocessor, a.model, augmented->options().base,
           augmented->options().train_base ? ", as it was trained with it: the same run" : "");
   return *augmented;
@@ -103,18 +102,17 @@ void run(const SampleArguments& a) {
   const UsableModel m = open_model(a.model, a.tokenizer, run.tokenizer);
   const auto warn = [](const UsableModel& opened) {
     if (opened.verdict.leaks())
-      log_warning("{}: what it was trained on lies ahead, and is not there when it writes",
+      log_warning("{}: it was trained on tokens ahead, which do not exist when it generates",
                   opened.verdict.line());
   };
   warn(m);
   require(!a.late || !a.coprocessor.empty(),
-          "--latents-late is about the latents of a --coprocessor");
+          "--latents-late applies to the latents of a --coprocessor: name one, or remove it");
   GenerateOptions options = a.generate;
   if (a.greedy) options.temperature = 0;
   if (!a.past_end) options.ends = m.ends;
   options.vocabulary = m.text().vocabulary_size();
-  const std::vector<int32_t> prompt =
-      prompt_tokens(m.text(), a.prompt, m.model->vocabulary_size());
+  const std::vector<int32_t> prompt = prompt_tokens(m.text(), a.prompt, m.model->vocabulary_size());
   Json out = {{"model", m.description}, {"prompt", a.prompt}, {"prompt_tokens", prompt}};
   Verdict verdict = m.verdict;
   if (a.coprocessor.empty()) {
@@ -152,38 +150,44 @@ void run(const SampleArguments& a) {
 }  // namespace
 
 void add_sample_command(CLI::App& app) {
-  auto* command = app.add_subcommand("sample", "Let a model write: a run's or a pretrained one");
+  auto* command = app.add_subcommand("sample",
+                                     "Generate text with a run's model or a pretrained "
+                                     "one");
   auto a = std::make_shared<SampleArguments>();
   command->add_option("run,--model", a->model, kModelPathHelp)->required();
   command->add_option("--tokenizer", a->tokenizer,
-                      "a tokenizer's file or directory, where none lies with the model");
+                      "a tokenizer's file or directory, if the model comes without one");
   command->add_option(
       "--coprocessor", a->coprocessor,
-      "a run that trained latents beside this model (\"augmented\"): they are made once, when the "
-      "prompt was read, from its KV cache. Prints what the model writes alone, then with them");
+      "a run that trained latents beside this model (\"augmented\"). The latents are made once, "
+      "from the KV cache of the prompt. Prints the model's text without latents, then with them");
   command
       ->add_option("--latents-late", a->late,
-                   "the coprocessor is slow: its latents arrive so many tokens after the prompt "
-                   "(the run's own delay, else 0)")
+                   "the latents arrive this many tokens after the prompt, as from a slower "
+                   "coprocessor (default: the run's own delay, or 0)")
       ->check(CLI::NonNegativeNumber);
   command
-      ->add_option("--prompt", a->prompt, "what the text begins with (not repeated in the output)")
+      ->add_option("--prompt", a->prompt, "the beginning of the text (not repeated in the output)")
       ->capture_default_str();
   command->add_option("--max-tokens", a->generate.max_tokens, "length")->capture_default_str();
   command
       ->add_option(
           "--samples", a->samples,
-          "so many texts after the same prompt, written side by side; the first is the one "
-          "that is written alone")
+          "number of texts after the same prompt, generated together; the first equals the one "
+          "generated alone")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--temperature", a->generate.temperature, "0: always the likeliest token")
+  command
+      ->add_option("--temperature", a->generate.temperature,
+                   "sampling temperature; 0: always "
+                   "the likeliest token")
       ->capture_default_str();
   command->add_option("--top-k", a->generate.top_k, "sample among the k likeliest; 0: among all")
       ->capture_default_str();
-  command->add_option("--seed", a->generate.seed, "of the draws")->capture_default_str();
+  command->add_option("--seed", a->generate.seed, "seed of the random draws")
+      ->capture_default_str();
   command->add_flag("--greedy", a->greedy, "the same as --temperature 0");
-  command->add_flag("--past-end", a->past_end, "go on after the end-of-text token");
+  command->add_flag("--past-end", a->past_end, "continue after the end-of-text token");
   command->add_option("--json", a->json,
                       "also write prompt, text, token ids and speed to this file");
   command->callback([a] { run(*a); });

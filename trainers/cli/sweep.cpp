@@ -62,8 +62,9 @@ Settings settings_of(const std::vector<std::string>& assignments) {
   for (const std::string& assignment : assignments) {
     const size_t equals = assignment.find('=');
     if (equals == assignment.npos || equals == 0)
-      throw ConfigError(fmt::format(
-          "--set {}: wanted PATH=VALUE, or PATH=VALUE,VALUE,... for what is varied", assignment));
+      throw ConfigError(
+          fmt::format("--set {}: wanted PATH=VALUE, or PATH=VALUE,VALUE,... for an option to vary",
+                      assignment));
     const std::string path = assignment.substr(0, equals);
     const auto parts = parted(assignment.substr(equals + 1));
     if (parts.size() == 1) {
@@ -188,30 +189,37 @@ void add_sweep_command(CLI::App& app) {
   command->add_option("config", a->config.file, "experiment, a JSON file");
   command
       ->add_option("--set", a->config.overrides,
-                   "one value for all runs, or several to vary: --set "
-                   "optimizer.learning_rate=1e-3,3e-4 (repeatable: all combinations)")
+                   "one value for all runs, or several values to vary: --set "
+                   "optimizer.learning_rate=1e-3,3e-4 (repeatable; every combination is trained)")
       ->take_all()
       ->allow_extra_args(false);
   a->config.add_lenient(*command);
   command
       ->add_option("--seeds", a->seeds,
-                   "so many seeds for each combination, from the experiment's own on")
+                   "number of seeds for each combination: the experiment's own seed and those "
+                   "after it")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_option("--run-dir", a->run_directory,
                       "where runs and table go (default: runs/<config's name>-sweep)");
   command->add_flag("--report-only", a->report_only,
-                    "train nothing: write the table of what is finished");
+                    "train nothing; write the table of the finished runs");
   command->add_flag("--find-learning-rate", a->find_learning_rate,
-                    "instead: one short training in which the rate grows until the loss runs away");
-  command->add_option("--steps", a->range.steps, "of --find-learning-rate")->capture_default_str();
-  command->add_option("--lowest-rate", a->range.low, "where --find-learning-rate begins")
+                    "train once instead, shortly, with a learning rate that grows until the loss "
+                    "diverges");
+  command->add_option("--steps", a->range.steps, "number of steps of --find-learning-rate")
       ->capture_default_str();
-  command->add_option("--highest-rate", a->range.high, "where it ends")->capture_default_str();
+  command->add_option("--lowest-rate", a->range.low, "first learning rate of --find-learning-rate")
+      ->capture_default_str();
+  command
+      ->add_option("--highest-rate", a->range.high,
+                   "last learning rate of "
+                   "--find-learning-rate")
+      ->capture_default_str();
   command->add_flag("--print-table", a->print_table,
                     "print the table's definition (for `reverie repro`) and exit");
   command->add_flag("--print-schema", a->print_schema,
-                    "print the JSON Schema of such definitions and exit");
+                    "print the JSON Schema of sweep definitions and exit");
   command->callback([a] { run(*a); });
 }
 

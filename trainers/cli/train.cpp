@@ -64,9 +64,8 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
   log_info("{0}/summary.json\n{0}/report.html", trainer.run_directory());
   const std::string label = trainer.leaks() ? trainer.verdict().label() : "causal";
   fmt::print("{}train loss {:.4f}  val loss {:.4f}  val prefix-only {:.4f}  {}\n",
-             s.contains("augmented") ? "the base alone: " : "",
-             s.at("train_loss").get<double>(), s.at("val_loss").get<double>(),
-             s.at("val_loss_prefix_only").get<double>(), label);
+             s.contains("augmented") ? "the base alone: " : "", s.at("train_loss").get<double>(),
+             s.at("val_loss").get<double>(), s.at("val_loss_prefix_only").get<double>(), label);
   if (s.contains("augmented"))
     fmt::print("behind latents: val loss {:.4f}, the base there {:.4f}  {}  ({} predictions, {})\n",
                s["augmented"].at("val_loss").get<double>(),
@@ -75,8 +74,8 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
                s["augmented"].at("rule").get<std::string>());
   if (!failed) return;
   log_error(
-      "{}. No number of this run is a language-modelling result (\"allow_future_leak\" would "
-      "let it end with exit 0, all the same labelled)",
+      "{}. No number of this run is a language-modelling result. (With \"allow_future_leak\": "
+      "true the run ends with exit code 0; its numbers stay labelled.)",
       trainer.verdict().line());
   exit_with(int(ExitCode::check_failed));
 }
@@ -152,23 +151,24 @@ void add_train_command(CLI::App& app) {
   auto a = std::make_shared<TrainArguments>();
   a->config.add_to(*command, false);
   command->add_option("--run-dir", a->run_directory,
-                      "where the run lives (default: runs/<config's name>)");
+                      "the run directory (default: runs/<config's name>)");
   command->add_flag(
       "--resume", a->resume,
-      "go on from the newest whole checkpoint, bit-exactly. The config is in the run "
-      "directory; --set may lengthen the run (train.steps) and change its evaluation, "
-      "sample and checkpoint");
+      "continue from the newest complete checkpoint, bit-exactly. The config is taken from the "
+      "run directory; --set may lengthen the run (train.steps) and change its evaluation, "
+      "sample, checkpoint and distributed options");
   command->add_option("--stop-after", a->stop_after,
-                      "save a checkpoint and stop after this step, unfinished");
+                      "save a checkpoint and stop after this step; --resume continues the run");
   command
       ->add_option("--profile", a->profiled_steps,
-                   "time this many steps by kernel and op, against what the machine can do; "
-                   "leaves profile.txt and a trace for ui.perfetto.dev in the run directory")
+                   "time this many steps by kernel and op, and compare with the machine's peak "
+                   "rates; writes profile.txt and a trace for ui.perfetto.dev into the run "
+                   "directory")
       ->type_name("STEPS")
       ->expected(0, 1)
       ->default_str("20")
       ->check(CLI::PositiveNumber);
-  command->add_flag("--quiet", a->quiet, "no progress line, and no word on what takes long");
+  command->add_flag("--quiet", a->quiet, "show no progress");
   command->add_flag("--print-schema", a->print_schema,
                     "print the JSON Schema of experiments and exit");
   command->add_flag("--print-config", a->print_config,

@@ -15,13 +15,13 @@ void require_same_on_all_ranks(Communicator& communicator, const Json& mine) {
     if (texts[r] == texts[0]) continue;
     const Json first = parse_json_or_discard(texts[0]), other = parse_json_or_discard(texts[r]);
     if (other.is_discarded() || first.is_discarded())
-      throw PeerError(fmt::format("rank {} does not say what it is", r));
+      throw PeerError(fmt::format("rank {} sent no description of itself", r));
     std::string list;
     for (const auto& d : config_differences(first, other)) list += "\n  " + d;
     communicator.fail_together();
     throw ConfigError(fmt::format(
-        "rank {} was started differently than rank 0, so that they cannot train one model together "
-        "(rank 0 -> rank {}):{}",
+        "rank {} was started differently than rank 0, so they cannot train one model together; "
+        "start both alike (rank 0 -> rank {}):{}",
         r, r, list.empty() ? "\n  the order of keys" : list));
   }
 }

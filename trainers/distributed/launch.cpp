@@ -52,7 +52,11 @@ TcpPlan plan_from_environment() {
   // torchrun's agent keeps a store of its own at that port.
   const char* agent = std::getenv("TORCHELASTIC_USE_AGENT_STORE");
   if (agent && std::string_view(agent) == "True") ++port;
-  if (port < 1 || port > 65535) throw ConfigError(fmt::format("MASTER_PORT {} is no port", port));
+  if (port < 1 || port > 65535)
+    throw ConfigError(
+        fmt::format("MASTER_PORT is {}, wanted a port "
+                    "from 1 to 65535",
+                    port));
   plan.port = uint16_t(port);
   plan.seconds = number_in("REVERIE_START_SECONDS").value_or(60);
   return plan;
@@ -91,7 +95,7 @@ int gpu_of_rank(int rank, int gpus, const Lookup& variable) {
     if (!local) continue;
     if (*local < 0 || *local >= gpus)
       throw ConfigError(fmt::format(
-          "rank {} is number {} of its machine ({}), where ranks see {} GPU{}: each needs one of "
+          "rank {} is number {} on its machine ({}), where ranks see {} GPU{}: each rank needs "
           "its own. Start at most {} there, or use device cpu",
           rank, *local, name, gpus, gpus == 1 ? "" : "s", gpus));
     return *local;
@@ -106,9 +110,9 @@ void require_gpus_of_their_own(Communicator& communicator, const std::string& uu
     if (first == r) continue;
     communicator.fail_together();
     throw ConfigError(fmt::format(
-        "ranks {} and {} have the same GPU (UUID {}), and NCCL wants one for each: start no more "
-        "ranks on a machine than it has GPUs, let LOCAL_RANK or CUDA_VISIBLE_DEVICES tell them "
-        "apart, or use device cpu",
+        "ranks {} and {} have the same GPU (UUID {}), but NCCL needs one for each rank: start at "
+        "most as many ranks on a machine as it has GPUs, separate them by LOCAL_RANK or "
+        "CUDA_VISIBLE_DEVICES, or use device cpu",
         first, r, all[r]));
   }
 }
@@ -131,8 +135,7 @@ void share_cores(Communicator& communicator) {
   if (communicator.first() && sharing < here && threads * here * 2 <= machine)
     log_warning(
         "the {} ranks of {} are bound to {} core{} each, of {}: mpirun --bind-to none lets them "
-        "use "
-        "all",
+        "use all cores",
         here, host, cores, cores == 1 ? "" : "s", machine);
 }
 

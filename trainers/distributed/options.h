@@ -14,9 +14,9 @@ struct DistributedOptions final : Fieldset {
         "each rank keeps the optimizer's moments of its share of the parameters (ZeRO-1): less "
         "memory, one more exchange a step, the same results");
     f.number("bucket_megabytes", bucket_megabytes, {1e-6, 1e6},
-             "gradients are sent in pieces of about this size, while backward goes on");
+             "gradients are sent in pieces of about this size, while the backward pass continues");
     f.number("timeout_seconds", timeout_seconds, {0.1, 1e6},
-             "a rank that gives no sign of life for so long is taken for dead, and ends the run");
+             "a rank that gives no sign of life for this long is taken for dead, and ends the run");
   }
 };
 

@@ -112,10 +112,10 @@ Verdict ask_cuts(LanguageModel& model, const Tensor& tokens, const Tensor& donor
   const int64_t rows = tokens.size(0), length = tokens.size(1),
                 vocabulary = model.vocabulary_size();
   const Rounding rounding = rounding_of(model, length);
-  const std::string how = fmt::format("{} mode, {} x {} tokens, {}{}{}",
-                                      asking.train ? "train" : "eval", rows, length, rounding.text,
-                                      asking.precision == MatmulPrecision::bf16 ? ", bf16" : "",
-                                      carried ? ", carried memory" : "");
+  const std::string how =
+      fmt::format("{} mode, {} x {} tokens, {}{}{}", asking.train ? "train" : "eval", rows, length,
+                  rounding.text, asking.precision == MatmulPrecision::bf16 ? ", bf16" : "",
+                  carried ? ", carried memory" : "");
   const auto hidden_of = [&](const Tensor& t) {
     default_generator() = Generator(uint64_t(asking.turn) + 1);
     SequenceState state = carried ? *carried : SequenceState();
@@ -186,10 +186,11 @@ PrefixScores score_prefixes(LanguageModel& model, const EvaluationWindows& windo
     total += sums.data<double>()[2 * i];
     all_targets += sums.data<double>()[2 * i + 1];
   }
-  require(all_targets > 0, "there is no target in the evaluation windows");
+  require(all_targets > 0,
+          "the evaluation windows hold no target: the text is too short, or "
+          "every token is masked");
   scores.prefix_only = {total / all_targets, int64_t(all_targets)};
-  scores.verdict =
-      comparison.verdict(targets > 0 ? std::optional(own / targets) : std::nullopt);
+  scores.verdict = comparison.verdict(targets > 0 ? std::optional(own / targets) : std::nullopt);
   return scores;
 }
 

@@ -32,7 +32,9 @@ EvaluationResult mean_over(const EvaluationWindows& windows, Communicator& commu
     total += sums.data<double>()[2 * i];
     targets += sums.data<double>()[2 * i + 1];
   }
-  require(targets > 0, "there is no target in the evaluation windows");
+  require(targets > 0,
+          "the evaluation windows hold no target: the text is too short, or every "
+          "token is masked");
   require_finite(total, fmt::format("the {} loss of {} windows", kind, windows.window_count()));
   return {total / targets, int64_t(targets)};
 }

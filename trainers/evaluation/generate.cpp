@@ -113,7 +113,9 @@ class ArrivingLatents {
     if (!late) return;
     require(*late >= 0, "latents_late is {}, wanted 0 or more", *late);
     model_ = dynamic_cast<AugmentedModel*>(&model);
-    require(model_ != nullptr, "this model makes no latents: there are none to put into a text");
+    require(model_ != nullptr,
+            "this model makes no latents to insert into a text: wanted a "
+            "model of type \"augmented\"");
     rows_ = model_->source().count();
   }
   // Of the context: the base's own; texts in training are shorter, for what stands behind them.

@@ -60,8 +60,8 @@ InsertionLosses insertion_losses(LanguageModel& model, LanguageModel& base, cons
     return out;
   }
   require(rule.first > augmented->options().delay,
-          "latents that are {} tokens late cannot stand after {} tokens: the first insertion must "
-          "come after {} or more",
+          "latents that arrive {} tokens late cannot be inserted after {} tokens: the first "
+          "insertion must come after {} or more",
           augmented->options().delay, rule.first, augmented->options().delay + 1);
   const Tensor source = shuffled ? next_texts(tokens) : Tensor();
   out.model.assign(out.base.size(), 0);
@@ -108,7 +108,10 @@ AugmentedSum& AugmentedSum::operator+=(const AugmentedSum& other) {
 }
 
 AugmentedResult AugmentedSum::mean(const InsertionRule& rule) const {
-  require(predictions > 0, "no text is long enough for an insertion: {}", rule.text());
+  require(predictions > 0,
+          "no text is long enough for an insertion: {}. Use longer texts, or "
+          "fewer tokens ahead",
+          rule.text());
   if (!std::isfinite(loss) || !std::isfinite(base_loss))
     throw DivergedError(
         fmt::format("the loss behind latents is {} and the base's {}, over {} predictions: they "
@@ -138,11 +141,12 @@ AugmentedResult evaluate_augmented(AugmentedModel& model, const EvaluationWindow
                                    ForwardAudit* audit) {
   const EvaluationMode mode(model);
   const int64_t batches = windows.batch_count(),
-                share = (batches - communicator.rank() + communicator.size() - 1) /
-                        communicator.size();
+                share =
+                    (batches - communicator.rank() + communicator.size() - 1) / communicator.size();
   int64_t done = 0;
   Tensor sums = Tensor::zeros({batches, 4}, DType::f64);
-  for (int64_t i = communicator.rank(); i < batches && !pending_signal(); i += communicator.size()) {
+  for (int64_t i = communicator.rank(); i < batches && !pending_signal();
+       i += communicator.size()) {
     const Batch batch = windows.batch(i);
     const bool audited = audit && audit->audits(done++, share);
     const AugmentedSum part =

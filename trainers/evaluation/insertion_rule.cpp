@@ -38,8 +38,8 @@ bool has_insertions(int64_t tokens, const InsertionRule& rule) {
 std::vector<int32_t> insertion_offsets(std::span<const int32_t> tokens, const InsertionRule& rule) {
   const int64_t time = int64_t(tokens.size()), all = time + 1 - rule.positions - rule.first + 1;
   require(all > 0,
-          "a text of {} tokens is too short for an insertion after {} of them and {} scored behind "
-          "it; wanted {} or more",
+          "a text of {} tokens is too short for an insertion after {} tokens with {} scored "
+          "tokens behind it; wanted {} or more",
           time, rule.first, rule.positions, rule.first + rule.positions - 1);
   std::vector<int32_t> offsets(static_cast<size_t>(all));
   std::iota(offsets.begin(), offsets.end(), int32_t(rule.first));

@@ -170,7 +170,8 @@ bool on_same_texts(const PositionLosses& a, const PositionLosses& b) {
 void require_same_texts(Runs runs, const PositionLosses& one) {
   for (const PositionLosses* run : runs)
     require(on_same_texts(*run, one),
-            "these runs were not measured on the same texts and insertions");
+            "the runs were not measured on the same texts and insertions: measure them again "
+            "with one table definition");
 }
 
 // Adds each insertion's loss, a mean over the runs, to the losses that `field` of a text names.

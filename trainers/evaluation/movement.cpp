@@ -32,9 +32,9 @@ void require_finite(const Tensor& hidden, const std::string& site) {
   for (int64_t i = 0; i < host.numel(); ++i)
     if (!std::isfinite(x[i]))
       throw DivergedError(
-          fmt::format("the model's final hidden states are not finite ({}, row {}, position {}): "
-                      "its numbers mean nothing, and whether it leaks cannot be asked. Look for a "
-                      "division, logarithm or root in what was added to it last",
+          fmt::format("the model's final hidden states are not finite ({}, row {}, position {}), "
+                      "so the gate cannot tell whether it leaks. Look for a division, logarithm "
+                      "or root in the code added last",
                       site, i / features / time, i / features % time));
 }
 
@@ -60,8 +60,9 @@ void HiddenMovement::compare(const Tensor& base, const Tensor& moved,
     }
   if (found.empty()) return;
   const size_t kept = std::min(found.size(), kRowsWithLogits);
-  std::partial_sort(found.begin(), found.begin() + int64_t(kept), found.end(),
-                    [](const MovedRow& x, const MovedRow& y) { return x.difference > y.difference; });
+  std::partial_sort(
+      found.begin(), found.begin() + int64_t(kept), found.end(),
+      [](const MovedRow& x, const MovedRow& y) { return x.difference > y.difference; });
   found.resize(kept);
 
   const int64_t n = int64_t(kept);

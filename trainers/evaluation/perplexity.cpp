@@ -75,8 +75,8 @@ double PerplexityResult::bits_per_byte() const {
   return nll_sum / std::log(2.0) / bytes;
 }
 
-PerplexityResult perplexity(LanguageModel& model, const Tokenizer& tokenizer,
-                            std::string_view text, const PerplexityOptions& options,
+PerplexityResult perplexity(LanguageModel& model, const Tokenizer& tokenizer, std::string_view text,
+                            const PerplexityOptions& options,
                             const std::function<void(int64_t done, int64_t all)>& progress) {
   const std::vector<int32_t> tokens = tokenizer.encode(text);
   tokenizer.require_below(tokens, model.vocabulary_size());
@@ -85,11 +85,13 @@ PerplexityResult perplexity(LanguageModel& model, const Tokenizer& tokenizer,
   const int64_t stride = options.stride > 0 ? options.stride : window;
   // The last token of a window is only predicted, never read.
   require(window + extra >= 2 && window + extra - 1 <= model.block_size(),
-          "a window of {} tokens{} does not fit the model, which reads at most {} (--window)",
+          "a window of {} tokens{} does not fit the model, which reads at most {}: lower --window",
           window, extra ? " and the begin-of-text token" : "", model.block_size());
-  require(stride <= window, "the stride of {} tokens is longer than the window of {}", stride,
-          window);
-  require(all + extra >= 2, "a text of {} tokens has nothing to predict", all);
+  require(stride <= window,
+          "the stride of {} tokens is longer than the window of {}: lower "
+          "--stride",
+          stride, window);
+  require(all + extra >= 2, "a text of {} tokens has no token to predict: give a longer text", all);
 
   const EvaluationMode mode(model);
   const int64_t windows = all <= window ? 1 : 1 + (all - window + stride - 1) / stride;

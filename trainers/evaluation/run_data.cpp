@@ -57,9 +57,9 @@ RunData open_run_data(const std::string& run_directory, const LoadedRun& run, bo
       options.path.empty() ? out.data.name() : options.path, run.data_hash, out.data.hash);
   if (!other_data)
     throw ConfigError(fmt::format(
-        "{}: the text, or how it is made into tokens, has changed since. Restore it; or "
-        "score the text as it is now, by the run's own tokenizer and labelled OTHER "
-        "DATA: --other-data",
+        "{}: the text, or the way it is tokenised, has changed since. Restore it, or add "
+        "--other-data to score the text as it is now, with the run's own tokenizer and the label "
+        "OTHER DATA",
         what));
   if (run.tokenizer && !is_token_directory(options.path)) {
     DataOptions own = options;

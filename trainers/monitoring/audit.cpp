@@ -58,7 +58,8 @@ void TrainingAudit::on_start(const RunView& t, int64_t first_step) {
   if (first_step == 1) missed_ = before.value("without_gradient", missed_);
   if (const Json hash = before.value("frozen_hash", Json()); hash != frozen_hash_)
     throw InternalError(fmt::format(
-        "{}: frozen parameters hash to {} now, to {} when this run began: something trained them",
+        "{}: the frozen parameters have changed: their hash is {} now and was {} when this run "
+        "began",
         t.run_directory(), frozen_hash_, json_text(hash)));
 }
 
@@ -76,7 +77,10 @@ void TrainingAudit::on_step(const RunView& t, const StepInfo& info) {
   missed_ = missed;
   if (info.step == 2 || t.options().train.steps == 1)
     for (const std::string& name : missed)
-      log_warning("no gradient reached {} in the first steps, and it is to be trained", name);
+      log_warning(
+          "no gradient reached {} in the first steps, although it is to be trained: the "
+          "loss does not depend on it",
+          name);
   int64_t trainable = 0, frozen = 0;
   for (const auto& [name, parameter] : t.model().parameters())
     (parameter.requires_grad() ? trainable : frozen) += 1;
@@ -93,7 +97,7 @@ void TrainingAudit::on_checkpoint(const RunView& t, const std::string& directory
   const std::string now = frozen_hash(t.model());
   if (now != frozen_hash_)
     throw InternalError(fmt::format(
-        "{}: frozen parameters hash to {}, to {} when training began: something trained them",
+        "{}: the frozen parameters have changed: their hash is {} and was {} when training began",
         directory, now, frozen_hash_));
 }
 

@@ -37,8 +37,8 @@ std::vector<Json> parse_lines(const std::string& file, const std::string& bytes)
     if (!event.is_object() || !event.contains("event") || !event["event"].is_string() ||
         !event.contains("step") || !event["step"].is_number_integer())
       throw DataError(
-          fmt::format("{}:{} is no event, wanted {{\"event\": NAME, \"step\": N, ...}}; "
-                      "delete that line to go on without it",
+          fmt::format("{}:{} is no event, wanted {{\"event\": NAME, \"step\": N, ...}}; delete "
+                      "that line to continue without it",
                       file, line));
     events.push_back(std::move(event));
   }

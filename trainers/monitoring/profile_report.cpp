@@ -181,7 +181,7 @@ std::string profile_table(const ProfileSummary& s, const Ceilings& c, bool bf16)
     t += fmt::format("{:<30}{:>10.3f}{:>6.1f} %\n", l.name, milliseconds(l.seconds),
                      share(l.seconds));
   t += fmt::format("\n{:<30}{:>10}{:>8}{:>8}   {}\n", "kernel", "ms/step", "share", "calls",
-                   "rate (bytes: as if each argument were moved once)");
+                   "rate (bytes: each argument counted once)");
   for (const ProfileLine& l : s.kernels)
     t += fmt::format("{:<30}{:>10.3f}{:>6.1f} %{:>8.0f}   {}\n", l.name, milliseconds(l.seconds),
                      share(l.seconds), double(l.calls) / steps, rate(l, c, bf16));
@@ -217,8 +217,8 @@ void ProfileCallback::on_start(const RunView& t, int64_t first_step) {
   constexpr int64_t kWarmUp = 5;
   const int64_t left = t.options().train.steps - first_step;
   require(left > steps_,
-          "--profile {}: {} steps are left of this run, and at least one more than are profiled is "
-          "wanted to warm up",
+          "--profile {}: {} steps are left in this run, but profiling needs at least one more "
+          "step than it profiles, to warm up",
           steps_, left);
   begin_ = first_step + std::min(kWarmUp, left - steps_);
 }

@@ -117,7 +117,7 @@ class TensorBoardCallback final : public Callback {
     try {
       write();
     } catch (const MachineError& e) {
-      log_warning("no more TensorBoard events of this run: {}", e.what());
+      log_warning("TensorBoard events of this run end here: {}", e.what());
       writer_.reset();
     }
   }

@@ -10,7 +10,7 @@ struct AdamWOptions final : OptimizerOptions {
     OptimizerOptions::fields(f);
     f.number("beta1", beta1, {0, 0.9999999}, "decay of the first moment");
     f.number("beta2", beta2, {0, 0.9999999}, "decay of the second moment");
-    f.number("eps", eps, {0, 1}, "added to the root of the second moment");
+    f.number("eps", eps, {0, 1}, "added to the square root of the second moment");
   }
 };
 

@@ -41,8 +41,8 @@ class Cosine final : public Schedule {
     const int64_t end = o_.decay_steps.value_or(total);
     if (total > 0 && o_.warmup_steps < total && o_.warmup_steps >= end)
       return fmt::format(
-          "optimizer.schedule.decay_steps {} is not beyond optimizer.schedule.warmup_steps {}: the "
-          "learning rate falls from the warmup to its minimum at once",
+          "optimizer.schedule.decay_steps {} is not above optimizer.schedule.warmup_steps {}: "
+          "after the warmup the learning rate falls to its minimum at once",
           end, o_.warmup_steps);
     return warmup_warning(*this, o_.warmup_steps, highest, total);
   }

@@ -23,16 +23,17 @@ struct MuonOptions final : OptimizerOptions {
     f.integer("newton_schulz_steps", newton_schulz_steps, {1, 20},
               "iterations that bring the singular values of an update near 1");
     f.text("scale", scale, {"original", "match_rms_adamw"},
-           "of a matrix's update [m, n]: sqrt(max(1, m / n)), or 0.2 sqrt(max(m, n)), at which "
-           "AdamW's learning rates and weight decay serve (Liu et al. 2025)");
+           "factor of a matrix's update [m, n]; original: sqrt(max(1, m / n)); match_rms_adamw: "
+           "0.2 sqrt(max(m, n)), for learning rates and weight decay tuned for AdamW (Liu et al. "
+           "2025)");
     f.texts("adamw_names", adamw_names,
-            "matrices whose names contain one of these go to AdamW, as vectors do: embeddings and "
-            "the head");
+            "AdamW updates the matrices whose names contain one of these (embeddings and the "
+            "head), as it does vectors");
     f.number("adamw_learning_rate", adamw_learning_rate, {0, 1e6},
              "AdamW's learning rate as a multiple of the matrices'");
     f.number("beta1", beta1, {0, 0.9999999}, "AdamW: decay of the first moment");
     f.number("beta2", beta2, {0, 0.9999999}, "AdamW: decay of the second moment");
-    f.number("eps", eps, {0, 1}, "AdamW: added to the root of the second moment");
+    f.number("eps", eps, {0, 1}, "AdamW: added to the square root of the second moment");
   }
 };
 

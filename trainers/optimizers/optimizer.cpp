@@ -17,7 +17,7 @@ OptimizerRegistry& OptimizerRegistry::instance() {
 void OptimizerOptions::fields(Fields& f) {
   f.number("learning_rate", learning_rate, {0, 10}, "highest learning rate, reached after warmup");
   f.component("schedule", schedule, ScheduleRegistry::instance(), false,
-              "how the learning rate goes from step to step");
+              "the learning rate over the steps");
   f.number("weight_decay", weight_decay, {0, 10},
            "decoupled decay of tensors with two or more dimensions");
   f.number("gradient_clip", gradient_clip, {0, 1e9},

@@ -17,7 +17,7 @@ struct WsdOptions final : Fieldset {
     f.number("decay_fraction", decay_fraction, {0, 1},
              "share of the run's steps, the last ones, in which the learning rate falls");
     f.text("decay", decay, {"linear", "1-sqrt"},
-           "how it falls; 1-sqrt: faster at first (Hägele et al. 2024)");
+           "form of the decay; 1-sqrt falls faster at first (Hägele et al. 2024)");
   }
 };
 
@@ -48,7 +48,7 @@ class WarmupStableDecay final : public Schedule {
 };
 
 const bool registered = ScheduleRegistry::instance().add<WarmupStableDecay, WsdOptions>(
-    "wsd", "linear warmup, the highest learning rate, and a decay over the last steps");
+    "wsd", "linear warmup, a constant learning rate, and a decay over the last steps");
 
 }  // namespace
 }  // namespace reverie

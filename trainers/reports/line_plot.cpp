@@ -183,7 +183,7 @@ std::string axes(const LinePlot& plot, const Scale& x, const Scale& y, const Fra
         x.from(), y.to(), x.to() - x.from(), at - y.to());
     out += svg_line(x.from(), at, x.to(), at, "break");
     if (!frame.panel)
-      out += svg_text(x.to() - 4, y.to() + 13, "axis broken: logarithmic up here", "note right");
+      out += svg_text(x.to() - 4, y.to() + 13, "axis broken: logarithmic above", "note right");
   }
   for (const Tick& tick : y.ticks(7)) {
     out += svg_line(x.from(), y(tick.value), x.to(), y(tick.value), "grid");

@@ -31,8 +31,8 @@ void Provenance::add_run(const Json& summary, const std::string& run_directory) 
     if (known.empty()) known = value.get<std::string>();
     if (known != value.get<std::string>())
       throw UserError(fmt::format(
-          "run {} was trained on other data than runs before it ({} {}, not {}): their losses "
-          "cannot stand in one table; delete it or choose another --run-dir",
+          "run {} was trained on other data than the runs before it ({} {}, not {}), so one "
+          "table cannot compare their losses: delete it or choose another --run-dir",
           run_directory, key, value.get<std::string>(), known));
   };
   take("hash", dataset_hash);

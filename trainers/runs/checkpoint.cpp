@@ -136,7 +136,7 @@ Json read_manifest(const std::string& directory) {
   const std::string wanted = manifest.is_object() ? manifest_text(manifest) : "";
   if (text != wanted)
     throw DataError(
-        fmt::format("{} is truncated or altered: its {} bytes hash to {}, wanted {}", file,
+        fmt::format("{} is truncated or altered: the hash of its {} bytes is {}, wanted {}", file,
                     text.size(), hash_bytes(text.data(), text.size()),
                     wanted.empty() ? "a JSON object" : hash_bytes(wanted.data(), wanted.size())));
   return manifest;
@@ -179,7 +179,7 @@ std::string state_text(const Json& state) {
   const Json back = parse_json(text);
   if (back != state) {
     const auto differences = config_differences(state, back);
-    throw InternalError(fmt::format("the trainer's state does not survive JSON: {}",
+    throw InternalError(fmt::format("the trainer's state cannot be written as JSON: {}",
                                     differences.empty() ? "" : differences.front()));
   }
   return text;
@@ -275,8 +275,7 @@ void find_newest(const std::string& run_directory, Open&& open) {
     try {
       return open(directories.back());
     } catch (const UserError& error) {
-      log_warning("the checkpoint {} is damaged and passed over: {}", directories.back(),
-                  error.what());
+      log_warning("the checkpoint {} is damaged and skipped: {}", directories.back(), error.what());
     }
   }
 }

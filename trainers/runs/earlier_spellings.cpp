@@ -20,7 +20,7 @@ Json in_current_spelling(Json experiment) {
     }
     if (!cosine || schedule.contains(key))
       throw ConfigError(fmt::format(
-          "$.optimizer.{0} is a field of the schedule: write it as $.optimizer.schedule.{0}", key));
+          "$.optimizer.{0} belongs to the schedule: write it as $.optimizer.schedule.{0}", key));
     schedule[key] = value;
   }
   if (cosine && !schedule.empty()) {

@@ -18,15 +18,14 @@ void TrainingOptions::fields(Fields& f) {
   f.integer("steps", steps, kNonNegative, "optimizer steps");
   f.integer("batch_size", batch_size, kPositive, "sequences of the model's block_size per step");
   f.integer("micro_batches", micro_batches, kPositive,
-            "parts a batch is split into (gradient accumulation); the gradient is the same for any "
-            "split");
+            "number of parts that a batch is split into (gradient accumulation); the gradient "
+            "does not depend on it");
   f.rule(batch_size % micro_batches == 0,
          fmt::format("micro_batches {} does not divide batch_size {}", micro_batches, batch_size));
-  f.text(
-      "exact_sums", exact_sums, {"auto", "on", "off"},
-      "on: every sequence has a forward and backward of its own, and gradients are added in one "
-      "order, so that micro_batches and the number of ranks change no bit; slower. auto: in f64, "
-      "which is for checks");
+  f.text("exact_sums", exact_sums, {"auto", "on", "off"},
+         "on: each sequence has its own forward and backward, and gradients are added in a fixed "
+         "order, so that results are bit-identical for any micro_batches and number of ranks "
+         "(slower); auto: on in f64, which is for checks");
 }
 void EvaluationOptions::fields(Fields& f) {
   f.integer("interval", interval, kNonNegative,
@@ -34,21 +33,23 @@ void EvaluationOptions::fields(Fields& f) {
   f.integer("windows", windows, kPositive,
             "windows of each split per evaluation, the same ones every time");
   f.integer("prefix_only_windows", prefix_only_windows, kPositive,
-            "validation windows scored prefix by prefix (block_size forwards each)");
+            "validation windows that are scored from each prefix alone (block_size forwards each)");
   f.integer("final_windows", final_windows, kNonNegative,
-            "windows of each split in the final evaluation; 0: all of the validation split, and as "
-            "many of train");
+            "windows of each split in the final evaluation; 0: the whole validation split, and "
+            "as many windows of the training split");
   f.integer("final_prefix_only_windows", final_prefix_only_windows, kPositive,
-            "validation windows scored prefix by prefix at the end");
+            "validation windows that are scored from each prefix alone at the end");
   f.integer("batch_size", batch_size, kPositive, "windows per forward");
 }
 void SampleOptions::fields(Fields& f) {
   f.integer("interval", interval, kNonNegative,
             "steps between text samples during training; 0: only at the end");
   f.integer("tokens", tokens, kNonNegative, "length of a sample; 0: no samples");
-  f.number("temperature", temperature, {0, 100}, "of sampling; 0: always the likeliest token");
+  f.number("temperature", temperature, {0, 100},
+           "sampling temperature; 0: always the likeliest "
+           "token");
   f.integer("top_k", top_k, kNonNegative, "sample among the k likeliest tokens; 0: among all");
-  f.text("prompt", prompt, {}, "what a sample begins with");
+  f.text("prompt", prompt, {}, "beginning of a sample");
 }
 void CheckpointOptions::fields(Fields& f) {
   f.integer("interval", interval, kNonNegative, "steps between checkpoints; 0: only at the end");
@@ -59,12 +60,12 @@ void CheckpointOptions::fields(Fields& f) {
 }
 void ExperimentOptions::fields(Fields& f) {
   f.integer("seed", seed, {0, int64_t(1) << 53},
-            "of initial weights, data order, dropout and samples");
+            "seed of initial weights, data order, dropout and samples");
   f.text("device", device, {"cpu", "cuda"},
-         "where tensors live; cuda: in a build with CUDA, on a machine with a GPU");
+         "device that holds the tensors; cuda needs a build with CUDA and a GPU");
   f.text("precision", precision, {"f32", "bf16", "f64"},
-         "of parameters and activations; bf16: products of training steps have bf16 operands, all "
-         "else is f32; f64 is for checks");
+         "type of parameters and activations; bf16: products of training steps have bf16 "
+         "operands, and everything else is f32; f64 is for checks");
   f.boolean(
       "allow_future_leak", allow_future_leak,
       std::string("train a model that fails the causality probe; every number from it is then "
@@ -75,10 +76,10 @@ void ExperimentOptions::fields(Fields& f) {
   f.component("model", model, ModelRegistry::instance(), false, "the model");
   f.object("train", train, "length and batches");
   f.component("optimizer", optimizer, OptimizerRegistry::instance(), false,
-              "what updates the weights, and its learning rate");
+              "the algorithm that updates the weights, and its learning rate");
   f.object("evaluation", evaluation, "losses");
-  f.object("sample", sample, "text samples");
-  f.object("checkpoint", checkpoint, "what survives a crash");
+  f.object("sample", sample, "samples of generated text");
+  f.object("checkpoint", checkpoint, "saved states, from which a run resumes");
   f.object("distributed", distributed, "how several ranks work together; see docs/distributed.md");
 }
 
@@ -113,8 +114,8 @@ void require_consistent(const ExperimentOptions& o) {
     wrong(problem);
   if (o.checkpoint.keep_best && o.evaluation.interval == 0)
     wrong(
-        "$.checkpoint.keep_best compares evaluations during training, and "
-        "$.evaluation.interval is 0: there are none. Set it to some steps");
+        "$.checkpoint.keep_best compares evaluations during training, but $.evaluation.interval "
+        "is 0, so there are none: set it to a number of steps");
   if (!problems.empty()) throw ConfigError(problems);
   if (const std::string warning = rates.schedule->warning(rates.highest, o.train.steps);
       !warning.empty())

@@ -24,19 +24,19 @@ std::string folder_of_step(const std::string& run, int64_t step) {
         std::from_chars(name.data() + 5, name.data() + name.size(), number).ec == std::errc())
       known += (known.empty() ? "" : ", ") + std::to_string(number);
   }
-  throw UserError(fmt::format("{} has no whole checkpoint of step {}; it has: {}", run, step,
+  throw UserError(fmt::format("{} has no complete checkpoint of step {}; it has: {}", run, step,
                               known.empty() ? "none" : known));
 }
 
 // The newest checkpoint says which was the best so far.
 std::string folder_of_best(const std::string& run) {
   const auto newest = read_latest_checkpoint(run);
-  if (!newest) throw UserError(fmt::format("{} has no whole checkpoint yet", run));
+  if (!newest) throw UserError(fmt::format("{} has no complete checkpoint yet", run));
   const Json& state = newest->contents.state;
   if (!state.contains("best"))
     throw UserError(
-        fmt::format("{} does not know its best checkpoint: set checkpoint.keep_best (a run may be "
-                    "resumed with it), or name one by its step, as {}@1000",
+        fmt::format("{} kept no best checkpoint: set checkpoint.keep_best (also when resuming "
+                    "the run), or name a checkpoint by its step, as {}@1000",
                     run, run));
   return folder_of_step(run, state.at("best").at("step"));
 }

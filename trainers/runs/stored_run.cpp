@@ -44,7 +44,7 @@ LoadedRun load_run(const std::string& given) {
       newest
           ? read_latest_checkpoint(directory)
           : std::optional(StoredCheckpoint{named->checkpoint, read_checkpoint(named->checkpoint)});
-  if (!stored) throw UserError(fmt::format("{} has no whole checkpoint yet", directory));
+  if (!stored) throw UserError(fmt::format("{} has no complete checkpoint yet", directory));
   const CheckpointContents& contents = stored->contents;
   run.checkpoint = stored->directory;
   run.step = contents.state.value("step", int64_t(0));

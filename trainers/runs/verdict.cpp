@@ -113,9 +113,9 @@ std::string Verdict::line() const {
   out = fmt::format("causal: probed at {} step{} ({} to {})", steps_.size(),
                     steps_.size() == 1 ? "" : "s", steps_.front(), steps_.back());
   if (largest_)
-    out += largest_->change == 0 ? ", nothing moved"
-                                 : fmt::format("; most: {}, step {}", described(*largest_),
-                                               largest_->step);
+    out += largest_->change == 0
+               ? ", nothing moved"
+               : fmt::format("; most: {}, step {}", described(*largest_), largest_->step);
   if (!not_probed_.empty()) {
     out += "; not probed: ";
     for (size_t i = 0; i < not_probed_.size(); ++i) out += (i ? ", " : "") + not_probed_[i];
@@ -124,7 +124,9 @@ std::string Verdict::line() const {
 }
 
 Json Verdict::json() const {
-  return {{"state", leaks() ? "leaks" : asked() ? "causal" : "unknown"},
+  return {{"state", leaks()   ? "leaks"
+                    : asked() ? "causal"
+                              : "unknown"},
           {"steps", steps_},
           {"probed", probed_},
           {"not_probed", not_probed_},
@@ -159,8 +161,10 @@ Verdict Verdict::of_file(const Json& object) {
   const bool labelled = object.contains("label"),
              refuted = object.contains("causal") && object.at("causal") == Json(false);
   if (labelled || refuted)
-    v.add({"the causality probe of an earlier version", "it kept no more than the label", INFINITY,
-           0, 0});
+    v.add({"the causality probe of an earlier version",
+           "an earlier version that kept only the "
+           "label",
+           INFINITY, 0, 0});
   else
     v.add_not_probed("steps of an earlier version, which kept no verdict");
   return v;

@@ -158,7 +158,8 @@ std::vector<PlotFile> plots_of_json(const std::string& file) {
       return latent_plots(cells_of(json));
   }
   throw UserError(fmt::format(
-      "{} is no table.json of the kinds losses or latent_effect: there is nothing to plot", file));
+      "{} is not a table.json of the kinds losses or latent_effect, so there is nothing to plot",
+      file));
 }
 
 }  // namespace
@@ -168,7 +169,7 @@ std::vector<PlotFile> plots_of_file(const std::string& file) {
   try {
     plots = file.ends_with(".csv") ? latent_plots(cells_of_csv(file)) : plots_of_json(file);
   } catch (const Json::exception& e) {
-    throw DataError(fmt::format("{} lacks what a table.json has: {}", file, e.what()));
+    throw DataError(fmt::format("{} is not a complete table.json: {}", file, e.what()));
   }
   const std::string stem = std::filesystem::path(file).stem().string();
   if (stem != "table")

@@ -229,7 +229,7 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
   RunReportCallback report;
   size_t number = 0;
   const auto interrupted = [](const std::string& where) {
-    log_info("stopped in {}; the same command goes on from there", where);
+    log_info("stopped in {}; the same command continues from there", where);
     return requested_signal() ? 128 + requested_signal() : 0;
   };
   for (const PlannedRun& r : runs) {

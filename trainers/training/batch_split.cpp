@@ -10,7 +10,7 @@ namespace {
 std::vector<int64_t> rows_by_rank(int64_t batch, int ranks) {
   if (ranks > batch)
     throw ConfigError(
-        fmt::format("{} ranks have no more than a batch of {} sequences to share: choose a larger "
+        fmt::format("{} ranks cannot share a batch of {} sequences: choose a larger "
                     "$.train.batch_size, or fewer ranks",
                     ranks, batch));
   std::vector<int64_t> first;

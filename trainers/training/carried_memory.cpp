@@ -39,7 +39,8 @@ NamedTensors CarriedMemory::whole(const BatchSplit& split, Communicator& communi
     for (size_t i = 0; i < parts_.size(); ++i) {
       const Tensor& t = parts_[i].memory.values.at(name).tensor();
       require(t.rank() >= 1 && t.size(0) == split.parts()[i].rows,
-              "the memory {} carried for {} sequences is {}: its first dimension must be theirs",
+              "the memory {} carried for {} sequences is {}: its first dimension must be the "
+              "number of sequences",
               name, split.parts()[i].rows, t);
       pieces.push_back(t);
     }

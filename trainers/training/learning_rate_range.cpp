@@ -47,8 +47,8 @@ LearningRateRange find_learning_rate(const ExperimentOptions& given,
                                      const LearningRateRangeOptions& range,
                                      const std::function<void(int64_t, int64_t)>& progress) {
   require(range.steps >= 2 * kFirst && range.low > 0 && range.high > range.low,
-          "a range test wants at least {} steps and rates 0 < low < high; got {} steps from {} to "
-          "{}",
+          "a learning-rate test needs at least {} steps and rates 0 < low < high; got {} steps "
+          "from {} to {}",
           2 * kFirst, range.steps, range.low, range.high);
   ExperimentOptions o = given;
   const Dataset data = prepare_and_open(o.data);
@@ -59,8 +59,8 @@ LearningRateRange find_learning_rate(const ExperimentOptions& given,
   out.leaks = !gate.causal();
   if (out.leaks && !o.allow_future_leak)
     throw ConfigError(fmt::format(
-        "this model reads what it must not: {}. To look for its learning rate all the same, set "
-        "\"allow_future_leak\": true",
+        "this model reads tokens that it must not see: {}. To test its learning rate all the "
+        "same, set \"allow_future_leak\": true",
         gate.worst));
   Generator random(derive_seed(uint64_t(o.seed), 0));
   auto model = ModelRegistry::instance().make(
@@ -68,8 +68,8 @@ LearningRateRange find_learning_rate(const ExperimentOptions& given,
   FlatParameters parameters(*model);
   const auto optimizer = OptimizerRegistry::instance().make(o.optimizer, parameters);
   require(!model->carries_memory(),
-          "a model that carries memory from step to step has no range test: its loss depends on "
-          "how far the text was read, too");
+          "a model that carries memory from step to step has no learning-rate test: its loss "
+          "also depends on how much of the text was read. Turn off its carried memory");
   const auto sampler =
       make_sampler(data, *model, o.train.batch_size, derive_seed(uint64_t(o.seed), 1));
   BatchesAhead batches(*sampler, o.tensor_device());
@@ -103,7 +103,9 @@ LearningRateRange find_learning_rate(const ExperimentOptions& given,
     out.ran_away = step >= kFirst && smooth > kRunAway * lowest;
     optimizer->step(rate, norm);
   }
-  require(!out.points.empty(), "the very first loss is not finite: no rate can be found");
+  require(!out.points.empty(),
+          "the first loss is not finite, so no learning rate can be found: "
+          "look at the data and the initial weights");
   judge(out);
   return out;
 }

@@ -34,7 +34,7 @@ void require_same_run(const SavedParts& run, const StoredCheckpoint& stored,
   const Json now = numerics_of(run);
   if (run.communicator.first() && numerics_differ(state.at("numerics"), now))
     log_warning(
-        "resuming with {} where the run before had {}: results will be close, but not "
+        "resuming with {}, while the run had {} before: results will be close, but not "
         "bit-identical",
         json_text(now), json_text(state.at("numerics")));
 }

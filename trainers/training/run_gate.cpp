@@ -75,8 +75,7 @@ Verdict RunGate::ask_live_latents(AugmentedModel& model, int64_t step, int64_t t
   const LatentSizes sizes{model.options().groups, model.options().ahead};
   Asking asking{step, all ? 0 : 1, turn, false};
   Verdict verdict = ask_latents(model, rows, donors, sizes, asking);
-  verdict.merge(
-      ask_separate_groups(model, rows, sizes, all ? sizes.groups : kFewGroups, asking));
+  verdict.merge(ask_separate_groups(model, rows, sizes, all ? sizes.groups : kFewGroups, asking));
   asking.train = true;
   asking.precision = options_.matmul_precision();
   verdict.merge(ask_latents(model, rows, donors, sizes, asking));
@@ -112,8 +111,7 @@ void RunGate::ask_at_start(const EvaluationWindows& validation) {
         model_, [](const Variable& p) { return p.requires_grad() && all_zero(p); });
     found.merge(ask_live_latents(*augmented, 0, 1, true));
   } else {
-    const CausalityReport report =
-        gate_causality(options_.model, options_.parameter_dtype());
+    const CausalityReport report = gate_causality(options_.model, options_.parameter_dtype());
     table = report.text();
     found.merge(report.verdict(0));
     // All ranks have the same copy, so that none goes on alone.
@@ -128,9 +126,9 @@ void RunGate::ask_at_start(const EvaluationWindows& validation) {
   if (!verdict_.leaks() || options_.allow_future_leak) return;
   communicator_.fail_together();
   throw ConfigError(
-      fmt::format("this model reads what it must not. {}. Numbers from it are not "
-                  "language-modelling results. To train it all the same, with every number labelled "
-                  "{}, set \"allow_future_leak\": true.{}{}",
+      fmt::format("this model reads tokens that it must not see. {}. Numbers from it are not "
+                  "language-modelling results. To train it all the same, with every number "
+                  "labelled {}, set \"allow_future_leak\": true.{}{}",
                   verdict_.line(), kLeakLabel, table.empty() ? "" : "\n", table));
 }
 
@@ -152,8 +150,7 @@ PrefixScores RunGate::ask_at_evaluation(const EvaluationWindows& validation,
                                         const Verdict& audited) {
   auto* augmented = dynamic_cast<AugmentedModel*>(&model_);
   const int64_t turn = turn_at(step);
-  PrefixScores scores =
-      score_prefixes(model_, prefix, communicator_, step, augmented != nullptr);
+  PrefixScores scores = score_prefixes(model_, prefix, communicator_, step, augmented != nullptr);
   Verdict found = scores.verdict;
   found.merge(audited);
   if (augmented)

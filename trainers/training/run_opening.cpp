@@ -28,8 +28,8 @@ void require_same_config(const RunDirectory& directory, const Json& before, cons
   }
   if (!resume)
     throw ConfigError(
-        fmt::format("{} holds a run of this config already: give --resume to go on with it, or "
-                    "another --run-dir",
+        fmt::format("{} holds a run of this config already: add --resume to continue it, or "
+                    "choose another --run-dir",
                     directory.path()));
 }
 
@@ -39,7 +39,7 @@ void tell_of_longer_schedule(int64_t before, int64_t now, const Optimizer& optim
       optimizer.learning_rate(before - 1, before) == optimizer.learning_rate(before - 1, now))
     return;
   log_info(
-      "the schedule ended at step {} and ends at {} now: from here on the learning rate is that "
+      "the schedule ended at step {} and now ends at {}: from here on the learning rate is that "
       "of a run of {} steps",
       before, now, now);
 }
@@ -83,8 +83,8 @@ OpenedRun open_run(RunDirectory& directory, const ExperimentOptions& options,
                 directory.path(), holds_run ? " yet" : ", nor any run");
   if (const auto damaged = checkpoints_of(directory.path()); !damaged.empty())
     throw DataError(
-        fmt::format("none of the {} checkpoints of {} is whole (the warnings above say why); to "
-                    "begin anew, move the run directory away",
+        fmt::format("none of the {} checkpoints of {} is complete (the warnings above say why); "
+                    "to start again, move the run directory away",
                     damaged.size(), directory.path()));
   return run;
 }

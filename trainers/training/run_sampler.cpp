@@ -9,9 +9,12 @@ std::unique_ptr<Sampler> make_sampler(const Dataset& data, const LanguageModel& 
   const int64_t block = model.block_size();
   if (data.examples) {
     require(data.examples->length <= block + 1,
-            "the longest example takes {} rows, the model's block_size is {}",
+            "the longest example takes {} rows, but the model's block_size is {}: raise "
+            "block_size",
             data.examples->length - 1, block);
-    require(!model.carries_memory(), "examples are no text in which memory could go on");
+    require(!model.carries_memory(),
+            "examples are separate texts, so no memory can be carried "
+            "from one to the next: turn off the model's carried memory");
     return std::make_unique<RandomExampleSampler>(data.train, *data.examples, batch, seed);
   }
   if (model.carries_memory()) return std::make_unique<SequentialSampler>(data.train, batch, block);

@@ -18,7 +18,8 @@ SampleWriter::SampleWriter(const ExperimentOptions& options, LanguageModel& mode
     prompt_ = prompt_tokens(*data.tokenizer, options.sample.prompt, model.vocabulary_size());
   } catch (const UserError& e) {
     if (communicator.first())
-      log_warning("no text samples, as sample.prompt cannot be used: {}", e.what());
+      log_warning("no text samples will be written, because sample.prompt cannot be used: {}",
+                  e.what());
   }
 }
 
@@ -37,7 +38,7 @@ std::string SampleWriter::write(int64_t step) const {
       if (alone) stop_if_requested();
     }));
   } catch (const Error& e) {
-    log_warning("no sample at step {}: {}", step, e.what());
+    log_warning("no sample was written at step {}: {}", step, e.what());
     return "";
   }
 }

@@ -254,13 +254,13 @@ void Trainer::require_run_directory() {
   const std::string before = directory_.path();
   if (!directory_.follow()) {
     in_step_ = true;  // there is no place for what was trained
-    throw MachineError(
-        fmt::format("the run directory {} was removed while the run was in it", before));
+    throw MachineError(fmt::format(
+        "the run directory {} was removed during the run, so nothing can be saved", before));
   }
   save_checkpoint();
   throw MachineError(
-      fmt::format("the run directory {} was moved to {} while the run was in it; its checkpoint of "
-                  "step {} is there: go on with --run-dir {} --resume",
+      fmt::format("the run directory {} was moved to {} during the run; the checkpoint of step "
+                  "{} is there: continue with --run-dir {} --resume",
                   before, directory_.path(), state_.step, directory_.path()));
 }
 

@@ -16,7 +16,7 @@ constexpr const char* kSpace = "\xE2\x96\x81";
 
 [[noreturn]] void refuse(const std::string& what) {
   throw UserError(fmt::format(
-      "a GGUF file has no form for {}: write Hugging Face's (--export-hf), or the model alone "
+      "a GGUF file cannot express {}: export for transformers (--export-hf), or the model alone "
       "(--without-tokenizer)",
       what));
 }
@@ -52,8 +52,8 @@ Table table_of(const SubwordSpec& spec, int64_t rows) {
     if (token.takes_left || token.takes_right)
       refuse(fmt::format("the token '{}', which takes the white space beside it", token.text));
     if (token.text != spec.tokens[size_t(token.id)])
-      refuse(fmt::format("the token '{}', which is looked for as '{}'",
-                         spec.tokens[size_t(token.id)], token.text));
+      refuse(fmt::format("the token '{}', which is matched as '{}'", spec.tokens[size_t(token.id)],
+                         token.text));
     table.kinds[size_t(token.id)] =
         token.special ? ScoredPieces::control : ScoredPieces::user_defined;
   }
@@ -94,7 +94,7 @@ void write_byte_level(GgufWriter& out, const SubwordSpec& spec, int64_t rows) {
   if (spec.byte_fallback || spec.unknown) refuse("an unknown token beside bytes");
   for (const AddedToken& token : spec.added)
     if (token.in_normalized && !spec.normalizer.is_null())
-      refuse(fmt::format("the token '{}', which is looked for in normalized text", token.text));
+      refuse(fmt::format("the token '{}', which is matched in normalized text", token.text));
   const Table table = table_of(spec, rows);
   out.text("tokenizer.ggml.model", "gpt2");
   out.text("tokenizer.ggml.pre", split);

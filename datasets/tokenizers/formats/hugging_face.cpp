@@ -18,7 +18,7 @@ class HuggingFaceReader {
  public:
   HuggingFaceReader(const std::string& file, const std::string& folder)
       : file_(file), root_(parse_plain_json(file)) {
-    if (!root_.is_object()) throw DataError(fmt::format("{} is no JSON object", file));
+    if (!root_.is_object()) throw DataError(fmt::format("{} is not a JSON object", file));
     spec_.name = "bpe";
     for (auto [name, target] :
          {std::pair("normalizer", &spec_.normalizer),

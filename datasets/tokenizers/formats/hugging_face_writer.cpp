@@ -28,7 +28,9 @@ Json vocabulary(const std::vector<std::string>& tokens) {
   for (size_t id = 0; id < tokens.size(); ++id) {
     if (tokens[id].empty()) continue;  // no such token
     const auto [other, is_new] = seen.emplace(tokens[id], id);
-    require(is_new, "the tokens {} and {} are both '{}': tokenizer.json has one id for a text",
+    require(is_new,
+            "the tokens {} and {} are both '{}', but tokenizer.json has one id for each "
+            "text",
             other->second, id, tokens[id]);
     append(out, tokens[id], int64_t(id));
   }
@@ -69,7 +71,7 @@ Json added_tokens(const SubwordSpec& spec) {
     std::string found = content;
     if (token.in_normalized) normalizer.apply(found);
     require(found == token.text,
-            "the token {}, '{}', is looked for as '{}' in a text, but transformers would look for "
+            "the token {}, '{}', is matched as '{}' in a text, but transformers would match "
             "'{}': tokenizer.json cannot say it",
             token.id, content, token.text, found);
     out.push_back({{"id", token.id},

@@ -107,8 +107,8 @@ TokenizerConfig read_tokenizer_config(const std::string& folder) {
 
 void warn_of_closed_texts(const std::string& file) {
   log_warning(
-      "{} asks for an end-of-text token behind every text, which is not put there: texts are read "
-      "to go on",
+      "{} asks for an end-of-text token behind every text; it is left out, because texts are "
+      "continued",
       file);
 }
 

@@ -70,8 +70,8 @@ SubwordSpec with_listed_merges(SubwordSpec spec) {
     for (size_t at = 0; characters > 1 && at < piece.size();) {
       const size_t bytes = size_t(std::max(1, decode_code_point(piece, at).bytes));
       require(made.contains(piece.substr(at, bytes)),
-              "the piece '{}' is made of the character '{}', which is no piece of its own: a list "
-              "of merges cannot make it",
+              "the piece '{}' contains the character '{}', which is no piece of its own, so no "
+              "list of merges can make it",
               piece, piece.substr(at, bytes));
       at += bytes;
     }

@@ -65,7 +65,7 @@ Regex::Regex(const std::string& pattern, const std::string& path) : pattern_(pat
       pcre2_compile(reinterpret_cast<PCRE2_SPTR>(written.data()), written.size(),
                     PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &where, nullptr);
   if (!code)
-    throw DataError(fmt::format("{} is no regular expression that PCRE2 knows: {} (in {})", path,
+    throw DataError(fmt::format("{} is not a regular expression of PCRE2: {} (in {})", path,
                                 message_of(error), pattern));
   code_ =
       std::shared_ptr<void>(code, [](void* c) { pcre2_code_free(static_cast<pcre2_code*>(c)); });

@@ -40,7 +40,7 @@ class NcclTransport final : public DeviceTransport {
     try {
       poll_until([&] { return !in_progress(state); },
                  [](double waited) {
-                   if (waited > 5) throw PeerError("NCCL: ranks do not come to an end");
+                   if (waited > 5) throw PeerError("NCCL: the ranks do not finish their exchanges");
                  });
     } catch (const PeerError&) {
     }

@@ -12,9 +12,9 @@ std::string nccl_library() {
 std::unique_ptr<DeviceTransport> make_nccl_transport(Communicator& host) {
   host.fail_together();  // ranks have the same build
   throw ConfigError(fmt::format(
-      "$.device is cuda in a run of {} ranks, and this build has no NCCL, by which GPUs exchange "
-      "tensors: install libnccl-dev (NVIDIA's packages) and configure anew, or use device cpu, or "
-      "one process",
+      "$.device is cuda in a run of {} ranks, but this build has no NCCL to exchange tensors "
+      "between GPUs: install libnccl-dev (NVIDIA's packages) and configure again, or use device "
+      "cpu, or use one process",
       host.size()));
 }
 

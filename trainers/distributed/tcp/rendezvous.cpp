@@ -71,8 +71,8 @@ class Reception {
         std::string list;
         for (int r : missing_) list += (list.empty() ? "" : ", ") + std::to_string(r);
         throw MachineError(fmt::format(
-            "rank {} waited {:.0f} s for rank {} of {}, in vain: was it started, with the same "
-            "MASTER_ADDR and MASTER_PORT?",
+            "rank {} waited {:.0f} s for rank {} of {}, and it did not connect: check that it "
+            "was started, with the same MASTER_ADDR and MASTER_PORT",
             plan_.rank, plan_.seconds, list, plan_.size));
       }
       step();
@@ -101,7 +101,7 @@ class Reception {
 
   bool in_time(const Guest& guest) {
     if (monotonic_seconds() - guest.since < kGreetingSeconds) return true;
-    log_warning("a connection from {} did not greet as a rank does: closed",
+    log_warning("closed a connection from {}: it did not greet as a rank does",
                 peer_end(guest.socket).host);
     return false;
   }
@@ -117,7 +117,7 @@ class Reception {
     const bool known = guest.got < sizeof(uint64_t) || guest.greeting.magic == kMagic;
     if (got > 0 && known && guest.got < sizeof(Greeting)) return true;
     if (got <= 0 || !known || guest.greeting.token != token_) {
-      log_warning("a connection from {} sent what no rank of this run sends: closed",
+      log_warning("closed a connection from {}: it sent data that no rank of this run sends",
                   peer_end(guest.socket).host);
       return false;
     }
@@ -196,7 +196,9 @@ Json ask_first(const Socket& socket, const TcpPlan& plan, double deadline) {
   receive_all(socket, std::as_writable_bytes(std::span(&header, 1)), deadline, whom);
   if (header.magic != kMagic || header.bytes > kMostReplyBytes)
     throw MachineError(
-        fmt::format("what listens at {}:{} is not rank 0 of a run", plan.host, plan.port));
+        fmt::format("the program that listens at {}:{} is not rank 0 of a run: check MASTER_ADDR "
+                    "and MASTER_PORT",
+                    plan.host, plan.port));
   std::string text(header.bytes, ' ');
   receive_all(socket, std::as_writable_bytes(std::span(text)), deadline, whom);
   if (header.refused) throw ConfigError(fmt::format("rank 0 refuses this rank: {}", text));

@@ -32,7 +32,8 @@ Addresses addresses_of(const std::string& host, uint16_t port, bool to_listen) {
   wanted.ai_flags = to_listen ? AI_PASSIVE : 0;
   const int error = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &wanted, &found);
   if (error != 0)
-    throw MachineError(fmt::format("there is no address of {}: {}", host, ::gai_strerror(error)));
+    throw MachineError(
+        fmt::format("cannot find the address of {}: {}", host, ::gai_strerror(error)));
   return Addresses(found, &::freeaddrinfo);
 }
 

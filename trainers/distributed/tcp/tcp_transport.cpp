@@ -230,7 +230,7 @@ class TcpTransport final : public Transport {
     const Header& h = peer.header;
     peer.body_got = 0;
     if (h.magic != magic_ || h.kind < kData || h.kind > kAbort)
-      throw PeerError(fmt::format("{} sent what no rank of this run sends", peer.end.name));
+      throw PeerError(fmt::format("{} sent data that no rank of this run sends", peer.end.name));
     if (h.kind == kSignOfLife && h.bytes != 0)
       throw PeerError(fmt::format("{} sent a sign of life with {} bytes", peer.end.name, h.bytes));
     if (h.kind == kAbort) {

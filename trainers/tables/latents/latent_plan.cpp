@@ -92,7 +92,7 @@ std::string plan_latent_table(const Transformer& base, const std::string& base_n
       continue;
     }
     if (!r.in_table) {
-      out += "first, once: a run that trains the base\n";
+      out += "before all others, once: a run that trains the base\n";
       continue;
     }
     if (!listed.insert({r.cell.model, r.cell.level}).second) continue;
@@ -111,13 +111,12 @@ std::string plan_latent_table(const Transformer& base, const std::string& base_n
   }
   total += of_trials;
   if (trials > 0)
-    out +=
-        fmt::format("{} trials of learning rates, first: {:.4g} PFLOP\n", trials, of_trials / 1e15);
-  return out +
-         fmt::format(
-             "all runs: {:.4g} PFLOP. State: weights, gradients and moments; activations come "
-             "on top.\n",
-             total / 1e15);
+    out += fmt::format("before them, {} trials of learning rates: {:.4g} PFLOP\n", trials,
+                       of_trials / 1e15);
+  return out + fmt::format(
+                   "all runs: {:.4g} PFLOP. The state holds weights, gradients and moments; "
+                   "activations are not counted.\n",
+                   total / 1e15);
 }
 
 }  // namespace reverie

@@ -50,14 +50,14 @@ struct MeasureOptions final : Fieldset {
   void fields(Fields& f) override {
     f.integer("positions", positions, kPositive, "tokens scored after each insertion");
     f.text("offsets", offsets, {"drawn", "every"},
-           "where latents are inserted into a text: drawn by the text itself among all admissible "
-           "offsets, or at every one of them");
-    f.integer("points", points, kPositive, "insertions into each text, where they are drawn");
-    f.integer("windows", windows, kNonNegative, "held-out texts; 0: all that fit");
+           "where latents are inserted into a text; drawn: at offsets that the text itself draws "
+           "among all admissible ones; every: at all of them");
+    f.integer("points", points, kPositive, "for drawn: insertions into each text");
+    f.integer("windows", windows, kNonNegative, "number of held-out texts; 0: all");
     f.integer("batch_size", batch_size, {2, 1 << 20},
               "texts per forward; latents are shuffled between them");
     f.integer("resamples", resamples, kNonNegative,
-              "of texts and of their insertions, for the 95 % intervals");
+              "number of resamplings of texts and of their insertions, for the 95 % intervals");
     f.integers("shown", shown, kPositive, "positions in table.md");
   }
 };
@@ -204,8 +204,8 @@ void LatentTableKind::set_cell_values(const PlannedCell& cell, Config& config) c
   if (model.has("latents") != (cell.level > 0))
     throw ConfigError(
         fmt::format("{}.cells.{}: {}", table_.preset.path(), cell.model,
-                    cell.level > 0 ? fmt::format("{} latents are asked of a model that has none; "
-                                                 "wanted []",
+                    cell.level > 0 ? fmt::format("{} latents are asked for, but this model has "
+                                                 "none; wanted []",
                                                  cell.level)
                                    : "the list is empty, but this model has latents; wanted their "
                                      "numbers, such as [8, 16]"));
@@ -247,7 +247,8 @@ void LatentTableKind::read_sweep(const Config& config) {
   for (const auto& [model, rates] : sweep_->rates)
     for (const double rate : rates)
       if (!(rate > 0) || !std::isfinite(rate))
-        throw ConfigError(fmt::format("{}: a learning rate of {}", config.path(), rate));
+        throw ConfigError(fmt::format("{}: the learning rate is {}; wanted a positive number",
+                                      config.path(), rate));
 }
 
 std::vector<PlannedTrial> LatentTableKind::trials() const {
@@ -327,8 +328,8 @@ void LatentTableKind::measure_finished(const PlannedRun& run) const {
   if (std::filesystem::exists(file)) {
     const Json of = Config::from_file(file).json().value("of", Json());
     if (of == wanted(run)) return;
-    log_warning("{} was measured in another way and is measured anew: it is of {}, wanted {}", file,
-                json_text(of), json_text(wanted(run)));
+    log_warning("{} was measured with other settings and is measured again: it has {}, wanted {}",
+                file, json_text(of), json_text(wanted(run)));
   }
   measure(run);
 }

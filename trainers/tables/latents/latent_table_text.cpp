@@ -40,12 +40,10 @@ Json costs_json(const LatentCosts& c) {
 
 // "Coprocessor with 8 latents".
 std::string name_of(const LatentLine& line) {
-  const std::string name = line.latents > 0
-                               ? fmt::format("{} with {} latents", line.title, line.latents)
-                               : line.title;
+  const std::string name =
+      line.latents > 0 ? fmt::format("{} with {} latents", line.title, line.latents) : line.title;
   return line.verdict.leaks() ? name + " (" + line.verdict.label() + ")" : name;
 }
-
 
 std::string interval(const LatentEffect::Position& p) {
   return fmt::format("{} [{}, {}]", format_percent(p.change_percent), format_percent(p.low),
@@ -77,8 +75,8 @@ std::string explain_latents(const LatentTable& table) {
   const LatentLine* subject = table.subject();
   if (!subject) return "No run with latents has finished yet.";
   std::string out = fmt::format(
-      "{} changes the perplexity of the {} tokens after an insertion by {} against the untouched "
-      "base.",
+      "{} changes the perplexity of the {} tokens after an insertion by {} relative to the "
+      "untouched base.",
       name_of(*subject), subject->effect.by_position.size(), interval(subject->effect.all));
   std::string better, worse, same;
   for (const LatentLine& line : table.lines) {
@@ -90,7 +88,7 @@ std::string explain_latents(const LatentTable& table) {
   }
   if (!worse.empty()) out += " It beats: " + worse + ".";
   if (!better.empty()) out += " It is beaten by: " + better + ".";
-  if (!same.empty()) out += " Not to be told apart from it: " + same + ".";
+  if (!same.empty()) out += " Not distinguishable from it: " + same + ".";
   return out;
 }
 
@@ -241,9 +239,9 @@ std::string latent_table_markdown(const LatentTable& table, const std::vector<Pl
     out += fmt::format(" {} |", position);
     rule += "---:|";
   }
-  out += fmt::format(" 1 to {} [95 % interval] | seeds | verdict |\n",
-                     table.base_perplexity.size()) +
-         rule + "---:|---:|---|\n";
+  out +=
+      fmt::format(" 1 to {} [95 % interval] | seeds | verdict |\n", table.base_perplexity.size()) +
+      rule + "---:|---:|---|\n";
   for (const LatentLine& line : table.lines) {
     const std::string name =
         fmt::format("| {} | {} |", escape_markdown(line.title),
@@ -256,10 +254,9 @@ std::string latent_table_markdown(const LatentTable& table, const std::vector<Pl
              (sd && p.change_percent < 100 ? fmt::format(" \u00b1 {:.2f}", *sd) : "") +
              line.verdict.mark() + " |";
     }
-    out += fmt::format(" {}{} | {} | {} |\n", interval(line.effect.all), line.verdict.mark(),
-                       line.seeds.size(),
-                       line.verdict.leaks() ? "**" + line.verdict.label() + "**"
-                                            : verdict_word(line.verdict));
+    out += fmt::format(
+        " {}{} | {} | {} |\n", interval(line.effect.all), line.verdict.mark(), line.seeds.size(),
+        line.verdict.leaks() ? "**" + line.verdict.label() + "**" : verdict_word(line.verdict));
     if (line.paper.empty()) continue;
     out += fmt::format("| *the paper* | {} |", line.latents);
     for (const int64_t position : shown) {
@@ -316,12 +313,11 @@ std::string latent_table_csv(const LatentTable& table) {
     for (const auto& p : line.effect.by_position) {
       const auto sd = statistic(p.change_of_run).sd;
       const auto paper = line.paper.find(p.position);
-      out += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{}\n", line.model, line.latents, p.position,
-                         number(p.change_percent), number(p.low), number(p.high),
-                         sd ? number(*sd) : "", line.seeds.size(), number(std::exp(p.nll)),
-                         number(std::exp(p.base_nll)),
-                         paper == line.paper.end() ? "" : number(paper->second),
-                         verdict_word(line.verdict));
+      out += fmt::format(
+          "{},{},{},{},{},{},{},{},{},{},{},{}\n", line.model, line.latents, p.position,
+          number(p.change_percent), number(p.low), number(p.high), sd ? number(*sd) : "",
+          line.seeds.size(), number(std::exp(p.nll)), number(std::exp(p.base_nll)),
+          paper == line.paper.end() ? "" : number(paper->second), verdict_word(line.verdict));
     }
   return out;
 }

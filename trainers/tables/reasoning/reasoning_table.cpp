@@ -118,8 +118,9 @@ std::string reasoning_table_markdown(const ReasoningTable& table) {
                        cell(line.train) + line.verdict.mark(), line.held_out.written,
                        std::max<size_t>(1, line.seeds.size()), verdict_word(line.verdict));
   out +=
-      "\nAnswers written greedily, right where they are the example's token by token; all seeds "
-      "together. *Tokens written*: behind the thoughts, mean over the held-out examples.\n";
+      "\nAnswers are generated greedily, and count as correct if all their tokens are the "
+      "example's. Seeds are pooled. *Tokens written*: mean number of tokens behind the thoughts, "
+      "over the held-out examples.\n";
   for (const TableModel& m : table.models)
     out += fmt::format("\n* {}: {}", escape_markdown(m.title), escape_markdown(m.description));
   out += "\n";

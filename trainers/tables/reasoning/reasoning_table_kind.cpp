@@ -36,7 +36,7 @@ struct MeasureOptions final : Fieldset {
   void fields(Fields& f) override {
     f.integer("examples", examples, kNonNegative, "held-out examples; 0: all");
     f.integer("train_examples", train_examples, kNonNegative,
-              "examples of the training part, evenly spaced; 0: all");
+              "number of examples of the training part, evenly spaced; 0: all");
   }
 };
 

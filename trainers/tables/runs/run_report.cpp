@@ -255,9 +255,10 @@ std::string comparison_html(const std::vector<RunRecord>& runs, const std::strin
         "far seeds scatter is not known from this page.",
         loss_text(*best, "val_loss"), best->name);
   else
-    lead = comparable ? "No run here has finished without a label, so none is called best."
-                      : "These runs were trained on different data: their losses are not to be "
-                        "held beside one another.";
+    lead = comparable ? "No run on this page has finished without a label, so none is called "
+                        "best."
+                      : "These runs were trained on different data, so their losses cannot be "
+                        "compared.";
   std::string out = page_begin(fmt::format("{} runs beside one another", runs.size()), lead);
   if (!comparable)
     out +=
@@ -281,7 +282,7 @@ void RunReportCallback::on_end(const RunView& trainer) {
   try {
     write_file_atomically(file, run_report_html(read_run_record(trainer.run_directory())));
   } catch (const std::exception& e) {
-    log_warning("{} was not written: {}. Write it again with: reverie report {}", file, e.what(),
+    log_warning("{} was not written: {}. Write it with: reverie report {}", file, e.what(),
                 trainer.run_directory());
   }
 }

@@ -15,12 +15,12 @@ std::string explain_learning_rate(const LearningRateRange& range) {
                   : "";
   if (!range.ran_away && range.lowest == range.points.back().rate)
     return fmt::format(
-        "The averaged loss fell fastest at a rate of {:.1g}, and still fell at the highest one "
-        "tried, {:.2g}: so short a training does not show where it would be spoilt.{}",
+        "The averaged loss fell fastest at a rate of {:.1g}, and was still falling at the "
+        "highest rate tried, {:.2g}: this short run does not show where training diverges.{}",
         range.suggested, range.points.back().rate, label);
   return fmt::format(
-      "The averaged loss fell fastest at a rate of {:.1g}, a rate to begin with, and was lowest at "
-      "{:.1g}. A sweep around it says more than this test can.{}",
+      "The averaged loss fell fastest at a rate of {:.1g}, which is the rate to begin with, and "
+      "was lowest at {:.1g}. A sweep around it tells more than this short run.{}",
       range.suggested, range.lowest, label);
 }
 
@@ -38,7 +38,7 @@ std::string learning_rate_html(const LearningRateRange& range, const std::string
   plot.break_y = 1.2 * range.points[0].smooth;
   Provenance provenance;
   provenance.command = command;
-  return page_begin("A learning rate to begin with", explain_learning_rate(range)) +
+  return page_begin("Finding a learning rate", explain_learning_rate(range)) +
          "</header>\n<section>\n" + line_figure(plot) +
          "<p class=\"quiet\">One training step at each rate, from the run's initial weights on. "
          "Averaged: over the last ten steps or so.</p>\n</section>\n" +

@@ -78,11 +78,13 @@ std::vector<SweepAxis> read_sweep_axes(const Json& vary, const std::string& path
       throw ConfigError(fmt::format("{} is {}, wanted a list of one value or more", here,
                                     values.is_array() ? "empty" : values.type_name()));
     if (key == "seed")
-      throw ConfigError(here + ": seeds are those of the preset (\"seeds\"), over which means are");
+      throw ConfigError(here +
+                        ": seeds are those of the preset (\"seeds\"); means are taken "
+                        "over them");
     if (key == "data" || key.starts_with("data."))
       throw ConfigError(here +
-                        ": losses on other data or tokens are other quantities, and cannot stand "
-                        "in one table; make a sweep for each");
+                        ": losses on other data or tokens are other quantities, which one table "
+                        "cannot compare; make a sweep for each");
     std::set<std::string> seen;
     for (const Json& value : values)
       if (!seen.insert(json_text(value)).second)
@@ -174,8 +176,8 @@ Json sweep_schema() {
               {"additionalProperties", {{"type", "array"}, {"minItems", 1}}},
               {"propertyNames", {{"not", {{"pattern", "^(seed|data([.].*)?)$"}}}}},
               {"description",
-               "by path of the experiment (\"optimizer.learning_rate\"): its values; all "
-               "combinations are trained"}}},
+               "for each path in the experiment (such as \"optimizer.learning_rate\"), its "
+               "values; every combination is trained"}}},
             {"presets",
              {{"type", "object"},
               {"minProperties", 1},
