@@ -140,7 +140,7 @@ Sent& sent() {
 }
 
 // The same bytes on the device, or null.
-const void* in_a_parcel(const void* from, size_t bytes) {
+const void* in_a_buffer(const void* from, size_t bytes) {
   Sent& s = sent();
   const std::lock_guard lock(s.mutex);
   for (StagingBuffer::Implementation* p : s.buffers) {
@@ -161,7 +161,7 @@ const void* in_a_parcel(const void* from, size_t bytes) {
 StagingBuffer::StagingBuffer(size_t bytes)
     : implementation_(std::make_unique<Implementation>(bytes)) {}
 StagingBuffer::~StagingBuffer() {
-  open();
+  host();
 }
 size_t StagingBuffer::bytes() const {
   return implementation_->host.size();
@@ -177,7 +177,7 @@ void StagingBuffer::upload() {
   sent().buffers.push_back(implementation_.get());
 }
 
-int64_t copies_from_parcels() {
+int64_t copies_from_staging_buffers() {
   const std::lock_guard lock(sent().mutex);
   return sent().taken;
 }
@@ -206,7 +206,7 @@ Allocator& allocator(Device) {
 void copy(void* to, const void* from, size_t bytes, Direction direction) {
   if (bytes == 0) return;
   if (direction == Direction::to_device)
-    if (const void* there = in_a_parcel(from, bytes)) from = there;
+    if (const void* there = in_a_buffer(from, bytes)) from = there;
   std::memmove(to, from, bytes);
 }
 void clear(void* to, size_t bytes) {

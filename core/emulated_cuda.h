@@ -15,6 +15,6 @@ inline constexpr size_t kRedZone = 256;
 std::string red_zone_damage();
 
 // How many copies to the device were taken from a StagingBuffer.
-int64_t copies_from_parcels();
+int64_t copies_from_staging_buffers();
 
 }  // namespace reverie::cuda

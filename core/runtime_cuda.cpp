@@ -168,7 +168,7 @@ Sent& sent() {
 }
 
 // Whether these bytes were in a buffer, and are copied from there.
-bool take_from_parcel(void* to, const void* from, size_t bytes) {
+bool take_from_buffer(void* to, const void* from, size_t bytes) {
   Sent& s = sent();
   const std::lock_guard lock(s.mutex);
   for (StagingBuffer::Implementation* p : s.buffers) {
@@ -257,7 +257,7 @@ Allocator& allocator(Device device) {
 }
 void copy(void* to, const void* from, size_t bytes, Direction direction) {
   if (bytes == 0) return;
-  if (direction == Direction::to_device && take_from_parcel(to, from, bytes)) return;
+  if (direction == Direction::to_device && take_from_buffer(to, from, bytes)) return;
   const cudaMemcpyKind kind = direction == Direction::to_device ? cudaMemcpyHostToDevice
                               : direction == Direction::to_host ? cudaMemcpyDeviceToHost
                                                                 : cudaMemcpyDeviceToDevice;

@@ -103,17 +103,17 @@ TEST_F(CudaTensor, StagingBuffersAreTakenAsTheyWereSent) {
   first.copy_from(x);
   second.fill(2);
   EXPECT_TRUE(bit_identical(first.to(kCuda), x)) << "not sent yet";
-  one.send();
-  two.send();
+  one.upload();
+  two.upload();
   const Tensor there = first.to(kCuda);
   EXPECT_TRUE(bit_identical(there, x));
   EXPECT_TRUE(bit_identical(first, x)) << "the host may read it still";
   EXPECT_TRUE(bit_identical(first.slice(0, 2, 5).to(kCuda), x.slice(0, 2, 5)));
   EXPECT_TRUE(bit_identical(second.to(kCuda), Tensor::full({6, 7}, 2, DType::f32)));
   // What was taken is its taker's.
-  one.open();
+  one.host();
   first.fill(3);
-  one.send();
+  one.upload();
   EXPECT_TRUE(bit_identical(there, x));
   EXPECT_TRUE(bit_identical(first.to(kCuda), Tensor::full({6, 7}, 3, DType::f32)));
 }

@@ -142,9 +142,9 @@ TEST_F(Ahead, RowsAreTheSamplersWhateverWasPrepared) {
 #if defined(REVERIE_CUDA_EMULATED)
 // Tokens and targets of every part but the first, which nobody saw coming.
 TEST_F(Ahead, TrainingTakesEveryPartFromWhatWasSent) {
-  const int64_t before = cuda::copies_from_parcels();
+  const int64_t before = cuda::copies_from_staging_buffers();
   MonitoredTrainer(experiment("cuda", kPlain), control("run")).run();
-  EXPECT_EQ(cuda::copies_from_parcels() - before, 2 * (4 * 2 - 1));
+  EXPECT_EQ(cuda::copies_from_staging_buffers() - before, 2 * (4 * 2 - 1));
 }
 #endif
 
