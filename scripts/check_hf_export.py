@@ -69,7 +69,7 @@ def check_tokens(directory):
         got = tokenizer(text, add_special_tokens=False)["input_ids"]
         if got != ids:
             wrong.append((text, ids, got))
-    print(f"the same ids for {len(expected['texts']) - len(wrong)} of {len(expected['texts'])} texts")
+    print(f"the same ids for {len(expected['texts']) - len(wrong)} of {len(expected['texts'])} texts ({type(tokenizer).__name__})")
     for text, ids, got in wrong[:5]:
         print(f"  {text!r}: Reverie {ids}, transformers {got}")
     begin = expected["begins"]

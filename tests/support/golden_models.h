@@ -1,5 +1,5 @@
 #pragma once
-// The models that transformers wrote (scripts/make_hf_golden.py), and which families they are of.
+// The models that transformers wrote (tests/golden/make/make_hf_golden.py), and which families they are of.
 
 #include <algorithm>
 #include <filesystem>
