@@ -31,6 +31,7 @@ CHECKS = {
     "check_isa_objects.py": (["BUILD"],),
     "check_build_time.py": (["--self-test"],),
     "check_format.py": (["--self-test"],),
+    "doxygen_filter.py": (["--self-test"],),
     "check_ptx.py": (["--self-test"],),
     "check_ptxas.py": (["--self-test"],),
     "compare_precisions.py": (["--self-test"],),
