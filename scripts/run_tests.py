@@ -30,6 +30,8 @@ CHECKS = {
     "check_includes.py": ([], ["--self-test"]),
     "check_isa_objects.py": (["BUILD"],),
     "check_build_time.py": (["--self-test"],),
+    "check_format.py": (["--self-test"],),
+    "doxygen_filter.py": (["--self-test"],),
     "check_ptx.py": (["--self-test"],),
     "check_ptxas.py": (["--self-test"],),
     "compare_precisions.py": (["--self-test"],),

@@ -7,20 +7,22 @@
 #   scripts/test.sh --preset tsan      the C++ tests under the thread sanitizer
 #   scripts/test.sh --room layers      only tests/layers (repeatable)
 #   scripts/test.sh --jobs 4           compile four files at a time (default: the number of cores)
+#   scripts/test.sh --strict           a warning of the compiler ends the build
 #
 # Tests that need pretrained files or data sets take them from the folder REVERIE_DATA, and are skipped without it.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
-preset=release jobs=$(nproc) rooms=()
+preset=release jobs=$(nproc) rooms=() strict=OFF
 usage() { echo "test.sh: $1 (scripts/test.sh --help)" >&2; exit 2; }
 while [ $# -gt 0 ]; do
   case $1 in
     --preset) preset=${2:-}; shift 2 || usage "--preset needs a name" ;;
     --room) rooms+=("${2:-}"); shift 2 || usage "--room needs a name" ;;
     --jobs) jobs=${2:-}; shift 2 || usage "--jobs needs a number" ;;
-    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --strict) strict=ON; shift ;;
+    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) usage "unknown argument '$1'" ;;
   esac
 done
@@ -62,7 +64,7 @@ scripts/install_dependencies.sh --tests || fail
 
 say "build ($preset)"
 mkdir -p "$build"
-cmake --preset "$preset" -DREVERIE_TESTS=ON >"$log" 2>&1 || { tail -n 30 "$log" >&2; fail; }
+cmake --preset "$preset" -DREVERIE_TESTS=ON -DCMAKE_COMPILE_WARNING_AS_ERROR=$strict >"$log" 2>&1 || { tail -n 30 "$log" >&2; fail; }
 targets=()
 for room in "${rooms[@]}"; do
   # The targets of one room are its binary and, for what its Python tests run, the program.

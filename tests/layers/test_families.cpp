@@ -106,7 +106,9 @@ TEST(Families, EveryNameBelongsToOne) {
     const std::string& architecture = f->names().architecture;
     const Family* reader = family_of_architecture(architecture);
     ASSERT_NE(reader, nullptr) << "nobody reads GGUF files of " << architecture;
-    if (f->reads_gguf()) EXPECT_TRUE(architectures.insert(architecture).second) << architecture;
+    if (f->reads_gguf()) {
+      EXPECT_TRUE(architectures.insert(architecture).second) << architecture;
+    }
     EXPECT_EQ(reader == f, f->reads_gguf());
   }
   EXPECT_EQ(family_of_type("mamba"), nullptr);

@@ -83,7 +83,9 @@ TEST(CutSweep, ReplacesRealTextByRealTextAndAlwaysTheFirstToken) {
     const int32_t *a = tokens.data<int32_t>(), *b = other.data<int32_t>();
     for (int64_t r = 0; r < 6; ++r) {
       for (int64_t t = 0; t < cut; ++t) EXPECT_EQ(a[r * 30 + t], b[r * 30 + t]);
-      if (cut < 30) EXPECT_NE(a[r * 30 + cut], b[r * 30 + cut]);
+      if (cut < 30) {
+        EXPECT_NE(a[r * 30 + cut], b[r * 30 + cut]);
+      }
     }
   }
   // The last window of a split, shorter than the others, gives its text and nothing behind it.

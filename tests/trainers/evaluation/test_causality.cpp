@@ -259,7 +259,9 @@ TEST_P(Gate, JudgesAsTheFullProbeDoesAndNeedsNoToleranceForACausalModel) {
   EXPECT_THAT(report.subject, HasSubstr("f32"));
   EXPECT_EQ(report.beyond_rounding(), !GetParam().causal);
   for (const Probe& p : report.probes) {
-    if (GetParam().causal && p.future && p.name.starts_with("changing")) EXPECT_EQ(p.change, 0);
+    if (GetParam().causal && p.future && p.name.starts_with("changing")) {
+      EXPECT_EQ(p.change, 0);
+    }
   }
 }
 INSTANTIATE_TEST_SUITE_P(All, Gate, ::testing::ValuesIn(kTinyModels),
