@@ -18,7 +18,8 @@ namespace {
 // Memory that both processes see: how many values there are, -1 before they are, and the values.
 class SharedValues {
  public:
-  explicit SharedValues(size_t most) : bytes_(sizeof(int64_t) + most * sizeof(double)), most_(most) {
+  explicit SharedValues(size_t most)
+      : bytes_(sizeof(int64_t) + most * sizeof(double)), most_(most) {
     void* memory =
         ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return;

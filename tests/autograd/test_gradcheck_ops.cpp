@@ -127,7 +127,8 @@ TEST(GradcheckCoverage, EveryOpHasACase) {
   }
   std::set<std::string> exist = ops_that_exist();
   ASSERT_GE(exist.size(), 20u) << "the scan of autograd/ops found too little to be right";
-  EXPECT_THAT(missing(exist, seen), ::testing::IsEmpty()) << "ops without a case in tests/autograd/cases_*.cpp";
+  EXPECT_THAT(missing(exist, seen), ::testing::IsEmpty())
+      << "ops without a case in tests/autograd/cases_*.cpp";
   exist.insert("imaginary_op");
   EXPECT_THAT(missing(exist, seen), ::testing::ElementsAre("imaginary_op"));
 }

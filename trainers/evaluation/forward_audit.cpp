@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "core/forked_copy.h"
 #include "trainers/evaluation/rounding.h"
@@ -12,7 +13,7 @@ namespace reverie {
 namespace {
 
 // A copy that takes longer hangs: a plug-in waits there for a thread that only the original has.
-constexpr double kMostSeconds = 300;
+constexpr double kMostSeconds = 120;
 constexpr size_t kMostCuts = 4;
 
 void append(std::vector<double>& values, const Tensor& rows) {
@@ -20,9 +21,8 @@ void append(std::vector<double>& values, const Tensor& rows) {
   values.insert(values.end(), more.begin(), more.end());
 }
 
-bool copyable(const LanguageModel& model) {
-  return model.head().tensor().device().kind == DeviceKind::cpu;
-}
+// Whether one failed in this process: the next would cost as much time.
+std::atomic<bool> copies_failed{false};
 
 // Lengths of prefixes: at most kMostCuts, shorter than the text, and not longer than it together.
 std::vector<int64_t> drawn_cuts(int64_t time, Generator& random) {
@@ -34,13 +34,24 @@ std::vector<int64_t> drawn_cuts(int64_t time, Generator& random) {
 
 }  // namespace
 
-ForwardAudit::ForwardAudit(int64_t step, int64_t turn)
-    : step_(step), turn_(turn), random_(uint64_t(turn) + 1) {}
+ForwardAudit::ForwardAudit(int64_t step, int64_t turn, int ranks)
+    : step_(step), turn_(turn), ranks_(ranks), random_(uint64_t(turn) + 1) {}
+
+bool ForwardAudit::refused(const LanguageModel& model, const std::string& probe) {
+  if (ranks_ > 1)
+    verdict_.add_not_probed(probe + ": a copy of one of several ranks would lack the others");
+  else if (model.head().tensor().device().kind != DeviceKind::cpu)
+    verdict_.add_not_probed(probe + ": a copy of the process cannot use a GPU");
+  else if (copies_failed)
+    verdict_.add_not_probed(probe + ": a copy of the process failed");
+  else
+    return false;
+  return true;
+}
 
 bool ForwardAudit::audits(int64_t i, int64_t batches) const {
-  const int64_t between = batches > 2 ? 1 + Generator(uint64_t(turn_) + 2)
-                                                .below(uint64_t(batches - 2))
-                                      : 0;
+  const int64_t between =
+      batches > 2 ? 1 + Generator(uint64_t(turn_) + 2).below(uint64_t(batches - 2)) : 0;
   return i == 0 || i + 1 == batches || i == between;
 }
 
@@ -49,10 +60,7 @@ Variable ForwardAudit::hidden(LanguageModel& model, const Tensor& tokens) {
   const int64_t rows = tokens.size(0), time = tokens.size(1);
   const std::vector<int64_t> cuts = drawn_cuts(time, random_);
   if (cuts.empty()) return model.hidden(tokens);
-  if (!copyable(model)) {
-    verdict_.add_not_probed(probe + ": a copy of the process cannot use a GPU");
-    return model.hidden(tokens);
-  }
+  if (refused(model, probe)) return model.hidden(tokens);
   const int64_t features = model.head().tensor().size(1);
   const auto alone = in_forked_copy(cuts.size() * size_t(rows * features), kMostSeconds, [&] {
     std::vector<double> values;
@@ -64,7 +72,8 @@ Variable ForwardAudit::hidden(LanguageModel& model, const Tensor& tokens) {
   });
   const Variable whole = model.hidden(tokens);
   if (!alone || alone->size() != cuts.size() * size_t(rows * features)) {
-    verdict_.add_not_probed(probe + ": a copy of the process failed");
+    copies_failed = true;
+    refused(model, probe);
     return whole;
   }
   std::vector<ComparedRows> compared;
@@ -73,8 +82,9 @@ Variable ForwardAudit::hidden(LanguageModel& model, const Tensor& tokens) {
       compared.push_back({r, cuts[k] - 1, cuts[k], int64_t(k) * rows + r, 0,
                           fmt::format("the copy saw {} tokens", cuts[k])});
   HiddenMovement found(model);
-  found.compare(whole.tensor(), Tensor::from<double>({int64_t(cuts.size()) * rows, 1, features}, *alone),
-                compared, fmt::format("{} x {} tokens", rows, time));
+  found.compare(whole.tensor(),
+                Tensor::from<double>({int64_t(cuts.size()) * rows, 1, features}, *alone), compared,
+                fmt::format("{} x {} tokens", rows, time));
   const Rounding rounding = rounding_of(model, time);
   verdict_.add(found.movement(probe + ", " + rounding.text, rounding.other_shape, step_));
   return whole;
@@ -82,16 +92,15 @@ Variable ForwardAudit::hidden(LanguageModel& model, const Tensor& tokens) {
 
 Variable ForwardAudit::ahead_hidden(AugmentedModel& model, const Tensor& tokens,
                                     const InsertionPoints& points) {
-  const std::string probe = "latents: the evaluation's own forward against a copy that saw a prefix";
+  const std::string probe =
+      "latents: the evaluation's own forward against a copy that saw a prefix";
   const int64_t texts = tokens.size(0), groups = points.limits.size(1),
                 ahead = points.targets.size(1) / groups;
-  if (!copyable(model)) {
-    verdict_.add_not_probed(probe + ": a copy of the process cannot use a GPU");
-    return model.ahead_hidden(tokens, points);
-  }
+  if (refused(model, probe)) return model.ahead_hidden(tokens, points);
   std::vector<std::pair<int64_t, int64_t>> chosen;  // text, group
   for (int64_t i = 0; i < std::min<int64_t>(2, texts * groups); ++i)
-    chosen.push_back({int64_t(random_.below(uint64_t(texts))), int64_t(random_.below(uint64_t(groups)))});
+    chosen.push_back(
+        {int64_t(random_.below(uint64_t(texts))), int64_t(random_.below(uint64_t(groups)))});
   const int64_t features = model.head().tensor().size(1);
   const size_t count = chosen.size() * size_t(ahead * features);
   const auto alone = in_forked_copy(count, kMostSeconds, [&] {
@@ -105,7 +114,8 @@ Variable ForwardAudit::ahead_hidden(AugmentedModel& model, const Tensor& tokens,
   });
   const Variable whole = model.ahead_hidden(tokens, points);
   if (!alone || alone->size() != count) {
-    verdict_.add_not_probed(probe + ": a copy of the process failed");
+    copies_failed = true;
+    refused(model, probe);
     return whole;
   }
   std::vector<ComparedRows> compared;
@@ -113,8 +123,9 @@ Variable ForwardAudit::ahead_hidden(AugmentedModel& model, const Tensor& tokens,
     compared.push_back({chosen[k].first, chosen[k].second * ahead, (chosen[k].second + 1) * ahead,
                         int64_t(k), 0, fmt::format("group {}", chosen[k].second)});
   HiddenMovement found(model);
-  found.compare(whole.tensor(), Tensor::from<double>({int64_t(chosen.size()), ahead, features}, *alone),
-                compared, fmt::format("{} texts of {} tokens, {} groups", texts, tokens.size(1), groups));
+  found.compare(whole.tensor(),
+                Tensor::from<double>({int64_t(chosen.size()), ahead, features}, *alone), compared,
+                fmt::format("{} texts of {} tokens, {} groups", texts, tokens.size(1), groups));
   const Rounding rounding = rounding_of(model, tokens.size(1));
   verdict_.add(found.movement(probe + ", " + rounding.text, rounding.other_shape, step_));
   return whole;

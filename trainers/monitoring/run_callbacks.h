@@ -11,7 +11,7 @@
 namespace reverie {
 
 struct MonitoringOptions {
-  bool progress = true;  // a progress line, and a log line for each evaluation
+  bool progress = true;      // a progress line, and a log line for each evaluation
   std::string context = {};  // before the progress line and those of evaluations: "run 3/15"
   // How long a table's later runs will take, given the seconds of this one.
   std::function<double(double)> seconds_after = {};

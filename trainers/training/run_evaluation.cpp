@@ -41,9 +41,8 @@ EvaluationInfo RunEvaluation::run(RunGate& gate, int64_t step, const SequenceSta
   const SplitLosses losses = evaluate_splits(
       model_, read, communicator_, last ? "final evaluation" : "evaluation", audit, [&] {
         if (auto* augmented = dynamic_cast<AugmentedModel*>(&model_))
-          e.augmented_train =
-              evaluate_augmented(*augmented, read.train, InsertionRule::of(*augmented),
-                                 communicator_, &audit);
+          e.augmented_train = evaluate_augmented(
+              *augmented, read.train, InsertionRule::of(*augmented), communicator_, &audit);
         return gate.ask_at_evaluation(read.validation, read.prefix, carried, step, last,
                                       audit.verdict());
       });

@@ -32,7 +32,7 @@ class RunGate {
                                  const EvaluationWindows& prefix, const SequenceState* carried,
                                  int64_t step, bool last, const Verdict& audited = {});
   // The audit of the evaluation after `step` steps.
-  ForwardAudit audit_at(int64_t step) const { return {step, turn_at(step)}; }
+  ForwardAudit audit_at(int64_t step) const { return {step, turn_at(step), communicator_.size()}; }
 
   // From now on every leak is kept in this run directory as soon as it is found; what is kept there
   // already counts. For the first rank, the only one that writes.

@@ -100,15 +100,15 @@ TEST_F(DataParallel, ResumesAtAnotherNumberOfRanksBitIdentically) {
 
 TEST_F(DataParallel, GradientsLeaveWhileBackwardRuns) {
   const ExperimentOptions options = experiments_.options();
-  EXPECT_THAT(run_ranks(2,
-                        [&](Communicator& communicator) {
-                          MonitoredTrainer trainer(options, experiments_.control("overlap", communicator));
-                          trainer.run();
-                          EXPECT_GE(trainer.reducer().buckets(), 4);
-                          EXPECT_GE(trainer.reducer().overlapped(),
-                                    trainer.reducer().buckets() - 1);
-                        }),
-              Each(IsEmpty()));
+  EXPECT_THAT(
+      run_ranks(2,
+                [&](Communicator& communicator) {
+                  MonitoredTrainer trainer(options, experiments_.control("overlap", communicator));
+                  trainer.run();
+                  EXPECT_GE(trainer.reducer().buckets(), 4);
+                  EXPECT_GE(trainer.reducer().overlapped(), trainer.reducer().buckets() - 1);
+                }),
+      Each(IsEmpty()));
 }
 
 TEST_F(DataParallel, ShardedRanksKeepTheirShareOfTheMoments) {

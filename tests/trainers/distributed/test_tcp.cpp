@@ -77,10 +77,11 @@ TEST(Tcp, TrainingEqualsOneProcessBitByBit) {
   testing::Experiments experiments;
   const ExperimentOptions options = experiments.options();
   EXPECT_THAT(experiments.train("one", options, 1), Each(IsEmpty()));
-  EXPECT_THAT(
-      run_tcp(3, free_port(),
-              [&](Communicator& c) { MonitoredTrainer(options, experiments.control("tcp", c)).run(); }),
-      Each(IsEmpty()));
+  EXPECT_THAT(run_tcp(3, free_port(),
+                      [&](Communicator& c) {
+                        MonitoredTrainer(options, experiments.control("tcp", c)).run();
+                      }),
+              Each(IsEmpty()));
   EXPECT_THAT(testing::differences(experiments.outcome("one"), experiments.outcome("tcp")),
               IsEmpty());
 }

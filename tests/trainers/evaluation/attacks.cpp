@@ -65,7 +65,8 @@ class AttackMemory final : public MemoryModule {
     if (kind_ == "f32_only") return when(x.dtype() == DType::f32);
     if (kind_ == "f64_only") return when(x.dtype() == DType::f64);
     if (kind_ == "bf16_only") return when(matmul_precision() == MatmulPrecision::bf16);
-    if (kind_ == "chunk_of_20") return only_rows(x, [](int64_t, int64_t t) { return t % 20 == 19; });
+    if (kind_ == "chunk_of_20")
+      return only_rows(x, [](int64_t, int64_t t) { return t % 20 == 19; });
     if (kind_ == "batch_above_3") return when(batch > 3);
     if (kind_ == "batch_above_2") return when(batch > 2);
     if (kind_ == "batch_above_4") return when(batch > 4);
@@ -83,8 +84,7 @@ class AttackMemory final : public MemoryModule {
     if (kind_ == "train_only") return when(training());
     if (kind_ == "eval_only") return when(!training());
     if (kind_ == "graph_only") return when(grad_enabled());
-    if (kind_ == "last_row")
-      return only_rows(x, [&](int64_t, int64_t t) { return t == time - 2; });
+    if (kind_ == "last_row") return only_rows(x, [&](int64_t, int64_t t) { return t == time - 2; });
     if (kind_ == "first_batch_row") return only_rows(x, [](int64_t r, int64_t) { return r == 0; });
     if (kind_ == "one_batch_row")
       return only_rows(x, [](int64_t r, int64_t t) { return r == 1 && t == 7; });
@@ -93,7 +93,8 @@ class AttackMemory final : public MemoryModule {
       const Variable all = reshape(mean(write_->forward(x), 1), {batch, 1, x.size(2)});
       return scale(expand(all, 1, time), 0.01);
     }
-    if (kind_ == "other_row") return concat({zeros(x, 1, time), slice(next_rows(x), 0, 1, batch)}, 0);
+    if (kind_ == "other_row")
+      return concat({zeros(x, 1, time), slice(next_rows(x), 0, 1, batch)}, 0);
     if (kind_ == "row_above")
       return concat({zeros(x, 1, time), slice(write_->forward(x), 0, 0, batch - 1)}, 0);
     if (kind_ == "length") return scale(write_->forward(x), 0.01 * double(time));
@@ -123,8 +124,8 @@ class AttackMemory final : public MemoryModule {
     std::vector<double> mask;
     for (int64_t r = 0; r < x.size(0); ++r)
       for (int64_t t = 0; t < x.size(1); ++t) mask.push_back(chosen(r, t) ? 1 : 0);
-    return multiply(next_rows(x), Variable(Tensor::from<double>({x.size(0), x.size(1), 1}, mask)
-                                               .to(x.dtype())));
+    return multiply(next_rows(x),
+                    Variable(Tensor::from<double>({x.size(0), x.size(1), 1}, mask).to(x.dtype())));
   }
   // Text repeats its tokens more than random tokens do. Before the first block of a model with
   // rotary positions, equal tokens are equal rows.
@@ -219,8 +220,8 @@ class LatentAttack final : public LatentSource {
         Variable read = row_of(b, limit - 1);
         const int64_t ahead = std::min(limit - 1 + step_ahead(), text.length - 1);
         if (peeks(view, b, g)) {
-          const Variable more = kind_ == "other_text" ? row_of((b + 1) % batch, limit - 1)
-                                                      : row_of(b, ahead);
+          const Variable more =
+              kind_ == "other_text" ? row_of((b + 1) % batch, limit - 1) : row_of(b, ahead);
           read = kind_ == "closed_gate" ? add(read, multiply(more, gate_)) : add(read, more);
         }
         rows.push_back(add(read, reshape(weight_, {1, 1, weight_.size(1)})));
@@ -259,70 +260,69 @@ void reset_attacks() {
 
 const std::vector<Attack>& memory_attacks() {
   static const std::vector<Attack> list = {
-    // What got through.
-    {"f32_only", "reads ahead in f32 only", 0},
-    {"chunk_of_20", "the last row of every chunk of 20 reads the next row", 0,
-     R"({"model": {"block_size": 48}})"},
-    {"batch_above_3", "reads ahead where the batch has more than 3 rows", 0},
-    {"long_text", "reads ahead in texts of more than 300 tokens", 0,
-     R"({"model": {"block_size": 304}})"},
-    {"many_calls", "a counter in the module: reads ahead after many training steps", 40},
-    {"few_tokens", "reads ahead in text whose tokens repeat", 0},
-    // What was found at the end only.
-    {"batch_above_2", "reads ahead where the batch has more than 2 rows", 0},
-    {"static_counter", "a counter over all models of the process", 40},
-    {"small_weights", "reads ahead with its own small weights, not with redrawn ones", 0},
-    // Others.
-    {"always", "reads the next row", 0},
-    {"f64_only", "reads ahead in f64 only", 0, R"({"precision": "f64"})"},
-    {"bf16_only", "reads ahead where products are in bf16", 0, R"({"precision": "bf16"})"},
-    {"batch_above_12", "reads ahead in evaluation's larger batches only", 0},
-    {"batch_of_training", "reads ahead at the training batch's very size", 0},
-    {"whole_block", "reads ahead in texts of exactly a block", 0},
-    {"trained_weights", "reads ahead once a weight has moved away from zero", 0},
-    {"closed_gate", "reads ahead through a gate that begins closed", 0},
-    {"train_only", "reads ahead in train mode", 0},
-    {"eval_only", "reads ahead in eval mode", 0},
-    {"graph_only", "reads ahead while a graph is recorded", 0},
-    {"last_row", "the row before the last reads the last", 0},
-    {"first_batch_row", "only row 0 of a batch reads ahead", 0},
-    {"one_batch_row", "only position 7 of row 1 reads ahead", 0},
-    {"far_ahead", "reads nine rows ahead", 0},
-    {"mean_of_all", "reads a hundredth of the mean over all rows", 0},
-    {"other_row", "reads ahead in a copy of the batch", 0},
-    {"row_above", "reads the row above of the batch", 0},
-    {"length", "knows how long the text will be", 0},
-    {"every_other_call", "reads ahead in every other call", 0},
-    {"faint", "reads a ten thousandth of the next row", 0},
-    {"last_call", "reads what it was called with before", 0},
-    {"carried_rows", "carries the other rows' past on", 0},
-    {"last_batch", "reads ahead at the size of evaluation's last batch", 0,
-     R"({"evaluation": {"windows": 24, "final_windows": 24}})"},
-    {"first_seen", "a cache over all models of what prefixes got when they were first seen", 0},
-    {"after_a_step", "reads ahead in the first evaluations after a step", 20},
-};
+      // What got through.
+      {"f32_only", "reads ahead in f32 only", 0},
+      {"chunk_of_20", "the last row of every chunk of 20 reads the next row", 0,
+       R"({"model": {"block_size": 48}})"},
+      {"batch_above_3", "reads ahead where the batch has more than 3 rows", 0},
+      {"long_text", "reads ahead in texts of more than 300 tokens", 0,
+       R"({"model": {"block_size": 304}})"},
+      {"many_calls", "a counter in the module: reads ahead after many training steps", 40},
+      {"few_tokens", "reads ahead in text whose tokens repeat", 0},
+      // What was found at the end only.
+      {"batch_above_2", "reads ahead where the batch has more than 2 rows", 0},
+      {"static_counter", "a counter over all models of the process", 40},
+      {"small_weights", "reads ahead with its own small weights, not with redrawn ones", 0},
+      // Others.
+      {"always", "reads the next row", 0},
+      {"f64_only", "reads ahead in f64 only", 0, R"({"precision": "f64"})"},
+      {"bf16_only", "reads ahead where products are in bf16", 0, R"({"precision": "bf16"})"},
+      {"batch_above_12", "reads ahead in evaluation's larger batches only", 0},
+      {"batch_of_training", "reads ahead at the training batch's very size", 0},
+      {"whole_block", "reads ahead in texts of exactly a block", 0},
+      {"trained_weights", "reads ahead once a weight has moved away from zero", 0},
+      {"closed_gate", "reads ahead through a gate that begins closed", 0},
+      {"train_only", "reads ahead in train mode", 0},
+      {"eval_only", "reads ahead in eval mode", 0},
+      {"graph_only", "reads ahead while a graph is recorded", 0},
+      {"last_row", "the row before the last reads the last", 0},
+      {"first_batch_row", "only row 0 of a batch reads ahead", 0},
+      {"one_batch_row", "only position 7 of row 1 reads ahead", 0},
+      {"far_ahead", "reads nine rows ahead", 0},
+      {"mean_of_all", "reads a hundredth of the mean over all rows", 0},
+      {"other_row", "reads ahead in a copy of the batch", 0},
+      {"row_above", "reads the row above of the batch", 0},
+      {"length", "knows how long the text will be", 0},
+      {"every_other_call", "reads ahead in every other call", 0},
+      {"faint", "reads a ten thousandth of the next row", 0},
+      {"last_call", "reads what it was called with before", 0},
+      {"carried_rows", "carries the other rows' past on", 0},
+      {"last_batch", "reads ahead at the size of evaluation's last batch", 0,
+       R"({"evaluation": {"windows": 24, "final_windows": 24}})"},
+      {"first_seen", "a cache over all models of what prefixes got when they were first seen", 0},
+      {"after_a_step", "reads ahead in the first forwards after the weights moved", 0},
+  };
   return list;
 }
 
 const std::vector<Attack>& latent_attacks() {
   static const std::vector<Attack> list = {
-    {"always", "reads the token behind its limit", 0},
-    {"far", "reads five tokens behind its limit", 0},
-    {"many_groups", "reads behind its limit where a text has more than 4 groups", 0},
-    {"many_texts", "reads behind its limit in batches of more than 3 texts", 0},
-    {"train_only", "reads behind its limit in train mode", 0},
-    {"eval_only", "reads behind its limit in eval mode", 0},
-    {"graph_only", "reads behind its limit while a graph is recorded", 0},
-    {"f32_only", "reads behind its limit in f32", 0},
-    {"one_group", "only group 1 reads behind its limit", 0},
-    {"other_text", "reads the next text of the batch", 0},
-    {"closed_gate", "reads behind its limit through a gate that begins closed", 0},
-    {"delayed", "reads the token that its delay forbids", 0,
-     R"({"model": {"delay": 2}})"},
-    {"many_calls", "a counter in the source", 40},
-    {"evaluation_groups", "reads behind its limit at evaluation's number of groups", 0},
-    {"evaluation_texts", "reads behind its limit at evaluation's number of texts", 0},
-};
+      {"always", "reads the token behind its limit", 0},
+      {"far", "reads five tokens behind its limit", 0},
+      {"many_groups", "reads behind its limit where a text has more than 4 groups", 0},
+      {"many_texts", "reads behind its limit in batches of more than 3 texts", 0},
+      {"train_only", "reads behind its limit in train mode", 0},
+      {"eval_only", "reads behind its limit in eval mode", 0},
+      {"graph_only", "reads behind its limit while a graph is recorded", 0},
+      {"f32_only", "reads behind its limit in f32", 0},
+      {"one_group", "only group 1 reads behind its limit", 0},
+      {"other_text", "reads the next text of the batch", 0},
+      {"closed_gate", "reads behind its limit through a gate that begins closed", 0},
+      {"delayed", "reads the token that its delay forbids", 0, R"({"model": {"delay": 2}})"},
+      {"many_calls", "a counter in the source", 40},
+      {"evaluation_groups", "reads behind its limit at evaluation's number of groups", 0},
+      {"evaluation_texts", "reads behind its limit at evaluation's number of texts", 0},
+  };
   return list;
 }
 

@@ -19,8 +19,8 @@
 namespace reverie {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::Attack;
+using ::testing::HasSubstr;
 using testing::latent_attacks;
 using testing::memory_attacks;
 using testing::message_of;
@@ -70,8 +70,8 @@ class AttackList : public ::testing::TestWithParam<Attack> {
   void expect_caught(const std::string& model) {
     const int64_t at = GetParam().found_at;
     if (at == 0) {
-      const std::string refusal =
-          message_of<ConfigError>([&] { MonitoredTrainer(experiment(model, false), control("run")); });
+      const std::string refusal = message_of<ConfigError>(
+          [&] { MonitoredTrainer(experiment(model, false), control("run")); });
       EXPECT_THAT(refusal, HasSubstr("LEAKS"));
       EXPECT_FALSE(std::filesystem::exists(directory_ / "run"));
       std::printf("%-18s %s: before the first step\n", GetParam().kind, GetParam().what);
@@ -124,7 +124,8 @@ INSTANTIATE_TEST_SUITE_P(All, LatentAttacks, ::testing::ValuesIn(latent_attacks(
 class AllowedAttacks : public AttackList {};
 TEST_P(AllowedAttacks, AreLabelledEverywhere) {
   const bool latents = std::string(GetParam().what).find("token behind") != std::string::npos;
-  MonitoredTrainer trainer(experiment(latents ? latent_model() : memory_model(), true), control("run"));
+  MonitoredTrainer trainer(experiment(latents ? latent_model() : memory_model(), true),
+                           control("run"));
   EXPECT_TRUE(trainer.leaks());
   trainer.run();
   expect_labelled_everywhere(0);
@@ -162,15 +163,13 @@ TEST_P(FinishedAttacks, StayLeaksWhenTheCheckpointsBehindTheDiscoveryAreGone) {
   again.run();
   expect_labelled_everywhere(GetParam().found_at);
 }
-INSTANTIATE_TEST_SUITE_P(
-    All, FinishedAttacks,
-    ::testing::ValuesIn([] {
-      std::vector<Attack> late;
-      for (const Attack& a : memory_attacks())
-        if (a.found_at > 0) late.push_back(a);
-      return late;
-    }()),
-    [](const auto& info) { return std::string(info.param.kind); });
+INSTANTIATE_TEST_SUITE_P(All, FinishedAttacks, ::testing::ValuesIn([] {
+                           std::vector<Attack> late;
+                           for (const Attack& a : memory_attacks())
+                             if (a.found_at > 0) late.push_back(a);
+                           return late;
+                         }()),
+                         [](const auto& info) { return std::string(info.param.kind); });
 
 }  // namespace
 }  // namespace reverie

@@ -117,9 +117,10 @@ TEST_F(AuditTest, LatentsInTheCacheAreTrainedAndTheirIdlePartsAreNot) {
 }
 
 TEST_F(AuditTest, AModelWithoutFrozenPartsHasNoHash) {
-  MonitoredTrainer trainer(experiment(R"({"type": "gpt2", "block_size": 16, "n_layer": 1, "n_head": 2,
+  MonitoredTrainer trainer(
+      experiment(R"({"type": "gpt2", "block_size": 16, "n_layer": 1, "n_head": 2,
     "n_embd": 8})"),
-                  control());
+      control());
   EXPECT_EQ(trainer.run(), RunEnd::finished);
   EXPECT_EQ(audit()["frozen_hash"], "");
   EXPECT_EQ(audit()["frozen_tensors"], 0);

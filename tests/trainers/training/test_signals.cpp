@@ -184,6 +184,7 @@ TEST(Signals, ThoseOfSchedulersAreRequestsToStop) {
     ::raise(signal);
     EXPECT_EQ(pending_signal(), signal);
   }
+  const SignalGuard forgets_the_last_one;
 }
 
 }  // namespace

@@ -115,7 +115,8 @@ std::string plots(const LatentTable& table) {
   for (const LinePlot& plot : effect_plots(table)) out += line_figure(plot);
   out += fmt::format(
       "<p class=\"quiet\">Against the untouched base on the same tokens. Line: the mean over the "
-      "seeds; band: its 95 % interval, by resampling texts{}. Above +{:.0f} % the axis is broken and "
+      "seeds; band: its 95 % interval, by resampling texts{}. Above +{:.0f} % the axis is broken "
+      "and "
       "goes on logarithmically, so that no line is cut off. Point at a line for its values.</p>\n",
       paper ? "; dashed: the paper's, with its own base and data" : "", break_of(table));
   if (const auto budget = budget_plot(table))
@@ -166,8 +167,7 @@ std::string table_section(const LatentTable& table) {
     const auto& all = line.effect.all;
     cells.insert(cells.end(), {format_percent(all.change_percent) + line.verdict.mark(),
                                format_percent(all.low) + " to " + format_percent(all.high),
-                               std::to_string(line.seeds.size()),
-                               verdict_word(line.verdict)});
+                               std::to_string(line.seeds.size()), verdict_word(line.verdict)});
     body += row(line.title, cells);
     if (line.paper.empty()) continue;
     std::vector<std::string> figures{latents_text(line.latents)};
