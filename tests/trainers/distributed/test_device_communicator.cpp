@@ -344,7 +344,7 @@ TEST(GpuOfRank, FewerGpusThanRanksAreRefused) {
     };
   };
   EXPECT_THAT(message_of<ConfigError>([&] { gpu_of_rank(3, 2, with("3", "0,1")); }),
-              AllOf(HasSubstr("rank 3 is number 3 of its machine (LOCAL_RANK)"),
+              AllOf(HasSubstr("rank 3 is number 3 on its machine (LOCAL_RANK)"),
                     HasSubstr("see 2 GPUs"), HasSubstr("Start at most 2")));
   EXPECT_THAT(message_of<ConfigError>([&] { gpu_of_rank(1, 1, with("1", nullptr)); }),
               HasSubstr("see 1 GPU:"));

@@ -397,7 +397,7 @@ TEST_F(LatentReproTest, ErrorsSayWhatAndWhere) {
   EXPECT_THAT(refused(t), HasSubstr("is empty"));
   t = table();
   t["presets"]["tiny"]["cells"]["continued"] = {4};
-  EXPECT_THAT(refused(t), HasSubstr("4 latents are asked of a model that has none"));
+  EXPECT_THAT(refused(t), HasSubstr("4 latents are asked for, but this model has none"));
   t = table();
   t["presets"]["tiny"]["base_model"] = "base.bin";
   EXPECT_THAT(refused(t), HasSubstr("both"));
