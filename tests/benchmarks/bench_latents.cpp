@@ -25,6 +25,7 @@
 #include "trainers/checks/mask_check.h"
 #include "trainers/monitoring/profile_report.h"
 #include "trainers/optimizers/optimizer.h"
+#include "trainers/evaluation/separate_group.h"
 
 namespace reverie::benchmark {
 namespace {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <omp.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "kernels/kernel.h"
@@ -54,8 +55,13 @@ std::string device_in_words(const RunView& t) {
 
 std::string data_in_words(const RunView& t) {
   const Dataset& data = t.dataset();
-  return fmt::format("{}, {} tokens, {} held out, vocabulary {}", data.name(),
-                     format_integer(data.train.count()), format_integer(data.validation.count()),
+  // A config's "name" may be of another text than its "path".
+  const std::filesystem::path file = std::filesystem::path(t.options().data.path).filename();
+  const bool other = !file.empty() && file.stem() != data.name() &&
+                     std::filesystem::is_regular_file(t.options().data.path);
+  return fmt::format("{}{}, {} tokens, {} held out, vocabulary {}", data.name(),
+                     other ? " (" + file.string() + ")" : "", format_integer(data.train.count()),
+                     format_integer(data.validation.count()),
                      format_integer(data.vocabulary_size()));
 }
 
