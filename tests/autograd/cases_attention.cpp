@@ -141,7 +141,7 @@ void cases(OpCases& list) {
                  grouped_attention(x, x, x, zeros({1, 4, 6}), x, Tensor::zeros({1, 2}, DType::i32),
                                    with_heads(2, 2));
                });
-  list.refuses("rope", "rope: head_dim 3 is odd", [] {
+  list.refuses("rope", "rope: head_dim is 3; wanted an even number", [] {
     rope(zeros({1, 2, 6}), 2, Tensor::zeros({2}, DType::i32), Tensor::zeros({1}, DType::f64));
   });
   list.refuses("rope", "rope: x is f64[1, 2, 6] cpu for 4 heads; wanted", [] {

@@ -232,8 +232,8 @@ TEST_F(HostileGguf, Tensors) {
   EXPECT_THAT(one({uint64_t(1) << 62, 4, 0}, 0, 0), HasSubstr("more elements than"));
   EXPECT_THAT(one({16}, 99, 0), HasSubstr("unknown tensor type 99"));
   EXPECT_THAT(one({16}, 4, 0), HasSubstr("unknown tensor type 4"));  // taken out of the format
-  EXPECT_THAT(one({31}, 8, 0), HasSubstr("no whole blocks of 32"));
-  EXPECT_THAT(one({16, 2}, 8, 0), HasSubstr("no whole blocks of 32"));
+  EXPECT_THAT(one({31}, 8, 0), HasSubstr("not a multiple of the block size 32"));
+  EXPECT_THAT(one({16, 2}, 8, 0), HasSubstr("not a multiple of the block size 32"));
   EXPECT_THAT(one({17}, 0, 0), HasSubstr("68 bytes at 0"));
   EXPECT_THAT(one({1}, 0, 64), HasSubstr("4 bytes at 64"));
   EXPECT_THAT(one({1}, 0, ~uint64_t(31)), HasSubstr("truncated or altered"));

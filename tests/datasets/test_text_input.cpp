@@ -142,7 +142,7 @@ TEST_F(TextInputTest, LinesOfJsonAreDocuments) {
   write("t.jsonl", "{\"text\": \"one\"}\n{\"text\": ");
   EXPECT_THROWS_SAYING(documents("t.jsonl", "text"), DataError, "t.jsonl, line 2 is no JSON");
   write("t.jsonl", "[1]\n");
-  EXPECT_THROWS_SAYING(documents("t.jsonl", "text"), DataError, "line 1 is no JSON object");
+  EXPECT_THROWS_SAYING(documents("t.jsonl", "text"), DataError, "line 1 is not a JSON object");
 }
 
 TEST_F(TextInputTest, TokenDirectoriesAreToldApart) {

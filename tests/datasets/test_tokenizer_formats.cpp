@@ -68,7 +68,7 @@ TEST_F(HuggingFaceFile, WhatIsNotKnownIsNamedByItsPath) {
   refuses(set("/normalizer", {{"type", "Sequence"}, {"normalizers", {{{"type", "Lowercase"}}}}}),
           "normalizer.normalizers[0].type is \"Lowercase\"");
   refuses(set("/normalizer", {{"type", "Replace"}, {"pattern", {{"Regex", "("}}}, {"content", ""}}),
-          "normalizer.pattern.Regex is no regular expression");
+          "normalizer.pattern.Regex is not a regular expression");
   refuses(set("/pre_tokenizer", {{"type", "BertPreTokenizer"}}), "pre_tokenizer.type");
   refuses(set("/pre_tokenizer", 3), "pre_tokenizer is 3; wanted an object");
   refuses(set("/pre_tokenizer",

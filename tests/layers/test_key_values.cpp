@@ -85,8 +85,8 @@ TEST(KeyValues, FilesKeepTheBitsAndTheBase) {
 
 // A text in two parts, the second from the first's keys and values, is the text in one.
 TEST(KeyValues, ATextGoesOnFromThem) {
-  const auto loaded =
-      load_pretrained(REVERIE_TEST_DIR "/golden/pretrained/gemma3", {.dtype = DType::f64, .block_size = {}});
+  const auto loaded = load_pretrained(REVERIE_TEST_DIR "/golden/pretrained/gemma3",
+                                      {.dtype = DType::f64, .block_size = {}});
   const auto& model = dynamic_cast<const Transformer&>(*loaded.model);
   Tensor tokens = Tensor::empty({2, 20}, DType::i32);
   for (int64_t i = 0; i < 40; ++i) tokens.mutable_data<int32_t>()[i] = int32_t((i * i + 5) % 61);
