@@ -244,7 +244,7 @@ void refusals(Refusals& r) {
   r.refuses(kernel::attention_forward, {q, k, k, {1, 2, 0, 0, 0, -1}, out, lse}, "softcap is -1");
   r.refuses(kernel::attention_forward, {q, k, k, {1, 2, 0, 0, 0, 0, -4}, out, lse}, "window is -4");
   Tensor odd = f32({1, 2, 1, 3}), frequencies = f64({4});
-  r.refuses(kernel::rope, {odd, i32({0, 1}), frequencies, false, odd}, "odd");
+  r.refuses(kernel::rope, {odd, i32({0, 1}), frequencies, false, odd}, "even number");
   r.accepts(kernel::rope, {q, i32({0, 1, 2}), frequencies, false, q});
   r.refuses(kernel::rope, {q, i32({0, 1, -2}), frequencies, false, q}, "positions[2] is -2");
   r.refuses(kernel::rope, {q, i32({0, 1, 2, 3}), frequencies, false, q}, "wanted [3] or [2, 3]");
