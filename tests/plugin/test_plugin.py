@@ -130,7 +130,7 @@ class PluginTest(unittest.TestCase):
         # What was trained leaves with the name of the plugin that knows it, and comes back.
         state, text = self.folder / "decay-state", self.folder / "some.txt"
         self.done([self.reverie, "inspect", run, "--export-state", state])
-        text.write_text("to be scored " * 20)
+        text.write_text((self.folder / "text.txt").read_text()[:300])
         scored = [self.done([self.reverie, "eval", "--model", model, "--text", text]).splitlines()[2:6] for model in (run, state)]
         self.assertEqual(*scored)
 
