@@ -120,7 +120,7 @@ std::string plots(const LatentTable& table) {
       "goes on logarithmically, so that no line is cut off. Point at a line for its values.</p>\n",
       paper ? "; dashed: the paper's, with its own base and data" : "", break_of(table));
   if (const auto budget = budget_plot(table))
-    out += "<h2>Longer training</h2>\n" + line_figure(*budget) +
+    out += "</section>\n<section>\n<h2>Longer training</h2>\n" + line_figure(*budget) +
            "<p class=\"quiet\">The same training, longer and longer: every point is a model of its "
            "own, with its learning rate's whole schedule. Band: the 95 % interval.</p>\n";
   return out + "</section>\n";
