@@ -87,7 +87,7 @@ TEST_F(CudaTensor, PartsAreWrittenAndTheRestStays) {
 TEST_F(CudaTensor, TheHostDoesNotReadItsElements) {
   Tensor there = numbers({3}).to(kCuda);
   EXPECT_THAT(message_of<InternalError>([&] { there.mutable_data<float>(); }),
-              HasSubstr("f32[3] cuda were asked for on the cpu"));
+              HasSubstr("the elements of f32[3] cuda are not on the cpu"));
 }
 
 // A tensor of the host over the buffer's bytes; the buffer must live as long.

@@ -260,7 +260,7 @@ TEST(Emulation, SharedMemoryStartsAsNaNInEachBlock) {
 TEST(Emulation, DeviceMemoryIsNotTheHosts) {
   Tensor y = numbers(4);
   EXPECT_THAT(message_of<InternalError>([&] { (void)y.data<float>(); }),
-              HasSubstr("f32[4] cuda were asked for on the cpu"));
+              HasSubstr("the elements of f32[4] cuda are not on the cpu"));
   EXPECT_EQ(y.to_vector(), (std::vector<double>{0, 1, 2, 3}));
   EXPECT_EQ(y.to(Device{}).data<float>()[2], 2);
 }
