@@ -16,7 +16,7 @@ struct Demands {
   void contiguous(std::string_view name, const Tensor&) const;
   // f32 or f64.
   void floating(std::string_view name, const Tensor&) const;
-  // Of the dtype and device of `reference`.
+  // The dtype and device must be those of `reference`.
   void alike(std::string_view name, const Tensor&, std::string_view reference_name,
              const Tensor& reference) const;
   void shape(std::string_view name, const Tensor&, const Shape& wanted) const;
@@ -50,7 +50,7 @@ struct Demands {
   void probability(double p) const;
 };
 
-// Of a tensor seen as [rows, columns].
+// The sizes of a tensor seen as [rows, columns].
 int64_t columns_of(const Tensor&);
 int64_t count_rows(const Tensor&);
 

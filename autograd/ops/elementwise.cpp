@@ -86,7 +86,7 @@ struct BinaryOp {
     }
     no_case_for("binary function", int(f));
   }
-  // Of a + sign * b.
+  // The gradients of a + sign * b.
   Grads of_sum(const Context& ctx, const Tensor& grad_y, double sign) const {
     Grads grads(2);
     if (ctx.needs(0)) grads[0] = grad_y;

@@ -46,7 +46,7 @@ class OpCases {
 struct OpCaseFile {
   explicit OpCaseFile(void (*cases)(OpCases&));
 };
-// Of all files.
+// The cases of all files.
 std::vector<OpCase> op_cases();
 std::vector<OpRefusal> op_refusals();
 

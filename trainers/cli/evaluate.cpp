@@ -15,6 +15,7 @@
 #include "trainers/evaluation/model_source.h"
 #include "trainers/evaluation/perplexity.h"
 #include "trainers/runs/run_directory.h"
+#include "trainers/runs/run_reference.h"
 #include "trainers/text/activity.h"
 
 namespace reverie {
@@ -67,7 +68,7 @@ void evaluate_text(const EvalArguments& a) {
   const std::string file = read_file(a.text);
   PerplexityOptions options = a.perplexity;
   options.begin_of_text = m.begin_of_text();
-  ForwardAudit audit(0, 0);
+  ForwardAudit audit(m.step, m.step);
   options.audit = &audit;
   if (m.verdict.leaks()) log_warning("{}", m.verdict.line());
   auto* augmented = dynamic_cast<AugmentedModel*>(m.model.get());
@@ -125,6 +126,7 @@ void evaluate_text(const EvalArguments& a) {
   fmt::print("perplexity      {:.4f} per token, {:.4g} per word{}\n", r.perplexity(),
              r.word_perplexity(), mark);
   fmt::print("bits per byte   {:.4f}{}\n{}", r.bits_per_byte(), mark, latents);
+  if (const auto run = find_run(a.model)) keep_leak(run->directory, verdict);
   report_verdict(m.verdict, verdict);
 }
 

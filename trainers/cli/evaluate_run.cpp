@@ -89,8 +89,7 @@ void evaluate_run(const std::string& directory, const std::string& json,
   fmt::print("validation, prefix-only         {:.4f} nats  perplexity {:.3f}{}  ({} predictions)\n",
              p.loss, std::exp(p.loss), label, p.targets);
   fmt::print("  teacher-forced, same windows  {:.4f} nats{}\n{}", same.loss, label, augmented);
-  if (const auto run = find_run(directory); run && !r.verdict.leaks())
-    keep_leak(run->directory, verdict);
+  if (const auto run = find_run(directory)) keep_leak(run->directory, verdict);
   report_verdict(r.verdict, verdict);
 }
 

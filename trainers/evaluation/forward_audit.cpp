@@ -55,80 +55,73 @@ bool ForwardAudit::audits(int64_t i, int64_t batches) const {
   return i == 0 || i + 1 == batches || i == between;
 }
 
+Variable ForwardAudit::audited(LanguageModel& model, const std::string& probe,
+                               const std::string& site, int64_t time,
+                               const std::vector<ComparedRows>& compared, int64_t length,
+                               const std::function<std::vector<double>()>& alone,
+                               const std::function<Variable()>& forward) {
+  if (compared.empty() || refused(model, probe)) return forward();
+  const int64_t features = model.head().tensor().size(1), pieces = int64_t(compared.size());
+  const size_t count = size_t(pieces * length * features);
+  const auto copied = in_forked_copy(count, kMostSeconds, alone);
+  const Variable whole = forward();
+  if (!copied || copied->size() != count) {
+    copies_failed = true;
+    refused(model, probe);
+    return whole;
+  }
+  HiddenMovement found(model);
+  found.compare(whole.tensor(), Tensor::from<double>({pieces, length, features}, *copied), compared,
+                site);
+  const Rounding rounding = rounding_of(model, time);
+  verdict_.add(found.movement(probe + ", " + rounding.text, rounding.other_shape, step_));
+  return whole;
+}
+
 Variable ForwardAudit::hidden(LanguageModel& model, const Tensor& tokens) {
-  const std::string probe = "the evaluation's own forward against a copy that saw a prefix";
   const int64_t rows = tokens.size(0), time = tokens.size(1);
   const std::vector<int64_t> cuts = drawn_cuts(time, random_);
-  if (cuts.empty()) return model.hidden(tokens);
-  if (refused(model, probe)) return model.hidden(tokens);
-  const int64_t features = model.head().tensor().size(1);
-  const auto alone = in_forked_copy(cuts.size() * size_t(rows * features), kMostSeconds, [&] {
+  std::vector<ComparedRows> compared;
+  for (const int64_t cut : cuts)
+    for (int64_t r = 0; r < rows; ++r)
+      compared.push_back({r, cut - 1, cut, int64_t(compared.size()), 0,
+                          fmt::format("the copy saw {} tokens", cut)});
+  const auto alone = [&] {
     std::vector<double> values;
     for (const int64_t cut : cuts) {
       const Tensor states = model.hidden(tokens.slice(1, 0, cut).contiguous()).tensor();
       append(values, states.slice(1, cut - 1, cut).to(DType::f64).contiguous());
     }
     return values;
-  });
-  const Variable whole = model.hidden(tokens);
-  if (!alone || alone->size() != cuts.size() * size_t(rows * features)) {
-    copies_failed = true;
-    refused(model, probe);
-    return whole;
-  }
-  std::vector<ComparedRows> compared;
-  for (size_t k = 0; k < cuts.size(); ++k)
-    for (int64_t r = 0; r < rows; ++r)
-      compared.push_back({r, cuts[k] - 1, cuts[k], int64_t(k) * rows + r, 0,
-                          fmt::format("the copy saw {} tokens", cuts[k])});
-  HiddenMovement found(model);
-  found.compare(whole.tensor(),
-                Tensor::from<double>({int64_t(cuts.size()) * rows, 1, features}, *alone), compared,
-                fmt::format("{} x {} tokens", rows, time));
-  const Rounding rounding = rounding_of(model, time);
-  verdict_.add(found.movement(probe + ", " + rounding.text, rounding.other_shape, step_));
-  return whole;
+  };
+  return audited(model, "the evaluation's own forward against a copy that saw a prefix",
+                 fmt::format("{} x {} tokens", rows, time), time, compared, 1, alone,
+                 [&] { return model.hidden(tokens); });
 }
 
 Variable ForwardAudit::ahead_hidden(AugmentedModel& model, const Tensor& tokens,
                                     const InsertionPoints& points) {
-  const std::string probe =
-      "latents: the evaluation's own forward against a copy that saw a prefix";
-  const int64_t texts = tokens.size(0), groups = points.limits.size(1),
+  const int64_t texts = tokens.size(0), time = tokens.size(1), groups = points.limits.size(1),
                 ahead = points.targets.size(1) / groups;
-  if (refused(model, probe)) return model.ahead_hidden(tokens, points);
-  std::vector<std::pair<int64_t, int64_t>> chosen;  // text, group
-  for (int64_t i = 0; i < std::min<int64_t>(2, texts * groups); ++i)
-    chosen.push_back(
-        {int64_t(random_.below(uint64_t(texts))), int64_t(random_.below(uint64_t(groups)))});
-  const int64_t features = model.head().tensor().size(1);
-  const size_t count = chosen.size() * size_t(ahead * features);
-  const auto alone = in_forked_copy(count, kMostSeconds, [&] {
+  std::vector<ComparedRows> compared;
+  for (int64_t i = 0; i < std::min<int64_t>(2, texts * groups); ++i) {
+    const int64_t text = int64_t(random_.below(uint64_t(texts))),
+                  group = int64_t(random_.below(uint64_t(groups)));
+    compared.push_back(
+        {text, group * ahead, (group + 1) * ahead, i, 0, fmt::format("group {}", group)});
+  }
+  const auto alone = [&] {
     std::vector<double> values;
-    for (const auto& [text, group] : chosen)
-      append(values, separate_group(model, tokens, points, text, group)
+    for (const ComparedRows& c : compared)
+      append(values, separate_group(model, tokens, points, c.row, c.begin / ahead)
                          .hidden.tensor()
                          .to(DType::f64)
                          .contiguous());
     return values;
-  });
-  const Variable whole = model.ahead_hidden(tokens, points);
-  if (!alone || alone->size() != count) {
-    copies_failed = true;
-    refused(model, probe);
-    return whole;
-  }
-  std::vector<ComparedRows> compared;
-  for (size_t k = 0; k < chosen.size(); ++k)
-    compared.push_back({chosen[k].first, chosen[k].second * ahead, (chosen[k].second + 1) * ahead,
-                        int64_t(k), 0, fmt::format("group {}", chosen[k].second)});
-  HiddenMovement found(model);
-  found.compare(whole.tensor(),
-                Tensor::from<double>({int64_t(chosen.size()), ahead, features}, *alone), compared,
-                fmt::format("{} texts of {} tokens, {} groups", texts, tokens.size(1), groups));
-  const Rounding rounding = rounding_of(model, tokens.size(1));
-  verdict_.add(found.movement(probe + ", " + rounding.text, rounding.other_shape, step_));
-  return whole;
+  };
+  return audited(model, "latents: the evaluation's own forward against a copy that saw a prefix",
+                 fmt::format("{} texts of {} tokens, {} groups", texts, time, groups), time,
+                 compared, ahead, alone, [&] { return model.ahead_hidden(tokens, points); });
 }
 
 }  // namespace reverie

@@ -3,7 +3,9 @@
 // computes a few of its rows from nothing but the text up to them. The copy has the live model as it
 // is at that moment: its counters, caches and statics, none of which has seen the rest of the text.
 
+#include <functional>
 #include <string>
+#include <vector>
 
 #include "core/random.h"
 #include "layers/coprocessor/augmented_model.h"
@@ -31,6 +33,13 @@ class ForwardAudit {
  private:
   // Notes why this forward cannot be audited; false where it can.
   bool refused(const LanguageModel& model, const std::string& probe);
+
+  // The result of `forward`. `compared`: rows of it, each with a piece of `length` rows that `alone`
+  // computes in the copy (f64 [pieces, length, C]); `time`: tokens of a text, for the bound.
+  Variable audited(LanguageModel& model, const std::string& probe, const std::string& site,
+                   int64_t time, const std::vector<ComparedRows>& compared, int64_t length,
+                   const std::function<std::vector<double>()>& alone,
+                   const std::function<Variable()>& forward);
 
   int64_t step_, turn_;
   int ranks_;

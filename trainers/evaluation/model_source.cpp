@@ -48,6 +48,7 @@ UsableModel open_model(const std::string& path, const std::string& tokenizer,
     usable.tokenizer = run.tokenizer;
     usable.description = run.checkpoint;
     usable.verdict = run.verdict;
+    usable.step = run.step;
   } else if (is_trained_state(path)) {
     LoadedState state = load_trained_state(path);
     usable.model = std::move(state.model);

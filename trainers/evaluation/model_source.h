@@ -23,6 +23,7 @@ struct UsableModel {
   std::vector<int32_t> ends;                   // each ends a text; see ends_of_text()
   std::string description;                     // what was opened, for people
   Verdict verdict;                             // of a run; others publish none
+  int64_t step = 0;                            // of a run's checkpoint
 
   // The token to put before every text, where the model was trained to see one.
   std::optional<int32_t> begin_of_text() const;

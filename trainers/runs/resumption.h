@@ -1,5 +1,5 @@
 #pragma once
-// What a run must keep when it is resumed, and what may change.
+// Compares a resumed run with its config: which values it must keep, and which may change.
 
 #include <string>
 #include <vector>

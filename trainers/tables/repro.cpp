@@ -178,6 +178,12 @@ TableClock clock_of(const std::vector<PlannedRun>& runs, const TableFile& t, con
   return TableClock(std::move(list));
 }
 
+// A leak that a finished run's config does not allow, whoever found it.
+bool leaks_unallowed(const PlannedRun& run) {
+  return Verdict::of_file(read_summary(run.directory)).leaks() &&
+         !run.config.json().value("allow_future_leak", false);
+}
+
 }  // namespace
 
 TableFile read_table_file(const ReproOptions& o) {
@@ -239,8 +245,7 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
     if (pending_signal()) return interrupted(context);
     if (run_finished(r.directory)) {
       kind.measure_finished(r);
-      leak_found = leak_found || (Verdict::of_file(read_summary(r.directory)).leaks() &&
-                                  !r.config.json().value("allow_future_leak", false));
+      leak_found = leak_found || leaks_unallowed(r);
       clock.finished(number - 1, read_summary(r.directory).value("seconds", 0.0));
       if (wanted(r) && !o.report_only) log_info("{}: finished before, reused", context);
       continue;
@@ -269,8 +274,7 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
       continue;
     }
     kind.measure_finished(r);
-    leak_found = leak_found || (Verdict::of_file(read_summary(r.directory)).leaks() &&
-                                !r.config.json().value("allow_future_leak", false));
+    leak_found = leak_found || leaks_unallowed(r);
     clock.finished(number - 1,
                    std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
     write_table(kind, runs);

@@ -25,7 +25,7 @@ struct EvaluationInfo {
   double train_loss = 0, val_loss = 0, val_loss_prefix_only = 0;  // nats per token, eval mode
   double val_loss_same_windows =
       0;  // teacher-forced on exactly the windows of val_loss_prefix_only
-  // Of a model with latents; the losses above are then its base's, of every token.
+  // The losses behind latents, for a model with them; the losses above are then its base's.
   std::optional<AugmentedResult> augmented_train, augmented_val;
   Json augmented_json() const;  // null without latents
 };
@@ -46,7 +46,7 @@ class RunView {
   virtual double gate_seconds() const = 0;
   // Whether the evaluation and sample of the step that was resumed at are still to come.
   virtual bool repeats_evaluation() const = 0;
-  // What a resumed run's config has changed, as lines "$.train.steps: 1000 -> 2000".
+  // Changes of a resumed run's config, as lines "$.train.steps: 1000 -> 2000".
   virtual const std::vector<std::string>& config_changes() const = 0;
 
   bool leaks() const { return verdict().leaks(); }

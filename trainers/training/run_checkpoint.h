@@ -1,5 +1,5 @@
 #pragma once
-// What a checkpoint holds of a run, and a run that goes on from one.
+// Writes the state of a run into a checkpoint, and restores it from one.
 
 #include <string>
 
