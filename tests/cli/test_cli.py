@@ -198,15 +198,18 @@ class CliTest(unittest.TestCase):
         one, two = (self.expect(0, "sample", run, "--prompt", "The ", "--max-tokens", 30, "--greedy").stdout for _ in range(2))
         self.assertEqual(one, two)
         self.assertEqual(len(one), 31)  # 30 characters and a newline
-        alone, several = ["--seed", 8, "--json", "alone.json"], ["--seed", 7, "--samples", 3, "--json", "several.json"]
+        alone, several = ["--seed", 8, "--json", "alone.json"], ["--seed", 7, "--samples", 34, "--json", "several.json", "--texts", "texts.jsonl"]
         for more in (alone, several):
             shown = self.expect(0, "sample", run, "--prompt", "The ", "--max-tokens", 20, *more).stdout
         figures, texts = (json.loads((self.folder / name).read_text()) for name in ("alone.json", "several.json"))
         self.assertGreater(figures["tokens_per_second"], 0)
         self.assertGreater(figures["first_token_seconds"], 0)
-        self.assertEqual(len(texts["samples"]), 3)
+        self.assertEqual(len(texts["samples"]), 34)  # more than are generated together
         self.assertEqual(texts["samples"][1]["tokens"], figures["tokens"])  # of seed 7 + 1
-        self.assertEqual(shown, "".join(f"---- {i + 1} of 3\n{t['text']}\n" for i, t in enumerate(texts["samples"])))
+        self.assertEqual(shown, "".join(f"---- {i + 1} of 34\n{t['text']}\n" for i, t in enumerate(texts["samples"])))
+        lines = [json.loads(line)["text"] for line in (self.folder / "texts.jsonl").read_text().splitlines()]
+        self.assertEqual(lines, [t["text"] for t in texts["samples"]])
+        self.assertEqual(len(set(lines)), 34)  # a seed of its own each
         self.assertIn("transformer.wte.weight", self.expect(0, "inspect", run).stdout)
         self.assertIn("transformer.wte.weight", self.expect(0, "inspect", run / "checkpoints/step_00000008/model.safetensors").stdout)
         self.expect(0, "inspect", run, "--export-hf", "exported")

@@ -74,7 +74,7 @@ struct ConfigArguments {
 };
 
 // Also RUN@STEP, RUN@best and a checkpoint's folder: see find_run().
-inline bool is_run_directory(const std::string& path) {
+inline bool names_run(const std::string& path) {
   return find_run(path).has_value();
 }
 

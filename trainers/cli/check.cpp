@@ -53,7 +53,7 @@ void run_causality(const CausalityArguments& a) {
   Component model;
   NamedTensors weights;
   Verdict known;
-  const bool is_run = is_run_directory(a.target.file);
+  const bool is_run = names_run(a.target.file);
   if (is_run) {
     LoadedRun r = load_run(a.target.file);
     known = r.verdict;

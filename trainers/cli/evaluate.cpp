@@ -199,7 +199,7 @@ void add_eval_command(CLI::App& app) {
   command->callback([a] {
     if (!a->json.empty()) require_writable(a->json);
     if (!a->text.empty()) return evaluate_text(*a);
-    if (!is_run_directory(a->model))
+    if (!names_run(a->model))
       throw ConfigError(fmt::format(
           "{} is no run directory, so it has no data of its own: name a text (--text FILE)",
           a->model));

@@ -23,7 +23,7 @@ namespace reverie {
 namespace {
 
 struct SampleArguments {
-  std::string model, coprocessor, tokenizer, prompt = "\n", json;
+  std::string model, coprocessor, tokenizer, prompt = "\n", json, texts;
   GenerateOptions generate{.max_tokens = 500, .temperature = 0.8, .top_k = 0, .seed = 1337};
   int64_t samples = 1;
   std::optional<int64_t> late;
@@ -41,6 +41,9 @@ void print(const std::string& text) {
     throw std::system_error(errno, std::generic_category(), "cannot write to standard output");
 }
 
+// Texts generated at once: more would not be faster, and their caches take memory.
+constexpr int64_t kTogether = 32;
+
 // Lets the model write after the prompt and prints it -> {"tokens", "text"} or {"samples": [..]},
 // and the speed.
 Json write_texts(LanguageModel& model, const Tokenizer& tokenizer,
@@ -56,12 +59,20 @@ Json write_texts(LanguageModel& model, const Tokenizer& tokenizer,
   };
   const auto begin = Clock::now();
   Clock::time_point first = begin, last = begin;  // tokens
-  const auto tokens =
-      generate_samples(model, prompt, count, options, [&](int64_t i, int32_t token) {
-        last = Clock::now();
-        if (first == begin) first = last;
-        show(i, decoders[size_t(i)].next(token));
-      });
+  std::vector<std::vector<int32_t>> tokens;
+  for (int64_t done = 0; done < count; done = int64_t(tokens.size())) {
+    GenerateOptions part = options;
+    part.seed += uint64_t(done);
+    const auto write = [&](int64_t i, int32_t token) {
+      last = Clock::now();
+      if (first == begin) first = last;
+      show(done + i, decoders[size_t(done + i)].next(token));
+    };
+    for (auto& text :
+         generate_samples(model, prompt, std::min(kTogether, count - done), part, write))
+      tokens.push_back(std::move(text));
+    if (count > kTogether) log_info("{} of {} texts written", tokens.size(), count);
+  }
   Json samples = Json::array();
   size_t later = 0;  // tokens after the first ones, which come with the prompt
   for (size_t i = 0; i < texts.size(); ++i) {
@@ -75,6 +86,15 @@ Json write_texts(LanguageModel& model, const Tokenizer& tokenizer,
   out["first_token_seconds"] = seconds_between(begin, first);
   out["tokens_per_second"] = later > 0 ? Json(double(later) / after) : Json();
   return out;
+}
+
+// {"text": TEXT} for each text, or for the ones with latents.
+void write_lines(const Json& written, const std::string& file) {
+  const Json& last = written.contains("with_latents") ? written["with_latents"] : written;
+  std::string lines;
+  for (const Json& sample : last.contains("samples") ? last["samples"] : Json{last})
+    lines += json_text_replacing(Json{{"text", sample["text"]}}) + "\n";
+  write_file_atomically(file, lines);
 }
 
 // The run's model, once it is sure that its latents were made for this base.
@@ -95,7 +115,8 @@ AugmentedModel& with_latents(const UsableModel& run, const UsableModel& base,
 }
 
 void run(const SampleArguments& a) {
-  if (!a.json.empty()) require_writable(a.json);
+  for (const std::string& file : {a.json, a.texts})
+    if (!file.empty()) require_writable(file);
   // Its tokenizer serves the base, too.
   UsableModel run;
   if (!a.coprocessor.empty()) run = open_model(a.coprocessor, a.tokenizer);
@@ -140,6 +161,7 @@ void run(const SampleArguments& a) {
     out["latents_late"] = late;
     out["with_latents"] = write_texts(augmented, m.text(), prompt, a.samples, options);
   }
+  if (!a.texts.empty()) write_lines(out, a.texts);
   if (a.json.empty()) return;
   if (verdict.asked() || verdict.leaks()) out["verdict"] = verdict.json();
   if (verdict.leaks()) out["label"] = verdict.label();
@@ -188,6 +210,9 @@ void add_sample_command(CLI::App& app) {
       ->capture_default_str();
   command->add_flag("--greedy", a->greedy, "the same as --temperature 0");
   command->add_flag("--past-end", a->past_end, "continue after the end-of-text token");
+  command->add_option("--texts", a->texts,
+                      "also write each text to this file as a line {\"text\": ...}, which training "
+                      "reads as documents (.jsonl; with --coprocessor: the texts with latents)");
   command->add_option("--json", a->json,
                       "also write prompt, text, token ids and speed to this file");
   command->callback([a] { run(*a); });

@@ -111,7 +111,7 @@ void train_as_rank(const TrainArguments& a, std::shared_ptr<Communicator> host) 
 
 void run(TrainArguments& a) {
   // A run knows its own config.
-  if (a.config.file.empty() && a.resume && is_run_directory(a.run_directory))
+  if (a.config.file.empty() && a.resume && names_run(a.run_directory))
     a.config.file = file_in(a.run_directory, kConfigFile);
   if (a.print_schema) {
     ExperimentOptions options;

@@ -10,7 +10,7 @@
 
 namespace reverie {
 
-void Provenance::add_run(const Json& summary, const std::string& run_directory) {
+void Provenance::add_commit_and_time(const Json& summary, const std::string& run_directory) {
   const auto at = [&](const char* key) -> const Json& {
     const auto found = summary.find(key);
     if (found == summary.end())
@@ -23,6 +23,21 @@ void Provenance::add_run(const Json& summary, const std::string& run_directory) 
   const std::string text = at("commit").is_string() ? std::string(at("commit")) : "unknown";
   if (std::find(run_commits.begin(), run_commits.end(), text) == run_commits.end())
     run_commits.push_back(text);
+}
+
+void Provenance::add_run_on_other_data(const Json& summary, const std::string& run_directory,
+                                       const std::string& model) {
+  add_commit_and_time(summary, run_directory);
+  const Json data = summary.value("dataset", Json::object());
+  std::pair<std::string, std::string> entry{
+      model, data.value("name", "unknown") + " (hash " + data.value("hash", "unknown") + ")"};
+  if (std::find(other_training_data.begin(), other_training_data.end(), entry) ==
+      other_training_data.end())
+    other_training_data.push_back(std::move(entry));
+}
+
+void Provenance::add_run(const Json& summary, const std::string& run_directory) {
+  add_commit_and_time(summary, run_directory);
   const Json data = summary.value("dataset", Json::object());
   if (!data.is_object()) return;
   const auto take = [&](const char* key, std::string& known) {
@@ -42,14 +57,17 @@ void Provenance::add_run(const Json& summary, const std::string& run_directory) 
 }
 
 Json provenance_json(const Provenance& p) {
-  return {{"commit", p.commit},
-          {"run_commits", p.run_commits},
-          {"machine", machine_json(p.machine)},
-          {"command", p.command},
-          {"preset", p.preset},
-          {"dataset", {{"name", p.dataset}, {"hash", p.dataset_hash}, {"note", p.dataset_note}}},
-          {"date", p.date},
-          {"total_seconds", p.total_seconds}};
+  Json out = {
+      {"commit", p.commit},
+      {"run_commits", p.run_commits},
+      {"machine", machine_json(p.machine)},
+      {"command", p.command},
+      {"preset", p.preset},
+      {"dataset", {{"name", p.dataset}, {"hash", p.dataset_hash}, {"note", p.dataset_note}}},
+      {"date", p.date},
+      {"total_seconds", p.total_seconds}};
+  for (const auto& [model, data] : p.other_training_data) out["training_data"][model] = data;
+  return out;
 }
 
 std::vector<std::pair<std::string, std::string>> provenance_lines(const Provenance& p) {
@@ -60,6 +78,8 @@ std::vector<std::pair<std::string, std::string>> provenance_lines(const Provenan
   add("data", p.dataset);
   add("data note", p.dataset_note);
   add("data hash", p.dataset_hash);
+  for (const auto& [model, data] : p.other_training_data)
+    lines.emplace_back("training data of " + model, data);
   add("preset", p.preset);
   add("command", p.command);
   add("commit", p.commit);

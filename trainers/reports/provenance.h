@@ -21,11 +21,19 @@ struct Provenance {
   MachineInfo machine = machine_info();
   std::vector<std::string> run_commits;  // of the programs that trained the runs; see add_run()
   double total_seconds = 0;              // of training, over all runs; see add_run()
+  // Models trained on other data than the table's, which all are measured on: name, data and hash.
+  std::vector<std::pair<std::string, std::string>> other_training_data;
 
   // Adds commit, time and data of a run's summary.json. UserError where its data is not
   // that of runs before: their losses cannot stand in one table. DataError for a summary without
   // what it must hold.
   void add_run(const Json& summary, const std::string& run_directory);
+  // The same for a run of a model that is to be trained on other data.
+  void add_run_on_other_data(const Json& summary, const std::string& run_directory,
+                             const std::string& model);
+
+ private:
+  void add_commit_and_time(const Json& summary, const std::string& run_directory);
 };
 
 // The table.json form.

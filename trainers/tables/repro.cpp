@@ -29,8 +29,14 @@ constexpr const char* kDivergedFile = "diverged.txt";
 // Says where a run's directory will lie: by everything that decides what it will hold.
 class RunPlanner {
  public:
-  RunPlanner(const TableFile& table, const ReproOptions& options)
-      : table_(table), options_(options) {}
+  RunPlanner(const TableFile& table, const ReproOptions& options, Config common)
+      : table_(table), options_(options) {
+    for (const auto& s : options.overrides) common.set(s);
+    if (common.has("data")) table_data_ = common.at("data");
+    DataOptions data;
+    read_config(table_data_, data);
+    table_data_text_ = json_text(write_config(data));
+  }
 
   PlannedRun run(const PlannedCell& cell, int64_t seed, Config config) {
     PlannedRun r;
@@ -42,6 +48,7 @@ class RunPlanner {
     ExperimentOptions experiment = read_experiment_as_written(config, table_.directory);
     r.config = config;
     Json all = write_config(experiment);
+    if (json_text(all["data"]) != table_data_text_) r.table_data = table_data_;
     // Younger than many a finished table, whose runs they must not disown.
     if (experiment.data.field.empty()) all["data"].erase("field");
     if (experiment.data.train_bpe == 0) all["data"].erase("train_bpe");
@@ -63,6 +70,8 @@ class RunPlanner {
  private:
   const TableFile& table_;
   const ReproOptions& options_;
+  Config table_data_;
+  std::string table_data_text_;
   // By the "data" object: other text under the same name is another run.
   std::map<std::string, std::optional<std::string>> data_hashes_;  // nullopt: not prepared
 };
@@ -84,6 +93,21 @@ bool is_seed_of(const TableFile& t, const std::vector<int64_t>& seeds, const std
   return std::find(own.begin(), own.end(), seed) != own.end();
 }
 
+// ConfigError where an override would replace a value of the data that a model has for itself.
+void require_own_data_kept(const TableFile& t, const ReproOptions& o, const std::string& model,
+                           const Config& patch) {
+  if (!patch.json().is_object() || !patch.has("data")) return;
+  const Config data = patch.at("data");
+  for (const std::string& s : o.overrides) {
+    const std::string key = s.substr(0, s.find('='));
+    if (key == "data" || (key.starts_with("data.") && data.has(key.substr(5))))
+      throw ConfigError(fmt::format(
+          "--set {}: {} is trained on data of its own ({}), which this would replace; to change "
+          "the table's data alone, give --set-table presets.{}.patch.{}",
+          s, model, data.path(), t.preset_name, s));
+  }
+}
+
 std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKind& kind) {
   const Config models = kind.has_models() ? t.config.at("models") : Config(),
                patch = patch_at(t, "patch"), model_patches = patch_at(t, "model_patches");
@@ -94,7 +118,9 @@ std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKin
   const Config model_seeds = patch_at(t, "model_seeds");
   for (const auto& [model, own] : model_seeds.json().items()) models.at(model);
 
-  RunPlanner planner(t, o);
+  Config common = base();
+  common.merge(patch);
+  RunPlanner planner(t, o, std::move(common));
   std::vector<PlannedRun> runs;
   if (const auto preliminary = kind.preliminary()) {
     Config config = base();
@@ -105,6 +131,11 @@ std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKin
     kind.set_preliminary(runs[0].directory);
   }
   const auto cells = kind.cells();
+  for (const PlannedCell& cell : cells) {
+    if (kind.has_models()) require_own_data_kept(t, o, cell.model, models.at(cell.model));
+    if (model_patches.has(cell.model))
+      require_own_data_kept(t, o, cell.model, model_patches.at(cell.model));
+  }
   for (const auto& name : o.only)
     if (std::none_of(cells.begin(), cells.end(), [&](const auto& c) { return c.model == name; }))
       throw ConfigError(fmt::format("--only {}: preset {} has no such model", name, o.preset));

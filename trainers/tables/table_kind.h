@@ -31,6 +31,8 @@ struct PlannedRun {
   Config config;          // of the experiment
   std::string directory;  // under the table's: runs/<model>-<level>-seed<seed>-<hash of resolved
                           // config and tokens>
+  // The table's own "data", where this run is trained on other: a model's patch says so.
+  std::optional<Config> table_data;
   bool data_prepared = true;  // false: the directory is not yet the one that the run will have
   bool in_table = true;       // false: others stand on it
   bool trial = false;         // it decides a part of the others' configs

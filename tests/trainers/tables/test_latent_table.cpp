@@ -510,6 +510,52 @@ TEST_F(LatentReproTest, APointTooEarlyForOneIsLeftOutForAll) {
               ElementsAre("72: \"at every offset from 3 to T - 5 of a text of T tokens\""));
 }
 
+// A control trained on other text is measured on the table's text, and the table names both.
+TEST_F(LatentReproTest, AModelTrainedOnOtherDataIsMeasuredOnTheTables) {
+  std::ofstream other(directory_ / "other.txt");
+  for (int i = 0; i < 400; ++i)
+    other << "made-up text, to be learnt. The " << i * 31 % 97 << ". line of a\n";
+  other.close();
+  Json t = table();
+  t["models"]["elsewhere"] = {
+      {"model", {{"type", "pretrained"}, {"block_size", 16}}},
+      {"data",
+       {{"path", directory_ / "other.txt"}, {"prepared_directory", directory_ / "other_tokens"}}}};
+  t["presets"]["tiny"]["cells"] = {
+      {"coprocessor", {2}}, {"continued", Json::array()}, {"elsewhere", Json::array()}};
+  t["presets"]["tiny"]["seeds"] = {1};
+  const ReproOptions o = options(t);
+  ASSERT_EQ(run_table(o), 0);
+  const auto runs = plan_table(o);
+  EXPECT_FALSE(runs[2].table_data);
+  ASSERT_TRUE(runs[3].table_data);
+  const auto hash_of = [](const PlannedRun& r) {
+    return read_summary(r.directory)["dataset"]["hash"].get<std::string>();
+  };
+  ASSERT_NE(hash_of(runs[3]), hash_of(runs[2]));
+  const Json written = parse_json(read_file(o.directory + "/table.json"));
+  EXPECT_EQ(written["provenance"]["dataset"]["hash"], hash_of(runs[2]));
+  EXPECT_THAT(written["provenance"]["training_data"]["elsewhere"].get<std::string>(),
+              HasSubstr(hash_of(runs[3])));
+  // On the same predictions: build_latent_table() refuses anything else. They differ in the model.
+  const auto losses_of = [](const PlannedRun& r) {
+    return parse_json(read_file(r.directory + "/latent_effect.json"))["measured"]["own"];
+  };
+  EXPECT_EQ(losses_of(runs[3])["texts"][0]["base"], losses_of(runs[2])["texts"][0]["base"]);
+  EXPECT_NE(losses_of(runs[3])["texts"][0]["model"], losses_of(runs[2])["texts"][0]["model"]);
+  EXPECT_THAT(read_file(o.directory + "/table.md"),
+              HasSubstr("training data of elsewhere: other (hash " + hash_of(runs[3])));
+
+  ReproOptions replaced = options(t);
+  replaced.overrides = {"data.path=" + (directory_ / "text.txt")};
+  EXPECT_THAT(message_of<ConfigError>([&] { plan_table(replaced); }),
+              HasSubstr("elsewhere is trained on data of its own"));
+
+  t["models"]["elsewhere"]["data"]["tokenizer"] = "word";
+  t["models"]["elsewhere"]["data"]["prepared_directory"] = directory_ / "other_words";
+  EXPECT_THAT(message_of<UserError>([&] { run_table(options(t)); }), HasSubstr("tokenizer"));
+}
+
 TEST_F(LatentReproTest, OtherCoprocessorsAreRowsLikeTheFirst) {
   Json t = table();
   t["models"] = parse_json(R"({

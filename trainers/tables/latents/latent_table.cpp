@@ -148,7 +148,10 @@ LatentTable build_latent_table(const Json& definition, const std::vector<LatentR
   for (const LatentRun& run : runs) {
     add(run.model, run, run.measurement.own);
     if (run.measurement.shuffled) add(run.model + kShuffledSuffix, run, *run.measurement.shuffled);
-    table.provenance.add_run(run.summary, run.directory);
+    if (run.other_data)
+      table.provenance.add_run_on_other_data(run.summary, run.directory, run.model);
+    else
+      table.provenance.add_run(run.summary, run.directory);
   }
   LatentEffectOptions options;
   options.resamples = resamples;

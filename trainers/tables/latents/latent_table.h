@@ -27,8 +27,9 @@ struct LatentRun {
   Json summary;
   LatentMeasurement measurement;
   std::string directory;
-  Verdict verdict;  // of the run, and of the measurement at the table's own sizes
+  Verdict verdict;                  // of the run, and of the measurement at the table's own sizes
   int64_t training_insertions = 0;  // insertions of its latents that training saw
+  bool other_data = false;          // trained on other data than the table's
 };
 
 // A model at one number of latents: a row of table.json for each position, one of table.md.
@@ -42,7 +43,7 @@ struct LatentLine {
   // The subject's change of this line's perplexity, text by text; for controls only.
   // Where it has other latents than the subject, the subject's model with as many is compared.
   std::optional<LatentEffect> subject_against_it;
-  Verdict verdict;  // of all its runs
+  Verdict verdict;                  // of all its runs
   int64_t training_insertions = 0;  // of each run
 };
 

@@ -154,17 +154,21 @@ class LatentTableKind final : public TableKind {
   }
   // Cache key of a stored measurement.
   Json wanted(const PlannedRun& run) const {
-    return {{"format", kFormat},
-            {"base", base_},
-            {"positions", measure_.positions},
-            {"rule", rule_.text()},
-            {"windows", measure_.windows},
-            {"batch_size", measure_.batch_size},
-            {"texts", !sweep_     ? "all"
-                      : run.trial ? "every fourth"
-                                  : "all but every fourth"},
-            {"shuffled", is_shuffled(run.cell.model) && !run.trial}};
+    Json out = {{"format", kFormat},
+                {"base", base_},
+                {"positions", measure_.positions},
+                {"rule", rule_.text()},
+                {"windows", measure_.windows},
+                {"batch_size", measure_.batch_size},
+                {"texts", !sweep_     ? "all"
+                          : run.trial ? "every fourth"
+                                      : "all but every fourth"},
+                {"shuffled", is_shuffled(run.cell.model) && !run.trial}};
+    if (run.table_data) out["data"] = run.table_data->json();
+    return out;
   }
+  // What a run is measured on: the table's data, whatever it was trained on.
+  Dataset data_of(const PlannedRun& run, const LoadedRun& loaded) const;
   void read_sweep(const Config& config);
   // Whether the run's measurement is there and of what is wanted now.
   std::optional<LatentMeasurement> measurement_of(const PlannedRun& run) const;
@@ -334,12 +338,27 @@ void LatentTableKind::measure_finished(const PlannedRun& run) const {
   measure(run);
 }
 
+Dataset LatentTableKind::data_of(const PlannedRun& run, const LoadedRun& loaded) const {
+  if (!run.table_data) return prepare_and_open(loaded.options.data);
+  DataOptions options;
+  read_config(*run.table_data, options);
+  resolve_paths(options, table_.directory);
+  Dataset data = prepare_and_open(options);
+  data.require_vocabulary(loaded.model->vocabulary_size());
+  if (data.tokenizer && loaded.tokenizer && data.tokenizer->hash() != loaded.tokenizer->hash())
+    throw UserError(fmt::format(
+        "{} was trained on tokens of another tokenizer than the table's data ({}, wanted {}): its "
+        "figures cannot stand beside the others; correct \"data\" of $.models.{}",
+        run.directory, loaded.tokenizer->name(), data.tokenizer->name(), run.cell.model));
+  return data;
+}
+
 void LatentTableKind::measure(const PlannedRun& run) const {
   log_info("measuring {} at positions 1 to {}", run.directory, measure_.positions);
   const Activity activity("measuring what its latents change");
   const LoadedRun loaded = load_run(run.directory);
   const LoadedModel base = load_pretrained(base_);
-  const Dataset data = prepare_and_open(loaded.options.data);
+  const Dataset data = data_of(run, loaded);
   const int64_t length = loaded.model->block_size();
   // Whole windows: a shorter one at the end would be a text of another length.
   const auto keep = [&](PositionLosses& losses) {
@@ -426,7 +445,7 @@ std::vector<std::string> LatentTableKind::write(const std::vector<PlannedRun>& f
     Verdict verdict = Verdict::of_file(summary);
     verdict.merge(Verdict::of_file(Config::from_file(r.directory + "/" + kMeasurementFile).json()));
     runs.push_back({r.cell.model, r.cell.level, r.seed, summary, std::move(*measured), r.directory,
-                    verdict, training_insertions(r, summary)});
+                    verdict, training_insertions(r, summary), r.table_data.has_value()});
   }
   if (runs.empty()) return {};
   Json definition = table_.config.at("report").json();
