@@ -66,11 +66,15 @@ void Sampler::seek(int64_t batch_index) {
   position_ = batch_index;
 }
 
-Batch Sampler::rows(int64_t batch_index, int64_t first_row, int64_t row_count) const {
+void Sampler::require_rows(int64_t batch_index, int64_t first_row, int64_t row_count) const {
   require(batch_index >= 0 && first_row >= 0 && row_count >= 1 && first_row <= batch_size_ &&
               row_count <= batch_size_ - first_row,
           "rows {} to {} of batch {} were asked of a sampler with {} rows a batch", first_row,
           first_row + row_count, batch_index, batch_size_);
+}
+
+Batch Sampler::rows(int64_t batch_index, int64_t first_row, int64_t row_count) const {
+  require_rows(batch_index, first_row, row_count);
   return gather(tokens_, row_count, block_size_, examples_,
                 [&](int64_t row) { return window_start(batch_index, first_row + row); });
 }

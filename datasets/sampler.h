@@ -32,12 +32,15 @@ class Sampler {
   int64_t block_size() const { return block_size_; }
   // Rows first_row .. first_row + row_count - 1 of batch `batch_index`. UserError when there are no
   // such rows.
-  Batch rows(int64_t batch_index, int64_t first_row, int64_t row_count) const;
+  virtual Batch rows(int64_t batch_index, int64_t first_row, int64_t row_count) const;
   Batch batch(int64_t batch_index) const { return rows(batch_index, 0, batch_size_); }
   // Targets in the whole batch `batch_index`, for ranks that hold part of it.
-  int64_t target_count(int64_t batch_index) const;
+  virtual int64_t target_count(int64_t batch_index) const;
   // The first token of row `row` of batch `batch_index`.
   virtual int64_t window_start(int64_t batch_index, int64_t row) const = 0;
+  // Whether all rows begin a text at this batch, so that state carried from the batch before must
+  // be dropped. No row begins one at another batch.
+  virtual bool begins_texts(int64_t /*batch_index*/) const { return true; }
 
   // Where next() stands: the index of the batch it will give. Saved in checkpoints.
   int64_t position() const { return position_; }
@@ -49,6 +52,8 @@ class Sampler {
   Sampler(TokenFile tokens, int64_t batch_size, int64_t block_size,
           std::optional<ExampleLayout> examples = std::nullopt);
   const TokenFile& tokens() const { return tokens_; }
+  // UserError unless the sampler has such rows.
+  void require_rows(int64_t batch_index, int64_t first_row, int64_t row_count) const;
 
  private:
   TokenFile tokens_;
@@ -79,7 +84,8 @@ class RandomExampleSampler final : public Sampler {
   uint64_t seed_;
 };
 
-// Reading in order, for models that carry state: the tokens are cut into batch_size lanes, and row
+// Reading in order, for models that carry state, of a text that is not split into documents (else
+// see document_sampler.h): the tokens are cut into batch_size lanes, and row
 // r of batch i + 1 goes on where row r of batch i ended, until the lanes are read and begin again.
 class SequentialSampler final : public Sampler {
  public:
@@ -87,8 +93,10 @@ class SequentialSampler final : public Sampler {
   SequentialSampler(TokenFile tokens, int64_t batch_size, int64_t block_size);
   int64_t window_start(int64_t batch_index, int64_t row) const override;
   int64_t batches_per_pass() const { return batches_per_pass_; }
-  // Whether the lanes begin anew at this batch: carried state must be dropped.
-  bool starts_pass(int64_t batch_index) const { return batch_index % batches_per_pass_ == 0; }
+  // Where the lanes begin anew.
+  bool begins_texts(int64_t batch_index) const override {
+    return batch_index % batches_per_pass_ == 0;
+  }
 
  private:
   int64_t lane_tokens_, batches_per_pass_;

@@ -24,6 +24,8 @@ class LanguageModel : public Module {
   virtual bool incremental() const = 0;
   // Whether memory goes on from one window of a text to the next (`state` without a cache).
   virtual bool carries_memory() const = 0;
+  // The memory that a text begins with, for `batch` of them; empty where there is none.
+  virtual MemoryState initial_memory(int64_t batch) const { return {}; }
   // Tokens that end a text, where the model came from files that name them.
   virtual std::vector<int32_t> ends_of_text() const { return {}; }
   // Floating-point operations of one forward per token at this length, for plans and reports.

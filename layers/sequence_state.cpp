@@ -53,4 +53,23 @@ void KvCache::shorten(int64_t length) {
   length_ = length;
 }
 
+MemoryState MemoryState::rows(const std::vector<int64_t>& of) const {
+  MemoryState chosen;
+  chosen.counters = counters;
+  for (const auto& [name, value] : values) {
+    const Tensor all = value.tensor().contiguous();
+    Shape shape = all.shape();
+    require(shape.rank() >= 1, "the memory {} is {}: its first dimension must be the sequences",
+            name, all);
+    shape[0] = int64_t(of.size());
+    Tensor some = Tensor::empty(shape, all.dtype(), all.device());
+    for (size_t i = 0; i < of.size(); ++i) {
+      Tensor place = some.slice(0, int64_t(i), int64_t(i) + 1);
+      place.copy_from(all.slice(0, of[i], of[i] + 1));
+    }
+    chosen.values[name] = Variable(some);
+  }
+  return chosen;
+}
+
 }  // namespace reverie

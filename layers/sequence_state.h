@@ -38,6 +38,8 @@ struct MemoryState {
   void detach() {
     for (auto& [name, v] : values) v = v.detach();
   }
+  // The state of these sequences, in this order, without a graph.
+  MemoryState rows(const std::vector<int64_t>& of) const;
 };
 
 struct SequenceState {

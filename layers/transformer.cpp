@@ -238,7 +238,7 @@ Variable Transformer::hidden(const Tensor& tokens, SequenceState* state) {
   MemoryState fresh;
   MemoryState* memory = state ? &state->memory : &fresh;
   if (memory_ && memory->values.empty() && memory->counters.empty())
-    *memory = memory_->initial(batch, embedding_.dtype(), embedding_.device());
+    *memory = initial_memory(batch);
 
   Variable x = embedding(tokens.to(embedding_.device()), embedding_, positions_, position);
   if (shape_.embedding_scale != 1) x = scale(x, shape_.embedding_scale);

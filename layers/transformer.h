@@ -105,6 +105,10 @@ class Transformer : public LanguageModel {
   double logit_softcap() const override { return shape_.logit_softcap; }
   bool incremental() const override { return !memory_ || memory_->incremental(); }
   bool carries_memory() const override { return memory_ && memory_->carries_memory(); }
+  MemoryState initial_memory(int64_t batch) const override {
+    return memory_ ? memory_->initial(batch, embedding_.dtype(), embedding_.device())
+                   : MemoryState();
+  }
   double forward_flops_per_token(int64_t length) const override;
   const TransformerShape& shape() const { return shape_; }
   bool has_memory() const { return memory_ != nullptr; }

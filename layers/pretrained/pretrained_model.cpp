@@ -54,6 +54,7 @@ class PretrainedModel final : public LanguageModel, public AroundPlainModel {
   bool incremental() const override { return model_->incremental(); }
   std::vector<int32_t> ends_of_text() const override { return ends_; }
   bool carries_memory() const override { return model_->carries_memory(); }
+  MemoryState initial_memory(int64_t batch) const override { return model_->initial_memory(batch); }
   double forward_flops_per_token(int64_t length) const override {
     return model_->forward_flops_per_token(length);
   }

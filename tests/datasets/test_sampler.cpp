@@ -134,7 +134,7 @@ TEST(SequentialSampler, ARowGoesOnWhereItEnded) {
     const Batch batch = sampler.batch(i);
     expect_windows(batch, 3, 8);
     for (int64_t r = 0; r < 3; ++r) EXPECT_EQ(row(batch.tokens, r)[0], double(r * 33 + i % 4 * 8));
-    EXPECT_EQ(sampler.starts_pass(i), i % 4 == 0);
+    EXPECT_EQ(sampler.begins_texts(i), i % 4 == 0);
   }
   EXPECT_TRUE(bit_identical(sampler.rows(6, 1, 2).tokens,
                             sampler.batch(6).tokens.slice(0, 1, 3).contiguous()));

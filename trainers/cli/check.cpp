@@ -11,6 +11,7 @@
 #include "trainers/checks/mask_check.h"
 #include "trainers/checks/resume_check.h"
 #include "trainers/cli/arguments.h"
+#include "trainers/cli/check_memory.h"
 #include "trainers/cli/commands.h"
 #include "trainers/evaluation/causality.h"
 #include "trainers/evaluation/latent_canary.h"
@@ -190,6 +191,8 @@ void add_check_command(CLI::App& app) {
   mask->add_option("--seed", m->seed, "seed of the tokens, insertion points and random weights")
       ->capture_default_str();
   mask->callback([m] { run_mask(*m); });
+
+  add_memory_check(*command);
 }
 
 }  // namespace reverie

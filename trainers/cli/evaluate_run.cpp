@@ -33,8 +33,8 @@ void evaluate_run(const std::string& directory, const std::string& json,
   const RunData opened = open_run_data(directory, r, a.other_data);
   const Dataset& data = opened.data;
   if (opened.other) log_warning("OTHER DATA: {}", opened.note);
-  const EvaluationSplits splits(data, a.batch_size, r.model->block_size(), a.windows,
-                                a.prefix_windows);
+  EvaluationSplits splits(data, a.batch_size, r.model->block_size(), a.windows, a.prefix_windows);
+  splits.texts = carried_texts(data, *r.model, a.batch_size, a.windows);
   // The figures of this evaluation are asked as the run's own were.
   ForwardAudit audit(r.step, r.step);
   const bool own_loss = dynamic_cast<AugmentedModel*>(r.model.get()) != nullptr;
@@ -80,6 +80,17 @@ void evaluate_run(const std::string& directory, const std::string& json,
         "{} predictions, {})\n",
         e.loss, std::exp(e.loss), label, std::exp(e.base_loss), e.predictions, e.where());
   }
+  std::string carried;
+  if (losses.carried) {
+    const CarriedResult& c = *losses.carried;
+    out["val_loss_carried"] = c.loss;
+    out["val_loss_on_carried_windows"] = c.loss_reset;
+    out["carried"] = c.json();
+    carried = fmt::format(
+        "validation, memory carried      {:.4f} nats  perplexity {:.3f}{}  ({})\n"
+        "  memory reset, same windows    {:.4f} nats{}\n",
+        c.loss, std::exp(c.loss), label, c.where(), c.loss_reset, label);
+  }
   if (!json.empty()) write_file_atomically(json, json_text_replacing(out, 2) + "\n");
   fmt::print("{}{}\n{}", r.checkpoint, whose, answers);
   fmt::print("train, teacher-forced           {:.4f} nats  perplexity {:.3f}{}\n", t.loss,
@@ -88,7 +99,8 @@ void evaluate_run(const std::string& directory, const std::string& json,
              v.loss, std::exp(v.loss), label, v.targets);
   fmt::print("validation, prefix-only         {:.4f} nats  perplexity {:.3f}{}  ({} predictions)\n",
              p.loss, std::exp(p.loss), label, p.targets);
-  fmt::print("  teacher-forced, same windows  {:.4f} nats{}\n{}", same.loss, label, augmented);
+  fmt::print("  teacher-forced, same windows  {:.4f} nats{}\n{}{}", same.loss, label, carried,
+             augmented);
   if (const auto run = find_run(directory)) keep_leak(run->directory, verdict);
   report_verdict(r.verdict, verdict);
 }

@@ -15,6 +15,8 @@ namespace {
 // A copy that takes longer hangs: a plug-in waits there for a thread that only the original has.
 constexpr double kMostSeconds = 120;
 constexpr size_t kMostCuts = 4;
+// Of a text that a copy reads alone: rounding adds up from window to window.
+constexpr int64_t kMostWindows = 8;
 
 void append(std::vector<double>& values, const Tensor& rows) {
   const std::vector<double> more = rows.to_vector();
@@ -78,7 +80,7 @@ Variable ForwardAudit::audited(LanguageModel& model, const std::string& probe,
   return whole;
 }
 
-Variable ForwardAudit::hidden(LanguageModel& model, const Tensor& tokens) {
+Variable ForwardAudit::hidden(LanguageModel& model, const Tensor& tokens, SequenceState* state) {
   const int64_t rows = tokens.size(0), time = tokens.size(1);
   const std::vector<int64_t> cuts = drawn_cuts(time, random_);
   std::vector<ComparedRows> compared;
@@ -89,14 +91,80 @@ Variable ForwardAudit::hidden(LanguageModel& model, const Tensor& tokens) {
   const auto alone = [&] {
     std::vector<double> values;
     for (const int64_t cut : cuts) {
-      const Tensor states = model.hidden(tokens.slice(1, 0, cut).contiguous()).tensor();
+      SequenceState before = state ? *state : SequenceState();
+      const Tensor states =
+          model.hidden(tokens.slice(1, 0, cut).contiguous(), state ? &before : nullptr).tensor();
       append(values, states.slice(1, cut - 1, cut).to(DType::f64).contiguous());
     }
     return values;
   };
-  return audited(model, "the evaluation's own forward against a copy that saw a prefix",
+  return audited(model,
+                 fmt::format("the evaluation's own forward{} against a copy that saw a prefix",
+                             state ? ", memory carried," : ""),
                  fmt::format("{} x {} tokens", rows, time), time, compared, 1, alone,
-                 [&] { return model.hidden(tokens); });
+                 [&] { return model.hidden(tokens, state); });
+}
+
+ForwardAudit::Reading::Reading(ForwardAudit& audit, LanguageModel& model,
+                               const ConsecutiveWindows& windows, int64_t group)
+    : audit_(audit), model_(model) {
+  const int64_t count = windows.windows_in(group),
+                rows =
+                    std::max<int64_t>(windows.rows_at(group, std::min<int64_t>(1, count - 1)), 1);
+  row_ = int64_t(audit.random_.below(uint64_t(rows)));
+  for (int64_t w = 0; w < std::min(count, kMostWindows) && row_ < windows.rows_at(group, w); ++w) {
+    const Tensor tokens = windows.batch(group, w).tokens.slice(0, row_, row_ + 1).contiguous();
+    windows_.push_back({tokens, 1 + int64_t(audit.random_.below(uint64_t(tokens.size(1)))), {}});
+  }
+  if (count > kMostWindows) later_.push_back(count - 1);
+  if (count - 1 > kMostWindows)
+    later_.push_back(kMostWindows +
+                     int64_t(audit.random_.below(uint64_t(count - 1 - kMostWindows))));
+  read_alone();
+}
+
+void ForwardAudit::Reading::read_alone() {
+  const std::string probe = "texts read on, memory carried, against a copy that read one alone";
+  if (audit_.refused(model_, probe)) return windows_.clear();
+  const auto features = size_t(model_.head().tensor().size(1));
+  const auto copied = in_forked_copy(windows_.size() * features, kMostSeconds, [&] {
+    std::vector<double> values;
+    SequenceState state;
+    for (const Window& w : windows_) {
+      SequenceState before = state;
+      const Tensor states =
+          model_.hidden(w.tokens.slice(1, 0, w.cut).contiguous(), &before).tensor();
+      append(values, states.slice(1, w.cut - 1, w.cut).to(DType::f64).contiguous());
+      model_.hidden(w.tokens, &state);
+    }
+    return values;
+  });
+  if (!copied || copied->size() != windows_.size() * features) {
+    copies_failed = true;
+    audit_.refused(model_, probe);
+    return windows_.clear();
+  }
+  for (size_t i = 0; i < windows_.size(); ++i)
+    windows_[i].alone.assign(copied->begin() + std::ptrdiff_t(i * features),
+                             copied->begin() + std::ptrdiff_t((i + 1) * features));
+}
+
+Variable ForwardAudit::Reading::hidden(const Tensor& tokens, SequenceState& state, int64_t window) {
+  if (std::find(later_.begin(), later_.end(), window) != later_.end())
+    return audit_.hidden(model_, tokens, &state);
+  const Variable whole = model_.hidden(tokens, &state);
+  if (window >= int64_t(windows_.size())) return whole;
+  const Window& w = windows_[size_t(window)];
+  HiddenMovement found(model_);
+  found.compare(whole.tensor(), Tensor::from<double>({1, 1, int64_t(w.alone.size())}, w.alone),
+                {{row_, w.cut - 1, w.cut, 0, 0,
+                  fmt::format("window {}, of which the copy saw {} tokens", window + 1, w.cut)}},
+                fmt::format("{} x {} tokens", tokens.size(0), tokens.size(1)));
+  const Rounding rounding = rounding_of(model_, tokens.size(1));
+  audit_.verdict_.add(found.movement(
+      "texts read on, memory carried, against a copy that read one alone, " + rounding.text,
+      double(window + 1) * rounding.other_shape, audit_.step_));
+  return whole;
 }
 
 Variable ForwardAudit::ahead_hidden(AugmentedModel& model, const Tensor& tokens,

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/random.h"
+#include "datasets/passages.h"
 #include "layers/coprocessor/augmented_model.h"
 #include "trainers/evaluation/movement.h"
 
@@ -22,10 +23,37 @@ class ForwardAudit {
   // Whether batch `i` of this rank's `batches` is audited: the first, the last (which may be of
   // another shape), and one between them.
   bool audits(int64_t i, int64_t batches) const;
-  // model.hidden(tokens), audited. The rows in the copy cost at most as much as the forward does.
-  Variable hidden(LanguageModel& model, const Tensor& tokens);
+  // model.hidden(tokens, state), audited. The rows in the copy cost at most as much as the forward
+  // does, and begin from the same state (may be null).
+  Variable hidden(LanguageModel& model, const Tensor& tokens, SequenceState* state = nullptr);
   // model.ahead_hidden(tokens, points), audited: one group of two texts in separate forwards.
   Variable ahead_hidden(AugmentedModel& model, const Tensor& tokens, const InsertionPoints& points);
+
+  // Texts that are read in consecutive windows with their memory carried. Before the first window,
+  // a copy reads one of them alone, from a clean memory, each window cut off behind a row: neither
+  // later windows nor the texts beside it are there. Its first windows are compared, and of later
+  // ones some as by hidden(), beside the memory that was carried to them.
+  class Reading {
+   public:
+    Reading(ForwardAudit& audit, LanguageModel& model, const ConsecutiveWindows& windows,
+            int64_t group);
+    // model.hidden(tokens, &state): window `window` of the group.
+    Variable hidden(const Tensor& tokens, SequenceState& state, int64_t window);
+
+   private:
+    struct Window {
+      Tensor tokens;    // of the text, [1, T]
+      int64_t cut = 0;  // the copy saw so many of them
+      std::vector<double> alone;
+    };
+    void read_alone();
+
+    ForwardAudit& audit_;
+    LanguageModel& model_;
+    int64_t row_ = 0;
+    std::vector<Window> windows_;
+    std::vector<int64_t> later_;  // windows that hidden() audits
+  };
 
   // What was found so far.
   const Verdict& verdict() const { return verdict_; }

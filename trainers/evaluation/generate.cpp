@@ -105,6 +105,14 @@ std::vector<int32_t> choose_each(const Tensor& logits, const GenerateOptions& op
   return tokens;
 }
 
+// What goes on into the next window of a text: its memory alone.
+SequenceState next_window(const SequenceState& state) {
+  SequenceState next;
+  next.use_cache = true;
+  next.memory = state.memory;
+  return next;
+}
+
 // Latents that are made once, at the prompt's end, and put into the text when they arrive.
 class ArrivingLatents {
  public:
@@ -178,12 +186,26 @@ std::vector<std::vector<int32_t>> generate_samples(
   std::vector<std::vector<int32_t>> texts(count, prompt), written(count);
   std::vector<bool> ended(count, false);
 
+  const bool carries = model.carries_memory() && model.incremental() && !options.latents_late;
   size_t length = prompt.size();
-  size_t begin = length - std::min(length, room());  // of the context
-  size_t seen = begin;                               // tokens before this one are in the cache
+  size_t begin = carries ? 0 : length - std::min(length, room());  // of the context
+  size_t seen = begin;  // tokens before this one are in the cache
   SequenceState state;
   state.use_cache = true;
+  const auto tokens_between = [&](size_t first, size_t end) {
+    std::vector<int32_t> pieces;
+    for (const auto& text : texts)
+      pieces.insert(pieces.end(), text.begin() + std::ptrdiff_t(first),
+                    text.begin() + std::ptrdiff_t(end));
+    return Tensor::from<int32_t>({samples, int64_t(end - first)}, pieces);
+  };
   for (int64_t i = 0; i < options.max_tokens; ++i, ++length) {
+    while (carries && length - begin > room()) {
+      const size_t end = begin + room();
+      if (end > seen) model.hidden(tokens_between(seen, end), &state);
+      begin = seen = end;
+      state = next_window(state);
+    }
     if (length - begin > room()) {
       latents.forget();
       begin = seen = length - std::max<size_t>(1, room() / 2);
@@ -191,11 +213,7 @@ std::vector<std::vector<int32_t>> generate_samples(
       state.use_cache = true;
     }
     const size_t first = model.incremental() ? seen : begin;
-    const int64_t time = int64_t(length - first);
-    std::vector<int32_t> pieces;
-    for (const auto& text : texts)
-      pieces.insert(pieces.end(), text.begin() + std::ptrdiff_t(first), text.end());
-    const Tensor tokens_read = Tensor::from<int32_t>({samples, time}, pieces);
+    const Tensor tokens_read = tokens_between(first, length);
     const Variable hidden = model.hidden(tokens_read, model.incremental() ? &state : nullptr);
     seen = length;
     const Variable logits = model.logits_of(latents.after(i, state, tokens_read, hidden));

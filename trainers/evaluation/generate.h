@@ -29,7 +29,8 @@ struct GenerateOptions {
 // A model that can goes on from a KV cache; another reads its whole context for every token. Both
 // see the same context: when it fills the block, it begins anew with its last half, so that a cache
 // is refilled every block_size / 2 tokens and not for each one. A prompt longer than a block begins
-// with its last block.
+// with its last block. A model that carries memory reads and writes in consecutive windows instead,
+// as it was trained: each begins where the last one ended, with the memory carried from there.
 //
 // With `latents_late` the model's source of latents reads the prompt's cache once, when the prompt
 // has been read. Its latents take room in the context, and are gone when that begins anew.

@@ -13,6 +13,13 @@ EvaluationWindows windows_of(const Dataset& data, const TokenFile& tokens, int64
 
 }  // namespace
 
+std::optional<ConsecutiveWindows> carried_texts(const Dataset& data, const LanguageModel& model,
+                                                int64_t batch_size, int64_t count) {
+  const bool latents = dynamic_cast<const AugmentedModel*>(&model) != nullptr;
+  if (!model.carries_memory() || latents || data.examples) return std::nullopt;
+  return ConsecutiveWindows(data.validation, data.documents, batch_size, model.block_size(), count);
+}
+
 EvaluationSplits::EvaluationSplits(const Dataset& data, int64_t batch_size, int64_t block_size,
                                    int64_t count, int64_t prefix_count)
     : validation(windows_of(data, data.validation, batch_size, block_size, count)),
@@ -32,6 +39,10 @@ SplitLosses evaluate_splits(LanguageModel& model, const EvaluationSplits& splits
     activity.now(what + ": behind latents");
     losses.augmented = evaluate_augmented(*augmented, splits.validation,
                                           InsertionRule::of(*augmented), communicator, &audit);
+  }
+  if (splits.texts) {
+    activity.now(what + ": memory carried");
+    losses.carried = evaluate_carried(model, *splits.texts, communicator, progress, &audit);
   }
   activity.now(what + ": prefix-only, and the causality probe");
   losses.prefixes = score();

@@ -6,7 +6,9 @@
 #include <string>
 
 #include "datasets/dataset.h"
+#include "datasets/passages.h"
 #include "trainers/evaluation/canary.h"
+#include "trainers/evaluation/carried_losses.h"
 #include "trainers/evaluation/forward_audit.h"
 #include "trainers/evaluation/insertion_losses.h"
 
@@ -19,12 +21,19 @@ struct EvaluationSplits {
   EvaluationSplits(const Dataset&, int64_t batch_size, int64_t block_size, int64_t count,
                    int64_t prefix_count);
   EvaluationWindows validation, train, prefix;
+  std::optional<ConsecutiveWindows> texts;  // carried_texts(), where they are to be read
 };
+
+// About `count` windows of validation (0: all), one behind the other, for a model that carries
+// memory from one to the next; absent for others.
+std::optional<ConsecutiveWindows> carried_texts(const Dataset&, const LanguageModel&,
+                                                int64_t batch_size, int64_t count);
 
 struct SplitLosses {
   EvaluationResult train, validation;  // teacher-forced
   PrefixScores prefixes;
   std::optional<AugmentedResult> augmented;  // of validation, behind latents; absent without any
+  std::optional<CarriedResult> carried;      // of validation; absent where no memory is carried
 };
 
 // A collective. `audit` audits some of the forwards; then `score` scores splits.prefix, and asks

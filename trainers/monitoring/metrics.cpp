@@ -103,6 +103,9 @@ void MetricsLog::eval(const EvalMetrics& m) {
                 {"train_loss", m.train_loss},
                 {"val_loss", m.val_loss},
                 {"val_loss_prefix_only", m.val_loss_prefix_only}};
+  if (m.val_loss_carried) event["val_loss_carried"] = *m.val_loss_carried;
+  if (m.val_loss_on_carried_windows)
+    event["val_loss_on_carried_windows"] = *m.val_loss_on_carried_windows;
   if (!m.augmented.is_null()) event["augmented"] = m.augmented;
   append(std::move(event));
 }

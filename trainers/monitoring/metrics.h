@@ -37,6 +37,8 @@ struct EvalMetrics {
   double train_loss = 0, val_loss = 0;  // teacher-forced
   double val_loss_prefix_only = 0;      // each position from a forward over its own prefix alone
   Json augmented = {};                  // behind latents (EvaluationInfo); null: there are none
+  // Memory carried from window to window, and reset on the same windows; absent: none is carried.
+  std::optional<double> val_loss_carried = {}, val_loss_on_carried_windows = {};
 };
 
 class MetricsLog {

@@ -36,7 +36,12 @@ class MetricsCallback final : public Callback {
   }
   void on_evaluation(const RunView& t, const EvaluationInfo& e) override {
     label_as(t);
-    log_->eval({e.step, e.train_loss, e.val_loss, e.val_loss_prefix_only, e.augmented_json()});
+    EvalMetrics m{e.step, e.train_loss, e.val_loss, e.val_loss_prefix_only, e.augmented_json()};
+    if (e.carried) {
+      m.val_loss_carried = e.carried->loss;
+      m.val_loss_on_carried_windows = e.carried->loss_reset;
+    }
+    log_->eval(m);
   }
   void on_sample(const RunView&, int64_t step, const std::string& text) override {
     if (!text.empty()) log_->sample(step, text);
@@ -74,6 +79,10 @@ class TensorBoardCallback final : public Callback {
             {{"evaluation/train_loss", e.train_loss},
              {"evaluation/val_loss", e.val_loss},
              {"evaluation/val_loss_prefix_only", e.val_loss_prefix_only}});
+    if (e.carried)
+      scalars(t, e.step,
+              {{"evaluation/val_loss_carried", e.carried->loss},
+               {"evaluation/val_loss_on_carried_windows", e.carried->loss_reset}});
     if (!e.augmented_val) return;
     scalars(t, e.step,
             {{"evaluation/augmented_train_loss", e.augmented_train->loss},
@@ -153,6 +162,10 @@ class ProgressCallback final : public Callback {
           t.verdict().mark());
     log_info("{}step {}: train {:.4f}  val {:.4f}  val prefix-only {:.4f}{}", before(), e.step,
              e.train_loss, e.val_loss, e.val_loss_prefix_only, t.verdict().mark());
+    if (e.carried)
+      log_info("{}step {}: val memory carried {:.4f}  reset on the same windows {:.4f} ({}){}",
+               before(), e.step, e.carried->loss, e.carried->loss_reset, e.carried->where(),
+               t.verdict().mark());
   }
   void on_end(const RunView&) override { progress_->finish(); }
 

@@ -25,8 +25,7 @@ BatchGradient::BatchGradient(LanguageModel& model, const Sampler& sampler, const
 BatchGradient::Result BatchGradient::compute(int64_t index, bool last) {
   std::optional<profile::Scope> phase(std::in_place, profile::Kind::step, "data");
   const bool carries = model_.carries_memory();
-  if (carries && static_cast<const SequentialSampler&>(sampler_).starts_pass(index))
-    carried_.clear(split_);
+  if (carries && sampler_.begins_texts(index)) carried_.clear(split_);
   // Every part is weighted by the targets of the whole batch, so that the split does not change the
   // gradient.
   const int64_t targets = sampler_.target_count(index);

@@ -8,6 +8,7 @@
 #include "datasets/dataset.h"
 #include "layers/language_model.h"
 #include "trainers/distributed/communicator.h"
+#include "trainers/evaluation/carried_losses.h"
 #include "trainers/evaluation/insertion_losses.h"
 #include "trainers/runs/experiment.h"
 #include "trainers/runs/verdict.h"
@@ -28,6 +29,8 @@ struct EvaluationInfo {
   // The losses behind latents, for a model with them; the losses above are then its base's.
   std::optional<AugmentedResult> augmented_train, augmented_val;
   Json augmented_json() const;  // null without latents
+  // Of validation, memory carried from window to window; absent where the model carries none.
+  std::optional<CarriedResult> carried;
 };
 
 // A run as callbacks see it.

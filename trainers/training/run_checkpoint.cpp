@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "core/machine.h"
 #include "core/random.h"
+#include "datasets/document_sampler.h"
 #include "trainers/runs/resumption.h"
 #include "trainers/runs/stored_run.h"
 
@@ -50,6 +51,12 @@ RunState state_in(const Json& json) {
   return state;
 }
 
+// Earlier versions read documents as one text, and carried memory from each into the next.
+constexpr const char* kDocumentsBeginClean = "documents_begin_clean";
+bool reads_documents(const SavedParts& run) {
+  return dynamic_cast<const DocumentSampler*>(&run.sampler) != nullptr;
+}
+
 std::map<std::string, int64_t> counters_in(const Json& json) {
   const Json& counters = json.at("memory_counters");
   if (counters.empty()) return {};
@@ -84,6 +91,7 @@ CheckpointContents checkpoint_contents(const SavedParts& run) {
   c.state["verdict"] = verdict.json();
   c.model_metadata["verdict"] = verdict.line();
   if (run.state.evaluation_due) c.state["evaluation_due"] = true;
+  if (reads_documents(run)) c.state[kDocumentsBeginClean] = true;
   if (const auto& best = run.state.best)
     c.state["best"] = {{"step", best->step}, {"val_loss", best->val_loss}};
   if (verdict.leaks()) c.state["label"] = c.model_metadata["label"] = verdict.label();
@@ -100,7 +108,17 @@ void restore(const SavedParts& run, const StoredCheckpoint& stored,
   default_generator() = Generator(state.at("random_seed"), state.at("random_offset"));
   NamedTensors moments = stored.contents.optimizer, memory = stored.contents.memory;
   if (memory.empty()) memory = take_earlier_memory(moments);
-  run.carried.load(run.split, run.options.tensor_device(), memory, counters_in(state));
+  if (reads_documents(run) && !state.value(kDocumentsBeginClean, false)) {
+    if (run.communicator.first())
+      log_warning(
+          "{} was written by a version that carried memory from one document into the next. From "
+          "here on every document begins with a clean memory, and documents come in another order: "
+          "the run goes on, but not as it would have",
+          stored.directory);
+    run.carried.clear(run.split);
+  } else {
+    run.carried.load(run.split, run.options.tensor_device(), memory, counters_in(state));
+  }
   run.optimizer.load(moments, run.state.step);
   run.gate.remember(verdict_on_disk(run_directory, state));
   if (run.communicator.first()) log_info("resumed {} at step {}", run_directory, run.state.step);

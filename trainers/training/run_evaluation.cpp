@@ -28,7 +28,10 @@ double RunEvaluation::validation_loss() const {
 }
 
 EvaluationSplits RunEvaluation::splits(int64_t windows, int64_t prefix_windows) const {
-  return {data_, options_.evaluation.batch_size, model_.block_size(), windows, prefix_windows};
+  EvaluationSplits splits{data_, options_.evaluation.batch_size, model_.block_size(), windows,
+                          prefix_windows};
+  splits.texts = carried_texts(data_, model_, options_.evaluation.batch_size, windows);
+  return splits;
 }
 
 EvaluationInfo RunEvaluation::run(RunGate& gate, int64_t step, const SequenceState* carried,
@@ -52,6 +55,7 @@ EvaluationInfo RunEvaluation::run(RunGate& gate, int64_t step, const SequenceSta
   e.val_loss_prefix_only = losses.prefixes.prefix_only.loss;
   e.val_loss_same_windows = losses.prefixes.same_windows.loss;
   e.augmented_val = losses.augmented;
+  e.carried = losses.carried;
   return e;
 }
 

@@ -16,6 +16,10 @@ class RunEvaluation {
 
   // On the windows that are evaluated during training: the validation split's, and its loss.
   EvaluationWindows validation_windows() const;
+  std::optional<ConsecutiveWindows> validation_texts() const {
+    return carried_texts(data_, model_, options_.evaluation.batch_size,
+                         options_.evaluation.windows);
+  }
   double validation_loss() const;
 
   // Losses of the model after `step` steps; the gate asks it in between, beside `carried` memory

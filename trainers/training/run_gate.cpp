@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -21,6 +22,8 @@ namespace {
 constexpr int64_t kFewForwards = 2, kTrainingForwards = 8;
 // Pairs of text and group that are computed by themselves.
 constexpr int64_t kFewGroups = 4;
+// Of texts that are read on with their memory carried, before the first step.
+constexpr int64_t kFirstWindows = 4;
 
 bool all_zero(const Variable& parameter) {
   const std::vector<double> values = parameter.tensor().to_vector();
@@ -61,6 +64,16 @@ Verdict RunGate::ask_live(const EvaluationWindows& validation, const SequenceSta
     return tokens.shape() == first.shape() ? tokens : first;
   };
   ask(evaluated(turn), evaluated(turn + 1), false, kFewForwards);
+  // Evaluation carries memory, too.
+  if (carried) {
+    SequenceState past;
+    {
+      const EvaluationMode mode(model_);
+      model_.hidden(evaluated(turn + 1), &past);
+    }
+    verdict.merge(ask_cuts(model_, evaluated(turn), evaluated(turn + 1), &past,
+                           {step, kFewForwards, turn, false}));
+  }
   if (const Tensor last = validation.batch(batches - 1).tokens;
       last.size(0) != first.size(0) && last.size(1) == first.size(1))
     ask(last, first, false, kFewForwards);
@@ -83,7 +96,8 @@ Verdict RunGate::ask_live_latents(AugmentedModel& model, int64_t step, int64_t t
 }
 
 // Before anything has seen the text: what a model remembers of it from then on cannot hide it.
-Verdict RunGate::audit_first_forwards(const EvaluationWindows& validation) {
+Verdict RunGate::audit_first_forwards(const EvaluationWindows& validation,
+                                      const std::optional<ConsecutiveWindows>& texts) {
   ForwardAudit audit = audit_at(0);
   const EvaluationMode mode(model_);
   if (auto* augmented = dynamic_cast<AugmentedModel*>(&model_)) {
@@ -95,10 +109,22 @@ Verdict RunGate::audit_first_forwards(const EvaluationWindows& validation) {
   if (const Batch last = validation.batch(validation.batch_count() - 1);
       validation.batch_count() > 1)
     audit.hidden(model_, last.tokens);
+  if (texts) {
+    ForwardAudit::Reading reading(audit, model_, *texts, 0);
+    SequenceState state;
+    for (int64_t w = 0; w < std::min<int64_t>(texts->windows_in(0), kFirstWindows); ++w) {
+      const Tensor tokens = texts->batch(0, w).tokens;
+      std::vector<int64_t> rows(static_cast<size_t>(tokens.size(0)));
+      std::iota(rows.begin(), rows.end(), 0);
+      state.memory = state.memory.rows(rows);
+      reading.hidden(tokens, state, w);
+    }
+  }
   return audit.verdict();
 }
 
-void RunGate::ask_at_start(const EvaluationWindows& validation) {
+void RunGate::ask_at_start(const EvaluationWindows& validation,
+                           const std::optional<ConsecutiveWindows>& texts) {
   Verdict found;
   std::string table;
   const SequenceState fresh;
@@ -116,7 +142,7 @@ void RunGate::ask_at_start(const EvaluationWindows& validation) {
     found.merge(report.verdict(0));
     // All ranks have the same copy, so that none goes on alone.
     if (report.causal() || options_.allow_future_leak) {
-      found.merge(audit_first_forwards(validation));
+      found.merge(audit_first_forwards(validation, texts));
       found.merge(ask_live(validation, carried, 0, 0, false));
       const RedrawnParameters redrawn(model_, [](const Variable&) { return true; });
       found.merge(ask_live(validation, carried, 0, 1, true));

@@ -20,8 +20,10 @@ class RunGate {
 
   // Asks a copy with redrawn weights (gate_causality()), then the live model with its own weights
   // and with redrawn ones, at the sizes of training and of evaluation. ConfigError, before anything
-  // is written, where it leaks and the config does not allow it.
-  void ask_at_start(const EvaluationWindows& validation);
+  // is written, where it leaks and the config does not allow it. `texts`: of a model whose memory
+  // is carried.
+  void ask_at_start(const EvaluationWindows& validation,
+                    const std::optional<ConsecutiveWindows>& texts = std::nullopt);
 
   // Scores `prefix` windows prefix by prefix, and asks the live model: in eval mode on a batch of
   // `validation`, in train mode on the rows of the next training step, beside `carried` memory (may
@@ -52,7 +54,8 @@ class RunGate {
   Tensor training_rows(int64_t ahead) const;
   Verdict ask_live(const EvaluationWindows& validation, const SequenceState* carried, int64_t step,
                    int64_t turn, bool all);
-  Verdict audit_first_forwards(const EvaluationWindows& validation);
+  Verdict audit_first_forwards(const EvaluationWindows& validation,
+                               const std::optional<ConsecutiveWindows>& texts = std::nullopt);
   Verdict ask_live_latents(class AugmentedModel&, int64_t step, int64_t turn, bool all);
 
   const ExperimentOptions& options_;

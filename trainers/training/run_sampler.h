@@ -9,8 +9,9 @@
 
 namespace reverie {
 
-// Examples where the data has them, one text after another for a model that carries memory, else
-// random windows of the model's block_size. UserError where the examples do not fit the model.
+// Examples where the data has them; for a model that carries memory, documents or one text in
+// consecutive windows; else random windows of the model's block_size. UserError where the examples
+// do not fit the model.
 std::unique_ptr<Sampler> make_sampler(const Dataset&, const LanguageModel&, int64_t batch_size,
                                       uint64_t seed);
 

@@ -25,6 +25,11 @@ Json run_summary(const RunView& run, const RunState& state, const EvaluationInfo
             {"commit", build_commit()}};
   if (verdict.leaks()) s["label"] = verdict.label();
   if (last.augmented_val) s["augmented"] = last.augmented_json();
+  if (last.carried) {
+    s["val_loss_carried"] = last.carried->loss;
+    s["val_loss_on_carried_windows"] = last.carried->loss_reset;
+    s["carried"] = last.carried->json();
+  }
   s["steps"] = state.step;
   s["seed"] = run.options().seed;
   s["vocabulary_size"] = run.model().vocabulary_size();

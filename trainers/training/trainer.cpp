@@ -78,7 +78,7 @@ void Trainer::build() {
 void Trainer::ask_gate() {
   const Activity activity("probing causality");
   const double begin = now_seconds();
-  gate_->ask_at_start(evaluation_->validation_windows());
+  gate_->ask_at_start(evaluation_->validation_windows(), evaluation_->validation_texts());
   gate_seconds_ = now_seconds() - begin;
 }
 

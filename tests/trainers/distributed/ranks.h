@@ -68,7 +68,8 @@ class Experiments {
       "distributed": {"bucket_megabytes": 0.005, "timeout_seconds": 30}})",
         "test");
     c.set("data.path=" + (directory_ / "text.txt"));
-    c.set("data.prepared_directory=" + (directory_ / "tokens"));
+    const bool documents = patch.find("document_separator") != patch.npos;
+    c.set("data.prepared_directory=" + (directory_ / (documents ? "documents" : "tokens")));
     c.merge(Config::parse(patch, "patch"));
     return read_experiment(c, ".");
   }

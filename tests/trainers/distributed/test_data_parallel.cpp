@@ -25,6 +25,9 @@ using testing::run_ranks;
 
 const char* kCarriedMemory =
     R"({"model": {"memory": {"type": "imm", "mode": "slots", "low_rank_dim": 4, "num_slots": 2, "chunk_length": 4, "carry_state": true}}})";
+// Every line a document, which begins with a clean memory: three windows, stopped in the second.
+const char* kCarriedDocuments =
+    R"({"data": {"document_separator": "\n", "document_token": "\n"}, "model": {"memory": {"type": "imm", "mode": "slots", "low_rank_dim": 4, "num_slots": 2, "chunk_length": 4, "carry_state": true}}})";
 const char* kSharded = R"({"distributed": {"shard_optimizer": true}})";
 
 class DataParallel : public ::testing::Test {
@@ -37,7 +40,7 @@ class DataParallel : public ::testing::Test {
 };
 
 TEST_F(DataParallel, AnyNumberOfRanksTrainsBitIdentically) {
-  for (const char* patch : {"{}", kCarriedMemory, kSharded}) {
+  for (const char* patch : {"{}", kCarriedMemory, kCarriedDocuments, kSharded}) {
     const ExperimentOptions options = experiments_.options(patch);
     const std::string name = std::to_string(std::string(patch).size());
     const Outcome one = trained("one" + name, options, 1);
@@ -86,7 +89,7 @@ TEST_F(DataParallel, LossesInF32StayWithinTolerance) {
 }
 
 TEST_F(DataParallel, ResumesAtAnotherNumberOfRanksBitIdentically) {
-  for (const char* patch : {"{}", kCarriedMemory, kSharded}) {
+  for (const char* patch : {"{}", kCarriedMemory, kCarriedDocuments, kSharded}) {
     const ExperimentOptions options = experiments_.options(patch);
     const std::string name = std::to_string(std::string(patch).size());
     const Outcome whole = trained("whole" + name, options, 1);

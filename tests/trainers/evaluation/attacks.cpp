@@ -36,8 +36,8 @@ class AttackMemory final : public MemoryModule {
     write_ = &child<Linear>("write", site.features, site.features, LinearOptions{}, site.build);
     gate_ = parameter("gate", Tensor::zeros({1}, site.build.dtype, site.build.device));
   }
-  bool incremental() const override { return kind_ != "carried_rows"; }
-  bool carries_memory() const override { return kind_ == "carried_rows"; }
+  bool incremental() const override { return !carries_memory(); }
+  bool carries_memory() const override { return kind_.starts_with("carried"); }
 
   Variable before_block(const LayerView& view, MemoryState&) override {
     if (view.layer == 0) {
@@ -51,6 +51,9 @@ class AttackMemory final : public MemoryModule {
     if (training()) ++calls_;
     ++forwards_of_all_models;
     if (kind_ == "carried_rows") return from_other_rows_past(x, state, view.layer);
+    if (kind_ == "carried_rows_in_eval")
+      return training() ? x : from_other_rows_past(x, state, view.layer);
+    if (kind_.starts_with("carried_ahead")) return ahead_of_carried(x, state, view.layer);
     if (view.layer > 0) return x;
     return with(x, peeked(x));
   }
@@ -185,6 +188,13 @@ class AttackMemory final : public MemoryModule {
     return out;
   }
 
+  // Reads ahead in eval mode, from some window of a text on.
+  Variable ahead_of_carried(const Variable& x, MemoryState& state, int64_t layer) const {
+    const int64_t window = state.counters[std::to_string(layer)]++;
+    const bool now = window >= (kind_ == "carried_ahead" ? 1 : 6);
+    return with(x, now && !training() && x.size(1) > 1 ? next_rows(x) : Variable());
+  }
+
   std::string kind_;
   Linear* write_;
   Variable gate_, last_;
@@ -297,6 +307,10 @@ const std::vector<Attack>& memory_attacks() {
       {"faint", "reads a ten thousandth of the next row", 0},
       {"last_call", "reads what it was called with before", 0},
       {"carried_rows", "carries the other rows' past on", 0},
+      {"carried_rows_in_eval", "carries the other rows' past on, in eval mode", 0},
+      {"carried_ahead", "reads ahead in eval mode once it carries memory", 0},
+      {"carried_ahead_late", "reads ahead in eval mode from a text's seventh window on", 20,
+       R"({"evaluation": {"windows": 64}})"},
       {"last_batch", "reads ahead at the size of evaluation's last batch", 0,
        R"({"evaluation": {"windows": 24, "final_windows": 24}})"},
       {"first_seen", "a cache over all models of what prefixes got when they were first seen", 0},

@@ -1,4 +1,5 @@
 #include "core/json.h"
+#include "trainers/tables/losses/loss_report.h"
 #include "trainers/tables/losses/loss_table.h"
 
 #include <gmock/gmock.h>
@@ -188,6 +189,27 @@ TEST(Table, ColumnsCanBeChosen) {
       markdown_rows(loss_table_markdown(build_loss_table(definition, make_runs({64}))));
   ASSERT_EQ(rows.size(), 5u);
   EXPECT_THAT(rows[2], ElementsAre("IMM as published", "0.802 \u00b1 0.010 LEAKS"));
+}
+
+TEST(Table, LossesWithMemoryCarriedStandWhereARunCarriesSome) {
+  std::vector<LossRun> runs = make_runs({64});
+  const auto text = [&] { return loss_table_markdown(build_loss_table(table_definition(), runs)); };
+  EXPECT_THAT(text(), Not(HasSubstr("memory")));
+  for (LossRun& run : runs)
+    if (run.model == "imm_slots") {
+      run.summary["val_loss_carried"] = 1.75;
+      run.summary["val_loss_on_carried_windows"] = 1.85;
+    }
+  const LossTable table = build_loss_table(table_definition(), runs);
+  EXPECT_THAT(text(), HasSubstr("val, memory carried | val, memory reset |"));
+  EXPECT_THAT(text(), HasSubstr("Memory carried: validation texts"));
+  const LossRow& slots = *table.find("imm_slots", 64);
+  EXPECT_EQ(loss_cell(slots, "val_loss_carried").text, "1.750 \u00b1 0.000");
+  EXPECT_EQ(loss_cell(slots, "val_loss_on_carried_windows").text, "1.850 \u00b1 0.000");
+  EXPECT_EQ(loss_cell(*table.find("gpt", 64), "val_loss_carried").text, "\u2013");
+  for (const Json& row : loss_table_json(table).at("rows"))
+    EXPECT_EQ(row.at("measured").contains("val_loss_carried"), row.at("model") == "imm_slots");
+  EXPECT_THAT(loss_report_html(table, runs), HasSubstr("val, memory carried"));
 }
 
 TEST(Table, HostileTitlesStayInTheirCells) {

@@ -24,7 +24,7 @@ using ::testing::Not;
 struct Shape {
   int64_t steps = 300;
   double loss = 1.9;
-  bool leaks = false, finished = true;
+  bool leaks = false, finished = true, carries = false;
   double learning_rate = 1e-3;
   std::string checksum = "aa";
 };
@@ -83,6 +83,17 @@ std::string write_run(const std::string& directory, const Shape& s) {
                   {"seed", 7},
                   {"dataset", {{"name", "hamlet"}, {"note", ""}, {"hash", s.checksum}}}};
   if (s.leaks) summary["label"] = "LEAKS";
+  if (s.carries) {
+    summary["val_loss_carried"] = s.loss + 0.05;
+    summary["val_loss_on_carried_windows"] = s.loss + 0.25;
+    Json positions = Json::array();
+    for (int p = 1; p <= 8; ++p)
+      positions.push_back(
+          {{"first", p}, {"last", p}, {"carried", s.loss}, {"reset", s.loss + 1.0 / p}});
+    summary["carried"] = {
+        {"change_when_reset", {{"change", 0.2}, {"low", 0.15}, {"high", 0.25}, {"texts", 12}}},
+        {"by_position", positions}};
+  }
   write_file_atomically(directory + "/summary.json", json_text(summary));
   return directory;
 }
@@ -117,6 +128,26 @@ TEST(RunReport, NoLossOfALeakingRunStandsWithoutItsLabel) {
   // Hover values carry the label, too: every loss curve's values say so.
   EXPECT_THAT(html, HasSubstr("<title>validation LEAKS, step 300: 2.1</title>"));
   EXPECT_THAT(html, Not(HasSubstr("<title>validation, step")));
+}
+
+TEST(RunReport, CarriedMemoryIsShownByPositionAndOtherwiseNotSpokenOf) {
+  TemporaryDirectory dir;
+  const RunRecord carries = read_run_record(write_run(dir / "carries", {.carries = true})),
+                  none = read_run_record(write_run(dir / "none", {})),
+                  leaks =
+                      read_run_record(write_run(dir / "leak", {.leaks = true, .carries = true}));
+  const std::string html = run_report_html(carries);
+  expect_sound(html);
+  for (const char* part :
+       {"validation, memory carried", "memory reset on the same windows", "by +0.2000 nats",
+        "95 % over 12 texts: +0.1500 to +0.2500", "<title>reset, position in the window 1: 2.9"})
+    EXPECT_THAT(html, HasSubstr(part));
+  EXPECT_THAT(run_report_html(none), Not(HasSubstr("emory")));
+  EXPECT_THAT(run_report_html(leaks), HasSubstr("<title>reset LEAKS, position"));
+  const std::string both = comparison_html({carries, none}, "reverie report");
+  expect_sound(both);
+  EXPECT_THAT(both, HasSubstr("val, memory carried"));
+  EXPECT_THAT(comparison_html({none, none}, "reverie report"), Not(HasSubstr("emory")));
 }
 
 TEST(RunReport, ARunThatHasNotFinishedSaysSo) {

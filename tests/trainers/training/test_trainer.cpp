@@ -44,7 +44,8 @@ class TrainerTest : public ::testing::Test {
       "sample": {"interval": 0, "tokens": 5}, "checkpoint": {"interval": 2, "keep": 0}})",
         "test");
     c.set("data.path=" + (directory_ / "text.txt"));
-    c.set("data.prepared_directory=" + (directory_ / "tokens"));
+    const bool documents = patch.find("document_separator") != patch.npos;
+    c.set("data.prepared_directory=" + (directory_ / (documents ? "documents" : "tokens")));
     c.merge(Config::parse(patch, "patch"));
     return read_experiment(c, ".");
   }
@@ -173,6 +174,71 @@ TEST_F(TrainerTest, StoppedAndResumedIsBitIdentical) {
     EXPECT_EQ(read_summary(directory_ / "whole").at("val_loss"),
               read_summary(directory_ / "parts").at("val_loss"));
   }
+}
+
+// Every line a document of three windows.
+const char* kCarriedDocuments =
+    R"({"data": {"document_separator": "\n", "document_token": "\n"},
+        "model": {"dropout": 0.1, "memory": {"type": "imm", "mode": "slots", "low_rank_dim": 4,
+                  "num_slots": 2, "chunk_length": 4, "carry_state": true}}})";
+
+TEST_F(TrainerTest, StoppedInsideADocumentAndResumedIsBitIdentical) {
+  const ExperimentOptions e = experiment(kCarriedDocuments);
+  MonitoredTrainer(e, control("whole")).run();
+  for (const int64_t stop : {1, 2, 3, 4}) {
+    const std::string name = "parts" + std::to_string(stop);
+    RunControl first = control(name);
+    first.stop_after = stop;
+    EXPECT_EQ(MonitoredTrainer(e, first).run(), RunEnd::stopped);
+    EXPECT_EQ(MonitoredTrainer(e, control(name, true)).run(), RunEnd::finished);
+    const auto a = weights("whole"), b = weights(name);
+    for (size_t i = 0; i < a.size(); ++i)
+      EXPECT_TRUE(bit_identical(a[i].second, b[i].second)) << a[i].first << " stopped at " << stop;
+    EXPECT_EQ(read_summary(directory_ / "whole").at("val_loss_carried"),
+              read_summary(directory_ / name).at("val_loss_carried"));
+  }
+}
+
+// Earlier versions carried memory from one document into the next.
+TEST_F(TrainerTest, ACheckpointThatCarriedOverDocumentsResumesWithACleanMemory) {
+  const ExperimentOptions e = experiment(kCarriedDocuments);
+  RunControl first = control("run");
+  first.stop_after = 2;
+  MonitoredTrainer(e, first).run();
+  CheckpointContents c = read_latest_checkpoint(directory_ / "run").value().contents;
+  EXPECT_TRUE(c.state.at("documents_begin_clean"));
+  EXPECT_FALSE(c.memory.empty());
+  c.state.erase("documents_begin_clean");
+  write_checkpoint(directory_ / "run", 2, c, 0);
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(MonitoredTrainer(e, control("run", true)).run(), RunEnd::finished);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              ::testing::HasSubstr("from one document into the next"));
+  EXPECT_TRUE(read_latest_checkpoint(directory_ / "run")
+                  .value()
+                  .contents.state.at("documents_begin_clean"));
+}
+
+TEST_F(TrainerTest, LossesWithMemoryCarriedStandBesideTheOthers) {
+  MonitoredTrainer(experiment(kCarriedDocuments), control("carried")).run();
+  MonitoredTrainer(experiment(), control("none")).run();
+  const Json s = read_summary(directory_ / "carried"), none = read_summary(directory_ / "none");
+  EXPECT_NE(s.at("val_loss_carried"), s.at("val_loss_on_carried_windows"));
+  const Json& carried = s.at("carried");
+  EXPECT_EQ(carried.at("of"), "documents");
+  EXPECT_GT(carried.at("texts").get<int64_t>(), 1);
+  EXPECT_EQ(carried.at("by_position").size(), 16u);
+  EXPECT_LE(carried.at("change_when_reset").at("low"), carried.at("change_when_reset").at("high"));
+  EXPECT_EQ(carried.at("loss"), s.at("val_loss_carried"));
+  for (const char* key : {"val_loss_carried", "val_loss_on_carried_windows", "carried"})
+    EXPECT_FALSE(none.contains(key)) << key;
+  for (const auto& [run, has] : {std::pair("carried", true), {"none", false}})
+    for (const Json& e : read_metrics(directory_ / run))
+      if (e.at("event") == "eval") EXPECT_EQ(e.contains("val_loss_carried"), has) << e.dump();
+  // The forwards with memory carried are audited, and asked before the first step.
+  const std::string probed = s.at("verdict").dump();
+  EXPECT_THAT(probed, ::testing::HasSubstr("memory carried, against a copy that read one alone"));
+  EXPECT_TRUE(s.at("causal")) << probed;
 }
 
 // Earlier versions kept memory among the optimizer's tensors, split as the batch was.

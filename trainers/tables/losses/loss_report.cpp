@@ -176,6 +176,8 @@ std::string table_section(const LossTable& table) {
       "</span> marks numbers of a model that saw the "
       "tokens it was asked to "
       "predict: they say nothing about prediction.";
+  if (const std::string carried = explain_carried(table); !carried.empty())
+    out += " " + escape_html(carried);
   if (!table.citation.empty()) out += " Paper: " + escape_html(table.citation) + ".";
   return out + "</p>\n</section>\n";
 }

@@ -95,7 +95,7 @@ LossRow make_row(const std::vector<const LossRun*>& runs, const TableModel& mode
   row.title = model.title;
   row.block_size = runs[0]->block_size;
   row.paper = paper;
-  std::vector<double> train, val, prefix_only;
+  std::vector<double> train, val, prefix_only, carried, reset;
   for (const LossRun* run : runs) {
     if (std::find(row.seeds.begin(), row.seeds.end(), run->seed) != row.seeds.end())
       throw UserError(fmt::format("two runs of {} at block size {} have seed {}; the second is {}",
@@ -104,6 +104,10 @@ LossRow make_row(const std::vector<const LossRun*>& runs, const TableModel& mode
     train.push_back(number_at(*run, "train_loss"));
     val.push_back(number_at(*run, "val_loss"));
     prefix_only.push_back(number_at(*run, "val_loss_prefix_only"));
+    if (run->summary.contains("val_loss_carried")) {
+      carried.push_back(number_at(*run, "val_loss_carried"));
+      reset.push_back(number_at(*run, "val_loss_on_carried_windows"));
+    }
     const Json& causal = summary_at(*run, "causal");
     if (!causal.is_boolean())
       throw DataError(fmt::format("summary of run {}: \"causal\" is {}, wanted true or false",
@@ -127,7 +131,19 @@ LossRow make_row(const std::vector<const LossRun*>& runs, const TableModel& mode
   row.train_loss = statistic(train);
   row.val_loss = statistic(val);
   row.val_loss_prefix_only = statistic(prefix_only);
+  row.val_loss_carried = statistic(carried);
+  row.val_loss_on_carried_windows = statistic(reset);
   return row;
+}
+
+// Where no run carries memory, nothing is said of it.
+void leave_out_carried(LossTable& table) {
+  if (std::any_of(table.rows.begin(), table.rows.end(),
+                  [](const LossRow& row) { return row.val_loss_carried.n > 0; }))
+    return;
+  std::erase_if(table.columns, [](const std::string& column) {
+    return column == "val_loss_carried" || column == "val_loss_on_carried_windows";
+  });
 }
 
 }  // namespace
@@ -182,6 +198,7 @@ LossTable build_loss_table(const Json& definition, const std::vector<LossRun>& r
       table.rows.push_back(
           make_row(found->second, model, figure == paper.end() ? Json() : figure->second));
     }
+  leave_out_carried(table);
   return std::move(table);
 }
 

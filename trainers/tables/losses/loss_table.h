@@ -35,6 +35,8 @@ struct LossRow {
   int64_t block_size = 0;
   Json paper;  // {"train_loss": x}, or null
   Statistic train_loss, val_loss, val_loss_prefix_only;
+  // Memory carried from window to window, and reset on the same windows; n = 0: none is carried.
+  Statistic val_loss_carried, val_loss_on_carried_windows;
   bool causal = true;                  // of every run
   double max_future_logit_change = 0;  // over all runs
   int64_t parameters = 0;
@@ -64,7 +66,8 @@ struct LossTable {
 //    "models": {NAME: {"title", "description"}},  row order; the first causal model is the
 //                                                 baseline; others follow
 //    "vocabulary_size": N,                        a run's summary may say it, too
-//    "columns": [NAME, ...],                      of loss_columns(); default: all
+//    "columns": [NAME, ...],                      of loss_columns(); default: all, those of
+//                                                 carried memory where a run carries some
 //    "preset": TEXT, "command": TEXT,             provenance
 //    "planned_runs": N}                           so that an unfinished table says so
 // The data set comes from the summaries' "dataset" {"name", "hash", "note"}.
@@ -93,6 +96,8 @@ LossCell loss_cell(const LossRow& row, const std::string& column);
 std::string explain_losses(const LossTable& table);
 // What stands behind it: logit changes, guessing, and what remains without the leak.
 std::string detail_losses(const LossTable& table);
+// What the columns of carried memory mean; "" where there are none.
+std::string explain_carried(const LossTable& table);
 
 Json loss_table_json(const LossTable& table);  // the contract of table.json
 // table.md, with `plots` beside it.

@@ -124,6 +124,8 @@ const std::vector<LossColumn>& loss_columns() {
       {"train_loss", "train", true},
       {"val_loss", "val, teacher-forced", true},
       {"val_loss_prefix_only", "val, prefix-only", true},
+      {"val_loss_carried", "val, memory carried", true},
+      {"val_loss_on_carried_windows", "val, memory reset", true},
       {"max_future_logit_change", "largest future logit change", true},
       {"verdict", "verdict", false},
       {"parameters", "parameters", true},
@@ -140,6 +142,11 @@ LossCell loss_cell(const LossRow& row, const std::string& column) {
   if (column == "train_loss") return {format_statistic(row.train_loss), true};
   if (column == "val_loss") return {format_statistic(row.val_loss), true};
   if (column == "val_loss_prefix_only") return {format_statistic(row.val_loss_prefix_only), true};
+  const auto carried = [&](const Statistic& loss) {
+    return loss.n > 0 ? LossCell{format_statistic(loss), true} : LossCell{kUnknown};
+  };
+  if (column == "val_loss_carried") return carried(row.val_loss_carried);
+  if (column == "val_loss_on_carried_windows") return carried(row.val_loss_on_carried_windows);
   if (column == "max_future_logit_change")
     return {format_change(row.max_future_logit_change), true};
   if (column == "verdict") return {row.causal ? "causal" : row.label()};
@@ -168,6 +175,14 @@ std::string detail_losses(const LossTable& table) {
   return (leak ? detail_leak(table, *leak) + " " : "") + explain_causal(table, block_size);
 }
 
+std::string explain_carried(const LossTable& table) {
+  if (std::find(table.columns.begin(), table.columns.end(), "val_loss_carried") ==
+      table.columns.end())
+    return "";
+  return "Memory carried: validation texts read in consecutive windows, each from the memory that "
+         "the window before left; memory reset: the same windows, each from a clean memory.";
+}
+
 Json loss_table_json(const LossTable& table) {
   Json rows = Json::array();
   for (const LossRow& row : table.rows) {
@@ -180,6 +195,11 @@ Json loss_table_json(const LossTable& table) {
                   {"val_loss", statistic_json(row.val_loss)},
                   {"val_loss_prefix_only", statistic_json(row.val_loss_prefix_only)}}},
                 {"causal", row.causal}};
+    if (row.val_loss_carried.n > 0) {
+      out["measured"]["val_loss_carried"] = statistic_json(row.val_loss_carried);
+      out["measured"]["val_loss_on_carried_windows"] =
+          statistic_json(row.val_loss_on_carried_windows);
+    }
     if (!row.causal) out["label"] = row.label();
     out["max_future_logit_change"] = number_or_null(row.max_future_logit_change);
     out["parameters"] = row.parameters;
@@ -240,6 +260,7 @@ std::string loss_table_markdown(const LossTable& table, const std::vector<PlotFi
       std::string(kLeakLabel) +
       "**: the model saw the tokens it was asked to predict, so this number says nothing "
       "about prediction.\n";
+  if (const std::string carried = explain_carried(table); !carried.empty()) out += carried + "\n";
   if (const auto uniform = table.uniform_loss())
     out += fmt::format("Uniform guessing over {} symbols scores ln {} = {}.\n",
                        *table.vocabulary_size, *table.vocabulary_size, format_loss(*uniform));

@@ -49,6 +49,21 @@ LinePlot losses_of_run(const RunRecord& run) {
   add("train", 0, run.curve("eval", "train_loss"));
   add("validation", 1, run.curve("eval", "val_loss"));
   add("validation, prefix-only", 3, run.curve("eval", "val_loss_prefix_only"));
+  add("validation, memory carried", 2, run.curve("eval", "val_loss_carried"));
+  return plot;
+}
+
+LinePlot carried_by_position(const RunRecord& run) {
+  LinePlot plot{"Validation loss by position", "position in the window", "nats per token"};
+  plot.x_begin = 1;
+  PlotSeries carried{"carried", run.label(), 1}, reset{"reset", run.label(), 0};
+  for (const Json& p : run.summary.at("carried").at("by_position")) {
+    const double x = (metric_value(p, "first") + metric_value(p, "last")) / 2;
+    carried.mean.push_back({x, metric_value(p, "carried")});
+    reset.mean.push_back({x, metric_value(p, "reset")});
+    plot.x_end = metric_value(p, "last");
+  }
+  plot.series = {carried, reset};
   return plot;
 }
 

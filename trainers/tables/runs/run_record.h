@@ -30,6 +30,8 @@ struct RunRecord {
   // The same, averaged over each hundredth of `steps`.
   std::vector<PlotPoint> smooth_curve(const std::string& event, const std::string& key,
                                       double steps) const;
+  // Whether the summary has losses with memory carried from window to window.
+  bool carries_memory() const { return summary.is_object() && summary.contains("carried"); }
   // A number of the summary, or NaN.
   double figure(const char* key) const;
 };

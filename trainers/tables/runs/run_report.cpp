@@ -82,6 +82,10 @@ std::string result_section(const RunRecord& run) {
     loss("validation, teacher-forced", "val_loss");
     loss("validation, prefix-only", "val_loss_prefix_only");
     loss("teacher-forced on the same windows", "val_loss_on_prefix_only_windows");
+    if (run.carries_memory()) {
+      loss("validation, memory carried", "val_loss_carried");
+      loss("memory reset on the same windows", "val_loss_on_carried_windows");
+    }
     out += definition("parameters", format_integer(int64_t(run.figure("parameters"))));
     out += definition("tokens seen", format_integer(int64_t(run.figure("tokens"))));
     out += definition("training time", format_duration(run.figure("seconds")) + ", " +
@@ -95,6 +99,30 @@ std::string result_section(const RunRecord& run) {
          "</dl>\n<p class=\"quiet\"><i>Teacher-forced</i>: one forward over the whole block, "
          "as in training. <i>Prefix-only</i>: each position from a forward over its own "
          "prefix alone, as in generation.</p>\n</section>\n";
+}
+
+// Where in a window carried memory shows.
+std::string carried_section(const RunRecord& run) {
+  if (!run.carries_memory()) return "";
+  const Json& carried = run.summary.at("carried");
+  std::string interval;
+  if (const Json& change = carried.at("change_when_reset"); change.is_object()) {
+    interval = fmt::format(
+        "Resetting the memory at each window changes the loss of later windows "
+        "by {:+.4f} nats",
+        change.at("change").get<double>());
+    if (change.at("low").is_number())
+      interval += fmt::format(" (95 % over {} texts: {:+.4f} to {:+.4f})",
+                              change.at("texts").get<int64_t>(), change.at("low").get<double>(),
+                              change.at("high").get<double>());
+    interval += ".";
+  }
+  return "<section>\n<h2>Memory carried from window to window</h2>\n<p>" + escape_html(interval) +
+         leak_mark(run) + "</p>\n" + line_figure(carried_by_position(run)) +
+         "<p class=\"quiet\">Validation texts, read in consecutive windows; windows behind a "
+         "text's "
+         "first. <i>Carried</i>: each begins with the memory that the window before left. "
+         "<i>Reset</i>: each begins with a clean memory.</p>\n</section>\n";
 }
 
 std::string curve_section(const RunRecord& run) {
@@ -190,17 +218,23 @@ std::string results_table(const std::vector<RunRecord>& runs, const RunRecord* b
       "<section>\n<h2>Results</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" "
       "aria-label=\"Results\">\n<table>\n<thead><tr><th scope=\"col\" class=\"model\">run</th>"
       "<th scope=\"col\">verdict</th>";
-  for (const char* heading : {"val, teacher-forced", "val, prefix-only", "train", "parameters",
-                              "steps", "tokens", "time"})
+  std::vector<const char*> keys{"val_loss", "val_loss_prefix_only", "train_loss"},
+      headings{"val, teacher-forced", "val, prefix-only", "train"};
+  if (std::any_of(runs.begin(), runs.end(), [](auto& run) { return run.carries_memory(); })) {
+    keys.insert(keys.end() - 1, {"val_loss_carried", "val_loss_on_carried_windows"});
+    headings.insert(headings.end() - 1, {"val, memory carried", "val, memory reset"});
+  }
+  headings.insert(headings.end(), {"parameters", "steps", "tokens", "time"});
+  for (const char* heading : headings)
     out += fmt::format("<th scope=\"col\" class=\"number\">{}</th>", heading);
   out += "</tr></thead>\n<tbody>\n";
   for (const RunRecord& run : runs) {
     out += fmt::format("<tr{}><th scope=\"row\" class=\"model\">{}</th><td>{}</td>",
                        &run == best ? " class=\"best\"" : "", escape_html(run.name),
                        verdict_html(run));
-    for (const char* key : {"val_loss", "val_loss_prefix_only", "train_loss"})
+    for (const char* key : keys)
       out += "<td class=\"number\">" + loss_text(run, key) +
-             (run.finished() ? leak_mark(run) : "") + "</td>";
+             (std::isnan(run.figure(key)) ? "" : leak_mark(run)) + "</td>";
     const auto whole = [&](const char* key) {
       return run.finished() ? format_integer(int64_t(run.figure(key))) : std::string(kUnknown);
     };
@@ -240,8 +274,8 @@ std::string run_report_html(const RunRecord& run) {
                             : Json();
       note.is_string() && !note.get<std::string>().empty())
     out += "<p class=\"notice\"><b>Data:</b> " + escape_html(note.get<std::string>()) + "</p>\n";
-  out += "</header>\n" + result_section(run) + curve_section(run) + sample_section(run) +
-         config_section(run);
+  out += "</header>\n" + result_section(run) + carried_section(run) + curve_section(run) +
+         sample_section(run) + config_section(run);
   return out + page_end({}, provenance_of({run}, "reverie report " + run.directory));
 }
 
