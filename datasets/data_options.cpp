@@ -1,5 +1,7 @@
 #include "datasets/data_options.h"
 
+#include "datasets/tasks/generated_task.h"
+
 namespace reverie {
 
 void DataOptions::fields(Fields& f) {
@@ -28,6 +30,9 @@ void DataOptions::fields(Fields& f) {
          "the token put after each document, as text; empty: the tokenizer's begin-of-text token "
          "before each document if its model was trained so, else its end-of-text token after each");
   f.object("examples", examples, "a text of questions, reasoning steps and answers");
+  f.component("generated", generated, TaskRegistry::instance(), true,
+              "a task made from a seed instead of a text: documents whose answers lie windows "
+              "behind what decides them");
   f.number("validation_fraction", validation_fraction, {0.0, 0.5},
            "share of the characters (or examples) that is held out, at the end");
   f.path("prepared_directory", prepared_directory,

@@ -33,7 +33,29 @@ std::string hash_of(const Dataset& data) {
   const std::string all =
       fmt::format("{}\n{}\n{}\n{}\n", data.train.checksum(), data.validation.checksum(),
                   data.train.tokenizer_hash(), data.vocabulary_size());
-  return hash_bytes(all.data(), all.size());
+  if (!data.task) return hash_bytes(all.data(), all.size());
+  const std::string with_answers =
+      fmt::format("{}{}\n{}\n{}\n{}\n", all, data.test.checksum(), data.train_answers.checksum(),
+                  data.validation_answers.checksum(), data.test_answers.checksum());
+  return hash_bytes(with_answers.data(), with_answers.size());
+}
+
+// The files of a generated task besides the two parts.
+void open_task(Dataset& data, const std::string& directory, bool verify) {
+  data.test = open_tokens(in(directory, kTestFile), {verify, 0});
+  const OpenTokensOptions labels{verify, data.task->windows + 1};
+  const auto answers_of = [&](const TokenFile& tokens, const char* name) {
+    TokenFile answers = open_tokens(in(directory, name), labels);
+    if (answers.count() != tokens.count())
+      throw DataError(
+          fmt::format("{} has labels of {} tokens, and {} has {}; prepare the data again",
+                      answers.path(), answers.count(), tokens.path(), tokens.count()));
+    data.task->documents_in(tokens);
+    return answers;
+  };
+  data.train_answers = answers_of(data.train, kTrainAnswersFile);
+  data.validation_answers = answers_of(data.validation, kValidationAnswersFile);
+  data.test_answers = answers_of(data.test, kTestAnswersFile);
 }
 
 // The one file of `directory` with this name or this ending.
@@ -82,7 +104,9 @@ Dataset open_bin_directory(const DataOptions& options) {
 void require_of_tokenizer(const Dataset& data, int32_t marks) {
   const std::string hash = data.tokenizer->hash();
   const int32_t vocabulary = data.tokenizer->vocabulary_size() + marks;
-  for (const TokenFile* file : {&data.train, &data.validation})
+  std::vector<const TokenFile*> files = {&data.train, &data.validation};
+  if (data.task) files.push_back(&data.test);
+  for (const TokenFile* file : files)
     if (file->tokenizer_hash() != hash || file->vocabulary_size() != vocabulary)
       throw DataError(fmt::format(
           "{} was made by another tokenizer than the one beside it (vocabulary {}, "
@@ -98,6 +122,13 @@ std::string Dataset::name() const {
 }
 std::string Dataset::note() const {
   return provenance.at("source").at("note").get<std::string>();
+}
+
+TargetRule Dataset::rule_with(const TokenFile& answers) const {
+  TargetRule rule(examples);
+  rule.task = task;
+  rule.answers = answers;
+  return rule;
 }
 
 void Dataset::require_vocabulary(int64_t model_vocabulary_size) const {
@@ -130,6 +161,8 @@ Dataset open_dataset(const DatasetDescription& d) {
   data.validation = open_tokens(in(d.directory, kValidationFile), open);
   const RecordedLayout layout = recorded_layout(data.provenance);
   data.examples = layout.examples;
+  data.task = layout.task;
+  if (data.task) open_task(data, d.directory, d.options.verify);
   require_of_tokenizer(data, layout.marks());
   data.documents = layout.documents;
   data.hash = hash_of(data);

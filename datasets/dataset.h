@@ -14,6 +14,7 @@
 #include "datasets/documents.h"
 #include "datasets/examples.h"
 #include "datasets/prepare.h"
+#include "datasets/task_data.h"
 #include "datasets/token_file.h"
 #include "datasets/tokenizers/tokenizer.h"
 
@@ -29,7 +30,14 @@ struct Dataset {
   std::string hash;  // of both token files and the tokenizer: what a run's config stands for
   std::optional<DocumentMark> documents;  // where the text was split into documents
   std::optional<ExampleLayout> examples;  // where it is examples: files of such records
+  std::optional<TaskLayout> task;         // where it is a generated task
+  TokenFile test;                         // of a generated task
+  // Labels of a generated task's tokens, see read_distances().
+  TokenFile train_answers, validation_answers, test_answers;
 
+  // Which targets of train and of validation are learnt and scored.
+  TargetRule train_rule() const { return rule_with(train_answers); }
+  TargetRule validation_rule() const { return rule_with(validation_answers); }
   int64_t vocabulary_size() const { return train.vocabulary_size(); }
   std::string name() const;  // of the text, for tables: "tinyshakespeare"
   // What tables must say of the text: "not the paper's text: ..."; may be empty.
@@ -38,6 +46,9 @@ struct Dataset {
   // least as large, or lacks only added tokens of the tokenizer that the text does not have (some
   // published models have fewer rows than their tokenizer has tokens).
   void require_vocabulary(int64_t model_vocabulary_size) const;
+
+ private:
+  TargetRule rule_with(const TokenFile& answers) const;
 };
 
 // Reads prepared token files; writes nothing. Where `path` is a directory: a prepared one

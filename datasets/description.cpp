@@ -68,9 +68,27 @@ std::string name_of_texts(const std::string& path, const TextFiles& files) {
   return fs::path(without_compression(named.string())).stem().string();
 }
 
+// A generated task has words of its own, and no file.
+void find_generated(DatasetDescription& d) {
+  DataOptions& o = d.options;
+  const auto refuse = [&](bool given, const char* key) {
+    require(!given, "data.generated makes its own documents, so data.{} does not apply: remove it",
+            key);
+  };
+  refuse(!o.path.empty(), "path");
+  refuse(o.examples.given(), "examples");
+  refuse(!o.document_separator.empty(), "document_separator");
+  refuse(!o.document_token.empty(), "document_token");
+  refuse(o.tokenizer != "char" && o.tokenizer != "word", "tokenizer");
+  o.tokenizer = "word";
+  d.source = {o.name.empty() ? o.generated.type : o.name, "the generated task " + o.generated.type,
+              hash_of_generated(o.generated), ""};
+}
+
 void find_source(DatasetDescription& d) {
   const DataOptions& options = d.options;
   const bool examples = options.examples.given();
+  if (options.generated.given()) return find_generated(d);
   if (options.path.empty()) {
     d.source = examples ? find_examples(options.examples.form)
                         : find_source_text(options.name.empty() ? "tinyshakespeare" : options.name);
@@ -88,9 +106,12 @@ void find_source(DatasetDescription& d) {
 // How prepared data with this dataset.json differ from the description.
 std::string difference(const Json& there, const DatasetDescription& d) {
   const Json before = there.value("creation", Json::object());
-  if (before.value("source_hash", Json()) != d.creation.at("source_hash")) return "another text";
+  const bool another = before.value("source_hash", Json()) != d.creation.at("source_hash");
+  // Of a generated task the options are the text.
+  if (another && !before.contains("generated")) return "another text";
   for (const std::string& line : config_differences(before, d.creation))
-    return "other options: " + line.substr(2);  // without "$."
+    if (!line.starts_with("$.source_hash")) return "other options: " + line.substr(2);
+  if (another) return "an earlier version of the task";
   if (d.tokenizer && there.at("tokenizer").at("hash") != d.tokenizer->hash())
     return "another vocabulary";
   return "";
@@ -98,7 +119,10 @@ std::string difference(const Json& there, const DatasetDescription& d) {
 
 bool is_current(const std::string& directory, const DatasetDescription& d) {
   const Json there = read_provenance(directory);
+  const auto own = d.layout->own_files();
   return !there.is_null() && difference(there, d).empty() &&
+         std::all_of(own.begin(), own.end(),
+                     [&](const std::string& file) { return fs::exists(in(directory, file)); }) &&
          fs::exists(in(directory, kTrainFile)) && fs::exists(in(directory, kValidationFile)) &&
          fs::exists(in(directory, kTokenizerFile));
 }
@@ -149,7 +173,7 @@ DatasetDescription describe_dataset(const DataOptions& options) {
     return d;
   }
   find_source(d);
-  d.layout = layout_of(options, d.files, d.source.file);
+  d.layout = layout_of(d.options, d.files, d.source.file);
   d.tokenizer = given_tokenizer(options);
   d.creation = creation_of(d);
   d.directory = directory_of(d);

@@ -90,18 +90,27 @@ class EncodingProgress {
   int64_t total_, done_ = 0;
 };
 
-void write_dataset(const std::string& directory, const DatasetDescription& d,
-                   const PrepareProgress& report) {
-  const DataOptions& options = d.options;
-  const TextInput input = read_text_input(d.files, options.field, options.document_separator,
-                                          in(directory, "text.part"));
-  const int64_t characters = count_code_points(input.text);
-  const auto training_characters =
-      int64_t(std::floor(double(characters) * (1.0 - options.validation_fraction)));
+// The bytes of the training part of a text of so many characters.
+size_t training_bytes(const DatasetDescription& d, std::string_view text, int64_t characters) {
+  const double held_out = d.options.validation_fraction;
+  const auto training_characters = int64_t(std::floor(double(characters) * (1.0 - held_out)));
   require(training_characters >= 1,
           "{} has {} characters, and validation_fraction {} leaves none to train on: lower it",
-          d.source.file, characters, options.validation_fraction);
-  const auto text = d.layout->cut(input, byte_of_character(input.text, training_characters));
+          d.source.file, characters, held_out);
+  return byte_of_character(text, training_characters);
+}
+
+void write_dataset(const std::string& directory, const DatasetDescription& d,
+                   const PrepareProgress& to_report) {
+  const DataOptions& options = d.options;
+  const bool reads = d.layout->reads_text();
+  const TextInput input = reads
+                              ? read_text_input(d.files, options.field, options.document_separator,
+                                                in(directory, "text.part"))
+                              : TextInput{};
+  const int64_t characters = count_code_points(input.text);
+  const PrepareProgress report = reads ? to_report : PrepareProgress{};
+  const auto text = d.layout->cut(input, reads ? training_bytes(d, input.text, characters) : 0);
   const auto tokenizer = d.tokenizer ? d.tokenizer : made_tokenizer(options, *text);
   Json provenance = provenance_of(d, input.text, characters, *tokenizer);
 
@@ -119,6 +128,7 @@ void write_dataset(const std::string& directory, const DatasetDescription& d,
   write_part(Part::held_out, kValidationFile, "validation");
   progress.finish();
   text->describe(provenance);
+  text->write_beside(directory, d.source.hash, provenance);
   tokenizer->save(directory);
   // A file's name need not be UTF-8.
   write_file_atomically(in(directory, kDatasetFile), json_text_replacing(provenance, 2) + "\n");

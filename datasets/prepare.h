@@ -21,7 +21,8 @@ using PrepareProgress = std::function<void(int64_t done, int64_t total)>;
 // document is encoded by itself and gets its document_mark(), and train.tok holds those that begin
 // in that part; so are the documents of a directory, of a pattern and of .jsonl files. Examples
 // become records, see ExampleLayout. A "bpe" vocabulary is learnt from the part of train.tok alone.
-// Nothing is made for a directory of token files. UserError when the directory holds something
+// A generated task has a test split and labels of its answers besides (task_data.h), and its first
+// documents as text. Nothing is made for a directory of token files. UserError when the directory holds something
 // else, such as data of another text, of other options or of another vocabulary; DataError when the
 // text is empty or not UTF-8.
 std::string prepare_dataset(const DatasetDescription& description,

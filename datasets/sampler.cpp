@@ -22,8 +22,8 @@ void check_sizes(const TokenFile& tokens, int64_t batch_size, int64_t block_size
 }
 
 template <class Start>
-Batch gather(const TokenFile& tokens, int64_t row_count, int64_t block_size,
-             const std::optional<ExampleLayout>& examples, Start start) {
+Batch gather(const TokenFile& tokens, int64_t row_count, int64_t block_size, const TargetRule& rule,
+             Start start) {
   Batch batch;
   batch.tokens = Tensor::empty({row_count, block_size}, DType::i32);
   batch.targets = Tensor::empty({row_count, block_size}, DType::i32);
@@ -31,13 +31,12 @@ Batch gather(const TokenFile& tokens, int64_t row_count, int64_t block_size,
   auto* targets = batch.targets.mutable_data<int32_t>();
   std::vector<int32_t> window(size_t(block_size) + 1);
   for (int64_t row = 0; row < row_count; ++row) {
-    tokens.copy(start(row), window);
+    const int64_t first = start(row);
+    tokens.copy(first, window);
     std::copy_n(window.begin(), block_size, inputs + row * block_size);
     std::copy_n(window.begin() + 1, block_size, targets + row * block_size);
-    batch.target_count +=
-        examples ? keep_example_targets(*examples, {inputs + row * block_size, size_t(block_size)},
-                                        {targets + row * block_size, size_t(block_size)})
-                 : block_size;
+    batch.target_count += rule.keep(first, {inputs + row * block_size, size_t(block_size)},
+                                    {targets + row * block_size, size_t(block_size)});
   }
   return batch;
 }
@@ -52,10 +51,15 @@ int64_t records_in(const TokenFile& tokens, const ExampleLayout& layout) {
 
 }  // namespace
 
-Sampler::Sampler(TokenFile tokens, int64_t batch_size, int64_t block_size,
-                 std::optional<ExampleLayout> examples)
+Batch read_windows(const TokenFile& tokens, const std::vector<int64_t>& starts,
+                   int64_t block_size) {
+  return gather(tokens, int64_t(starts.size()), block_size, {},
+                [&](int64_t row) { return starts[size_t(row)]; });
+}
+
+Sampler::Sampler(TokenFile tokens, int64_t batch_size, int64_t block_size, TargetRule rule)
     : tokens_(std::move(tokens)),
-      examples_(examples),
+      rule_(std::move(rule)),
       batch_size_(batch_size),
       block_size_(block_size) {
   check_sizes(tokens_, batch_size, block_size);
@@ -75,13 +79,13 @@ void Sampler::require_rows(int64_t batch_index, int64_t first_row, int64_t row_c
 
 Batch Sampler::rows(int64_t batch_index, int64_t first_row, int64_t row_count) const {
   require_rows(batch_index, first_row, row_count);
-  return gather(tokens_, row_count, block_size_, examples_,
+  return gather(tokens_, row_count, block_size_, rule_,
                 [&](int64_t row) { return window_start(batch_index, first_row + row); });
 }
 
 int64_t Sampler::target_count(int64_t batch_index) const {
-  // Windows have a target at every token; what examples teach must be looked at.
-  return examples_ ? batch(batch_index).target_count : batch_size_ * block_size_;
+  // Where not every token is a target, the tokens must be looked at.
+  return rule_.keeps_all() ? batch_size_ * block_size_ : batch(batch_index).target_count;
 }
 
 RandomWindowSampler::RandomWindowSampler(TokenFile tokens, int64_t batch_size, int64_t block_size,
@@ -95,7 +99,7 @@ int64_t RandomWindowSampler::window_start(int64_t batch_index, int64_t row) cons
 
 RandomExampleSampler::RandomExampleSampler(TokenFile tokens, const ExampleLayout& layout,
                                            int64_t batch_size, uint64_t seed)
-    : Sampler(tokens, batch_size, layout.length - 1, layout), seed_(seed) {
+    : Sampler(tokens, batch_size, layout.length - 1, TargetRule(layout)), seed_(seed) {
   records_in(tokens, layout);
 }
 
@@ -169,7 +173,7 @@ EvaluationWindows EvaluationWindows::of_examples(TokenFile tokens, const Example
                                                  int64_t batch_size, int64_t example_count) {
   const int64_t all = records_in(tokens, layout);
   EvaluationWindows windows(std::move(tokens), batch_size, layout.length - 1, 1);
-  windows.examples_ = layout;
+  windows.rule_ = TargetRule(layout);
   windows.rest_ = 0;
   windows.window_count_ = example_count == 0 ? all : std::min(example_count, all);
   for (int64_t i = 0; i < windows.window_count_; ++i)
@@ -177,10 +181,30 @@ EvaluationWindows EvaluationWindows::of_examples(TokenFile tokens, const Example
   return windows;
 }
 
-EvaluationWindows EvaluationWindows::over(TokenFile tokens,
-                                          const std::optional<ExampleLayout>& examples,
+EvaluationWindows EvaluationWindows::of_task(TokenFile tokens, const TargetRule& rule,
+                                             int64_t batch_size, int64_t block_size,
+                                             int64_t window_count) {
+  const TaskLayout& task = rule.task.value();
+  task.require_block_size(block_size);
+  const int64_t all = task.documents_in(tokens), blocks = task.blocks_of(block_size);
+  require(window_count >= 0, "{} evaluation windows were asked for; wanted 0 (all) or more",
+          window_count);
+  const int64_t wanted = (window_count + blocks - 1) / blocks,
+                documents = window_count == 0 ? all : std::min(wanted, all);
+  EvaluationWindows windows(std::move(tokens), batch_size, block_size, 1);
+  windows.rule_ = rule;
+  windows.rest_ = 0;
+  windows.window_count_ = documents * blocks;
+  for (int64_t i = 0; i < documents; ++i)
+    for (int64_t block = 0; block < blocks; ++block)
+      windows.starts_.push_back(i * all / documents * task.document_length() + block * block_size);
+  return windows;
+}
+
+EvaluationWindows EvaluationWindows::over(TokenFile tokens, const TargetRule& rule,
                                           int64_t batch_size, int64_t block_size, int64_t count) {
-  if (examples) return of_examples(std::move(tokens), *examples, batch_size, count);
+  if (rule.examples) return of_examples(std::move(tokens), *rule.examples, batch_size, count);
+  if (rule.task) return of_task(std::move(tokens), rule, batch_size, block_size, count);
   return EvaluationWindows(std::move(tokens), batch_size, block_size, count);
 }
 
@@ -198,10 +222,9 @@ int64_t EvaluationWindows::window_start(int64_t window) const {
 Batch EvaluationWindows::batch(int64_t index) const {
   require(index >= 0 && index < batch_count(), "evaluation batch {} of {}", index, batch_count());
   if (rest_ > 0 && index == batch_count() - 1)
-    return gather(tokens_, 1, rest_, examples_,
-                  [&](int64_t) { return window_start(window_count_); });
+    return gather(tokens_, 1, rest_, rule_, [&](int64_t) { return window_start(window_count_); });
   const int64_t first = index * batch_size_;
-  return gather(tokens_, std::min(batch_size_, window_count_ - first), block_size_, examples_,
+  return gather(tokens_, std::min(batch_size_, window_count_ - first), block_size_, rule_,
                 [&](int64_t row) { return window_start(first + row); });
 }
 

@@ -9,6 +9,7 @@
 #include "core/tensor.h"
 #include "datasets/documents.h"
 #include "datasets/examples.h"
+#include "datasets/task_data.h"
 #include "datasets/token_file.h"
 
 namespace reverie {
@@ -21,6 +22,9 @@ struct Batch {
   Tensor targets;  // i32 [rows, block_size]: targets[r, t] is the token after tokens[r, t]
   int64_t target_count = 0;  // targets that are not kIgnoredTarget
 };
+
+// Windows of block_size tokens from `starts` on; every token has a target.
+Batch read_windows(const TokenFile& tokens, const std::vector<int64_t>& starts, int64_t block_size);
 
 // A stream of batches of batch_size rows of block_size tokens. Batch i is a pure function of the
 // sampler's arguments and i, so that one integer is its whole state, and any split of a batch over
@@ -49,15 +53,14 @@ class Sampler {
 
  protected:
   // UserError when block_size + 1 tokens are not there: both numbers and what to do.
-  Sampler(TokenFile tokens, int64_t batch_size, int64_t block_size,
-          std::optional<ExampleLayout> examples = std::nullopt);
+  Sampler(TokenFile tokens, int64_t batch_size, int64_t block_size, TargetRule rule = {});
   const TokenFile& tokens() const { return tokens_; }
   // UserError unless the sampler has such rows.
   void require_rows(int64_t batch_index, int64_t first_row, int64_t row_count) const;
 
  private:
   TokenFile tokens_;
-  std::optional<ExampleLayout> examples_;
+  TargetRule rule_;
   int64_t batch_size_, block_size_, position_ = 0;
 };
 
@@ -117,9 +120,13 @@ class EvaluationWindows {
   // Examples instead of windows, at most `example_count` (0: all), evenly spaced.
   static EvaluationWindows of_examples(TokenFile tokens, const ExampleLayout& layout,
                                        int64_t batch_size, int64_t example_count);
-  // of_examples() where there is a layout, else windows of block_size.
-  static EvaluationWindows over(TokenFile tokens, const std::optional<ExampleLayout>& examples,
-                                int64_t batch_size, int64_t block_size, int64_t count);
+  // The documents of a task, each whole, in windows of block_size: as many documents as hold
+  // `window_count` windows (0: all), evenly spaced. UserError where the block_size does not fit.
+  static EvaluationWindows of_task(TokenFile tokens, const TargetRule& rule, int64_t batch_size,
+                                   int64_t block_size, int64_t window_count);
+  // of_examples() or of_task() where the rule names one, else windows of block_size.
+  static EvaluationWindows over(TokenFile tokens, const TargetRule& rule, int64_t batch_size,
+                                int64_t block_size, int64_t count);
   int64_t window_count() const { return window_count_ + (rest_ > 0); }
   int64_t window_start(int64_t window) const;
   int64_t batch_count() const {
@@ -134,7 +141,7 @@ class EvaluationWindows {
   int64_t window_count_;         // of block_size
   int64_t rest_ = 0;             // tokens of the shorter window behind them; 0: there is none
   std::vector<int64_t> starts_;  // of windows over documents or examples; empty: evenly spaced
-  std::optional<ExampleLayout> examples_;
+  TargetRule rule_;
 };
 
 }  // namespace reverie

@@ -9,6 +9,7 @@ namespace reverie {
 std::shared_ptr<const Layout> layout_of(const DataOptions& options, const TextFiles& files,
                                         const std::string& name) {
   const bool separated = !options.document_separator.empty();
+  if (options.generated.given()) return generated_layout(options.generated);
   if (options.examples.given()) {
     require(!files.documents, "examples come from one file, got {}", options.path);
     require(!separated, "examples have their own format, so document_separator must be empty");
@@ -26,6 +27,9 @@ RecordedLayout recorded_layout(const Json& provenance) {
     const Json& mark = documents->at("mark");
     layout.documents = DocumentMark{mark.at("token"), mark.at("begins")};
   }
+  if (const auto task = provenance.find("generated"); task != provenance.end())
+    layout.task = TaskLayout{task->at("type"),      task->at("window"), task->at("windows"),
+                             task->at("distances"), task->at("chance"), task->at("loss") != "all"};
   return layout;
 }
 

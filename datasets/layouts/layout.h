@@ -1,5 +1,5 @@
 #pragma once
-// How a text lies in token files: as one text, as documents, or as examples.
+// How a text lies in token files: as one text, as documents, as examples, or as a generated task.
 
 #include <functional>
 #include <memory>
@@ -7,11 +7,14 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/config.h"
 #include "datasets/data_options.h"
 #include "datasets/documents.h"
 #include "datasets/examples.h"
+#include "datasets/task_data.h"
+#include "datasets/tasks/generated_task.h"
 #include "datasets/text_input.h"
 #include "datasets/token_file.h"
 #include "datasets/tokenizers/tokenizer.h"
@@ -38,6 +41,10 @@ class CutText {
   virtual void write(Part part, TokenFileWriter& writer, const EncodedBytes& encoded) const = 0;
   // Adds the layout's own entry to dataset.json, where it has one.
   virtual void describe(Json& description) const = 0;
+  // Writes the layout's files beside the two parts, where it has some, and adds what dataset.json
+  // says of them.
+  virtual void write_beside(const std::string& directory, const std::string& source_hash,
+                            Json& description) const {}
 };
 
 class Layout {
@@ -49,6 +56,10 @@ class Layout {
   virtual std::string directory_suffix() const = 0;
   // Ids that follow the tokenizer's own.
   virtual int32_t marks() const = 0;
+  // false: it makes its own text, and cut() gets an empty one.
+  virtual bool reads_text() const { return true; }
+  // Names of the files that CutText::write_beside() writes and that opening needs.
+  virtual std::vector<std::string> own_files() const { return {}; }
   // Bytes [0, training_bytes) of the text are the training part, as far as the layout can cut
   // there. DataError when the text is not of this layout.
   virtual std::unique_ptr<CutText> cut(const TextInput& input, size_t training_bytes) const = 0;
@@ -59,15 +70,20 @@ class Layout {
 std::shared_ptr<const Layout> layout_of(const DataOptions& options, const TextFiles& files,
                                         const std::string& name);
 
-// The three layouts.
+// The layouts.
 std::shared_ptr<const Layout> plain_text_layout();
 std::shared_ptr<const Layout> document_layout(const DataOptions& options, const TextFiles& files);
 std::shared_ptr<const Layout> example_layout(const DataOptions& options, const std::string& name);
+std::shared_ptr<const Layout> generated_layout(const Component& component);
+
+// Hash of all that a generated task's documents are made from.
+std::string hash_of_generated(const Component& component);
 
 // The layout of prepared files, as their dataset.json records it.
 struct RecordedLayout {
   std::optional<DocumentMark> documents;
   std::optional<ExampleLayout> examples;
+  std::optional<TaskLayout> task;
   int32_t marks() const { return examples ? ExampleLayout::kMarks : 0; }
 };
 RecordedLayout recorded_layout(const Json& provenance);

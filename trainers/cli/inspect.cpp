@@ -3,7 +3,10 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/json.h"
 #include "core/safetensors.h"
+#include "datasets/dataset.h"
+#include "datasets/text_input.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/cli/export.h"
@@ -23,17 +26,45 @@ void print_tensors(const NamedTensors& tensors) {
   fmt::print("{} tensors, {} elements\n", tensors.size(), total);
 }
 
+// A directory of token files.
+void print_data(const std::string& directory) {
+  DataOptions options;
+  options.path = directory;
+  const Dataset data = open_dataset(describe_dataset(options));
+  const auto part = [](const char* name, const TokenFile& tokens) {
+    fmt::print("{:<12} {} tokens, checksum {}\n", name, tokens.count(), tokens.checksum());
+  };
+  fmt::print("data: {}, vocabulary {}, hash {}\n", data.name(), data.vocabulary_size(), data.hash);
+  if (!data.note().empty()) fmt::print("note: {}\n", data.note());
+  if (data.provenance.contains("creation"))
+    fmt::print("made with: {}\n", json_text_replacing(data.provenance.at("creation")));
+  part("train", data.train);
+  part("validation", data.validation);
+  if (!data.task) return;
+  part("test", data.test);
+  fmt::print("{}: documents of {} windows of {} tokens\n", data.task->type, data.task->windows,
+             data.task->window);
+  for (size_t i = 0; i < data.task->distances.size(); ++i)
+    fmt::print("answers decided {} windows before: chance {:.4g}\n", data.task->distances[i],
+               data.task->chance[i]);
+}
+
 }  // namespace
 
 void add_inspect_command(CLI::App& app) {
   auto* command = app.add_subcommand(
-      "inspect", "Show a run or a safetensors file; export a run's model to other programs");
+      "inspect",
+      "Show a run, prepared data or a safetensors file; export a run's model to other programs");
   auto path = std::make_shared<std::string>();
   auto exports = std::make_shared<ExportArguments>();
-  command->add_option("path", *path, "a run (RUN, RUN@best, RUN@1000) or a .safetensors file")
+  command
+      ->add_option(
+          "path", *path,
+          "a run (RUN, RUN@best, RUN@1000), a directory of token files, or a .safetensors file")
       ->required();
   add_export_options(*command, *exports);
   command->callback([path, exports] {
+    if (!find_run(*path) && !exports->any() && is_token_directory(*path)) return print_data(*path);
     if (!find_run(*path)) {
       if (exports->any())
         throw ConfigError(fmt::format(
@@ -47,6 +78,8 @@ void add_inspect_command(CLI::App& app) {
     const LoadedRun run = load_run(*path);
     fmt::print("checkpoint: {}{}\n", run.checkpoint, run.verdict.mark());
     fmt::print("verdict: {}\n", run.verdict.line());
+    if (run.options.data.generated.given())
+      fmt::print("data: {}\n", run.options.data.generated.resolved->dump());
     fmt::print("model: {}\n", run.options.model.resolved->dump());
     print_tensors(run.model->state());
   });

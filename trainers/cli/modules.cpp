@@ -2,6 +2,7 @@
 
 #include "core/plugin.h"
 #include "core/registry.h"
+#include "datasets/tasks/generated_task.h"
 #include "layers/coprocessor/latent_source.h"
 #include "layers/language_model.h"
 #include "layers/memory/memory_module.h"
@@ -25,7 +26,8 @@ void list(const RegistryBase& registry) {
 void add_modules_command(CLI::App& app) {
   auto* command = app.add_subcommand(
       "modules",
-      "List models, memory modules, latent sources, optimizers and schedules with their options");
+      "List models, memory modules, latent sources, generated tasks, optimizers and schedules with "
+      "their options");
   auto plugins = std::make_shared<std::vector<std::string>>();
   command->add_option("--plugin", *plugins, "load this shared library first (repeatable)")
       ->allow_extra_args(false);
@@ -34,6 +36,7 @@ void add_modules_command(CLI::App& app) {
     list(ModelRegistry::instance());
     list(MemoryRegistry::instance());
     list(LatentRegistry::instance());
+    list(TaskRegistry::instance());
     list(OptimizerRegistry::instance());
     list(ScheduleRegistry::instance());
   });

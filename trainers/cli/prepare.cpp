@@ -8,16 +8,63 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "core/plugin.h"
 #include "core/signals.h"
+#include "datasets/tasks/generated_task.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/monitoring/progress.h"
 
 namespace reverie {
+namespace {
+
+struct GeneratedArguments {
+  std::string type;
+  std::vector<std::string> options, plugins;
+};
+
+void add_generated_options(CLI::App& command, GeneratedArguments& a) {
+  auto* type = command.add_option(
+      "--generated", a.type,
+      "make a task's documents instead of reading a text, e.g. recall (see reverie modules)");
+  command.add_option("--set", a.options, "an option of the task, e.g. --set pairs=8 (repeatable)")
+      ->allow_extra_args(false)
+      ->needs(type);
+  command
+      .add_option("--plugin", a.plugins,
+                  "load this shared library, of a task of your own, first (repeatable)")
+      ->allow_extra_args(false);
+}
+
+Component component_of(const GeneratedArguments& a) {
+  for (const std::string& plugin : a.plugins) load_plugin(plugin);
+  if (a.type.empty()) return {};
+  Config config(Json{{"type", a.type}}, "$.data.generated");
+  for (const std::string& option : a.options) config.set(option);
+  return resolve_component(TaskRegistry::instance(), config);
+}
+
+// What was generated, for those who read it.
+void describe_task(const Dataset& d, const std::string& directory) {
+  const TaskLayout& task = *d.task;
+  log_info("{}: documents of {} windows of {} tokens, test {} tokens", task.type, task.windows,
+           task.window, d.test.count());
+  for (size_t i = 0; i < task.distances.size(); ++i)
+    log_info("answers decided {} windows before: {} in validation, chance {:.4g}",
+             task.distances[i],
+             d.provenance.at("validation")
+                 .at("answers")
+                 .value(std::to_string(task.distances[i]), int64_t(0)),
+             task.chance[i]);
+  log_info("the first documents, with token ids: {}/{}", directory, kReadableDocumentsFile);
+}
+
+}  // namespace
 
 void add_prepare_command(CLI::App& app) {
   auto* command = app.add_subcommand(
-      "prepare", "Turn text into token files (train.tok, validation.tok, tokenizer)");
+      "prepare",
+      "Turn text, or a generated task, into token files (train.tok, validation.tok, tokenizer)");
   auto o = std::make_shared<DataOptions>();
   command->add_option(
       "text", o->path,
@@ -60,7 +107,10 @@ void add_prepare_command(CLI::App& app) {
                    "share of the characters that is held out, at the end of the text")
       ->check(CLI::Range(0.0, 0.999))
       ->capture_default_str();
-  command->callback([o, tokenizer, train_bpe] {
+  auto generated = std::make_shared<GeneratedArguments>();
+  add_generated_options(*command, *generated);
+  command->callback([o, generated, tokenizer, train_bpe] {
+    o->generated = component_of(*generated);
     if (train_bpe->count() > 0) {
       if (tokenizer->count() > 0 && o->tokenizer != "bpe")
         throw ConfigError(fmt::format("--train-bpe makes its own tokenizer: remove --tokenizer {}",
@@ -105,6 +155,7 @@ void add_prepare_command(CLI::App& app) {
           "--validation-fraction, or more documents",
           o->validation_fraction, d.train.count());
     if (!d.note().empty()) log_info("{}: {}", d.name(), d.note());
+    if (d.task) describe_task(d, directory);
     fmt::print("{}\n", directory);
     std::fflush(stdout);
     // The line that a config needs, after all else; it may lie anywhere, so the path is absolute.

@@ -6,9 +6,10 @@
 namespace reverie {
 namespace {
 
-EvaluationWindows windows_of(const Dataset& data, const TokenFile& tokens, int64_t batch_size,
-                             int64_t block_size, int64_t count) {
-  return EvaluationWindows::over(tokens, data.examples, batch_size, block_size, count);
+EvaluationWindows validation_of(const Dataset& data, int64_t batch_size, int64_t block_size,
+                                int64_t count) {
+  return EvaluationWindows::over(data.validation, data.validation_rule(), batch_size, block_size,
+                                 count);
 }
 
 }  // namespace
@@ -22,9 +23,10 @@ std::optional<ConsecutiveWindows> carried_texts(const Dataset& data, const Langu
 
 EvaluationSplits::EvaluationSplits(const Dataset& data, int64_t batch_size, int64_t block_size,
                                    int64_t count, int64_t prefix_count)
-    : validation(windows_of(data, data.validation, batch_size, block_size, count)),
-      train(windows_of(data, data.train, batch_size, block_size, validation.window_count())),
-      prefix(windows_of(data, data.validation, batch_size, block_size, prefix_count)) {}
+    : validation(validation_of(data, batch_size, block_size, count)),
+      train(EvaluationWindows::over(data.train, data.train_rule(), batch_size, block_size,
+                                    validation.window_count())),
+      prefix(validation_of(data, batch_size, block_size, prefix_count)) {}
 
 SplitLosses evaluate_splits(LanguageModel& model, const EvaluationSplits& splits,
                             Communicator& communicator, const std::string& what,

@@ -67,7 +67,7 @@ std::string data_in_words(const RunView& t) {
 
 std::string training_in_words(const RunView& t) {
   const TrainingOptions& o = t.options().train;
-  const int64_t each = o.batch_size * t.model().block_size(), all = each * o.steps;
+  const int64_t each = o.batch_size * o.windows * t.model().block_size(), all = each * o.steps;
   std::string out = fmt::format("{} x {} tokens = {}", several(o.steps, "step"),
                                 format_integer(each), format_count(double(all)));
   if (!t.dataset().examples && t.dataset().train.count() > 0)

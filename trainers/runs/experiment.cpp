@@ -16,7 +16,11 @@ namespace reverie {
 
 void TrainingOptions::fields(Fields& f) {
   f.integer("steps", steps, kNonNegative, "optimizer steps");
-  f.integer("batch_size", batch_size, kPositive, "sequences of the model's block_size per step");
+  f.integer("batch_size", batch_size, kPositive,
+            "sequences per step, each of so many windows of the model's block_size");
+  f.integer("windows", windows, {1, 1 << 16},
+            "consecutive windows of block_size that each sequence of a step has; the gradient goes "
+            "back through all of them where the model carries memory from one to the next");
   f.integer("micro_batches", micro_batches, kPositive,
             "number of parts that a batch is split into (gradient accumulation); the gradient "
             "does not depend on it");

@@ -13,7 +13,7 @@
 namespace reverie {
 
 struct TrainingOptions final : Fieldset {
-  int64_t steps = 2000, batch_size = 12, micro_batches = 1;
+  int64_t steps = 2000, batch_size = 12, windows = 1, micro_batches = 1;
   std::string exact_sums = "auto";
   void fields(Fields&) override;
 };

@@ -1,8 +1,10 @@
 #include "trainers/training/batch_gradient.h"
 
+#include <algorithm>
 #include <numeric>
 #include <optional>
 
+#include "autograd/ops/elementwise.h"
 #include "autograd/variable.h"
 #include "core/profile.h"
 #include "core/random.h"
@@ -42,7 +44,7 @@ BatchGradient::Result BatchGradient::compute(int64_t index, bool last) {
         Generator(before.seed(), before.offset(),
                   {uint64_t(first_row), uint64_t(rows), uint64_t(split_.batch())});
     phase.emplace(profile::Kind::step, "forward");
-    const Variable loss = model_.loss(batch.tokens, batch.targets, 1.0 / double(targets), state);
+    const Variable loss = loss_of(batch, 1.0 / double(std::max<int64_t>(1, targets)), state);
     prepare_after(i, index, last);
     losses.push_back(loss.tensor().item());
     phase.emplace(profile::Kind::step, "backward");
@@ -58,6 +60,22 @@ BatchGradient::Result BatchGradient::compute(int64_t index, bool last) {
       exchange_step_values(communicator_, split_, {losses, requested_signal(), reducer_.reached()});
   reducer_.set_reached(values.reached);
   return {std::accumulate(values.losses.begin(), values.losses.end(), 0.0), targets, values.signal};
+}
+
+Variable BatchGradient::loss_of(const Batch& batch, double weight_per_target,
+                                SequenceState* state) {
+  const int64_t time = batch.tokens.size(1), window = std::min(time, model_.block_size());
+  if (time == window) return model_.loss(batch.tokens, batch.targets, weight_per_target, state);
+  Variable loss;
+  for (int64_t begin = 0; begin < time; begin += window) {
+    const auto piece = [&](const Tensor& rows) {
+      return rows.slice(1, begin, std::min(time, begin + window)).contiguous();
+    };
+    const Variable own =
+        model_.loss(piece(batch.tokens), piece(batch.targets), weight_per_target, state);
+    loss = loss ? add(loss, own) : own;
+  }
+  return loss;
 }
 
 void BatchGradient::prepare_after(size_t part, int64_t index, bool last) {

@@ -33,6 +33,8 @@ class BatchGradient {
   }
 
  private:
+  // Of a part, window after window, with its state carried (null: none).
+  Variable loss_of(const Batch&, double weight_per_target, SequenceState*);
   // While the device computes this part's loss.
   void prepare_after(size_t part, int64_t index, bool last);
 

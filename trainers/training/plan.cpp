@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "autograd/ops/elementwise.h"
 #include "core/error.h"
 #include "layers/language_model.h"
 
@@ -43,13 +44,20 @@ Plan plan_run(const ExperimentOptions& given) {
   for (int64_t i = 0; i < rows * block; ++i)
     ids.push_back(int32_t(random.below(uint64_t(model->vocabulary_size()))));
   const Tensor tokens = Tensor::from<int32_t>({rows, block}, ids);
-  backward(model->loss(tokens, tokens, 1.0));
+  SequenceState state;
+  Variable loss;
+  for (int64_t i = 0; i < o.train.windows; ++i) {
+    const Variable own =
+        model->loss(tokens, tokens, 1.0, model->carries_memory() ? &state : nullptr);
+    loss = loss ? add(loss, own) : own;
+  }
+  backward(loss);
   optimizer->step(0, parameters.gradient_norm());
 
   Plan p;
   p.parameters = model->parameter_count();
   p.steps = o.train.steps;
-  p.tokens_per_step = o.train.batch_size * block;
+  p.tokens_per_step = o.train.batch_size * o.train.windows * block;
   p.step_flops = 3 * model->forward_flops_per_token(block) * double(p.tokens_per_step);
   p.weight_bytes = double(p.parameters) * double(size_of(dtype));
   const AllocatorStats after = memory.stats();

@@ -11,13 +11,14 @@ RunEvaluation::RunEvaluation(const ExperimentOptions& options, LanguageModel& mo
                              const Dataset& data, Communicator& communicator)
     : options_(options), model_(model), data_(data), communicator_(communicator) {
   // Found out before the first step, not at the end.
-  EvaluationWindows::over(data.validation, data.examples, options.evaluation.batch_size,
+  EvaluationWindows::over(data.validation, data.validation_rule(), options.evaluation.batch_size,
                           model.block_size(), options.evaluation.final_windows);
 }
 
 EvaluationWindows RunEvaluation::validation_windows() const {
-  return EvaluationWindows::over(data_.validation, data_.examples, options_.evaluation.batch_size,
-                                 model_.block_size(), options_.evaluation.windows);
+  return EvaluationWindows::over(data_.validation, data_.validation_rule(),
+                                 options_.evaluation.batch_size, model_.block_size(),
+                                 options_.evaluation.windows);
 }
 double RunEvaluation::validation_loss() const {
   if (auto* augmented = dynamic_cast<AugmentedModel*>(&model_))

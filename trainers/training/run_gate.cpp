@@ -45,7 +45,10 @@ Tensor RunGate::training_rows(int64_t ahead) const {
   const auto largest =
       *std::max_element(parts.begin(), parts.end(),
                         [](const BatchPart& a, const BatchPart& b) { return a.rows < b.rows; });
-  return sampler_.rows(sampler_.position() + ahead, largest.first_row, largest.rows).tokens;
+  const Tensor tokens =
+      sampler_.rows(sampler_.position() + ahead, largest.first_row, largest.rows).tokens;
+  const int64_t window = model_.block_size();  // a row may be several
+  return tokens.size(1) <= window ? tokens : tokens.slice(1, 0, window).contiguous();
 }
 
 Verdict RunGate::ask_live(const EvaluationWindows& validation, const SequenceState* carried,

@@ -9,10 +9,10 @@
 
 namespace reverie {
 
-// Examples where the data has them; for a model that carries memory, documents or one text in
-// consecutive windows; else random windows of the model's block_size. UserError where the examples
-// do not fit the model.
+// Examples or whole documents of a task where the data has them; for a model that carries memory,
+// documents or one text in consecutive windows; else random windows of the model's block_size;
+// `windows` of them one after another to a row. UserError where the data do not fit the model.
 std::unique_ptr<Sampler> make_sampler(const Dataset&, const LanguageModel&, int64_t batch_size,
-                                      uint64_t seed);
+                                      uint64_t seed, int64_t windows = 1);
 
 }  // namespace reverie

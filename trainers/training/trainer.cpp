@@ -66,7 +66,7 @@ void Trainer::build() {
       parameters_->flat_gradients(), communicator(), split_.tree(), split_.exact(),
       int64_t(options_.distributed.bucket_megabytes * (1 << 20)));
   sampler_ = make_sampler(dataset_, *model_, options_.train.batch_size,
-                          derive_seed(uint64_t(options_.seed), kBatches));
+                          derive_seed(uint64_t(options_.seed), kBatches), options_.train.windows);
   gradient_.emplace(*model_, *sampler_, split_, *reducer_, communicator(),
                     options_.tensor_device());
   evaluation_.emplace(options_, *model_, dataset_, communicator());
