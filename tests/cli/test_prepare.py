@@ -55,6 +55,70 @@ class PrepareTest(unittest.TestCase):
         (self.folder / "c.json").write_text(json.dumps(config))
         self.expect(0, "train", "c.json", "--run-dir", "run")
 
+    def test_makes_a_task_from_a_seed(self):
+        options = ["--set", "window=28", "--set", "windows=3", "--set", "distances=[1,2]", "--set", "documents=30"]
+        got = self.expect(0, "prepare", "--generated", "recall", *options, "--set", "seed=7", "--out", "recall")
+        self.assertEqual(got.stdout.strip(), "recall")
+        self.assertIn("answers decided 2 windows before", got.stderr)
+        self.assertIn("chance 0.0625", got.stderr)
+        made = self.description("recall")
+        self.assertEqual(made["creation"]["generated"]["seed"], 7)
+        self.assertEqual(made["train"]["tokens"], 30 * 3 * 28 + 1)
+        text = (self.folder / "recall" / "documents.txt").read_text()
+        self.assertRegex(text, r"k\d+ v\d+\[[12]\]")
+        # Each window is followed by its token ids.
+        lines = text.splitlines()
+        words = lines.index("document 0, window 1") + 1
+        self.assertEqual(len(lines[words].split()), 28)
+        self.assertTrue(all(token.isdigit() for token in lines[words + 1].split()))
+        inspected = self.expect(0, "inspect", "recall").stdout
+        self.assertIn("recall: documents of 3 windows of 28 tokens", inspected)
+        self.assertIn('"seed":7', inspected)
+        self.assertIn("answers decided 1 windows before: chance 0.0625", inspected)
+        self.assertIn('generated task "recall"', self.expect(0, "modules").stdout)
+        # Kept, unless another is asked for.
+        self.expect(0, "prepare", "--generated", "recall", *options, "--set", "seed=7", "--out", "recall")
+        other = self.expect(1, "prepare", "--generated", "recall", *options, "--set", "seed=8", "--out", "recall")
+        self.assertIn("generated.seed: 7 -> 8", other.stderr)
+        for status, wrong, said in [
+            (2, ["--set", "distances=[4]"], "distance 4 needs a document of 5 windows or more"),
+            (2, ["--set", "pears=4"], "pears"),
+            (1, ["--tokenizer", "gpt2"], "data.tokenizer does not apply"),
+        ]:
+            refused = self.expect(status, "prepare", "--generated", "recall", *wrong, "--out", "wrong")
+            self.assertIn(said, refused.stderr)
+        self.assertIn("recall", self.expect(2, "prepare", "--generated", "recal", "--out", "wrong").stderr)
+        self.assertFalse((self.folder / "wrong").exists())
+        # A run's answers, by their distance.
+        config = {
+            "data": {"path": str(self.folder / "recall")},
+            "model": {
+                "type": "llama",
+                "block_size": 28,
+                "n_layer": 1,
+                "n_head": 1,
+                "n_embd": 8,
+                "memory": {"type": "delta_rule", "carry_state": True},
+            },
+            "train": {"steps": 2, "batch_size": 2, "windows": 3},
+            "evaluation": {"final_windows": 6, "final_prefix_only_windows": 3},
+            "sample": {"tokens": 0},
+        }
+        (self.folder / "task.json").write_text(json.dumps(config))
+        self.expect(0, "train", "task.json", "--run-dir", "task")
+        figures = self.expect(0, "eval", "task", "--windows", "6", "--prefix-only-windows", "3", "--json", "task_figures.json").stdout
+        self.assertIn("answers 1 window  before", figures)
+        self.assertIn("memory reset at each window", figures)
+        answers = json.loads((self.folder / "task_figures.json").read_text())["answers"]
+        self.assertEqual([a["distance"] for a in answers], [1, 2])
+        for a in answers:
+            self.assertEqual(a["chance"], 0.0625)
+            self.assertGreater(a["of"], 100)
+            self.assertTrue(0 <= a["right"] <= a["of"] and 0 <= a["right_reset"] <= a["of"])
+        config["model"]["vocab_size"] = 9
+        (self.folder / "task.json").write_text(json.dumps(config))
+        self.assertIn("vocabulary_size 9", self.expect(1, "train", "task.json", "--run-dir", "small").stderr)
+
     def test_learns_byte_pairs(self):
         self.expect(0, "prepare", "text.txt", "--train-bpe", "270", "--out", "bpe")
         tokenizer = self.description("bpe")["tokenizer"]

@@ -13,6 +13,7 @@
 #include "trainers/evaluation/forward_audit.h"
 #include "trainers/evaluation/run_data.h"
 #include "trainers/evaluation/split_losses.h"
+#include "trainers/evaluation/task_accuracy.h"
 #include "trainers/runs/run_reference.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/text/activity.h"
@@ -26,6 +27,35 @@ void report_verdict(const Verdict& known, const Verdict& now) {
         "this evaluation found a leak that the model's own verdict does not know: no figure above "
         "is a language-modelling result");
 }
+
+namespace {
+
+// Answers of the test split by their distance, into `out`, and as lines.
+std::string report_task(LanguageModel& model, const Dataset& data, int64_t batch_size, Json& out,
+                        const std::string& label) {
+  const Activity activity("evaluation: answers");
+  const auto count = [&](CarriedState state) {
+    return task_accuracy(model, data.test, data.test_answers, *data.task, 0, batch_size, state);
+  };
+  const auto with = count(CarriedState::as_model);
+  const auto without = model.carries_memory() ? count(CarriedState::reset) : with;
+  std::string lines;
+  for (size_t i = 0; i < with.size(); ++i) {
+    Json entry = with[i].json();
+    lines += fmt::format("test, answers {} {} before  {:.1f} % of {} right{}  (chance {:.1f} %",
+                         with[i].distance, with[i].distance == 1 ? "window " : "windows",
+                         100 * with[i].share(), with[i].of, label, 100 * with[i].chance);
+    if (model.carries_memory()) {
+      entry["right_reset"] = without[i].right;
+      lines += fmt::format(", memory reset at each window {:.1f} %", 100 * without[i].share());
+    }
+    lines += ")\n";
+    out["answers"].push_back(entry);
+  }
+  return lines;
+}
+
+}  // namespace
 
 void evaluate_run(const std::string& directory, const std::string& json,
                   const EvalRunArguments& a) {
@@ -70,6 +100,7 @@ void evaluate_run(const std::string& directory, const std::string& json,
     answers = fmt::format("validation, answers            {} of {} right ({:.1f} %){}\n",
                           right.right, right.examples, 100 * right.share(), label);
   }
+  if (data.task) answers = report_task(*r.model, data, a.batch_size, out, label);
   const char* whose = "";
   if (losses.augmented) {
     const AugmentedResult& e = *losses.augmented;

@@ -1,0 +1,123 @@
+#include "trainers/evaluation/task_accuracy.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "datasets/dataset.h"
+#include "support/temporary_directory.h"
+
+namespace reverie {
+namespace {
+
+// Knows the text by heart, but says it only where it carries the state of a window before; else it
+// says token 0, which is no answer.
+class KnowsByHeart final : public LanguageModel {
+ public:
+  KnowsByHeart(const TokenFile& text, int64_t block_size, bool carries)
+      : text_(text), block_size_(block_size), carries_(carries) {
+    Tensor one = Tensor::zeros({text.vocabulary_size(), text.vocabulary_size()}, DType::f32);
+    for (int64_t i = 0; i < text.vocabulary_size(); ++i)
+      one.mutable_data<float>()[i * text.vocabulary_size() + i] = 1;
+    head_ = Variable(one);
+    std::vector<int32_t> window(static_cast<size_t>(block_size));
+    for (int64_t at = 0; at + block_size < text.count(); at += block_size) {
+      text.copy(at, window);
+      starts_[window] = at;
+    }
+  }
+  int64_t vocabulary_size() const override { return text_.vocabulary_size(); }
+  int64_t block_size() const override { return block_size_; }
+  Variable hidden(const Tensor& tokens, SequenceState* state) override {
+    const bool knows = state && state->memory.counters["windows"]++ > 0;
+    const int64_t batch = tokens.size(0), time = tokens.size(1), v = vocabulary_size();
+    Tensor out = Tensor::zeros({batch, time, v}, DType::f32);
+    for (int64_t b = 0; b < batch; ++b) {
+      const int32_t* row = tokens.data<int32_t>() + b * time;
+      const int64_t start = starts_.at(std::vector<int32_t>(row, row + time));
+      for (int64_t t = 0; t < time; ++t)
+        out.mutable_data<float>()[(b * time + t) * v + (knows ? text_[start + t + 1] : 0)] = 1;
+    }
+    return Variable(out);
+  }
+  const Variable& head() const override { return head_; }
+  bool incremental() const override { return false; }
+  bool carries_memory() const override { return carries_; }
+  double forward_flops_per_token(int64_t) const override { return 0; }
+
+ private:
+  TokenFile text_;
+  int64_t block_size_;
+  bool carries_;
+  Variable head_;
+  std::map<std::vector<int32_t>, int64_t> starts_;
+};
+
+class TaskAccuracy : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    DataOptions o;
+    o.generated =
+        resolve_component(TaskRegistry::instance(), Config(Json{{"type", "recall"},
+                                                                {"window", 30},
+                                                                {"windows", 3},
+                                                                {"documents", 2},
+                                                                {"validation_documents", 2},
+                                                                {"test_documents", 11}},
+                                                           "$"));
+    o.prepared_directory = directory_ / "data";
+    data_ = prepare_and_open(o);
+    std::vector<int32_t> distances(static_cast<size_t>(data_.test.count()));
+    read_distances(data_.test_answers, 0, distances);
+    for (size_t i = 0; i < distances.size(); ++i) {
+      if (distances[i] < 0) continue;
+      ++answers_[distances[i]];
+      late_answers_[distances[i]] += i % 90 >= 30;
+    }
+  }
+  std::vector<DistanceAccuracy> measure(LanguageModel& model,
+                                        CarriedState state = CarriedState::as_model,
+                                        int64_t documents = 0) {
+    return task_accuracy(model, data_.test, data_.test_answers, *data_.task, documents, 4, state);
+  }
+  testing::TemporaryDirectory directory_;
+  Dataset data_;
+  std::map<int64_t, int64_t> answers_, late_answers_;
+};
+
+TEST_F(TaskAccuracy, CountsAnswersByTheirDistance) {
+  KnowsByHeart model(data_.test, 30, true);
+  const auto with = measure(model), without = measure(model, CarriedState::reset);
+  ASSERT_EQ(with.size(), 3u);
+  for (int64_t d = 0; d < 3; ++d) {
+    const DistanceAccuracy &a = with[size_t(d)], &b = without[size_t(d)];
+    EXPECT_EQ(a.distance, d);
+    EXPECT_EQ(a.chance, 1.0 / 16);
+    EXPECT_EQ(a.of, answers_[d]);
+    EXPECT_EQ(a.right, late_answers_[d]);
+    EXPECT_EQ(b.of, answers_[d]);
+    EXPECT_EQ(b.right, 0);
+  }
+  EXPECT_GT(with[1].right, 0);
+  EXPECT_LT(with[0].right, with[0].of) << "the first window is not known";
+}
+TEST_F(TaskAccuracy, AModelWithoutMemoryIsGivenNone) {
+  KnowsByHeart model(data_.test, 30, false);
+  for (const DistanceAccuracy& a : measure(model)) EXPECT_EQ(a.right, 0);
+}
+TEST_F(TaskAccuracy, ReadsSomeDocuments) {
+  KnowsByHeart model(data_.test, 30, true);
+  int64_t all = 0, some = 0;
+  for (const DistanceAccuracy& a : measure(model)) all += a.of;
+  for (const DistanceAccuracy& a : measure(model, CarriedState::as_model, 3)) some += a.of;
+  EXPECT_GT(some, 0);
+  EXPECT_LT(some, all / 2);
+}
+TEST_F(TaskAccuracy, WantsBlocksOfWindows) {
+  KnowsByHeart model(data_.test, 20, true);
+  EXPECT_THROW(measure(model), UserError);
+}
+
+}  // namespace
+}  // namespace reverie
