@@ -13,7 +13,8 @@ constexpr int64_t kPiece = 1 << 16;  // tokens that are read at a time
 
 }  // namespace
 
-Batch read_rows(const TokenFile& tokens, const std::vector<PassageRow>& rows, int64_t block_size) {
+Batch read_rows(const TokenFile& tokens, const std::vector<PassageRow>& rows, int64_t block_size,
+                const TargetRule& rule) {
   Batch batch;
   const auto row_count = int64_t(rows.size());
   batch.tokens = Tensor::empty({row_count, block_size}, DType::i32);
@@ -30,7 +31,7 @@ Batch read_rows(const TokenFile& tokens, const std::vector<PassageRow>& rows, in
     std::copy_n(window.begin() + 1, count, targets);
     std::fill_n(inputs + count, block_size - count, window.back());
     std::fill_n(targets + count, block_size - count, kIgnoredTarget);
-    batch.target_count += count;
+    batch.target_count += rule.keep(start, {inputs, size_t(count)}, {targets, size_t(count)});
     inputs += block_size;
     targets += block_size;
   }
@@ -73,8 +74,10 @@ std::vector<Passage> cut_passages(const std::vector<Passage>& passages, int64_t 
 }
 
 ConsecutiveWindows::ConsecutiveWindows(TokenFile tokens, const std::optional<DocumentMark>& mark,
-                                       int64_t batch_size, int64_t block_size, int64_t window_count)
+                                       int64_t batch_size, int64_t block_size, int64_t window_count,
+                                       TargetRule rule)
     : tokens_(std::move(tokens)),
+      rule_(std::move(rule)),
       batch_size_(batch_size),
       block_size_(block_size),
       documents_(mark.has_value()) {
@@ -132,7 +135,7 @@ Batch ConsecutiveWindows::batch(int64_t group, int64_t window) const {
   std::vector<PassageRow> read;
   for (int64_t r = 0; r < rows; ++r)
     read.push_back(texts_[size_t(first_text(group) + r)].row(window, block_size_));
-  return read_rows(tokens_, read, block_size_);
+  return read_rows(tokens_, read, block_size_, rule_);
 }
 
 }  // namespace reverie

@@ -15,8 +15,9 @@ namespace reverie {
 struct PassageRow {
   int64_t start = 0, targets = 0;
 };
-// Rows of block_size.
-Batch read_rows(const TokenFile& tokens, const std::vector<PassageRow>& rows, int64_t block_size);
+// Rows of block_size, of whose targets the rule keeps some.
+Batch read_rows(const TokenFile& tokens, const std::vector<PassageRow>& rows, int64_t block_size,
+                const TargetRule& rule = {});
 
 struct Passage {
   int64_t begin = 0, end = 0;  // tokens [begin, end), of which all but the first are predicted
@@ -46,7 +47,7 @@ class ConsecutiveWindows {
   // spaced over the file, the first sqrt(window_count) windows, at least 2. UserError where no text
   // has a token to predict.
   ConsecutiveWindows(TokenFile tokens, const std::optional<DocumentMark>& mark, int64_t batch_size,
-                     int64_t block_size, int64_t window_count);
+                     int64_t block_size, int64_t window_count, TargetRule rule = {});
   int64_t block_size() const { return block_size_; }
   int64_t text_count() const { return int64_t(texts_.size()); }
   int64_t window_count() const;
@@ -64,6 +65,7 @@ class ConsecutiveWindows {
 
  private:
   TokenFile tokens_;
+  TargetRule rule_;
   int64_t batch_size_, block_size_;
   bool documents_;
   std::vector<Passage> texts_;  // by falling number of windows

@@ -47,7 +47,7 @@ Variable RecordingContext::attend(int64_t layer, const Variable& query, const Va
 }
 
 CacheContext::CacheContext(SequenceState& state, int64_t time)
-    : state_(state), positions_(counting(state.position, time)) {}
+    : state_(state), positions_(counting(state.rows_before + state.position, time)) {}
 // Keys and values are read where they lie in the cache.
 Variable CacheContext::attend(int64_t layer, const Variable& query, const Variable& key,
                               const Variable& value, const AttentionSpec& spec) {

@@ -47,7 +47,8 @@ struct SequenceState {
       false;  // true: incremental decoding, keys and values are kept and positions go on
   std::vector<KvCache> layers;
   MemoryState memory;
-  int64_t position = 0;  // rows seen so far (with use_cache)
+  int64_t position = 0;     // rows seen so far (with use_cache)
+  int64_t rows_before = 0;  // rows of memory in front of them in the cache
 };
 
 }  // namespace reverie

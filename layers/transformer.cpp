@@ -243,15 +243,23 @@ Variable Transformer::hidden(const Tensor& tokens, SequenceState* state) {
   Variable x = embedding(tokens.to(embedding_.device()), embedding_, positions_, position);
   if (shape_.embedding_scale != 1) x = scale(x, shape_.embedding_scale);
   x = dropout(x, training() ? shape_.dropout : 0);
+  // Once a window: behind a cache that has begun they are known.
+  Variable front;
+  if (memory_ && (!cached || state->layers[0].length() == 0))
+    front = memory_->rows_before(batch, *memory);
+  if (front) x = concat({front, x}, 1);
+  const int64_t rows_in_front = front ? front.size(1) : 0;
   if (cached) {
-    CacheContext rows(*state, time);
+    CacheContext rows(*state, rows_in_front + time);
     x = blocks_->forward(x, rows, memory_, memory);
+    state->rows_before += rows_in_front;
   } else {
-    CausalContext rows(time);
+    CausalContext rows(rows_in_front + time);
     x = blocks_->forward(x, rows, memory_, memory);
   }
+  if (memory_) memory_->after_rows(x, *memory);
   if (state) state->position += time;
-  return x;
+  return front ? slice(x, 1, rows_in_front, rows_in_front + time) : x;
 }
 
 Variable Transformer::token_rows(const Tensor& tokens) const {

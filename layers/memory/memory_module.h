@@ -35,6 +35,13 @@ class MemoryModule : public Module {
   // The residual stream before and after layer `view.layer`'s block; both return what goes on.
   virtual Variable before_block(const LayerView& view, MemoryState& state) { return view.hidden; }
   virtual Variable after_block(const LayerView& view, MemoryState& state) { return view.hidden; }
+  // Rows [B, n, features] in front of a window, which all its rows see and which go through the blocks
+  // with them; undefined: none. Asked for once a window, before anything else. The hooks above get
+  // these rows, too.
+  virtual Variable rows_before(int64_t batch, MemoryState& state) { return {}; }
+  // Final hidden states [B, .., features] of the rows in front and of the window's, or of the piece of
+  // it that was decoded.
+  virtual void after_rows(const Variable& final_states, MemoryState& state) {}
   // Whether processing a text in pieces, with the state carried, equals processing it whole (needed
   // for incremental decoding).
   virtual bool incremental() const = 0;

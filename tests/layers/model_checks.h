@@ -14,8 +14,9 @@
 namespace reverie::testing {
 
 // A loss with everything in it: ignored targets, dropout (the same masks every time), and, where
-// memory is carried, a second window that reads the first one's state.
-inline Variable whole_loss(LanguageModel& model, bool detach = false) {
+// memory is carried, a second window that reads the first one's state, or `between` instead.
+inline Variable whole_loss(LanguageModel& model, bool detach = false,
+                           const MemoryState* between = nullptr) {
   default_generator() = Generator(99);
   const Tensor tokens = random_tokens(2, 17, model.vocabulary_size(), 5);
   Tensor targets = random_tokens(2, 17, model.vocabulary_size(), 6);
@@ -24,9 +25,24 @@ inline Variable whole_loss(LanguageModel& model, bool detach = false) {
   SequenceState state;
   const Variable first = model.loss(tokens, targets, 0.05, &state);
   if (detach) state.memory.detach();
+  if (between) state.memory = *between;
   const Variable second = model.loss(targets.to(DType::i32).slice(1, 5, 17).contiguous(),
                                      tokens.slice(1, 5, 17).contiguous(), 0.05, &state);
   return add(first, second);
+}
+
+// whole_loss() of a model, as a function of its weights. Where the model cuts the gradient between
+// the windows by itself (Transformer-XL), differences must not see through the cut either: the state
+// between them is then that of the weights as they are now.
+inline std::function<Variable()> differentiable_loss(LanguageModel& model) {
+  const auto whole = [&model] { return whole_loss(model); };
+  if (!model.carries_memory()) return whole;
+  default_generator() = Generator(99);
+  SequenceState state;
+  model.hidden(random_tokens(2, 17, model.vocabulary_size(), 5), &state);
+  for (const auto& [name, v] : state.memory.values)
+    if (v.requires_grad()) return whole;
+  return [&model, between = state.memory] { return whole_loss(model, false, &between); };
 }
 
 // Gradients of `loss`, of an f64 model, beside central differences: a sample of every parameter

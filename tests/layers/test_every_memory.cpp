@@ -39,7 +39,7 @@ INSTANTIATE_TEST_SUITE_P(Registered, EveryMemory,
 
 TEST_P(EveryMemory, GradientsAreCentralDifferences) {
   const auto model = model_with(GetParam().component);
-  EXPECT_EQ(gradient_error(*model, [&] { return whole_loss(*model); }), "");
+  EXPECT_EQ(gradient_error(*model, testing::differentiable_loss(*model)), "");
 }
 TEST_P(EveryMemory, InPiecesEqualsTheWhole) {
   EXPECT_EQ(decoding_error(*model_with(GetParam().component)), "");
@@ -64,6 +64,15 @@ TEST(EveryMemory, IsSeenInEveryModeOfTheImm) {
   for (const RegisteredCase& c : testing::registered_memories()) names.push_back(c.name);
   EXPECT_THAT(names, ::testing::IsSupersetOf({"imm", "imm_as_published", "imm_segment",
                                               "imm_slots_carry_state", "imm_carry_state"}));
+}
+
+// What a cut hides: the attention cache alone has one, and differences through it would see more.
+TEST(EveryMemory, OnlyACutGradientIsNotSeenThrough) {
+  const auto cut = model_with({{"type", "attention_cache"}, {"heads", 2}, {"carry_state", true}}),
+             open = model_with({{"type", "delta_rule"}, {"heads", 2}, {"carry_state", true}});
+  EXPECT_THAT(gradient_error(*cut, [&] { return whole_loss(*cut); }),
+              HasSubstr("central difference"));
+  EXPECT_EQ(gradient_error(*open, [&] { return whole_loss(*open); }), "");
 }
 
 // ---- each check can fail ------------------------------------------------------------------------

@@ -26,6 +26,10 @@ inline void PrintTo(const RegisteredCase& c, std::ostream* out) {
 inline Json options_in_tests(const std::string& type) {
   static const Json known = {
       {"imm", {{"low_rank_dim", 3}, {"num_slots", 3}, {"segment_length", 4}, {"chunk_length", 4}}},
+      {"delta_rule", {{"heads", 2}, {"chunk_length", 4}}},
+      {"attention_cache", {{"length", 5}, {"heads", 2}}},
+      {"gated_slots", {{"num_slots", 4}}},
+      {"recurrent_tokens", {{"count", 3}}},
       {"coprocessor", {{"count", 3}, {"rank", 2}, {"alpha", 4}}},
       {"soft_embeddings", {{"count", 3}}},
       {"gist", {{"count", 3}}},
@@ -44,8 +48,8 @@ inline bool trains_its_base(const Json& latents) {
 
 // Modes that read the future by their definition; every other one must be causal.
 inline bool leaks_by_definition(const Json& memory) {
-  return memory.at("type") == "imm" &&
-         (memory.value("mode", "") == "as_published" || memory.value("mode", "") == "full_rank");
+  const std::string mode = memory.value("mode", "");
+  return mode == "as_published" || (memory.at("type") == "imm" && mode == "full_rank");
 }
 
 inline Json model_with_memory(const Json& memory) {

@@ -35,7 +35,7 @@ ConsecutiveWindows texts_of(const LoadedRun& run, const Dataset& data, const Mem
         "documents that go on from window to window",
         a.run));
   return ConsecutiveWindows(data.validation, data.documents, a.batch_size, run.model->block_size(),
-                            a.windows);
+                            a.windows, data.validation_rule());
 }
 
 void run_memory(const MemoryArguments& a) {

@@ -18,7 +18,8 @@ std::optional<ConsecutiveWindows> carried_texts(const Dataset& data, const Langu
                                                 int64_t batch_size, int64_t count) {
   const bool latents = dynamic_cast<const AugmentedModel*>(&model) != nullptr;
   if (!model.carries_memory() || latents || data.examples) return std::nullopt;
-  return ConsecutiveWindows(data.validation, data.documents, batch_size, model.block_size(), count);
+  return ConsecutiveWindows(data.validation, data.documents, batch_size, model.block_size(), count,
+                            data.validation_rule());
 }
 
 EvaluationSplits::EvaluationSplits(const Dataset& data, int64_t batch_size, int64_t block_size,
