@@ -156,14 +156,14 @@ std::string without_comments(std::string_view text) {
 
 // The element of `array` that the path segment `name` means; one past the end appends.
 Json& array_element(Json& array, const std::string& name, const std::string& path,
-                    std::string_view assignment) {
+                    const std::string& what) {
   const bool digits =
       !name.empty() && name.size() <= 9 &&
       std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isdigit(c); });
   const size_t index = digits ? std::stoul(name) : 0;
   if (!digits || index > array.size())
-    throw ConfigError(fmt::format("--set {}: {} is an array of {}; \"{}\" is not an index in 0..{}",
-                                  assignment, path, array.size(), name, array.size()));
+    throw ConfigError(fmt::format("{}: {} is an array of {}; \"{}\" is not an index in 0..{}", what,
+                                  path, array.size(), name, array.size()));
   if (index == array.size()) array.push_back(nullptr);
   return array[index];
 }
@@ -289,8 +289,7 @@ Config Config::at(std::string_view key) const {
   if (found == value_->end()) {
     std::vector<std::string> keys;
     for (const auto& [name, value] : value_->items()) keys.push_back(name);
-    throw ConfigError(fmt::format("{}missing key \"{}\" at {}{}", source_prefix(source_), key,
-                                  path_, suggestion(key, keys, "keys here")));
+    refuse_missing_name(key, path_, keys, source_);
   }
   return Config(*found, path_join(path_, key), source_);
 }
@@ -312,26 +311,32 @@ void Config::set(std::string_view assignment) {
     throw ConfigError(
         fmt::format("--set {}: the value is not valid UTF-8", assignment.substr(0, equals)));
   }
+  put(assignment.substr(0, equals), std::move(value), fmt::format("--set {}", assignment));
+}
 
+void Config::set(std::string_view path, Json value) {
+  put(path, std::move(value), std::string(path));
+}
+
+void Config::put(std::string_view where, Json value, const std::string& what) {
   auto changed = std::make_shared<Json>(*value_);  // the original may be shared with copies
   Json* node = changed.get();
   std::string path = path_;
-  std::string_view rest = assignment.substr(0, equals);
+  std::string_view rest = where;
   for (size_t depth = 0;; ++depth) {
     const size_t dot = rest.find('.');
     const std::string name(rest.substr(0, dot));
-    if (name.empty())
-      throw ConfigError(fmt::format("--set {}: a name in the path is empty", assignment));
+    if (name.empty()) throw ConfigError(fmt::format("{}: a name in the path is empty", what));
     if (depth >= kMaxDepth)
       throw ConfigError(fmt::format("--set: the path is deeper than {} levels", kMaxDepth));
     if (node->is_null()) *node = Json::object();
     if (node->is_array()) {
-      node = &array_element(*node, name, path, assignment);
+      node = &array_element(*node, name, path, what);
     } else if (node->is_object()) {
       node = &(*node)[name];
     } else {
-      throw ConfigError(fmt::format("--set {}: {} is {}, which holds no \"{}\"", assignment, path,
-                                    show(*node), name));
+      throw ConfigError(
+          fmt::format("{}: {} is {}, which holds no \"{}\"", what, path, show(*node), name));
     }
     path = path_join(path, name);
     if (dot == std::string_view::npos) break;
@@ -345,6 +350,12 @@ void Config::merge(const Config& patch) {
   auto changed = std::make_shared<Json>(*value_);
   changed->merge_patch(patch.json());
   value_ = std::move(changed);
+}
+
+void refuse_missing_name(std::string_view name, const std::string& path,
+                         const std::vector<std::string>& known, const std::string& source) {
+  throw ConfigError(fmt::format("{}missing key \"{}\" at {}{}", source_prefix(source), name, path,
+                                suggestion(name, known, "keys here")));
 }
 
 std::optional<std::string> nearest_name(std::string_view word,

@@ -32,14 +32,19 @@ class Config {
   bool has(std::string_view key) const;
   // The value at `key` with its path. Throws ConfigError when absent.
   Config at(std::string_view key) const;
-  // Applies "a.b=value"; `value` is JSON, or else a string. Creates missing objects; an array index
-  // is a number, at most the array's length (which appends). An empty value is an error: write null
-  // or "".
+  // Puts `value` at the path "a.b". Creates missing objects; an array index is a number, at most the
+  // array's length (which appends).
+  void set(std::string_view path, Json value);
+  // Applies "a.b=value" of a command line; `value` is JSON, or else a string. An empty value is an
+  // error: write null or "".
   void set(std::string_view assignment);
   // RFC 7386 merge: objects merge, null removes, everything else replaces.
   void merge(const Config& patch);
 
  private:
+  // `what` begins the messages.
+  void put(std::string_view path, Json value, const std::string& what);
+
   std::shared_ptr<Json> value_;
   std::string path_, source_;
 };
@@ -54,12 +59,25 @@ struct Fieldset {
 };
 
 // A nested object {"type": NAME, ...} whose remaining keys belong to the registered component NAME.
+// read_config reads the keys once; registries make components of `options`.
 struct Component {
   std::string type;  // empty: not given (only where optional); set beforehand, it is the default
-  std::shared_ptr<Json>
-      resolved;            // {"type": NAME, every field with its value}; made by read_config
-  std::string path = "$";  // where it stood, for messages
+  // The options as JSON, for files and messages: {"type": NAME, every field with its value}.
+  std::shared_ptr<const Json> resolved;
+  std::string path = "$";                             // where it stood, for messages
+  std::shared_ptr<const Fieldset> options = nullptr;  // of the registered type; see registry.h
   bool given() const { return !type.empty(); }
+};
+
+// Values of one form by names that the user chooses; see Named (core/named.h).
+struct Entries {
+  virtual ~Entries() = default;
+  virtual std::vector<std::string> names() const = 0;
+  virtual void clear() = 0;
+  // Describes the value called `name` as that field; makes it first where there is none.
+  virtual void describe(const std::string& name, Fields&) = 0;
+  // Describes what a new value is, as the field `name`.
+  virtual void describe_new(const std::string& name, Fields&) = 0;
 };
 
 template <class T>
@@ -77,6 +95,8 @@ inline constexpr Range<int64_t> kNonNegative{0, int64_t(1) << 40};
 class Fields {
  public:
   virtual ~Fields() = default;
+  // The field that is described next must be given, and a text, list or object must not be empty.
+  virtual Fields& required() { return *this; }
   virtual void integer(std::string_view key, int64_t& value, Range<int64_t> range,
                        std::string_view doc) = 0;
   // An integer or "auto" (nullopt).
@@ -92,6 +112,13 @@ class Fields {
                      std::string_view doc) = 0;
   virtual void integers(std::string_view key, std::vector<int64_t>& value, Range<int64_t> each,
                         std::string_view doc) = 0;
+  virtual void numbers(std::string_view key, std::vector<double>& value, Range<double> each,
+                       std::string_view doc) = 0;
+  // An object that is kept as it stands (null: not given), such as a patch of a config, which is
+  // read when it has been merged.
+  virtual void patch(std::string_view key, Json& value, std::string_view doc) = 0;
+  // An object whose keys are names of the user's choice.
+  virtual void entries(std::string_view key, Entries& value, std::string_view doc) = 0;
   virtual void object(std::string_view key, Fieldset& value, std::string_view doc) = 0;
   virtual void component(std::string_view key, Component& value, const RegistryBase& registry,
                          bool optional, std::string_view doc) = 0;
@@ -123,6 +150,11 @@ void resolve_paths(Fieldset& value, const std::string& directory);
 Json config_schema(Fieldset& value);
 // Text for people: one line a field, indented by nesting.
 std::string config_help(Fieldset& value);
+
+// Throws ConfigError: the object at `path` has no `name`, but `known`.
+[[noreturn]] void refuse_missing_name(std::string_view name, const std::string& path,
+                                      const std::vector<std::string>& known,
+                                      const std::string& source = "");
 
 // The candidate with the smallest edit distance to `word`, if it is near enough to be a typo.
 std::optional<std::string> nearest_name(std::string_view word,

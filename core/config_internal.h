@@ -3,6 +3,7 @@
 // given.
 
 #include <cmath>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
@@ -20,6 +21,9 @@ std::string show(const Json&);                       // on one line, shortened w
 // `; did you mean "near"? Known keys: a, b` for a word that is none of the candidates.
 std::string suggestion(std::string_view word, const std::vector<std::string>& candidates,
                        std::string_view plural);
+
+// The component's options, and what they say as JSON.
+void keep_options(Component&, std::unique_ptr<Fieldset> options);
 
 template <class T>
 bool in_range(T value, Range<T> range) {

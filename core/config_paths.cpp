@@ -79,19 +79,21 @@ class Resolver final : public Fields {
   void texts(std::string_view, std::vector<std::string>&, std::string_view) override {}
   void integers(std::string_view, std::vector<int64_t>&, Range<int64_t>,
                 std::string_view) override {}
+  void numbers(std::string_view, std::vector<double>&, Range<double>, std::string_view) override {}
+  void patch(std::string_view, Json&, std::string_view) override {}
+  void entries(std::string_view, Entries& value, std::string_view) override {
+    for (const std::string& name : value.names()) value.describe(name, *this);
+  }
   void path(std::string_view, std::string& value, std::string_view) override {
     value = absolute_path(value, directory_);
   }
   void object(std::string_view, Fieldset& value, std::string_view) override { value.fields(*this); }
   void component(std::string_view, Component& value, const RegistryBase& registry, bool,
                  std::string_view) override {
-    if (!value.given() || !value.resolved) return;
-    const std::unique_ptr<Fieldset> options = registry.entry(value.type, value.path).new_fieldset();
-    read_config(component_options(value), *options);
+    if (!value.given() || !value.options) return;
+    auto options = registry.entry(value.type, value.path).copy_fieldset(*value.options);
     options->fields(*this);
-    auto resolved = std::make_shared<Json>(Json{{"type", value.type}});
-    resolved->update(write_config(*options));
-    value.resolved = std::move(resolved);
+    keep_options(value, std::move(options));
   }
   void components(std::string_view key, std::vector<Component>& value, const RegistryBase& registry,
                   std::string_view doc) override {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "core/config.h"
 #include "core/config_internal.h"
@@ -38,6 +39,10 @@ class Reader final : public Fields {
     if (!all.empty()) throw ConfigError(all);
   }
 
+  Fields& required() override {
+    required_ = true;
+    return *this;
+  }
   void integer(std::string_view key, int64_t& value, Range<int64_t> range,
                std::string_view) override {
     visit(key, must_be_given(value, range), range_text(range), [&](const Json& json) {
@@ -77,6 +82,7 @@ class Reader final : public Fields {
                                       here(key), show(json),
                                       suggestion(given, choices, "choices")));
       value = std::move(given);
+      require_some(!value.empty(), key, "a string");
     });
   }
   void texts(std::string_view key, std::vector<std::string>& value, std::string_view) override {
@@ -88,6 +94,7 @@ class Reader final : public Fields {
         given.push_back(element.get<std::string>());
       }
       value = std::move(given);
+      require_some(!value.empty(), key, "an array of strings");
     });
   }
   void integers(std::string_view key, std::vector<int64_t>& value, Range<int64_t> each,
@@ -99,6 +106,38 @@ class Reader final : public Fields {
         given.push_back(
             checked_integer(element, each, path_join(here(key), given.size()), range_text(each)));
       value = std::move(given);
+      require_some(!value.empty(), key, "an array of integers");
+    });
+  }
+  void numbers(std::string_view key, std::vector<double>& value, Range<double> each,
+               std::string_view) override {
+    visit(key, false, "an array of numbers", [&](const Json& json) {
+      if (!json.is_array()) refuse(here(key), "an array of numbers", json);
+      std::vector<double> given;
+      for (const Json& element : json) {
+        if (!element.is_number() || !in_range(element.get<double>(), each))
+          refuse(path_join(here(key), given.size()), range_text(each), element);
+        given.push_back(element.get<double>());
+      }
+      value = std::move(given);
+      require_some(!value.empty(), key, "an array of numbers");
+    });
+  }
+  void patch(std::string_view key, Json& value, std::string_view) override {
+    visit(key, false, "an object", [&](const Json& json) {
+      if (!json.is_object() && !(json.is_null() && !needed_)) refuse(here(key), "an object", json);
+      value = json;
+      require_some(!value.empty(), key, "an object");
+    });
+  }
+  void entries(std::string_view key, Entries& value, std::string_view) override {
+    visit(key, false, "an object", [&](const Json& json) {
+      const Config given(json, here(key), config_.source());
+      Reader reader(given, "");
+      value.clear();
+      require_some(!json.empty(), key, "an object");
+      for (const auto& [name, element] : json.items()) value.describe(name, reader);
+      reader.finish();
     });
   }
   void object(std::string_view key, Fieldset& value, std::string_view) override {
@@ -153,6 +192,7 @@ class Reader final : public Fields {
       throw InternalError(
           fmt::format("field \"{}\" at {} is described twice", key, config_.path()));
     known_.emplace_back(key);
+    needed_ = std::exchange(required_, false);
     const auto found = config_.json().find(key);
     return found == config_.json().end() ? nullptr : &*found;
   }
@@ -162,9 +202,14 @@ class Reader final : public Fields {
     keep_error([&] {
       if (json)
         read(*json);
-      else if (required)
+      else if (required || needed_)
         missing(key, wanted);
     });
+  }
+  void require_some(bool some, std::string_view key, std::string_view wanted) const {
+    if (needed_ && !some)
+      throw ConfigError(fmt::format("{}{} is empty; wanted {} with something in it",
+                                    source_prefix(config_.source()), here(key), wanted));
   }
   template <class Body>
   void keep_error(Body&& body) {
@@ -202,6 +247,7 @@ class Reader final : public Fields {
 
   const Config& config_;
   std::string_view skipped_key_;
+  bool required_ = false, needed_ = false;  // of the next field; of the one that is read now
   std::vector<std::string> known_;
   std::vector<std::string> errors_;
 };
@@ -231,6 +277,16 @@ class Writer final : public Fields {
   void integers(std::string_view key, std::vector<int64_t>& value, Range<int64_t>,
                 std::string_view) override {
     put(key, value);
+  }
+  void numbers(std::string_view key, std::vector<double>& value, Range<double>,
+               std::string_view) override {
+    put(key, value);
+  }
+  void patch(std::string_view key, Json& value, std::string_view) override { put(key, value); }
+  void entries(std::string_view key, Entries& value, std::string_view) override {
+    Writer inner;
+    for (const std::string& name : value.names()) value.describe(name, inner);
+    put(key, std::move(inner.result));
   }
   void object(std::string_view key, Fieldset& value, std::string_view) override {
     put(key, write_config(value));
@@ -310,22 +366,26 @@ Component resolve_component(const RegistryBase& registry, const Config& config) 
   component.type = config.json().at("type").get<std::string>();
   component.path = config.path();
   const std::string where = source_prefix(config.source()) + path_join(config.path(), "type");
-  const std::unique_ptr<Fieldset> options = registry.entry(component.type, where).new_fieldset();
+  std::unique_ptr<Fieldset> options = registry.entry(component.type, where).new_fieldset();
   Reader reader(config, "type");
   options->fields(reader);
   reader.finish();
-  component.resolved = std::make_shared<Json>(Json{{"type", component.type}});
-  component.resolved->update(write_config(*options));
+  keep_options(component, std::move(options));
   return component;
 }
 
-Config component_options(const Component& component) {
-  if (!component.resolved)
+void keep_options(Component& component, std::unique_ptr<Fieldset> options) {
+  auto resolved = std::make_shared<Json>(Json{{"type", component.type}});
+  resolved->update(write_config(*options));
+  component.resolved = std::move(resolved);
+  component.options = std::move(options);
+}
+
+const Fieldset& component_options(const Component& component) {
+  if (!component.options)
     throw InternalError(fmt::format("component \"{}\" at {} was not resolved before it was used",
                                     component.type, component.path));
-  Json options = *component.resolved;
-  options.erase("type");
-  return Config(std::move(options), component.path);
+  return *component.options;
 }
 
 }  // namespace reverie

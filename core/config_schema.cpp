@@ -4,6 +4,7 @@
 #include <cctype>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <utility>
 
 #include "core/config.h"
 #include "core/config_internal.h"
@@ -44,6 +45,10 @@ class SchemaWriter final : public Fields {
     return schema;
   }
 
+  Fields& required() override {
+    needed_ = true;
+    return *this;
+  }
   void integer(std::string_view key, int64_t& value, Range<int64_t> range,
                std::string_view doc) override {
     Json schema = {{"type", "integer"}};
@@ -81,6 +86,22 @@ class SchemaWriter final : public Fields {
     Json item = {{"type", "integer"}};
     put_range(item, each);
     put(key, {{"type", "array"}, {"items", std::move(item)}}, value, false, doc);
+  }
+  void numbers(std::string_view key, std::vector<double>& value, Range<double> each,
+               std::string_view doc) override {
+    Json item = {{"type", "number"}};
+    put_range(item, each);
+    put(key, {{"type", "array"}, {"items", std::move(item)}}, value, false, doc);
+  }
+  void patch(std::string_view key, Json&, std::string_view doc) override {
+    put(key, {{"type", "object"}}, nullptr, false, doc);
+  }
+  void entries(std::string_view key, Entries& value, std::string_view doc) override {
+    const std::string any = "any";
+    SchemaWriter inner(definitions_);
+    value.describe_new(any, inner);
+    put(key, {{"type", "object"}, {"additionalProperties", std::move(inner.properties_[any])}},
+        nullptr, false, doc);
   }
   void object(std::string_view key, Fieldset& value, std::string_view doc) override {
     Json schema = schema_of(value, definitions_);
@@ -141,7 +162,14 @@ class SchemaWriter final : public Fields {
   }
   // `standard` null: there is no default to show.
   void put(std::string_view key, Json schema, Json standard, bool required, std::string_view doc) {
-    if (required)
+    const bool needed = std::exchange(needed_, false);
+    if (needed) {
+      const std::string type = schema.value("type", "");
+      if (type == "string" && !schema.contains("enum")) schema["minLength"] = 1;
+      if (type == "array") schema["minItems"] = 1;
+      if (type == "object") schema["minProperties"] = 1;
+    }
+    if (required || needed)
       required_.push_back(key);
     else if (!standard.is_null())
       schema["default"] = std::move(standard);
@@ -151,6 +179,7 @@ class SchemaWriter final : public Fields {
 
   Json& definitions_;
   Json properties_ = Json::object(), required_ = Json::array();
+  bool needed_ = false;
 };
 
 // The top of kPositive and kNonNegative only keeps products in range: to a reader it is no bound.
@@ -168,6 +197,10 @@ class HelpWriter final : public Fields {
   HelpWriter(std::string& out, size_t indent, std::set<std::string>& described)
       : out_(out), indent_(indent), described_(described) {}
 
+  Fields& required() override {
+    needed_ = true;
+    return *this;
+  }
   void integer(std::string_view key, int64_t& value, Range<int64_t> range,
                std::string_view doc) override {
     line(key, range_for_people(range), must_be_given(value, range), Json(value), doc);
@@ -197,6 +230,18 @@ class HelpWriter final : public Fields {
   void integers(std::string_view key, std::vector<int64_t>& value, Range<int64_t> each,
                 std::string_view doc) override {
     line(key, "an array, each " + range_for_people(each), false, Json(value), doc);
+  }
+  void numbers(std::string_view key, std::vector<double>& value, Range<double> each,
+               std::string_view doc) override {
+    line(key, "an array, each " + range_for_people(each), false, Json(value), doc);
+  }
+  void patch(std::string_view key, Json&, std::string_view doc) override {
+    line(key, "an object", false, nullptr, doc);
+  }
+  void entries(std::string_view key, Entries& value, std::string_view doc) override {
+    line(key, "an object", false, nullptr, doc);
+    HelpWriter inner(out_, indent_ + 2, described_);
+    value.describe_new("NAME", inner);
   }
   void object(std::string_view key, Fieldset& value, std::string_view doc) override {
     line(key, "an object", false, nullptr, doc);
@@ -232,7 +277,7 @@ class HelpWriter final : public Fields {
   void line(std::string_view key, std::string_view kind, bool required, const Json& standard,
             std::string_view doc) {
     std::string about;
-    if (required)
+    if (std::exchange(needed_, false) || required)
       about = ", must be given";
     else if (!standard.is_null())
       about = ", default " + show(standard);
@@ -241,6 +286,7 @@ class HelpWriter final : public Fields {
 
   std::string& out_;
   size_t indent_;
+  bool needed_ = false;
   std::set<std::string>& described_;
 };
 

@@ -25,6 +25,7 @@ class RegistryBase {
     std::string doc;
     std::source_location where;
     std::function<std::unique_ptr<Fieldset>()> new_fieldset;  // default options
+    std::function<std::unique_ptr<Fieldset>(const Fieldset&)> copy_fieldset;
   };
   explicit RegistryBase(std::string kind) : kind_(std::move(kind)) {}
   virtual ~RegistryBase() = default;
@@ -44,6 +45,14 @@ class RegistryBase {
   std::map<std::string, Entry> entries_;
 };
 
+// Options as the type that a registration gave them. InternalError for those of another component.
+template <class Options>
+const Options& options_as(const Fieldset& options) {
+  const auto* own = dynamic_cast<const Options*>(&options);
+  if (own == nullptr) throw InternalError("a component's options are of another component's type");
+  return *own;
+}
+
 template <class Base, class... A>
 class Registry final : public RegistryBase {
  public:
@@ -54,23 +63,29 @@ class Registry final : public RegistryBase {
   template <class T, class Options>
   bool add(const std::string& name, const std::string& doc,
            std::source_location where = std::source_location::current()) {
-    if (!add_entry(name, {doc, where, [] { return std::make_unique<Options>(); }})) return false;
-    makers_[name] = [](const Config& c, A... a) -> std::unique_ptr<Base> {
-      Options options;
-      read_config(c, options);
-      return std::make_unique<T>(options, a...);
+    if (!add_entry(name, {doc, where, [] { return std::make_unique<Options>(); },
+                          [](const Fieldset& options) {
+                            return std::make_unique<Options>(options_as<Options>(options));
+                          }}))
+      return false;
+    makers_[name] = [](const Fieldset& options, A... a) -> std::unique_ptr<Base> {
+      return std::make_unique<T>(options_as<Options>(options), a...);
     };
     return true;
   }
   std::unique_ptr<Base> make(const Component& component, A... a) const;
 
  private:
-  std::map<std::string, std::function<std::unique_ptr<Base>(const Config&, A...)>> makers_;
+  std::map<std::string, std::function<std::unique_ptr<Base>(const Fieldset&, A...)>> makers_;
 };
 
-// A resolved component's own options (without "type"), as read_config wants them. InternalError
-// when it is not resolved.
-Config component_options(const Component&);
+// A resolved component's own options. InternalError when it is not resolved.
+const Fieldset& component_options(const Component&);
+// The same as the type that its registration gave them, or a base of it.
+template <class Options>
+const Options& component_options(const Component& component) {
+  return options_as<Options>(component_options(component));
+}
 
 // The component {"type": type, ...} of a JSON object that stood at `config`, checked and with every
 // default filled in.

@@ -35,7 +35,7 @@ Json Family::from_gguf(GgufKeys&) const {
 }
 
 void keep_family(std::unique_ptr<Family> family,
-                 std::function<TransformerShape(const Config&)> shape) {
+                 std::function<TransformerShape(const Fieldset&)> shape) {
   family->shape_ = std::move(shape);
   registry()[family->names().type] = std::move(family);
 }

@@ -50,13 +50,14 @@ class Family {
   // False: its GGUF files are those of another family, which reads them.
   virtual bool reads_gguf() const { return true; }
 
-  // The shape that such options (component_options()) mean. ConfigError as read_config().
-  TransformerShape shape(const Config& options) const { return shape_(options); }
+  // The shape that such options (component_options()) mean.
+  TransformerShape shape(const Fieldset& options) const { return shape_(options); }
 
  private:
-  friend void keep_family(std::unique_ptr<Family>, std::function<TransformerShape(const Config&)>);
+  friend void keep_family(std::unique_ptr<Family>,
+                          std::function<TransformerShape(const Fieldset&)>);
   FamilyNames names_;
-  std::function<TransformerShape(const Config&)> shape_;
+  std::function<TransformerShape(const Fieldset&)> shape_;
 };
 
 // Ordered by type.
@@ -72,7 +73,7 @@ std::string known_model_types();
 std::string known_architectures();
 
 // For register_family().
-void keep_family(std::unique_ptr<Family>, std::function<TransformerShape(const Config&)> shape);
+void keep_family(std::unique_ptr<Family>, std::function<TransformerShape(const Fieldset&)> shape);
 
 // Registers the model component of the family's type, built from Options, and the family.
 // F is default-constructed; Options is a Fieldset with `TransformerShape shape() const`.
@@ -82,11 +83,8 @@ bool register_family(const std::string& doc,
   auto family = std::make_unique<F>();
   if (!ModelRegistry::instance().add<Transformer, Options>(family->names().type, doc, where))
     return false;
-  keep_family(std::move(family), [](const Config& c) {
-    Options options;
-    read_config(c, options);
-    return options.shape();
-  });
+  keep_family(std::move(family),
+              [](const Fieldset& options) { return options_as<Options>(options).shape(); });
   return true;
 }
 

@@ -121,6 +121,15 @@ TEST(ConfigSet, CreatesWhatIsMissingAndIndexesArrays) {
   EXPECT_EQ(json_text(after_set(R"({"a": [1]})", "a.1=2")), R"({"a":[1,2]})");
 }
 
+TEST(ConfigSet, AValueIsTakenAsItIs) {
+  Config c = Config::parse(R"({"a": [1], "n": 3})", "");
+  c.set("a.0", 2);
+  c.set("b.c", "1");
+  EXPECT_EQ(json_text(c.json()), R"({"a":[2],"n":3,"b":{"c":"1"}})");
+  EXPECT_THAT(message_of<ConfigError>([&] { c.set("n.x", 1); }),
+              HasSubstr("n.x: $.n is 3, which holds no \"x\""));
+}
+
 TEST(ConfigSet, RefusesWhatItCannotMean) {
   EXPECT_THAT(set_error("{}", "a"), HasSubstr("PATH=VALUE"));
   EXPECT_THAT(set_error("{}", "=1"), HasSubstr("PATH=VALUE"));

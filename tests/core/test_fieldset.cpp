@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/fixtures.h"
 #include "core/json.h"
+#include "core/named.h"
 #include "core/registry.h"
 
 namespace reverie {
@@ -120,6 +121,109 @@ TEST(Fieldset, ReadsEveryKindOfField) {
   EXPECT_EQ(o.memory.path, "$.memory");
   EXPECT_EQ(o.memory.resolved->dump(), R"({"type":"slots","num_slots":7,"decay":0.5})");
   EXPECT_EQ(o.part.resolved->dump(), R"({"type":"stack","inner":null,"depth":2})");
+}
+
+// ---- values by names of the user's choice ------------------------------------------------------
+struct Cell : Fieldset {
+  double rate = 0.5;
+  void fields(Fields& f) override { f.number("rate", rate, {0.0, 1.0}, "per step"); }
+};
+struct NamedOptions : Fieldset {
+  std::string title;
+  std::vector<double> rates;
+  Json patch;
+  Named<Cell> cells;
+  Named<Named<std::vector<int64_t>>> sizes;
+  void fields(Fields& f) override {
+    f.required().text("title", title, {}, "what it is called");
+    f.required().numbers("rates", rates, {0.0, 1.0}, "tried");
+    f.patch("patch", patch, "merged later");
+    describe_named(f, "cells", cells, "by name",
+                   [](Fields& inner, const std::string& name, Cell& cell) {
+                     inner.object(name, cell, "one");
+                   });
+    describe_named(f, "sizes", sizes, "by name and name",
+                   [](Fields& outer, const std::string& name, Named<std::vector<int64_t>>& value) {
+                     describe_named(
+                         outer, name, value, "by name",
+                         [](Fields& inner, const std::string& key, std::vector<int64_t>& list) {
+                           inner.integers(key, list, {0, 9}, "sizes");
+                         });
+                   });
+  }
+};
+NamedOptions read_named(const std::string& rest) {
+  NamedOptions o;
+  o.cells.prototype.rate = 0.25;
+  read_config(Config::parse(R"({"title": "t", "rates": [0.5, 1])" + rest + "}", "n.json"), o);
+  return o;
+}
+std::string named_error(const std::string& rest) {
+  return message_of<ConfigError>([&] { read_named(rest); });
+}
+
+TEST(NamedFields, AreReadInTheOrderOfTheFile) {
+  NamedOptions o = read_named(
+      R"(, "patch": {"a": {"b": 1}}, "cells": {"z": {}, "a": {"rate": 1}}, "sizes": {"x": {"64": [1, 2]}})");
+  EXPECT_THAT(o.rates, ElementsAre(0.5, 1.0));
+  EXPECT_EQ(o.patch["a"]["b"], 1);
+  EXPECT_THAT(o.cells.names(), ElementsAre("z", "a"));
+  EXPECT_EQ(o.cells.at("z", "$.cells").rate, 0.25) << "as the prototype";
+  EXPECT_EQ(o.cells.find("a")->rate, 1.0);
+  EXPECT_EQ(o.cells.find("b"), nullptr);
+  EXPECT_THAT(message_of<ConfigError>([&] { o.cells.at("zz", "$.cells"); }),
+              HasSubstr("missing key \"zz\" at $.cells; did you mean \"z\"?"));
+  EXPECT_THAT(*o.sizes.find("x")->find("64"), ElementsAre(1, 2));
+  NamedOptions again;
+  read_config(Config(write_config(o), "$"), again);
+  EXPECT_EQ(write_config(again).dump(), write_config(o).dump());
+  EXPECT_TRUE(read_named("").patch.is_null());
+}
+
+TEST(NamedFields, ErrorsSayWhere) {
+  EXPECT_THAT(named_error(R"(, "cells": {"a": {"rat": 1}})"),
+              HasSubstr("n.json: unknown key \"rat\" at $.cells.a; did you mean \"rate\"?"));
+  EXPECT_THAT(named_error(R"(, "cells": [1])"), HasSubstr("$.cells must be an object"));
+  EXPECT_THAT(named_error(R"(, "cells": {"a": {"rate": 2}, "b": {"rate": "x"}})"),
+              AllOf(HasSubstr("$.cells.a.rate must be"), HasSubstr("$.cells.b.rate must be")));
+  EXPECT_THAT(named_error(R"(, "sizes": {"x": {"64": [1, 12]}})"),
+              HasSubstr("$.sizes.x.64[1] must be an integer in 0..9, got 12"));
+  EXPECT_THAT(named_error(R"(, "patch": 3)"), HasSubstr("$.patch must be an object, got 3"));
+  EXPECT_THAT(message_of<ConfigError>([] {
+                NamedOptions o;
+                read_config(Config::parse(R"({"title": "", "rates": [2]})", ""), o);
+              }),
+              AllOf(HasSubstr("$.title is empty"), HasSubstr("$.rates[0] must be")));
+  EXPECT_THAT(message_of<ConfigError>([] {
+                NamedOptions o;
+                read_config(Config(), o);
+              }),
+              AllOf(HasSubstr("missing key \"title\""), HasSubstr("missing key \"rates\"")));
+}
+
+TEST(NamedFields, SchemaAndHelpDescribeAnyOfThem) {
+  NamedOptions o;
+  const Json schema = config_schema(o);
+  EXPECT_EQ(schema["required"], Json({"title", "rates"}));
+  EXPECT_EQ(schema["properties"]["rates"]["minItems"], 1);
+  EXPECT_EQ(schema["properties"]["cells"]["additionalProperties"]["properties"]["rate"]["maximum"],
+            1.0);
+  EXPECT_EQ(schema["properties"]["sizes"]["additionalProperties"]["additionalProperties"]["items"]
+                  ["type"],
+            "integer");
+  EXPECT_THAT(config_help(o),
+              AllOf(HasSubstr("title  what it is called (a string, must be given)"),
+                    HasSubstr("cells  by name (an object)\n  NAME  one (an object)\n    rate")));
+}
+
+TEST(Fieldset, AComponentKeepsItsOptions) {
+  const Options o = read(R"({"vocab_size": 5, "memory": {"type": "stack", "depth": 2,
+      "inner": {"type": "slots", "decay": 0.25}}})");
+  const auto& stack = component_options<StackOptions>(o.memory);
+  EXPECT_EQ(stack.depth, 2);
+  EXPECT_EQ(component_options<SlotOptions>(stack.inner).decay, 0.25);
+  EXPECT_THROW(component_options<SlotOptions>(o.memory), InternalError);
+  EXPECT_THROW(component_options(Component{"slots", nullptr}), InternalError);
 }
 
 TEST(Fieldset, KeysNotGivenKeepTheirDefaults) {

@@ -31,10 +31,8 @@ Optimizer::Optimizer(const OptimizerOptions& o, FlatParameters& parameters)
       schedule_(ScheduleRegistry::instance().make(o.schedule)) {}
 
 RatePlan rate_plan(const Component& optimizer) {
-  const Config options = component_options(optimizer);
-  const ScheduleRegistry& schedules = ScheduleRegistry::instance();
-  return {options.at("learning_rate").json().get<double>(),
-          schedules.make(resolve_component(schedules, options.at("schedule")))};
+  const auto& options = component_options<OptimizerOptions>(optimizer);
+  return {options.learning_rate, ScheduleRegistry::instance().make(options.schedule)};
 }
 
 double Optimizer::learning_rate(int64_t step, int64_t total) const {

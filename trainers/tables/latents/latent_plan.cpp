@@ -48,8 +48,7 @@ LatentPlan plan_latent_run(const Transformer& base, const ExperimentOptions& run
     plan.step_flops =
         3 * base.forward_flops_per_token(length) * double(run.train.batch_size * length);
   } else {
-    AugmentedOptions o;
-    read_config(component_options(run.model), o);
+    const auto& o = component_options<AugmentedOptions>(run.model);
     Generator random(1);
     const auto source = source_of(o, base, random);
     extra = double(source->parameter_count());
