@@ -165,6 +165,9 @@ class CliTest(unittest.TestCase):
         self.assertFalse(out.exists())
         schema = json.loads(self.expect(0, "sweep", "--print-schema").stdout)
         self.assertFalse(schema["additionalProperties"])
+        self.assertIn("model", schema["properties"]["base"]["properties"])
+        for name in re.findall(r'"#/\$defs/([^"]+)"', json.dumps(schema)):
+            self.assertIn(name, schema["$defs"])
         definition = json.loads(self.expect(0, "sweep", self.config("swept"), "--set", 'model.memory=null,{"type":"imm","num_slots":"auto"}',
                                             "--print-table").stdout)
         self.assertEqual(definition["vary"]["model.memory"], [None, {"type": "imm", "num_slots": "auto"}])
@@ -173,6 +176,15 @@ class CliTest(unittest.TestCase):
         sweep = ["sweep", commented, "--set", "train.steps=3,4", "--print-table"]
         self.assertIn("--lenient", self.expect(2, *sweep).stderr)
         self.assertEqual(json.loads(self.expect(0, *sweep, "--lenient").stdout)["vary"], {"train.steps": [3, 4]})
+
+    def test_schemas_of_tables(self):
+        for kind, key in (("losses", "block_sizes"), ("latent_effect", "shuffled"), ("sweep", "vary")):
+            schema = json.loads(self.expect(0, "repro", "--print-schema", kind).stdout)
+            self.assertFalse(schema["additionalProperties"])
+            self.assertIn(key, schema["properties"])
+            self.assertIn("seeds", schema["properties"]["presets"]["additionalProperties"]["required"])
+        self.assertIn('did you mean "losses"?', self.expect(2, "repro", "--print-schema", "loses").stderr)
+        self.assertIn("which table?", self.expect(2, "repro").stderr)
 
     def test_find_learning_rate(self):
         got = self.expect(0, "sweep", self.config("range"), "--find-learning-rate", "--steps", 40, "--run-dir", self.folder / "range")
@@ -457,7 +469,10 @@ class CliTest(unittest.TestCase):
         self.assertEqual(plan["parameters"], json.loads((run / "summary.json").read_text())["parameters"])
 
     def test_modules_and_doctor(self):
-        self.assertIn("as_published", self.expect(0, "modules").stdout)
+        said = self.expect(0, "modules").stdout
+        self.assertIn("as_published", said)
+        for kind in ("losses", "latent_effect", "reasoning", "sweep"):
+            self.assertIn(f'table kind "{kind}"', said)
         self.assertIn("cpu kernels", self.expect(0, "doctor").stdout)
         self.assertRegex(self.expect(0, "doctor").stdout, r"of an unknown history|never run on a GPU|run on a GPU at [0-9a-f]+ \(.+\)[;,] (kernel files changed since: \d+|a commit that this clone does not have)")
         self.assertRegex(self.expect(0, "doctor").stdout, r"\n +(on device cpu, because|device cuda, being emulated|no NCCL|on device cuda by NCCL \d)")

@@ -9,6 +9,7 @@
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/optimizers/optimizer.h"
+#include "trainers/tables/table_kind.h"
 
 namespace reverie {
 namespace {
@@ -24,10 +25,9 @@ void list(const RegistryBase& registry) {
 }  // namespace
 
 void add_modules_command(CLI::App& app) {
-  auto* command = app.add_subcommand(
-      "modules",
-      "List models, memory modules, latent sources, generated tasks, optimizers and schedules with "
-      "their options");
+  auto* command = app.add_subcommand("modules",
+                                     "List models, memory modules, latent sources, generated tasks, "
+                                     "optimizers, schedules and table kinds with their options");
   auto plugins = std::make_shared<std::vector<std::string>>();
   command->add_option("--plugin", *plugins, "load this shared library first (repeatable)")
       ->allow_extra_args(false);
@@ -39,6 +39,7 @@ void add_modules_command(CLI::App& app) {
     list(TaskRegistry::instance());
     list(OptimizerRegistry::instance());
     list(ScheduleRegistry::instance());
+    list(TableKindRegistry::instance());
   });
 }
 

@@ -1,8 +1,10 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "core/signals.h"
 #include "trainers/cli/arguments.h"
@@ -18,10 +20,9 @@ void add_repro_command(CLI::App& app) {
       "Reproduce a table: train the missing runs, and write table.md, table.json and "
       "report.html");
   auto o = std::make_shared<ReproOptions>();
-  command
-      ->add_option("table", o->table_file,
-                   "table definition, e.g. configs/tables/imm_shakespeare.json")
-      ->required();
+  auto schema = std::make_shared<std::string>();
+  command->add_option("table", o->table_file,
+                      "table definition, e.g. configs/tables/imm_shakespeare.json");
   command
       ->add_option("--preset", o->preset,
                    "smoke (minutes; the default), laptop (an hour or more), paper (needs a GPU), "
@@ -43,8 +44,20 @@ void add_repro_command(CLI::App& app) {
       ->allow_extra_args(false);
   command->add_flag("--lenient", o->lenient,
                     "the table may hold // comments and commas before closing brackets");
+  command
+      ->add_option("--print-schema", *schema,
+                   "print the JSON Schema of the definitions of a kind and exit; `reverie modules` "
+                   "lists the kinds and their keys")
+      ->type_name("KIND");
   o->preset = "smoke";
-  command->callback([o] {
+  command->callback([o, schema] {
+    if (!schema->empty()) {
+      fmt::print("{}\n", json_text(table_schema(*schema), 2));
+      return;
+    }
+    if (o->table_file.empty())
+      throw ConfigError(
+          "which table? Give its definition: reverie repro configs/tables/imm_shakespeare.json");
     if (launched_as_rank())
       throw ConfigError(
           "repro runs in one process: with several ranks, train a table's models one by one");

@@ -42,7 +42,7 @@ class RunPlanner {
     PlannedRun r;
     r.cell = cell;
     r.seed = seed;
-    config.set("seed=" + std::to_string(seed));
+    config.set("seed", seed);
     for (const auto& s : options_.overrides) config.set(s);
     // As written: where the files lie is no part of what a run is.
     ExperimentOptions experiment = read_experiment_as_written(config, table_.directory);
@@ -76,91 +76,89 @@ class RunPlanner {
   std::map<std::string, std::optional<std::string>> data_hashes_;  // nullopt: not prepared
 };
 
-Config patch_at(const TableFile& t, const char* key) {
-  return t.preset.has(key) ? t.preset.at(key) : Config();
+// Whether a model is trained with this seed of the preset's.
+bool is_seed_of(const TableFile& t, const std::string& model, int64_t seed) {
+  const TablePreset& preset = t.preset();
+  const auto* own = preset.model_seeds.find(model);
+  if (own == nullptr) return true;
+  for (const int64_t s : *own)
+    if (std::find(preset.seeds.begin(), preset.seeds.end(), s) == preset.seeds.end())
+      throw ConfigError(fmt::format("{}.model_seeds: {}: {} is none of the preset's seeds",
+                                    t.preset_path(), model, s));
+  return std::find(own->begin(), own->end(), seed) != own->end();
 }
 
-// Whether a model is trained with this seed of the preset's.
-bool is_seed_of(const TableFile& t, const std::vector<int64_t>& seeds, const std::string& model,
-                int64_t seed) {
-  const Config of_models = patch_at(t, "model_seeds");
-  if (!of_models.has(model)) return true;
-  const auto own = list_at<int64_t>(of_models, model);
-  for (const int64_t s : own)
-    if (std::find(seeds.begin(), seeds.end(), s) == seeds.end())
-      throw ConfigError(
-          fmt::format("{}.{}: {} is none of the preset's seeds", of_models.path(), model, s));
-  return std::find(own.begin(), own.end(), seed) != own.end();
+// The config of a cell: the base, then patches; `trial` is null for none.
+Config config_of(const TableFile& t, const TableKind& kind, const PlannedCell& cell,
+                 const Json& trial) {
+  const TableDefinition& table = t.table();
+  const TablePreset& preset = t.preset();
+  Config config(table.base, "$");
+  kind.merge_level_patch(cell, config);
+  if (kind.has_models()) merge_patch(config, table.models.at(cell.model, "$.models"));
+  merge_patch(config, preset.patch);
+  if (const Json* own = preset.model_patches.find(cell.model)) merge_patch(config, *own);
+  kind.set_cell_values(cell, config);
+  merge_patch(config, trial);
+  return config;
 }
 
 // ConfigError where an override would replace a value of the data that a model has for itself.
 void require_own_data_kept(const TableFile& t, const ReproOptions& o, const std::string& model,
-                           const Config& patch) {
-  if (!patch.json().is_object() || !patch.has("data")) return;
-  const Config data = patch.at("data");
+                           const Json& patch, const std::string& path) {
+  if (!patch.contains("data")) return;
+  const Json& data = patch["data"];
   for (const std::string& s : o.overrides) {
     const std::string key = s.substr(0, s.find('='));
-    if (key == "data" || (key.starts_with("data.") && data.has(key.substr(5))))
+    if (key == "data" || (key.starts_with("data.") && data.contains(key.substr(5))))
       throw ConfigError(fmt::format(
           "--set {}: {} is trained on data of its own ({}), which this would replace; to change "
           "the table's data alone, give --set-table presets.{}.patch.{}",
-          s, model, data.path(), t.preset_name, s));
+          s, model, path + ".data", t.preset_name, s));
   }
 }
 
 std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKind& kind) {
-  const Config models = kind.has_models() ? t.config.at("models") : Config(),
-               patch = patch_at(t, "patch"), model_patches = patch_at(t, "model_patches");
-  const auto base = [&] { return Config(t.config.at("base").json(), "$"); };
-  const auto seeds = list_at<int64_t>(t.preset, "seeds");
-  if (seeds.empty()) throw ConfigError(fmt::format("{}.seeds is empty", t.preset.path()));
+  const TablePreset& preset = t.preset();
+  for (const auto& [model, own] : preset.model_seeds) t.table().models.at(model, "$.models");
 
-  const Config model_seeds = patch_at(t, "model_seeds");
-  for (const auto& [model, own] : model_seeds.json().items()) models.at(model);
-
-  Config common = base();
-  common.merge(patch);
+  Config common(t.table().base, "$");
+  merge_patch(common, preset.patch);
   RunPlanner planner(t, o, std::move(common));
   std::vector<PlannedRun> runs;
   if (const auto preliminary = kind.preliminary()) {
-    Config config = base();
-    config.merge(patch);
-    config.merge(*preliminary);
-    runs.push_back(planner.run({"base", 0}, seeds[0], std::move(config)));
+    Config config(t.table().base, "$");
+    merge_patch(config, preset.patch);
+    merge_patch(config, *preliminary);
+    runs.push_back(planner.run({"base", 0}, preset.seeds[0], std::move(config)));
     runs[0].in_table = false;
     kind.set_preliminary(runs[0].directory);
   }
   const auto cells = kind.cells();
   for (const PlannedCell& cell : cells) {
-    if (kind.has_models()) require_own_data_kept(t, o, cell.model, models.at(cell.model));
-    if (model_patches.has(cell.model))
-      require_own_data_kept(t, o, cell.model, model_patches.at(cell.model));
+    if (kind.has_models())
+      require_own_data_kept(t, o, cell.model, t.table().models.at(cell.model, "$.models"),
+                            "$.models." + cell.model);
+    if (const Json* own = preset.model_patches.find(cell.model))
+      require_own_data_kept(t, o, cell.model, *own,
+                            t.preset_path() + ".model_patches." + cell.model);
   }
   for (const auto& name : o.only)
     if (std::none_of(cells.begin(), cells.end(), [&](const auto& c) { return c.model == name; }))
       throw ConfigError(fmt::format("--only {}: preset {} has no such model", name, o.preset));
-  const auto config_of = [&](const PlannedCell& cell, const Config* trial) {
-    Config config = base();
-    kind.merge_level_patch(cell, config);
-    if (kind.has_models()) config.merge(models.at(cell.model));
-    config.merge(patch);
-    if (model_patches.has(cell.model)) config.merge(model_patches.at(cell.model));
-    kind.set_cell_values(cell, config);
-    if (trial) config.merge(*trial);
-    return config;
-  };
   const size_t before_trials = runs.size();
   kind.set_trials({});
   for (const PlannedTrial& trial : kind.trials()) {
-    runs.push_back(planner.run(trial.cell, seeds[0], config_of(trial.cell, &trial.patch)));
+    runs.push_back(
+        planner.run(trial.cell, preset.seeds[0], config_of(t, kind, trial.cell, trial.patch)));
     runs.back().in_table = false;
     runs.back().trial = true;
   }
   kind.set_trials({runs.begin() + int64_t(before_trials), runs.end()});
-  for (const int64_t seed : seeds)
+  for (const int64_t seed : preset.seeds)
     for (const PlannedCell& cell : cells) {
-      if (!is_seed_of(t, seeds, cell.model, seed)) continue;
-      Config config = config_of(cell, nullptr);
+      if (!is_seed_of(t, cell.model, seed)) continue;
+      Config config = config_of(t, kind, cell, nullptr);
       std::vector<PlannedRun> earlier;
       for (const PlannedRun& r : runs)
         if (r.in_table && r.seed == seed) earlier.push_back(r);
@@ -219,9 +217,10 @@ bool leaks_unallowed(const PlannedRun& run) {
 
 TableFile read_table_file(const ReproOptions& o) {
   TableFile t;
-  t.config =
+  Config config =
       o.table ? Config(*o.table, "$", o.table_file) : Config::from_file(o.table_file, o.lenient);
-  for (const auto& s : o.table_overrides) t.config.set(s);
+  for (const auto& s : o.table_overrides) config.set(s);
+  t.definition = read_table_definition(config);
   t.file = o.table_file;
   t.preset_name = o.preset;
   t.command = o.command;
@@ -231,15 +230,7 @@ TableFile read_table_file(const ReproOptions& o) {
     t.directory = o.config_directory;
   else
     t.directory = parent.empty() ? "." : parent.string();
-  const Config presets = t.config.at("presets");
-  if (!presets.has(o.preset)) {
-    std::string known;
-    for (const auto& [name, value] : presets.json().items())
-      known += (known.empty() ? "" : ", ") + name;
-    throw ConfigError(
-        fmt::format("{} has no preset \"{}\"; it has: {}", o.table_file, o.preset, known));
-  }
-  t.preset = presets.at(o.preset);
+  t.preset();
   return t;
 }
 

@@ -17,9 +17,8 @@ namespace reverie {
 //     "model_patches": {NAME: patch}}}}
 //   where "model_seeds" names those of the seeds that a model is trained with; left out: all
 // and what its kind wants besides:
-//   losses: "block_sizes": {"64": patch}; in a preset "models": [...], "block_sizes": [...]
-//   latent_effect: see latent_table_kind.cpp; reasoning: see reasoning_table_kind.cpp
-//   sweep: {"vary": {PATH: [VALUE, ...]}}, and neither "models" nor "model_patches"; docs/sweeps.md
+// (`reverie modules` lists the keys of every kind); a sweep has neither "models" nor
+// "model_patches".
 // A run's config is base, then the patches (RFC 7386) of its level, its model, the preset, and the
 // preset's for this model; then what the kind sets (the level itself), and the seed.
 struct ReproOptions {
@@ -47,7 +46,7 @@ int run_table(const ReproOptions&);
 // The cost of a preset (`reverie plan`), as text. Needs neither data nor weights.
 std::string plan_table_text(const ReproOptions&);
 
-// The file and the preset, checked as far as all kinds have them in common.
+// The file, checked as its kind wants it; ConfigError, too, for a preset that it has not.
 TableFile read_table_file(const ReproOptions&);
 
 }  // namespace reverie

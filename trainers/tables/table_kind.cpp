@@ -5,40 +5,54 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "trainers/tables/definition.h"
+#include "core/json.h"
 
 namespace reverie {
 
-TableKinds& TableKinds::instance() {
-  static TableKinds kinds;
-  return kinds;
+template <>
+TableKindRegistry& TableKindRegistry::instance() {
+  static TableKindRegistry registry("table kind");
+  return registry;
 }
 
-bool TableKinds::add_entry(const std::string& name, Entry entry) {
-  if (!entries_.emplace(name, std::move(entry)).second)
-    throw InternalError(fmt::format("two kinds of tables are called \"{}\"", name));
-  return true;
+const TablePreset& TableFile::preset() const {
+  if (const TablePreset* found = table().preset(preset_name)) return *found;
+  throw ConfigError(fmt::format("{} has no preset \"{}\"; it has: {}", file, preset_name,
+                                fmt::join(table().preset_names(), ", ")));
+}
+
+TableHeading TableFile::heading(int64_t planned_runs) const {
+  return {table().title, preset_name, command, planned_runs};
+}
+
+Component read_table_definition(const Config& file) {
+  Component component;
+  component.type = kDefaultTableKind;
+  component.path = file.path();
+  if (file.has("kind")) {
+    const Json kind = file.at("kind").json();
+    if (!kind.is_string())
+      throw ConfigError(fmt::format("{}.kind is {}, wanted a string: the name of a table kind",
+                                    file.path(), json_text(kind)));
+    component.type = kind.get<std::string>();
+  }
+  std::unique_ptr<Fieldset> options =
+      TableKindRegistry::instance().entry(component.type, file.path() + ".kind").new_fieldset();
+  dynamic_cast<const TableDefinition&>(*options).refuse_misplaced(file);
+  read_config(file, *options);
+  component.options = std::move(options);
+  return component;
 }
 
 std::unique_ptr<TableKind> make_table_kind(const TableFile& table) {
-  const auto& kinds = TableKinds::instance().entries_;
-  std::string name = text_at(table.config.json(), "kind", "$", false);
-  if (name.empty()) name = "losses";
-  const auto kind = kinds.find(name);
-  if (kind == kinds.end()) {
-    std::vector<std::string> known;
-    for (const auto& [other, entry] : kinds) known.push_back('"' + other + '"');
-    throw ConfigError(
-        fmt::format("$.kind is \"{}\", wanted one of: {}", name, fmt::join(known, ", ")));
-  }
-  const auto& [table_own, preset_own, make] = kind->second;
-  std::vector<std::string> table_keys{"kind", "title", "report", "base", "models", "presets"},
-      preset_keys{"seeds", "model_seeds", "patch", "model_patches"};
-  table_keys.insert(table_keys.end(), table_own.begin(), table_own.end());
-  preset_keys.insert(preset_keys.end(), preset_own.begin(), preset_own.end());
-  refuse_unknown_keys(table.config.json(), table_keys, "$");
-  refuse_unknown_keys(table.preset.json(), preset_keys, table.preset.path());
-  return make(table);
+  return TableKindRegistry::instance().make(table.definition, table);
+}
+
+Json table_schema(const std::string& kind) {
+  Json schema =
+      config_schema(*TableKindRegistry::instance().entry(kind, "--print-schema").new_fieldset());
+  schema["title"] = "a table of kind " + kind;
+  return schema;
 }
 
 }  // namespace reverie

@@ -2,13 +2,13 @@
 // Kinds of tables: what their cells are, and what becomes of finished runs. Planning and training
 // are the same for all (repro.cpp).
 
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "core/config.h"
+#include "core/registry.h"
+#include "trainers/tables/definition.h"
 
 namespace reverie {
 
@@ -22,7 +22,7 @@ struct PlannedCell {
 // A run that is tried before the table's own, so that it decides a part of their configs.
 struct PlannedTrial {
   PlannedCell cell;
-  Config patch;  // what is tried, on top of the cell's config
+  Json patch;  // what is tried, on top of the cell's config
 };
 
 struct PlannedRun {
@@ -40,12 +40,18 @@ struct PlannedRun {
 // Whether a trial ended because its loss was not finite: that is a result, and no error.
 bool trial_diverged(const PlannedRun& run);
 
-// A table's file and one of its presets, common keys checked.
+// A table's file, read, and the preset that was asked for.
 struct TableFile {
-  Config config, preset;
+  Component definition;  // of the registered kind; its options are the TableDefinition
   std::string file, preset_name, command;
   std::string directory;         // of the file: plugins are looked up beside it
   std::string output_directory;  // where runs and the table go
+
+  const TableDefinition& table() const { return component_options<TableDefinition>(definition); }
+  // ConfigError, with those that the table has, where it has none of this name.
+  const TablePreset& preset() const;
+  std::string preset_path() const { return "$.presets." + preset_name; }
+  TableHeading heading(int64_t planned_runs) const;
 };
 
 class TableKind {
@@ -64,7 +70,7 @@ class TableKind {
   virtual void set_earlier_paths(const PlannedCell&, const std::vector<PlannedRun>& earlier,
                                  Config&) const {}
   // The patch of a run that has to be there before all others, such as the base that they share.
-  virtual std::optional<Config> preliminary() const { return std::nullopt; }
+  virtual std::optional<Json> preliminary() const { return std::nullopt; }
   // Where it will lie; called before merge_level_patch() and set_cell_values().
   virtual void set_preliminary(const std::string& run_directory) {}
   // Trials, trained before the cells; and which of them there are, called before set_cell_values(). What
@@ -82,34 +88,19 @@ class TableKind {
                                          int64_t planned) const = 0;
 };
 
-// The kind that the table's "kind" names, "losses" where it names none. ConfigError for another, and
-// for keys of table or preset that this kind does not know.
+// Kinds by name, the "kind" of a table's file. Each registers itself in a file of its own with its
+// definition, a TableDefinition, of which it is made:
+//   TableKindRegistry::instance().add<Mine, MyDefinition>("mine", "what its cells are");
+using TableKindRegistry = Registry<TableKind, const TableFile&>;
+template <>
+TableKindRegistry& TableKindRegistry::instance();
+
+// Reads a table's file as the definition of its kind. ConfigError for another kind, and for keys of
+// the table or of any preset that this kind does not know.
+Component read_table_definition(const Config& file);
 std::unique_ptr<TableKind> make_table_kind(const TableFile&);
 
-// The kinds by name. Each registers itself in a file of its own, NAME_kind.cpp.
-class TableKinds {
- public:
-  static TableKinds& instance();
-  // T is constructed as T(const TableFile&). `table_keys` and `preset_keys` are the keys that it
-  // reads of a table and of its presets, besides the common ones. InternalError for a name that is
-  // taken.
-  template <class T>
-  bool add(const std::string& name, std::vector<std::string> table_keys,
-           std::vector<std::string> preset_keys) {
-    return add_entry(name, {std::move(table_keys), std::move(preset_keys),
-                            [](const TableFile& table) -> std::unique_ptr<TableKind> {
-                              return std::make_unique<T>(table);
-                            }});
-  }
-
- private:
-  friend std::unique_ptr<TableKind> make_table_kind(const TableFile&);
-  struct Entry {
-    std::vector<std::string> table_keys, preset_keys;
-    std::unique_ptr<TableKind> (*make)(const TableFile&);
-  };
-  bool add_entry(const std::string& name, Entry);
-  std::map<std::string, Entry> entries_;
-};
+// The JSON Schema of the tables of a kind.
+Json table_schema(const std::string& kind);
 
 }  // namespace reverie

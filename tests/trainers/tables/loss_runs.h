@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/json.h"
+#include "trainers/tables/definitions.h"
 #include "trainers/tables/losses/loss_table.h"
 
 namespace reverie::testing {
@@ -27,6 +28,13 @@ inline Json table_definition() {
       "gpt": {"64": {"train_loss": 1.70}, "128": {"train_loss": 1.52}, "256": {"train_loss": 1.22}},
       "imm_as_published": {"64": {"train_loss": 0.79}, "128": {"train_loss": 0.65}, "256": {"train_loss": 0.80}}},
     "notes": ["The paper does not say how wide its model is."]})");
+}
+
+inline LossTable loss_table(Json definition, const std::vector<LossRun>& runs,
+                            Provenance provenance = {}) {
+  const TableHeading heading = take_heading(definition);
+  return build_loss_table(read_report<LossReport>(definition), heading, runs,
+                          std::move(provenance));
 }
 
 struct RunFigures {

@@ -20,6 +20,7 @@
 #include "layers/pretrained/load.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
+#include "trainers/tables/definitions.h"
 #include "trainers/tables/repro.h"
 #include "trainers/training/trainer.h"
 
@@ -80,6 +81,14 @@ Json definition() {
     "paper": {"coprocessor": {"8": {"1": -1.53, "4": -1.39}}}})");
 }
 
+LatentTable latent_table(Json definition, const std::vector<LatentRun>& runs, int64_t resamples) {
+  const LatentHeading heading{testing::take_heading(definition),
+                              testing::taken<std::string>(definition, "base", ""),
+                              testing::taken<std::vector<int64_t>>(definition, "shown", {})};
+  return build_latent_table(testing::read_report<LatentReport>(definition), heading, runs,
+                            resamples);
+}
+
 std::vector<LatentRun> runs() {
   return {run("continued", 0, 1, 0.08), run("pause", 8, 1, 0.01),
           run("coprocessor", 8, 2, 0.06, -0.3), run("coprocessor", 8, 1, 0.04, -0.2),
@@ -87,7 +96,7 @@ std::vector<LatentRun> runs() {
 }
 
 TEST(LatentTable, RowsHaveTheShapeOfTheContract) {
-  const Json json = latent_table_json(build_latent_table(definition(), runs(), 200));
+  const Json json = latent_table_json(latent_table(definition(), runs(), 200));
   // Five lines of four positions, in the order of the models and then of the latents.
   ASSERT_EQ(json["rows"].size(), 6u * 4);
   std::vector<std::string> order;
@@ -123,7 +132,7 @@ TEST(LatentTable, RowsHaveTheShapeOfTheContract) {
 }
 
 TEST(LatentTable, TheTextsOfTheFilesAgree) {
-  const LatentTable table = build_latent_table(definition(), runs(), 200);
+  const LatentTable table = latent_table(definition(), runs(), 200);
   const std::string markdown = latent_table_markdown(table), csv = latent_table_csv(table),
                     html = latent_report_html(table);
   EXPECT_THAT(markdown, HasSubstr("**5 of 9 planned runs have finished.**"));
@@ -151,7 +160,7 @@ TEST(LatentTable, ALeakLabelsItsLineEverywhereAndNoOther) {
   auto leaking = runs();
   leaking[2].verdict.add({"latents: other text behind a group's limit", "group 0", 1.0, 1e-6, 0});
   leaking[3].verdict.add({"latents: other text behind a group's limit", "group 0", 0.0, 1e-6, 0});
-  const LatentTable table = build_latent_table(definition(), leaking, 200);
+  const LatentTable table = latent_table(definition(), leaking, 200);
   const Json json = latent_table_json(table);
   for (const Json& row : json["rows"]) {
     const bool leaks = row["latents"] == 8 && row["model"] != "pause";
@@ -176,12 +185,11 @@ TEST(LatentTable, ALeakLabelsItsLineEverywhereAndNoOther) {
   EXPECT_EQ(csv_labelled, 2 * 4);
   EXPECT_THAT(explain_latents(table), Not(HasSubstr("Coprocessor with 16 latents (LEAKS)")));
   EXPECT_THAT(latent_report_html(table), HasSubstr("LEAKS"));
-  EXPECT_THAT(latent_report_html(build_latent_table(definition(), runs(), 200)),
-              Not(HasSubstr("LEAKS")));
+  EXPECT_THAT(latent_report_html(latent_table(definition(), runs(), 200)), Not(HasSubstr("LEAKS")));
 }
 
 TEST(LatentTable, SaysPlainlyWhatBeatsWhat) {
-  const std::string text = explain_latents(build_latent_table(definition(), runs(), 200));
+  const std::string text = explain_latents(latent_table(definition(), runs(), 200));
   // Of those with as many latents, and those without.
   EXPECT_THAT(text, HasSubstr("Coprocessor with 16 latents changes"));
   EXPECT_THAT(text, HasSubstr("It beats: Shuffled with 16 latents"));
@@ -189,15 +197,15 @@ TEST(LatentTable, SaysPlainlyWhatBeatsWhat) {
   // Each is compared with the coprocessor of as many latents, whichever the sentences are about.
   Json of_eight = definition();
   of_eight["subject_latents"] = 8;
-  const LatentTable eight = build_latent_table(of_eight, runs(), 50);
+  const LatentTable eight = latent_table(of_eight, runs(), 50);
   EXPECT_EQ(eight.subject(), eight.find("coprocessor", 8));
   EXPECT_THAT(explain_latents(eight), HasSubstr("Pause with 8 latents"));
-  for (const LatentTable& table : {eight, build_latent_table(definition(), runs(), 50)})
+  for (const LatentTable& table : {eight, latent_table(definition(), runs(), 50)})
     EXPECT_NEAR(table.find("pause", 8)->subject_against_it->all.change_percent,
                 eight.find("pause", 8)->subject_against_it->all.change_percent, 1e-12);
   auto worse = runs();
   worse.erase(worse.begin() + 4);
-  const std::string beaten = explain_latents(build_latent_table(definition(), worse, 200));
+  const std::string beaten = explain_latents(latent_table(definition(), worse, 200));
   EXPECT_THAT(beaten, HasSubstr("beaten by: Continued"));
   EXPECT_THAT(beaten, HasSubstr("It beats: Shuffled with 8 latents"));
 }
@@ -214,7 +222,7 @@ TEST(LatentTable, ControlsAreComparedTextByText) {
             control = spread(run("pause", 8, 1, 0.0));
   for (auto& text : subject.measurement.own.texts)
     for (double& loss : text.model) loss -= 0.01;
-  const LatentTable table = build_latent_table(definition(), {subject, control}, 200);
+  const LatentTable table = latent_table(definition(), {subject, control}, 200);
   const LatentLine& line = *table.find("pause", 8);
   EXPECT_EQ(table.subject(), table.find("coprocessor", 8));
   EXPECT_FALSE(table.subject()->subject_against_it);
@@ -234,15 +242,15 @@ TEST(LatentTable, ControlsAreComparedTextByText) {
   EXPECT_TRUE(json["all_positions"][0]["subject_against_it"].is_null());
   EXPECT_NEAR(json["all_positions"][1]["subject_against_it"]["mean"].get<double>(), change, 1e-9);
   // The other way round it is beaten, and by as much.
-  const LatentTable turned = build_latent_table(definition(),
-                                                {spread(run("pause", 8, 1, 0.0)),
-                                                 [&] {
-                                                   LatentRun worse = subject;
-                                                   for (auto& text : worse.measurement.own.texts)
-                                                     for (double& loss : text.model) loss += 0.02;
-                                                   return worse;
-                                                 }()},
-                                                200);
+  const LatentTable turned = latent_table(definition(),
+                                          {spread(run("pause", 8, 1, 0.0)),
+                                           [&] {
+                                             LatentRun worse = subject;
+                                             for (auto& text : worse.measurement.own.texts)
+                                               for (double& loss : text.model) loss += 0.02;
+                                             return worse;
+                                           }()},
+                                          200);
   EXPECT_NEAR(turned.find("pause", 8)->subject_against_it->all.change_percent,
               100 * (std::exp(0.01) - 1), 1e-9);
   EXPECT_THAT(explain_latents(turned), HasSubstr("beaten by: Pause with 8 latents"));
@@ -258,51 +266,51 @@ TEST(LatentTable, LongerAndLongerTrainingIsACurve) {
   two[1].training_insertions = 48000;
   const auto files = [&] {
     std::set<std::string> names;
-    for (const PlotFile& plot : latent_plot_files(build_latent_table(wanted, two, 20)))
+    for (const PlotFile& plot : latent_plot_files(latent_table(wanted, two, 20)))
       names.insert(plot.name);
     return names;
   };
   EXPECT_FALSE(files().contains("by_training.svg")) << "nobody asked for it";
   wanted["curve"] = {"short", "long"};
   EXPECT_TRUE(files().contains("by_training.svg"));
-  const LatentTable table = build_latent_table(wanted, two, 20);
+  const LatentTable table = latent_table(wanted, two, 20);
   const std::string html = latent_report_html(table);
   EXPECT_THAT(html, HasSubstr("position 1, insertions in training 24000: 22.1"));
   EXPECT_THAT(html, HasSubstr("position 1, insertions in training 48000: -9.5"));
   EXPECT_EQ(latent_table_json(table)["all_positions"][1]["training_insertions"], 48000);
   wanted["curve"] = {"short", "lnog"};
-  EXPECT_THAT(message_of<ConfigError>([&] { build_latent_table(wanted, two, 20); }),
+  EXPECT_THAT(message_of<ConfigError>([&] { latent_table(wanted, two, 20); }),
               HasSubstr("no model \"lnog\""));
 }
 
 TEST(LatentTable, WhatDoesNotBelongTogetherIsRefused) {
   auto twice = runs();
   twice.push_back(twice[2]);
-  EXPECT_THAT(message_of<UserError>([&] { build_latent_table(definition(), twice, 10); }),
+  EXPECT_THAT(message_of<UserError>([&] { latent_table(definition(), twice, 10); }),
               HasSubstr("seed 2"));
   auto other_texts = runs();
   other_texts[1].measurement.own.texts.pop_back();
-  EXPECT_THAT(message_of<UserError>([&] { build_latent_table(definition(), other_texts, 10); }),
+  EXPECT_THAT(message_of<UserError>([&] { latent_table(definition(), other_texts, 10); }),
               HasSubstr("same texts"));
   auto other_base = runs();
   other_base[1].measurement.own.texts[3].base[2] *= 1.01;
-  EXPECT_THAT(message_of<UserError>([&] { build_latent_table(definition(), other_base, 10); }),
+  EXPECT_THAT(message_of<UserError>([&] { latent_table(definition(), other_base, 10); }),
               HasSubstr("same texts"));
   auto other_points = runs();
   other_points[1].measurement.own.texts[3].offsets[2] += 1;
-  EXPECT_THAT(message_of<UserError>([&] { build_latent_table(definition(), other_points, 10); }),
+  EXPECT_THAT(message_of<UserError>([&] { latent_table(definition(), other_points, 10); }),
               HasSubstr("insertions"));
   auto other_data = runs();
   other_data[1].summary["dataset"]["hash"] = "def";
-  EXPECT_THAT(message_of<UserError>([&] { build_latent_table(definition(), other_data, 10); }),
+  EXPECT_THAT(message_of<UserError>([&] { latent_table(definition(), other_data, 10); }),
               HasSubstr("other data"));
   Json bad = definition();
   bad["paper"]["coprocessor"]["eight"] = Json::object();
-  EXPECT_THAT(message_of<ConfigError>([&] { build_latent_table(bad, runs(), 10); }),
+  EXPECT_THAT(message_of<ConfigError>([&] { latent_table(bad, runs(), 10); }),
               HasSubstr("number of latents"));
   bad = definition();
   bad["papers"] = Json::object();
-  EXPECT_THAT(message_of<ConfigError>([&] { build_latent_table(bad, runs(), 10); }),
+  EXPECT_THAT(message_of<ConfigError>([&] { latent_table(bad, runs(), 10); }),
               HasSubstr("\"paper\""));
 }
 
@@ -382,7 +390,7 @@ TEST_F(LatentReproTest, TheBaseComesFirstAndEveryCellsFirstSeedBeforeAnysSecond)
 TEST_F(LatentReproTest, ErrorsSayWhatAndWhere) {
   Json t = table();
   t["kind"] = "latents";
-  EXPECT_THAT(refused(t), HasSubstr("\"latent_effect\""));
+  EXPECT_THAT(refused(t), HasSubstr("latent_effect, losses"));
   t = table();
   t["block_sizes"] = Json::object();  // of the other kind
   EXPECT_THAT(refused(t), HasSubstr("block_sizes"));

@@ -28,7 +28,7 @@ TEST(MarkupFault, FindsFaults) {
 }
 
 std::string report(const std::vector<LossRun>& runs, Json definition = table_definition()) {
-  return loss_report_html(build_loss_table(definition, runs, make_provenance()), runs);
+  return loss_report_html(loss_table(definition, runs, make_provenance()), runs);
 }
 
 TEST(Report, IsWellFormedWhateverTheRuns) {
@@ -59,7 +59,7 @@ TEST(Report, NeedsNoNetworkAndNoScript) {
 
 TEST(Report, HoldsTheTablesTextAndCells) {
   const auto runs = make_runs();
-  const LossTable table = build_loss_table(table_definition(), runs, make_provenance());
+  const LossTable table = loss_table(table_definition(), runs, make_provenance());
   const std::string html = loss_report_html(table, runs);
   EXPECT_THAT(html, HasSubstr(escape_html(explain_losses(table))));
   EXPECT_THAT(html, HasSubstr(escape_html(detail_losses(table))));
@@ -151,7 +151,7 @@ TEST(Report, ASmokeTableSaysInItsFirstLineWhatItIsFor) {
   const auto runs = make_runs({64}, 1);
   Provenance smoke = make_provenance();
   smoke.preset = "smoke";
-  const LossTable table = build_loss_table(table_definition(), runs, smoke);
+  const LossTable table = loss_table(table_definition(), runs, smoke);
   const std::string markdown = loss_table_markdown(table), html = loss_report_html(table, runs);
   EXPECT_THAT(markdown.substr(0, markdown.find('\n')),
               HasSubstr("shows that things run, and nothing else"));
@@ -161,7 +161,7 @@ TEST(Report, ASmokeTableSaysInItsFirstLineWhatItIsFor) {
 
 TEST(Report, PlotsAreWrittenBesideTheMarkdownThatShowsThem) {
   const auto runs = make_runs();
-  const LossTable table = build_loss_table(table_definition(), runs, make_provenance());
+  const LossTable table = loss_table(table_definition(), runs, make_provenance());
   const auto files = loss_plot_files(table, runs);
   ASSERT_EQ(files.size(), 6u);  // two a block size
   const std::string markdown = loss_table_markdown(table, files);

@@ -39,7 +39,7 @@ TEST(Statistic, MeanAndSampleStandardDeviation) {
 TEST(Table, RowsFollowBlockSizeAndModelOrderWhateverTheRunsOrder) {
   auto runs = make_runs({128, 64}, 2);
   std::reverse(runs.begin(), runs.end());
-  const LossTable table = build_loss_table(table_definition(), runs, make_provenance());
+  const LossTable table = loss_table(table_definition(), runs, make_provenance());
   std::vector<std::string> order;
   for (const LossRow& row : table.rows)
     order.push_back(row.model + "/" + std::to_string(row.block_size));
@@ -51,11 +51,11 @@ TEST(Table, RowsFollowBlockSizeAndModelOrderWhateverTheRunsOrder) {
 
 TEST(Table, WhatWasNotRunIsAbsent) {
   const LossTable table =
-      build_loss_table(table_definition(), {make_run("imm_slots", 256, 1, {1.5, 1.6, 1.61})});
+      loss_table(table_definition(), {make_run("imm_slots", 256, 1, {1.5, 1.6, 1.61})});
   ASSERT_EQ(table.rows.size(), 1u);
   EXPECT_EQ(table.rows[0].model, "imm_slots");
   EXPECT_TRUE(table.rows[0].paper.is_null());
-  const LossTable empty = build_loss_table(table_definition(), {});
+  const LossTable empty = loss_table(table_definition(), {});
   EXPECT_TRUE(empty.rows.empty());
   EXPECT_EQ(loss_table_json(empty)["rows"], Json::array());
   EXPECT_THAT(loss_table_markdown(empty), HasSubstr("No run has finished yet."));
@@ -63,7 +63,7 @@ TEST(Table, WhatWasNotRunIsAbsent) {
 
 TEST(Table, JsonKeepsItsContract) {
   const Json json =
-      loss_table_json(build_loss_table(table_definition(), make_runs({64}), make_provenance()));
+      loss_table_json(loss_table(table_definition(), make_runs({64}), make_provenance()));
   ASSERT_EQ(json["rows"].size(), 5u);
   const Json& row = json["rows"][2];
   EXPECT_EQ(row["model"], "imm_as_published");
@@ -97,7 +97,7 @@ TEST(Table, JsonKeepsItsContract) {
 TEST(Table, OneSeedHasNoDeviationAndALossThatIsNotFiniteIsNull) {
   auto run = make_run("gpt", 64, 1, {1.7, 1.8, 1.8});
   run.summary["val_loss"] = nullptr;
-  const LossTable table = build_loss_table(table_definition(), {run});
+  const LossTable table = loss_table(table_definition(), {run});
   const Json measured = loss_table_json(table)["rows"][0]["measured"];
   EXPECT_TRUE(measured["train_loss"]["sd"].is_null());
   EXPECT_EQ(measured["train_loss"]["n"], 1);
@@ -111,7 +111,7 @@ TEST(Table, OneLeakingSeedMakesTheRowLeakAndNaNIsNotHidden) {
   auto runs = make_runs({64}, 3);
   runs[0].summary["causal"] = false;
   runs[0].summary["max_future_logit_change"] = nullptr;
-  const LossTable table = build_loss_table(table_definition(), runs);
+  const LossTable table = loss_table(table_definition(), runs);
   EXPECT_EQ(table.rows[0].label(), "LEAKS");
   EXPECT_TRUE(std::isnan(table.rows[0].max_future_logit_change));
   EXPECT_TRUE(loss_table_json(table)["rows"][0]["max_future_logit_change"].is_null());
@@ -136,7 +136,7 @@ std::vector<std::vector<std::string>> markdown_rows(const std::string& text) {
 }
 
 TEST(Table, MarkdownShowsTheNumbersOfTheJsonAndLabelsEveryLeakingOne) {
-  const LossTable table = build_loss_table(table_definition(), make_runs(), make_provenance());
+  const LossTable table = loss_table(table_definition(), make_runs(), make_provenance());
   const Json json = loss_table_json(table);
   const auto rows = markdown_rows(loss_table_markdown(table));
   ASSERT_EQ(rows.size(), json["rows"].size());
@@ -173,7 +173,7 @@ TEST(Table, MarkdownShowsTheNumbersOfTheJsonAndLabelsEveryLeakingOne) {
 
 TEST(Table, MarkdownCarriesLegendNotesAndProvenance) {
   const std::string text =
-      loss_table_markdown(build_loss_table(table_definition(), make_runs({64}), make_provenance()));
+      loss_table_markdown(loss_table(table_definition(), make_runs({64}), make_provenance()));
   for (const char* part :
        {"# IMM on Shakespeare, character level\n", "not the paper's text", "ln 65 = 4.174",
         "J. I. Orlicki, arXiv 2502.21030", "* The paper does not say how wide its model is.",
@@ -185,22 +185,21 @@ TEST(Table, MarkdownCarriesLegendNotesAndProvenance) {
 TEST(Table, ColumnsCanBeChosen) {
   Json definition = table_definition();
   definition["columns"] = {"model", "val_loss"};
-  const auto rows =
-      markdown_rows(loss_table_markdown(build_loss_table(definition, make_runs({64}))));
+  const auto rows = markdown_rows(loss_table_markdown(loss_table(definition, make_runs({64}))));
   ASSERT_EQ(rows.size(), 5u);
   EXPECT_THAT(rows[2], ElementsAre("IMM as published", "0.802 \u00b1 0.010 LEAKS"));
 }
 
 TEST(Table, LossesWithMemoryCarriedStandWhereARunCarriesSome) {
   std::vector<LossRun> runs = make_runs({64});
-  const auto text = [&] { return loss_table_markdown(build_loss_table(table_definition(), runs)); };
+  const auto text = [&] { return loss_table_markdown(loss_table(table_definition(), runs)); };
   EXPECT_THAT(text(), Not(HasSubstr("memory")));
   for (LossRun& run : runs)
     if (run.model == "imm_slots") {
       run.summary["val_loss_carried"] = 1.75;
       run.summary["val_loss_on_carried_windows"] = 1.85;
     }
-  const LossTable table = build_loss_table(table_definition(), runs);
+  const LossTable table = loss_table(table_definition(), runs);
   EXPECT_THAT(text(), HasSubstr("val, memory carried | val, memory reset |"));
   EXPECT_THAT(text(), HasSubstr("Memory carried: validation texts"));
   const LossRow& slots = *table.find("imm_slots", 64);
@@ -216,13 +215,13 @@ TEST(Table, HostileTitlesStayInTheirCells) {
   Json definition = table_definition();
   definition["models"]["gpt"]["title"] = "a|b\n| c <script> `x`";
   const auto text =
-      loss_table_markdown(build_loss_table(definition, {make_run("gpt", 64, 1, {1, 1, 1})}));
+      loss_table_markdown(loss_table(definition, {make_run("gpt", 64, 1, {1, 1, 1})}));
   EXPECT_THAT(text, HasSubstr("a\\|b \\| c \\<script\\> \\`x\\`"));
   EXPECT_THAT(text, Not(HasSubstr("<script>")));
 }
 
 TEST(Table, ExplanationIsMadeOfTheNumbers) {
-  const LossTable table = build_loss_table(table_definition(), make_runs());
+  const LossTable table = loss_table(table_definition(), make_runs());
   EXPECT_EQ(explain_losses(table),
             "At block size 64, IMM as published (LEAKS) reaches a training loss of 0.752 where GPT "
             "reaches 1.769, but a forward that sees only the prefix, as generation does, scores "
@@ -239,20 +238,20 @@ TEST(Table, ExplanationIsMadeOfTheNumbers) {
 TEST(Table, ExplanationClaimsOnlyWhatHolds) {
   // A prefix-only loss between GPT's and guessing, and one better than GPT's.
   const auto leak = [](double prefix_only) {
-    return explain_losses(build_loss_table(
-        table_definition(),
-        {make_run("gpt", 64, 1, {1.75, 1.85, 1.85}),
-         make_run("imm_as_published", 64, 1, {0.8, 0.9, prefix_only, false, 2.5})}));
+    return explain_losses(
+        loss_table(table_definition(),
+                   {make_run("gpt", 64, 1, {1.75, 1.85, 1.85}),
+                    make_run("imm_as_published", 64, 1, {0.8, 0.9, prefix_only, false, 2.5})}));
   };
   EXPECT_THAT(leak(3.5), HasSubstr("scores 3.500 on validation text, worse than GPT."));
   EXPECT_THAT(leak(1.5), HasSubstr("scores 1.500 on validation text."));
   EXPECT_THAT(leak(1.5), Not(HasSubstr("worse")));
-  const auto no_leak = build_loss_table(table_definition(),
-                                        {make_run("gpt", 64, 1, {1.75, 1.85, 1.85, true, 1e-6})});
+  const auto no_leak =
+      loss_table(table_definition(), {make_run("gpt", 64, 1, {1.75, 1.85, 1.85, true, 1e-6})});
   EXPECT_THAT(explain_losses(no_leak),
               HasSubstr("None of these models sees the future: changing later tokens moves no "
                         "earlier logit by more than 1e-06."));
-  const auto only_leak = build_loss_table(
+  const auto only_leak = loss_table(
       table_definition(), {make_run("imm_as_published", 64, 1, {0.8, 0.9, 5, false, 2.5})});
   EXPECT_THAT(detail_losses(only_leak), HasSubstr("No model here is causal."));
 }
@@ -260,30 +259,30 @@ TEST(Table, ExplanationClaimsOnlyWhatHolds) {
 TEST(Table, BadRunsAreNamed) {
   auto runs = make_runs({64}, 2);
   runs.push_back(runs[0]);
-  EXPECT_THAT(message_of<UserError>([&] { build_loss_table(table_definition(), runs); }),
+  EXPECT_THAT(message_of<UserError>([&] { loss_table(table_definition(), runs); }),
               HasSubstr("two runs of gpt at block size 64 have seed 1"));
   runs = make_runs({64}, 2);
   runs[5].summary["parameters"] = 7;
-  EXPECT_THAT(message_of<UserError>([&] { build_loss_table(table_definition(), runs); }),
+  EXPECT_THAT(message_of<UserError>([&] { loss_table(table_definition(), runs); }),
               HasSubstr("803840 and 7 parameters"));
   for (const char* key : {"train_loss", "val_loss", "val_loss_prefix_only", "causal",
                           "max_future_logit_change", "parameters", "seconds", "commit"}) {
     runs = make_runs({64}, 1);
     runs[0].summary.erase(key);
-    EXPECT_THAT(message_of<DataError>([&] { build_loss_table(table_definition(), runs); }),
+    EXPECT_THAT(message_of<DataError>([&] { loss_table(table_definition(), runs); }),
                 HasSubstr(key));
   }
   runs = make_runs({64}, 1);
   runs[0].summary["causal"] = "yes";
-  EXPECT_THROW(build_loss_table(table_definition(), runs), DataError);
+  EXPECT_THROW(loss_table(table_definition(), runs), DataError);
   runs = make_runs({64}, 1);
   runs[3].summary["dataset"]["hash"] = "another";
-  EXPECT_THAT(message_of<UserError>([&] { build_loss_table(table_definition(), runs); }),
+  EXPECT_THAT(message_of<UserError>([&] { loss_table(table_definition(), runs); }),
               HasSubstr("runs/imm_causal_mean-64-1 was trained on other data"));
 }
 
 TEST(Table, ModelsThatTheDefinitionDoesNotNameFollowUnderTheirNames) {
-  const LossTable table = build_loss_table(
+  const LossTable table = loss_table(
       {{"title", "t"}}, {make_run("b", 64, 1, {1, 1, 1}), make_run("a", 64, 1, {1, 1, 1})});
   ASSERT_EQ(table.rows.size(), 2u);
   EXPECT_EQ(table.rows[0].title, "b");
@@ -299,7 +298,7 @@ TEST(Table, DefinitionAndSummariesFillTheProvenance) {
   auto runs = make_runs({64}, 1);
   for (auto& run : runs) run.summary["vocabulary_size"] = 66;
   runs[1].summary["commit"] = "another";
-  const LossTable table = build_loss_table(definition, runs);
+  const LossTable table = loss_table(definition, runs);
   const Json json = loss_table_json(table);
   EXPECT_EQ(json["provenance"]["preset"], "smoke");
   EXPECT_EQ(json["provenance"]["command"], "reverie repro x");
@@ -311,36 +310,37 @@ TEST(Table, DefinitionAndSummariesFillTheProvenance) {
   EXPECT_EQ(json["finished_runs"], 5);
   EXPECT_THAT(loss_table_markdown(table), HasSubstr("**5 of 6 planned runs have finished.**"));
   definition["planned_runs"] = 5;
-  EXPECT_THAT(loss_table_markdown(build_loss_table(definition, runs)),
-              Not(HasSubstr("planned runs")));
+  EXPECT_THAT(loss_table_markdown(loss_table(definition, runs)), Not(HasSubstr("planned runs")));
 }
 
 TEST(Table, BadDefinitionsAreConfigErrorsWithTheirPath) {
   const auto message = [](auto change) {
     Json definition = table_definition();
     change(definition);
-    return message_of<ConfigError>([&] { build_loss_table(definition, {}); });
+    return message_of<ConfigError>([&] { loss_table(definition, {}); });
   };
   EXPECT_THAT(message([](Json& d) { d["colums"] = Json::array(); }),
-              HasSubstr("$.colums; did you mean \"columns\"?"));
-  EXPECT_THAT(message([](Json& d) { d.erase("title"); }), HasSubstr("$.title is missing"));
-  EXPECT_THAT(message([](Json& d) { d["title"] = 3; }),
-              HasSubstr("$.title is number, wanted a string"));
+              HasSubstr("unknown key \"colums\" at $.report; did you mean \"columns\"?"));
+  EXPECT_THAT(message([](Json& d) { d["citation"] = 3; }),
+              HasSubstr("$.report.citation must be a string, got 3"));
   EXPECT_THAT(message([](Json& d) { d["models"]["gpt"]["titel"] = ""; }),
-              HasSubstr("$.models.gpt.titel; did you mean \"title\"?"));
+              HasSubstr("\"titel\" at $.report.models.gpt; did you mean \"title\"?"));
   EXPECT_THAT(message([](Json& d) { d["models"]["gpt"] = "GPT"; }),
-              HasSubstr("$.models.gpt is string"));
+              HasSubstr("$.report.models.gpt must be an object"));
   EXPECT_THAT(message([](Json& d) { d["models"] = Json::array(); }),
-              HasSubstr("$.models is array"));
+              HasSubstr("$.report.models must be an object"));
   EXPECT_THAT(message([](Json& d) { d["paper"]["gpt"] = 1.7; }),
-              HasSubstr("$.paper.gpt is number"));
+              HasSubstr("$.report.paper.gpt must be an object"));
   EXPECT_THAT(message([](Json& d) { d["paper"]["gpt"]["64x"] = Json::object(); }),
-              HasSubstr("\"64x\" is no block size"));
+              HasSubstr("\"train_loss\" at $.report.paper.gpt.64x"));
+  EXPECT_THAT(message([](Json& d) {
+                d["paper"]["gpt"]["64x"] = {{"train_loss", 1.7}};
+              }),
+              HasSubstr("$.report: paper.gpt: \"64x\" is no block size"));
   EXPECT_THAT(message([](Json& d) { d["paper"]["gpt"]["64"].erase("train_loss"); }),
-              HasSubstr("$.paper.gpt.64.train_loss is missing"));
+              HasSubstr("missing key \"train_loss\" at $.report.paper.gpt.64"));
   EXPECT_THAT(message([](Json& d) { d["columns"] = {"verdikt"}; }), HasSubstr("verdict"));
-  EXPECT_THAT(message([](Json& d) { d["notes"] = {1}; }), HasSubstr("$.notes"));
-  EXPECT_THAT(message([](Json& d) { d = Json::array(); }), HasSubstr("$ is array"));
+  EXPECT_THAT(message([](Json& d) { d["notes"] = {1}; }), HasSubstr("$.report.notes[0]"));
 }
 
 TEST(Table, NumbersForPeople) {

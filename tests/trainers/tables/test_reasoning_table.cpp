@@ -17,6 +17,7 @@
 #include "trainers/evaluation/answer_accuracy.h"
 #include "trainers/evaluation/causality.h"
 #include "trainers/runs/stored_run.h"
+#include "trainers/tables/definitions.h"
 #include "trainers/tables/reasoning/reasoning_table.h"
 #include "trainers/tables/repro.h"
 #include "trainers/training/trainer.h"
@@ -42,8 +43,13 @@ Json definition() {
                "no_thought": {"title": "None"}}})");
 }
 
+ReasoningTable reasoning_table(Json definition, const std::vector<ReasoningRun>& runs) {
+  const TableHeading heading = testing::take_heading(definition);
+  return build_reasoning_table(testing::read_report<TableReport>(definition), heading, runs);
+}
+
 TEST(ReasoningTable, LinesAreInTheOrderOfModelsAndStagesAndSeedsAreTakenTogether) {
-  const ReasoningTable table = build_reasoning_table(
+  const ReasoningTable table = reasoning_table(
       definition(), {run("no_thought", 1, 1, 4), run("coconut", 2, 1, 9), run("coconut", 1, 1, 10),
                      run("coconut", 1, 2, 13), run("", 0, 0, 16)});
   const Json json = reasoning_table_json(table);
@@ -70,7 +76,7 @@ TEST(ReasoningTable, ALeakLabelsItsLine) {
   v.add({"cuts", "", 0, 1e-6, 20});
   causal.summary["verdict"] = v.json();
   const ReasoningTable table =
-      build_reasoning_table(definition(), {leaking, causal, run("no_thought", 1, 1, 4)});
+      reasoning_table(definition(), {leaking, causal, run("no_thought", 1, 1, 4)});
   const Json rows = reasoning_table_json(table)["rows"];
   EXPECT_EQ(rows[0]["verdict"], "LEAKS");
   EXPECT_EQ(rows[0]["label"], "LEAKS");
@@ -84,14 +90,13 @@ TEST(ReasoningTable, ALeakLabelsItsLine) {
 }
 
 TEST(ReasoningTable, RefusesTheSameRunTwiceAndOtherTexts) {
-  EXPECT_THAT(
-      message_of<UserError>([&] {
-        build_reasoning_table(definition(), {run("coconut", 1, 1, 4), run("coconut", 1, 1, 4)});
-      }),
-      HasSubstr("seed 1"));
+  EXPECT_THAT(message_of<UserError>([&] {
+                reasoning_table(definition(), {run("coconut", 1, 1, 4), run("coconut", 1, 1, 4)});
+              }),
+              HasSubstr("seed 1"));
   auto other = run("coconut", 2, 1, 4);
   other.summary["dataset"]["hash"] = "def";
-  EXPECT_THROW(build_reasoning_table(definition(), {run("coconut", 1, 1, 4), other}), UserError);
+  EXPECT_THROW(reasoning_table(definition(), {run("coconut", 1, 1, 4), other}), UserError);
 }
 
 // Data are prepared under the working directory, one folder for each stage.
@@ -175,7 +180,8 @@ TEST_F(ReasoningReproTest, ErrorsSayWhatAndWhere) {
   const auto refused = [&](const char* patch) {
     return message_of<ConfigError>([&] { plan_table(options(parse_json(patch))); });
   };
-  EXPECT_THAT(refused(R"({"presets": {"tiny": {"stages": 0}}})"), HasSubstr("one stage or more"));
+  EXPECT_THAT(refused(R"({"presets": {"tiny": {"stages": 0}}})"),
+              HasSubstr("$.presets.tiny.stages must be an integer in 1.."));
   EXPECT_THAT(refused(R"({"presets": {"tiny": {"cells": {}}}})"), HasSubstr("cells"));
   EXPECT_THAT(refused(R"({"models": {"coconut": {"model": {"type": "llama"}}}})"),
               HasSubstr("\"coconut\""));

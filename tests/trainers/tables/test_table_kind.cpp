@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -17,9 +18,29 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using testing::message_of;
 
+struct EmptyPreset final : TablePreset {
+  int64_t size = 0;
+  void fields(Fields& f) override {
+    TablePreset::fields(f);
+    f.integer("size", size, kPositive, "number of cells");
+    model_fields(f);
+  }
+};
+struct EmptyDefinition final : TableDefinitionWith<EmptyPreset> {
+  EmptyDefinition() : TableDefinitionWith("empty") {}
+  std::string colour;
+  void fields(Fields& f) override {
+    TableDefinition::fields(f);
+    f.text("colour", colour, {}, "of the cells");
+    model_fields(f);
+    preset_fields(f);
+  }
+};
+
 class EmptyKind final : public TableKind {
  public:
-  explicit EmptyKind(const TableFile& table) : size_(table.preset.at("size").json()) {}
+  EmptyKind(const EmptyDefinition& definition, const TableFile& table)
+      : size_(definition.presets.at(table.preset_name, "$.presets").size) {}
   std::vector<PlannedCell> cells() const override {
     return std::vector<PlannedCell>(size_t(size_));
   }
@@ -33,43 +54,85 @@ class EmptyKind final : public TableKind {
   int64_t size_;
 };
 
-const bool registered = TableKinds::instance().add<EmptyKind>("empty", {"colour"}, {"size"});
+const bool registered =
+    TableKindRegistry::instance().add<EmptyKind, EmptyDefinition>("empty", "nothing");
 
-TableFile table_of(const Json& table, const Json& preset) {
+Json table(const Json& patch = Json::object()) {
+  Json t = {{"kind", "empty"},
+            {"title", "nothing"},
+            {"base", {{"seed", 1}}},
+            {"models", {{"none", Json::object()}}},
+            {"presets", {{"smoke", {{"seeds", {1}}, {"size", 3}}}}}};
+  t.merge_patch(patch);
+  return t;
+}
+std::unique_ptr<TableKind> kind_of(const Json& table) {
   TableFile file;
-  file.config = Config(table, "$");
-  file.preset = Config(preset, "$.presets.smoke");
-  return file;
+  file.definition = read_table_definition(Config(table, "$"));
+  file.preset_name = "smoke";
+  return make_table_kind(file);
+}
+std::string refused(const Json& patch) {
+  return message_of<ConfigError>([&] { kind_of(table(patch)); });
 }
 
 TEST(TableKind, IsFoundByTheNameThatItRegistered) {
-  const auto kind = make_table_kind(table_of({{"kind", "empty"}, {"colour", 1}}, {{"size", 3}}));
-  EXPECT_EQ(kind->cells().size(), 3u);
+  EXPECT_EQ(kind_of(table())->cells().size(), 3u);
 }
 
 TEST(TableKind, AnUnknownNameListsTheKnownOnes) {
-  EXPECT_THAT(message_of<ConfigError>([] {
-                make_table_kind(table_of({{"kind", "loses"}}, Json::object()));
-              }),
-              AllOf(HasSubstr("\"loses\""), HasSubstr("\"empty\""), HasSubstr("\"latent_effect\""),
-                    HasSubstr("\"losses\""), HasSubstr("\"reasoning\""), HasSubstr("\"sweep\"")));
+  EXPECT_THAT(
+      refused({{"kind", "loses"}}),
+      AllOf(HasSubstr("$.kind"), HasSubstr("\"loses\""), HasSubstr("did you mean \"losses\"?"),
+            HasSubstr("empty, latent_effect, losses, reasoning, sweep")));
+  EXPECT_THAT(refused({{"kind", 3}}), HasSubstr("$.kind is 3, wanted a string"));
 }
 
 TEST(TableKind, KeysThatItDidNotNameAreRefused) {
-  EXPECT_THAT(message_of<ConfigError>([] {
-                make_table_kind(table_of({{"kind", "empty"}, {"block_sizes", 1}}, {{"size", 3}}));
-              }),
-              HasSubstr("$.block_sizes"));
-  EXPECT_THAT(message_of<ConfigError>([] {
-                make_table_kind(table_of({{"kind", "empty"}}, {{"size", 3}, {"sise", 3}}));
-              }),
-              AllOf(HasSubstr("$.presets.smoke.sise"), HasSubstr("\"size\"")));
+  EXPECT_THAT(refused({{"block_sizes", 1}}), HasSubstr("\"block_sizes\" at $"));
+  EXPECT_THAT(refused({{"presets", {{"smoke", {{"sise", 3}}}}}}),
+              AllOf(HasSubstr("\"sise\" at $.presets.smoke"), HasSubstr("\"size\"")));
+  // Of any preset, not only of the one that is asked for.
+  EXPECT_THAT(refused({{"presets", {{"paper", {{"seeds", {1}}, {"size", 1}, {"sise", 3}}}}}}),
+              HasSubstr("\"sise\" at $.presets.paper"));
+}
+
+TEST(TableKind, WhatEveryTableHasMustBeGiven) {
+  for (const char* key : {"title", "base", "models", "presets"})
+    EXPECT_THAT(refused({{key, nullptr}}), HasSubstr(fmt::format("missing key \"{}\" at $", key)));
+  EXPECT_THAT(refused({{"presets", {{"smoke", {{"seeds", Json::array()}}}}}}),
+              HasSubstr("$.presets.smoke.seeds is empty"));
 }
 
 TEST(TableKind, ANameThatIsTakenIsRefused) {
-  EXPECT_THAT(
-      message_of<InternalError>([] { TableKinds::instance().add<EmptyKind>("sweep", {}, {}); }),
-      HasSubstr("\"sweep\""));
+  EXPECT_THAT(message_of<InternalError>([] {
+                TableKindRegistry::instance().add<EmptyKind, EmptyDefinition>("sweep", "taken");
+              }),
+              HasSubstr("\"sweep\""));
+}
+
+TEST(TableKind, ItsSchemaNamesTheKeysOfTableAndPreset) {
+  const Json schema = table_schema("empty");
+  EXPECT_FALSE(schema["additionalProperties"]);
+  EXPECT_EQ(schema["required"], Json({"kind", "title", "base", "models", "presets"}));
+  EXPECT_EQ(schema["properties"]["kind"]["enum"], Json({"empty"}));
+  const Json& preset = schema["properties"]["presets"]["additionalProperties"];
+  EXPECT_FALSE(preset["additionalProperties"]);
+  EXPECT_EQ(preset["required"], Json({"seeds", "size"}));
+  EXPECT_EQ(preset["properties"]["seeds"]["minItems"], 1);
+}
+
+// Every committed definition, with all its presets.
+TEST(TableKind, CommittedDefinitionsAreRead) {
+  int count = 0;
+  for (const auto& file :
+       std::filesystem::directory_iterator(REVERIE_TEST_DIR "/../configs/tables")) {
+    if (file.path().extension() != ".json") continue;
+    const Component definition = read_table_definition(Config::from_file(file.path().string()));
+    EXPECT_FALSE(component_options<TableDefinition>(definition).preset_names().empty());
+    ++count;
+  }
+  EXPECT_GE(count, 4);
 }
 
 }  // namespace

@@ -12,28 +12,12 @@ namespace {
 using Cell = std::pair<std::string, int64_t>;  // model, latents
 using Paper = std::map<Cell, std::map<int64_t, double>>;
 
-Paper read_paper(const Json& paper) {
+Paper paper_of(const LatentReport& report) {
   Paper out;
-  for (const auto& [model, by_latents] : paper.items()) {
-    const std::string path = "$.paper." + model;
-    if (!by_latents.is_object())
-      throw ConfigError(fmt::format("{} is {}, wanted {{LATENTS: {{POSITION: percent}}}}", path,
-                                    by_latents.type_name()));
-    for (const auto& [latents, by_position] : by_latents.items()) {
-      auto& figures = out[{model, number_of_key(latents, "number of latents", path)}];
-      const std::string here = path + "." + latents;
-      if (!by_position.is_object())
-        throw ConfigError(
-            fmt::format("{} is {}, wanted {{POSITION: percent}}", here, by_position.type_name()));
-      for (const auto& [position, change] : by_position.items()) {
-        const int64_t number = number_of_key(position, "position", here);
-        if (!change.is_number())
-          throw ConfigError(fmt::format("{}.{} is {}, wanted a number of percent", here, position,
-                                        change.type_name()));
-        figures[number] = change;
-      }
-    }
-  }
+  for (const auto& [model, by_latents] : report.paper)
+    for (const auto& [latents, by_position] : by_latents)
+      for (const auto& [position, change] : by_position)
+        out[{model, number_of_key(latents)}][number_of_key(position)] = change;
   return out;
 }
 
@@ -101,41 +85,50 @@ const LatentLine* LatentTable::subject() const {
   return found;
 }
 
-LatentTable build_latent_table(const Json& definition, const std::vector<LatentRun>& runs,
-                               int64_t resamples, Provenance provenance) {
-  refuse_unknown_keys(definition,
-                      {"title", "citation", "notes", "base", "preset", "command", "planned_runs",
-                       "shown", "subject_latents", "models", "paper", "curve"},
-                      "$");
+void LatentReport::fields(Fields& f) {
+  TableReport::fields(f);
+  const auto position = [](Fields& inner, const std::string& name, double& change) {
+    inner.number(name, change, {}, "change of perplexity in percent");
+  };
+  const auto latents = [&](Fields& inner, const std::string& name, Named<double>& figures) {
+    describe_named(inner, name, figures, "by position", position);
+  };
+  describe_named(f, "paper", paper, "the paper's figures, by model, number of latents and position",
+                 [&](Fields& inner, const std::string& name, Named<Named<double>>& figures) {
+                   describe_named(inner, name, figures, "by number of latents", latents);
+                 });
+  for (const auto& [model, by_latents] : paper) {
+    number_keys(f, by_latents.names(), "paper." + model, "number of latents");
+    for (const auto& [number, by_position] : by_latents)
+      number_keys(f, by_position.names(), fmt::format("paper.{}.{}", model, number), "position");
+  }
+  f.integer("subject_latents", subject_latents, kNonNegative,
+            "the number of latents of which the text below the title speaks; 0: the most");
+  f.texts("curve", curve,
+          "models that differ in the length of their training alone, for a plot against it");
+  for (const std::string& model : curve)
+    f.rule(models.find(model) != nullptr,
+           fmt::format("curve: no model \"{}\" in \"models\"", model));
+}
+
+LatentTable build_latent_table(const LatentReport& report, const LatentHeading& heading,
+                               const std::vector<LatentRun>& runs, int64_t resamples,
+                               Provenance provenance) {
   LatentTable table;
-  table.title = text_at(definition, "title", "$", true);
-  table.citation = text_at(definition, "citation", "$", false);
-  table.notes = texts_at(definition, "notes", "$");
-  table.base = text_at(definition, "base", "$", false);
-  table.curve = texts_at(definition, "curve", "$");
-  if (definition.contains("shown"))
-    table.shown = list_at<int64_t>(Config(definition, "$"), "shown");
-  if (const Json* models =
-          find_typed(definition, "models", &Json::is_object, "an object", "$", false))
-    table.models = read_table_models(*models, "$.models");
-  Paper paper;
-  if (const Json* figures =
-          find_typed(definition, "paper", &Json::is_object, "an object", "$", false))
-    paper = read_paper(*figures);
+  table.title = heading.title;
+  table.citation = report.citation;
+  table.notes = report.notes;
+  table.base = heading.base;
+  table.curve = report.curve;
+  table.shown = heading.shown;
+  table.models = report.table_models();
+  const Paper paper = paper_of(report);
   table.finished_runs = int64_t(runs.size());
-  if (const Json* planned = find_typed(definition, "planned_runs", &Json::is_number_integer,
-                                       "an integer", "$", false))
-    table.planned_runs = planned->get<int64_t>();
-  if (const Json* latents = find_typed(definition, "subject_latents", &Json::is_number_integer,
-                                       "an integer", "$", false))
-    table.subject_latents = latents->get<int64_t>();
-  for (const std::string& model : table.curve)
-    if (std::none_of(table.models.begin(), table.models.end(),
-                     [&](const TableModel& known) { return known.name == model; }))
-      throw ConfigError(fmt::format("$.curve: no model \"{}\" in $.models", model));
+  table.planned_runs = heading.planned_runs;
+  table.subject_latents = report.subject_latents;
   table.provenance = std::move(provenance);
-  table.provenance.preset = text_at(definition, "preset", "$", false);
-  table.provenance.command = text_at(definition, "command", "$", false);
+  table.provenance.preset = heading.preset;
+  table.provenance.command = heading.command;
 
   std::map<Cell, std::vector<Part>> parts;
   std::vector<std::string> order;

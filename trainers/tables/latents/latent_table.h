@@ -69,17 +69,24 @@ struct LatentTable {
   const LatentLine* subject() const;
 };
 
-// `definition`; only the title is required:
-//   {"title": TEXT, "citation": TEXT, "notes": [TEXT, ...], "base": TEXT, "preset": TEXT,
-//    "command": TEXT, "planned_runs": N, "shown": [POSITION, ...], "subject_latents": N,
-//    "models": {NAME: {"title", "description"}},      order of the lines; others follow
-//    "paper": {MODEL: {LATENTS: {POSITION: percent}}},
-//    "curve": [MODEL, ...]}     the same training, longer and longer
+struct LatentReport final : TableReport {
+  Named<Named<Named<double>>> paper;  // percent, by model, number of latents and position
+  int64_t subject_latents = 0;        // 0: the most
+  std::vector<std::string> curve;     // models: the same training, longer and longer
+  void fields(Fields&) override;
+};
+struct LatentHeading : TableHeading {
+  std::string base;            // the base's path
+  std::vector<int64_t> shown;  // positions of table.md
+};
+
+// Lines are in the order of report.models; others follow.
 // A run that was measured with latents of other documents, too, gives two lines: its model's, and
-// that of MODEL_shuffled. ConfigError for another key or type; UserError for two runs of one cell
-// and seed, or runs that were not measured on the same texts or data.
-LatentTable build_latent_table(const Json& definition, const std::vector<LatentRun>& runs,
-                               int64_t resamples, Provenance provenance = {});
+// that of MODEL_shuffled. UserError for two runs of one cell and seed, or runs that were not measured
+// on the same texts or data.
+LatentTable build_latent_table(const LatentReport& report, const LatentHeading& heading,
+                               const std::vector<LatentRun>& runs, int64_t resamples,
+                               Provenance provenance = {});
 
 // The opening, made from the numbers, of which it holds three at most: what latents change, and
 // which controls that beats.

@@ -1,16 +1,5 @@
 // The kind "latent_effect": what latents beside a base change in its perplexity by position, with
-// the controls that a coprocessor must beat. Besides the keys of all tables (repro.h):
-//   "augmented": the patch of all models with latents; "measure": {...}, see MeasureOptions;
-//   "shuffled": [MODEL, ...], models that are measured with latents of other documents, too
-// and in a preset
-//   "cells": {MODEL: [LATENTS, ...]}, an empty list for a model without latents;
-//   "base_model": the path of a pretrained model, or "pretraining": the patch of a run that trains
-//   the base first; "augmented" and "measure": patches; "base_shape": a "model" of the base's
-//   shape, for planning before its weights are there;
-//   "sweep": {"steps": N, "learning_rates": [...], "models": {MODEL: [...]}}: trials of every model
-//   (its first number of latents, the first seed), of N steps each, with learning rates of its own
-//   where it is named. The one with the lowest loss behind insertions into every fourth held-out
-//   text is used, and those texts are in no other figure.
+// the controls that a coprocessor must beat.
 // Models are "augmented" (their base is set) or "pretrained" (their path is: continued training).
 
 #include <algorithm>
@@ -30,7 +19,7 @@
 #include "trainers/evaluation/latent_canary.h"
 #include "trainers/exporting/hugging_face.h"
 #include "trainers/runs/stored_run.h"
-#include "trainers/tables/definition.h"
+#include "trainers/tables/latents/latent_definition.h"
 #include "trainers/tables/latents/latent_plan.h"
 #include "trainers/tables/latents/latent_table.h"
 #include "trainers/tables/table_kind.h"
@@ -43,32 +32,8 @@ namespace {
 constexpr const char* kMeasurementFile = "latent_effect.json";
 constexpr const char* kFormat = "reverie latent effect 2";
 
-struct MeasureOptions final : Fieldset {
-  int64_t positions = 32, points = 16, windows = 0, batch_size = 8, resamples = 1000;
-  std::string offsets = "drawn";
-  std::vector<int64_t> shown{1, 2, 4, 8, 16, 32};
-  void fields(Fields& f) override {
-    f.integer("positions", positions, kPositive, "tokens scored after each insertion");
-    f.text("offsets", offsets, {"drawn", "every"},
-           "where latents are inserted into a text; drawn: at offsets that the text itself draws "
-           "among all admissible ones; every: at all of them");
-    f.integer("points", points, kPositive, "for drawn: insertions into each text");
-    f.integer("windows", windows, kNonNegative, "number of held-out texts; 0: all");
-    f.integer("batch_size", batch_size, {2, 1 << 20},
-              "texts per forward; latents are shuffled between them");
-    f.integer("resamples", resamples, kNonNegative,
-              "number of resamplings of texts and of their insertions, for the 95 % intervals");
-    f.integers("shown", shown, kPositive, "positions in table.md");
-  }
-};
-
 // Texts on which learning rates are chosen; the others are measured for the table.
 constexpr size_t kSelectionStep = 4;
-
-struct Sweep {
-  int64_t steps = 0;
-  std::map<std::string, std::vector<double>> rates;  // by model
-};
 
 Json rate_patch(double rate) {
   return {{"optimizer", {{"learning_rate", rate}, {"minimum_learning_rate", rate / 10}}}};
@@ -76,47 +41,34 @@ Json rate_patch(double rate) {
 
 class LatentTableKind final : public TableKind {
  public:
-  explicit LatentTableKind(const TableFile& t) : table_(t) {
-    Config measure = t.config.has("measure") ? t.config.at("measure") : Config();
-    if (t.preset.has("measure")) measure.merge(t.preset.at("measure"));
-    if (measure.has("groups"))
-      throw ConfigError(
-          "$.measure.groups, evenly spaced insertions, is gone: give \"points\", as many "
-          "insertions "
-          "drawn among all offsets of each text, or \"offsets\": \"every\"");
-    read_config(measure, measure_);
-    if (t.config.has("shuffled")) shuffled_ = list_at<std::string>(t.config, "shuffled");
-    for (const auto& name : shuffled_) t.config.at("models").at(name);
-    const Config cells = t.preset.at("cells");
-    for (const auto& [model, latents] : cells.json().items()) {
-      const auto numbers = list_at<int64_t>(cells, model);
-      if (numbers.empty()) cells_.push_back({model, 0});
-      for (const int64_t number : numbers) cells_.push_back({model, number});
+  LatentTableKind(const LatentDefinition& definition, const TableFile& t)
+      : table_(t),
+        definition_(definition),
+        preset_(definition.presets.at(t.preset_name, "")),
+        measure_(preset_.measure),
+        base_(preset_.base_model) {
+    for (const auto& name : definition.shuffled) definition.models.at(name, "$.models");
+    for (const auto& [model, latents] : preset_.cells) {
+      if (latents.empty()) cells_.push_back({model, 0});
+      for (const int64_t number : latents) cells_.push_back({model, number});
     }
-    if (t.preset.has("sweep")) read_sweep(t.preset.at("sweep"));
-    const bool given = t.preset.has("base_model"), trained = t.preset.has("pretraining");
-    if (given == trained)
-      throw ConfigError(
-          fmt::format("{} wants either \"base_model\" (the path of a pretrained model) or "
-                      "\"pretraining\" (the patch of a run that makes it), and has {}",
-                      t.preset.path(), given ? "both" : "neither"));
     rule_.points = measure_.offsets == "every" ? 0 : measure_.points;
     rule_.positions = measure_.positions;
     rule_.first = 1 + longest_delay();
-    if (given) base_ = text_at(t.preset.json(), "base_model", t.preset.path(), true);
   }
 
   std::vector<PlannedCell> cells() const override { return cells_; }
-  std::optional<Config> preliminary() const override {
-    if (!table_.preset.has("pretraining")) return std::nullopt;
-    return table_.preset.at("pretraining");
+  std::optional<Json> preliminary() const override {
+    if (preset_.pretraining.is_null()) return std::nullopt;
+    return preset_.pretraining;
   }
   void set_preliminary(const std::string& run_directory) override {
     base_ = export_of(run_directory);
   }
   void merge_level_patch(const PlannedCell& cell, Config& config) const override {
-    for (const Config& c : {table_.config, table_.preset})
-      if (cell.level > 0 && c.has("augmented")) config.merge(c.at("augmented"));
+    if (cell.level == 0) return;
+    merge_patch(config, definition_.augmented);
+    merge_patch(config, preset_.augmented);
   }
   void set_cell_values(const PlannedCell& cell, Config& config) const override;
   std::vector<PlannedTrial> trials() const override;
@@ -131,24 +83,23 @@ class LatentTableKind final : public TableKind {
     return run_directory + "/hugging_face";
   }
   bool is_shuffled(const std::string& model) const {
-    return std::find(shuffled_.begin(), shuffled_.end(), model) != shuffled_.end();
+    const auto& all = definition_.shuffled;
+    return std::find(all.begin(), all.end(), model) != all.end();
   }
   // The longest "delay" that any model of this preset is given: an insertion that comes too early
   // for one is left out for all.
   int64_t longest_delay() const {
     int64_t longest = 0;
-    const auto look = [&](const Config& patch) {
-      if (patch.json().is_object() && patch.has("model") && patch.at("model").has("delay"))
-        longest = std::max(longest, patch.at("model").json().value("delay", int64_t(0)));
+    const auto look = [&](const Json& patch) {
+      if (patch.is_object() && patch.contains("model") && patch["model"].is_object())
+        longest = std::max(longest, patch["model"].value("delay", int64_t(0)));
     };
-    for (const Config& c : {table_.config, table_.preset})
-      if (c.has("augmented")) look(c.at("augmented"));
-    look(table_.config.at("base"));
-    if (table_.preset.has("patch")) look(table_.preset.at("patch"));
+    for (const Json* patch :
+         {&definition_.augmented, &preset_.augmented, &definition_.base, &preset_.patch})
+      look(*patch);
     for (const PlannedCell& cell : cells_) {
-      look(table_.config.at("models").at(cell.model));
-      if (table_.preset.has("model_patches") && table_.preset.at("model_patches").has(cell.model))
-        look(table_.preset.at("model_patches").at(cell.model));
+      look(definition_.models.at(cell.model, "$.models"));
+      if (const Json* own = preset_.model_patches.find(cell.model)) look(*own);
     }
     return longest;
   }
@@ -160,16 +111,16 @@ class LatentTableKind final : public TableKind {
                 {"rule", rule_.text()},
                 {"windows", measure_.windows},
                 {"batch_size", measure_.batch_size},
-                {"texts", !sweep_     ? "all"
-                          : run.trial ? "every fourth"
-                                      : "all but every fourth"},
+                {"texts", !has_trials() ? "all"
+                          : run.trial   ? "every fourth"
+                                        : "all but every fourth"},
                 {"shuffled", is_shuffled(run.cell.model) && !run.trial}};
     if (run.table_data) out["data"] = run.table_data->json();
     return out;
   }
   // What a run is measured on: the table's data, whatever it was trained on.
   Dataset data_of(const PlannedRun& run, const LoadedRun& loaded) const;
-  void read_sweep(const Config& config);
+  bool has_trials() const { return preset_.sweep.steps > 0; }
   // Whether the run's measurement is there and of what is wanted now.
   std::optional<LatentMeasurement> measurement_of(const PlannedRun& run) const;
   std::string sweep_note() const;
@@ -178,12 +129,12 @@ class LatentTableKind final : public TableKind {
   void share_latents(const PlannedCell& cell, Config& config) const;
 
   TableFile table_;
-  MeasureOptions measure_;
+  LatentDefinition definition_;
+  LatentPreset preset_;
+  LatentMeasureOptions measure_;
   InsertionRule rule_;
-  std::optional<Sweep> sweep_;
   // Of each model's trials that have finished: losses by rate. Only of models with all of them.
   std::map<std::string, std::map<double, double>> tried_;
-  std::vector<std::string> shuffled_;
   std::vector<PlannedCell> cells_;
   std::string base_;
 };
@@ -191,23 +142,23 @@ class LatentTableKind final : public TableKind {
 void LatentTableKind::share_latents(const PlannedCell& cell, Config& config) const {
   const Config latents = config.at("model").at("latents");
   if (!latents.has("sources")) {
-    config.set("model.latents.count=" + std::to_string(cell.level));
+    config.set("model.latents.count", cell.level);
     return;
   }
   const int64_t sources = int64_t(latents.json().at("sources").size());
   if (sources == 0 || cell.level % sources != 0)
     throw ConfigError(
         fmt::format("{}.cells.{}: {} latents cannot be shared evenly by its {} sources",
-                    table_.preset.path(), cell.model, cell.level, sources));
+                    table_.preset_path(), cell.model, cell.level, sources));
   for (int64_t i = 0; i < sources; ++i)
-    config.set(fmt::format("model.latents.sources.{}.count={}", i, cell.level / sources));
+    config.set(fmt::format("model.latents.sources.{}.count", i), cell.level / sources);
 }
 
 void LatentTableKind::set_cell_values(const PlannedCell& cell, Config& config) const {
   const Config model = config.at("model");
   if (model.has("latents") != (cell.level > 0))
     throw ConfigError(
-        fmt::format("{}.cells.{}: {}", table_.preset.path(), cell.model,
+        fmt::format("{}.cells.{}: {}", table_.preset_path(), cell.model,
                     cell.level > 0 ? fmt::format("{} latents are asked for, but this model has "
                                                  "none; wanted []",
                                                  cell.level)
@@ -217,14 +168,14 @@ void LatentTableKind::set_cell_values(const PlannedCell& cell, Config& config) c
     const auto best =
         std::min_element(tried->second.begin(), tried->second.end(),
                          [](const auto& a, const auto& b) { return a.second < b.second; });
-    config.merge(Config(rate_patch(best->first), "$.sweep"));
+    merge_patch(config, rate_patch(best->first));
   }
-  const std::string type = text_at(model.json(), "type", "$.model", true);
+  const std::string type = type_of_model(config);
   if (type == "augmented") {
-    config.set("model.base=" + json_text(Json(base_)));
+    config.set("model.base", base_);
     share_latents(cell, config);
   } else if (type == "pretrained") {
-    config.set("model.path=" + json_text(Json(base_)));
+    config.set("model.path", base_);
   } else {
     throw ConfigError(
         fmt::format("$.models.{}: a table of latents compares models of type \"augmented\" and "
@@ -233,38 +184,18 @@ void LatentTableKind::set_cell_values(const PlannedCell& cell, Config& config) c
   }
 }
 
-void LatentTableKind::read_sweep(const Config& config) {
-  refuse_unknown_keys(config.json(), {"steps", "learning_rates", "models"}, config.path());
-  sweep_.emplace();
-  const Json* steps = find_typed(config.json(), "steps", &Json::is_number_integer, "an integer",
-                                 config.path(), true);
-  sweep_->steps = steps->get<int64_t>();
-  const auto common = list_at<double>(config, "learning_rates");
-  for (const PlannedCell& cell : cells_) sweep_->rates[cell.model] = common;
-  const Config own = config.has("models") ? config.at("models") : Config();
-  for (const auto& [model, rates] : own.json().items()) {
-    if (!sweep_->rates.contains(model))
-      throw ConfigError(
-          fmt::format("{}.models.{}: the preset has no such model", config.path(), model));
-    sweep_->rates[model] = list_at<double>(own, model);
-  }
-  for (const auto& [model, rates] : sweep_->rates)
-    for (const double rate : rates)
-      if (!(rate > 0) || !std::isfinite(rate))
-        throw ConfigError(fmt::format("{}: the learning rate is {}; wanted a positive number",
-                                      config.path(), rate));
-}
-
 std::vector<PlannedTrial> LatentTableKind::trials() const {
   std::vector<PlannedTrial> all;
-  if (!sweep_) return all;
+  if (!has_trials()) return all;
   std::set<std::string> seen;
   for (const PlannedCell& cell : cells_) {
     if (!seen.insert(cell.model).second) continue;
-    for (const double rate : sweep_->rates.at(cell.model)) {
+    const LatentSweep& sweep = preset_.sweep;
+    const auto* own = sweep.models.find(cell.model);
+    for (const double rate : own != nullptr ? *own : sweep.learning_rates) {
       Json patch = rate_patch(rate);
-      patch["train"] = {{"steps", sweep_->steps}};
-      all.push_back({cell, Config(std::move(patch), "$.sweep")});
+      patch["train"] = {{"steps", sweep.steps}};
+      all.push_back({cell, std::move(patch)});
     }
   }
   return all;
@@ -297,7 +228,7 @@ std::string LatentTableKind::sweep_note() const {
       "the "
       "first seed, by the loss behind insertions into every fourth held-out text; these texts are "
       "in no figure of this table.",
-      sweep_->steps);
+      preset_.sweep.steps);
   for (const auto& [model, losses] : tried_) {
     const auto best = std::min_element(losses.begin(), losses.end(),
                                        [](auto& a, auto& b) { return a.second < b.second; });
@@ -362,7 +293,7 @@ void LatentTableKind::measure(const PlannedRun& run) const {
   const int64_t length = loaded.model->block_size();
   // Whole windows: a shorter one at the end would be a text of another length.
   const auto keep = [&](PositionLosses& losses) {
-    if (!sweep_) return;
+    if (!has_trials()) return;
     std::vector<PositionLosses::Text> kept;
     for (size_t i = 0; i < losses.texts.size(); ++i)
       if ((i % kSelectionStep == 0) == run.trial) kept.push_back(std::move(losses.texts[i]));
@@ -418,8 +349,9 @@ std::string LatentTableKind::plan(const std::vector<PlannedRun>& runs) const {
     return plan_latent_table(dynamic_cast<const Transformer&>(*model), name, runs,
                              table_.directory);
   };
-  if (table_.preset.has("base_shape"))
-    return of_shape(table_.preset.at("base_shape"), base_ + " (by its shape)");
+  if (!preset_.base_shape.is_null())
+    return of_shape(Config(preset_.base_shape, table_.preset_path() + ".base_shape"),
+                    base_ + " (by its shape)");
   if (!runs[0].in_table && !runs[0].trial)
     return of_shape(runs[0].config.at("model"), "trained by the first run");
   const LoadedModel base = load_pretrained(base_);
@@ -448,15 +380,10 @@ std::vector<std::string> LatentTableKind::write(const std::vector<PlannedRun>& f
                     verdict, training_insertions(r, summary), r.table_data.has_value()});
   }
   if (runs.empty()) return {};
-  Json definition = table_.config.at("report").json();
-  definition["title"] = table_.config.at("title").json();
-  definition["preset"] = table_.preset_name;
-  definition["command"] = table_.command;
-  definition["planned_runs"] = planned;
-  definition["shown"] = measure_.shown;
-  definition["base"] = base_;
-  if (sweep_) definition["notes"].push_back(sweep_note());
-  const LatentTable table = build_latent_table(definition, runs, measure_.resamples);
+  LatentReport report = definition_.report;
+  if (has_trials()) report.notes.push_back(sweep_note());
+  const LatentTable table = build_latent_table(
+      report, {table_.heading(planned), base_, measure_.shown}, runs, measure_.resamples);
   const std::string& directory = table_.output_directory;
   write_file_atomically(directory + "/table.json", json_text(latent_table_json(table), 2) + "\n");
   const auto plots = latent_plot_files(table);
@@ -467,9 +394,8 @@ std::vector<std::string> LatentTableKind::write(const std::vector<PlannedRun>& f
   return {"table.md", "table.json", "table.csv", "report.html"};
 }
 
-const bool registered = TableKinds::instance().add<LatentTableKind>(
-    "latent_effect", {"augmented", "measure", "shuffled"},
-    {"cells", "base_model", "base_shape", "pretraining", "augmented", "measure", "sweep"});
+const bool registered = TableKindRegistry::instance().add<LatentTableKind, LatentDefinition>(
+    "latent_effect", "what latents beside a model change in its perplexity, with their controls");
 
 }  // namespace
 

@@ -62,6 +62,67 @@ std::string cost_cells(const LatentCosts& c) {
                      c.latency_ms);
 }
 
+// A row for each line and, below it, what the paper printed.
+std::string markdown_changes(const LatentTable& table, const std::vector<int64_t>& shown) {
+  std::string out = "## Change of perplexity by position after the latents\n\n| model | latents |";
+  std::string rule = "|---|---:|";
+  for (const int64_t position : shown) {
+    out += fmt::format(" {} |", position);
+    rule += "---:|";
+  }
+  out +=
+      fmt::format(" 1 to {} [95 % interval] | seeds | verdict |\n", table.base_perplexity.size()) +
+      rule + "---:|---:|---|\n";
+  for (const LatentLine& line : table.lines) {
+    const std::string name =
+        fmt::format("| {} | {} |", escape_markdown(line.title),
+                    line.latents > 0 ? std::to_string(line.latents) : kUnknown);
+    out += name;
+    for (const int64_t position : shown) {
+      const auto& p = line.effect.by_position[size_t(position - 1)];
+      const auto sd = statistic(p.change_of_run).sd;
+      out += " " + format_percent(p.change_percent) +
+             (sd && p.change_percent < 100 ? fmt::format(" \u00b1 {:.2f}", *sd) : "") +
+             line.verdict.mark() + " |";
+    }
+    out += fmt::format(
+        " {}{} | {} | {} |\n", interval(line.effect.all), line.verdict.mark(), line.seeds.size(),
+        line.verdict.leaks() ? "**" + line.verdict.label() + "**" : verdict_word(line.verdict));
+    if (line.paper.empty()) continue;
+    out += fmt::format("| *the paper* | {} |", line.latents);
+    for (const int64_t position : shown) {
+      const auto paper = line.paper.find(position);
+      out += " " + (paper == line.paper.end() ? kUnknown : format_percent(paper->second)) + " |";
+    }
+    out += fmt::format(" {} | | |\n", kUnknown);
+  }
+  out += "| *the base's perplexity* | |";
+  for (const int64_t position : shown)
+    out += fmt::format(" {:.3f} |", table.base_perplexity[size_t(position - 1)]);
+  out += fmt::format(" {:.3f} | | |\n", table.base_perplexity_of_all);
+  return out;
+}
+
+std::string markdown_costs(const LatentTable& table) {
+  std::string out =
+      "\n## Costs\n\n| model | latents | trained parameters | FLOPs per token | FLOPs per "
+      "insertion | "
+      "ms to the next token |\n|---|---:|---:|---:|---:|---:|\n";
+  out += fmt::format("| *the base* | {} |", kUnknown) + cost_cells(table.base_costs) + "\n";
+  for (const LatentLine& line : table.lines)
+    if (!line.model.ends_with(kShuffledSuffix))
+      out += fmt::format("| {} | {} |", escape_markdown(line.title),
+                         line.latents > 0 ? std::to_string(line.latents) : kUnknown) +
+             cost_cells(line.costs) + "\n";
+  out +=
+      "\n*FLOPs per token*: forward operations in training for one token of text, with its share "
+      "of "
+      "the insertions. *FLOPs per insertion*: making the latents after half a window of text and "
+      "reading them. *ms to the next token*: from half a window of text, nothing cached, to the "
+      "logits of its next token.\n";
+  return out;
+}
+
 }  // namespace
 
 std::string format_percent(double change) {
@@ -233,42 +294,7 @@ std::string latent_table_markdown(const LatentTable& table, const std::vector<Pl
   for (const int64_t position : table.shown)
     if (position <= int64_t(table.base_perplexity.size())) shown.push_back(position);
 
-  out += "## Change of perplexity by position after the latents\n\n| model | latents |";
-  std::string rule = "|---|---:|";
-  for (const int64_t position : shown) {
-    out += fmt::format(" {} |", position);
-    rule += "---:|";
-  }
-  out +=
-      fmt::format(" 1 to {} [95 % interval] | seeds | verdict |\n", table.base_perplexity.size()) +
-      rule + "---:|---:|---|\n";
-  for (const LatentLine& line : table.lines) {
-    const std::string name =
-        fmt::format("| {} | {} |", escape_markdown(line.title),
-                    line.latents > 0 ? std::to_string(line.latents) : kUnknown);
-    out += name;
-    for (const int64_t position : shown) {
-      const auto& p = line.effect.by_position[size_t(position - 1)];
-      const auto sd = statistic(p.change_of_run).sd;
-      out += " " + format_percent(p.change_percent) +
-             (sd && p.change_percent < 100 ? fmt::format(" \u00b1 {:.2f}", *sd) : "") +
-             line.verdict.mark() + " |";
-    }
-    out += fmt::format(
-        " {}{} | {} | {} |\n", interval(line.effect.all), line.verdict.mark(), line.seeds.size(),
-        line.verdict.leaks() ? "**" + line.verdict.label() + "**" : verdict_word(line.verdict));
-    if (line.paper.empty()) continue;
-    out += fmt::format("| *the paper* | {} |", line.latents);
-    for (const int64_t position : shown) {
-      const auto paper = line.paper.find(position);
-      out += " " + (paper == line.paper.end() ? kUnknown : format_percent(paper->second)) + " |";
-    }
-    out += fmt::format(" {} | | |\n", kUnknown);
-  }
-  out += "| *the base's perplexity* | |";
-  for (const int64_t position : shown)
-    out += fmt::format(" {:.3f} |", table.base_perplexity[size_t(position - 1)]);
-  out += fmt::format(" {:.3f} | | |\n", table.base_perplexity_of_all);
+  out += markdown_changes(table, shown);
   if (const std::string detail = detail_latents(table); !detail.empty())
     out += "\n" + escape_markdown(detail) + "\n";
   out +=
@@ -281,23 +307,7 @@ std::string latent_table_markdown(const LatentTable& table, const std::vector<Pl
       "true "
       "tokens between. \u00d7: perplexity grew to so many times the base's.\n";
 
-  out += markdown_against(table, shown) + markdown_by_offset(table);
-  out +=
-      "\n## Costs\n\n| model | latents | trained parameters | FLOPs per token | FLOPs per "
-      "insertion | "
-      "ms to the next token |\n|---|---:|---:|---:|---:|---:|\n";
-  out += fmt::format("| *the base* | {} |", kUnknown) + cost_cells(table.base_costs) + "\n";
-  for (const LatentLine& line : table.lines)
-    if (!line.model.ends_with(kShuffledSuffix))
-      out += fmt::format("| {} | {} |", escape_markdown(line.title),
-                         line.latents > 0 ? std::to_string(line.latents) : kUnknown) +
-             cost_cells(line.costs) + "\n";
-  out +=
-      "\n*FLOPs per token*: forward operations in training for one token of text, with its share "
-      "of "
-      "the insertions. *FLOPs per insertion*: making the latents after half a window of text and "
-      "reading them. *ms to the next token*: from half a window of text, nothing cached, to the "
-      "logits of its next token.\n";
+  out += markdown_against(table, shown) + markdown_by_offset(table) + markdown_costs(table);
   if (!table.citation.empty()) out += "Paper: " + escape_markdown(table.citation) + "\n";
   return out + markdown_plots(plots) + markdown_notes(table.notes, table.provenance);
 }

@@ -15,61 +15,27 @@ namespace {
 
 using Cell = std::pair<std::string, int64_t>;  // model, block size
 
-struct Definition {
-  LossTable table;
-  std::map<Cell, Json> paper;
-};
-
-// Figures of the paper by model and block size: {"gpt": {"64": {"train_loss": 1.70}}}.
-void read_paper(const Json& paper, Definition& out) {
-  for (const auto& [model, figures] : paper.items()) {
-    const std::string path = "$.paper." + model;
-    if (!figures.is_object())
-      throw ConfigError(fmt::format("{} is {}, wanted {{BLOCK_SIZE: {{\"train_loss\": x}}}}", path,
-                                    figures.type_name()));
-    for (const auto& [block_size, figure] : figures.items()) {
-      const int64_t number = number_of_key(block_size, "block size", path);
-      const std::string here = path + "." + block_size;
-      refuse_unknown_keys(figure, {"train_loss"}, here);
-      find_typed(figure, "train_loss", &Json::is_number, "a number", here, true);
-      out.paper[{model, number}] = figure;
-    }
-  }
-}
-
-void read_columns(const Json& json, LossTable& table) {
-  table.columns = texts_at(json, "columns", "$");
-  std::vector<std::string> known;
-  for (const LossColumn& column : loss_columns()) known.push_back(column.name);
-  for (const std::string& column : table.columns)
-    if (std::find(known.begin(), known.end(), column) == known.end())
-      throw ConfigError(fmt::format("$.columns names \"{}\", wanted some of: {}", column,
-                                    fmt::join(known, ", ")));
-  if (table.columns.empty()) table.columns = known;
-}
-
-Definition read_definition(const Json& json) {
-  Definition out;
-  LossTable& table = out.table;
-  refuse_unknown_keys(json,
-                      {"title", "citation", "paper", "models", "vocabulary_size", "columns",
-                       "notes", "preset", "command", "planned_runs"},
-                      "$");
-  table.title = text_at(json, "title", "$", true);
-  table.citation = text_at(json, "citation", "$", false);
-  if (const Json* paper = find_typed(json, "paper", &Json::is_object, "an object", "$", false))
-    read_paper(*paper, out);
-  if (const Json* models = find_typed(json, "models", &Json::is_object, "an object", "$", false))
-    table.models = read_table_models(*models, "$.models");
-  if (const Json* size =
-          find_typed(json, "vocabulary_size", &Json::is_number_integer, "an integer", "$", false))
-    table.vocabulary_size = size->get<int64_t>();
-  read_columns(json, table);
-  table.notes = texts_at(json, "notes", "$");
-  if (const Json* planned =
-          find_typed(json, "planned_runs", &Json::is_number_integer, "an integer", "$", false))
-    table.planned_runs = planned->get<int64_t>();
+// Figures of the paper.
+std::map<Cell, Json> paper_of(const LossReport& report) {
+  std::map<Cell, Json> out;
+  for (const auto& [model, figures] : report.paper)
+    for (const auto& [block_size, figure] : figures)
+      out[{model, number_of_key(block_size)}] = {{"train_loss", figure.train_loss}};
   return out;
+}
+
+LossTable table_without_runs(const LossReport& report, const TableHeading& heading) {
+  LossTable table;
+  table.title = heading.title;
+  table.citation = report.citation;
+  table.models = report.table_models();
+  if (report.vocabulary_size > 0) table.vocabulary_size = report.vocabulary_size;
+  table.columns = report.columns;
+  if (table.columns.empty())
+    for (const LossColumn& column : loss_columns()) table.columns.emplace_back(column.name);
+  table.notes = report.notes;
+  table.planned_runs = heading.planned_runs;
+  return table;
 }
 
 const Json& summary_at(const LossRun& run, const char* key) {
@@ -171,11 +137,38 @@ std::optional<double> LossTable::uniform_loss() const {
   return std::log(double(*vocabulary_size));
 }
 
-LossTable build_loss_table(const Json& definition, const std::vector<LossRun>& runs,
-                           Provenance provenance) {
-  auto [table, paper] = read_definition(definition);
-  if (provenance.preset.empty()) provenance.preset = text_at(definition, "preset", "$", false);
-  if (provenance.command.empty()) provenance.command = text_at(definition, "command", "$", false);
+void PaperLoss::fields(Fields& f) {
+  f.number("train_loss", train_loss, {}, "nats per token");
+}
+
+void LossReport::fields(Fields& f) {
+  TableReport::fields(f);
+  describe_named(f, "paper", paper, "the paper's figures, by model and block size",
+                 [](Fields& by_model, const std::string& model, Named<PaperLoss>& figures) {
+                   describe_named(by_model, model, figures, "by block size",
+                                  [](Fields& inner, const std::string& size, PaperLoss& figure) {
+                                    inner.object(size, figure, "one cell");
+                                  });
+                 });
+  for (const auto& [model, figures] : paper)
+    number_keys(f, figures.names(), "paper." + model, "block size");
+  f.integer("vocabulary_size", vocabulary_size, kNonNegative,
+            "tokens that can be guessed; 0: as the runs' summaries say");
+  f.texts("columns", columns, "columns of table.md and the report; none: all, those of carried memory where a run "
+            "carries some");
+  std::vector<std::string> known;
+  for (const LossColumn& column : loss_columns()) known.emplace_back(column.name);
+  for (const std::string& column : columns)
+    f.rule(std::find(known.begin(), known.end(), column) != known.end(),
+           fmt::format("columns names \"{}\", wanted some of: {}", column, fmt::join(known, ", ")));
+}
+
+LossTable build_loss_table(const LossReport& report, const TableHeading& heading,
+                           const std::vector<LossRun>& runs, Provenance provenance) {
+  LossTable table = table_without_runs(report, heading);
+  const auto paper = paper_of(report);
+  if (provenance.preset.empty()) provenance.preset = heading.preset;
+  if (provenance.command.empty()) provenance.command = heading.command;
   table.finished_runs = int64_t(runs.size());
   table.provenance = std::move(provenance);
   std::map<Cell, std::vector<const LossRun*>> cells;
@@ -199,7 +192,7 @@ LossTable build_loss_table(const Json& definition, const std::vector<LossRun>& r
           make_row(found->second, model, figure == paper.end() ? Json() : figure->second));
     }
   leave_out_carried(table);
-  return std::move(table);
+  return table;
 }
 
 }  // namespace reverie

@@ -60,22 +60,25 @@ struct LossTable {
   std::optional<double> uniform_loss() const;  // ln(vocabulary size): the loss of uniform guessing
 };
 
-// `definition`; only the title is required:
-//   {"title": TEXT, "citation": TEXT, "notes": [TEXT, ...],
-//    "paper": {MODEL: {BLOCK_SIZE: {"train_loss": x}}},
-//    "models": {NAME: {"title", "description"}},  row order; the first causal model is the
-//                                                 baseline; others follow
-//    "vocabulary_size": N,                        a run's summary may say it, too
-//    "columns": [NAME, ...],                      of loss_columns(); default: all, those of
-//                                                 carried memory where a run carries some
-//    "preset": TEXT, "command": TEXT,             provenance
-//    "planned_runs": N}                           so that an unfinished table says so
+// A figure that a paper printed.
+struct PaperLoss final : Fieldset {
+  double train_loss = std::numeric_limits<double>::quiet_NaN();
+  void fields(Fields&) override;
+};
+struct LossReport final : TableReport {
+  Named<Named<PaperLoss>> paper;     // by model and block size
+  int64_t vocabulary_size = 0;       // 0: a run's summary may say it
+  std::vector<std::string> columns;  // of loss_columns(); none: all, those of carried memory
+                                     // where a run carries some
+  void fields(Fields&) override;
+};
+
+// The rows are in the order of report.models, others follow; the first causal model is the baseline.
 // The data set comes from the summaries' "dataset" {"name", "hash", "note"}.
-// Throws ConfigError for another key or type, DataError for a summary that lacks what the contract
-// promises, UserError for two runs of the same cell and seed, of one cell with different parameter
-// counts, or trained on different data.
-LossTable build_loss_table(const Json& definition, const std::vector<LossRun>& runs,
-                           Provenance provenance = {});
+// Throws DataError for a summary that lacks what the contract promises, UserError for two runs of
+// the same cell and seed, of one cell with different parameter counts, or trained on different data.
+LossTable build_loss_table(const LossReport& report, const TableHeading& heading,
+                           const std::vector<LossRun>& runs, Provenance provenance = {});
 
 struct LossColumn {
   const char* name;

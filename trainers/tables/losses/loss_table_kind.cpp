@@ -10,45 +10,66 @@
 #include "trainers/runs/run_directory.h"
 #include "trainers/tables/losses/loss_report.h"
 #include "trainers/tables/losses/loss_table.h"
+#include "trainers/tables/run_costs.h"
 #include "trainers/tables/table_kind.h"
-#include "trainers/text/quantities.h"
-#include "trainers/training/plan.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
 namespace {
 
+struct LossPreset final : TablePreset {
+  std::vector<std::string> models;
+  std::vector<int64_t> block_sizes;
+  void fields(Fields& f) override {
+    TablePreset::fields(f);
+    f.required().texts("models", models, "the models that are trained");
+    f.required().integers("block_sizes", block_sizes, kPositive,
+                          "the block sizes at which they are trained");
+    model_fields(f);
+  }
+};
+
+struct LossDefinition final : TableDefinitionWith<LossPreset> {
+  LossDefinition() : TableDefinitionWith(kDefaultTableKind) {}
+  LossReport report;
+  Named<Json> block_sizes;
+  void fields(Fields& f) override {
+    TableDefinition::fields(f);
+    f.object("report", report, "the paper's figures, and texts beside the table");
+    model_fields(f);
+    describe_named(f.required(), "block_sizes", block_sizes,
+                   "by block size: patches, merged before those of the models",
+                   [](Fields& inner, const std::string& name, Json& patch) {
+                     inner.patch(name, patch, "merged into the config of its runs");
+                   });
+    preset_fields(f);
+  }
+};
+
 class LossTableKind final : public TableKind {
  public:
-  explicit LossTableKind(const TableFile& t)
-      : table_(t),
-        models_(list_at<std::string>(t.preset, "models")),
-        block_sizes_(list_at<int64_t>(t.preset, "block_sizes")) {}
+  LossTableKind(const LossDefinition& definition, const TableFile& t)
+      : table_(t), definition_(definition), preset_(definition.presets.at(t.preset_name, "")) {}
 
   std::vector<PlannedCell> cells() const override {
     std::vector<PlannedCell> cells;
-    for (const int64_t block : block_sizes_)
-      for (const auto& model : models_) cells.push_back({model, block});
+    for (const int64_t block : preset_.block_sizes)
+      for (const auto& model : preset_.models) cells.push_back({model, block});
     return cells;
   }
   void merge_level_patch(const PlannedCell& cell, Config& config) const override {
-    config.merge(table_.config.at("block_sizes").at(std::to_string(cell.level)));
+    merge_patch(config, definition_.block_sizes.at(std::to_string(cell.level), "$.block_sizes"));
   }
   void set_cell_values(const PlannedCell& cell, Config& config) const override {
-    config.set("model.block_size=" + std::to_string(cell.level));
+    config.set("model.block_size", cell.level);
   }
 
   std::string plan(const std::vector<PlannedRun>& runs) const override {
-    std::string out =
-        fmt::format("{:<24} {:>10} {:>14} {:>8} {:>14} {:>14}\n", "model", "block size",
-                    "parameters", "steps", "TFLOP a run", "MiB at peak");
-    for (const PlannedRun& r : runs) {
-      if (r.seed != runs[0].seed) continue;
-      const Plan p = plan_run(read_experiment(r.config, table_.directory));
-      out += fmt::format("{:<24} {:>10} {:>14} {:>8} {:>14.2f} {:>14.1f}\n", r.cell.model,
-                         r.cell.level, format_integer(p.parameters), p.steps,
-                         p.step_flops * double(p.steps) / 1e12, p.peak_bytes / double(1 << 20));
-    }
+    std::string out = fmt::format("{:<24} {:>10} {}\n", "model", "block size", cost_headings());
+    for (const PlannedRun& r : runs)
+      if (r.seed == runs[0].seed)
+        out += fmt::format("{:<24} {:>10} {}\n", r.cell.model, r.cell.level,
+                           cost_columns(r, table_.directory));
     return out;
   }
   std::vector<std::string> write(const std::vector<PlannedRun>& finished,
@@ -57,12 +78,7 @@ class LossTableKind final : public TableKind {
     for (const PlannedRun& r : finished)
       runs.push_back({r.cell.model, r.cell.level, uint64_t(r.seed), read_summary(r.directory),
                       read_metrics(r.directory), r.directory});
-    Json definition = table_.config.at("report").json();
-    definition["title"] = table_.config.at("title").json();
-    definition["preset"] = table_.preset_name;
-    definition["command"] = table_.command;
-    definition["planned_runs"] = planned;
-    const LossTable table = build_loss_table(definition, runs);
+    const LossTable table = build_loss_table(definition_.report, table_.heading(planned), runs);
     const std::string& directory = table_.output_directory;
     write_file_atomically(directory + "/table.json", json_text(loss_table_json(table), 2) + "\n");
     const auto plots = loss_plot_files(table, runs);
@@ -74,12 +90,12 @@ class LossTableKind final : public TableKind {
 
  private:
   TableFile table_;
-  std::vector<std::string> models_;
-  std::vector<int64_t> block_sizes_;
+  LossDefinition definition_;
+  LossPreset preset_;
 };
 
-const bool registered =
-    TableKinds::instance().add<LossTableKind>("losses", {"block_sizes"}, {"models", "block_sizes"});
+const bool registered = TableKindRegistry::instance().add<LossTableKind, LossDefinition>(
+    kDefaultTableKind, "training and validation losses of models at several block sizes");
 
 }  // namespace
 

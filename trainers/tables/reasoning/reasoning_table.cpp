@@ -34,24 +34,17 @@ std::string cell(const AnswerAccuracy& a) {
 
 }  // namespace
 
-ReasoningTable build_reasoning_table(const Json& definition, const std::vector<ReasoningRun>& runs,
-                                     Provenance provenance) {
-  refuse_unknown_keys(definition,
-                      {"title", "citation", "notes", "models", "preset", "command", "planned_runs"},
-                      "$");
+ReasoningTable build_reasoning_table(const TableReport& report, const TableHeading& heading,
+                                     const std::vector<ReasoningRun>& runs, Provenance provenance) {
   ReasoningTable table;
-  table.title = text_at(definition, "title", "$", true);
-  table.citation = text_at(definition, "citation", "$", false);
-  table.notes = texts_at(definition, "notes", "$");
-  if (const Json* models =
-          find_typed(definition, "models", &Json::is_object, "an object", "$", false))
-    table.models = read_table_models(*models, "$.models");
-  if (const Json* planned = find_typed(definition, "planned_runs", &Json::is_number_integer,
-                                       "an integer", "$", false))
-    table.planned_runs = planned->get<int64_t>();
+  table.title = heading.title;
+  table.citation = report.citation;
+  table.notes = report.notes;
+  table.models = report.table_models();
+  table.planned_runs = heading.planned_runs;
   table.provenance = std::move(provenance);
-  table.provenance.preset = text_at(definition, "preset", "$", false);
-  table.provenance.command = text_at(definition, "command", "$", false);
+  table.provenance.preset = heading.preset;
+  table.provenance.command = heading.command;
 
   const auto order = [&](const std::string& model) {
     const auto at = std::find_if(table.models.begin(), table.models.end(),

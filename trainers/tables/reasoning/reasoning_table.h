@@ -36,9 +36,9 @@ struct ReasoningTable {
   Provenance provenance;
 };
 
-// `definition`: {"title", "citation", "notes", "models", "preset", "command", "planned_runs"}.
-// ConfigError for others; UserError for runs of different texts.
-ReasoningTable build_reasoning_table(const Json& definition, const std::vector<ReasoningRun>& runs,
+// UserError for runs of different texts.
+ReasoningTable build_reasoning_table(const TableReport& report, const TableHeading& heading,
+                                     const std::vector<ReasoningRun>& runs,
                                      Provenance provenance = {});
 // Rows {"model", "stage", "seeds", "measured": {"held_out": {"accuracy", "right", "of",
 // "tokens_written"}, "train": ..}, "verdict"}; "model" null: stage 0; with "label" where it leaks.

@@ -1,9 +1,5 @@
 // The kind "reasoning": answers to held-out examples by stage of a curriculum that replaces written
-// steps of reasoning by thoughts (Coconut, Hao et al. 2024), beside its controls. Besides the keys
-// of all tables (repro.h), a preset has
-//   "models": [MODEL, ...]; "stages": how many, after stage 0;
-//   "pretraining": the patch of the run of stage 0, on whole chains of thought, that all models
-//   begin from; "measure": {...}, see MeasureOptions.
+// steps of reasoning by thoughts (Coconut, Hao et al. 2024), beside its controls.
 // Every model is a "coconut". Its stage s is a run of its own, so that optimizer and schedule begin
 // anew, on weights of its stage s - 1, and with data.examples.stage s unless the model says
 // another.
@@ -44,35 +40,55 @@ Json counted(const AnswerAccuracy& a) {
   return {{"right", a.right}, {"of", a.examples}, {"tokens_written", a.written}};
 }
 
+struct ReasoningPreset final : TablePreset {
+  std::vector<std::string> models;
+  int64_t stages = 0;
+  Json pretraining;
+  MeasureOptions measure;
+  void fields(Fields& f) override {
+    TablePreset::fields(f);
+    f.required().texts("models", models, "the models that are trained");
+    f.integer("stages", stages, kPositive, "stages of the curriculum after stage 0");
+    f.required().patch(
+        "pretraining", pretraining,
+        "the run of stage 0, on whole chains of thought, that all models begin from");
+    f.object("measure", measure, "how answers are counted");
+    model_fields(f);
+  }
+};
+
+struct ReasoningDefinition final : TableDefinitionWith<ReasoningPreset> {
+  ReasoningDefinition() : TableDefinitionWith("reasoning") {}
+  TableReport report;
+  void fields(Fields& f) override {
+    TableDefinition::fields(f);
+    f.object("report", report, "texts beside the table");
+    model_fields(f);
+    preset_fields(f);
+  }
+};
+
 class ReasoningTableKind final : public TableKind {
  public:
-  explicit ReasoningTableKind(const TableFile& t)
-      : table_(t), models_(list_at<std::string>(t.preset, "models")) {
-    read_config(t.preset.has("measure") ? t.preset.at("measure") : Config(), measure_);
-    const Json* stages = find_typed(t.preset.json(), "stages", &Json::is_number_integer,
-                                    "an integer", t.preset.path(), true);
-    stages_ = stages->get<int64_t>();
-    if (stages_ < 1 || models_.empty())
-      throw ConfigError(
-          fmt::format("{}: wanted one stage or more, and one model or more, got {} "
-                      "and {}",
-                      t.preset.path(), stages_, models_.size()));
-  }
+  ReasoningTableKind(const ReasoningDefinition& definition, const TableFile& t)
+      : table_(t),
+        report_(definition.report),
+        preset_(definition.presets.at(t.preset_name, "")),
+        measure_(preset_.measure) {}
 
   std::vector<PlannedCell> cells() const override {
     std::vector<PlannedCell> cells;
-    for (int64_t stage = 1; stage <= stages_; ++stage)
-      for (const auto& model : models_) cells.push_back({model, stage});
+    for (int64_t stage = 1; stage <= preset_.stages; ++stage)
+      for (const auto& model : preset_.models) cells.push_back({model, stage});
     return cells;
   }
-  std::optional<Config> preliminary() const override { return table_.preset.at("pretraining"); }
+  std::optional<Json> preliminary() const override { return preset_.pretraining; }
   void set_preliminary(const std::string& run_directory) override { first_ = run_directory; }
   void merge_level_patch(const PlannedCell& cell, Config& config) const override {
-    config.set("data.examples.stage=" + std::to_string(cell.level));
+    config.set("data.examples.stage", cell.level);
   }
   void set_cell_values(const PlannedCell& cell, Config& config) const override {
-    const Config model = config.at("model");
-    if (const std::string type = text_at(model.json(), "type", "$.model", true); type != "coconut")
+    if (const std::string type = type_of_model(config); type != "coconut")
       throw ConfigError(
           fmt::format("$.models.{}: a table of reasoning has models of type "
                       "\"coconut\", not \"{}\"",
@@ -83,7 +99,7 @@ class ReasoningTableKind final : public TableKind {
     std::string before = first_;
     for (const PlannedRun& r : earlier)
       if (r.cell.model == cell.model && r.cell.level == cell.level - 1) before = r.directory;
-    config.set("model.base=" + json_text(Json(export_of(before))));
+    config.set("model.base", export_of(before));
   }
   void measure_finished(const PlannedRun& run) const override;
   std::string plan(const std::vector<PlannedRun>& runs) const override;
@@ -105,9 +121,9 @@ class ReasoningTableKind final : public TableKind {
   void count_answers(const LoadedRun& run, const std::string& file) const;
 
   TableFile table_;
+  TableReport report_;
+  ReasoningPreset preset_;
   MeasureOptions measure_;
-  std::vector<std::string> models_;
-  int64_t stages_ = 0;
   std::string first_;  // the run of stage 0
 };
 
@@ -179,12 +195,7 @@ std::vector<std::string> ReasoningTableKind::write(const std::vector<PlannedRun>
     if (const auto run = read(r.directory, r.cell.model, r.cell.level, r.seed))
       runs.push_back(*run);
   if (runs.empty()) return {};
-  Json definition = table_.config.at("report").json();
-  definition["title"] = table_.config.at("title").json();
-  definition["preset"] = table_.preset_name;
-  definition["command"] = table_.command;
-  definition["planned_runs"] = planned;
-  const ReasoningTable table = build_reasoning_table(definition, runs);
+  const ReasoningTable table = build_reasoning_table(report_, table_.heading(planned), runs);
   const std::string& directory = table_.output_directory;
   write_file_atomically(directory + "/table.json",
                         json_text(reasoning_table_json(table), 2) + "\n");
@@ -192,8 +203,8 @@ std::vector<std::string> ReasoningTableKind::write(const std::vector<PlannedRun>
   return {"table.md", "table.json"};
 }
 
-const bool registered = TableKinds::instance().add<ReasoningTableKind>(
-    "reasoning", {}, {"models", "stages", "pretraining", "measure"});
+const bool registered = TableKindRegistry::instance().add<ReasoningTableKind, ReasoningDefinition>(
+    "reasoning", "answers to held-out examples, by stage of a curriculum of thoughts");
 
 }  // namespace
 

@@ -6,7 +6,6 @@
 
 #include "core/error.h"
 #include "core/json.h"
-#include "trainers/runs/experiment.h"
 
 namespace reverie {
 namespace {
@@ -146,46 +145,6 @@ SweepTable build_sweep_table(const std::vector<SweepAxis>& axes, std::vector<Swe
       row.near_best = &row != &table.rows[*table.best] && row.label.empty() &&
                       not_told_apart(row.val_loss, table.rows[*table.best].val_loss);
   return table;
-}
-
-Json sweep_schema() {
-  ExperimentOptions experiment;
-  Json base = config_schema(experiment);
-  base.erase("$schema");
-  const Json patch = {{"type", "object"}, {"description", "merged into every run's config"}};
-  const Json seeds = {{"type", "array"},
-                      {"items", {{"type", "integer"}, {"minimum", 0}}},
-                      {"minItems", 1},
-                      {"description", "every combination is trained with each of them"}};
-  return {{"$schema", "https://json-schema.org/draft/2020-12/schema"},
-          {"title", "a table of kind sweep"},
-          {"type", "object"},
-          {"additionalProperties", false},
-          {"required", {"kind", "title", "base", "vary", "presets"}},
-          {"properties",
-           {{"kind", {{"const", "sweep"}}},
-            {"title", {{"type", "string"}}},
-            {"report",
-             {{"type", "object"},
-              {"additionalProperties", false},
-              {"properties", {{"notes", {{"type", "array"}, {"items", {{"type", "string"}}}}}}}}},
-            {"base", base},
-            {"vary",
-             {{"type", "object"},
-              {"minProperties", 1},
-              {"additionalProperties", {{"type", "array"}, {"minItems", 1}}},
-              {"propertyNames", {{"not", {{"pattern", "^(seed|data([.].*)?)$"}}}}},
-              {"description",
-               "for each path in the experiment (such as \"optimizer.learning_rate\"), its "
-               "values; every combination is trained"}}},
-            {"presets",
-             {{"type", "object"},
-              {"minProperties", 1},
-              {"additionalProperties",
-               {{"type", "object"},
-                {"additionalProperties", false},
-                {"required", {"seeds"}},
-                {"properties", {{"seeds", seeds}, {"patch", patch}}}}}}}}}};
 }
 
 }  // namespace reverie
