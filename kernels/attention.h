@@ -171,7 +171,8 @@ struct GroupedAttentionForward {
 inline double visible_pairs(const Tensor& query, const Tensor& key, const Tensor& limits) {
   const int64_t groups = limits.size(1);
   if (groups == 0) return 0;
-  const double queries = double(query.size(1) / groups), size = double(key.size(1) / groups);
+  const int64_t queries_of_group = query.size(1) / groups, keys_of_group = key.size(1) / groups;
+  const double queries = double(queries_of_group), size = double(keys_of_group);
   double context = 0;
   for (double limit : limits.to_vector()) context += limit;
   return double(query.size(2)) * (context * queries + double(query.size(0) * groups) * queries *

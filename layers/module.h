@@ -74,9 +74,8 @@ class Module {
  protected:
   Variable parameter(std::string name, Tensor initial);
   template <class M, class... A>
-  M& child(std::string name, A&&... arguments) {
-    return static_cast<M&>(
-        adopt(std::move(name), std::make_unique<M>(std::forward<A>(arguments)...)));
+  M& child(const std::string& name, A&&... arguments) {
+    return static_cast<M&>(adopt(name, std::make_unique<M>(std::forward<A>(arguments)...)));
   }
   // An empty name adds the child's parameters under this module's own.
   Module& adopt(std::string name, std::unique_ptr<Module>);

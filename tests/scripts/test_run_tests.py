@@ -50,6 +50,15 @@ class SuiteTest(unittest.TestCase):
         self.assertEqual(suite.failed, [["A.bad", "1 is not 2"]])
         self.assertEqual(suite.skipped, [["A.left_out", "REVERIE_DATA is not set"], ["A.DISABLED_x", "disabled"]])
 
+    def test_a_check_without_its_tool_is_skipped_and_says_why(self) -> None:
+        script = self.folder / "check_format.py"
+        for status, counts in ((77, "0 passed, 0 failed, 1 skipped"), (0, "1 passed, 0 failed, 0 skipped"), (1, "0 passed, 1 failed, 0 skipped")):
+            script.write_text(f"print('no clang-format'); raise SystemExit({status})")
+            suite = run_tests.check_suite("check", script, self.folder, {"REVERIE_BUILD_DIR": ""})
+            self.assertEqual(suite.counts(), counts)
+            for _, why in suite.skipped + suite.failed:
+                self.assertEqual(why, "no clang-format")
+
     def test_an_error_after_the_tests_counts(self) -> None:
         suite = self.gtest(f"open(report, 'w').write({REPORT.format(failure='')!r}); sys.exit(23)")
         self.assertEqual(suite.passed, 1)

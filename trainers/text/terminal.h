@@ -27,13 +27,13 @@ struct TerminalOutput {
 // draws, and every log message, clears the others first.
 class LiveLine {
  public:
+  virtual ~LiveLine() = default;
   virtual void clear() = 0;
   LiveLine(const LiveLine&) = delete;
   LiveLine& operator=(const LiveLine&) = delete;
 
  protected:
   LiveLine() = default;
-  virtual ~LiveLine() = default;
   // From here on, until hide(), it is cleared for others. Not under a mutex that clear() takes.
   void show();
   void hide();

@@ -71,7 +71,7 @@ void Trainer::build() {
                     options_.tensor_device());
   evaluation_.emplace(options_, *model_, dataset_, communicator());
   samples_.emplace(options_, *model_, dataset_, communicator());
-  gate_.emplace(options_, *model_, *sampler_, split_, communicator());
+  gate_ = std::make_unique<RunGate>(options_, *model_, *sampler_, split_, communicator());
   default_generator() = Generator(derive_seed(uint64_t(options_.seed), kDropout));
 }
 

@@ -103,7 +103,7 @@ class Trainer : public RunView {
   std::optional<BatchGradient> gradient_;
   std::optional<RunEvaluation> evaluation_;
   std::optional<SampleWriter> samples_;
-  std::optional<RunGate> gate_;
+  std::unique_ptr<RunGate> gate_;
   double gate_seconds_ = 0;
   RunState state_;
   std::vector<std::string> config_changes_;
