@@ -19,11 +19,11 @@ foreach(room ${rooms})
     FILES_MATCHING PATTERN "*.h" PATTERN "*_internal.h" EXCLUDE PATTERN "cpu" EXCLUDE PATTERN "cuda" EXCLUDE
     ${not_framework})
 endforeach()
-set_target_properties(reverie_application PROPERTIES
-  VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
-install(TARGETS reverie_application LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(TARGETS ${room_targets} EXPORT reverieTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-if(TARGET reverie)
+if(REVERIE_PROGRAM)
+  set_target_properties(reverie_application PROPERTIES
+    VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+  install(TARGETS reverie_application LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
   install(TARGETS reverie RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 

@@ -17,7 +17,7 @@ struct PretrainedOptions {
   bool frozen = true;
   // Longest sequence, instead of the model's own. Rotary models work at any (beyond what they were
   // trained for, worse); learned positions cannot be extended.
-  std::optional<int64_t> block_size;
+  std::optional<int64_t> block_size = {};
 };
 
 struct LoadedModel {

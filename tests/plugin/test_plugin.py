@@ -91,6 +91,13 @@ class PluginTest(unittest.TestCase):
         self.assertIn("reverie::trainers", package)
         self.assertNotIn("CLI11", package)
 
+    def test_the_libraries_alone_need_no_cli11(self) -> None:
+        build = self.folder / "libraries"
+        self.done(["cmake", "-S", ROOT, "-B", build, "-G", "Ninja", "-DREVERIE_PROGRAM=OFF", "-DCMAKE_DISABLE_FIND_PACKAGE_CLI11=ON"])
+        targets = self.done(["ninja", "-C", build, "-t", "targets", "all"])
+        self.assertIn("libreverie_trainers.so", targets)
+        self.assertNotIn("libreverie_application.so", targets)
+
     def test_every_installed_header_compiles_alone(self) -> None:
         include = self.prefix / "include" / "reverie"
         headers = sorted(include.rglob("*.h"))

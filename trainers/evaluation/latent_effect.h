@@ -14,7 +14,7 @@
 namespace reverie {
 
 struct LatentEffectOptions {
-  InsertionRule rule;
+  InsertionRule rule = {};
   int64_t resamples = 1000;  // of texts and of their insertions, for the intervals
   uint64_t seed = 1;         // of the resampling
   bool shuffled = false;     // latents of the next text of the batch instead of the text's own

@@ -17,7 +17,7 @@ struct PerplexityOptions {
   int64_t window = 0;       // tokens of text in one forward; 0: as many as the model takes
   int64_t stride = 0;       // tokens from one window to the next; 0: the window (no overlap)
   int64_t max_windows = 0;  // 0: the whole text
-  std::optional<int32_t> begin_of_text;  // put before every window, for models that want it
+  std::optional<int32_t> begin_of_text = {};  // put before every window, for models that want it
   // Called with every window as it was scored: i32 [1, T], targets -1 where nothing was predicted.
   std::function<void(const Tensor& tokens, const Tensor& targets)> each_window = {};
   ForwardAudit* audit = nullptr;  // of some windows

@@ -119,7 +119,7 @@ TEST(Checkpoint, BytesAreHashedOncePerRead) {
 
 TEST(Checkpoint, NoTensorsAndAnEmptyStateAreAllowed) {
   TemporaryDirectory run;
-  const CheckpointContents nothing{{}, {}, {}, Json::object()};
+  const CheckpointContents nothing{{}, {}, {}, {}, Json::object()};
   expect_same(read_checkpoint(write_checkpoint(run.path(), 0, nothing, 1)), nothing);
 }
 
