@@ -9,6 +9,7 @@
 #include "autograd/ops/conv1d.h"
 #include "core/safetensors.h"
 #include "op_cases.h"
+#include "support/test_directory.h"
 
 namespace reverie::testing {
 namespace {
@@ -48,7 +49,8 @@ double difference(const Tensor& a, const Tensor& b) {
 }
 
 TEST(Conv1d, EqualsPyTorch) {
-  const SafetensorsFile golden = read_safetensors(REVERIE_TEST_DIR "/golden/conv1d.safetensors");
+  const SafetensorsFile golden =
+      read_safetensors(testing::test_directory() + "/golden/conv1d.safetensors");
   for (const char* name : {"short", "long"}) {
     SCOPED_TRACE(name);
     const auto value = [&](const std::string& what) {

@@ -17,6 +17,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/matmul.h"
 #include "op_cases.h"
+#include "support/test_directory.h"
 
 namespace reverie::testing {
 namespace {
@@ -98,7 +99,8 @@ INSTANTIATE_TEST_SUITE_P(Ops, Gradcheck, ::testing::ValuesIn(op_cases()), test_n
 std::set<std::string> ops_that_exist() {
   std::set<std::string> names;
   const std::regex declaration(R"(static\s+constexpr\s+std::string_view\s+name\s*=\s*"([^"]+)\")");
-  const auto folder = std::filesystem::path(REVERIE_TEST_DIR).parent_path() / "autograd" / "ops";
+  const auto folder =
+      std::filesystem::path(testing::test_directory()).parent_path() / "autograd" / "ops";
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     if (entry.path().extension() != ".cpp") continue;
     std::stringstream text;

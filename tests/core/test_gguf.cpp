@@ -11,6 +11,7 @@
 #include "core/files.h"
 #include "core/fixtures.h"
 #include "core/safetensors.h"
+#include "support/test_directory.h"
 
 namespace reverie {
 namespace {
@@ -19,7 +20,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::string golden(const std::string& name) {
-  return std::string(REVERIE_TEST_DIR) + "/golden/" + name;
+  return testing::test_directory() + "/golden/" + name;
 }
 
 // ---- a sound file ---------------------------------------------------------------------------

@@ -12,6 +12,7 @@
 #include "core/fixtures.h"
 #include "core/random.h"
 #include "core/safetensors.h"
+#include "support/test_directory.h"
 
 namespace reverie {
 namespace {
@@ -20,7 +21,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::string golden(const std::string& name) {
-  return std::string(REVERIE_TEST_DIR) + "/golden/" + name;
+  return testing::test_directory() + "/golden/" + name;
 }
 
 constexpr std::pair<const char*, GgufTensorType> kTypes[] = {

@@ -12,6 +12,7 @@
 #include "datasets/tokenizers/gpt2_split.h"
 #include "datasets/tokenizers/unicode_classes.h"
 #include "datasets/utf8.h"
+#include "support/test_directory.h"
 
 namespace reverie {
 namespace {
@@ -34,7 +35,7 @@ std::string fnv1a(std::span<const int32_t> ids) {
 }
 
 Json golden() {
-  return parse_json(read_file(std::string(REVERIE_TEST_DIR) + "/golden/gpt2_bpe.json"));
+  return parse_json(read_file(testing::test_directory() + "/golden/gpt2_bpe.json"));
 }
 
 std::vector<std::string> split(std::string_view text) {

@@ -7,6 +7,7 @@
 #include "datasets/data_support.h"
 #include "datasets/dataset.h"
 #include "datasets/sampler.h"
+#include "support/test_directory.h"
 
 namespace reverie {
 namespace {
@@ -106,7 +107,7 @@ TEST(DocumentsOfADataset, EachIsEncodedByItselfAndWhole) {
   options.path = directory / "stories.txt";
   options.prepared_directory = directory / "prepared";
   options.tokenizer = "pretrained";
-  options.tokenizer_files = std::string(REVERIE_TEST_DIR) + "/golden/tokenizers/pieces.model";
+  options.tokenizer_files = testing::test_directory() + "/golden/tokenizers/pieces.model";
   options.document_separator = "\n";
   options.validation_fraction = 0.3;
   const Dataset data = prepare_and_open(options);

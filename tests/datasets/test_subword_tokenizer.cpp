@@ -12,6 +12,7 @@
 #include "datasets/tokenizers/formats/pretrained_spec.h"
 #include "datasets/tokenizers/pipeline/unicode_composition.h"
 #include "datasets/utf8.h"
+#include "support/test_directory.h"
 
 namespace reverie {
 namespace {
@@ -21,7 +22,7 @@ using testing::TemporaryDirectory;
 using testing::write_bytes;
 
 std::string golden(const std::string& name) {
-  return std::string(REVERIE_TEST_DIR) + "/golden/tokenizers/" + name;
+  return testing::test_directory() + "/golden/tokenizers/" + name;
 }
 Json golden_json(const std::string& name) {
   return parse_json(read_file(golden(name)));

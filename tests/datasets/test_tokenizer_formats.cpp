@@ -9,6 +9,7 @@
 #include "datasets/data_support.h"
 #include "datasets/tokenizers/formats/pretrained_spec.h"
 #include "datasets/tokenizers/subword_tokenizer.h"
+#include "support/test_directory.h"
 
 namespace reverie {
 namespace {
@@ -17,7 +18,7 @@ using testing::TemporaryDirectory;
 using testing::write_bytes;
 
 std::string golden(const std::string& name) {
-  return std::string(REVERIE_TEST_DIR) + "/golden/tokenizers/" + name;
+  return testing::test_directory() + "/golden/tokenizers/" + name;
 }
 
 class HuggingFaceFile : public ::testing::Test {

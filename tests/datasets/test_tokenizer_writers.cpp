@@ -14,6 +14,7 @@
 #include "datasets/tokenizers/odd_texts.h"
 #include "datasets/tokenizers/subword_tokenizer.h"
 #include "datasets/tokenizers/word_tokenizer.h"
+#include "support/test_directory.h"
 
 namespace reverie {
 namespace {
@@ -23,7 +24,7 @@ using ::testing::HasSubstr;
 using testing::TemporaryDirectory;
 
 std::string golden(const std::string& name) {
-  return std::string(REVERIE_TEST_DIR) + "/golden/" + name;
+  return testing::test_directory() + "/golden/" + name;
 }
 // Objects without an order.
 nlohmann::json plain(const Json& json) {

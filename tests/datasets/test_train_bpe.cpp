@@ -8,6 +8,7 @@
 #include "datasets/data_support.h"
 #include "datasets/dataset.h"
 #include "datasets/tokenizers/subword_tokenizer.h"
+#include "support/test_directory.h"
 
 namespace reverie {
 namespace {
@@ -16,7 +17,7 @@ using testing::TemporaryDirectory;
 using testing::write_bytes;
 
 Json golden() {
-  return parse_json(read_file(std::string(REVERIE_TEST_DIR) + "/golden/trained_bpe.json"));
+  return parse_json(read_file(testing::test_directory() + "/golden/trained_bpe.json"));
 }
 
 TEST(TrainBpe, LearnsWhatTokenizersLearns) {

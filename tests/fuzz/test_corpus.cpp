@@ -9,6 +9,8 @@
 #include <iterator>
 #include <vector>
 
+#include "support/test_directory.h"
+
 // LLVMFuzzerTestOneInput of each fuzz_<target>.cpp, which this build gives the target's name.
 extern "C" {
 int fuzz_base(const uint8_t* data, size_t bytes);
@@ -22,8 +24,8 @@ namespace {
 
 void replay(const char* target, int (*run)(const uint8_t*, size_t)) {
   int files = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(
-           std::string(REVERIE_TEST_DIR "/fuzz/corpus/") + target)) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(testing::test_directory() + "/fuzz/corpus/" + target)) {
     std::ifstream in(entry.path(), std::ios::binary);
     const std::vector<char> bytes((std::istreambuf_iterator<char>(in)), {});
     SCOPED_TRACE(entry.path());

@@ -18,6 +18,7 @@
 #include "kernels/case.h"
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
+#include "support/test_directory.h"
 #if defined(REVERIE_CUDA_EMULATED)
 #include "kernels/cuda/emulation/emulation.h"
 #endif
@@ -72,7 +73,7 @@ std::vector<Place> places() {
   return all;
 }
 
-class Parity : public testing::TestWithParam<Place> {
+class Parity : public ::testing::TestWithParam<Place> {
  protected:
   void SetUp() override {
     if (!isa_supported(GetParam().isa))
@@ -127,7 +128,7 @@ TEST_P(Parity, MatchesTheNaiveReference) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Rows, Parity, testing::ValuesIn(places()), [](const auto& info) {
+INSTANTIATE_TEST_SUITE_P(Rows, Parity, ::testing::ValuesIn(places()), [](const auto& info) {
   return fmt::format("{}_{}", info.param.row, name_of(info.param.isa));
 });
 
@@ -141,7 +142,7 @@ std::set<std::string> rows_that_multiply() {
       rows.insert(row);
   return rows;
 }
-class LibraryParity : public testing::TestWithParam<std::string> {};
+class LibraryParity : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(LibraryParity, MatchesTheNaiveReference) {
   if (gemm() != GemmChoice::library) GTEST_SKIP() << "f32 is multiplied by " << matmul_library();
@@ -151,10 +152,10 @@ TEST_P(LibraryParity, MatchesTheNaiveReference) {
         [threads](const Case& c, DType dtype, int) { return execute(c, dtype, threads); });
 }
 
-INSTANTIATE_TEST_SUITE_P(Rows, LibraryParity, testing::ValuesIn(rows_that_multiply()),
+INSTANTIATE_TEST_SUITE_P(Rows, LibraryParity, ::testing::ValuesIn(rows_that_multiply()),
                          [](const auto& info) { return info.param; });
 
-class CudaParity : public testing::TestWithParam<std::string> {
+class CudaParity : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     if (!cuda::status().usable) GTEST_SKIP() << "device cuda: " << cuda::status().in_words;
@@ -169,7 +170,7 @@ TEST_P(CudaParity, MatchesTheNaiveReference) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Rows, CudaParity, testing::ValuesIn(rows_with_cases()),
+INSTANTIATE_TEST_SUITE_P(Rows, CudaParity, ::testing::ValuesIn(rows_with_cases()),
                          [](const auto& info) { return info.param; });
 
 // The comparison must reject a reference that is off in one element by a ten-thousandth of the
@@ -250,7 +251,8 @@ TEST(Coverage, EveryDeclaredRowIsFilled) {
   std::set<std::string> in_table, declared;
   for (const KernelRow* row : kernel_table()) in_table.insert(std::string(row->name()));
   const std::regex declaration(R"re(Kernel<\w+>\s+\w+\s*\{\s*"(\w+)")re");
-  for (const auto& entry : std::filesystem::directory_iterator(REVERIE_TEST_DIR "/../kernels")) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(reverie::testing::test_directory() + "/../kernels")) {
     if (entry.path().extension() != ".h") continue;
     const std::string text = read_file(entry.path().string());
     for (std::sregex_iterator i(text.begin(), text.end(), declaration), end; i != end; ++i)

@@ -14,11 +14,12 @@
 #include "core/safetensors.h"
 #include "layers/pretrained/load.h"
 #include "support/temporary_directory.h"
+#include "support/test_directory.h"
 
 namespace reverie::testing {
 
 inline std::string golden(const std::string& name) {
-  return std::string(REVERIE_TEST_DIR) + "/golden/pretrained/" + name;
+  return testing::test_directory() + "/golden/pretrained/" + name;
 }
 
 inline void write(const std::string& file, const std::string& bytes) {

@@ -13,11 +13,12 @@
 #include "core/profile.h"
 #include "layers/coprocessor/augmented_model.h"
 #include "layers/pretrained/load.h"
+#include "support/test_directory.h"
 
 namespace reverie {
 namespace {
 
-const std::string kBase = REVERIE_TEST_DIR "/golden/pretrained/llama";
+const std::string kBase = testing::test_directory() + "/golden/pretrained/llama";
 
 std::unique_ptr<LanguageModel> augmented(Json more = Json::object()) {
   Json config = {
@@ -39,7 +40,7 @@ Tensor some_tokens(int64_t batch, int64_t time) {
   return tokens;
 }
 
-class EverySource : public testing::TestWithParam<const char*> {};
+class EverySource : public ::testing::TestWithParam<const char*> {};
 TEST_P(EverySource, LeavesItsBaseAsItIsAndIsReachedInEveryPart) {
   const auto model = augmented({{"latents", parse_json(GetParam())}});
   const auto base = load_pretrained(kBase).model;
@@ -76,7 +77,7 @@ TEST_P(EverySource, LeavesItsBaseAsItIsAndIsReachedInEveryPart) {
 }
 INSTANTIATE_TEST_SUITE_P(
     Kinds, EverySource,
-    testing::Values(
+    ::testing::Values(
         R"({"type": "coprocessor", "count": 3})",
         R"({"type": "coprocessor", "count": 3, "initial": "scratch"})",
         R"({"type": "coprocessor", "count": 3, "initial": "lora", "rank": 2})",
@@ -162,7 +163,7 @@ TEST(AugmentedModel, LatentsInTheCacheTrainNothingBehindTheLastKeys) {
 }
 
 TEST(AugmentedModel, AShallowCoprocessorBeginsWithTheLayersItReads) {
-  const auto model = augmented({{"base", REVERIE_TEST_DIR "/golden/pretrained/gemma3"},
+  const auto model = augmented({{"base", testing::test_directory() + "/golden/pretrained/gemma3"},
                                 {"latents", {{"type", "coprocessor"}, {"n_layer", 2}}}});
   std::map<std::string, std::vector<double>> values;
   for (const auto& [name, parameter] : model->parameters())

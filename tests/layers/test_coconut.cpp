@@ -10,6 +10,7 @@
 #include "layers/pretrained/load.h"
 #include "layers/row_context.h"
 #include "layers/transformer.h"
+#include "support/test_directory.h"
 #include "support/tiny_models.h"
 
 namespace reverie {
@@ -20,7 +21,7 @@ using testing::largest_difference;
 constexpr int32_t kThought = 60;  // the vocabulary's last
 
 std::string base_path(const std::string& family) {
-  return REVERIE_TEST_DIR "/golden/pretrained/" + family;
+  return testing::test_directory() + "/golden/pretrained/" + family;
 }
 
 std::unique_ptr<LanguageModel> coconut(const std::string& family, DType dtype = DType::f64) {

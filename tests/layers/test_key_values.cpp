@@ -13,6 +13,7 @@
 #include "layers/pretrained/load.h"
 #include "layers/row_context.h"
 #include "layers/transformer.h"
+#include "support/test_directory.h"
 
 namespace reverie {
 namespace {
@@ -85,7 +86,7 @@ TEST(KeyValues, FilesKeepTheBitsAndTheBase) {
 
 // A text in two parts, the second from the first's keys and values, is the text in one.
 TEST(KeyValues, ATextGoesOnFromThem) {
-  const auto loaded = load_pretrained(REVERIE_TEST_DIR "/golden/pretrained/gemma3",
+  const auto loaded = load_pretrained(testing::test_directory() + "/golden/pretrained/gemma3",
                                       {.dtype = DType::f64, .block_size = {}});
   const auto& model = dynamic_cast<const Transformer&>(*loaded.model);
   Tensor tokens = Tensor::empty({2, 20}, DType::i32);
@@ -108,10 +109,11 @@ TEST(KeyValues, ATextGoesOnFromThem) {
 }
 
 TEST(WeightsHash, ChangesWithAnyWeight) {
-  const auto loaded = load_pretrained(REVERIE_TEST_DIR "/golden/pretrained/gpt2");
+  const auto loaded = load_pretrained(testing::test_directory() + "/golden/pretrained/gpt2");
   const std::string before = loaded.model->weights_hash();
-  EXPECT_EQ(load_pretrained(REVERIE_TEST_DIR "/golden/pretrained/gpt2").model->weights_hash(),
-            before);
+  EXPECT_EQ(
+      load_pretrained(testing::test_directory() + "/golden/pretrained/gpt2").model->weights_hash(),
+      before);
   Tensor weight = loaded.model->parameters().back().second.tensor();
   weight.mutable_data<float>()[0] += 1e-6f;
   EXPECT_NE(loaded.model->weights_hash(), before);

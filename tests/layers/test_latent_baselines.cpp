@@ -11,14 +11,16 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "layers/coprocessor/augmented_model.h"
+#include "support/test_directory.h"
 
 namespace reverie {
 namespace {
 
 std::unique_ptr<LanguageModel> augmented(const Json& latents, const Json& more = Json::object()) {
-  Json config = {{"type", "augmented"}, {"base", REVERIE_TEST_DIR "/golden/pretrained/llama"},
-                 {"latents", latents},  {"block_size", 24},
-                 {"groups", 4},         {"ahead", 5}};
+  Json config = {
+      {"type", "augmented"}, {"base", testing::test_directory() + "/golden/pretrained/llama"},
+      {"latents", latents},  {"block_size", 24},
+      {"groups", 4},         {"ahead", 5}};
   config.update(more);
   Generator random(3);
   const ModelRegistry& models = ModelRegistry::instance();

@@ -11,6 +11,7 @@
 #include "layers/linear.h"
 #include "layers/pretrained/load.h"
 #include "layers/transformer.h"
+#include "support/test_directory.h"
 
 namespace reverie {
 namespace {
@@ -24,7 +25,7 @@ void redraw(Variable v, Generator& random) {
   target.copy_from(random.normal(target.shape(), 0, 0.5, target.dtype()));
 }
 
-class LowRankUpdate : public testing::TestWithParam<WeightLayout> {};
+class LowRankUpdate : public ::testing::TestWithParam<WeightLayout> {};
 TEST_P(LowRankUpdate, AddsScaledBAToTheWeight) {
   constexpr int64_t kIn = 5, kOut = 4, kRank = 2, kRows = 3;
   constexpr double kScale = 1.5;
@@ -55,15 +56,16 @@ TEST_P(LowRankUpdate, AddsScaledBAToTheWeight) {
   EXPECT_THROW(layer.add_low_rank_update(kRank, kScale, build), UserError);
 }
 INSTANTIATE_TEST_SUITE_P(Layouts, LowRankUpdate,
-                         testing::Values(WeightLayout::out_in, WeightLayout::in_out),
+                         ::testing::Values(WeightLayout::out_in, WeightLayout::in_out),
                          [](const auto& info) {
                            return info.param == WeightLayout::out_in ? "out_in" : "in_out";
                          });
 
-class BorrowedStack : public testing::TestWithParam<const char*> {
+class BorrowedStack : public ::testing::TestWithParam<const char*> {
  protected:
   BorrowedStack()
-      : loaded_(load_pretrained(REVERIE_TEST_DIR "/golden/pretrained/" + std::string(GetParam()))),
+      : loaded_(load_pretrained(testing::test_directory() + "/golden/pretrained/" +
+                                std::string(GetParam()))),
         owner_(dynamic_cast<Transformer&>(*loaded_.model)),
         stack_(owner_.shape(), Build{random_, DType::f32, {}, false}) {
     stack_.train(false);
@@ -104,14 +106,15 @@ TEST_P(BorrowedStack, ComputesWithTheOwnersWeightsAndTrainsItsUpdatesAlone) {
   EXPECT_EQ(owner_.weights_hash(), before);
 }
 INSTANTIATE_TEST_SUITE_P(Families, BorrowedStack,
-                         testing::Values("gpt2", "llama", "qwen3", "gemma2", "gemma3"),
+                         ::testing::Values("gpt2", "llama", "qwen3", "gemma2", "gemma3"),
                          [](const auto& info) { return std::string(info.param); });
 
 // A published model trained by low-rank updates alone: at first it is that model, and afterwards
 // only the updates have moved.
 TEST(PretrainedModel, MayTrainLowRankUpdatesAlone) {
   for (const char* family : {"gpt2", "llama", "gemma3"}) {
-    const std::string path = REVERIE_TEST_DIR "/golden/pretrained/" + std::string(family);
+    const std::string path =
+        testing::test_directory() + "/golden/pretrained/" + std::string(family);
     Generator random(4);
     const Build build{random, DType::f64};
     const ModelRegistry& models = ModelRegistry::instance();

@@ -14,6 +14,7 @@
 #include "core/json.h"
 #include "core/safetensors.h"
 #include "support/registered_components.h"
+#include "support/test_directory.h"
 #include "support/tiny_models.h"
 
 namespace reverie {
@@ -22,7 +23,7 @@ namespace {
 using testing::largest_difference;
 
 std::string golden_directory() {
-  return std::string(REVERIE_TEST_DIR) + "/golden/memories";
+  return testing::test_directory() + "/golden/memories";
 }
 std::vector<std::string> golden_cases() {
   std::vector<std::string> names;

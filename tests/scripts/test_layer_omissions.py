@@ -57,19 +57,25 @@ class LayerOmissions(unittest.TestCase):
         for word in words:
             if word in ("-o", "-MF", "-MT", "-include"):  # the precompiled header is of other flags
                 next(words)
-            elif word.startswith("-DREVERIE_TEST_DIR=") and (self.folder / "tests/golden").exists():
-                kept.append(f'-DREVERIE_TEST_DIR="{self.folder / "tests"}"')
             elif word not in ("-c", "-MD", "-Winvalid-pch", "-fpch-preprocess") and not word.startswith("-O"):
                 kept.append(word)
         compiler = next(i for i, word in enumerate(kept) if re.search(r"/[a-z+]*\+\+(-\d+)?$", word))
-        compiled = self.folder / "test.o"
-        subprocess.run([*kept[compiler:compiler + 1], f"-I{self.folder / 'tests'}", *kept[compiler + 1:], "-O0", "-c",
-                        "-o", compiled], cwd=BUILD, check=True, capture_output=True)
+        # The source that was named is the last word.
+        sources = [kept.pop()]
+        if (self.folder / "tests/golden").exists():
+            sources.append(str(self.folder / "test_directory.cpp"))
+            Path(sources[1]).write_text('#include "support/test_directory.h"\n'
+                                        f'std::string reverie::testing::test_directory() {{ return "{self.folder / "tests"}"; }}\n')
+        compiled = []
+        for text in sources:
+            compiled.append(str(self.folder / (Path(text).stem + ".o")))
+            subprocess.run([*kept[compiler:compiler + 1], f"-I{self.folder / 'tests'}", *kept[compiler + 1:], "-O0", "-c", text,
+                            "-o", compiled[-1]], cwd=BUILD, check=True, capture_output=True)
         links = [c for c in ninja("-t", "commands", BINARY).splitlines() if f" -o {BINARY}" in c]
         words = shlex.split(re.search(r"(?:^|&& )([^&]* -o [^&]*)", links[0])[1])
         words = [word for word in words if not word.endswith(".cpp.o")]
         words[words.index("-o") + 1] = str(self.folder / "test")
-        subprocess.run([*words[:1], compiled, *words[1:]], cwd=BUILD, check=True, capture_output=True)
+        subprocess.run([*words[:1], *compiled, *words[1:]], cwd=BUILD, check=True, capture_output=True)
         rooms = ":".join(str(BUILD / room) for room in ("core", "kernels", "autograd", "layers"))
         result = subprocess.run([self.folder / "test", f"--gtest_filter={chosen}"], capture_output=True, text=True,
                                 env=dict(os.environ, LD_LIBRARY_PATH=rooms))

@@ -10,11 +10,12 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "layers/families/family.h"
+#include "support/test_directory.h"
 
 namespace reverie::testing {
 
 inline std::string golden_model(const std::string& name) {
-  return std::string(REVERIE_TEST_DIR) + "/golden/pretrained/" + name;
+  return testing::test_directory() + "/golden/pretrained/" + name;
 }
 
 // Every case, by name.

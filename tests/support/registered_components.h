@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "layers/coprocessor/augmented_model.h"
 #include "layers/memory/memory_module.h"
+#include "support/test_directory.h"
 
 namespace reverie::testing {
 
@@ -58,7 +59,7 @@ inline Json model_with_memory(const Json& memory) {
 }
 inline Json model_with_latents(const Json& latents, const std::string& base = "llama") {
   return {{"type", "augmented"},
-          {"base", std::string(REVERIE_TEST_DIR) + "/golden/pretrained/" + base},
+          {"base", testing::test_directory() + "/golden/pretrained/" + base},
           {"latents", latents},
           {"block_size", 24},
           {"groups", 4},

@@ -9,6 +9,7 @@
 #include "autograd/ops/elementwise.h"
 #include "autograd/ops/shape.h"
 #include "core/json.h"
+#include "support/test_directory.h"
 #include "trainers/checks/mask_check.h"
 
 namespace reverie {
@@ -43,8 +44,8 @@ class PeekingSource final : public LatentSource {
  private:
   Variable weight_;
 };
-const bool registered =
-    LatentRegistry::instance().add<PeekingSource, NoOptions>("test_peeking", "for tests: it cheats");
+const bool registered = LatentRegistry::instance().add<PeekingSource, NoOptions>(
+    "test_peeking", "for tests: it cheats");
 
 // Has a parameter that its latents do not depend on.
 class IdleSource final : public LatentSource {
@@ -60,8 +61,8 @@ class IdleSource final : public LatentSource {
  private:
   Variable used_;
 };
-const bool idle_registered =
-    LatentRegistry::instance().add<IdleSource, NoOptions>("test_idle", "for tests: half of it is idle");
+const bool idle_registered = LatentRegistry::instance().add<IdleSource, NoOptions>(
+    "test_idle", "for tests: half of it is idle");
 
 Tensor some_tokens(int64_t batch, int64_t time) {
   Tensor tokens = Tensor::empty({batch, time}, DType::i32);
@@ -72,9 +73,10 @@ Tensor some_tokens(int64_t batch, int64_t time) {
 
 std::unique_ptr<LanguageModel> augmented(const std::string& base, const Json& latents,
                                          const Json& more = Json::object()) {
-  Json config = {{"type", "augmented"}, {"base", REVERIE_TEST_DIR "/golden/pretrained/" + base},
-                 {"latents", latents},  {"block_size", 24},
-                 {"groups", 3},         {"ahead", 4}};
+  Json config = {
+      {"type", "augmented"}, {"base", testing::test_directory() + "/golden/pretrained/" + base},
+      {"latents", latents},  {"block_size", 24},
+      {"groups", 3},         {"ahead", 4}};
   config.update(more);
   Generator random(7);
   const ModelRegistry& models = ModelRegistry::instance();
@@ -108,7 +110,7 @@ void PrintTo(const Case& c, std::ostream* out) {
   *out << c.name;
 }
 
-class PackedGroups : public testing::TestWithParam<Case> {};
+class PackedGroups : public ::testing::TestWithParam<Case> {};
 TEST_P(PackedGroups, EqualSeparateForwards) {
   const Case& c = GetParam();
   const auto model = augmented(c.base, parse_json(c.latents), parse_json(c.more));
@@ -127,7 +129,7 @@ constexpr const char* kLora =
 constexpr const char* kCache = R"({"type": "coprocessor", "count": 3, "writes": "cache"})";
 INSTANTIATE_TEST_SUITE_P(
     Kinds, PackedGroups,
-    testing::Values(
+    ::testing::Values(
         Case{"gpt2", "gpt2", kCoprocessor, "{}"}, Case{"llama", "llama", kCoprocessor, "{}"},
         Case{"qwen3", "qwen3", kCoprocessor, "{}"}, Case{"gemma2", "gemma2", kCoprocessor, "{}"},
         Case{"gemma3", "gemma3", kCoprocessor, "{}"},

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
+#include "support/test_directory.h"
 #include "trainers/evaluation/attacks.h"
 #include "trainers/monitoring/metrics.h"
 #include "trainers/runs/checkpoint.h"
@@ -56,7 +57,8 @@ class AttackList : public ::testing::TestWithParam<Attack> {
   }
   static std::string latent_model() {
     return std::string(R"({"type": "augmented", "block_size": 24, "groups": 6, "ahead": 4,
-        "base": ")" REVERIE_TEST_DIR R"(/golden/pretrained/llama",
+        "base": ")" + testing::test_directory() +
+                       R"(/golden/pretrained/llama",
         "latents": {"type": "test_latent_attack", "kind": ")") +
            GetParam().kind + "\"}}";
   }

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "layers/coprocessor/augmented_model.h"
+#include "support/test_directory.h"
 #include "trainers/checks/mask_check.h"
 #include "trainers/evaluation/generate.h"
 
@@ -18,7 +19,7 @@ namespace {
 std::unique_ptr<LanguageModel> augmented(const std::string& base, const Json& latents,
                                          int64_t delay = 0) {
   const Json config = {
-      {"type", "augmented"}, {"base", REVERIE_TEST_DIR "/golden/pretrained/" + base},
+      {"type", "augmented"}, {"base", testing::test_directory() + "/golden/pretrained/" + base},
       {"latents", latents},  {"block_size", 32},
       {"groups", 2},         {"ahead", 4},
       {"delay", delay}};
@@ -58,7 +59,7 @@ void PrintTo(const Case& c, std::ostream* out) {
   *out << c.name;
 }
 
-class WrittenWithLatents : public testing::TestWithParam<Case> {};
+class WrittenWithLatents : public ::testing::TestWithParam<Case> {};
 TEST_P(WrittenWithLatents, EveryTokenIsTheOneOfAForwardOverTheWhole) {
   const Case& c = GetParam();
   const auto model = augmented(c.base, parse_json(c.latents), c.late);
@@ -92,7 +93,7 @@ constexpr const char* kCache =
 constexpr const char* kIcae = R"({"type": "icae", "count": 5, "rank": 3})";
 INSTANTIATE_TEST_SUITE_P(
     Kinds, WrittenWithLatents,
-    testing::Values(Case{"llama", "llama", kCoprocessor, 0}, Case{"gpt2", "gpt2", kCoprocessor, 0},
+    ::testing::Values(Case{"llama", "llama", kCoprocessor, 0}, Case{"gpt2", "gpt2", kCoprocessor, 0},
                     Case{"gemma3", "gemma3", kCoprocessor, 0},
                     Case{"late", "llama", kCoprocessor, 3}, Case{"cache", "llama", kCache, 0},
                     Case{"cache_gpt2", "gpt2", kCache, 0},

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "support/temporary_directory.h"
+#include "support/test_directory.h"
 #include "trainers/evaluation/evaluate.h"
 #include "trainers/evaluation/insertion_losses.h"
 
@@ -26,7 +27,7 @@ class LatentEffectTest : public ::testing::Test {
   }
   std::unique_ptr<LanguageModel> make(const Json& latents, const Json& options = Json::object()) {
     Json config = {{"type", "augmented"},
-                   {"base", REVERIE_TEST_DIR "/golden/pretrained/llama"},
+                   {"base", testing::test_directory() + "/golden/pretrained/llama"},
                    {"latents", latents},
                    {"block_size", 24},
                    {"ahead", 4}};

@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "datasets/tokenizers/char_tokenizer.h"
+#include "support/test_directory.h"
 #include "support/tiny_models.h"
 
 namespace reverie {
@@ -119,7 +120,7 @@ TEST(CountWords, AsLmEvalDoes) {  // len(re.split(r"\s+", text))
 // A vocabulary that puts a space before a text and writes unknown characters in bytes.
 TEST(PerplexityBytes, AreThoseOfTheTextNotOfItsTokens) {
   const auto pieces =
-      load_tokenizer_for(std::string(REVERIE_TEST_DIR) + "/golden/tokenizers/pieces.model");
+      load_tokenizer_for(testing::test_directory() + "/golden/tokenizers/pieces.model");
   const auto model = reverie::testing::make_model(
       fmt::format(R"({{"type": "llama", "vocab_size": {}, "block_size": 64, "n_layer": 1,
                        "n_head": 2, "n_embd": 8}})",

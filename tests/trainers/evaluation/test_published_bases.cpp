@@ -15,6 +15,7 @@
 #include "datasets/sources.h"
 #include "datasets/tokenizers/tokenizer.h"
 #include "layers/pretrained/load.h"
+#include "support/test_directory.h"
 #include "trainers/evaluation/perplexity.h"
 
 namespace reverie {
@@ -24,7 +25,8 @@ namespace {
 constexpr int64_t kWindows = 2;
 
 const Json& golden() {
-  static const Json json = parse_json(read_file(REVERIE_TEST_DIR "/golden/base_perplexities.json"));
+  static const Json json =
+      parse_json(read_file(testing::test_directory() + "/golden/base_perplexities.json"));
   return json;
 }
 std::string first_characters(const std::string& text, int64_t count) {
@@ -59,7 +61,7 @@ INSTANTIATE_TEST_SUITE_P(All, PublishedBase,
 TEST_P(PublishedBase, HasTheDocumentedPerplexity) {
   const double mean = sum_of(base().at("nll"), 8) / sum_of(base().at("predictions"), 8);
   EXPECT_NEAR(std::exp(mean), GetParam().documented, 1e-3);
-  EXPECT_THAT(read_file(REVERIE_TEST_DIR "/../docs/pretrained.md"),
+  EXPECT_THAT(read_file(testing::test_directory() + "/../docs/pretrained.md"),
               ::testing::HasSubstr(fmt::format("| {:.3f} |", GetParam().documented)));
 }
 

@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "support/temporary_directory.h"
+#include "support/test_directory.h"
 #include "support/tiny_models.h"
 #include "trainers/evaluation/generate.h"
 #include "trainers/evaluation/model_source.h"
@@ -25,7 +26,7 @@ using testing::MonitoredTrainer;
 using testing::TemporaryDirectory;
 
 // Puts <s> before a text and a space before its first word; </s> ends a text.
-const std::string kPieces = std::string(REVERIE_TEST_DIR) + "/golden/tokenizers/pieces.model";
+const std::string kPieces = testing::test_directory() + "/golden/tokenizers/pieces.model";
 
 std::unique_ptr<LanguageModel> model_of(int64_t rows) {
   return make_model(fmt::format(R"({{"type": "llama", "vocab_size": {}, "block_size": 16,

@@ -15,6 +15,7 @@
 #include "support/golden_models.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
+#include "support/test_directory.h"
 #include "support/tiny_models.h"
 #include "trainers/exporting/hugging_face.h"
 #include "trainers/runs/trained_state.h"
@@ -61,7 +62,7 @@ INSTANTIATE_TEST_SUITE_P(All, HfExport, ::testing::ValuesIn(without_memory()),
 // ---- beside what transformers' save_pretrained wrote ------------------------------------------
 
 std::string golden(const std::string& name) {
-  return std::string(REVERIE_TEST_DIR) + "/golden/pretrained/" + name;
+  return testing::test_directory() + "/golden/pretrained/" + name;
 }
 Json json_of(const std::string& file) {
   return Json::parse(read_file(file));

@@ -17,6 +17,7 @@
 #include "core/files.h"
 #include "core/signals.h"
 #include "support/temporary_directory.h"
+#include "support/test_directory.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/training/monitored_trainer.h"
 
@@ -55,7 +56,7 @@ class AuditTest : public ::testing::Test {
   }
   Json audit() { return parse_json(read_file(directory_ / "run/audit.json")); }
 
-  const std::string beside_ = R"({"type": "augmented", "base": ")" REVERIE_TEST_DIR
+  const std::string beside_ = R"({"type": "augmented", "base": ")" + testing::test_directory() +
                               R"(/golden/pretrained/llama", "latents": {"type": "coprocessor",
     "count": 2}, "block_size": 16, "groups": 4, "ahead": 4})";
   TemporaryDirectory directory_;

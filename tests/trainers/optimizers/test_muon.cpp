@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/safetensors.h"
+#include "support/test_directory.h"
 #include "trainers/optimizers/optimizer_support.h"
 
 namespace reverie {
@@ -25,7 +26,7 @@ double largest_difference(const Tensor& a, const Tensor& b) {
 // The largest difference from PyTorch's parameters over three steps of all shapes.
 double difference(const std::string& golden_case, const Json& options, DType dtype) {
   const SafetensorsFile golden =
-      read_safetensors(std::string(REVERIE_TEST_DIR) + "/golden/muon.safetensors");
+      read_safetensors(testing::test_directory() + "/golden/muon.safetensors");
   double largest = 0;
   for (const std::string shape : {"wide", "tall", "square"}) {
     const Tensor initial = golden.at(shape + ".initial");

@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "support/markup.h"
+#include "support/test_directory.h"
 #include "trainers/reports/plot_scale.h"
 #include "trainers/reports/svg_text.h"
 
@@ -220,7 +221,7 @@ double luminance(const Color& c) {
 }
 
 TEST(PlotStyle, ColoursDifferForEveryKindOfVisionAndFromTheGround) {
-  std::ifstream file(std::string(REVERIE_TEST_DIR) + "/../trainers/reports/plot.css");
+  std::ifstream file(testing::test_directory() + "/../trainers/reports/plot.css");
   std::stringstream text;
   text << file.rdbuf();
   const std::string css = text.str();

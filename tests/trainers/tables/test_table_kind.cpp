@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "support/message_of.h"
+#include "support/test_directory.h"
 
 namespace reverie {
 namespace {
@@ -126,7 +127,7 @@ TEST(TableKind, ItsSchemaNamesTheKeysOfTableAndPreset) {
 TEST(TableKind, CommittedDefinitionsAreRead) {
   int count = 0;
   for (const auto& file :
-       std::filesystem::directory_iterator(REVERIE_TEST_DIR "/../configs/tables")) {
+       std::filesystem::directory_iterator(testing::test_directory() + "/../configs/tables")) {
     if (file.path().extension() != ".json") continue;
     const Component definition = read_table_definition(Config::from_file(file.path().string()));
     EXPECT_FALSE(component_options<TableDefinition>(definition).preset_names().empty());

@@ -8,6 +8,7 @@
 
 #include "core/safetensors.h"
 #include "layers/language_model.h"
+#include "support/test_directory.h"
 #include "trainers/optimizers/optimizer_support.h"
 
 namespace reverie {
@@ -32,7 +33,7 @@ double relative_difference(const Tensor& a, const Tensor& b) {
 // One golden state and the model that its configuration describes, with its parameters loaded.
 struct Golden {
   explicit Golden(const std::string& name, DType dtype = DType::f32)
-      : file(read_safetensors(std::string(REVERIE_TEST_DIR) + "/golden/" + name + ".safetensors")) {
+      : file(read_safetensors(testing::test_directory() + "/golden/" + name + ".safetensors")) {
     Generator random(1);
     const Component component = resolve_component(ModelRegistry::instance(),
                                                   Config::parse(file.metadata.at("config"), name));

@@ -1,0 +1,9 @@
+#include "support/test_directory.h"
+
+namespace reverie::testing {
+
+std::string test_directory() {
+  return REVERIE_TEST_DIR;
+}
+
+}  // namespace reverie::testing
