@@ -32,12 +32,17 @@ void TablePreset::fields(Fields& f) {
   f.patch("patch", patch, "merged into the config of every run");
 }
 
-void TablePreset::model_fields(Fields& f) {
-  describe_named(f, "model_seeds", model_seeds,
-                 "by model: those of the seeds that it is trained with; left out: all",
+void TablePreset::seeds_by_name(Fields& f, std::string_view key, Named<std::vector<int64_t>>& value,
+                                std::string_view doc) {
+  describe_named(f, key, value, doc,
                  [](Fields& inner, const std::string& name, std::vector<int64_t>& own) {
-                   inner.integers(name, own, {0, int64_t(1) << 53}, "seeds of this model");
+                   inner.integers(name, own, {0, int64_t(1) << 53}, "some of the preset's seeds");
                  });
+}
+
+void TablePreset::model_fields(Fields& f) {
+  seeds_by_name(f, "model_seeds", model_seeds,
+                "by model: those of the seeds that it is trained with; left out: all");
   patches(f, "model_patches", model_patches, "by model: patches, merged after all others");
 }
 

@@ -16,6 +16,7 @@ struct TablePreset : Fieldset {
   std::vector<int64_t> seeds;
   Json patch;  // null: none
   Named<std::vector<int64_t>> model_seeds;
+  Named<std::vector<int64_t>> level_seeds;  // by the level's number, for kinds that describe it
   Named<Json> model_patches;
   // Names seeds and patch; a kind's own fields stand behind them.
   void fields(Fields&) override;
@@ -23,6 +24,9 @@ struct TablePreset : Fieldset {
  protected:
   // Names those of the models, for kinds that have models.
   void model_fields(Fields&);
+  // Lists of seeds by name.
+  static void seeds_by_name(Fields&, std::string_view key, Named<std::vector<int64_t>>& value,
+                            std::string_view doc);
 };
 
 struct TableDefinition : Fieldset {

@@ -76,16 +76,20 @@ class RunPlanner {
   std::map<std::string, std::optional<std::string>> data_hashes_;  // nullopt: not prepared
 };
 
-// Whether a model is trained with this seed of the preset's.
-bool is_seed_of(const TableFile& t, const std::string& model, int64_t seed) {
+// Whether a cell is trained with this seed of the preset's.
+bool is_seed_of(const TableFile& t, const PlannedCell& cell, int64_t seed) {
   const TablePreset& preset = t.preset();
-  const auto* own = preset.model_seeds.find(model);
-  if (own == nullptr) return true;
-  for (const int64_t s : *own)
-    if (std::find(preset.seeds.begin(), preset.seeds.end(), s) == preset.seeds.end())
-      throw ConfigError(fmt::format("{}.model_seeds: {}: {} is none of the preset's seeds",
-                                    t.preset_path(), model, s));
-  return std::find(own->begin(), own->end(), seed) != own->end();
+  const auto among = [&](const std::vector<int64_t>* own, const std::string& name) {
+    if (own == nullptr) return true;
+    for (const int64_t s : *own)
+      if (std::find(preset.seeds.begin(), preset.seeds.end(), s) == preset.seeds.end())
+        throw ConfigError(fmt::format("{}: seeds of {}: {} is none of the preset's seeds",
+                                      t.preset_path(), name, s));
+    return std::find(own->begin(), own->end(), seed) != own->end();
+  };
+  const std::string level = std::to_string(cell.level);
+  return among(preset.model_seeds.find(cell.model), cell.model) &&
+         among(preset.level_seeds.find(level), level);
 }
 
 // The config of a cell: the base, then patches; `trial` is null for none.
@@ -157,7 +161,7 @@ std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKin
   kind.set_trials({runs.begin() + int64_t(before_trials), runs.end()});
   for (const int64_t seed : preset.seeds)
     for (const PlannedCell& cell : cells) {
-      if (!is_seed_of(t, cell.model, seed)) continue;
+      if (!is_seed_of(t, cell, seed)) continue;
       Config config = config_of(t, kind, cell, nullptr);
       std::vector<PlannedRun> earlier;
       for (const PlannedRun& r : runs)

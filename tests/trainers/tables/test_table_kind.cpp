@@ -6,11 +6,13 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "support/message_of.h"
 #include "support/test_directory.h"
+#include "trainers/tables/repro.h"
 
 namespace reverie {
 namespace {
@@ -134,6 +136,29 @@ TEST(TableKind, CommittedDefinitionsAreRead) {
     ++count;
   }
   EXPECT_GE(count, 4);
+}
+
+// The preset with the published code's own recipe: three seeds at its smallest block size, one at
+// the others, and as many sequences a batch at all.
+TEST(TableKind, SeedsOfABlockSize) {
+  ReproOptions o;
+  o.table_file = testing::test_directory() + "/../configs/tables/imm_shakespeare.json";
+  o.preset = "author";
+  o.directory = "unused";
+  o.without_data = true;
+  std::map<std::pair<int64_t, int64_t>, int> runs;  // by block size and seed
+  for (const PlannedRun& r : plan_table(o)) {
+    ++runs[{r.cell.level, r.seed}];
+    EXPECT_EQ(r.config.at("train").at("batch_size").json(), 32);
+  }
+  const std::map<std::pair<int64_t, int64_t>, int> wanted = {
+      {{64, 1337}, 5}, {{64, 1338}, 5}, {{64, 1339}, 5}, {{128, 1337}, 5}, {{256, 1337}, 5}};
+  EXPECT_EQ(runs, wanted);
+  o.table_overrides = {"presets.author.block_size_seeds={\"128\": [7]}"};
+  EXPECT_THAT(message_of<ConfigError>([&] { plan_table(o); }),
+              HasSubstr("$.presets.author: seeds of 128: 7 is none of the preset's seeds"));
+  o.table_overrides = {"presets.author.block_size_seeds={\"wide\": [1337]}"};
+  EXPECT_THAT(message_of<ConfigError>([&] { plan_table(o); }), HasSubstr("is no block size"));
 }
 
 }  // namespace

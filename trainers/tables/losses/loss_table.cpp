@@ -154,8 +154,9 @@ void LossReport::fields(Fields& f) {
     number_keys(f, figures.names(), "paper." + model, "block size");
   f.integer("vocabulary_size", vocabulary_size, kNonNegative,
             "tokens that can be guessed; 0: as the runs' summaries say");
-  f.texts("columns", columns, "columns of table.md and the report; none: all, those of carried memory where a run "
-            "carries some");
+  f.texts("columns", columns,
+          "columns of table.md and the report; none: all, those of carried memory where a run "
+          "carries some");
   std::vector<std::string> known;
   for (const LossColumn& column : loss_columns()) known.emplace_back(column.name);
   for (const std::string& column : columns)

@@ -25,6 +25,10 @@ struct LossPreset final : TablePreset {
     f.required().texts("models", models, "the models that are trained");
     f.required().integers("block_sizes", block_sizes, kPositive,
                           "the block sizes at which they are trained");
+    seeds_by_name(f, "block_size_seeds", level_seeds,
+                  "by block size: those of the seeds that its models are trained with; left out: "
+                  "all");
+    number_keys(f, level_seeds.names(), "block_size_seeds", "block size");
     model_fields(f);
   }
 };
