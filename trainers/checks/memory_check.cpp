@@ -67,6 +67,15 @@ OtherMemory wiped_layer(const LanguageModel& model, int64_t layer) {
           }};
 }
 
+// From the other side: of carrying, not of wiping.
+LossChange reversed(LossChange change) {
+  change.mean = -change.mean;
+  const auto low = change.low;
+  change.low = change.high ? std::optional(-*change.high) : std::nullopt;
+  change.high = low ? std::optional(-*low) : std::nullopt;
+  return change;
+}
+
 // What the model carries out of a text's first window.
 MemoryState first_memory(LanguageModel& model, const ConsecutiveWindows& windows) {
   const EvaluationMode mode(model);
@@ -86,7 +95,7 @@ void require_later_windows(const ConsecutiveWindows& windows) {
 
 MemoryCheck::Use judged(const MemoryCheck& check) {
   const LossChange &wiped = check.lines[0].change, &swapped = check.lines[1].change;
-  if (!wiped.rises()) return MemoryCheck::Use::not_used;
+  if (!check.carried_in_training || !wiped.rises()) return MemoryCheck::Use::not_used;
   return swapped.rises() ? MemoryCheck::Use::used : MemoryCheck::Use::any_text;
 }
 
@@ -173,12 +182,16 @@ std::string MemoryCheck::sentence() const {
     default:
       break;
   }
-  std::string out = fmt::format(
-      "The model does not use its memory across windows: without it, the loss of later windows "
-      "changes by {}",
-      wiped.text());
+  const std::string does_not = "The model does not use its memory across windows: ";
+  if (!carried_in_training)
+    return does_not +
+           fmt::format(
+               "it was trained with its memory wiped at every window. Carried all the same, "
+               "it changes the loss of later windows by {}.",
+               reversed(wiped).text());
+  std::string out =
+      does_not + fmt::format("without it, the loss of later windows changes by {}", wiped.text());
   if (wiped.falls()) out += ", so that carrying it makes predictions worse";
-  if (!carried_in_training) out += "; in training, its memory was wiped at every window";
   return out + ".";
 }
 

@@ -15,7 +15,7 @@ namespace reverie {
 struct MemoryCheck {
   enum class Use {
     none,      // nothing goes on from window to window
-    not_used,  // wiping it does not raise the loss
+    not_used,  // wiping it does not raise the loss, or the model wipes it at every window itself
     any_text,  // wiping it does, another text's memory does not
     used
   };
@@ -40,13 +40,15 @@ struct MemoryCheck {
   std::string text(const std::string& mark) const;
 };
 
-// Reads texts with memory carried from window to window, whether or not the model was trained so.
+// Reads texts with memory carried from window to window, even where the model's own options wipe it
+// at every window: then the figures say what carrying it would do.
 // Every window behind a text's first is read again with the memory
 //   wiped     clean, as at a text's beginning
 //   swapped   what another text read beside it had carried to the same window
 //   frozen    what was carried out of the text's first window (windows from the third on)
 //   layer i   as it is, but for that of layer i alone, which is clean
-// Memory used: both wiped and swapped raise the loss, by more than chance (95 % over texts).
+// Memory used: both wiped and swapped raise the loss, by more than chance and more than
+// LossChange::kLeast: the whole 95 % interval lies above it.
 // UserError for a model with latents, or where fewer than two texts have a second window.
 MemoryCheck check_memory(LanguageModel& model, const ConsecutiveWindows& windows,
                          const EvaluationProgress& progress = {}, ForwardAudit* audit = nullptr);

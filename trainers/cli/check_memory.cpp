@@ -40,7 +40,7 @@ ConsecutiveWindows texts_of(const LoadedRun& run, const Dataset& data, const Mem
 
 void run_memory(const MemoryArguments& a) {
   if (!a.json.empty()) require_writable(a.json);
-  if (!is_run_directory(a.run))
+  if (!names_run(a.run))
     throw ConfigError(fmt::format(
         "{} is no run directory: wanted a trained run (RUN, RUN@1000, RUN@best), whose own "
         "validation text is read",

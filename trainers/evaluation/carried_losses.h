@@ -28,15 +28,19 @@ struct PairedSums {
 
 // The mean change of a loss, and its interval where there are two texts or more.
 struct LossChange {
+  // A smaller change (0.1 % of perplexity) is no use of a memory, however sure it is.
+  static constexpr double kLeast = 1e-3;
   double mean = 0;                  // nats per prediction
-  std::optional<double> low, high;  // 95 %: whole texts are drawn anew, 1000 times
+  std::optional<double> low, high;  // 95 %: Student's t over texts
   int64_t texts = 0, predictions = 0;
-  bool rises() const { return low && *low > 0; }
-  bool falls() const { return high && *high < 0; }
+  bool rises() const { return low && *low > kLeast; }
+  bool falls() const { return high && *high < -kLeast; }
   // "+0.0123 [+0.0100, +0.0150] nats".
   std::string text() const;
   Json json() const;
 };
+// The change over all texts is a ratio of sums: its error follows from how far each text is from it
+// (Cochran, "Sampling techniques", 1977, 6.3).
 LossChange loss_change(const std::vector<PairedSums>& texts);
 
 // What a text's later windows begin with, instead of the memory that was carried to them.

@@ -126,9 +126,19 @@ TEST(CarriedLosses, IntervalsHoldTheMeanAndNeedTwoTexts) {
   for (int i = 0; i < 20; ++i) texts.push_back({10, 12 + 0.1 * i, 5});
   const LossChange rises = loss_change(texts);
   EXPECT_NEAR(rises.mean, (2 + 0.95) / 5, 1e-12);
+  // 0.59 and Student's t of 19 degrees, 2.0930, times 0.11832 / sqrt(20).
+  EXPECT_NEAR(*rises.low, 0.534623, 1e-4);
+  EXPECT_NEAR(*rises.high, 0.645377, 1e-4);
   EXPECT_TRUE(rises.rises());
   EXPECT_FALSE(rises.falls());
   EXPECT_FALSE(loss_change({texts[0]}).low);
+  // However sure, less than a thousandth of a nat is no use.
+  std::vector<PairedSums> faint;
+  for (int i = 0; i < 20; ++i) faint.push_back({10, 10.004 + 1e-5 * i, 5});
+  EXPECT_GT(*loss_change(faint).low, 0);
+  EXPECT_FALSE(loss_change(faint).rises());
+  // Two texts that agree by luck say little.
+  EXPECT_FALSE(loss_change({{10, 11, 5}, {10, 12, 5}}).rises());
   EXPECT_EQ(loss_change({{}, {}}).predictions, 0);
   // As often up as down: no change is found.
   std::vector<PairedSums> noise;
