@@ -559,8 +559,13 @@ TEST_F(LatentReproTest, AModelTrainedOnOtherDataIsMeasuredOnTheTables) {
   EXPECT_THAT(message_of<ConfigError>([&] { plan_table(replaced); }),
               HasSubstr("elsewhere is trained on data of its own"));
 
-  t["models"]["elsewhere"]["data"]["tokenizer"] = "word";
-  t["models"]["elsewhere"]["data"]["prepared_directory"] = directory_ / "other_words";
+  // Fewer words than the base has characters: it can be trained on them.
+  std::ofstream words(directory_ / "words.txt");
+  for (int i = 0; i < 400; ++i) words << "A text of ten words is to be learnt here.\n";
+  words.close();
+  t["models"]["elsewhere"]["data"] = {{"path", directory_ / "words.txt"},
+                                      {"tokenizer", "word"},
+                                      {"prepared_directory", directory_ / "other_words"}};
   EXPECT_THAT(message_of<UserError>([&] { run_table(options(t)); }), HasSubstr("tokenizer"));
 }
 
