@@ -52,6 +52,8 @@ class RunPlanner {
     // Younger than many a finished table, whose runs they must not disown.
     if (experiment.data.field.empty()) all["data"].erase("field");
     if (experiment.data.train_bpe == 0) all["data"].erase("train_bpe");
+    if (!experiment.data.generated.given()) all["data"].erase("generated");
+    if (experiment.train.windows == 1) all["train"].erase("windows");
     if (!experiment.checkpoint.keep_best) all["checkpoint"].erase("keep_best");
     all["optimizer"] = optimizer_in_first_spelling(all["optimizer"]);
     const std::string data = json_text(all["data"]);
