@@ -7,10 +7,13 @@
 //   U_t = e_t U_(t-1) + b_t k_t r_t^T           momentum; without it e_t = 0
 //   S_t = a_t S_(t-1) + U_t                     decay; without it a_t = 1
 //   out_t = x_t + W_o S_t^T q_t
-// k, q have length 1; b_t = write_limit * sigmoid(.), a_t and e_t are sigmoids, one a head and row.
+// k, q and v are projections of LN(x) behind a short causal convolution; k and q have length 1; b_t =
+// write_limit * sigmoid(.), a_t and e_t are sigmoids, one a head and row.
 
+#include <algorithm>
 #include <cmath>
 
+#include "autograd/ops/conv1d.h"
 #include "autograd/ops/matmul.h"
 #include "autograd/ops/norm.h"
 #include "autograd/ops/reduce.h"
@@ -24,7 +27,7 @@ namespace {
 
 struct DeltaRuleOptions final : Fieldset {
   std::string variant = "decay", form = "chunked";
-  int64_t heads = 2, chunk_length = 16;
+  int64_t heads = 2, chunk_length = 16, taps = 4;
   double write_limit = 1;
   bool carry_state = false;
   void fields(Fields& f) override {
@@ -36,6 +39,9 @@ struct DeltaRuleOptions final : Fieldset {
         "and slower");
     f.integer("heads", heads, kPositive, "matrices of n_embd / heads by n_embd / heads");
     f.integer("chunk_length", chunk_length, {1, 4096}, "rows of a chunk, form chunked");
+    f.integer("taps", taps, {1, 64},
+              "rows, its own included, that a row's key, query and value are made of, by a causal "
+              "convolution a feature; 1: none");
     f.number("write_limit", write_limit, {0, 2},
              "largest share of an error that a row writes; above 1 the memory may turn a value's "
              "sign (negative eigenvalues, arXiv 2411.12537)");
@@ -100,6 +106,12 @@ class DeltaRule final : public MemoryModule {
     query_ = linear("query", features_);
     value_ = linear("value", features_);
     output_ = linear("output", features_);
+    const auto taps = [&](const char* name) {
+      return o.taps > 1 ? parameter(name, first_taps(site.build)) : Variable();
+    };
+    key_taps_ = taps("key_taps");
+    query_taps_ = taps("query_taps");
+    value_taps_ = taps("value_taps");
     write_gate_ = linear("write_gate", o.heads);
     if (o.variant != "plain") keep_gate_ = linear("keep_gate", o.heads);
     if (o.variant == "momentum") momentum_gate_ = linear("momentum_gate", o.heads);
@@ -108,8 +120,10 @@ class DeltaRule final : public MemoryModule {
   Variable after_block(const LayerView& view, MemoryState& state) override {
     const int64_t batch = view.hidden.size(0), time = view.hidden.size(1),
                   step = o_.form == "stepwise" ? 1 : std::min(time, o_.chunk_length);
-    const Rows rows = rows_of(layer_norm(view.hidden, {}, {}, 1e-5));
     const std::string layer = std::to_string(view.layer);
+    Variable before = value_or_none(state, layer + ".rows");
+    const Rows rows = rows_of(layer_norm(view.hidden, {}, {}, 1e-5), before);
+    if (before) state.values[layer + ".rows"] = before;
     Variable memory = read_state(state, layer + ".memory", rows.key);
     Variable going = momentum_gate_ ? read_state(state, layer + ".momentum", rows.key) : Variable();
     std::vector<Variable> reads;
@@ -138,6 +152,15 @@ class DeltaRule final : public MemoryModule {
   }
 
  private:
+  // Nearly the row itself.
+  Tensor first_taps(const Build& build) const {
+    const NoGrad no_grad;
+    std::vector<double> own(size_t(features_ * o_.taps), 0);
+    for (int64_t i = 0; i < features_; ++i) own[size_t((i + 1) * o_.taps - 1)] = 1;
+    const Variable noise(build.weights({features_, o_.taps}, 0.02));
+    const Tensor one = Tensor::from<double>({features_, o_.taps}, own);
+    return add(noise, Variable(one.to(build.dtype).to(build.device))).tensor();
+  }
   // [B, T, H * D] -> [B H, T, D].
   Variable by_head(const Variable& x) const {
     const int64_t batch = x.size(0), time = x.size(1), size = x.size(2) / o_.heads;
@@ -154,11 +177,23 @@ class DeltaRule final : public MemoryModule {
   Variable log_gate(const Linear* gate, const Variable& x, double shift) const {
     return scale(softplus(affine(by_head(gate->forward(x)), -1, -shift)), -1);
   }
-  Rows rows_of(const Variable& x) const {
+  // A projection, and over it a causal convolution a feature, so that a row may be known by those
+  // right before it. `seen`: rows of before, `first` of them, and the rows at hand.
+  Variable projected(const Linear* linear, const Variable& taps, const Variable& seen,
+                     int64_t first) const {
+    const Variable rows = linear->forward(seen);
+    return taps ? slice(conv1d(rows, taps), 1, first, rows.size(1)) : rows;
+  }
+  // x [B, T, C], normed. `before`: rows that convolutions still see, kept for the next call.
+  Rows rows_of(const Variable& x, Variable& before) const {
+    const int64_t first = before ? before.size(1) : 0;
+    const Variable seen = first > 0 ? concat({before, x}, 1) : x;
     Rows rows;
-    rows.key = direction(key_->forward(x));
-    rows.query = direction(query_->forward(x));
-    rows.value = by_head(value_->forward(x));
+    rows.key = direction(projected(key_, key_taps_, seen, first));
+    rows.query = direction(projected(query_, query_taps_, seen, first));
+    rows.value = by_head(projected(value_, value_taps_, seen, first));
+    if (key_taps_)
+      before = slice(seen, 1, std::max<int64_t>(0, seen.size(1) - o_.taps + 1), seen.size(1));
     rows.write = scale(sigmoid(by_head(write_gate_->forward(x))), o_.write_limit);
     if (keep_gate_) rows.log_keep = log_gate(keep_gate_, x, 4);  // at first it keeps nearly all
     if (momentum_gate_) rows.log_go = log_gate(momentum_gate_, x, 0);
@@ -169,6 +204,10 @@ class DeltaRule final : public MemoryModule {
     const auto cut = [&](const Variable& v) { return v ? slice(v, 1, begin, end) : v; };
     return {cut(rows.key),   cut(rows.query),    cut(rows.value),
             cut(rows.write), cut(rows.log_keep), cut(rows.log_go)};
+  }
+  static Variable value_or_none(const MemoryState& state, const std::string& name) {
+    const auto it = state.values.find(name);
+    return it == state.values.end() ? Variable() : it->second;
   }
   // [B H, D, D]; zero at the beginning of a text.
   Variable read_state(const MemoryState& state, const std::string& name,
@@ -265,6 +304,7 @@ class DeltaRule final : public MemoryModule {
 
   DeltaRuleOptions o_;
   int64_t features_, head_size_;
+  Variable key_taps_, query_taps_, value_taps_;
   Linear *key_, *query_, *value_, *output_, *write_gate_;
   Linear *keep_gate_ = nullptr, *momentum_gate_ = nullptr;
 };

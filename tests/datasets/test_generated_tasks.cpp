@@ -12,6 +12,7 @@
 #include "core/json.h"
 #include "datasets/data_support.h"
 #include "datasets/dataset.h"
+#include "datasets/passages.h"
 #include "datasets/task_sampler.h"
 #include "datasets/tasks/schedule.h"
 
@@ -557,6 +558,28 @@ TEST_F(TaskDataset, EvaluationReadsWholeDocuments) {
   for (int64_t i = 0; i < over(60, 0).batch_count(); ++i)
     targets += over(60, 0).batch(i).target_count;
   EXPECT_EQ(targets, 7 * 6);
+}
+
+// What carried losses are taken on: documents from their mark on, of whose targets answers alone are
+// kept.
+TEST_F(TaskDataset, ConsecutiveWindowsKeepTheAnswers) {
+  const Dataset data = prepare_and_open(options());
+  const ConsecutiveWindows windows(data.validation, data.documents, 4, 20, 0,
+                                   data.validation_rule());
+  EXPECT_TRUE(windows.documents());
+  EXPECT_EQ(windows.text_count(), 7);
+  EXPECT_EQ(windows.window_count(), 21);
+  int64_t targets = 0, kept = 0;
+  for (int64_t group = 0; group < windows.group_count(); ++group)
+    for (int64_t w = 0; w < windows.windows_in(group); ++w) {
+      const Batch batch = windows.batch(group, w);
+      targets += batch.target_count;
+      for (const double t : batch.targets.to_vector()) kept += t >= 0;
+      for (int64_t row = 0; row < batch.tokens.size(0); ++row)
+        EXPECT_EQ(batch.tokens.data<int32_t>()[row * 20] == data.documents->token, w == 0);
+    }
+  EXPECT_EQ(targets, 7 * 6);
+  EXPECT_EQ(kept, targets);
 }
 
 TEST_F(TaskDataset, BlocksThatAreNoWindowsAreRefused) {

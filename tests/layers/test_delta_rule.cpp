@@ -90,8 +90,8 @@ TEST_P(DeltaRule, ChunksOfEqualKeysKeepTheirDigits) {
   const Tensor one = random.normal({1, 1, kWidth}, 0, 1, DType::f64);
   const Variable same = expand(expand(Variable(one.to(DType::f32)), 1, 64), 0, 2);
   const auto output = [&](const char* form) {
-    const auto module =
-        make({{"variant", GetParam()}, {"form", form}, {"chunk_length", 64}}, DType::f32);
+    const auto module = make(
+        {{"variant", GetParam()}, {"form", form}, {"chunk_length", 64}, {"taps", 1}}, DType::f32);
     MemoryState state;
     return module->after_block({0, same}, state).tensor().to(DType::f64);
   };
@@ -100,7 +100,7 @@ TEST_P(DeltaRule, ChunksOfEqualKeysKeepTheirDigits) {
 
 // A full write makes S^T k = v, so that the same row again has nothing to add.
 TEST(DeltaRuleMemory, WhatIsKnownIsNotWrittenAgain) {
-  const auto plain = make({{"variant", "plain"}, {"heads", 1}});
+  const auto plain = make({{"variant", "plain"}, {"heads", 1}, {"taps", 1}});
   for (const auto& [name, parameter] : plain->parameters()) {
     Tensor value = parameter.tensor();
     std::vector<double> values(size_t(value.numel()), name == "write_gate.bias" ? 60 : 0);
@@ -116,6 +116,33 @@ TEST(DeltaRuleMemory, WhatIsKnownIsNotWrittenAgain) {
   const Tensor empty = Tensor::zeros({2, 1, kWidth, kWidth}, DType::f64), once = write();
   EXPECT_GT(largest_difference(once, empty), 0.1);
   EXPECT_LT(largest_difference(write(), once), 1e-5);  // keys have length 1 but for 1e-6
+}
+
+// A key may be of the row before, so that a value is written under what stood in front of it.
+TEST(DeltaRuleMemory, TapsSeeTheRowsRightBefore) {
+  const auto moved_rows = [](int64_t taps) {
+    const auto module = make({{"variant", "plain"}, {"taps", taps}});
+    for (const auto& [name, parameter] : module->parameters())
+      if (name == "write_gate.bias") {
+        Tensor value = parameter.tensor();
+        value.copy_from(Tensor::full(value.shape(), -60, DType::f64));  // it writes nothing
+      }
+    const auto keys = [&](double shift) {
+      Tensor x = rows(6).tensor().clone();
+      x.mutable_data<double>()[0] += shift;
+      MemoryState state;
+      state.values["0.memory"] =
+          Variable(Generator(6).normal({2, 2, kWidth / 2, kWidth / 2}, 0, 1, DType::f64));
+      return subtract(module->after_block({0, Variable(x)}, state), Variable(x)).tensor();
+    };
+    const Tensor a = keys(0), b = keys(1);
+    std::vector<bool> moved;
+    for (int64_t t = 0; t < 6; ++t)
+      moved.push_back(largest_difference(a.slice(1, t, t + 1), b.slice(1, t, t + 1)) > 1e-9);
+    return moved;
+  };
+  EXPECT_THAT(moved_rows(1), ::testing::ElementsAre(true, false, false, false, false, false));
+  EXPECT_THAT(moved_rows(3), ::testing::ElementsAre(true, true, true, false, false, false));
 }
 
 TEST(DeltaRuleMemory, HeadsMustDivideTheWidth) {

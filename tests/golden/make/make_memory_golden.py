@@ -56,7 +56,20 @@ def unit(x):
 
 def delta_rule(params, o, x, state):
     h, heads = normalise(x), o["heads"]
-    key, query, value = (by_head(linear(params, n, h), heads) for n in ("key", "query", "value"))
+    before = state.get("0.rows", h[:, :0])
+    seen = torch.cat((before, h), dim=1)
+
+    def projected(name):
+        """Each feature is a weighted sum of its own and the rows before; there is none before a text."""
+        rows = linear(params, name, seen)
+        if o["taps"] > 1:
+            weight, padded = params[f"{name}_taps"], F.pad(rows, (0, 0, o["taps"] - 1, 0))
+            rows = sum(weight[:, i] * padded[:, i : i + rows.shape[1]] for i in range(o["taps"]))
+        return by_head(rows[:, before.shape[1] :], heads)
+
+    key, query, value = (projected(n) for n in ("key", "query", "value"))
+    if o["taps"] > 1:
+        state["0.rows"] = seen[:, -(o["taps"] - 1) :]
     key, query = unit(key), unit(query)
     write = o["write_limit"] * torch.sigmoid(by_head(linear(params, "write_gate", h), heads))
     keep = go = None
@@ -90,6 +103,8 @@ def delta_rule_shapes(o):
         shapes["keep_gate"] = o["heads"]
     if o["variant"] == "momentum":
         shapes["momentum_gate"] = o["heads"]
+    if o["taps"] > 1:
+        shapes |= {f"{n}_taps": (WIDTH, o["taps"]) for n in ("key", "query", "value")}
     return shapes
 
 
@@ -161,7 +176,7 @@ def gated_slots(params, o, x, state):
 
 def gated_slots_shapes(o):
     names = ("query", "key", "value", "input_gate", "forget_gate", "output_gate")
-    return {n: WIDTH for n in names} | ({"mean_weight": 0} if o["mode"] == "as_published" else {})
+    return {n: WIDTH for n in names} | ({"mean_weight": (WIDTH,)} if o["mode"] == "as_published" else {})
 
 
 # ---- recurrent_tokens ---------------------------------------------------------------------------
@@ -178,19 +193,20 @@ def recurrent_tokens(params, o, x, state):
 
 
 def recurrent_tokens_shapes(o):
-    return {"write": WIDTH, "rows": -o["count"]}
+    return {"write": WIDTH, "rows": (o["count"], WIDTH)}
 
 
 # ---- cases --------------------------------------------------------------------------------------
 
 
-def delta(variant, write_limit=1.0, form="chunked"):
+def delta(variant, taps=1, write_limit=1.0, form="chunked"):
     return {
         "type": "delta_rule",
         "variant": variant,
         "form": form,
         "heads": 2,
         "chunk_length": 3,
+        "taps": taps,
         "write_limit": write_limit,
     }
 
@@ -202,10 +218,10 @@ MODULES = {
     "recurrent_tokens": (recurrent_tokens, recurrent_tokens_shapes),
 }
 CASES = {
-    "delta_rule_plain": (1, delta("plain", 2.0)),
-    "delta_rule_decay": (2, delta("decay")),
-    "delta_rule_momentum": (3, delta("momentum")),
-    "delta_rule_stepwise": (3, delta("momentum", form="stepwise")),
+    "delta_rule_plain": (1, delta("plain", write_limit=2.0)),
+    "delta_rule_decay": (2, delta("decay", taps=3)),
+    "delta_rule_momentum": (3, delta("momentum", taps=4)),
+    "delta_rule_stepwise": (3, delta("momentum", taps=4, form="stepwise")),
     "attention_cache": (4, {"type": "attention_cache", "length": 5, "heads": 2}),
     "attention_cache_long": (5, {"type": "attention_cache", "length": 12, "heads": 1}),
     "gated_slots_causal": (6, {"type": "gated_slots", "mode": "causal", "num_slots": 3}),
@@ -219,11 +235,8 @@ def draw(shapes, generator):
     for name in sorted(shapes):
         size = shapes[name]
         randn = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float32)
-        if size == 0:  # a vector of the width
-            values[name] = 1 + 0.3 * randn(WIDTH)
-            continue
-        if size < 0:  # rows of it
-            values[name] = randn(-size, WIDTH)
+        if isinstance(size, tuple):  # a parameter that is no linear layer
+            values[name] = 0.6 * randn(*size)
             continue
         values[f"{name}.weight"] = 0.4 * randn(size, WIDTH)
         values[f"{name}.bias"] = 0.2 * randn(size)
