@@ -10,7 +10,9 @@
 #include "datasets/task_sampler.h"
 #include "support/temporary_directory.h"
 #include "support/tiny_models.h"
+#include "trainers/evaluation/task_accuracy.h"
 #include "trainers/runs/checkpoint.h"
+#include "trainers/runs/stored_run.h"
 #include "trainers/training/batch_gradient.h"
 #include "trainers/training/monitored_trainer.h"
 
@@ -148,6 +150,37 @@ TEST_F(WindowsOfAStep, ARunGoesOnToTheBitWhereverItStops) {
     EXPECT_TRUE(
         std::isfinite(read_summary(control("whole").run_directory).at("val_loss").get<double>()));
   }
+}
+
+// The whole way: a memory learns to carry a symbol into the next window. Without it that window has
+// only chance.
+TEST_F(WindowsOfAStep, AMemoryLearnsWhatAttentionCannotSee) {
+  Config c = Config::parse(kConfig, "test");
+  c.merge(Config::parse(
+      R"({"precision": "f32", "train": {"steps": 120, "batch_size": 16},
+          "data": {"generated": {"type": "copy", "window": 6, "length": 1, "symbols": 4,
+                                 "pairs": null, "questions": null, "keys": null, "values": null,
+                                 "documents": 500, "test_documents": 200}},
+          "model": {"block_size": 6, "n_embd": 16,
+                    "memory": {"type": "delta_rule", "heads": 1, "mode": null, "num_slots": null,
+                               "low_rank_dim": null}},
+          "optimizer": {"learning_rate": 0.01},
+          "evaluation": {"interval": 0}, "checkpoint": {"interval": 0}})",
+      "test"));
+  c.set("data.prepared_directory=" + (directory_ / "copy"));
+  const ExperimentOptions e = read_experiment(c, ".");
+  RunControl control;
+  control.run_directory = directory_ / "run";
+  MonitoredTrainer(e, control).run();
+  const LoadedRun run = load_run(control.run_directory);
+  const Dataset data = prepare_and_open(e.data);
+  const auto share = [&](CarriedState state) {
+    return task_accuracy(*run.model, data.test, data.test_answers, *data.task, 0, 50, state)
+        .at(0)
+        .share();
+  };
+  EXPECT_GT(share(CarriedState::as_model), 0.9);
+  EXPECT_NEAR(share(CarriedState::reset), 0.25, 0.13);  // four deviations of 200 answers
 }
 
 TEST_F(WindowsOfAStep, AWindowThatIsNoBlockIsRefused) {
