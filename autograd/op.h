@@ -1,15 +1,15 @@
 #pragma once
-// apply_op(): runs an op and records it.
-//
-// An op is a struct whose members are its attributes (eps, shapes, token ids):
-//   struct Scale {
-//     static constexpr std::string_view name = "scale";
-//     double factor;
-//     Tensor forward(Context&, const Tensor& x);       // several outputs: std::vector<Tensor>
-//     Grads backward(Context&, const Tensor& grad_y);  // several outputs: std::span<const Tensor>
-//   };
-//   Variable y = apply_op(Scale{2.0}, x);
-// Inputs are Variables (or vectors of them); an undefined Variable arrives as an undefined Tensor.
+/// apply_op(): runs an op and records it.
+///
+/// An op is a struct whose members are its attributes (eps, shapes, token ids):
+///   struct Scale {
+///     static constexpr std::string_view name = "scale";
+///     double factor;
+///     Tensor forward(Context&, const Tensor& x);       // several outputs: std::vector<Tensor>
+///     Grads backward(Context&, const Tensor& grad_y);  // several outputs: std::span<const Tensor>
+///   };
+///   Variable y = apply_op(Scale{2.0}, x);
+/// Inputs are Variables (or vectors of them); an undefined Variable arrives as an undefined Tensor.
 
 #include <tuple>
 #include <type_traits>

@@ -1,6 +1,6 @@
 #pragma once
-// Variable: a tensor's membership in the graph, visible in the type. Kernels, optimizers and
-// loaders use Tensor, and so cannot record by accident.
+/// Variable: a tensor's membership in the graph, visible in the type. Kernels, optimizers and
+/// loaders use Tensor, and so cannot record by accident.
 
 #include <functional>
 #include <memory>
@@ -18,9 +18,9 @@ struct VariableImpl;
 
 class Variable {
  public:
-  Variable() = default;  // undefined: "no bias"
-  // A leaf. `value` must be contiguous. With requires_grad, backward() leaves its gradient in
-  // grad().
+  Variable() = default;  ///< undefined: "no bias"
+  /// A leaf. `value` must be contiguous. With requires_grad, backward() leaves its gradient in
+  /// grad().
   explicit Variable(Tensor value, bool requires_grad = false);
 
   bool defined() const { return impl_ != nullptr; }
@@ -32,22 +32,22 @@ class Variable {
   DType dtype() const { return tensor().dtype(); }
   Device device() const { return tensor().device(); }
 
-  bool requires_grad() const;  // a leaf that wants a gradient, or made from one
+  bool requires_grad() const;  ///< a leaf that wants a gradient, or made from one
   bool is_leaf() const;
-  void set_requires_grad(bool);  // leaves only
-  // The same values, outside the graph.
+  void set_requires_grad(bool);  ///< leaves only
+  /// The same values, outside the graph.
   Variable detach() const;
 
-  // The gradient of a leaf; undefined before any backward() reached it.
+  /// The gradient of a leaf; undefined before any backward() reached it.
   const Tensor& grad() const;
   void clear_grad();
-  // From now on the gradient lives in `buffer` (contiguous, a view into a flat bucket);
-  // clear_grad() only marks it stale.
+  /// From now on the gradient lives in `buffer` (contiguous, a view into a flat bucket);
+  /// clear_grad() only marks it stale.
   void set_grad_buffer(Tensor buffer);
-  // The same leaf over other bytes of the same shape and dtype: how parameters move into flat
-  // buckets.
+  /// The same leaf over other bytes of the same shape and dtype: how parameters move into flat
+  /// buckets.
   void set_tensor(Tensor value);
-  // Called with the gradient as soon as every use of this leaf in a backward() has contributed.
+  /// Called with the gradient as soon as every use of this leaf in a backward() has contributed.
   void on_grad_ready(std::function<void(const Tensor&)> hook);
 
   const std::shared_ptr<detail::VariableImpl>& impl() const { return impl_; }
@@ -57,7 +57,7 @@ class Variable {
   std::shared_ptr<detail::VariableImpl> impl_;
 };
 
-// While one is alive on this thread, nothing is recorded.
+/// While one is alive on this thread, nothing is recorded.
 class NoGrad {
  public:
   NoGrad();
@@ -70,13 +70,13 @@ class NoGrad {
 };
 bool grad_enabled();
 
-// Adds d(loss)/d(leaf) into the gradient of every leaf that requires one. `loss` has one element
-// and depends on such a leaf, else UserError. The graph is freed as it is walked (newest node
-// first, no recursion); a second backward over it is an InternalError. If anything throws on the
-// way, the rest of the graph is freed too, and gradients are partial: clear them.
+/// Adds d(loss)/d(leaf) into the gradient of every leaf that requires one. `loss` has one element
+/// and depends on such a leaf, else UserError. The graph is freed as it is walked (newest node
+/// first, no recursion); a second backward over it is an InternalError. If anything throws on the
+/// way, the rest of the graph is freed too, and gradients are partial: clear them.
 void backward(const Variable& loss);
-// The same from several outputs with given cotangents (an undefined one counts as zero; so does one
-// for a constant output).
+/// The same from several outputs with given cotangents (an undefined one counts as zero; so does one
+/// for a constant output).
 void backward(std::span<const Variable> outputs, std::span<const Tensor> cotangents);
 
 }  // namespace reverie

@@ -1,5 +1,5 @@
 #pragma once
-// Where a tensor's bytes live.
+/// Where a tensor's bytes live.
 
 #include <cstdint>
 #include <string_view>

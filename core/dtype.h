@@ -1,5 +1,5 @@
 #pragma once
-// Element types of tensors.
+/// Element types of tensors.
 
 #include <bit>
 #include <cstddef>
@@ -10,7 +10,7 @@ namespace reverie {
 
 enum class DType : uint8_t { f64, f32, bf16, f16, i64, i32, u16, u8 };
 
-// Upper half of an f32; conversion rounds to nearest even and keeps NaN.
+/// Upper half of an f32; conversion rounds to nearest even and keeps NaN.
 struct BFloat16 {
   uint16_t bits = 0;
   BFloat16() = default;
@@ -22,7 +22,7 @@ struct BFloat16 {
   explicit operator float() const { return std::bit_cast<float>(uint32_t(bits) << 16); }
 };
 
-// IEEE 754 half precision; conversion rounds to nearest even and keeps NaN.
+/// IEEE 754 half precision; conversion rounds to nearest even and keeps NaN.
 struct Float16 {
   uint16_t bits = 0;
   Float16() = default;

@@ -1,9 +1,9 @@
 #pragma once
-// The three kinds of errors, and how each ends a program.
-//
-//   UserError      the user can mend it: a config, a shape, a file. Says got, wanted, where.
-//   MachineError   the machine failed: device, disk, network, a peer rank.
-//   InternalError  ours: a bug. Please report it.
+/// The three kinds of errors, and how each ends a program.
+///
+///   UserError      the user can mend it: a config, a shape, a file. Says got, wanted, where.
+///   MachineError   the machine failed: device, disk, network, a peer rank.
+///   InternalError  ours: a bug. Please report it.
 
 #include <fmt/format.h>
 
@@ -14,7 +14,7 @@
 
 namespace reverie {
 
-// Exit status of the command line for each way a run can end (128 + n: stopped by signal n).
+/// Exit status of the command line for each way a run can end (128 + n: stopped by signal n).
 enum class ExitCode : int {
   ok = 0,
   runtime = 1,
@@ -40,22 +40,22 @@ class UserError : public Error {
  protected:
   using Error::Error;
 };
-// A wrong command line or configuration (exit 2).
+/// A wrong command line or configuration (exit 2).
 class ConfigError : public UserError {
  public:
   explicit ConfigError(const std::string& message) : UserError(ExitCode::usage, message) {}
 };
-// A file that is truncated, altered or not what it claims to be (exit 3).
+/// A file that is truncated, altered or not what it claims to be (exit 3).
 class DataError : public UserError {
  public:
   explicit DataError(const std::string& message) : UserError(ExitCode::corrupt_data, message) {}
 };
-// Training produced a loss or gradient that is not finite (exit 4).
+/// Training produced a loss or gradient that is not finite (exit 4).
 class DivergedError : public UserError {
  public:
   explicit DivergedError(const std::string& message) : UserError(ExitCode::diverged, message) {}
 };
-// A check the user asked for did not hold (exit 5).
+/// A check the user asked for did not hold (exit 5).
 class CheckFailed : public UserError {
  public:
   explicit CheckFailed(const std::string& message) : UserError(ExitCode::check_failed, message) {}
@@ -73,7 +73,7 @@ class InternalError : public Error {
   }
 };
 
-// Throws UserError with a formatted message unless `condition` holds: for shapes and arguments.
+/// Throws UserError with a formatted message unless `condition` holds: for shapes and arguments.
 [[noreturn]] void throw_user_error(fmt::string_view format, fmt::format_args args);
 template <class... A>
 void require(bool condition, fmt::format_string<A...> format, A&&... args) {

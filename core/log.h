@@ -1,5 +1,5 @@
 #pragma once
-// Messages for people, on stderr, so that stdout holds results alone.
+/// Messages for people, on stderr, so that stdout holds results alone.
 
 #include <fmt/format.h>
 
@@ -10,7 +10,7 @@ namespace reverie {
 enum class LogLevel { debug, info, warning, error };
 void set_log_level(LogLevel);
 void log_message(LogLevel, const std::string&);
-// A hook that runs before a line is printed: a live progress line clears itself here.
+/// A hook that runs before a line is printed: a live progress line clears itself here.
 void set_log_prelude(void (*prelude)());
 
 template <class... A>

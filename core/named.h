@@ -1,5 +1,5 @@
 #pragma once
-// Values by names that the user chooses, as fields of a config.
+/// Values by names that the user chooses, as fields of a config.
 
 #include <string>
 #include <string_view>
@@ -10,11 +10,11 @@
 
 namespace reverie {
 
-// {NAME: value, ...} in the order of the file.
+/// {NAME: value, ...} in the order of the file.
 template <class T>
 class Named {
  public:
-  T prototype{};  // a new value is a copy of it
+  T prototype{};  ///< a new value is a copy of it
 
   auto begin() const { return list_.begin(); }
   auto end() const { return list_.end(); }
@@ -27,18 +27,18 @@ class Named {
     for (const auto& [name, value] : list_) out.push_back(name);
     return out;
   }
-  // Null where there is none of that name.
+  /// Null where there is none of that name.
   const T* find(std::string_view name) const {
     for (const auto& [other, value] : list_)
       if (other == name) return &value;
     return nullptr;
   }
-  // ConfigError where there is none; `path` is where this object stood.
+  /// ConfigError where there is none; `path` is where this object stood.
   const T& at(std::string_view name, const std::string& path) const {
     if (const T* found = find(name)) return *found;
     refuse_missing_name(name, path, names());
   }
-  // The value of that name, a new one where there is none.
+  /// The value of that name, a new one where there is none.
   T& operator[](const std::string& name) {
     for (auto& [other, value] : list_)
       if (other == name) return value;
@@ -49,8 +49,8 @@ class Named {
   std::vector<std::pair<std::string, T>> list_;
 };
 
-// Describes `value` to `f` as the field `key`: `each(f, name, element)` describes an element as the
-// field `name`.
+/// Describes `value` to `f` as the field `key`: `each(f, name, element)` describes an element as the
+/// field `name`.
 template <class T, class Each>
 void describe_named(Fields& f, std::string_view key, Named<T>& value, std::string_view doc,
                     Each each) {

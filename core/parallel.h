@@ -1,6 +1,6 @@
 #pragma once
-// Parallel loops (OpenMP). All is of internal linkage: files that include it are compiled for
-// several instruction sets, and must not share code.
+/// Parallel loops (OpenMP). All is of internal linkage: files that include it are compiled for
+/// several instruction sets, and must not share code.
 
 #include <omp.h>
 
@@ -8,7 +8,7 @@
 
 namespace reverie {
 
-// How many threads the next parallel loop may have.
+/// How many threads the next parallel loop may have.
 static inline int thread_count() {
   return omp_get_max_threads();
 }
@@ -28,8 +28,8 @@ extern "C" void __tsan_release(void*);
 #define REVERIE_MARK(ACTION, PLACE)
 #endif
 
-// body(i) for i in [0, n), in equal runs of i for each thread; by the caller alone unless
-// `parallel`. No exception may leave a body.
+/// body(i) for i in [0, n), in equal runs of i for each thread; by the caller alone unless
+/// `parallel`. No exception may leave a body.
 template <class Body>
 REVERIE_HOLDS_REGION static inline void share_out(int64_t n, bool parallel, const Body& body) {
   [[maybe_unused]] char begun = 0, ended = 0;
@@ -44,8 +44,8 @@ REVERIE_HOLDS_REGION static inline void share_out(int64_t n, bool parallel, cons
   REVERIE_MARK(acquire, ended);
 }
 
-// ... where some i take longer than others: each thread takes the next i that is left. Long ones
-// should come first. A body must do the same whichever thread it runs on.
+/// ... where some i take longer than others: each thread takes the next i that is left. Long ones
+/// should come first. A body must do the same whichever thread it runs on.
 template <class Body>
 REVERIE_HOLDS_REGION static inline void share_out_unequal(int64_t n, bool parallel,
                                                           const Body& body) {

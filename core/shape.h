@@ -1,5 +1,5 @@
 #pragma once
-// Sizes of a tensor's dimensions, without heap allocation.
+/// Sizes of a tensor's dimensions, without heap allocation.
 
 #include <array>
 #include <cstdint>
@@ -21,7 +21,7 @@ class Shape {
     for (int64_t d : dims) dims_[size_t(rank_++)] = d;
   }
   int rank() const { return rank_; }
-  // Negative indices count from the end, as in shape[-1].
+  /// Negative indices count from the end, as in shape[-1].
   int64_t operator[](int i) const { return dims_[size_t(i < 0 ? i + rank_ : i)]; }
   int64_t& operator[](int i) { return dims_[size_t(i < 0 ? i + rank_ : i)]; }
   const int64_t* begin() const { return dims_.data(); }
@@ -41,7 +41,7 @@ class Shape {
       if (dims_[size_t(i)] != o.dims_[size_t(i)]) return false;
     return true;
   }
-  std::string str() const;  // "[2, 3]"
+  std::string str() const;  ///< "[2, 3]"
 
  private:
   std::array<int64_t, kMaxRank> dims_{};
@@ -50,7 +50,7 @@ class Shape {
 
 }  // namespace reverie
 
-// So that require(.., shape) makes its text only where it throws.
+/// So that require(.., shape) makes its text only where it throws.
 template <>
 struct fmt::formatter<reverie::Shape> {
   constexpr auto parse(fmt::format_parse_context& context) { return context.begin(); }

@@ -1,5 +1,5 @@
 #pragma once
-// Bytes on a device, the allocators they come from, and a version that counts writes.
+/// Bytes on a device, the allocators they come from, and a version that counts writes.
 
 #include <atomic>
 #include <cstddef>
@@ -12,31 +12,31 @@
 namespace reverie {
 
 struct AllocatorStats {
-  size_t in_use = 0;    // bytes handed out now
-  size_t peak = 0;      // most bytes handed out since the last reset
-  size_t reserved = 0;  // bytes obtained from the system, handed out or cached
+  size_t in_use = 0;    ///< bytes handed out now
+  size_t peak = 0;      ///< most bytes handed out since the last reset
+  size_t reserved = 0;  ///< bytes obtained from the system, handed out or cached
 };
 
 class Allocator {
  public:
   virtual ~Allocator() = default;
-  // At least `bytes` bytes, 64-byte aligned; contents undefined. Throws MachineError when there are
-  // none.
+  /// At least `bytes` bytes, 64-byte aligned; contents undefined. Throws MachineError when there are
+  /// none.
   virtual void* allocate(size_t bytes) = 0;
   virtual void free(void* pointer, size_t bytes) noexcept = 0;
   virtual AllocatorStats stats() const = 0;
   virtual void reset_peak() = 0;
-  // Gives cached blocks of 2 MiB and more back to the system; smaller ones share pages and stay.
+  /// Gives cached blocks of 2 MiB and more back to the system; smaller ones share pages and stay.
   virtual void release_cached() = 0;
 };
 
-// The caching allocator of a device. CPU: size classes, large blocks on huge pages, pages kept.
+/// The caching allocator of a device. CPU: size classes, large blocks on huge pages, pages kept.
 Allocator& allocator(Device);
 
 class Storage {
  public:
   Storage(size_t bytes, Device);
-  // Foreign memory (a mapped file): `release` runs when the last tensor over it is gone.
+  /// Foreign memory (a mapped file): `release` runs when the last tensor over it is gone.
   Storage(void* data, size_t bytes, Device, std::function<void()> release);
   ~Storage();
   Storage(const Storage&) = delete;
@@ -45,8 +45,8 @@ class Storage {
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
-  // Grows with each mutable access: a tensor saved for backward must still carry the version it was
-  // saved with.
+  /// Grows with each mutable access: a tensor saved for backward must still carry the version it was
+  /// saved with.
   uint32_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump() { version_.fetch_add(1, std::memory_order_relaxed); }
 

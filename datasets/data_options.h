@@ -1,5 +1,5 @@
 #pragma once
-// The "data" object of a config.
+/// The "data" object of a config.
 
 #include <string>
 
@@ -9,22 +9,22 @@
 namespace reverie {
 
 struct DataOptions : Fieldset {
-  std::string name;   // "": "tinyshakespeare", or with `path` the file's own name
-  std::string path;   // "": by name; else see find_text_files() and is_token_directory()
-  std::string field;  // of .jsonl files, what holds the text
-  std::string tokenizer = "char";  // "char", "word", "gpt2", "bpe" or "pretrained"
-  int64_t train_bpe = 0;           // "bpe": the vocabulary's size, see train_bpe()
-  std::string tokenizer_files;     // "gpt2": "" is find_gpt2_files(); or for load_tokenizer_for()
-  std::string document_separator;  // "": the text is one document; see split_documents()
-  std::string document_token;      // "": as the tokenizer says; see document_mark()
+  std::string name;   ///< "": "tinyshakespeare", or with `path` the file's own name
+  std::string path;   ///< "": by name; else see find_text_files() and is_token_directory()
+  std::string field;  ///< of .jsonl files, what holds the text
+  std::string tokenizer = "char";  ///< "char", "word", "gpt2", "bpe" or "pretrained"
+  int64_t train_bpe = 0;           ///< "bpe": the vocabulary's size, see train_bpe()
+  std::string tokenizer_files;     ///< "gpt2": "" is find_gpt2_files(); or for load_tokenizer_for()
+  std::string document_separator;  ///< "": the text is one document; see split_documents()
+  std::string document_token;      ///< "": as the tokenizer says; see document_mark()
   ExampleOptions examples;
-  Component generated;  // of TaskRegistry; given: there is no text, and its words are the tokens
-  double validation_fraction = 0.1;  // of the characters (or examples), at the end of the text
-  std::string prepared_directory;    // "": data/<name>-<tokenizer>-<hash of what it is made from>
-  int64_t vocabulary_size = 0;       // for .bin files of others; 0: as they say
+  Component generated;  ///< of TaskRegistry; given: there is no text, and its words are the tokens
+  double validation_fraction = 0.1;  ///< of the characters (or examples), at the end of the text
+  std::string prepared_directory;    ///< "": data/<name>-<tokenizer>-<hash of what it is made from>
+  int64_t vocabulary_size = 0;       ///< for .bin files of others; 0: as they say
   bool special_tokens = true;
   bool verify = true;
-  // No field: prepare_dataset() may replace other data in prepared_directory.
+  /// No field: prepare_dataset() may replace other data in prepared_directory.
   bool replace = false;
 
   void fields(Fields&) override;

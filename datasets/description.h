@@ -1,5 +1,5 @@
 #pragma once
-// A config's data set before anything is made: which text, which layout, which directory.
+/// A config's data set before anything is made: which text, which layout, which directory.
 
 #include <memory>
 #include <string>
@@ -15,40 +15,40 @@
 
 namespace reverie {
 
-// Files of a prepared directory.
+/// Files of a prepared directory.
 inline constexpr const char* kDatasetFile = "dataset.json";
 inline constexpr const char* kTrainFile = "train.tok";
 inline constexpr const char* kValidationFile = "validation.tok";
 
 struct DatasetDescription {
   DataOptions options;
-  std::string directory;  // where the token files lie or will lie
-  // Everything below is empty where `path` is a directory of token files: nothing is made then.
+  std::string directory;  ///< where the token files lie or will lie
+  /// Everything below is empty where `path` is a directory of token files: nothing is made then.
   SourceText source;
   TextFiles files;
   std::shared_ptr<const Layout> layout;
-  std::shared_ptr<const Tokenizer> tokenizer;  // null: it is made from the text
-  // All that must be equal for prepared files to be used again, but the tokenizer made from files.
+  std::shared_ptr<const Tokenizer> tokenizer;  ///< null: it is made from the text
+  /// All that must be equal for prepared files to be used again, but the tokenizer made from files.
   Json creation;
 
   bool is_token_directory() const { return !layout; }
 };
 
-// Reads the text (its hash), the tokenizer's files and what is prepared already; writes nothing.
-// UserError when the text is not found or the options contradict each other, DataError when it is
-// not the known text of its name.
+/// Reads the text (its hash), the tokenizer's files and what is prepared already; writes nothing.
+/// UserError when the text is not found or the options contradict each other, DataError when it is
+/// not the known text of its name.
 DatasetDescription describe_dataset(const DataOptions& options);
 
-// What the description's directory holds now: nothing; what prepare_dataset() would make; or
-// something else, made from another text or in another way.
+/// What the description's directory holds now: nothing; what prepare_dataset() would make; or
+/// something else, made from another text or in another way.
 enum class PreparedData { missing, current, other };
 PreparedData find_prepared_data(const DatasetDescription& description);
 
-// How the data that are prepared in the directory differ from the description: "another text",
-// "other options: ..."; "" where they do not, and where nothing is prepared.
+/// How the data that are prepared in the directory differ from the description: "another text",
+/// "other options: ..."; "" where they do not, and where nothing is prepared.
 std::string prepared_difference(const DatasetDescription& description);
 
-// dataset.json of a directory, or null when there is none. DataError when it is damaged.
+/// dataset.json of a directory, or null when there is none. DataError when it is damaged.
 Json read_provenance(const std::string& directory);
 
 }  // namespace reverie

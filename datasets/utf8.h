@@ -1,6 +1,6 @@
 #pragma once
-// UTF-8, strictly: no overlong forms, no surrogates, nothing above U+10FFFF (Unicode 16, table
-// 3-7).
+/// UTF-8, strictly: no overlong forms, no surrogates, nothing above U+10FFFF (Unicode 16, table
+/// 3-7).
 
 #include <cstdint>
 #include <string>
@@ -10,10 +10,10 @@ namespace reverie {
 
 struct CodePoint {
   uint32_t value = 0;
-  int bytes = 0;  // 1 to 4; 0: the bytes are not UTF-8
+  int bytes = 0;  ///< 1 to 4; 0: the bytes are not UTF-8
 };
 
-// The code point that begins at text[at]; `at` < text.size().
+/// The code point that begins at text[at]; `at` < text.size().
 inline CodePoint decode_code_point(std::string_view text, size_t at) {
   const auto byte = [&](size_t i) { return uint32_t(uint8_t(text[at + i])); };
   const size_t left = text.size() - at;
@@ -41,21 +41,21 @@ inline CodePoint decode_code_point(std::string_view text, size_t at) {
   return {};
 }
 
-// As decode_code_point, but throws DataError naming the byte offset (`base` + at) where UTF-8 ends.
+/// As decode_code_point, but throws DataError naming the byte offset (`base` + at) where UTF-8 ends.
 CodePoint require_code_point(std::string_view text, size_t at, size_t base = 0);
 
-// Whether more bytes could make `bytes` (1 to 3, all there is of it) one code point.
+/// Whether more bytes could make `bytes` (1 to 3, all there is of it) one code point.
 bool may_become_code_point(std::string_view bytes);
 
-// Throws DataError with the byte offset where `text` is not UTF-8.
+/// Throws DataError with the byte offset where `text` is not UTF-8.
 void require_utf8(std::string_view text);
 
 void append_code_point(std::string& text, uint32_t value);
 
-// Code points in `text`. Throws DataError with the byte offset where it is not UTF-8.
+/// Code points in `text`. Throws DataError with the byte offset where it is not UTF-8.
 int64_t count_code_points(std::string_view text);
 
-// "'a' (U+0061)": a code point for a message; controls and spaces are shown by number alone.
+/// "'a' (U+0061)": a code point for a message; controls and spaces are shown by number alone.
 std::string describe_code_point(uint32_t value);
 
 }  // namespace reverie

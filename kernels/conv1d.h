@@ -1,6 +1,6 @@
 #pragma once
-// Causal depthwise convolution along time, the short convolution in front of a state-space layer
-// (Gu & Dao, "Mamba", 2023, section 3.4).
+/// Causal depthwise convolution along time, the short convolution in front of a state-space layer
+/// (Gu & Dao, "Mamba", 2023, section 3.4).
 
 #include "kernels/demands.h"
 #include "kernels/kernel.h"
@@ -8,10 +8,10 @@
 
 namespace reverie {
 
-// y[b, t, c] = bias[c] + sum over k < K of weight[c, k] * row(b, t - K + 1 + k)[c]. x and y are
-// [B, T, C], weight is [C, K], bias [C] may be undefined; f32 or f64, contiguous. row(b, s) is
-// x[b, s], and before x (s < 0) context[b, K - 1 + s]: context [B, K - 1, C] holds the rows that
-// came before; undefined, they are 0. So row t sees rows t - K + 1 .. t and none after it.
+/// y[b, t, c] = bias[c] + sum over k < K of weight[c, k] * row(b, t - K + 1 + k)[c]. x and y are
+/// [B, T, C], weight is [C, K], bias [C] may be undefined; f32 or f64, contiguous. row(b, s) is
+/// x[b, s], and before x (s < 0) context[b, K - 1 + s]: context [B, K - 1, C] holds the rows that
+/// came before; undefined, they are 0. So row t sees rows t - K + 1 .. t and none after it.
 struct Conv1dForward {
   const Tensor& x;
   const Tensor& weight;
@@ -47,9 +47,9 @@ namespace kernel {
 inline constinit Kernel<Conv1dForward> conv1d_forward{"conv1d_forward"};
 }
 
-// From grad_y [B, T, C]: grad_x, grad_weight and grad_context, shaped like their inputs; written,
-// not added to; an undefined one is not computed. The sums over batch and time do not depend on the
-// number of threads. The gradient of the bias is the column sum of grad_y.
+/// From grad_y [B, T, C]: grad_x, grad_weight and grad_context, shaped like their inputs; written,
+/// not added to; an undefined one is not computed. The sums over batch and time do not depend on the
+/// number of threads. The gradient of the bias is the column sum of grad_y.
 struct Conv1dBackward {
   const Tensor& x;
   const Tensor& weight;

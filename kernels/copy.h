@@ -1,5 +1,5 @@
 #pragma once
-// Copies between layouts and between number types.
+/// Copies between layouts and between number types.
 
 #include "kernels/demands.h"
 #include "kernels/kernel.h"
@@ -7,7 +7,7 @@
 
 namespace reverie {
 
-// y = x, same shape and dtype, any strides on either side; accumulate: y += x (floats).
+/// y = x, same shape and dtype, any strides on either side; accumulate: y += x (floats).
 struct StridedCopy {
   const Tensor& x;
   bool accumulate;
@@ -27,7 +27,7 @@ namespace kernel {
 inline constinit Kernel<StridedCopy> strided_copy{"strided_copy"};
 }
 
-// y = x in the other of f32 and bf16, rounded to nearest even; both contiguous, of one shape.
+/// y = x in the other of f32 and bf16, rounded to nearest even; both contiguous, of one shape.
 struct Cast {
   const Tensor& x;
   Tensor& y;

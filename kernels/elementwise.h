@@ -1,6 +1,6 @@
 #pragma once
-// Elementwise maps. Float tensors are f32 or f64, contiguous, all of one dtype, unless said
-// otherwise.
+/// Elementwise maps. Float tensors are f32 or f64, contiguous, all of one dtype, unless said
+/// otherwise.
 
 #include <string_view>
 
@@ -44,7 +44,7 @@ inline constexpr NamedFunction<Binary> kBinaryFunctions[] = {
     REVERIE_BINARY_FUNCTIONS(REVERIE_ENTRY)};
 #undef REVERIE_ENTRY
 
-// y = f(x). y may be x.
+/// y = f(x). y may be x.
 struct UnaryForward {
   Unary f;
   const Tensor& x;
@@ -62,7 +62,7 @@ inline profile::Work work(const UnaryForward& a) {
 namespace kernel {
 inline constinit Kernel<UnaryForward> unary_forward{"unary_forward"};
 }
-// grad_x = grad_y * f'(x), computed from x. grad_x may be grad_y.
+/// grad_x = grad_y * f'(x), computed from x. grad_x may be grad_y.
 struct UnaryBackward {
   Unary f;
   const Tensor& x;
@@ -83,9 +83,9 @@ namespace kernel {
 inline constinit Kernel<UnaryBackward> unary_backward{"unary_backward"};
 }
 
-// y = f(a, b); b is repeated: y and a are [outer, middle, inner] and b is [middle] seen as [1,
-// middle, 1] (see `outer`, `inner`; same shapes: outer = inner = 1). y may be a; y may be b when
-// nothing is repeated.
+/// y = f(a, b); b is repeated: y and a are [outer, middle, inner] and b is [middle] seen as [1,
+/// middle, 1] (see `outer`, `inner`; same shapes: outer = inner = 1). y may be a; y may be b when
+/// nothing is repeated.
 struct BinaryForward {
   Binary f;
   const Tensor& a;
@@ -111,7 +111,7 @@ namespace kernel {
 inline constinit Kernel<BinaryForward> binary_forward{"binary_forward"};
 }
 
-// y = scale * x + shift. y may be x.
+/// y = scale * x + shift. y may be x.
 struct Affine {
   const Tensor& x;
   double scale;
@@ -131,7 +131,7 @@ namespace kernel {
 inline constinit Kernel<Affine> affine{"affine"};
 }
 
-// y += scale * x.
+/// y += scale * x.
 struct Accumulate {
   const Tensor& x;
   double scale;
@@ -150,9 +150,9 @@ namespace kernel {
 inline constinit Kernel<Accumulate> accumulate{"accumulate"};
 }
 
-// x [rows, columns] (+ bias [columns], may be undefined) -> y = f(x + bias). Fused so that the sum
-// is never stored. y may be bf16 where x is f32: the operand of a product. slope, where it is not
-// null, becomes f'(x + bias), which costs little beside f; it may be x itself.
+/// x [rows, columns] (+ bias [columns], may be undefined) -> y = f(x + bias). Fused so that the sum
+/// is never stored. y may be bf16 where x is f32: the operand of a product. slope, where it is not
+/// null, becomes f'(x + bias), which costs little beside f; it may be x itself.
 struct BiasActivationForward {
   Unary f;
   const Tensor& x;
@@ -173,7 +173,7 @@ inline profile::Work work(const BiasActivationForward& a) {
 namespace kernel {
 inline constinit Kernel<BiasActivationForward> bias_activation_forward{"bias_activation_forward"};
 }
-// grad_x = grad_y * slope, in bf16 on request as above. The bias gradient is column_sum of grad_x.
+/// grad_x = grad_y * slope, in bf16 on request as above. The bias gradient is column_sum of grad_x.
 struct BiasActivationBackward {
   const Tensor& slope;
   const Tensor& grad_y;
@@ -195,8 +195,8 @@ inline constinit Kernel<BiasActivationBackward> bias_activation_backward{
     "bias_activation_backward"};
 }
 
-// Gated units (Shazeer, "GLU variants", 2020): y = f(gate) * up; all [rows, columns]. f = silu:
-// SwiGLU; gelu_tanh: GeGLU.
+/// Gated units (Shazeer, "GLU variants", 2020): y = f(gate) * up; all [rows, columns]. f = silu:
+/// SwiGLU; gelu_tanh: GeGLU.
 struct GatedForward {
   Unary f;
   const Tensor& gate;
@@ -217,7 +217,7 @@ inline profile::Work work(const GatedForward& a) {
 namespace kernel {
 inline constinit Kernel<GatedForward> gated_forward{"gated_forward"};
 }
-// A gradient may take the place of any of the inputs.
+/// A gradient may take the place of any of the inputs.
 struct GatedBackward {
   Unary f;
   const Tensor& gate;
@@ -243,9 +243,9 @@ namespace kernel {
 inline constinit Kernel<GatedBackward> gated_backward{"gated_backward"};
 }
 
-// y[i] = x[i] / (1 - p) where keep(i), else 0. keep(i): uniform number i of the Philox stream
-// (seed, offset + i / 4) >= p, the (i % 4)th of its block. The backward pass is the same map on the
-// gradient. y may be x.
+/// y[i] = x[i] / (1 - p) where keep(i), else 0. keep(i): uniform number i of the Philox stream
+/// (seed, offset + i / 4) >= p, the (i % 4)th of its block. The backward pass is the same map on the
+/// gradient. y may be x.
 struct Dropout {
   const Tensor& x;
   double p;

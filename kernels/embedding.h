@@ -1,5 +1,5 @@
 #pragma once
-// Rows of a table by index, and their gradient without races.
+/// Rows of a table by index, and their gradient without races.
 
 #include "kernels/demands.h"
 #include "kernels/kernel.h"
@@ -7,8 +7,8 @@
 
 namespace reverie {
 
-// y [n, C] = table[indices[n]] (+ positions[(first_position + n % period)] where `positions` [P, C]
-// is defined). indices: i32 [n]; an index outside the table is UserError naming it.
+/// y [n, C] = table[indices[n]] (+ positions[(first_position + n % period)] where `positions` [P, C]
+/// is defined). indices: i32 [n]; an index outside the table is UserError naming it.
 struct EmbeddingForward {
   const Tensor& indices;
   const Tensor& table;
@@ -17,7 +17,7 @@ struct EmbeddingForward {
   int64_t period;
   Tensor& y;
 };
-// A table of positions [P, C] that holds first .. first + period - 1; C columns as in `reference`.
+/// A table of positions [P, C] that holds first .. first + period - 1; C columns as in `reference`.
 inline void demand_positions(const Demands& demand, std::string_view name, const Tensor& table,
                              int64_t first, int64_t period, std::string_view reference_name,
                              const Tensor& reference) {
@@ -50,8 +50,8 @@ inline profile::Work work(const EmbeddingForward& a) {
 namespace kernel {
 inline constinit Kernel<EmbeddingForward> embedding_forward{"embedding_forward"};
 }
-// grad_table [V, C] += rows of grad_y [n, C] (the same index summed in order of n, whatever the
-// number of threads); grad_positions [P, C] += likewise. Either may be undefined.
+/// grad_table [V, C] += rows of grad_y [n, C] (the same index summed in order of n, whatever the
+/// number of threads); grad_positions [P, C] += likewise. Either may be undefined.
 struct EmbeddingBackward {
   const Tensor& indices;
   const Tensor& grad_y;

@@ -1,9 +1,9 @@
 #pragma once
-// exp, exp2, tanh and the normal distribution without branches or calls, so that loops over them
-// vectorise. f32: polynomials (minimax fits by Remez's exchange); exp and tanh are within 2 units
-// in the last place of the true value over the whole range, denormal results and infinities
-// included, the normal cdf is within 2^-22 of it; NaN stays NaN.
-// f64: the standard library, for checks rather than speed. Right only without -ffast-math.
+/// exp, exp2, tanh and the normal distribution without branches or calls, so that loops over them
+/// vectorise. f32: polynomials (minimax fits by Remez's exchange); exp and tanh are within 2 units
+/// in the last place of the true value over the whole range, denormal results and infinities
+/// included, the normal cdf is within 2^-22 of it; NaN stays NaN.
+/// f64: the standard library, for checks rather than speed. Right only without -ffast-math.
 
 #include <cmath>
 #include <cstdint>
@@ -32,13 +32,13 @@ REVERIE_INLINE float absolute(float x) {
 REVERIE_INLINE float copy_sign(float magnitude, float sign) {
   return float_of((bits_of(magnitude) & 0x7fffffffu) | (bits_of(sign) & 0x80000000u));
 }
-// Bit by bit: compilers turn chains of ?: into more comparisons and blends than there are choices.
+/// Bit by bit: compilers turn chains of ?: into more comparisons and blends than there are choices.
 REVERIE_INLINE float choose(bool condition, float yes, float no) {
   const uint32_t mask = 0u - uint32_t(condition);
   return float_of((bits_of(yes) & mask) | (bits_of(no) & ~mask));
 }
 
-// e^x = 2^n e^r with n = round(x / ln 2) and |r| <= ln 2 / 2: n and e^r.
+/// e^x = 2^n e^r with n = round(x / ln 2) and |r| <= ln 2 / 2: n and e^r.
 struct Exponent {
   int32_t whole;
   float mantissa;
@@ -70,15 +70,15 @@ REVERIE_INLINE float exp(float x) {
          float_of(uint32_t(e.whole - half + 127) << 23);
 }
 
-// e^x for x <= 0, as where a sum is normalised by its largest term: nothing can overflow, and what
-// is below the least normal number is 0. Half the work around the polynomial of exp.
+/// e^x for x <= 0, as where a sum is normalised by its largest term: nothing can overflow, and what
+/// is below the least normal number is 0. Half the work around the polynomial of exp.
 REVERIE_INLINE float exp_falling(float x) {
   const Exponent e = exponent_of(x);
   return choose(x < -87.0f, 0.0f, e.mantissa * float_of((uint32_t(e.whole) + 127u) << 23));
 }
 
-// 2^x for x <= 0, likewise: x = n + r with |r| <= 1/2 is exact, which saves the work on the
-// logarithm of 2.
+/// 2^x for x <= 0, likewise: x = n + r with |r| <= 1/2 is exact, which saves the work on the
+/// logarithm of 2.
 REVERIE_INLINE float exp2_falling(float x) {
   const float shifted = x + 12582912.0f, r = x - (shifted - 12582912.0f);
   float p = 0.00015594678f;
@@ -91,7 +91,7 @@ REVERIE_INLINE float exp2_falling(float x) {
   return choose(x < -126.0f, 0.0f, p * float_of((bits_of(shifted) - 0x4b400000u + 127u) << 23));
 }
 
-// |x| < 0.625: x + x^3 P(x^2); else 1 - 2 / (e^(2|x|) + 1).
+/// |x| < 0.625: x + x^3 P(x^2); else 1 - 2 / (e^(2|x|) + 1).
 REVERIE_INLINE float tanh(float x) {
   const float a = absolute(x), z = x * x;
   float p = -0.005704987f;
@@ -103,15 +103,15 @@ REVERIE_INLINE float tanh(float x) {
   return copy_sign(choose(a < 0.625f, small, large), x);
 }
 
-// The normal distribution's cdf Phi(x), and e^(-x^2 / 2), which both Phi and its derivative are
-// made of.
+/// The normal distribution's cdf Phi(x), and e^(-x^2 / 2), which both Phi and its derivative are
+/// made of.
 template <class T>
 struct Normal {
   T cdf, exponential;
 };
-// Phi(-z) = e^(-z^2 / 2) t P(t) with t = 1 / (1 + 0.3 z), z >= 0 (after Hastings, "Approximations
-// for digital computers", 1955). P is fitted to 3e-9 of max(Phi(-z), 0.02); the rest of the error
-// is the rounding of the sum, a few units in the last place of 1/2.
+/// Phi(-z) = e^(-z^2 / 2) t P(t) with t = 1 / (1 + 0.3 z), z >= 0 (after Hastings, "Approximations
+/// for digital computers", 1955). P is fitted to 3e-9 of max(Phi(-z), 0.02); the rest of the error
+/// is the rounding of the sum, a few units in the last place of 1/2.
 REVERIE_INLINE Normal<float> normal(float x) {
   const float z = absolute(x), t = 1.0f / (0.3f * z + 1.0f),
               exponential = exp_falling(-0.5f * x * x);

@@ -1,6 +1,6 @@
 #pragma once
-// The elementwise functions and their derivatives, as functors over float and double that every
-// device shares.
+/// The elementwise functions and their derivatives, as functors over float and double that every
+/// device shares.
 
 #include "core/host_device.h"
 #include "kernels/elementwise.h"
@@ -13,7 +13,7 @@ REVERIE_INLINE T sigmoid_of(T x) {
   return T(1) / (T(1) + fmath::exp(-x));
 }
 
-// Each has value(x) and derivative(x).
+/// Each has value(x) and derivative(x).
 struct Sigmoid {
   template <class T>
   static REVERIE_INLINE T value(T x) {
@@ -36,7 +36,7 @@ struct Tanh {
     return T(1) - t * t;
   }
 };
-// The derivative at 0 is 0. NaN stays NaN.
+/// The derivative at 0 is 0. NaN stays NaN.
 struct Relu {
   template <class T>
   static REVERIE_INLINE T value(T x) {
@@ -58,7 +58,7 @@ struct Silu {
     return s + x * s * (T(1) - s);
   }
 };
-// x Phi(x) (Hendrycks & Gimpel 2016).
+/// x Phi(x) (Hendrycks & Gimpel 2016).
 struct Gelu {
   template <class T>
   static REVERIE_INLINE T value(T x) {
@@ -70,7 +70,7 @@ struct Gelu {
     return n.cdf + x * (T(0.39894228040143267794) * n.exponential);
   }
 };
-// The same by 0.5 x (1 + tanh(u)) = x sigmoid(2u), u = sqrt(2 / pi) (x + 0.044715 x^3).
+/// The same by 0.5 x (1 + tanh(u)) = x sigmoid(2u), u = sqrt(2 / pi) (x + 0.044715 x^3).
 struct GeluTanh {
   template <class T>
   static REVERIE_INLINE T gate(T x) {
@@ -97,7 +97,7 @@ struct Exp {
     return fmath::exp(x);
   }
 };
-// log(1 + exp(x)), without overflow; its derivative is the sigmoid.
+/// log(1 + exp(x)), without overflow; its derivative is the sigmoid.
 struct Softplus {
   template <class T>
   static REVERIE_INLINE T value(T x) {
@@ -128,8 +128,8 @@ struct Multiply {
   }
 };
 
-// Calls f(Functor{}) for the functor that `which` names. For the host, whose lambdas nvcc lets no
-// device function call. InternalError for a value that is no function.
+/// Calls f(Functor{}) for the functor that `which` names. For the host, whose lambdas nvcc lets no
+/// device function call. InternalError for a value that is no function.
 #define REVERIE_CASE(name, functor) \
   case Unary::name:                 \
     return f(functor{});

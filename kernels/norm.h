@@ -1,6 +1,6 @@
 #pragma once
-// Layer norm (Ba et al. 2016) and RMS norm (Zhang & Sennrich 2019) over the last dimension, with
-// the residual addition fused. x, residual, y, sum: [rows, columns] contiguous, f32 or f64.
+/// Layer norm (Ba et al. 2016) and RMS norm (Zhang & Sennrich 2019) over the last dimension, with
+/// the residual addition fused. x, residual, y, sum: [rows, columns] contiguous, f32 or f64.
 
 #include "kernels/demands.h"
 #include "kernels/kernel.h"
@@ -10,10 +10,10 @@ namespace reverie {
 
 enum class Norm : uint8_t { layer, rms };
 
-// sum = x + residual (residual undefined: x itself is normalised and `sum` is not written);
-// layer: y = (sum - mean) * rstd * weight + bias; rms: y = sum * rstd * weight. weight, bias
-// [columns] may be undefined (1, 0). mean, rstd [rows] are kept for the backward pass (mean unused
-// by rms). y may be bf16 where x is f32: the operand of a product.
+/// sum = x + residual (residual undefined: x itself is normalised and `sum` is not written);
+/// layer: y = (sum - mean) * rstd * weight + bias; rms: y = sum * rstd * weight. weight, bias
+/// [columns] may be undefined (1, 0). mean, rstd [rows] are kept for the backward pass (mean unused
+/// by rms). y may be bf16 where x is f32: the operand of a product.
 struct NormForward {
   Norm kind;
   const Tensor& x;
@@ -44,10 +44,10 @@ namespace kernel {
 inline constinit Kernel<NormForward> norm_forward{"norm_forward"};
 }
 
-// From the normalised input `x` (= sum where there was a residual): grad_x = d(y)/d(x) applied to
-// grad_y, plus grad_sum where that is defined (the gradient that reaches the sum past the norm).
-// grad_weight, grad_bias [columns] (undefined: not wanted) are written, not added to. grad_x
-// undefined: not wanted. Column sums do not depend on the number of threads.
+/// From the normalised input `x` (= sum where there was a residual): grad_x = d(y)/d(x) applied to
+/// grad_y, plus grad_sum where that is defined (the gradient that reaches the sum past the norm).
+/// grad_weight, grad_bias [columns] (undefined: not wanted) are written, not added to. grad_x
+/// undefined: not wanted. Column sums do not depend on the number of threads.
 struct NormBackward {
   Norm kind;
   const Tensor& x;

@@ -1,5 +1,5 @@
 #pragma once
-// Updates over flat buffers.
+/// Updates over flat buffers.
 
 #include "kernels/demands.h"
 #include "kernels/kernel.h"
@@ -7,9 +7,9 @@
 
 namespace reverie {
 
-// AdamW (Loshchilov & Hutter 2019) over a flat range [n], one pass: g = grad * grad_scale;
-// m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= lr * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t))
-// + eps) + weight_decay * p). f32 or f64.
+/// AdamW (Loshchilov & Hutter 2019) over a flat range [n], one pass: g = grad * grad_scale;
+/// m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= lr * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t))
+/// + eps) + weight_decay * p). f32 or f64.
 struct AdamW {
   Tensor& parameter;
   const Tensor& grad;

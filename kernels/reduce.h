@@ -1,6 +1,6 @@
 #pragma once
-// Sums along one dimension, of tensors seen as [outer, dim, inner] (contiguous, f32 or f64). Sums
-// of f32 are taken in an order that does not depend on the number of threads.
+/// Sums along one dimension, of tensors seen as [outer, dim, inner] (contiguous, f32 or f64). Sums
+/// of f32 are taken in an order that does not depend on the number of threads.
 
 #include "kernels/demands.h"
 #include "kernels/kernel.h"
@@ -8,7 +8,7 @@
 
 namespace reverie {
 
-// y [outer, inner] = scale * sum over dim of x [outer, dim, inner]; accumulate: y += instead.
+/// y [outer, inner] = scale * sum over dim of x [outer, dim, inner]; accumulate: y += instead.
 struct SumForward {
   const Tensor& x;
   int64_t outer, dim, inner;
@@ -28,7 +28,7 @@ inline profile::Work work(const SumForward& a) {
 namespace kernel {
 inline constinit Kernel<SumForward> sum_forward{"sum_forward"};
 }
-// grad_x [outer, dim, inner] = scale * grad_y [outer, inner] repeated along dim.
+/// grad_x [outer, dim, inner] = scale * grad_y [outer, inner] repeated along dim.
 struct Repeat {
   const Tensor& grad_y;
   int64_t outer, dim, inner;
@@ -47,8 +47,8 @@ inline profile::Work work(const Repeat& a) {
 namespace kernel {
 inline constinit Kernel<Repeat> repeat{"repeat"};
 }
-// y[o, t, i] = sum over s <= t (reverse: s >= t) of x[o, s, i] + initial[o, i] (undefined: 0; not
-// with reverse).
+/// y[o, t, i] = sum over s <= t (reverse: s >= t) of x[o, s, i] + initial[o, i] (undefined: 0; not
+/// with reverse).
 struct CumulativeSum {
   const Tensor& x;
   int64_t outer, dim, inner;
@@ -71,7 +71,7 @@ inline profile::Work work(const CumulativeSum& a) {
 namespace kernel {
 inline constinit Kernel<CumulativeSum> cumulative_sum{"cumulative_sum"};
 }
-// result [1] (f64) += sum of squares of x: the global gradient norm. Deterministic.
+/// result [1] (f64) += sum of squares of x: the global gradient norm. Deterministic.
 struct SumSquares {
   const Tensor& x;
   Tensor& result;

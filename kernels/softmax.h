@@ -1,6 +1,6 @@
 #pragma once
-// Softmax over the last dimension and the classification loss. f32 or f64, contiguous [rows,
-// columns].
+/// Softmax over the last dimension and the classification loss. f32 or f64, contiguous [rows,
+/// columns].
 
 #include "kernels/demands.h"
 #include "kernels/kernel.h"
@@ -8,8 +8,8 @@
 
 namespace reverie {
 
-// y = softmax(scale * x); columns >= valid_columns(row) are excluded (y = 0). valid undefined: all
-// are valid; else i32 [rows]. A row with none valid gives zeros. y may be x.
+/// y = softmax(scale * x); columns >= valid_columns(row) are excluded (y = 0). valid undefined: all
+/// are valid; else i32 [rows]. A row with none valid gives zeros. y may be x.
 struct SoftmaxForward {
   const Tensor& x;
   double scale;
@@ -28,7 +28,7 @@ inline profile::Work work(const SoftmaxForward& a) {
 namespace kernel {
 inline constinit Kernel<SoftmaxForward> softmax_forward{"softmax_forward"};
 }
-// grad_x = scale * y * (grad_y - sum(grad_y * y)). grad_x may be grad_y.
+/// grad_x = scale * y * (grad_y - sum(grad_y * y)). grad_x may be grad_y.
 struct SoftmaxBackward {
   const Tensor& y;
   const Tensor& grad_y;
@@ -48,8 +48,8 @@ namespace kernel {
 inline constinit Kernel<SoftmaxBackward> softmax_backward{"softmax_backward"};
 }
 
-// logits [rows, V], targets i32 [rows] (-1: no target) -> loss [rows] = logsumexp(logits) -
-// logits[target] (0 without a target), log_sum_exp [rows]. A target outside [-1, V) is UserError.
+/// logits [rows, V], targets i32 [rows] (-1: no target) -> loss [rows] = logsumexp(logits) -
+/// logits[target] (0 without a target), log_sum_exp [rows]. A target outside [-1, V) is UserError.
 struct CrossEntropyForward {
   const Tensor& logits;
   const Tensor& targets;
@@ -70,8 +70,8 @@ inline profile::Work work(const CrossEntropyForward& a) {
 namespace kernel {
 inline constinit Kernel<CrossEntropyForward> cross_entropy_forward{"cross_entropy_forward"};
 }
-// grad_logits = (exp(logits - log_sum_exp) - one_hot(target)) * grad_loss[row] (0 without a
-// target). May be written over logits, so that B*T*V numbers are never stored twice.
+/// grad_logits = (exp(logits - log_sum_exp) - one_hot(target)) * grad_loss[row] (0 without a
+/// target). May be written over logits, so that B*T*V numbers are never stored twice.
 struct CrossEntropyBackward {
   const Tensor& logits;
   const Tensor& targets;

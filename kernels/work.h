@@ -1,6 +1,6 @@
 #pragma once
-// The least work of a call, for the work() that stands beside a kernel's arguments: the bytes of
-// its tensors, each touched once, and the floating-point operations where those are the bound.
+/// The least work of a call, for the work() that stands beside a kernel's arguments: the bytes of
+/// its tensors, each touched once, and the floating-point operations where those are the bound.
 
 #include "core/profile.h"
 #include "core/tensor.h"

@@ -1,7 +1,7 @@
 #pragma once
-// RowContext: the keys and values that rows of one forward see beside their own. The blocks of a
-// transformer are the same in training, in decoding and in a coprocessor's packed groups; only this
-// differs.
+/// RowContext: the keys and values that rows of one forward see beside their own. The blocks of a
+/// transformer are the same in training, in decoding and in a coprocessor's packed groups; only this
+/// differs.
 
 #include <optional>
 #include <vector>
@@ -15,26 +15,26 @@ namespace reverie {
 class RowContext {
  public:
   virtual ~RowContext() = default;
-  // i32 [T] (of every batch entry) or [B, T]: where the rows sit in their text.
+  /// i32 [T] (of every batch entry) or [B, T]: where the rows sit in their text.
   virtual const Tensor& positions() const = 0;
-  // One layer's attention: query [B, T, heads * D], key and value [B, T, kv_heads * D], turned to
-  // their positions already -> [B, T, heads * D].
+  /// One layer's attention: query [B, T, heads * D], key and value [B, T, kv_heads * D], turned to
+  /// their positions already -> [B, T, heads * D].
   virtual Variable attend(int64_t layer, const Variable& query, const Variable& key,
                           const Variable& value, const AttentionSpec&) = 0;
-  // Whether a row sees itself and all rows before it, and nothing else. Then one packed projection
-  // need not be taken apart, and a block is a function of its rows alone.
+  /// Whether a row sees itself and all rows before it, and nothing else. Then one packed projection
+  /// need not be taken apart, and a block is a function of its rows alone.
   virtual bool plain() const { return false; }
-  // The rows of [B, T, C] whose final states are wanted: all, unless a context says otherwise.
-  // The last block makes keys and values of all rows, and goes on with these alone.
+  /// The rows of [B, T, C] whose final states are wanted: all, unless a context says otherwise.
+  /// The last block makes keys and values of all rows, and goes on with these alone.
   virtual Variable wanted(const Variable& rows) const { return rows; }
-  // attend() of the wanted rows alone, beside the keys of all.
+  /// attend() of the wanted rows alone, beside the keys of all.
   virtual Variable attend_wanted(int64_t layer, const Variable& query, const Variable& key,
                                  const Variable& value, const AttentionSpec& spec) {
     return wanted(attend(layer, query, key, value, spec));
   }
 };
 
-// A text from its beginning.
+/// A text from its beginning.
 class CausalContext final : public RowContext {
  public:
   explicit CausalContext(int64_t time);
@@ -47,7 +47,7 @@ class CausalContext final : public RowContext {
   Tensor positions_;
 };
 
-// Another context of which every layer's keys and values are kept for others to read.
+/// Another context of which every layer's keys and values are kept for others to read.
 class RecordingContext final : public RowContext {
  public:
   RecordingContext(RowContext& rows, KeyValues& kept) : rows_(rows), kept_(kept) {}
@@ -60,12 +60,12 @@ class RecordingContext final : public RowContext {
   KeyValues& kept_;
 };
 
-// Rows that go on where a cache ends; it is appended to.
+/// Rows that go on where a cache ends; it is appended to.
 class CacheContext final : public RowContext {
  public:
   CacheContext(SequenceState& state, int64_t time);
   const Tensor& positions() const override { return positions_; }
-  // Under NoGrad.
+  /// Under NoGrad.
   Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
                   const AttentionSpec& spec) override;
 
@@ -74,11 +74,11 @@ class CacheContext final : public RowContext {
   Tensor positions_;
 };
 
-// Rows after a prefix that is known by its keys and values, which may be none.
+/// Rows after a prefix that is known by its keys and values, which may be none.
 class PrefixContext final : public RowContext {
  public:
-  // Positions go on where the prefix ends; or from `first_position` on, where what came before the
-  // prefix was dropped.
+  /// Positions go on where the prefix ends; or from `first_position` on, where what came before the
+  /// prefix was dropped.
   PrefixContext(const KeyValues& prefix, int64_t time,
                 std::optional<int64_t> first_position = std::nullopt);
   const Tensor& positions() const override { return positions_; }
@@ -90,8 +90,8 @@ class PrefixContext final : public RowContext {
   Tensor positions_;
 };
 
-// Rows that go on where `known` ends, which grows by them: as CacheContext, but gradients flow into
-// and out of all rows, as when hidden states are fed back.
+/// Rows that go on where `known` ends, which grows by them: as CacheContext, but gradients flow into
+/// and out of all rows, as when hidden states are fed back.
 class GrowingPrefixContext final : public RowContext {
  public:
   GrowingPrefixContext(KeyValues& known, int64_t time);
@@ -105,21 +105,21 @@ class GrowingPrefixContext final : public RowContext {
   Tensor positions_;
 };
 
-// Visibility inside a group: latents in front, tokens behind them.
+/// Visibility inside a group: latents in front, tokens behind them.
 struct GroupMask {
-  int64_t latents = 0;  // rows in front of each group
+  int64_t latents = 0;  ///< rows in front of each group
   bool latents_see_text = true, tokens_see_text = true, tokens_see_latents = true;
 };
 
-// Packed groups of equally many rows, all beside one text (the coprocessor's training, Liu et al.
-// 2024): group g of entry b sees the first limits[b, g] rows of the text and, causally, itself, as
-// far as the mask goes. Groups sit at the positions behind their limit; where nobody sees the
-// text, at the beginning.
+/// Packed groups of equally many rows, all beside one text (the coprocessor's training, Liu et al.
+/// 2024): group g of entry b sees the first limits[b, g] rows of the text and, causally, itself, as
+/// far as the mask goes. Groups sit at the positions behind their limit; where nobody sees the
+/// text, at the beginning.
 class PackedGroupsContext final : public RowContext {
  public:
-  // limits i32 [B, G]; rows_per_group S, so that the rows are [B, G * S, ..]; of each group, rows
-  // from `first_wanted` on are wanted. UserError for a mask that makes no sense: of the text but
-  // not of the latents behind it.
+  /// limits i32 [B, G]; rows_per_group S, so that the rows are [B, G * S, ..]; of each group, rows
+  /// from `first_wanted` on are wanted. UserError for a mask that makes no sense: of the text but
+  /// not of the latents behind it.
   PackedGroupsContext(const KeyValues& text, const Tensor& limits, int64_t rows_per_group,
                       const GroupMask& mask = {}, int64_t first_wanted = 0);
   const Tensor& positions() const override { return positions_; }
@@ -136,12 +136,12 @@ class PackedGroupsContext final : public RowContext {
   Tensor limits_, positions_;
 };
 
-// The same behind rows that are known by their keys and values alone (latents that go into the
-// cache): group g of entry b sees the first limits[b, g] rows of the text, its own N known rows,
-// and, causally, itself. It sits where N rows behind the limit end.
+/// The same behind rows that are known by their keys and values alone (latents that go into the
+/// cache): group g of entry b sees the first limits[b, g] rows of the text, its own N known rows,
+/// and, causally, itself. It sits where N rows behind the limit end.
 class PrefixedGroupsContext final : public RowContext {
  public:
-  // limits i32 [B, G]; known: keys and values of [B, G * N, ..] rows; rows_per_group S.
+  /// limits i32 [B, G]; known: keys and values of [B, G * N, ..] rows; rows_per_group S.
   PrefixedGroupsContext(const KeyValues& text, const Tensor& limits, const KeyValues& known,
                         int64_t rows_per_group);
   const Tensor& positions() const override { return positions_; }

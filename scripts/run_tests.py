@@ -32,7 +32,7 @@ CHECKS = {
     "check_build_time.py": (["--self-test"],),
     "check_format.py": (["--self-test"],),
     "check_headers.py": (["--self-test"],),
-    "doxygen_filter.py": (["--self-test"],),
+    "doxygen_filter.py": (["--check"], ["--self-test"]),
     "check_ptx.py": (["--self-test"],),
     "check_ptxas.py": (["--self-test"],),
     "compare_precisions.py": (["--self-test"],),

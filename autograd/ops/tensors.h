@@ -1,5 +1,5 @@
 #pragma once
-// Small things that the ops share.
+/// Small things that the ops share.
 
 #include "autograd/node.h"
 #include "kernels/copy.h"
@@ -11,13 +11,13 @@ inline Tensor empty_like(const Tensor& x) {
   return Tensor::empty(x.shape(), x.dtype(), x.device());
 }
 
-// Room for what an elementwise map makes of x: x itself where nobody else can see it.
+/// Room for what an elementwise map makes of x: x itself where nobody else can see it.
 inline Tensor reused(const Tensor& x) {
   const bool own = x.unique() && x.is_contiguous() && x.bytes() == x.storage()->bytes();
   return own ? x : empty_like(x);
 }
 
-// x itself, or a copy of it without gaps, made by its device's kernel.
+/// x itself, or a copy of it without gaps, made by its device's kernel.
 inline Tensor contiguous(const Tensor& x) {
   if (x.is_contiguous()) return x;
   Tensor y = empty_like(x);
@@ -25,14 +25,14 @@ inline Tensor contiguous(const Tensor& x) {
   return y;
 }
 
-// [.., C] as [rows, C].
+/// [.., C] as [rows, C].
 inline Tensor rows(const Tensor& x) {
   require(x.rank() >= 1, "wanted a tensor with at least one dimension, got {}", x);
   return x.rank() == 2 ? x : x.view({x.numel() / std::max<int64_t>(1, x.size(-1)), x.size(-1)});
 }
 
-// The gradient of a bias: sums x [.., C] over its rows, straight into the gradient buffer of input
-// `i` where there is one (then the returned tensor is undefined, as Context::leaf_grad wants it).
+/// The gradient of a bias: sums x [.., C] over its rows, straight into the gradient buffer of input
+/// `i` where there is one (then the returned tensor is undefined, as Context::leaf_grad wants it).
 inline Tensor column_sum(Context& ctx, size_t i, const Tensor& x) {
   const int64_t columns = x.size(-1), n = x.numel() / std::max<int64_t>(1, columns);
   bool add = false;

@@ -1,5 +1,5 @@
 #pragma once
-// How a text lies in token files: as one text, as documents, as examples, or as a generated task.
+/// How a text lies in token files: as one text, as documents, as examples, or as a generated task.
 
 #include <functional>
 #include <memory>
@@ -23,26 +23,26 @@ namespace reverie {
 
 enum class Part { training, held_out };
 
-// Called with the bytes of text that were encoded since the last call.
+/// Called with the bytes of text that were encoded since the last call.
 using EncodedBytes = std::function<void(size_t)>;
 
-// A text in its layout, cut into a training and a held-out part. It reads the TextInput it was made
-// from, which must live longer.
+/// A text in its layout, cut into a training and a held-out part. It reads the TextInput it was made
+/// from, which must live longer.
 class CutText {
  public:
   virtual ~CutText() = default;
-  // All that a vocabulary made from this text must know.
+  /// All that a vocabulary made from this text must know.
   virtual std::string_view vocabulary_text() const = 0;
-  // The texts that byte pairs are learnt from.
+  /// The texts that byte pairs are learnt from.
   virtual std::span<const std::string_view> training_texts() const = 0;
-  // Chooses the marks of the layout among the tokenizer's tokens. Called once, before write().
-  // UserError when the tokenizer has none, or a part would be empty. `tokenizer` must live longer.
+  /// Chooses the marks of the layout among the tokenizer's tokens. Called once, before write().
+  /// UserError when the tokenizer has none, or a part would be empty. `tokenizer` must live longer.
   virtual void set_tokenizer(const Tokenizer& tokenizer, SpecialTokens special) = 0;
   virtual void write(Part part, TokenFileWriter& writer, const EncodedBytes& encoded) const = 0;
-  // Adds the layout's own entry to dataset.json, where it has one.
+  /// Adds the layout's own entry to dataset.json, where it has one.
   virtual void describe(Json& description) const = 0;
-  // Writes the layout's files beside the two parts, where it has some, and adds what dataset.json
-  // says of them.
+  /// Writes the layout's files beside the two parts, where it has some, and adds what dataset.json
+  /// says of them.
   virtual void write_beside(const std::string& directory, const std::string& source_hash,
                             Json& description) const {}
 };
@@ -50,36 +50,36 @@ class CutText {
 class Layout {
  public:
   virtual ~Layout() = default;
-  // Adds what prepared files of this layout depend on, besides the text and the tokenizer.
+  /// Adds what prepared files of this layout depend on, besides the text and the tokenizer.
   virtual void add_to_creation(Json& creation) const = 0;
-  // Ends the name of a directory that the config does not name.
+  /// Ends the name of a directory that the config does not name.
   virtual std::string directory_suffix() const = 0;
-  // Ids that follow the tokenizer's own.
+  /// Ids that follow the tokenizer's own.
   virtual int32_t marks() const = 0;
-  // false: it makes its own text, and cut() gets an empty one.
+  /// false: it makes its own text, and cut() gets an empty one.
   virtual bool reads_text() const { return true; }
-  // Names of the files that CutText::write_beside() writes and that opening needs.
+  /// Names of the files that CutText::write_beside() writes and that opening needs.
   virtual std::vector<std::string> own_files() const { return {}; }
-  // Bytes [0, training_bytes) of the text are the training part, as far as the layout can cut
-  // there. DataError when the text is not of this layout.
+  /// Bytes [0, training_bytes) of the text are the training part, as far as the layout can cut
+  /// there. DataError when the text is not of this layout.
   virtual std::unique_ptr<CutText> cut(const TextInput& input, size_t training_bytes) const = 0;
 };
 
-// The layout that the options ask for; `name`: the text's, for messages. UserError when the options
-// ask for two of them. Reads a single plain file of documents, for its line ends.
+/// The layout that the options ask for; `name`: the text's, for messages. UserError when the options
+/// ask for two of them. Reads a single plain file of documents, for its line ends.
 std::shared_ptr<const Layout> layout_of(const DataOptions& options, const TextFiles& files,
                                         const std::string& name);
 
-// The layouts.
+/// The layouts.
 std::shared_ptr<const Layout> plain_text_layout();
 std::shared_ptr<const Layout> document_layout(const DataOptions& options, const TextFiles& files);
 std::shared_ptr<const Layout> example_layout(const DataOptions& options, const std::string& name);
 std::shared_ptr<const Layout> generated_layout(const Component& component);
 
-// Hash of all that a generated task's documents are made from.
+/// Hash of all that a generated task's documents are made from.
 std::string hash_of_generated(const Component& component);
 
-// The layout of prepared files, as their dataset.json records it.
+/// The layout of prepared files, as their dataset.json records it.
 struct RecordedLayout {
   std::optional<DocumentMark> documents;
   std::optional<ExampleLayout> examples;

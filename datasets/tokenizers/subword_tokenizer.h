@@ -1,7 +1,7 @@
 #pragma once
-// Tokenizers of pretrained models: text is normalized, falls into words, and each word's pieces are
-// merged (Sennrich et al. 2016; SentencePiece, Kudo & Richardson 2018). Whatever file a vocabulary
-// comes from (formats/), it becomes a SubwordSpec, and that one of these.
+/// Tokenizers of pretrained models: text is normalized, falls into words, and each word's pieces are
+/// merged (Sennrich et al. 2016; SentencePiece, Kudo & Richardson 2018). Whatever file a vocabulary
+/// comes from (formats/), it becomes a SubwordSpec, and that one of these.
 
 #include "datasets/tokenizers/bpe_model.h"
 #include "datasets/tokenizers/pipeline/decoder.h"
@@ -14,14 +14,14 @@ namespace reverie {
 
 class SubwordTokenizer final : public Tokenizer {
  public:
-  // DataError where the parts do not fit together; `file` stands before each complaint.
+  /// DataError where the parts do not fit together; `file` stands before each complaint.
   explicit SubwordTokenizer(SubwordSpec spec, const std::string& file = "tokenizer");
   static std::shared_ptr<const SubwordTokenizer> from_definition(const Json& definition);
 
   std::string_view name() const override { return spec_.name; }
   int32_t vocabulary_size() const override { return int32_t(spec_.tokens.size()); }
   int32_t ordinary_vocabulary_size() const override;
-  // The bytes of the tokens, joined: where they are no whole characters, no UTF-8.
+  /// The bytes of the tokens, joined: where they are no whole characters, no UTF-8.
   std::string decode(std::span<const int32_t> tokens) const override;
   std::string decode_continued(std::span<const int32_t> tokens) const override;
   std::optional<int32_t> end_of_text() const override { return spec_.end_of_text; }
@@ -33,7 +33,7 @@ class SubwordTokenizer final : public Tokenizer {
   const SubwordSpec& spec() const { return spec_; }
 
  private:
-  // Memory of one encode(), kept from piece to piece.
+  /// Memory of one encode(), kept from piece to piece.
   struct Scratch {
     WordCache& cache;
     std::vector<std::string_view> words;
@@ -51,9 +51,9 @@ class SubwordTokenizer final : public Tokenizer {
   PreTokenizer pre_tokenizer_;
   Decoder decoder_;
   BpeModel model_;
-  std::vector<std::string> pieces_;  // bytes of each token
-  // Added tokens in text as it came and in normalized text; [1]: all, [0]: those that are not
-  // special.
+  std::vector<std::string> pieces_;  ///< bytes of each token
+  /// Added tokens in text as it came and in normalized text; [1]: all, [0]: those that are not
+  /// special.
   AddedTokenFinder in_text_[2], in_normalized_[2];
   bool cuts_ = true;
   mutable WordCaches caches_;

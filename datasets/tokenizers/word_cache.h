@@ -1,5 +1,5 @@
 #pragma once
-// Words seen lately and their tokens: text repeats its words, and merging them again is slow.
+/// Words seen lately and their tokens: text repeats its words, and merging them again is slow.
 
 #include <algorithm>
 #include <array>
@@ -14,24 +14,24 @@
 
 namespace reverie {
 
-// A word has two places side by side. A newcomer takes the second; being met again there moves it
-// to the first.
+/// A word has two places side by side. A newcomer takes the second; being met again there moves it
+/// to the first.
 class WordCache {
   struct alignas(64) Slot {
-    // 22 bytes of the word, their count (0: free) and the tokens' count. Little-endian.
+    /// 22 bytes of the word, their count (0: free) and the tokens' count. Little-endian.
     uint64_t word[3];
     int32_t tokens[10];
   };
 
  public:
-  // A word and where it may be. Making one sends for what is there, so that several may be on their
-  // way from memory at once.
+  /// A word and where it may be. Making one sends for what is there, so that several may be on their
+  /// way from memory at once.
   struct Place {
     std::string_view word;
     uint64_t key[3];
-    Slot* slots;  // two; null: the word is never kept
+    Slot* slots;  ///< two; null: the word is never kept
   };
-  // `readable`: bytes from the word's first on that may be read, at least its own.
+  /// `readable`: bytes from the word's first on that may be read, at least its own.
   Place place(std::string_view word, size_t readable) {
     Place p{word, {0, 0, 0}, nullptr};
     const size_t bytes = word.size();
@@ -49,7 +49,7 @@ class WordCache {
     return p;
   }
 
-  // Appends the tokens of `word`, from here or from encode(word, tokens), which appends them.
+  /// Appends the tokens of `word`, from here or from encode(word, tokens), which appends them.
   template <class Encode>
   void append(const Place& p, std::vector<int32_t>& tokens, Encode&& encode) {
     if (!p.slots) return encode(p.word, tokens);
@@ -72,8 +72,8 @@ class WordCache {
   static_assert(std::endian::native == std::endian::little);
   static constexpr size_t kPlaces = size_t(1) << 15, kBytes = 22, kTokens = 10;
   static constexpr uint64_t kName =
-      (uint64_t(1) << 56) - 1;  // of word[2]: all but the tokens' count
-  // The bits of a key that a word of so many bytes fills.
+      (uint64_t(1) << 56) - 1;  ///< of word[2]: all but the tokens' count
+  /// The bits of a key that a word of so many bytes fills.
   static constexpr auto kMasks = [] {
     std::array<std::array<uint64_t, 3>, kBytes + 1> masks{};
     for (size_t bytes = 0; bytes <= kBytes; ++bytes)
@@ -105,7 +105,7 @@ class WordCache {
   std::vector<Slot> slots_ = std::vector<Slot>(2 * kPlaces);
 };
 
-// Caches lent to one encode() each, so that many threads may encode at once.
+/// Caches lent to one encode() each, so that many threads may encode at once.
 class WordCaches {
  public:
   class Lease {

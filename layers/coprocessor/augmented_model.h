@@ -1,6 +1,6 @@
 #pragma once
-// A frozen language model and a source of latents beside it, trained by the model's own loss on
-// what follows the latents (Liu et al. 2024, arXiv 2412.17747).
+/// A frozen language model and a source of latents beside it, trained by the model's own loss on
+/// what follows the latents (Liu et al. 2024, arXiv 2412.17747).
 
 #include <memory>
 
@@ -8,15 +8,15 @@
 
 namespace reverie {
 
-// One batch of insertion points. Group g of text b sees its first limits[b, g] tokens, gets latents
-// there, and predicts the next A tokens.
+/// One batch of insertion points. Group g of text b sees its first limits[b, g] tokens, gets latents
+/// there, and predicts the next A tokens.
 struct InsertionPoints {
-  Tensor limits;   // i32 [B, G], each 1 .. T + 1 - A
-  Tensor ahead;    // i32 [B, G * (A - 1)]: the tokens that are read after the latents
-  Tensor targets;  // i32 [B, G * A]: what is predicted; -1 where the batch has
-                   // no target
+  Tensor limits;   ///< i32 [B, G], each 1 .. T + 1 - A
+  Tensor ahead;    ///< i32 [B, G * (A - 1)]: the tokens that are read after the latents
+  Tensor targets;  ///< i32 [B, G * A]: what is predicted; -1 where the batch has
+                   ///< no target
 };
-// tokens and targets i32 [B, T], as in LanguageModel::loss.
+/// tokens and targets i32 [B, T], as in LanguageModel::loss.
 InsertionPoints insertion_points(const Tensor& tokens, const Tensor& targets, const Tensor& limits,
                                  int64_t ahead);
 
@@ -28,8 +28,8 @@ struct AugmentedOptions final : Fieldset {
   void fields(Fields&) override;
 };
 
-// As a language model it is its base, to the bit: hidden() and logits() know nothing of latents.
-// loss() is the augmented one.
+/// As a language model it is its base, to the bit: hidden() and logits() know nothing of latents.
+/// loss() is the augmented one.
 class AugmentedModel final : public LanguageModel {
  public:
   AugmentedModel(const AugmentedOptions&, const Build&);
@@ -45,35 +45,35 @@ class AugmentedModel final : public LanguageModel {
   bool carries_memory() const override { return base_->carries_memory(); }
   std::vector<int32_t> ends_of_text() const override { return ends_; }
   double forward_flops_per_token(int64_t length) const override;
-  // Operations of one insertion after a text of this length that was read already: the latents, and
-  // the base's reading of them.
+  /// Operations of one insertion after a text of this length that was read already: the latents, and
+  /// the base's reading of them.
   double insertion_flops(int64_t length) const;
 
-  // The mean loss over the ahead tokens of all groups, times the number of `targets` (>= 0) and
-  // `weight_per_target`. In training, G insertion points are drawn for each text; in evaluation
-  // they stand evenly spaced.
+  /// The mean loss over the ahead tokens of all groups, times the number of `targets` (>= 0) and
+  /// `weight_per_target`. In training, G insertion points are drawn for each text; in evaluation
+  /// they stand evenly spaced.
   Variable loss(const Tensor& tokens, const Tensor& targets, double weight_per_target,
                 SequenceState* state) override;
 
-  // Final hidden states [B, G * A, C] of the rows that predict. `latents` (may be undefined: asked
-  // of the source) [B, G * N_L, ..] stand in for the source's, so that those of other texts can be
-  // tried. Latents that are embeddings stand behind the text, and the last one predicts the first
-  // token. Those that are keys and values stand before the text's last token, which is read once
-  // more behind them and predicts it.
+  /// Final hidden states [B, G * A, C] of the rows that predict. `latents` (may be undefined: asked
+  /// of the source) [B, G * N_L, ..] stand in for the source's, so that those of other texts can be
+  /// tried. Latents that are embeddings stand behind the text, and the last one predicts the first
+  /// token. Those that are keys and values stand before the text's last token, which is read once
+  /// more behind them and predicts it.
   Variable ahead_hidden(const Tensor& tokens, const InsertionPoints& points,
                         const Variable& latents = {});
-  // The source's latents for these texts, [B, G * N_L, ..].
+  /// The source's latents for these texts, [B, G * N_L, ..].
   Variable latents_for(const Tensor& tokens, const Tensor& limits);
 
-  // The source's own loss at all of these insertion points; only where it has one.
+  /// The source's own loss at all of these insertion points; only where it has one.
   OwnLoss own_loss(const Tensor& tokens, const Tensor& limits);
 
   // ---- in a text that is being written; under NoGrad ----
-  // Latents for the text that `written` holds in its cache, [B, N_L, ..]; `hidden` [B, T, C] are
-  // its final hidden states, `tokens` i32 [B, T] the text itself.
+  /// Latents for the text that `written` holds in its cache, [B, N_L, ..]; `hidden` [B, T, C] are
+  /// its final hidden states, `tokens` i32 [B, T] the text itself.
   Variable latents_for(const SequenceState& written, const Variable& hidden, const Tensor& tokens);
-  // Puts latents into the base's cache of a text whose last tokens are `last` i32 [B, 1] -> final
-  // hidden states [B, 1, C], which predict the next token.
+  /// Puts latents into the base's cache of a text whose last tokens are `last` i32 [B, 1] -> final
+  /// hidden states [B, 1, C], which predict the next token.
   Variable insert(SequenceState& written, const Tensor& last, const Variable& latents);
 
   Transformer& base() { return *base_; }
@@ -92,14 +92,14 @@ class AugmentedModel final : public LanguageModel {
   OwnLoss own_loss(const Text& text, const Tensor& limits, const Variable& latents);
   Variable ahead_hidden(const Text& text, const InsertionPoints& points, const Variable& latents);
   Tensor draw_limits(const Tensor& tokens) const;
-  // Rows of a group that the base reads, latents in its cache not counted.
+  /// Rows of a group that the base reads, latents in its cache not counted.
   int64_t rows_read(int64_t ahead) const {
     return source_->writes_cache() ? ahead : source_->count() + ahead - 1;
   }
 
   AugmentedOptions options_;
   std::vector<int32_t> ends_;
-  std::string base_hash_;  // empty where the base is trained: it changes
+  std::string base_hash_;  ///< empty where the base is trained: it changes
   Transformer* base_;
   LatentSource* source_;
 };

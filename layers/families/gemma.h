@@ -1,5 +1,5 @@
 #pragma once
-// Options and words that Gemma 2 and 3 (text) share.
+/// Options and words that Gemma 2 and 3 (text) share.
 
 #include "layers/families/rotary.h"
 #include "layers/families/rotary_words.h"
@@ -13,18 +13,18 @@ struct GemmaOptions : RotaryOptions {
   void fields(Fields&) override;
 
  protected:
-  TransformerShape gemma_shape() const;  // all layers see all keys
+  TransformerShape gemma_shape() const;  ///< all layers see all keys
 };
 
 class GemmaFamily : public Family {
  public:
-  // `usual_every`: every so many layers see all keys in published models; `largest_layers`: layers
-  // of the 27B model, whose scores have a scale of their own.
+  /// `usual_every`: every so many layers see all keys in published models; `largest_layers`: layers
+  /// of the 27B model, whose scores have a scale of their own.
   GemmaFamily(FamilyNames names, int64_t usual_every, int64_t largest_layers)
       : Family(std::move(names)), usual_every_(usual_every), largest_layers_(largest_layers) {}
 
  protected:
-  // What both say in the same words. `defaults` are added to theirs (see rotary_options()).
+  /// What both say in the same words. `defaults` are added to theirs (see rotary_options()).
   Json gemma_options(const HuggingFaceConfig&, const Json& defaults) const;
   Json gemma_config(const Json& options, const TransformerShape&) const;
   Json gemma_options(GgufKeys&, double default_theta) const;

@@ -1,5 +1,5 @@
 #pragma once
-// Strict reading and writing of the keys "ARCHITECTURE.NAME" of a model in a GGUF file.
+/// Strict reading and writing of the keys "ARCHITECTURE.NAME" of a model in a GGUF file.
 
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
@@ -14,8 +14,8 @@ namespace reverie {
 
 struct FamilyNames;
 
-// Keys by NAME. Each is read, known to change nothing here, or refused (refuse_unread):
-// llama.cpp adds keys that change a model's results. DataError for every refusal.
+/// Keys by NAME. Each is read, known to change nothing here, or refused (refuse_unread):
+/// llama.cpp adds keys that change a model's results. DataError for every refusal.
 class GgufKeys {
  public:
   explicit GgufKeys(std::shared_ptr<const GgufFile> file);
@@ -29,14 +29,14 @@ class GgufKeys {
   std::string text(const std::string& name, std::optional<std::string> fallback = {});
 
   int64_t heads() { return positive("attention.head_count"); }
-  // Sizes that every model has: vocab_size, block_size, n_layer, n_head, n_embd, n_hidden.
+  /// Sizes that every model has: vocab_size, block_size, n_layer, n_head, n_embd, n_hidden.
   Json sizes();
 
-  // Keys that begin so change nothing in this family.
+  /// Keys that begin so change nothing in this family.
   void ignore(const std::string& beginning) { ignored_.insert(beginning); }
-  // Where it is given, it must be the width of a head.
+  /// Where it is given, it must be the width of a head.
   void expect_head_dim(const std::string& name, int64_t head_dim);
-  // Scores must be multiplied by 1 / sqrt(dim), where the file says a scale.
+  /// Scores must be multiplied by 1 / sqrt(dim), where the file says a scale.
   void expect_attention_scale(int64_t dim);
   [[noreturn]] void unsupported(const std::string& name, const std::string& what) const;
   void refuse_unread() const;
@@ -56,9 +56,9 @@ class GgufKeyWriter {
   void integer(const std::string& name, int64_t value);
   void number(const std::string& name, double value);
   void text(const std::string& name, const std::string& value);
-  // An f32 tensor beside the parameters.
+  /// An f32 tensor beside the parameters.
   void tensor(const std::string& name, const std::vector<float>& values);
-  // UserError where the model has what a GGUF file has no word for.
+  /// UserError where the model has what a GGUF file has no word for.
   void refuse(bool given, const std::string& what) const;
 
  private:

@@ -1,5 +1,5 @@
 #pragma once
-// Options and words that Qwen2 and Qwen3 share.
+/// Options and words that Qwen2 and Qwen3 share.
 
 #include "layers/families/rotary.h"
 #include "layers/families/rotary_words.h"
@@ -23,7 +23,7 @@ class QwenFamily : public Family {
   void to_gguf(GgufKeyWriter&, const Json& options, const TransformerShape&) const override;
 
  protected:
-  // `defaults` as in rotary_options().
+  /// `defaults` as in rotary_options().
   Json qwen_options(const HuggingFaceConfig&, const Json& defaults) const;
 };
 

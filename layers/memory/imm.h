@@ -1,6 +1,6 @@
 #pragma once
-// The Implicit Memory Module (J. I. Orlicki, "Beyond Words", arXiv 2502.21030), as published and in
-// causal forms.
+/// The Implicit Memory Module (J. I. Orlicki, "Beyond Words", arXiv 2502.21030), as published and in
+/// causal forms.
 
 #include "layers/linear.h"
 #include "layers/memory/memory_module.h"
@@ -12,7 +12,7 @@ enum class ImmMode { as_published, full_rank, causal_mean, segment, slots };
 struct ImmOptions final : Fieldset {
   std::string mode = "causal_mean";
   int64_t low_rank_dim = 128;
-  std::optional<int64_t> num_slots;  // auto: floor(sqrt(n_embd)), the paper's
+  std::optional<int64_t> num_slots;  ///< auto: floor(sqrt(n_embd)), the paper's
   double dropout = 0;
   int64_t segment_length = 16;
   int64_t chunk_length = 16;
@@ -20,23 +20,23 @@ struct ImmOptions final : Fieldset {
   void fields(Fields&) override;
 };
 
-// Weights are shared by all layers; every layer has its own memory of N slots [B, N, d], zero at
-// the start of a text. After each block, with s = write(x), q = query(x), keys K = M P^T (low rank
-// k), values V = value(M), scale 1/sqrt(k):
-//   as_published  M[0] = mean of s over the WHOLE block; x = LN(x + softmax(q K^T) V).
-//                 Leaks the future: row t reads its own target.
-//   full_rank     the same without P: K = M, scale 1/sqrt(d). Leaks as well.
-//   causal_mean   as_published, but row t reads the mean of s over rows 0..t.
-//   segment       M[j mod N] = mean of s over segment j, readable from segment j + 1 on.
-//   slots         the paper's own definition made causal: a learned gate writes chunk means into
-//                 slots in turn, rows of later chunks read the slots written so far, and a
-//                 learned gate merges: x = x + sigmoid(merge_gate(x)) r.
+/// Weights are shared by all layers; every layer has its own memory of N slots [B, N, d], zero at
+/// the start of a text. After each block, with s = write(x), q = query(x), keys K = M P^T (low rank
+/// k), values V = value(M), scale 1/sqrt(k):
+///   as_published  M[0] = mean of s over the WHOLE block; x = LN(x + softmax(q K^T) V).
+///                 Leaks the future: row t reads its own target.
+///   full_rank     the same without P: K = M, scale 1/sqrt(d). Leaks as well.
+///   causal_mean   as_published, but row t reads the mean of s over rows 0..t.
+///   segment       M[j mod N] = mean of s over segment j, readable from segment j + 1 on.
+///   slots         the paper's own definition made causal: a learned gate writes chunk means into
+///                 slots in turn, rows of later chunks read the slots written so far, and a
+///                 learned gate merges: x = x + sigmoid(merge_gate(x)) r.
 class Imm final : public MemoryModule {
  public:
   Imm(const ImmOptions&, const MemorySite&);
   MemoryState initial(int64_t batch, DType, Device) const override { return {}; }
   Variable after_block(const LayerView&, MemoryState&) override;
-  // The whole-block mean needs the whole block.
+  /// The whole-block mean needs the whole block.
   bool incremental() const override {
     return mode_ != ImmMode::as_published && mode_ != ImmMode::full_rank;
   }
@@ -47,10 +47,10 @@ class Imm final : public MemoryModule {
   Variable whole_block(const Variable& x);
   Variable running_mean(const Variable& x, MemoryState&, const std::string& layer);
   Variable in_pieces(const Variable& x, MemoryState&, const std::string& layer);
-  // The slots of a layer as [B, n, d]; those never written are zero.
+  /// The slots of a layer as [B, n, d]; those never written are zero.
   Variable slots_of(const MemoryState&, const std::string& layer, int64_t batch,
                     int64_t count) const;
-  // softmax(q K^T / sqrt(k)) V for slots M [B, n, d] and x [B, T, d].
+  /// softmax(q K^T / sqrt(k)) V for slots M [B, n, d] and x [B, T, d].
   Variable read(const Variable& x, const Variable& slots);
   Variable merge(const Variable& x, const Variable& r) const {
     return layer_norm(add(x, r), {}, {}, 1e-5);

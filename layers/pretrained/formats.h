@@ -1,6 +1,6 @@
 #pragma once
-// The file formats behind load_pretrained(): each says which model it holds and where its tensors
-// are, under Hugging Face's names.
+/// The file formats behind load_pretrained(): each says which model it holds and where its tensors
+/// are, under Hugging Face's names.
 
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -14,12 +14,12 @@
 namespace reverie {
 
 struct PretrainedFiles {
-  Json component;  // {"type": "llama", ...}
+  Json component;  ///< {"type": "llama", ...}
   std::vector<StoredTensor> tensors;
-  // Norm weights are w where the family multiplies by 1 + w (see TransformerShape).
+  /// Norm weights are w where the family multiplies by 1 + w (see TransformerShape).
   bool norms_as_published = true;
   std::optional<int32_t> bos;
-  std::vector<int32_t> ends;  // tokens that end a text, the usual one first
+  std::vector<int32_t> ends;  ///< tokens that end a text, the usual one first
 };
 
 PretrainedFiles open_hugging_face(const std::string& directory);
@@ -27,16 +27,16 @@ PretrainedFiles open_gguf_model(const std::string& file);
 PretrainedFiles open_llama2c(const std::string& file);
 
 class Family;
-// The shape that a file's component means; errors as resolve_component().
+/// The shape that a file's component means; errors as resolve_component().
 TransformerShape shape_of(const Family&, const Json& component, const std::string& file);
-// The bias that the family's files have beside this weight, and the model has not; else "".
+/// The bias that the family's files have beside this weight, and the model has not; else "".
 std::string missing_bias(const Family&, const TransformerShape&, const std::string& weight);
 
-// Rows of a query or key projection [heads * D, in], from neighbouring pairs (rotary positions as
-// Meta, llama2.c and GGUF's llama have them) to pairs half a head apart (Hugging Face): row 2i + p
-// of a head becomes row p D/2 + i.
+/// Rows of a query or key projection [heads * D, in], from neighbouring pairs (rotary positions as
+/// Meta, llama2.c and GGUF's llama have them) to pairs half a head apart (Hugging Face): row 2i + p
+/// of a head becomes row p D/2 + i.
 Tensor half_split_rows(const Tensor& weight, int64_t heads);
-// The same for a stored tensor, when it is read.
+/// The same for a stored tensor, when it is read.
 StoredTensor half_split_rows(StoredTensor stored, int64_t heads);
 
 }  // namespace reverie

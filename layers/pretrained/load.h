@@ -1,5 +1,5 @@
 #pragma once
-// Pretrained models from the files that others publish.
+/// Pretrained models from the files that others publish.
 
 #include <memory>
 #include <optional>
@@ -12,32 +12,32 @@
 namespace reverie {
 
 struct PretrainedOptions {
-  DType dtype = DType::f32;  // of the parameters: what is stored is cast to it
+  DType dtype = DType::f32;  ///< of the parameters: what is stored is cast to it
   Device device = {};
   bool frozen = true;
-  // Longest sequence, instead of the model's own. Rotary models work at any (beyond what they were
-  // trained for, worse); learned positions cannot be extended.
+  /// Longest sequence, instead of the model's own. Rotary models work at any (beyond what they were
+  /// trained for, worse); learned positions cannot be extended.
   std::optional<int64_t> block_size = {};
 };
 
 struct LoadedModel {
-  std::unique_ptr<LanguageModel> model;  // in eval mode
-  Component component;                   // what a config's "model" would say to build its like
-  // Token ids, where the model's files give them. Whether texts begin with `bos` is the tokenizer's
-  // to say: Tokenizer::adds_begin_of_text().
+  std::unique_ptr<LanguageModel> model;  ///< in eval mode
+  Component component;                   ///< what a config's "model" would say to build its like
+  /// Token ids, where the model's files give them. Whether texts begin with `bos` is the tokenizer's
+  /// to say: Tokenizer::adds_begin_of_text().
   std::optional<int32_t> bos;
-  std::vector<int32_t> ends;  // tokens that end a text, the usual one first
+  std::vector<int32_t> ends;  ///< tokens that end a text, the usual one first
 };
 
-// `path` is one of
-//   a Hugging Face directory: config.json, and model.safetensors or model.safetensors.index.json
-//     with its shards; model types as the families register them (layers/families);
-//   a .gguf file of those architectures, in any type that GgufFile::dequantize knows;
-//   a llama2.c .bin file (legacy header).
-// Weights are mapped, and converted one tensor at a time; no initial values are drawn. UserError
-// when the path cannot be read; DataError for a file that is damaged, asks for a feature that is
-// not built (naming the key), or holds tensors that do not fit: one error lists all that are
-// missing, unexpected, transposed or of a wrong shape.
+/// `path` is one of
+///   a Hugging Face directory: config.json, and model.safetensors or model.safetensors.index.json
+///     with its shards; model types as the families register them (layers/families);
+///   a .gguf file of those architectures, in any type that GgufFile::dequantize knows;
+///   a llama2.c .bin file (legacy header).
+/// Weights are mapped, and converted one tensor at a time; no initial values are drawn. UserError
+/// when the path cannot be read; DataError for a file that is damaged, asks for a feature that is
+/// not built (naming the key), or holds tensors that do not fit: one error lists all that are
+/// missing, unexpected, transposed or of a wrong shape.
 LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& = {});
 
 }  // namespace reverie

@@ -1,5 +1,5 @@
 #pragma once
-// Arguments that several subcommands share.
+/// Arguments that several subcommands share.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -14,17 +14,17 @@
 
 namespace reverie {
 
-// A subcommand throws this to end with a status that is not an error's.
+/// A subcommand throws this to end with a status that is not an error's.
 [[noreturn]] inline void exit_with(int status) {
   throw CLI::RuntimeError(status);
 }
 
-// How this program was called, for commands that are printed to be pasted.
+/// How this program was called, for commands that are printed to be pasted.
 inline std::string& program_name() {
   static std::string name = "reverie";
   return name;
 }
-// A word as a shell reads it back.
+/// A word as a shell reads it back.
 inline std::string shell_word(const std::string& word) {
   constexpr std::string_view plain =
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,:@+%";
@@ -73,7 +73,7 @@ struct ConfigArguments {
   ExperimentOptions experiment() const { return read_experiment(config(), directory()); }
 };
 
-// Also RUN@STEP, RUN@best and a checkpoint's folder: see find_run().
+/// Also RUN@STEP, RUN@best and a checkpoint's folder: see find_run().
 inline bool names_run(const std::string& path) {
   return find_run(path).has_value();
 }

@@ -1,5 +1,5 @@
 #pragma once
-// `reverie check memory RUN`.
+/// `reverie check memory RUN`.
 
 #include <CLI/CLI.hpp>
 

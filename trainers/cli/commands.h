@@ -1,5 +1,5 @@
 #pragma once
-// The subcommands of `reverie`. Each adds itself to the application and runs when chosen.
+/// The subcommands of `reverie`. Each adds itself to the application and runs when chosen.
 
 #include <CLI/CLI.hpp>
 

@@ -1,5 +1,5 @@
 #pragma once
-// Argument checks shared by all communicators.
+/// Argument checks shared by all communicators.
 
 #include <vector>
 

@@ -1,5 +1,5 @@
 #pragma once
-// One flat gradient buffer and the parameters viewed into it.
+/// One flat gradient buffer and the parameters viewed into it.
 
 #include <vector>
 
@@ -10,11 +10,11 @@ namespace reverie {
 struct FlatGradients {
   struct Part {
     Variable variable;
-    int64_t offset = 0;  // in elements
-    int64_t order = 0;   // of construction, over all parameters: backward reaches the last one first
+    int64_t offset = 0;  ///< in elements
+    int64_t order = 0;   ///< of construction, over all parameters: backward reaches the last first
   };
   Tensor gradients;
-  std::vector<Part> parts;  // by offset
+  std::vector<Part> parts;  ///< by offset
 };
 
 }  // namespace reverie

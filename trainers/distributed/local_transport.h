@@ -1,5 +1,5 @@
 #pragma once
-// Ranks that are threads of one process: for tests.
+/// Ranks that are threads of one process: for tests.
 
 #include <memory>
 #include <vector>

@@ -1,5 +1,5 @@
 #pragma once
-// How ranks work together: nothing here changes what a run computes.
+/// How ranks work together: nothing here changes what a run computes.
 
 #include "core/config.h"
 

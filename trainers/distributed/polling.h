@@ -1,5 +1,5 @@
 #pragma once
-// Polls with back-off.
+/// Polls with back-off.
 
 #include <chrono>
 #include <cstdint>
@@ -7,9 +7,9 @@
 
 namespace reverie {
 
-// Returns when done() is true. Asks at once at first, then with pauses: spinning takes a core from
-// those that compute, sleeping takes time from short waits. Four times a second calls
-// look_around(seconds waited), which ends the wait by throwing.
+/// Returns when done() is true. Asks at once at first, then with pauses: spinning takes a core from
+/// those that compute, sleeping takes time from short waits. Four times a second calls
+/// look_around(seconds waited), which ends the wait by throwing.
 template <class Done, class LookAround>
 void poll_until(Done&& done, LookAround&& look_around) {
   using Clock = std::chrono::steady_clock;

@@ -1,5 +1,5 @@
 #pragma once
-// The loss of a model on fixed windows of text: as it is trained, and as it would have to predict.
+/// The loss of a model on fixed windows of text: as it is trained, and as it would have to predict.
 
 #include <functional>
 #include <string>
@@ -12,8 +12,8 @@ namespace reverie {
 
 class ForwardAudit;
 
-// While alive, the model is in eval mode (no dropout) and nothing is recorded; then its mode is
-// restored.
+/// While alive, the model is in eval mode (no dropout) and nothing is recorded; then its mode is
+/// restored.
 class EvaluationMode {
  public:
   explicit EvaluationMode(Module& model) : model_(model), was_training_(model.training()) {
@@ -29,40 +29,40 @@ class EvaluationMode {
   bool was_training_;
 };
 
-// DivergedError naming `what` when a loss is infinite or no number: it is no result.
+/// DivergedError naming `what` when a loss is infinite or no number: it is no result.
 void require_finite(double loss, const std::string& what);
 
-// The sum of the losses of every token, nats: the model's own loss, or, with latents, its base's.
-// `audit` (may be null) audits the forward.
+/// The sum of the losses of every token, nats: the model's own loss, or, with latents, its base's.
+/// `audit` (may be null) audits the forward.
 double loss_of_every_token(LanguageModel& model, const Tensor& tokens, const Tensor& targets,
                            ForwardAudit* audit = nullptr);
 
-// A collective. Interrupted, on all ranks, when a signal is pending on one: its share of the work is
-// undone.
+/// A collective. Interrupted, on all ranks, when a signal is pending on one: its share of the work is
+/// undone.
 void require_uninterrupted(Communicator& communicator);
 
-// How much of this rank's share is done.
+/// How much of this rank's share is done.
 using EvaluationProgress = std::function<void(int64_t done, int64_t all)>;
 
 struct EvaluationResult {
-  double loss = 0;      // mean cross entropy, nats per target
-  int64_t targets = 0;  // how many were scored
+  double loss = 0;      ///< mean cross entropy, nats per target
+  int64_t targets = 0;  ///< how many were scored
 };
 
-// Teacher-forced: one forward over each window scores all its targets, so that a model which reads
-// ahead sees what it predicts. Every window is a text of its own (no state is carried). A model
-// with latents is scored as its base, without them: see evaluate_augmented(). UserError when no
-// window has a target, DivergedError when the loss is not finite. Ranks share the batches of
-// windows, and all get the result, which is the one of a single rank.
-// Interrupted, on all ranks, when a signal is pending on one.
-// `audit` (may be null) audits some of the forwards.
+/// Teacher-forced: one forward over each window scores all its targets, so that a model which reads
+/// ahead sees what it predicts. Every window is a text of its own (no state is carried). A model
+/// with latents is scored as its base, without them: see evaluate_augmented(). UserError when no
+/// window has a target, DivergedError when the loss is not finite. Ranks share the batches of
+/// windows, and all get the result, which is the one of a single rank.
+/// Interrupted, on all ranks, when a signal is pending on one.
+/// `audit` (may be null) audits some of the forwards.
 EvaluationResult evaluate(LanguageModel& model, const EvaluationWindows& windows,
                           Communicator& communicator = single_communicator(),
                           const EvaluationProgress& progress = {}, ForwardAudit* audit = nullptr);
 
-// Prefix-only: the target at row t is scored from a forward over rows 0..t alone, as generation
-// would. The model is a black box here: no cache, no carried state. For a causal model it is the
-// same loss as evaluate()'s; T forwards a window instead of one.
+/// Prefix-only: the target at row t is scored from a forward over rows 0..t alone, as generation
+/// would. The model is a black box here: no cache, no carried state. For a causal model it is the
+/// same loss as evaluate()'s; T forwards a window instead of one.
 EvaluationResult evaluate_prefix_only(LanguageModel& model, const EvaluationWindows& windows,
                                       Communicator& communicator = single_communicator(),
                                       const EvaluationProgress& progress = {});

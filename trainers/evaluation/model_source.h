@@ -1,5 +1,5 @@
 #pragma once
-// A model to use, wherever it lies: a run of ours or files that others published.
+/// A model to use, wherever it lies: a run of ours or files that others published.
 
 #include <memory>
 #include <optional>
@@ -12,29 +12,29 @@
 
 namespace reverie {
 
-// What `--model` takes, for --help.
+/// What `--model` takes, for --help.
 inline constexpr const char* kModelPathHelp =
     "a run directory (RUN@1000 and RUN@best for one of its checkpoints), a Hugging Face directory, "
     "a .gguf file, or a llama2.c .bin file";
 
 struct UsableModel {
-  std::unique_ptr<LanguageModel> model;        // eval mode, nothing to be trained
-  std::shared_ptr<const Tokenizer> tokenizer;  // null: a run on token files that came without one
-  std::vector<int32_t> ends;                   // each ends a text; see ends_of_text()
-  std::string description;                     // what was opened, for people
-  Verdict verdict;                             // of a run; others publish none
-  int64_t step = 0;                            // of a run's checkpoint
+  std::unique_ptr<LanguageModel> model;        ///< eval mode, nothing to be trained
+  std::shared_ptr<const Tokenizer> tokenizer;  ///< null: a run on token files that came without one
+  std::vector<int32_t> ends;                   ///< each ends a text; see ends_of_text()
+  std::string description;                     ///< what was opened, for people
+  Verdict verdict;                             ///< of a run; others publish none
+  int64_t step = 0;                            ///< of a run's checkpoint
 
-  // The token to put before every text, where the model was trained to see one.
+  /// The token to put before every text, where the model was trained to see one.
   std::optional<int32_t> begin_of_text() const;
-  // UserError without one: there is no text then.
+  /// UserError without one: there is no text then.
   const Tokenizer& text() const;
 };
 
-// `path`: a run directory, or what load_pretrained() takes. `tokenizer`: a file or directory with
-// another tokenizer than the one that lies with the model (""; a llama2.c .bin has one only where
-// tokenizer.bin lies beside it).
-// `or_else`: the tokenizer to take where none lies with the model.
+/// `path`: a run directory, or what load_pretrained() takes. `tokenizer`: a file or directory with
+/// another tokenizer than the one that lies with the model (""; a llama2.c .bin has one only where
+/// tokenizer.bin lies beside it).
+/// `or_else`: the tokenizer to take where none lies with the model.
 UsableModel open_model(const std::string& path, const std::string& tokenizer = "",
                        std::shared_ptr<const Tokenizer> or_else = nullptr);
 

@@ -1,5 +1,5 @@
 #pragma once
-// A live model in the hands of a probe, and given back as it was.
+/// A live model in the hands of a probe, and given back as it was.
 
 #include <optional>
 
@@ -9,7 +9,7 @@
 
 namespace reverie {
 
-// Gives the dropout generator's place back.
+/// Gives the dropout generator's place back.
 class GeneratorPlace {
  public:
   GeneratorPlace() : before_(default_generator()) {}
@@ -21,8 +21,8 @@ class GeneratorPlace {
   Generator before_;
 };
 
-// While alive, the model is in train mode with a graph, as in a training step, or in eval mode
-// without; products are in `precision`.
+/// While alive, the model is in train mode with a graph, as in a training step, or in eval mode
+/// without; products are in `precision`.
 class ProbingMode {
  public:
   ProbingMode(Module& model, bool train, MatmulPrecision precision)
@@ -42,10 +42,10 @@ class ProbingMode {
   bool was_training_;
 };
 
-// While alive, parameters have other values; then they are what they were, to the bit.
+/// While alive, parameters have other values; then they are what they were, to the bit.
 class RedrawnParameters {
  public:
-  // Those for which `chosen` says so are drawn by redraw_parameter().
+  /// Those for which `chosen` says so are drawn by redraw_parameter().
   RedrawnParameters(Module& model, const std::function<bool(const Variable&)>& chosen);
   ~RedrawnParameters();
   RedrawnParameters(const RedrawnParameters&) = delete;
@@ -55,9 +55,9 @@ class RedrawnParameters {
   std::vector<std::pair<Variable, Tensor>> before_;
 };
 
-// Values with which every path carries weight: matrices of standard deviation 1 / sqrt(larger
-// size), vectors 1 + 0.1 N(0, 1), biases 0.1 N(0, 1). The usual small initial weights could make a
-// leak look like rounding.
+/// Values with which every path carries weight: matrices of standard deviation 1 / sqrt(larger
+/// size), vectors 1 + 0.1 N(0, 1), biases 0.1 N(0, 1). The usual small initial weights could make a
+/// leak look like rounding.
 void redraw_parameter(const std::string& name, const Variable& parameter, Generator& random);
 
 }  // namespace reverie

@@ -1,5 +1,5 @@
 #pragma once
-// How far rounding alone may move a model's logits: the line between a leak and arithmetic.
+/// How far rounding alone may move a model's logits: the line between a leak and arithmetic.
 
 #include <string>
 
@@ -7,25 +7,25 @@
 
 namespace reverie {
 
-// Both bounds are for logits of size 1; multiply by max(1, largest |logit|).
-//
-// A logit lies behind d products, one for each weight matrix at most, of sums of at most n terms
-// (the widest matrix's smaller side, or the rows that attention reads). A sum of n terms in another
-// order differs by about sqrt(n) u relative to its size (Higham and Mary 2019, "A new approach to
-// probabilistic rounding error analysis"; u = 2^-24 in f32, 2^-53 in f64), and d products in a row
-// add their errors at worst:
-//   same_shape    d sqrt(n) u: both sides run the same operations on the same rows, so that nothing
-//                 need differ; only what subtracts later rows again (a transform over the whole
-//                 text) rounds otherwise
-//   other_shape   8 d sqrt(n) u: products of other shapes add in other orders, each of them; 8
-//                 standard deviations, over millions of logits
+/// Both bounds are for logits of size 1; multiply by max(1, largest |logit|).
+///
+/// A logit lies behind d products, one for each weight matrix at most, of sums of at most n terms
+/// (the widest matrix's smaller side, or the rows that attention reads). A sum of n terms in another
+/// order differs by about sqrt(n) u relative to its size (Higham and Mary 2019, "A new approach to
+/// probabilistic rounding error analysis"; u = 2^-24 in f32, 2^-53 in f64), and d products in a row
+/// add their errors at worst:
+///   same_shape    d sqrt(n) u: both sides run the same operations on the same rows, so that nothing
+///                 need differ; only what subtracts later rows again (a transform over the whole
+///                 text) rounds otherwise
+///   other_shape   8 d sqrt(n) u: products of other shapes add in other orders, each of them; 8
+///                 standard deviations, over millions of logits
 struct Rounding {
   double same_shape = 0, other_shape = 0;
-  std::string text;  // "f32, 17 products of at most 128 terms"
+  std::string text;  ///< "f32, 17 products of at most 128 terms"
 };
 
-// `length`: rows of a text. Products in bf16 round their operands alike on both sides, so that
-// sums are what may differ, and they are f32.
+/// `length`: rows of a text. Products in bf16 round their operands alike on both sides, so that
+/// sums are what may differ, and they are f32.
 Rounding rounding_of(LanguageModel& model, int64_t length);
 
 }  // namespace reverie

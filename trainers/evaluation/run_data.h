@@ -1,5 +1,5 @@
 #pragma once
-// The data of a finished run, as `eval RUN` reads it: the tokens it was trained on, or refused.
+/// The data of a finished run, as `eval RUN` reads it: the tokens it was trained on, or refused.
 
 #include <string>
 
@@ -10,14 +10,14 @@ namespace reverie {
 
 struct RunData {
   Dataset data;
-  bool other = false;  // not what the run was trained on
-  std::string note;    // says so, for people
+  bool other = false;  ///< not what the run was trained on
+  std::string note;    ///< says so, for people
 };
 
-// Opens the data of the run's config and compares it with the hash in its checkpoint. Files that
-// were prepared for the run are never replaced: a text that has changed since is prepared in a
-// temporary folder. ConfigError when the tokens are others, unless `other_data`: then the text is
-// encoded by the run's own tokenizer, and must consist of what that one knows.
+/// Opens the data of the run's config and compares it with the hash in its checkpoint. Files that
+/// were prepared for the run are never replaced: a text that has changed since is prepared in a
+/// temporary folder. ConfigError when the tokens are others, unless `other_data`: then the text is
+/// encoded by the run's own tokenizer, and must consist of what that one knows.
 RunData open_run_data(const std::string& run_directory, const LoadedRun& run, bool other_data);
 
 }  // namespace reverie

@@ -1,5 +1,5 @@
 #pragma once
-// The losses of one evaluation: of both splits, prefix by prefix, and behind latents.
+/// The losses of one evaluation: of both splits, prefix by prefix, and behind latents.
 
 #include <functional>
 #include <optional>
@@ -14,31 +14,31 @@
 
 namespace reverie {
 
-// The windows that an evaluation reads.
+/// The windows that an evaluation reads.
 struct EvaluationSplits {
-  // `count` windows of validation (0: all) and as many of train; `prefix_count` of validation that
-  // are scored prefix by prefix. UserError where none fits.
+  /// `count` windows of validation (0: all) and as many of train; `prefix_count` of validation that
+  /// are scored prefix by prefix. UserError where none fits.
   EvaluationSplits(const Dataset&, int64_t batch_size, int64_t block_size, int64_t count,
                    int64_t prefix_count);
   EvaluationWindows validation, train, prefix;
-  std::optional<ConsecutiveWindows> texts;  // carried_texts(), where they are to be read
+  std::optional<ConsecutiveWindows> texts;  ///< carried_texts(), where they are to be read
 };
 
-// About `count` windows of validation (0: all), one behind the other, for a model that carries
-// memory from one to the next; absent for others.
+/// About `count` windows of validation (0: all), one behind the other, for a model that carries
+/// memory from one to the next; absent for others.
 std::optional<ConsecutiveWindows> carried_texts(const Dataset&, const LanguageModel&,
                                                 int64_t batch_size, int64_t count);
 
 struct SplitLosses {
-  EvaluationResult train, validation;  // teacher-forced
+  EvaluationResult train, validation;  ///< teacher-forced
   PrefixScores prefixes;
-  std::optional<AugmentedResult> augmented;  // of validation, behind latents; absent without any
-  std::optional<CarriedResult> carried;      // of validation; absent where no memory is carried
+  std::optional<AugmentedResult> augmented;  ///< of validation, behind latents; absent without any
+  std::optional<CarriedResult> carried;      ///< of validation; absent where no memory is carried
 };
 
-// A collective. `audit` audits some of the forwards; then `score` scores splits.prefix, and asks
-// whatever else it wants to ask of the model.
-// A line of the terminal says how far it is, after `what`. DivergedError when a loss is not finite.
+/// A collective. `audit` audits some of the forwards; then `score` scores splits.prefix, and asks
+/// whatever else it wants to ask of the model.
+/// A line of the terminal says how far it is, after `what`. DivergedError when a loss is not finite.
 SplitLosses evaluate_splits(LanguageModel& model, const EvaluationSplits& splits,
                             Communicator& communicator, const std::string& what,
                             ForwardAudit& audit, const std::function<PrefixScores()>& score);

@@ -1,5 +1,5 @@
 #pragma once
-// Models in one GGUF file, for llama.cpp and what reads its files.
+/// Models in one GGUF file, for llama.cpp and what reads its files.
 
 #include <string>
 
@@ -9,9 +9,9 @@
 
 namespace reverie {
 
-// Writes the model, matrices as `type`, and its tokenizer (null: the file says that it has none).
-// A model around a plain one (pretrained, coconut) is written as that. UserError, before anything
-// is written, for what the format cannot express.
+/// Writes the model, matrices as `type`, and its tokenizer (null: the file says that it has none).
+/// A model around a plain one (pretrained, coconut) is written as that. UserError, before anything
+/// is written, for what the format cannot express.
 GgufWriter::Saved export_gguf(const LanguageModel& model, const Component& config,
                               const Tokenizer* tokenizer, GgufTensorType type,
                               const std::string& file);

@@ -1,5 +1,5 @@
 #pragma once
-// Trained parameters and their gradients in flat buffers, whatever optimizer updates them.
+/// Trained parameters and their gradients in flat buffers, whatever optimizer updates them.
 
 #include <map>
 #include <string>
@@ -11,25 +11,25 @@
 
 namespace reverie {
 
-// The parameters of a module that require a gradient lie in two buckets: matrices (two or more
-// dimensions) and vectors. After construction the module's Variables are views into them. Frozen
-// parameters stay where they are.
-//
-// With `shard` (ZeRO-1: Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion
-// Parameter Models", 2020) each rank updates a share of every bucket and gets the rest from the
-// others. Shares end between parameters, so that an optimizer sees whole matrices.
+/// The parameters of a module that require a gradient lie in two buckets: matrices (two or more
+/// dimensions) and vectors. After construction the module's Variables are views into them. Frozen
+/// parameters stay where they are.
+///
+/// With `shard` (ZeRO-1: Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion
+/// Parameter Models", 2020) each rank updates a share of every bucket and gets the rest from the
+/// others. Shares end between parameters, so that an optimizer sees whole matrices.
 class FlatParameters {
  public:
   struct Member {
     std::string name;
     Variable variable;
-    int64_t offset = 0;  // in elements of the bucket
-    int64_t order = 0;   // of construction, over all buckets
+    int64_t offset = 0;  ///< in elements of the bucket
+    int64_t order = 0;   ///< of construction, over all buckets
   };
   struct Bucket {
     std::vector<Member> members;
-    Tensor values, gradients;    // [elements], each member at a multiple of 64 bytes
-    std::vector<int64_t> begin;  // of every rank's share, in elements; the last entry is the end
+    Tensor values, gradients;    ///< [elements], each member at a multiple of 64 bytes
+    std::vector<int64_t> begin;  ///< of every rank's share, in elements; the last entry is the end
   };
 
   explicit FlatParameters(Module& module, Communicator& communicator = single_communicator(),
@@ -45,16 +45,16 @@ class FlatParameters {
 
   void clear_gradients();
   std::vector<FlatGradients> flat_gradients() const;
-  // Global L2 norm over all gradients, in double. Gradients that no backward reached become 0.
+  /// Global L2 norm over all gradients, in double. Gradients that no backward reached become 0.
   double gradient_norm();
-  // Whether every parameter is a finite number.
+  /// Whether every parameter is a finite number.
   bool finite() const;
 
-  // The elements of `flat`, laid out as the bucket, that this rank updates.
+  /// The elements of `flat`, laid out as the bucket, that this rank updates.
   Tensor own_share(const Bucket&, const Tensor& flat) const;
-  // Whether this rank updates the member.
+  /// Whether this rank updates the member.
   bool owns(const Bucket&, const Member&) const;
-  // Gives this rank's updated values to the others and takes theirs. A collective, where sharded.
+  /// Gives this rank's updated values to the others and takes theirs. A collective, where sharded.
   void exchange_values(Bucket&);
 
  private:
@@ -63,25 +63,25 @@ class FlatParameters {
   std::vector<Bucket> buckets_;
 };
 
-// Numbers that an optimizer keeps between steps for some members of a bucket, in one flat tensor:
-// of those of this rank's share alone.
+/// Numbers that an optimizer keeps between steps for some members of a bucket, in one flat tensor:
+/// of those of this rank's share alone.
 class FlatState {
  public:
-  // `prefix` names the tensors in a checkpoint: "m." and the parameter's name. `members`: in the
-  // order of the bucket.
+  /// `prefix` names the tensors in a checkpoint: "m." and the parameter's name. `members`: in the
+  /// order of the bucket.
   FlatState(FlatParameters& parameters, FlatParameters::Bucket& bucket, std::string prefix,
             std::vector<const FlatParameters::Member*> members);
-  // All of the bucket's members: laid out as its own share.
+  /// All of the bucket's members: laid out as its own share.
   FlatState(FlatParameters& parameters, FlatParameters::Bucket& bucket, std::string prefix);
 
-  const Tensor& flat() const { return flat_; }  // this rank's
-  // One member's, in its shape; of this rank's share.
+  const Tensor& flat() const { return flat_; }  ///< this rank's
+  /// One member's, in its shape; of this rank's share.
   Tensor of(const FlatParameters::Member&) const;
   size_t bytes() const { return flat_.bytes(); }
 
-  // By name, complete on the first rank whatever the sharding; others add nothing. A collective.
+  /// By name, complete on the first rank whatever the sharding; others add nothing. A collective.
   void append_to(NamedTensors&) const;
-  // Takes what has its names out of `given`. UserError where one is missing or has another shape.
+  /// Takes what has its names out of `given`. UserError where one is missing or has another shape.
   void load(std::map<std::string, const Tensor*>& given);
 
  private:
@@ -94,7 +94,7 @@ class FlatState {
   FlatParameters& parameters_;
   std::string prefix_;
   std::vector<Place> places_;
-  std::vector<int64_t> begin_;  // of every rank's share of the places
+  std::vector<int64_t> begin_;  ///< of every rank's share of the places
   Tensor flat_;
 };
 

@@ -1,5 +1,5 @@
 #pragma once
-// Optimizers: registered components, one file each, over flat parameters that belong to none.
+/// Optimizers: registered components, one file each, over flat parameters that belong to none.
 
 #include <memory>
 #include <vector>
@@ -9,11 +9,11 @@
 
 namespace reverie {
 
-// Options of every optimizer.
+/// Options of every optimizer.
 struct OptimizerOptions : Fieldset {
   double learning_rate = 1e-3, weight_decay = 0.1, gradient_clip = 1.0;
   Component schedule = {"cosine", nullptr, "$"};
-  // Names these fields; an optimizer's own stand behind them.
+  /// Names these fields; an optimizer's own stand behind them.
   void fields(Fields&) override;
 };
 
@@ -24,26 +24,26 @@ class Optimizer {
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
 
-  // The learning rate of step `step` (0: the first) of a run of `total`.
+  /// The learning rate of step `step` (0: the first) of a run of `total`.
   double learning_rate(int64_t step, int64_t total) const;
-  // One update with learning rate `rate`. Gradients, whose global norm is given, are scaled so that
-  // it is at most gradient_clip (0: no clipping).
+  /// One update with learning rate `rate`. Gradients, whose global norm is given, are scaled so that
+  /// it is at most gradient_clip (0: no clipping).
   void step(double rate, double gradient_norm);
   int64_t steps() const { return steps_; }
 
-  // Bytes that this rank keeps between steps.
+  /// Bytes that this rank keeps between steps.
   size_t state_bytes() const;
-  // Tensors that resuming needs besides steps(), by name; complete on the first rank, others get
-  // nothing. A collective, where parameters are sharded.
+  /// Tensors that resuming needs besides steps(), by name; complete on the first rank, others get
+  /// nothing. A collective, where parameters are sharded.
   NamedTensors state() const;
-  // UserError where tensors are missing, too many, or of another shape.
+  /// UserError where tensors are missing, too many, or of another shape.
   void load(const NamedTensors&, int64_t steps);
 
  protected:
-  // Updates this rank's share of all buckets: gradients count times `gradient_scale`. `steps_`
-  // counts this update already.
+  /// Updates this rank's share of all buckets: gradients count times `gradient_scale`. `steps_`
+  /// counts this update already.
   virtual void update(double rate, double gradient_scale) = 0;
-  // States are saved in the order in which they are kept, those of one bucket side by side.
+  /// States are saved in the order in which they are kept, those of one bucket side by side.
   FlatState& keep(FlatParameters::Bucket&, const std::string& prefix,
                   std::vector<const FlatParameters::Member*> members);
   FlatState& keep(FlatParameters::Bucket&, const std::string& prefix);
@@ -57,7 +57,7 @@ class Optimizer {
   std::vector<std::unique_ptr<FlatState>> states_;
 };
 
-// The learning rates of a resolved optimizer's config, without its parameters.
+/// The learning rates of a resolved optimizer's config, without its parameters.
 struct RatePlan {
   double highest;
   std::unique_ptr<Schedule> schedule;

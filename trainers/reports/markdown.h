@@ -1,5 +1,5 @@
 #pragma once
-// Markdown that tables share.
+/// Markdown that tables share.
 
 #include <string>
 #include <vector>
@@ -9,11 +9,11 @@
 
 namespace reverie {
 
-// Text inside a Markdown table or paragraph: no new cell, line, or markup.
+/// Text inside a Markdown table or paragraph: no new cell, line, or markup.
 std::string escape_markdown(const std::string& text);
-// The section "Plots", after an empty line: each as an image beside the file; "" without plots.
+/// The section "Plots", after an empty line: each as an image beside the file; "" without plots.
 std::string markdown_plots(const std::vector<PlotFile>& plots);
-// The sections "Notes" (where there are any) and "Provenance", each after an empty line.
+/// The sections "Notes" (where there are any) and "Provenance", each after an empty line.
 std::string markdown_notes(const std::vector<std::string>& notes, const Provenance& provenance);
 
 }  // namespace reverie

@@ -1,5 +1,5 @@
 #pragma once
-// The config of a training run: every field with its default.
+/// The config of a training run: every field with its default.
 
 #include <string>
 #include <vector>
@@ -50,33 +50,33 @@ struct ExperimentOptions final : Fieldset {
   void fields(Fields&) override;
 
   DType parameter_dtype() const { return precision == "f64" ? DType::f64 : DType::f32; }
-  // Whether the gradient is summed sequence by sequence in one order, so that no bit depends on
-  // micro_batches or ranks.
+  /// Whether the gradient is summed sequence by sequence in one order, so that no bit depends on
+  /// micro_batches or ranks.
   bool exact_sums() const {
     return train.exact_sums == "on" || (train.exact_sums == "auto" && precision == "f64");
   }
   Device tensor_device() const {
     return {device == "cuda" ? DeviceKind::cuda : DeviceKind::cpu, 0};
   }
-  // Precision of products in training steps; evaluation multiplies in full.
+  /// Precision of products in training steps; evaluation multiplies in full.
   MatmulPrecision matmul_precision() const {
     return precision == "bf16" ? MatmulPrecision::bf16 : MatmulPrecision::full;
   }
 };
 
-// Loads the plugins that `config` names (relative to `directory`), then reads it strictly and makes
-// its paths absolute (resolve_paths()).
+/// Loads the plugins that `config` names (relative to `directory`), then reads it strictly and makes
+/// its paths absolute (resolve_paths()).
 ExperimentOptions read_experiment(const Config& config, const std::string& directory);
-// The same with the paths of data and model as they are written.
+/// The same with the paths of data and model as they are written.
 ExperimentOptions read_experiment_as_written(const Config& config, const std::string& directory);
-// ConfigError that names every pair of options which contradict each other; a warning for those
-// which are odd (a warmup beyond the end). For runs that begin: an older one may hold what was
-// allowed then.
+/// ConfigError that names every pair of options which contradict each other; a warning for those
+/// which are odd (a warmup beyond the end). For runs that begin: an older one may hold what was
+/// allowed then.
 void require_consistent(const ExperimentOptions&);
 
-// A field of the resolved model config ("block_size"), or `otherwise` where the model has none.
+/// A field of the resolved model config ("block_size"), or `otherwise` where the model has none.
 int64_t model_field(const Component& model, const std::string& key, int64_t otherwise);
-// The component with one field replaced and everything checked again.
+/// The component with one field replaced and everything checked again.
 Component with_model_field(const Component& model, const std::string& key, const Json& value);
 
 }  // namespace reverie

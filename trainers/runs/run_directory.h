@@ -1,5 +1,5 @@
 #pragma once
-// A run directory: the names of its files, what is asked of it, and the lock of the run inside.
+/// A run directory: the names of its files, what is asked of it, and the lock of the run inside.
 
 #include <memory>
 #include <string>
@@ -18,26 +18,26 @@ inline std::string file_in(const std::string& directory, const std::string& file
   return directory + "/" + file;
 }
 
-bool is_run_directory(const std::string& directory);  // config.resolved.json is there
-bool run_finished(const std::string& run_directory);  // summary.json is there
-// summary.json, with the leak that was found after it was written, where there is one.
+bool is_run_directory(const std::string& directory);  ///< config.resolved.json is there
+bool run_finished(const std::string& run_directory);  ///< summary.json is there
+/// summary.json, with the leak that was found after it was written, where there is one.
 Json read_summary(const std::string& run_directory);
 
-// Keeps a verdict that leaks in leak.json, beside those that were kept before: whatever ends the
-// process afterwards, it stays. Nothing where it does not leak.
+/// Keeps a verdict that leaks in leak.json, beside those that were kept before: whatever ends the
+/// process afterwards, it stays. Nothing where it does not leak.
 void keep_leak(const std::string& run_directory, const Verdict& verdict);
 Verdict kept_leak(const std::string& run_directory);
 
-// The directory of a run that trains. Ranks other than the first know its path alone.
+/// The directory of a run that trains. Ranks other than the first know its path alone.
 class RunDirectory {
  public:
   explicit RunDirectory(std::string path) : path_(std::move(path)) {}
   const std::string& path() const { return path_; }
   std::string file(const std::string& name) const { return file_in(path_, name); }
 
-  // Makes the directory where needed. From here on no other process may train in it, until unlock()
-  // or the end of this one. MachineError when the machine refuses; UserError when another process
-  // trains there.
+  /// Makes the directory where needed. From here on no other process may train in it, until unlock()
+  /// or the end of this one. MachineError when the machine refuses; UserError when another process
+  /// trains there.
   void lock();
   void unlock() { lock_.reset(); }
 
@@ -52,19 +52,19 @@ class RunDirectory {
     RunDirectory& directory_;
   };
 
-  // Whether it is still where lock() found it; without a lock, nobody asks.
+  /// Whether it is still where lock() found it; without a lock, nobody asks.
   bool in_place() const { return !lock_ || left_ || lock_->in_place(); }
-  // After it was moved: path() is where it lies now, and nobody asks any more. False where it was
-  // removed.
+  /// After it was moved: path() is where it lies now, and nobody asks any more. False where it was
+  /// removed.
   bool follow();
 
-  // Replaces a file by this object, atomically.
+  /// Replaces a file by this object, atomically.
   void write(const std::string& name, const Json& object) const;
 
  private:
   std::string path_;
   std::unique_ptr<FileLock> lock_;
-  bool left_ = false;  // it was moved, and path_ follows
+  bool left_ = false;  ///< it was moved, and path_ follows
 };
 
 }  // namespace reverie

@@ -1,5 +1,5 @@
 #pragma once
-// Runs on disk: what a reader makes of a run directory.
+/// Runs on disk: what a reader makes of a run directory.
 
 #include <memory>
 #include <string>
@@ -12,28 +12,28 @@
 
 namespace reverie {
 
-// Streams of a run's seed: independent, so that e.g. more dropout does not reshuffle the data.
+/// Streams of a run's seed: independent, so that e.g. more dropout does not reshuffle the data.
 enum SeedStream : uint64_t { kWeights = 1, kDropout = 2, kBatches = 3, kSamples = 4 };
 
-// The run's model with its initial weights.
+/// The run's model with its initial weights.
 std::unique_ptr<LanguageModel> make_run_model(const ExperimentOptions&);
 
-// config.resolved.json, plugins loaded. UserError where it is no run directory.
+/// config.resolved.json, plugins loaded. UserError where it is no run directory.
 ExperimentOptions read_run_config(const std::string& run_directory);
-// The verdict of a checkpoint's state, of the summary where the run has finished, and of leak.json:
-// a leak in any of them stays.
+/// The verdict of a checkpoint's state, of the summary where the run has finished, and of leak.json:
+/// a leak in any of them stays.
 Verdict verdict_on_disk(const std::string& run_directory, const Json& state);
 
-// The model of a run with the weights of its newest whole checkpoint, or of the one that is named
-// (see find_run()), and the tokenizer it was trained with.
+/// The model of a run with the weights of its newest whole checkpoint, or of the one that is named
+/// (see find_run()), and the tokenizer it was trained with.
 struct LoadedRun {
   ExperimentOptions options;
   std::unique_ptr<LanguageModel> model;
-  std::shared_ptr<const Tokenizer> tokenizer;  // null: the run's data came without one
+  std::shared_ptr<const Tokenizer> tokenizer;  ///< null: the run's data came without one
   std::string checkpoint;
-  int64_t step = 0;       // of the checkpoint
-  Verdict verdict;        // the checkpoint's and the summary's
-  std::string data_hash;  // of the tokens it was trained on
+  int64_t step = 0;       ///< of the checkpoint
+  Verdict verdict;        ///< the checkpoint's and the summary's
+  std::string data_hash;  ///< of the tokens it was trained on
   bool leaks = false;
 };
 LoadedRun load_run(const std::string& run);

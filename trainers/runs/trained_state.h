@@ -1,5 +1,5 @@
 #pragma once
-// What a run trained, for who has the rest: latents beside a frozen model, a memory module.
+/// What a run trained, for who has the rest: latents beside a frozen model, a memory module.
 
 #include <memory>
 #include <string>
@@ -14,31 +14,31 @@ namespace reverie {
 struct StateToExport {
   LanguageModel& model;
   const Component& component;
-  const Tokenizer* tokenizer;  // null: it has none
+  const Tokenizer* tokenizer;  ///< null: it has none
   const Verdict& verdict;
-  std::vector<std::string> plugins = {};  // of the run, whose registries know the components
+  std::vector<std::string> plugins = {};  ///< of the run, whose registries know the components
 };
 
-// Writes into `directory`
-//   config.json: what it is. "model_type" is "reverie_TYPE", which transformers does not take for
-//     something else; "model", the component; "base", where it stands beside one, its path and the
-//     hash of its weights; its "verdict", and "label" where the model
-//     leaks;
-//   state.safetensors: every parameter that was trained, under its own name, and no other;
-//   memory.safetensors: where the model has a memory module, that module's alone;
-//   reverie_tokenizer.json: the tokenizer.
-// UserError for a directory that holds something else.
+/// Writes into `directory`
+///   config.json: what it is. "model_type" is "reverie_TYPE", which transformers does not take for
+///     something else; "model", the component; "base", where it stands beside one, its path and the
+///     hash of its weights; its "verdict", and "label" where the model
+///     leaks;
+///   state.safetensors: every parameter that was trained, under its own name, and no other;
+///   memory.safetensors: where the model has a memory module, that module's alone;
+///   reverie_tokenizer.json: the tokenizer.
+/// UserError for a directory that holds something else.
 void export_trained_state(const StateToExport&, const std::string& directory);
 
-// Whether `directory` is one that export_trained_state() wrote.
+/// Whether `directory` is one that export_trained_state() wrote.
 bool is_trained_state(const std::string& directory);
 struct LoadedState {
-  std::unique_ptr<LanguageModel> model;  // eval mode
+  std::unique_ptr<LanguageModel> model;  ///< eval mode
   Verdict verdict;
 };
-// The model with its trained state; plugins and a base are read from where they stood. DataError
-// where the files
-// are not what was written or the base has other weights.
+/// The model with its trained state; plugins and a base are read from where they stood. DataError
+/// where the files
+/// are not what was written or the base has other weights.
 LoadedState load_trained_state(const std::string& directory);
 
 }  // namespace reverie

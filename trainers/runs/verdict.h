@@ -1,6 +1,6 @@
 #pragma once
-// Verdict: what is known of whether a run's numbers come from what the model may see. It travels
-// with the numbers: in checkpoints, summaries, metrics, tables and on the terminal.
+/// Verdict: what is known of whether a run's numbers come from what the model may see. It travels
+/// with the numbers: in checkpoints, summaries, metrics, tables and on the terminal.
 
 #include <cstdint>
 #include <optional>
@@ -13,30 +13,30 @@ namespace reverie {
 
 class Communicator;
 
-// Stands beside every number of a run that leaks.
+/// Stands beside every number of a run that leaks.
 inline constexpr const char* kLeakLabel = "LEAKS";
 
-// One comparison whose two sides may differ by rounding alone.
+/// One comparison whose two sides may differ by rounding alone.
 struct Movement {
-  std::string probe;   // what was changed: "other tokens behind the cut, train mode"
-  std::string where;   // "12 x 64 tokens, row 2, position 17, cut 18"
-  double change = 0;   // largest |difference| of a logit or loss; infinite where one side alone is
-                       // not a number
-  double allowed = 0;  // rounding
-  int64_t step = 0;    // finished training steps
+  std::string probe;  ///< what was changed: "other tokens behind the cut, train mode"
+  std::string where;  ///< "12 x 64 tokens, row 2, position 17, cut 18"
+  double change = 0;  ///< largest |difference| of a logit or loss; infinite where one side alone is
+                      ///< not a number
+  double allowed = 0;  ///< rounding
+  int64_t step = 0;    ///< finished training steps
   bool leaks() const { return !(change <= allowed); }
-  // Whether this one says more: a leak before none, then the larger change / allowed.
+  /// Whether this one says more: a leak before none, then the larger change / allowed.
   bool graver_than(const Movement& other) const;
 };
 
-// A value that grows by merge() alone. Monotone: what leaked once leaks for ever; only a new run
-// begins anew. merge() is commutative, associative and idempotent, so that ranks, resumptions and
-// commands may add what they know in any order.
+/// A value that grows by merge() alone. Monotone: what leaked once leaks for ever; only a new run
+/// begins anew. merge() is commutative, associative and idempotent, so that ranks, resumptions and
+/// commands may add what they know in any order.
 class Verdict {
  public:
-  // Notes that `probe` was made at `step`, and its largest movement.
+  /// Notes that `probe` was made at `step`, and its largest movement.
   void add(const Movement& movement);
-  // What no probe of this run covers, in words; kept until something probes it.
+  /// What no probe of this run covers, in words; kept until something probes it.
   void add_not_probed(const std::string& what);
   void merge(const Verdict& other);
 
@@ -46,35 +46,35 @@ class Verdict {
   const std::vector<int64_t>& steps() const { return steps_; }
   const std::vector<std::string>& probed() const { return probed_; }
   const std::vector<std::string>& not_probed() const { return not_probed_; }
-  // The gravest of all movements; absent before anything was asked.
+  /// The gravest of all movements; absent before anything was asked.
   const std::optional<Movement>& largest() const { return largest_; }
-  // The earliest leak, and the last step before it at which none was found.
+  /// The earliest leak, and the last step before it at which none was found.
   const std::optional<Movement>& first_leak() const { return first_leak_; }
 
-  // "" or "LEAKS".
+  /// "" or "LEAKS".
   std::string label() const { return leaks() ? kLeakLabel : ""; }
-  // The label of a number of step `step`: of earlier numbers than the first leak nothing is known,
-  // "LEAKS (unknown before step 250)".
+  /// The label of a number of step `step`: of earlier numbers than the first leak nothing is known,
+  /// "LEAKS (unknown before step 250)".
   std::string label_at(int64_t step) const;
-  // The label behind a number in a line of text: "  LEAKS" or "".
+  /// The label behind a number in a line of text: "  LEAKS" or "".
   std::string mark() const { return leaks() ? std::string("  ") + kLeakLabel : ""; }
-  // The printed form, one line: "causal: ...", "LEAKS: ..." or "unknown: ...".
+  /// The printed form, one line: "causal: ...", "LEAKS: ..." or "unknown: ...".
   std::string line() const;
 
   Json json() const;
-  // DataError when it is none.
+  /// DataError when it is none.
   static Verdict from_json(const Json& json);
-  // Of a JSON object (state.json, summary.json) that holds "verdict"; one written before there were
-  // verdicts has "label", or "causal": false, where the model leaked.
+  /// Of a JSON object (state.json, summary.json) that holds "verdict"; one written before there were
+  /// verdicts has "label", or "causal": false, where the model leaked.
   static Verdict of_file(const Json& object);
 
  private:
-  std::vector<int64_t> steps_;  // rising
-  std::vector<std::string> probed_, not_probed_;  // sorted
+  std::vector<int64_t> steps_;                    ///< rising
+  std::vector<std::string> probed_, not_probed_;  ///< sorted
   std::optional<Movement> largest_, first_leak_;
 };
 
-// What all ranks know together; a collective.
+/// What all ranks know together; a collective.
 Verdict agreed_verdict(const Verdict& mine, Communicator& communicator);
 
 }  // namespace reverie

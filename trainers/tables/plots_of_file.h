@@ -1,5 +1,5 @@
 #pragma once
-// The plots of a table that was written before: of its table.json, or its table.csv.
+/// The plots of a table that was written before: of its table.json, or its table.csv.
 
 #include <string>
 #include <vector>
@@ -8,9 +8,9 @@
 
 namespace reverie {
 
-// Plots for files beside it, named after it ("cache_augmentation_16_latents.svg"). Of the kinds
-// losses (table.json; without training curves, which it does not hold) and latent_effect
-// (table.json or table.csv). UserError for another file.
+/// Plots for files beside it, named after it ("cache_augmentation_16_latents.svg"). Of the kinds
+/// losses (table.json; without training curves, which it does not hold) and latent_effect
+/// (table.json or table.csv). UserError for another file.
 std::vector<PlotFile> plots_of_file(const std::string& file);
 
 }  // namespace reverie

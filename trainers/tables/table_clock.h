@@ -1,5 +1,5 @@
 #pragma once
-// How long the rest of a table will take.
+/// How long the rest of a table will take.
 
 #include <cstdint>
 #include <string>
@@ -7,20 +7,20 @@
 
 namespace reverie {
 
-// Knows of each planned run which cell it is of and how many steps it has. Runs of the same cell
-// take the same time; of a cell that none has finished yet, the mean time of a step stands in.
+/// Knows of each planned run which cell it is of and how many steps it has. Runs of the same cell
+/// take the same time; of a cell that none has finished yet, the mean time of a step stands in.
 class TableClock {
  public:
   struct Run {
     std::string cell;
     int64_t steps = 0;
-    bool wanted = true;  // false: it will not be trained now
+    bool wanted = true;  ///< false: it will not be trained now
   };
   explicit TableClock(std::vector<Run> runs) : runs_(std::move(runs)) {}
 
-  // The run took so long, evaluation and all; of one reused, what its summary says.
+  /// The run took so long, evaluation and all; of one reused, what its summary says.
   void finished(size_t run, double seconds);
-  // What runs after this one will take, when this one takes `seconds` in all.
+  /// What runs after this one will take, when this one takes `seconds` in all.
   double seconds_after(size_t run, double seconds) const;
 
  private:

@@ -1,5 +1,5 @@
 #pragma once
-// The column "verdict" of tables.
+/// The column "verdict" of tables.
 
 #include <string>
 
@@ -7,7 +7,7 @@
 
 namespace reverie {
 
-// "causal", "LEAKS" or "unknown".
+/// "causal", "LEAKS" or "unknown".
 inline std::string verdict_word(const Verdict& verdict) {
   return verdict.leaks() ? verdict.label() : verdict.asked() ? "causal" : "unknown";
 }

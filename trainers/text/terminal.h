@@ -1,5 +1,5 @@
 #pragma once
-// Lines of a terminal that are redrawn in place.
+/// Lines of a terminal that are redrawn in place.
 
 #include <functional>
 #include <string>
@@ -7,24 +7,24 @@
 
 namespace reverie {
 
-// The first `width` columns of `text`, bytes that a terminal would take for commands replaced.
+/// The first `width` columns of `text`, bytes that a terminal would take for commands replaced.
 std::string fit_columns(const std::string& text, int width);
 int columns_of(std::string_view text);
-// `text` with the bytes that a terminal would take for commands replaced by spaces.
+/// `text` with the bytes that a terminal would take for commands replaced by spaces.
 std::string printable(std::string_view text);
 
-// Where lines go, and the clock; the default is stderr as it is. Tests pass their own.
+/// Where lines go, and the clock; the default is stderr as it is. Tests pass their own.
 struct TerminalOutput {
   std::function<void(std::string_view)> write;
-  std::function<int()> width;     // columns of the terminal
-  std::function<double()> clock;  // seconds, monotonic
+  std::function<int()> width;     ///< columns of the terminal
+  std::function<double()> clock;  ///< seconds, monotonic
   bool terminal = false;
   bool unicode = false;
   static TerminalOutput standard_error();
 };
 
-// Something that redraws a line of the terminal in place. One of them shows at a time: whoever
-// draws, and every log message, clears the others first.
+/// Something that redraws a line of the terminal in place. One of them shows at a time: whoever
+/// draws, and every log message, clears the others first.
 class LiveLine {
  public:
   virtual ~LiveLine() = default;
@@ -34,7 +34,7 @@ class LiveLine {
 
  protected:
   LiveLine() = default;
-  // From here on, until hide(), it is cleared for others. Not under a mutex that clear() takes.
+  /// From here on, until hide(), it is cleared for others. Not under a mutex that clear() takes.
   void show();
   void hide();
   void clear_others();

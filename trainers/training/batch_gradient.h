@@ -1,5 +1,5 @@
 #pragma once
-// The gradient of one batch: forward and backward over its parts, summed over ranks.
+/// The gradient of one batch: forward and backward over its parts, summed over ranks.
 
 #include "datasets/sampler.h"
 #include "layers/language_model.h"
@@ -12,30 +12,30 @@ namespace reverie {
 
 class BatchGradient {
  public:
-  // Keeps references to all of them.
+  /// Keeps references to all of them.
   BatchGradient(LanguageModel&, const Sampler&, const BatchSplit&, GradientReducer&, Communicator&,
                 Device);
 
-  // The loss of a whole batch: the sum over its parts, nats per target token of the batch.
+  /// The loss of a whole batch: the sum over its parts, nats per target token of the batch.
   struct Result {
     double loss = 0;
     int64_t targets = 0;
-    int signal = 0;  // that asks a rank to stop; all ranks get the same
+    int signal = 0;  ///< that asks a rank to stop; all ranks get the same
   };
-  // Adds the gradient of batch `index` to the parameters', the same on every rank. A collective.
-  // While the device computes, reads ahead: `last` says that no batch comes after this one.
+  /// Adds the gradient of batch `index` to the parameters', the same on every rank. A collective.
+  /// While the device computes, reads ahead: `last` says that no batch comes after this one.
   Result compute(int64_t index, bool last);
 
-  // Memory that goes on from batch to batch, for models that carry it.
+  /// Memory that goes on from batch to batch, for models that carry it.
   CarriedMemory& carried() { return carried_; }
   const SequenceState* carried_of_first_part() {
     return model_.carries_memory() ? &carried_.part(0) : nullptr;
   }
 
  private:
-  // Of a part, window after window, with its state carried (null: none).
+  /// Of a part, window after window, with its state carried (null: none).
   Variable loss_of(const Batch&, double weight_per_target, SequenceState*);
-  // While the device computes this part's loss.
+  /// While the device computes this part's loss.
   void prepare_after(size_t part, int64_t index, bool last);
 
   LanguageModel& model_;

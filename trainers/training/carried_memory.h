@@ -1,5 +1,5 @@
 #pragma once
-// Memory that goes on from batch to batch, for the parts of a batch that a rank has.
+/// Memory that goes on from batch to batch, for the parts of a batch that a rank has.
 
 #include <map>
 #include <string>
@@ -17,12 +17,12 @@ class CarriedMemory {
   void clear(const BatchSplit& split) { parts_.assign(split.parts().size(), {}); }
   SequenceState& part(size_t i) { return parts_.at(i); }
 
-  // For a checkpoint: tensors [batch, ..] of the whole batch by name, the same however it is split.
-  // A collective; every rank gets all.
+  /// For a checkpoint: tensors [batch, ..] of the whole batch by name, the same however it is split.
+  /// A collective; every rank gets all.
   NamedTensors whole(const BatchSplit& split, Communicator& communicator) const;
-  // Counters are those of the text's position, and the same for all rows.
+  /// Counters are those of the text's position, and the same for all rows.
   std::map<std::string, int64_t> counters() const;
-  // Takes this rank's rows of what whole() gave, to `device`.
+  /// Takes this rank's rows of what whole() gave, to `device`.
   void load(const BatchSplit& split, Device device, const NamedTensors& tensors,
             const std::map<std::string, int64_t>& counters);
 
@@ -30,8 +30,8 @@ class CarriedMemory {
   std::vector<SequenceState> parts_;
 };
 
-// Checkpoints of earlier versions hold memory among the optimizer's tensors, as "memory.PART.NAME"
-// with the rows of each part. Takes it out of `optimizer`, parts one below the other.
+/// Checkpoints of earlier versions hold memory among the optimizer's tensors, as "memory.PART.NAME"
+/// with the rows of each part. Takes it out of `optimizer`, parts one below the other.
 NamedTensors take_earlier_memory(NamedTensors& optimizer);
 
 }  // namespace reverie

@@ -1,5 +1,5 @@
 #pragma once
-// Writes the state of a run into a checkpoint, and restores it from one.
+/// Writes the state of a run into a checkpoint, and restores it from one.
 
 #include <string>
 
@@ -16,7 +16,7 @@
 
 namespace reverie {
 
-// The parts of a run that a checkpoint saves, or is compared with.
+/// The parts of a run that a checkpoint saves, or is compared with.
 struct SavedParts {
   const ExperimentOptions& options;
   const Json& resolved_config;
@@ -31,15 +31,15 @@ struct SavedParts {
   RunState& state;
 };
 
-// machine_numerics() of this run.
+/// machine_numerics() of this run.
 Json numerics_of(const SavedParts&);
 
-// A collective; every rank gets all.
+/// A collective; every rank gets all.
 CheckpointContents checkpoint_contents(const SavedParts&);
 
-// Sets every part as it was when the checkpoint was written; default_generator(), too. ConfigError
-// where config or data are others than then, DataError where something is missing, a warning where
-// the machine's numerics differ.
+/// Sets every part as it was when the checkpoint was written; default_generator(), too. ConfigError
+/// where config or data are others than then, DataError where something is missing, a warning where
+/// the machine's numerics differ.
 void restore(const SavedParts&, const StoredCheckpoint&, const std::string& run_directory);
 
 }  // namespace reverie

@@ -1,5 +1,5 @@
 #pragma once
-// The evaluations of a run: what they read, and what they find.
+/// The evaluations of a run: what they read, and what they find.
 
 #include "datasets/dataset.h"
 #include "layers/language_model.h"
@@ -11,10 +11,10 @@ namespace reverie {
 
 class RunEvaluation {
  public:
-  // Keeps references to all of them. UserError where no window fits into the validation split.
+  /// Keeps references to all of them. UserError where no window fits into the validation split.
   RunEvaluation(const ExperimentOptions&, LanguageModel&, const Dataset&, Communicator&);
 
-  // On the windows that are evaluated during training: the validation split's, and its loss.
+  /// On the windows that are evaluated during training: the validation split's, and its loss.
   EvaluationWindows validation_windows() const;
   std::optional<ConsecutiveWindows> validation_texts() const {
     return carried_texts(data_, model_, options_.evaluation.batch_size,
@@ -22,9 +22,9 @@ class RunEvaluation {
   }
   double validation_loss() const;
 
-  // Losses of the model after `step` steps; the gate asks it in between, beside `carried` memory
-  // (may be null). A collective. `last`: on the windows of the final evaluation, and all that the
-  // gate can ask. DivergedError when a loss is not finite.
+  /// Losses of the model after `step` steps; the gate asks it in between, beside `carried` memory
+  /// (may be null). A collective. `last`: on the windows of the final evaluation, and all that the
+  /// gate can ask. DivergedError when a loss is not finite.
   EvaluationInfo run(RunGate&, int64_t step, const SequenceState* carried, bool last) const;
 
  private:

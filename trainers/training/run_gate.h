@@ -1,6 +1,6 @@
 #pragma once
-// The gate of a run: what is asked before the first step and at every evaluation, and the verdict
-// that grows from it.
+/// The gate of a run: what is asked before the first step and at every evaluation, and the verdict
+/// that grows from it.
 
 #include "datasets/dataset.h"
 #include "layers/language_model.h"
@@ -14,43 +14,43 @@ namespace reverie {
 
 class RunGate {
  public:
-  // Keeps references to all of them. A collective, as all that ask.
+  /// Keeps references to all of them. A collective, as all that ask.
   RunGate(const ExperimentOptions&, LanguageModel&, const Sampler&, const BatchSplit&,
           Communicator&);
 
-  // Asks a copy with redrawn weights (gate_causality()), then the live model with its own weights
-  // and with redrawn ones, at the sizes of training and of evaluation. ConfigError, before anything
-  // is written, where it leaks and the config does not allow it. `texts`: of a model whose memory
-  // is carried.
+  /// Asks a copy with redrawn weights (gate_causality()), then the live model with its own weights
+  /// and with redrawn ones, at the sizes of training and of evaluation. ConfigError, before anything
+  /// is written, where it leaks and the config does not allow it. `texts`: of a model whose memory
+  /// is carried.
   void ask_at_start(const EvaluationWindows& validation,
                     const std::optional<ConsecutiveWindows>& texts = std::nullopt);
 
-  // Scores `prefix` windows prefix by prefix, and asks the live model: in eval mode on a batch of
-  // `validation`, in train mode on the rows of the next training step, beside `carried` memory (may
-  // be null). Few cuts at a time, other ones at each evaluation; `last`: all of them, and a copy of
-  // the trained weights in f64. Warns when a leak is found that was not known.
-  // `audited`: what the audit of this evaluation's own forwards found.
+  /// Scores `prefix` windows prefix by prefix, and asks the live model: in eval mode on a batch of
+  /// `validation`, in train mode on the rows of the next training step, beside `carried` memory (may
+  /// be null). Few cuts at a time, other ones at each evaluation; `last`: all of them, and a copy of
+  /// the trained weights in f64. Warns when a leak is found that was not known.
+  /// `audited`: what the audit of this evaluation's own forwards found.
   PrefixScores ask_at_evaluation(const EvaluationWindows& validation,
                                  const EvaluationWindows& prefix, const SequenceState* carried,
                                  int64_t step, bool last, const Verdict& audited = {});
-  // The audit of the evaluation after `step` steps.
+  /// The audit of the evaluation after `step` steps.
   ForwardAudit audit_at(int64_t step) const { return {step, turn_at(step), communicator_.size()}; }
 
-  // From now on every leak is kept in this run directory as soon as it is found; what is kept there
-  // already counts. For the first rank, the only one that writes.
+  /// From now on every leak is kept in this run directory as soon as it is found; what is kept there
+  /// already counts. For the first rank, the only one that writes.
   void keep_leaks_in(const std::string& run_directory);
-  // What an earlier process found out about this run.
+  /// What an earlier process found out about this run.
   void remember(const Verdict& earlier) { verdict_.merge(earlier); }
   const Verdict& verdict() const { return verdict_; }
-  // How far later tokens moved a logit: at the end, in f64, where nothing leaks; else by the gravest
-  // leak.
+  /// How far later tokens moved a logit: at the end, in f64, where nothing leaks; else by the gravest
+  /// leak.
   double largest_change() const;
 
  private:
   int64_t turn_at(int64_t step) const {
     return step / std::max<int64_t>(1, options_.evaluation.interval);
   }
-  // Rows of a training step as this rank has them; `ahead` batches later.
+  /// Rows of a training step as this rank has them; `ahead` batches later.
   Tensor training_rows(int64_t ahead) const;
   Verdict ask_live(const EvaluationWindows& validation, const SequenceState* carried, int64_t step,
                    int64_t turn, bool all);
@@ -65,7 +65,7 @@ class RunGate {
   Communicator& communicator_;
   Verdict verdict_;
   std::string run_directory_;
-  std::optional<double> trained_change_;  // of the first rank, at the end
+  std::optional<double> trained_change_;  ///< of the first rank, at the end
 };
 
 }  // namespace reverie

@@ -1,6 +1,6 @@
 #pragma once
-// What happens in a run directory before the first step: it is locked, compared with the run that is
-// to train in it, and described.
+/// What happens in a run directory before the first step: it is locked, compared with the run that is
+/// to train in it, and described.
 
 #include <optional>
 #include <string>
@@ -15,19 +15,19 @@
 namespace reverie {
 
 struct OpenedRun {
-  std::optional<StoredCheckpoint> newest;   // from which it goes on
-  std::vector<std::string> config_changes;  // see RunView
+  std::optional<StoredCheckpoint> newest;   ///< from which it goes on
+  std::vector<std::string> config_changes;  ///< see RunView
 };
 
-// Locks the directory, and reads its newest whole checkpoint where the run is resumed. ConfigError
-// where it holds a run of another config, or one of this config that is not to be resumed; DataError
-// where none of its checkpoints is whole. A warning where there is nothing to resume, unless the run
-// `may_begin_anew`. `optimizer` says whether a longer run has other learning rates.
+/// Locks the directory, and reads its newest whole checkpoint where the run is resumed. ConfigError
+/// where it holds a run of another config, or one of this config that is not to be resumed; DataError
+/// where none of its checkpoints is whole. A warning where there is nothing to resume, unless the run
+/// `may_begin_anew`. `optimizer` says whether a longer run has other learning rates.
 OpenedRun open_run(RunDirectory&, const ExperimentOptions&, const Json& resolved_config,
                    const Optimizer& optimizer, bool resume, bool may_begin_anew);
 
-// Writes the config, where the data come from and their tokenizer. The summary of a run that gets
-// longer than `step` keeps another name.
+/// Writes the config, where the data come from and their tokenizer. The summary of a run that gets
+/// longer than `step` keeps another name.
 void describe_run(const RunDirectory&, const ExperimentOptions&, const Json& resolved_config,
                   const Dataset&, int64_t step);
 

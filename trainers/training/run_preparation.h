@@ -1,6 +1,6 @@
 #pragma once
-// What is settled before a run's parts are built: its data, its vocabulary, and that all ranks are
-// about to train the same.
+/// What is settled before a run's parts are built: its data, its vocabulary, and that all ranks are
+/// about to train the same.
 
 #include "datasets/dataset.h"
 #include "trainers/distributed/communicator.h"
@@ -8,14 +8,14 @@
 
 namespace reverie {
 
-// Opens the data. Ranks may share a disk, so that only the first prepares what is missing.
+/// Opens the data. Ranks may share a disk, so that only the first prepares what is missing.
 Dataset open_data(const DataOptions&, Communicator&);
 
-// A vocabulary of 0 becomes the data's. ConfigError where it does not hold the data's tokens.
+/// A vocabulary of 0 becomes the data's. ConfigError where it does not hold the data's tokens.
 void settle_vocabulary(ExperimentOptions&, const Dataset&);
 
-// A collective. ConfigError where ranks differ in build, config, data, kernels or `command`;
-// UserError where they exchange no tensors of the config's device.
+/// A collective. ConfigError where ranks differ in build, config, data, kernels or `command`;
+/// UserError where they exchange no tensors of the config's device.
 void require_same_run_on_all_ranks(Communicator&, const ExperimentOptions&, const Dataset&,
                                    const Json& command);
 

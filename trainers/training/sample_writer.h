@@ -1,5 +1,5 @@
 #pragma once
-// Text samples of a run.
+/// Text samples of a run.
 
 #include <string>
 #include <vector>
@@ -13,12 +13,12 @@ namespace reverie {
 
 class SampleWriter {
  public:
-  // Keeps references to all of them. There are no samples without a tokenizer, of examples, or where
-  // sample.tokens is 0; nor, with a warning, where the prompt cannot be used.
+  /// Keeps references to all of them. There are no samples without a tokenizer, of examples, or where
+  /// sample.tokens is 0; nor, with a warning, where the prompt cannot be used.
   SampleWriter(const ExperimentOptions&, LanguageModel&, const Dataset&, Communicator&);
 
-  // A sample of the model as it is now; "" where there are none. One that fails is a warning: no
-  // reason to end the run. Interrupted when a signal is pending and there is one rank.
+  /// A sample of the model as it is now; "" where there are none. One that fails is a warning: no
+  /// reason to end the run. Interrupted when a signal is pending and there is one rank.
   std::string write(int64_t step) const;
 
  private:
@@ -26,7 +26,7 @@ class SampleWriter {
   LanguageModel& model_;
   const Dataset& data_;
   Communicator& communicator_;
-  std::vector<int32_t> prompt_;  // empty: there are no samples
+  std::vector<int32_t> prompt_;  ///< empty: there are no samples
 };
 
 }  // namespace reverie

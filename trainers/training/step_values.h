@@ -1,5 +1,5 @@
 #pragma once
-// Values that ranks exchange once a step, besides gradients.
+/// Values that ranks exchange once a step, besides gradients.
 
 #include <vector>
 
@@ -9,12 +9,12 @@
 namespace reverie {
 
 struct StepValues {
-  std::vector<double> losses;  // of a rank's parts; after the exchange one per term of the sum
-  int signal = 0;             // that asks to stop; after the exchange the first rank's that has one
-  std::vector<bool> reached;  // parameters that a gradient reached; after the exchange on any rank
+  std::vector<double> losses;  ///< of a rank's parts; after the exchange one per term of the sum
+  int signal = 0;              ///< that asks to stop; later that of the first rank that has one
+  std::vector<bool> reached;   ///< parameters that a gradient reached; later on any rank
 };
 
-// A collective. With one rank and sums that are not exact, `mine` comes back.
+/// A collective. With one rank and sums that are not exact, `mine` comes back.
 StepValues exchange_step_values(Communicator& communicator, const BatchSplit& split,
                                 const StepValues& mine);
 

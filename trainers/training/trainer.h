@@ -1,5 +1,5 @@
 #pragma once
-// Training a language model: a loop that reads top to bottom, with five hooks.
+/// Training a language model: a loop that reads top to bottom, with five hooks.
 
 #include <memory>
 #include <optional>
@@ -20,13 +20,13 @@ namespace reverie {
 
 struct RunControl {
   std::string run_directory;
-  bool resume = false;                // go on from the newest whole checkpoint
-  std::optional<int64_t> stop_after;  // save and stop (unfinished) after this many finished steps
-  bool may_begin_anew = false;        // with `resume`: no warning where there is no checkpoint
-  std::vector<Callback*> callbacks;   // in the order in which they are told
-  // Ranks that train one model together, each with a Trainer of its own: the batch is split over
-  // them, everything else is as in one process. Only the first writes the run directory. When a
-  // Trainer throws, tell the others by abort().
+  bool resume = false;                ///< go on from the newest whole checkpoint
+  std::optional<int64_t> stop_after;  ///< save and stop (unfinished) after this many finished steps
+  bool may_begin_anew = false;        ///< with `resume`: no warning where there is no checkpoint
+  std::vector<Callback*> callbacks;   ///< in the order in which they are told
+  /// Ranks that train one model together, each with a Trainer of its own: the batch is split over
+  /// them, everything else is as in one process. Only the first writes the run directory. When a
+  /// Trainer throws, tell the others by abort().
   Communicator* communicator = &single_communicator();
 };
 
@@ -34,18 +34,18 @@ enum class RunEnd { finished, stopped };
 
 class Trainer : public RunView {
  public:
-  // Opens the data, builds the model, asks the gate (ConfigError if it leaks and may not),
-  // prepares the run directory or resumes from it. ConfigError, too, when ranks differ in config,
-  // data or build.
+  /// Opens the data, builds the model, asks the gate (ConfigError if it leaks and may not),
+  /// prepares the run directory or resumes from it. ConfigError, too, when ranks differ in config,
+  /// data or build.
   Trainer(const ExperimentOptions&, const RunControl&);
   virtual ~Trainer();
-  // Trains to the end, saves the last checkpoint, then evaluates and writes summary.json; a leak
-  // that an evaluation finds labels all that follows, and is for the caller to exit with
-  // (verdict()). On SIGTERM, SIGHUP or SIGINT (under a SignalGuard) it saves a checkpoint, if the
-  // newest is older, and returns `stopped`, also from inside an evaluation, which is then done
-  // again when the run is resumed. A loss or gradient that is not finite throws DivergedError
-  // naming the last good checkpoint; DataError when the token files were changed meanwhile,
-  // MachineError when the run directory was moved or removed.
+  /// Trains to the end, saves the last checkpoint, then evaluates and writes summary.json; a leak
+  /// that an evaluation finds labels all that follows, and is for the caller to exit with
+  /// (verdict()). On SIGTERM, SIGHUP or SIGINT (under a SignalGuard) it saves a checkpoint, if the
+  /// newest is older, and returns `stopped`, also from inside an evaluation, which is then done
+  /// again when the run is resumed. A loss or gradient that is not finite throws DivergedError
+  /// naming the last good checkpoint; DataError when the token files were changed meanwhile,
+  /// MachineError when the run directory was moved or removed.
   RunEnd run();
 
   const ExperimentOptions& options() const override { return options_; }
@@ -61,8 +61,8 @@ class Trainer : public RunView {
     return state_.evaluation_due || state_.step >= options_.train.steps;
   }
   const std::vector<std::string>& config_changes() const override { return config_changes_; }
-  // The signal that stops this run: the one this process got, or the one that ranks agreed on after
-  // the last step. 0: none.
+  /// The signal that stops this run: the one this process got, or the one that ranks agreed on after
+  /// the last step. 0: none.
   int stop_signal() const;
   const Optimizer& optimizer() const { return *optimizer_; }
   const GradientReducer& reducer() const { return *reducer_; }
@@ -108,8 +108,8 @@ class Trainer : public RunView {
   RunState state_;
   std::vector<std::string> config_changes_;
   std::optional<std::string> last_checkpoint_;
-  int64_t saved_step_ = -1;  // of the newest checkpoint
-  bool in_step_ = false;     // what a checkpoint holds is being changed
+  int64_t saved_step_ = -1;  ///< of the newest checkpoint
+  bool in_step_ = false;     ///< what a checkpoint holds is being changed
   int agreed_signal_ = 0;
 };
 

@@ -1,5 +1,5 @@
 #pragma once
-// A JSON value and where it stands, so that every complaint names its path.
+/// A JSON value and where it stands, so that every complaint names its path.
 
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -12,10 +12,10 @@
 
 namespace reverie {
 
-// How deep tokenizer.json's sequences of sequences may be nested.
+/// How deep tokenizer.json's sequences of sequences may be nested.
 inline constexpr int kDeepestSequence = 8;
 
-// Refers to the value, which must outlive it.
+/// Refers to the value, which must outlive it.
 class JsonAt {
  public:
   JsonAt(const Json& value, std::string path) : value_(&value), path_(std::move(path)) {}
@@ -24,12 +24,12 @@ class JsonAt {
   const std::string& path() const { return path_; }
   bool is_null() const { return value_->is_null(); }
 
-  // DataError where there is no such member.
+  /// DataError where there is no such member.
   JsonAt at(const std::string& key) const {
     if (auto member = find(key, true)) return *member;
     fail(fmt::format("lacks \"{}\"", key));
   }
-  // nullopt where the member is absent or null.
+  /// nullopt where the member is absent or null.
   std::optional<JsonAt> find(const std::string& key, bool also_null = false) const {
     if (!value_->is_object()) fail(fmt::format("is {}; wanted an object", shown()));
     const auto found = value_->find(key);
@@ -63,7 +63,7 @@ class JsonAt {
     const auto member = find(key);
     return member ? member->boolean() : otherwise;
   }
-  // For parts of which only one value is understood.
+  /// For parts of which only one value is understood.
   [[noreturn]] void unsupported(const std::string& wanted) const {
     fail(fmt::format("is {}, which is not supported; wanted {}", shown(), wanted));
   }

@@ -1,5 +1,5 @@
 #pragma once
-// A pattern of tokenizer.json: a text to find, or a regular expression.
+/// A pattern of tokenizer.json: a text to find, or a regular expression.
 
 #include <optional>
 
@@ -10,12 +10,12 @@ namespace reverie {
 
 class Pattern {
  public:
-  // {"String": "..."} or {"Regex": "..."}
+  /// {"String": "..."} or {"Regex": "..."}
   explicit Pattern(const JsonAt& description);
   explicit Pattern(std::string literal) : literal_(std::move(literal)) {}
 
-  const std::string& literal() const { return literal_; }  // "": a regular expression
-  const std::string& regex() const { return pattern_; }    // "": a literal
+  const std::string& literal() const { return literal_; }  ///< "": a regular expression
+  const std::string& regex() const { return pattern_; }    ///< "": a literal
   std::vector<Span> matches(std::string_view text) const;
 
  private:

@@ -1,5 +1,5 @@
 #pragma once
-// The tables behind unicode_composition.h, each in rising order of code points.
+/// The tables behind unicode_composition.h, each in rising order of code points.
 
 #include <cstddef>
 #include <cstdint>
@@ -10,8 +10,8 @@ struct CombiningRange {
   uint32_t first, last;
   uint8_t combining_class;
 };
-struct Decomposition {       // full and canonical
-  uint32_t whole, parts[4];  // zeros behind
+struct Decomposition {       ///< full and canonical
+  uint32_t whole, parts[4];  ///< zeros behind
 };
 struct Composition {
   uint32_t first, second, whole;

@@ -1,6 +1,6 @@
 #pragma once
-// Attention whose products have bf16 operands (AttentionOptions::bf16); see attention.cpp for the
-// others.
+/// Attention whose products have bf16 operands (AttentionOptions::bf16); see attention.cpp for the
+/// others.
 
 #include "kernels/attention.h"
 

@@ -1,5 +1,5 @@
 #pragma once
-// Shared by attention.cpp and attention_bf16.cpp: which keys a query sees, and how work is cut.
+/// Shared by attention.cpp and attention_bf16.cpp: which keys a query sees, and how work is cut.
 
 #include <initializer_list>
 #include <limits>
@@ -15,12 +15,12 @@ struct Problem {
   bool drops;
   DropoutStream dropout;
 
-  // Query i sees keys [lowest(i), first + i].
+  /// Query i sees keys [lowest(i), first + i].
   int64_t lowest(int64_t i) const { return larger<int64_t>(0, first + i - window + 1); }
   int64_t first_block(int64_t i) const { return lowest(i) / kBlock * kBlock; }
-  // Queries from here on see nothing of the keys before `key`.
+  /// Queries from here on see nothing of the keys before `key`.
   int64_t beyond(int64_t key) const { return key - 1 + window - first; }
-  // Whether query i's own position is in the block of keys at k0: true in one block only.
+  /// Whether query i's own position is in the block of keys at k0: true in one block only.
   bool on_diagonal(int64_t i, int64_t k0) const {
     return first + i >= k0 && first + i < k0 + kBlock;
   }
@@ -43,12 +43,12 @@ static inline Problem problem_of(const View& query, const View& key, const Atten
 }
 inline constexpr int64_t kDropoutRoom = kBlock + kDropoutSlack;
 
-// Number of the first probability of row i of head h.
+/// Number of the first probability of row i of head h.
 static inline uint64_t dropout_number(const Problem& p, int64_t b, int64_t h, int64_t i) {
   return (uint64_t(b * p.heads + h) * uint64_t(p.queries) + uint64_t(i)) * uint64_t(p.keys);
 }
 
-// Tasks of the forward pass: heads, and where there are few of them, runs of queries within.
+/// Tasks of the forward pass: heads, and where there are few of them, runs of queries within.
 struct ForwardCuts {
   int64_t size, count;
 };
@@ -59,7 +59,7 @@ static inline ForwardCuts forward_cuts(const Problem& p) {
   return {size, (p.queries + size - 1) / size};
 }
 
-// Rows of one head of a contiguous [B, T, H, D] tensor.
+/// Rows of one head of a contiguous [B, T, H, D] tensor.
 template <class T>
 static inline Rows<T> contiguous_head(const View& v, const Problem& p, int64_t b, int64_t h) {
   return {pointer<T>(v) + (b * p.queries * p.heads + h) * p.dim, p.heads * p.dim};
@@ -67,14 +67,14 @@ static inline Rows<T> contiguous_head(const View& v, const Problem& p, int64_t b
 
 inline constexpr int64_t kNoHead = std::numeric_limits<int64_t>::max();
 
-// Rows of one head lie a whole position apart, which no hardware prefetcher follows: two fifths of
-// the backward pass of a short context went into waiting for them. So each query in work asks for
-// its row, and its key's, of the next head.
+/// Rows of one head lie a whole position apart, which no hardware prefetcher follows: two fifths of
+/// the backward pass of a short context went into waiting for them. So each query in work asks for
+/// its row, and its key's, of the next head.
 template <class T>
 class NextHead {
  public:
-  // The matrices [B, T, H, D] to ask for, by query and by key; `head` counts query heads over the
-  // batch; nothing is asked for behind the last one (kNoHead).
+  /// The matrices [B, T, H, D] to ask for, by query and by key; `head` counts query heads over the
+  /// batch; nothing is asked for behind the last one (kNoHead).
   NextHead(const Problem& p, int64_t head, std::initializer_list<const View*> by_query,
            std::initializer_list<const View*> by_key)
       : dim_(p.dim) {
@@ -85,8 +85,8 @@ class NextHead {
     for (const View* v : by_query) rows_[count_++] = head_rows<T>(*v, b, h);
     for (const View* v : by_key) rows_[count_++] = head_rows<T>(*v, b, h / p.group).from(p.first);
   }
-  // Inlined by force: GCC 12 takes a function of prefetches alone for one without effects, and
-  // drops calls of it.
+  /// Inlined by force: GCC 12 takes a function of prefetches alone for one without effects, and
+  /// drops calls of it.
   REVERIE_INLINE void prefetch(int64_t query) const {
     constexpr int64_t kLine = 64 / int64_t(sizeof(T));
     for (int m = 0; m < count_; ++m)
@@ -94,22 +94,22 @@ class NextHead {
   }
 
  private:
-  // About half of a second-level cache: beyond it, rows would be gone again before their use.
+  /// About half of a second-level cache: beyond it, rows would be gone again before their use.
   static constexpr int64_t kMostBytes = 512 << 10;
   Rows<T> rows_[8];
   int count_ = 0;
   int64_t dim_;
 };
 
-// The online softmax of queries [begin, begin + count) of one head, over blocks of keys: what is
-// around the products, which attention.cpp and attention_bf16.cpp each have of their own.
+/// The online softmax of queries [begin, begin + count) of one head, over blocks of keys: what is
+/// around the products, which attention.cpp and attention_bf16.cpp each have of their own.
 template <class T>
 struct SoftmaxOfRows {
   const Problem& p;
   T cap;
   int64_t b, h, begin;
   Rows<T> output;
-  T *tops, *totals, *factors;  // [count], [count], [kDropoutRoom]
+  T *tops, *totals, *factors;  ///< [count], [count], [kDropoutRoom]
 
   void start(int64_t count) const {
     for (int64_t i = 0; i < count; ++i) {
@@ -117,9 +117,9 @@ struct SoftmaxOfRows {
       totals[i] = 0;
     }
   }
-  // Scores of query i against the `most` first keys of the block at k0 -> weights, dropped where
-  // dropout says so; the output of earlier blocks is scaled to the new top. `padded`: whole vectors.
-  // fresh: there is none.
+  /// Scores of query i against the `most` first keys of the block at k0 -> weights, dropped where
+  /// dropout says so; the output of earlier blocks is scaled to the new top. `padded`: whole vectors.
+  /// fresh: there is none.
   REVERIE_INLINE void weigh(T* row, int64_t i, int64_t k0, int64_t block, int64_t most,
                             int64_t padded, bool fresh) const {
     if (cap > T(0)) cap_scores(row, padded, cap);

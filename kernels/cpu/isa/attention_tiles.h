@@ -1,14 +1,14 @@
 #pragma once
-// Shared by attention.cpp and grouped_attention.cpp: tiles of scores, the online softmax and its
-// backward pass.
+/// Shared by attention.cpp and grouped_attention.cpp: tiles of scores, the online softmax and its
+/// backward pass.
 
 #include "kernels/cpu/isa/gemm_tiles.h"
 #include "kernels/fmath.h"
 
 namespace reverie::cpu::REVERIE_ISA {
 
-// Keys are taken in blocks of kBlock, queries in tiles of kTileRows: the scores of a tile against a
-// block never leave the first-level cache.
+/// Keys are taken in blocks of kBlock, queries in tiles of kTileRows: the scores of a tile against a
+/// block never leave the first-level cache.
 inline constexpr int64_t kBlock = 64;
 
 template <class T>
@@ -18,7 +18,7 @@ static inline int64_t round_up(int64_t n, int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
 
-// Rows of `dim` numbers, of one head.
+/// Rows of `dim` numbers, of one head.
 template <class T>
 struct Rows {
   T* data;
@@ -31,7 +31,7 @@ static inline Rows<T> head_rows(const View& v, int64_t batch, int64_t head) {
   return {pointer<T>(v) + batch * v.stride[0] + head * v.stride[2], v.stride[1]};
 }
 
-// Working memory, carved up in order.
+/// Working memory, carved up in order.
 template <class T>
 struct Arena {
   T* next;
@@ -42,8 +42,8 @@ struct Arena {
   }
 };
 
-// Tiles read the rows of their right operand in whole vectors. Where `dim` is no multiple of that,
-// rows are copied to `room` and padded with zeros.
+/// Tiles read the rows of their right operand in whole vectors. Where `dim` is no multiple of that,
+/// rows are copied to `room` and padded with zeros.
 template <class T>
 static inline Rows<T> whole_vectors(Rows<T> rows, int64_t count, int64_t dim, T* room) {
   const int64_t padded = round_up(dim, kLanes<T>);
@@ -59,7 +59,7 @@ static inline int64_t whole_vectors_size(int64_t count, int64_t dim) {
   return dim % kLanes<T> == 0 ? 0 : count * round_up(dim, kLanes<T>);
 }
 
-// Transposed panels of `count` rows, to multiply by their transpose.
+/// Transposed panels of `count` rows, to multiply by their transpose.
 template <class T>
 static inline void pack_rows(Rows<T> rows, int64_t count, int64_t dim, T* packed) {
   constexpr int64_t kWidth = kTileColumns<T>;
@@ -67,8 +67,8 @@ static inline void pack_rows(Rows<T> rows, int64_t count, int64_t dim, T* packed
     pack_transposed(rows[j], rows.stride, smaller(kWidth, count - j), dim, packed + j * dim);
 }
 
-// to [rows, columns rounded up to vectors] = alpha * left [rows, dim] times the packed rows; `to`
-// has rows of kBlock.
+/// to [rows, columns rounded up to vectors] = alpha * left [rows, dim] times the packed rows; `to`
+/// has rows of kBlock.
 template <class T>
 static inline void multiply_packed(int64_t rows, Rows<T> left, int64_t dim, const T* packed,
                                    int64_t columns, T alpha, T* to) {
@@ -79,7 +79,7 @@ static inline void multiply_packed(int64_t rows, Rows<T> left, int64_t dim, cons
             smaller<int64_t>(kWidth, round_up(columns - j, kLanes<T>)));
 }
 
-// to [rows, dim] = or += left [rows, depth] times right [depth, dim] (whole vectors).
+/// to [rows, dim] = or += left [rows, depth] times right [depth, dim] (whole vectors).
 template <class T>
 static inline void multiply_rows(int64_t rows, int64_t depth, Left<T> left, Rows<T> right,
                                  int64_t dim, Into into, Rows<T> to) {
@@ -94,7 +94,7 @@ static inline T dot(const T* a, const T* b, int64_t n) {
   return sum_terms<T>(n, [=](auto at, int64_t i) { return at(a + i) * at(b + i); });
 }
 
-// Scores become cap * tanh(score / cap): the soft-cap of Gemma 2.
+/// Scores become cap * tanh(score / cap): the soft-cap of Gemma 2.
 template <class T>
 static inline void cap_scores(T* scores, int64_t count, T cap) {
   const T inverse = T(1) / cap;
@@ -102,11 +102,11 @@ static inline void cap_scores(T* scores, int64_t count, T cap) {
   for (int64_t j = 0; j < count; ++j) scores[j] = cap * fmath::tanh(scores[j] * inverse);
 }
 
-// The keys of a block that a query sees: from `hidden` on and before `seen`.
+/// The keys of a block that a query sees: from `hidden` on and before `seen`.
 struct Span {
   int64_t hidden, seen;
 };
-// ... of the block's `count` keys from position k0 on, where it sees positions [lowest, end).
+/// ... of the block's `count` keys from position k0 on, where it sees positions [lowest, end).
 static inline Span span_of(int64_t lowest, int64_t end, int64_t k0, int64_t count) {
   const int64_t seen = larger<int64_t>(0, smaller(count, end - k0));
   return {larger<int64_t>(0, smaller(seen, lowest - k0)), seen};
@@ -145,22 +145,22 @@ REVERIE_INLINE T online_softmax_of(T* scores, Span span, int64_t padded, T& top,
   total = total * correction + sum_lanes<T>(sums);
   return correction;
 }
-// One more block of scores for the online softmax of a row: scores [0, padded) become exp(score -
-// top), 0 outside the span. Returns what earlier sums and outputs of the row must be multiplied by.
-// `padded` is a multiple of the lanes.
+/// One more block of scores for the online softmax of a row: scores [0, padded) become exp(score -
+/// top), 0 outside the span. Returns what earlier sums and outputs of the row must be multiplied by.
+/// `padded` is a multiple of the lanes.
 template <class T>
 static inline T online_softmax(T* scores, Span span, int64_t padded, T& top, T& total) {
   return span.hidden > 0 ? online_softmax_of<true>(scores, span, padded, top, total)
                          : online_softmax_of<false>(scores, span, padded, top, total);
 }
 
-// Rows of the backward pass. Of one row: scaled scores become weights, and dL/dweights become
-// dL/d(query . key); both are 0 outside the span, as far as [0, count).
+/// Rows of the backward pass. Of one row: scaled scores become weights, and dL/dweights become
+/// dL/d(query . key); both are 0 outside the span, as far as [0, count).
 template <class T>
 struct ScoreRow {
-  T log_sum_exp, delta;  // delta = output . dL/doutput
-  T scale, cap;          // cap 0: none
-  const T* factor;       // of dropout
+  T log_sum_exp, delta;  ///< delta = output . dL/doutput
+  T scale, cap;          ///< cap 0: none
+  const T* factor;       ///< of dropout
 };
 template <bool kCaps, bool kHides, class T>
 REVERIE_INLINE void weigh_row_of(T* weight, T* grad_score, Span span, int count, ScoreRow<T> row) {

@@ -1,5 +1,5 @@
 #pragma once
-// Runs of dropout decisions, several Philox blocks at a time.
+/// Runs of dropout decisions, several Philox blocks at a time.
 
 #include "core/random.h"
 #include "kernels/cpu/isa/parallel.h"
@@ -7,18 +7,18 @@
 
 namespace reverie::cpu::REVERIE_ISA {
 
-// Number n of the stream is kept where its 24 bits are at least p * 2^24: uniform_from_bits(n) >=
-// p, without the conversion.
+/// Number n of the stream is kept where its 24 bits are at least p * 2^24: uniform_from_bits(n) >=
+/// p, without the conversion.
 struct DropoutStream {
   uint64_t seed, offset;
   uint32_t threshold;
-  double scale;  // of what is kept
+  double scale;  ///< of what is kept
 };
 static inline DropoutStream dropout_stream(double p, uint64_t seed, uint64_t offset) {
   return {seed, offset, uint32_t(__builtin_ceil(p * 16777216.0)), 1.0 / (1.0 - p)};
 }
 
-// The same rounds as `philox`, one block a lane; only the low half of each lane counts.
+/// The same rounds as `philox`, one block a lane; only the low half of each lane counts.
 struct PhiloxLanes {
   Words v[4];
 };
@@ -39,8 +39,8 @@ static inline PhiloxLanes philox_lanes(uint64_t seed, Words counter) {
   return {{c0, c1, c2, c3}};
 }
 
-// factor[i] = scale or 0 for numbers first .. first + count - 1. `factor` has room for count +
-// kDropoutSlack numbers, of which the first wanted one is at the returned place.
+/// factor[i] = scale or 0 for numbers first .. first + count - 1. `factor` has room for count +
+/// kDropoutSlack numbers, of which the first wanted one is at the returned place.
 inline constexpr int64_t kDropoutSlack = 4 * kWordLanes + 3;
 template <class T>
 static inline T* draw_dropout(const DropoutStream& s, uint64_t first, int64_t count, T* factor) {

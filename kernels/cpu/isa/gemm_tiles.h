@@ -1,5 +1,5 @@
 #pragma once
-// Register tiles of matrix products: the heart of matmul.cpp and attention.cpp.
+/// Register tiles of matrix products: the heart of matmul.cpp and attention.cpp.
 
 #include <type_traits>
 
@@ -21,14 +21,14 @@ inline constexpr int kTileVectors = 2;
 template <class T>
 inline constexpr int kTileColumns = kTileVectors* kLanes<T>;
 
-// A matrix read one element at a time: element (i, k) at data[i * row + k * step].
+/// A matrix read one element at a time: element (i, k) at data[i * row + k * step].
 template <class T>
 struct Left {
   const T* data;
   int64_t row, step;
 };
 
-// total[i][v] += sum over k < depth of a(i, k) * b[k * b_row + v * lanes ..].
+/// total[i][v] += sum over k < depth of a(i, k) * b[k * b_row + v * lanes ..].
 template <int kRows, int kVectors, class T>
 REVERIE_INLINE void multiply_tile(int64_t depth, Left<T> a, const T* b, int64_t b_row,
                                   Vector<T> (&total)[kRows][kVectors]) {
@@ -45,8 +45,8 @@ REVERIE_INLINE void multiply_tile(int64_t depth, Left<T> a, const T* b, int64_t 
   }
 }
 
-// The panel that multiply_tile reads, from a transposed matrix: to[k * kTileColumns + j] = from[j *
-// from_row + k] for k < depth, j < count <= kTileColumns, and zeros for the rest of the panel.
+/// The panel that multiply_tile reads, from a transposed matrix: to[k * kTileColumns + j] = from[j *
+/// from_row + k] for k < depth, j < count <= kTileColumns, and zeros for the rest of the panel.
 template <class T>
 static inline void pack_transposed(const T* from, int64_t from_row, int64_t count, int64_t depth,
                                    T* to) {
@@ -62,10 +62,10 @@ static inline void pack_transposed(const T* from, int64_t from_row, int64_t coun
   }
 }
 
-// How a product meets what is in c.
+/// How a product meets what is in c.
 enum class Into : uint8_t { overwrite, add };
 
-// to [rows, columns] = or += from [rows, width]: the columns of a tile that is cut by an edge.
+/// to [rows, columns] = or += from [rows, width]: the columns of a tile that is cut by an edge.
 template <class T>
 [[gnu::noinline]] static void store_columns(const T* from, int rows, int64_t width, Into into,
                                             T* to, int64_t to_row, int64_t columns) {
@@ -73,7 +73,7 @@ template <class T>
     for (int64_t j = 0; j < columns; ++j) to[j] = into == Into::add ? to[j] + from[j] : from[j];
 }
 
-// c [kRows, columns] = or += alpha * total, of which the first `columns` are wanted.
+/// c [kRows, columns] = or += alpha * total, of which the first `columns` are wanted.
 template <bool kScaled, int kRows, int kVectors, class T>
 REVERIE_INLINE void store_tile_as(const Vector<T> (&total)[kRows][kVectors], T alpha, Into into,
                                   T* c, int64_t c_row) {
@@ -109,8 +109,8 @@ REVERIE_INLINE void store_tile(const Vector<T> (&total)[kRows][kVectors], T alph
   }
 }
 
-// c [rows, columns] = or += alpha * a b for one tile of kRows rows; b holds kVectors vectors of
-// columns in each of its rows, of which the first `columns` are wanted.
+/// c [rows, columns] = or += alpha * a b for one tile of kRows rows; b holds kVectors vectors of
+/// columns in each of its rows, of which the first `columns` are wanted.
 template <int kRows, int kVectors, class T>
 REVERIE_INLINE void inline_product_tile(int64_t depth, Left<T> a, const T* b, int64_t b_row,
                                         T alpha, Into into, T* c, int64_t c_row, int64_t columns) {
@@ -118,8 +118,8 @@ REVERIE_INLINE void inline_product_tile(int64_t depth, Left<T> a, const T* b, in
   multiply_tile<kRows, kVectors>(depth, a, b, b_row, total);
   store_tile(total, alpha, into, c, c_row, columns);
 }
-// Tiles at edges are functions of their own: inlined into each caller, all sizes together took a
-// minute to compile. Whole tiles are where the time goes, and are inlined.
+/// Tiles at edges are functions of their own: inlined into each caller, all sizes together took a
+/// minute to compile. Whole tiles are where the time goes, and are inlined.
 template <int kRows, int kVectors, class T>
 [[gnu::noinline]] static void product_tile(int64_t depth, Left<T> a, const T* b, int64_t b_row,
                                            T alpha, Into into, T* c, int64_t c_row,
@@ -127,15 +127,15 @@ template <int kRows, int kVectors, class T>
   inline_product_tile<kRows, kVectors>(depth, a, b, b_row, alpha, into, c, c_row, columns);
 }
 
-// body(std::integral_constant<int, rows>) for rows in 1 .. kMost: whole tiles are asked for first.
+/// body(std::integral_constant<int, rows>) for rows in 1 .. kMost: whole tiles are asked for first.
 template <int kMost = kTileRows, class Body>
 REVERIE_INLINE void with_rows(int64_t rows, const Body& body) {
   if (rows == kMost) return body(std::integral_constant<int, kMost>{});
   if constexpr (kMost > 1) with_rows<kMost - 1>(rows, body);
 }
 
-// c [rows, columns] = or += alpha * a b, rows <= kTileRows, columns <= kTileColumns. Rows of b are
-// read in whole vectors.
+/// c [rows, columns] = or += alpha * a b, rows <= kTileRows, columns <= kTileColumns. Rows of b are
+/// read in whole vectors.
 template <class T>
 static inline void product(int64_t rows, int64_t depth, Left<T> a, const T* b, int64_t b_row,
                            T alpha, Into into, T* c, int64_t c_row, int64_t columns) {

@@ -1,17 +1,17 @@
 #pragma once
-// Grouped attention's rows in the order in which they are computed, and the keys that each sees.
+/// Grouped attention's rows in the order in which they are computed, and the keys that each sees.
 
 #include "kernels/cpu/isa/key_panels.h"
 
 namespace reverie::cpu::REVERIE_ISA {
 
 struct GroupedProblem {
-  // Groups of `size` rows with keys, of which the last `queries` ask.
+  /// Groups of `size` rows with keys, of which the last `queries` ask.
   int64_t batch, groups, queries, size, heads, kv_heads, dim, context, share, window;
   int64_t per_chunk, chunks;
 
-  int64_t rows() const { return groups * queries; }       // of a batch entry
-  int64_t group_rows() const { return queries * share; }  // of all query heads on one key head
+  int64_t rows() const { return groups * queries; }       ///< of a batch entry
+  int64_t group_rows() const { return queries * share; }  ///< of all query heads on one key head
   int64_t chunk_rows() const { return per_chunk * group_rows(); }
 };
 static inline GroupedProblem grouped_problem(const View& query, const View& key,
@@ -36,8 +36,8 @@ static inline GroupedProblem grouped_problem(const View& query, const View& key,
   return p;
 }
 
-// order[b * groups + k]: the group of entry b with the k-th longest context (a counting sort;
-// equal ones keep their order).
+/// order[b * groups + k]: the group of entry b with the k-th longest context (a counting sort;
+/// equal ones keep their order).
 static inline const int32_t* order_groups(const GroupedProblem& p, const int32_t* limits) {
   auto* order = static_cast<int32_t*>(
       scratch(Slot::shared, size_t(p.batch * p.groups + p.context + 2) * sizeof(int32_t)));
@@ -54,39 +54,39 @@ static inline const int32_t* order_groups(const GroupedProblem& p, const int32_t
   return order;
 }
 
-// A run of groups in that order, of one key head. Its rows: group by group, row by row, and the
-// query heads within.
+/// A run of groups in that order, of one key head. Its rows: group by group, row by row, and the
+/// query heads within.
 struct Chunk {
   const GroupedProblem& p;
   int64_t b, kv;
-  const int32_t *order, *limits;  // of the chunk's groups; of the entry's groups
+  const int32_t *order, *limits;  ///< of the chunk's groups; of the entry's groups
   int64_t groups;
 
   struct Row {
     int64_t entry_row, head;
-    int64_t group, place;  // the how-manieth group of the chunk; the query's number within it
+    int64_t group, place;  ///< the how-manieth group of the chunk; the query's number within it
   };
 
   int64_t rows() const { return groups * p.group_rows(); }
-  int64_t keys() const { return groups * p.size; }  // of the groups' own
+  int64_t keys() const { return groups * p.size; }  ///< of the groups' own
   int64_t limit(int64_t k) const { return limits[order[k]]; }
-  int64_t lowest_key() const {  // of the context, that a row sees
+  int64_t lowest_key() const {  ///< of the context, that a row sees
     return larger<int64_t>(0, limit(groups - 1) - p.window + 1);
   }
   Row row(int64_t i) const {
     const int64_t k = i / p.group_rows(), within = i % p.group_rows(), place = within / p.share;
     return {order[k] * p.queries + place, kv * p.share + within % p.share, k, place};
   }
-  // The row behind, without divisions; not of the last one.
+  /// The row behind, without divisions; not of the last one.
   Row next(Row r) const {
     if (++r.head < (kv + 1) * p.share) return r;
     r.head = kv * p.share;
     if (++r.place < p.queries) return ++r.entry_row, r;
     return {order[r.group + 1] * p.queries, r.head, r.group + 1, 0};
   }
-  // Where a row's number is in [B, H, G * Q].
+  /// Where a row's number is in [B, H, G * Q].
   int64_t statistic(const Row& r) const { return (b * p.heads + r.head) * p.rows() + r.entry_row; }
-  // body(number, row of the entry) for the groups' own keys.
+  /// body(number, row of the entry) for the groups' own keys.
   template <class Body>
   REVERIE_INLINE void each_key(const Body& body) const {
     int64_t number = 0;
@@ -105,8 +105,8 @@ static inline Chunk chunk_of(const GroupedProblem& p, int64_t head, int64_t numb
           smaller(p.per_chunk, p.groups - first)};
 }
 
-// Which keys of a list - the context's, or the groups' own - some rows of a tile see: row i those
-// in [begin[i], end[i]). None sees one outside [low, high), all see all of [all_low, all_high).
+/// Which keys of a list - the context's, or the groups' own - some rows of a tile see: row i those
+/// in [begin[i], end[i]). None sees one outside [low, high), all see all of [all_low, all_high).
 template <class T>
 struct Sight {
   using Number = typename IndexOf<T>::scalar;
@@ -116,7 +116,7 @@ struct Sight {
   bool hides_some(int64_t first, int64_t count) const {
     return first < all_low || first + count > all_high;
   }
-  // By lane, for the vector from row i on.
+  /// By lane, for the vector from row i on.
   REVERIE_INLINE auto visible(int64_t i, int64_t key) const {
     using Lanes = Index<T>;
     const auto lanes = [](const Number* p) { return *reinterpret_cast<const Lanes*>(p); };
@@ -124,13 +124,13 @@ struct Sight {
   }
 };
 
-// ... by all rows of a tile.
+/// ... by all rows of a tile.
 template <class T>
 struct TileSight {
   using Number = typename IndexOf<T>::scalar;
   alignas(64) Number begin[kTileLanes<T>], end[kTileLanes<T>];
 
-  // Of `lanes` rows, from row `first` on (whole vectors).
+  /// Of `lanes` rows, from row `first` on (whole vectors).
   Sight<T> of(int64_t first, int64_t lanes) const {
     Sight<T> s{begin + first, end + first, begin[first], end[first], begin[first], end[first]};
     for (int64_t i = 1; i < lanes; ++i) {
@@ -143,18 +143,18 @@ struct TileSight {
   }
 };
 
-// `count` rows of a chunk, side by side in the lanes of vectors, and what they see; rows beyond
-// `count` repeat the last one.
+/// `count` rows of a chunk, side by side in the lanes of vectors, and what they see; rows beyond
+/// `count` repeat the last one.
 template <class T>
 struct RowTile {
   int64_t count;
   Chunk::Row row[kTileLanes<T>];
-  TileSight<T> context, own;  // keys as in the entry's context; as counted by Chunk::each_key
+  TileSight<T> context, own;  ///< keys as in the entry's context; as counted by Chunk::each_key
 
-  // The vectors that hold rows: all, or the first.
+  /// The vectors that hold rows: all, or the first.
   int64_t lanes() const { return count > kLanes<T> ? kTileLanes<T> : kLanes<T>; }
 };
-// From the chunk's row `first` on.
+/// From the chunk's row `first` on.
 template <class T>
 static inline RowTile<T> tile_at(const Chunk& c, int64_t first) {
   using Number = typename TileSight<T>::Number;
@@ -176,7 +176,7 @@ static inline RowTile<T> tile_at(const Chunk& c, int64_t first) {
   return tile;
 }
 
-// to [D, lanes] = factor * rows; row(i): where the row of lane i begins.
+/// to [D, lanes] = factor * rows; row(i): where the row of lane i begins.
 template <class T, class Row>
 static inline void rows_into_lanes(const Row& row, int64_t dim, T factor, T* to) {
   constexpr int64_t kSide = kLanes<T>;
@@ -190,7 +190,7 @@ static inline void rows_into_lanes(const Row& row, int64_t dim, T factor, T* to)
         store(to + (d + k) * kTileLanes<T> + i, factor * load(turned + k * kSide));
     }
 }
-// Rows from [D, lanes], of `count` lanes.
+/// Rows from [D, lanes], of `count` lanes.
 template <class T, class Row>
 static inline void lanes_into_rows(const T* from, int64_t dim, int64_t count, const Row& row) {
   constexpr int64_t kSide = kLanes<T>;

@@ -1,12 +1,12 @@
 #pragma once
-// A list of keys in panels, and its two products with a tile of rows that lie side by side in the
-// lanes of vectors: the scores of rows and keys, and sums of keys that scores weigh.
+/// A list of keys in panels, and its two products with a tile of rows that lie side by side in the
+/// lanes of vectors: the scores of rows and keys, and sums of keys that scores weigh.
 
 #include "kernels/cpu/isa/attention_tiles.h"
 
 namespace reverie::cpu::REVERIE_ISA {
 
-// A tile of rows stands in the lanes of two vectors.
+/// A tile of rows stands in the lanes of two vectors.
 template <class T>
 inline constexpr int64_t kTileLanes = kTileColumns<T>;
 
@@ -20,9 +20,9 @@ template <class T>
 inline constexpr int64_t kKeyStep = kLanes<T> < 4 ? kLanes<T> : 4;
 #endif
 
-// Key i is in lane i % lanes of panel i / lanes; a panel is [depth, lanes], with depth the size of
-// a head rounded up to whole steps. So both products read single numbers at distances that the
-// compiler knows. What is no number of a key is 0.
+/// Key i is in lane i % lanes of panel i / lanes; a panel is [depth, lanes], with depth the size of
+/// a head rounded up to whole steps. So both products read single numbers at distances that the
+/// compiler knows. What is no number of a key is 0.
 template <class T>
 struct KeyPanels {
   T* data;
@@ -32,13 +32,13 @@ struct KeyPanels {
   static int64_t size(int64_t count, int64_t dim) {
     return round_up(count, kLanes<T>) * depth_of(dim);
   }
-  // The number 0 of a key; lanes behind it hold the keys that follow, up to the panel's end.
+  /// The number 0 of a key; lanes behind it hold the keys that follow, up to the panel's end.
   const T* at(int64_t key) const {
     return data + key / kLanes<T> * kLanes<T> * depth + key % kLanes<T>;
   }
 };
 
-// [rows, columns <= lanes] between rows, which lie anywhere, and a square of vectors.
+/// [rows, columns <= lanes] between rows, which lie anywhere, and a square of vectors.
 template <class T>
 REVERIE_INLINE void copy_short(const T* from, int64_t count, T* to) {
   constexpr int64_t kHalf = kLanes < T >> 1 ? kLanes<T> / 2 : 1;
@@ -49,9 +49,9 @@ REVERIE_INLINE void copy_short(const T* from, int64_t count, T* to) {
   for (int64_t d = 0; d < count; ++d) to[d] = from[d];
 }
 
-// Asks for a row of `dim` numbers before it is needed: rows of a head lie too far apart for the
-// hardware to see a stream in them. Callers must be inlined up to where something is written: gcc
-// drops calls of functions that do nothing else.
+/// Asks for a row of `dim` numbers before it is needed: rows of a head lie too far apart for the
+/// hardware to see a stream in them. Callers must be inlined up to where something is written: gcc
+/// drops calls of functions that do nothing else.
 template <bool kToWrite, class T>
 REVERIE_INLINE void prefetch_row(const T* row, int64_t dim) {
   constexpr uintptr_t kLine = 64;
@@ -60,7 +60,7 @@ REVERIE_INLINE void prefetch_row(const T* row, int64_t dim) {
     __builtin_prefetch(reinterpret_cast<const void*>(line), kToWrite, 2);
 }
 
-// Panels of `count` keys in `room`; row(i): where key i begins, asked for in order.
+/// Panels of `count` keys in `room`; row(i): where key i begins, asked for in order.
 template <class T, class Row>
 static inline KeyPanels<T> pack_keys(T* room, int64_t count, int64_t dim, Row row) {
   constexpr int64_t kSide = kLanes<T>;
@@ -95,8 +95,8 @@ static inline KeyPanels<T> pack_keys(T* room, int64_t count, int64_t dim, Row ro
   return panels;
 }
 
-// finish(j, total) for steps of the keys from `first` on, where total[i][v] is the product of key
-// first + j + i with vector v of `rows` [dim, lanes]. `first` and `count` are whole steps.
+/// finish(j, total) for steps of the keys from `first` on, where total[i][v] is the product of key
+/// first + j + i with vector v of `rows` [dim, lanes]. `first` and `count` are whole steps.
 template <int kVectors, class T, class Finish>
 REVERIE_INLINE void multiply_keys(const KeyPanels<T>& keys, int64_t first, int64_t count,
                                   int64_t dim, const T* rows, const Finish& finish) {
@@ -119,8 +119,8 @@ REVERIE_INLINE void multiply_keys(const KeyPanels<T>& keys, int64_t first, int64
   }
 }
 
-// to [depth, lanes] = correction * to + the keys from `first` on, each times its row of weights
-// [count, lanes]. `first` and `count` are whole steps.
+/// to [depth, lanes] = correction * to + the keys from `first` on, each times its row of weights
+/// [count, lanes]. `first` and `count` are whole steps.
 template <int kVectors, class T>
 REVERIE_INLINE void add_weighted(const KeyPanels<T>& keys, int64_t first, int64_t count,
                                  const T* weights, const Vector<T> (&correction)[kVectors], T* to) {

@@ -1,6 +1,6 @@
 #pragma once
-// Vectors of the widest kind that the instruction set has, as GCC vector extensions: + - * / act on
-// all lanes.
+/// Vectors of the widest kind that the instruction set has, as GCC vector extensions: + - * / act on
+/// all lanes.
 
 #include <cstdint>
 
@@ -56,7 +56,7 @@ template <class T>
 REVERIE_INLINE Vector<T> splat(T x) {
   return Vector<T>{} + x;
 }
-// 0, 1, 2, .. in integers as wide as T.
+/// 0, 1, 2, .. in integers as wide as T.
 template <class T>
 struct IndexOf;
 template <>
@@ -77,12 +77,12 @@ REVERIE_INLINE Index<T> lane_numbers() {
   for (int i = 0; i < kLanes<T>; ++i) numbers[i] = i;
   return numbers;
 }
-// Lanes where the mask (a comparison of vectors) is true come from `yes`.
+/// Lanes where the mask (a comparison of vectors) is true come from `yes`.
 template <class T, class Mask>
 REVERIE_INLINE Vector<T> choose_lanes(Mask mask, Vector<T> yes, Vector<T> no) {
   return mask ? yes : no;
 }
-// f of each lane, where f is written for numbers (fmath.h).
+/// f of each lane, where f is written for numbers (fmath.h).
 template <class T, class F>
 REVERIE_INLINE Vector<T> map_lanes(Vector<T> v, const F& f) {
   T lanes[kLanes<T>];
@@ -101,9 +101,9 @@ REVERIE_INLINE Vector<T> exp2_falling_lanes(Vector<T> v) {
   return map_lanes<T>(
       v, [](T x) __attribute__((always_inline)) { return fmath::exp2_falling(x); });
 }
-// For x[0], .. x[n - 1] in vectors, n >= lanes: body(vector, i, lanes that are new). The last
-// vector overlaps the one before where n is no multiple of the lanes; it is read first, so that the
-// body may write its result over x.
+/// For x[0], .. x[n - 1] in vectors, n >= lanes: body(vector, i, lanes that are new). The last
+/// vector overlaps the one before where n is no multiple of the lanes; it is read first, so that the
+/// body may write its result over x.
 template <class T, class Body>
 REVERIE_INLINE void over_vectors(const T* x, int64_t n, const Body& body) {
   const int64_t rest = n % kLanes<T>;
@@ -111,7 +111,7 @@ REVERIE_INLINE void over_vectors(const T* x, int64_t n, const Body& body) {
   for (int64_t i = 0; i + kLanes<T> <= n; i += kLanes<T>) body(load(x + i), i, int64_t(kLanes<T>));
   if (rest > 0) body(last, n - kLanes<T>, rest);
 }
-// Lane i is lane i + by of v, counted in a circle.
+/// Lane i is lane i + by of v, counted in a circle.
 template <class T>
 REVERIE_INLINE Vector<T> turned_lanes(Vector<T> v, int by) {
 #if defined(__clang__)
@@ -122,7 +122,7 @@ REVERIE_INLINE Vector<T> turned_lanes(Vector<T> v, int by) {
   return __builtin_shuffle(v, (lane_numbers<T>() + by) % kLanes<T>);
 #endif
 }
-// All lanes in one, by halves: a short chain of dependent operations, in registers.
+/// All lanes in one, by halves: a short chain of dependent operations, in registers.
 template <class T, class Combine>
 REVERIE_INLINE T fold_lanes(Vector<T> v, const Combine& combine) {
 #pragma GCC unroll 8
@@ -138,8 +138,8 @@ REVERIE_INLINE T largest_lane(Vector<T> v) {
   return fold_lanes<T>(v, [](Vector<T> a, Vector<T> b) { return choose_lanes<T>(b > a, b, a); });
 }
 
-// Sum over i < n of term(at, i), which reads with at(pointer + i): whole vectors in four
-// independent sums, then single numbers.
+/// Sum over i < n of term(at, i), which reads with at(pointer + i): whole vectors in four
+/// independent sums, then single numbers.
 template <class T>
 struct WholeVectors {
   REVERIE_INLINE Vector<T> operator()(const T* p) const { return load(p); }
@@ -163,7 +163,7 @@ REVERIE_INLINE T sum_terms(int64_t n, const Term& term) {
   return total;
 }
 
-// 64-bit lanes, and the products of their low halves.
+/// 64-bit lanes, and the products of their low halves.
 typedef uint64_t Words __attribute__((vector_size(kVectorBytes)));
 inline constexpr int kWordLanes = kVectorBytes / 8;
 REVERIE_INLINE Words multiply_low_halves(Words a, Words b) {
@@ -178,7 +178,7 @@ REVERIE_INLINE Words multiply_low_halves(Words a, Words b) {
 #endif
 }
 
-// Lanes of a and b by number: 0 .. lanes - 1 are a's, lanes .. 2 lanes - 1 are b's.
+/// Lanes of a and b by number: 0 .. lanes - 1 are a's, lanes .. 2 lanes - 1 are b's.
 template <int kHalf, bool kUpper, class T>
 REVERIE_INLINE Vector<T> exchange(Vector<T> a, Vector<T> b) {
   // Lower: blocks of kHalf lanes alternate a's even blocks and b's even blocks; upper: the odd
@@ -214,8 +214,8 @@ REVERIE_INLINE void exchange_rows(Vector<T> (&rows)[kLanes<T>]) {
   }
   if constexpr (kHalf > 1) exchange_rows<kHalf / 2, T>(rows);
 }
-// to[k * to_row + j] = from[j * from_row + k] for one square of lanes x lanes: quadrants are
-// exchanged, then quadrants of those.
+/// to[k * to_row + j] = from[j * from_row + k] for one square of lanes x lanes: quadrants are
+/// exchanged, then quadrants of those.
 template <class T>
 REVERIE_INLINE void transpose_square(const T* from, int64_t from_row, T* to, int64_t to_row) {
   Vector<T> rows[kLanes<T>];

@@ -1,14 +1,14 @@
 #pragma once
-// Skinny GEMM: products of few rows with a matrix, as in decoding. They are bound by memory: the matrix is read
-// once, as it lies, in long runs, by all threads.
+/// Skinny GEMM: products of few rows with a matrix, as in decoding. They are bound by memory: the matrix is read
+/// once, as it lies, in long runs, by all threads.
 
 #include "kernels/cpu/isa/parallel.h"
 #include "kernels/cpu/isa/simd.h"
 
 namespace reverie::cpu::REVERIE_ISA {
 
-// c [m, n] = alpha * a b (+ c): a(i, x) at a[i * a_row + x]; b is of T, or of uint16_t (bf16), and
-// its lines are `b_line` apart: rows [k, n], or where it lies transposed columns [n, k].
+/// c [m, n] = alpha * a b (+ c): a(i, x) at a[i * a_row + x]; b is of T, or of uint16_t (bf16), and
+/// its lines are `b_line` apart: rows [k, n], or where it lies transposed columns [n, k].
 template <class T, class W>
 struct SkinnyGemm {
   int64_t m, n, k;
@@ -30,7 +30,7 @@ template <class T>
 REVERIE_INLINE T as(T x) {
   return x;
 }
-// bf16 is the upper half of an f32.
+/// bf16 is the upper half of an f32.
 typedef uint16_t HalfLanes __attribute__((vector_size(kVectorBytes / 2), aligned(2)));
 typedef uint32_t FullLanes __attribute__((vector_size(kVectorBytes)));
 template <class T>
@@ -43,15 +43,15 @@ REVERIE_INLINE T as(uint16_t x) {
   return __builtin_bit_cast(T, uint32_t(x) << 16);
 }
 
-// Fetches what is read next into the second-level cache, in the order in which it lies: lines of
-// memory asked for in any other order come at half the speed. `lines` runs of `width`, each
-// `line` after the one before it.
+/// Fetches what is read next into the second-level cache, in the order in which it lies: lines of
+/// memory asked for in any other order come at half the speed. `lines` runs of `width`, each
+/// `line` after the one before it.
 template <class W>
 class Ahead {
  public:
   REVERIE_INLINE Ahead(const W* begin, int64_t width, int64_t line)
       : at_(begin), end_(begin + width), width_(width), line_(line) {}
-  // As much as kVectors of the widest vectors of W's values read.
+  /// As much as kVectors of the widest vectors of W's values read.
   template <int kBytes>
   REVERIE_INLINE void fetch() {
 #pragma GCC unroll 8
@@ -66,7 +66,7 @@ class Ahead {
   }
 
  private:
-  static constexpr int kLine = 64;  // bytes
+  static constexpr int kLine = 64;  ///< bytes
   const W *at_, *end_;
   int64_t width_, line_;
 };
@@ -78,15 +78,15 @@ REVERIE_INLINE void put(const SkinnyGemm<T, W>& p, int64_t i, int64_t j, T sum) 
 }
 
 // ---- b transposed: an element is the dot product of two runs ---------------------------------
-// Columns whose dot products are taken side by side.
+/// Columns whose dot products are taken side by side.
 inline constexpr int kColumns = 4;
 
-// Lanes of a, then those of b, in blocks of 2 kHalf lanes whose halves are added.
+/// Lanes of a, then those of b, in blocks of 2 kHalf lanes whose halves are added.
 template <int kHalf, class T>
 REVERIE_INLINE Vector<T> add_halves(Vector<T> a, Vector<T> b) {
   return exchange<kHalf, false, T>(a, b) + exchange<kHalf, true, T>(a, b);
 }
-// sums[i] = sum_lanes(v[i]), to the bit; four at a time.
+/// sums[i] = sum_lanes(v[i]), to the bit; four at a time.
 template <class T, int kCount>
 REVERIE_INLINE void sum_lanes_of(const Vector<T> (&v)[kCount], T (&sums)[kCount]) {
   constexpr int n = kLanes<T>;
@@ -109,8 +109,8 @@ REVERIE_INLINE void sum_lanes_of(const Vector<T> (&v)[kCount], T (&sums)[kCount]
   for (; i < kCount; ++i) sums[i] = sum_lanes<T>(v[i]);
 }
 
-// Elements [row, row + kRows) x [j, j + kCount). Each is summed in the same order, whichever
-// others are beside it.
+/// Elements [row, row + kRows) x [j, j + kCount). Each is summed in the same order, whichever
+/// others are beside it.
 template <int kRows, int kCount, class T, class W>
 REVERIE_INLINE void dot_products(const SkinnyGemm<T, W>& p, int64_t row, int64_t j, bool fetch) {
   const T* a = p.a + row * p.a_row;
@@ -177,12 +177,12 @@ static void skinny_gemm_transposed(const SkinnyGemm<T, W>& p) {
 }
 
 // ---- b as rows: multiples of its rows are added up -------------------------------------------
-// Rows of b that are added at a time, and parts into which all are cut: fixed, so that sums do not
-// depend on the number of threads. A part is read from beginning to end.
+/// Rows of b that are added at a time, and parts into which all are cut: fixed, so that sums do not
+/// depend on the number of threads. A part is read from beginning to end.
 inline constexpr int kGroup = 8;
 inline constexpr int64_t kParts = 8;
 
-// sums[i][j] += a(i, x) * b(x, begin + j), j < width, for kCount rows x from `x` on.
+/// sums[i][j] += a(i, x) * b(x, begin + j), j < width, for kCount rows x from `x` on.
 template <int kCount, class T, class W>
 REVERIE_INLINE void add_rows(const SkinnyGemm<T, W>& p, int64_t x, int64_t begin, int64_t width,
                              T* sums, int64_t sums_row) {

@@ -1,12 +1,12 @@
 #pragma once
-// Runs CUDA kernels on the CPU, a fiber for each CUDA thread, so that they are tested where there
-// is no GPU. A test tool: memory order between blocks, and speed, it cannot see.
-//
-// A warp runs as far as it can before the next one does (a barrier that is missing then shows,
-// which taking turns thread by thread hides), in an order that REVERIE_CUDA_SCHEDULE=n shuffles.
-// Shared memory knows its bounds and who touched it since the last barrier (shared.h). Barriers and
-// warp functions say where threads parted. Memory of the device lies between red zones
-// (core/emulated_cuda.h). What is wrong ends the launch with an InternalError.
+/// Runs CUDA kernels on the CPU, a fiber for each CUDA thread, so that they are tested where there
+/// is no GPU. A test tool: memory order between blocks, and speed, it cannot see.
+///
+/// A warp runs as far as it can before the next one does (a barrier that is missing then shows,
+/// which taking turns thread by thread hides), in an order that REVERIE_CUDA_SCHEDULE=n shuffles.
+/// Shared memory knows its bounds and who touched it since the last barrier (shared.h). Barriers and
+/// warp functions say where threads parted. Memory of the device lies between red zones
+/// (core/emulated_cuda.h). What is wrong ends the launch with an InternalError.
 
 #include <cstdint>
 #include <cstring>
@@ -28,55 +28,55 @@ struct Dim3 {
 inline constexpr int kWarp = 32;
 inline constexpr size_t kLargestOffer = 32;
 
-// A kernel's fault and its line; ends the launch.
+/// A kernel's fault and its line; ends the launch.
 struct Fault {
   std::string what;
   std::source_location where;
 };
 
-// Why a thread stopped.
+/// Why a thread stopped.
 enum class Wait : uint8_t { none, warp, block, done };
 
 struct Thread {
   Dim3 index;
-  int number = 0;  // within the block
+  int number = 0;  ///< within the block
   Wait wait = Wait::none;
-  std::source_location where;  // of the barrier or warp function it waits at
+  std::source_location where;  ///< of the barrier or warp function it waits at
   int exchanges = 0;
-  alignas(8) unsigned char offered[2][kLargestOffer] = {};  // to its warp's other lanes, by turns
+  alignas(8) unsigned char offered[2][kLargestOffer] = {};  ///< to its warp's other lanes, by turns
 };
 
-// The block that runs, and the thread of it that does.
+/// The block that runs, and the thread of it that does.
 struct Running {
   Dim3 grid, block, block_index;
   Thread* thread = nullptr;
-  unsigned epoch = 0;        // grows with each barrier of the block
-  size_t dynamic_bytes = 0;  // of shared memory, as the launch said
+  unsigned epoch = 0;        ///< grows with each barrier of the block
+  size_t dynamic_bytes = 0;  ///< of shared memory, as the launch said
 };
 extern Running running;
 
-// Stops the thread until the rest of its block (or warp) has come as far.
+/// Stops the thread until the rest of its block (or warp) has come as far.
 void wait(Wait, std::source_location);
-// Waits until all lanes of the thread's warp have offered so many bytes; the turn they are kept in,
-// until each has offered twice more.
+/// Waits until all lanes of the thread's warp have offered so many bytes; the turn they are kept in,
+/// until each has offered twice more.
 int offer_bytes(const void* bytes, size_t count, std::source_location);
-// Bytes that lane `lane` of the warp offered in that turn; a lane beyond the warp means the own
-// one.
+/// Bytes that lane `lane` of the warp offered in that turn; a lane beyond the warp means the own
+/// one.
 const unsigned char* offered_by(int lane, int turn);
-// Orders what the lanes of the warp do to shared memory.
+/// Orders what the lanes of the warp do to shared memory.
 void order_warp(std::source_location);
 
-// A block's array of that size whose size the launch must have said.
+/// A block's array of that size whose size the launch must have said.
 void require_dynamic(size_t bytes, std::source_location = std::source_location::current());
 
-// Runs `thread` for each thread of each block. `where`: the launch, for messages.
+/// Runs `thread` for each thread of each block. `where`: the launch, for messages.
 void launch(Dim3 blocks, int threads, size_t dynamic_bytes, const std::function<void()>& thread,
             std::source_location);
 
-// Seed of the order in which warps and blocks run; 0: the order of their numbers.
+/// Seed of the order in which warps and blocks run; 0: the order of their numbers.
 void set_schedule(unsigned seed);
 
-// lane -> what that lane of the warp offers in the same call.
+/// lane -> what that lane of the warp offers in the same call.
 template <class T>
 auto offer(const T& value, std::source_location where) {
   static_assert(sizeof(T) <= kLargestOffer && std::is_trivially_copyable_v<T>);
@@ -92,7 +92,7 @@ inline int lane() {
 
 }  // namespace reverie::cuda::emulation
 
-// CUDA's own names. Masks must be full: a warp acts as one.
+/// CUDA's own names. Masks must be full: a warp acts as one.
 #define threadIdx (::reverie::cuda::emulation::running.thread->index)
 #define blockIdx (::reverie::cuda::emulation::running.block_index)
 #define blockDim (::reverie::cuda::emulation::running.block)

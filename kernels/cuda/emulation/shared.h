@@ -1,6 +1,6 @@
 #pragma once
-// Shared memory of an emulated block: an array that knows its bounds, starts as NaN in each block,
-// and remembers who touched each element since the last barrier.
+/// Shared memory of an emulated block: an array that knows its bounds, starts as NaN in each block,
+/// and remembers who touched each element since the last barrier.
 
 #include <cstddef>
 #include <cstdint>
@@ -10,11 +10,11 @@
 
 namespace reverie::cuda::emulation {
 
-// One array of a block. Two threads race for an element if one of them writes it and no barrier
-// lies between: a barrier of the block, or of the warp that both belong to.
+/// One array of a block. Two threads race for an element if one of them writes it and no barrier
+/// lies between: a barrier of the block, or of the warp that both belong to.
 class SharedArray {
  public:
-  // The array that the declaration `tag` stands for in the running block, poisoned on first sight.
+  /// The array that the declaration `tag` stands for in the running block, poisoned on first sight.
   static SharedArray& of(const void* tag, const char* name, size_t count, size_t element_bytes);
 
   void* touch_for_read(int64_t index, const std::source_location& where);
@@ -27,7 +27,7 @@ class SharedArray {
     std::source_location where;
   };
   struct Element {
-    Touch write, read, other_read;  // the last ones; other_read by another thread than read
+    Touch write, read, other_read;  ///< the last ones; other_read by another thread than read
   };
   friend struct Arrays;
 
@@ -42,7 +42,7 @@ class SharedArray {
   Element* elements_ = nullptr;
 };
 
-// An index that knows where it was written.
+/// An index that knows where it was written.
 struct Index {
   template <class I>
   requires std::is_integral_v<I> Index(I i,
@@ -52,7 +52,7 @@ struct Index {
   std::source_location where;
 };
 
-// What REVERIE_SHARED declares: reads and writes of elements by [], no pointers.
+/// What REVERIE_SHARED declares: reads and writes of elements by [], no pointers.
 template <class T>
 class Shared {
  public:
@@ -82,8 +82,8 @@ class Shared {
   SharedArray& array_;
 };
 
-// For the emulation's scheduler.
-void begin_block();  // arrays of earlier blocks are gone
+/// For the emulation's scheduler.
+void begin_block();  ///< arrays of earlier blocks are gone
 void advance_warp_epoch(int warp);
 
 }  // namespace reverie::cuda::emulation

@@ -1,5 +1,5 @@
 #pragma once
-// How cuBLASLt makes the products of one shape.
+/// How cuBLASLt makes the products of one shape.
 
 #include <cublasLt.h>
 
@@ -11,12 +11,12 @@ namespace reverie::cuda {
 
 inline constexpr size_t kWorkspace = size_t(32) << 20;
 
-// MachineError where it is no success.
+/// MachineError where it is no success.
 void require_success(cublasStatus_t status, const char* what);
 
-// A matrix as the library sees it: columns lie together, `stride` apart. alignment: of the first
-// element of each matrix of a batch, in bytes, at most 16; algorithms that read as much at once
-// want it.
+/// A matrix as the library sees it: columns lie together, `stride` apart. alignment: of the first
+/// element of each matrix of a batch, in bytes, at most 16; algorithms that read as much at once
+/// want it.
 struct Layout {
   bool transposed;
   int64_t stride, batch_stride;
@@ -24,9 +24,9 @@ struct Layout {
   auto operator<=>(const Layout&) const = default;
 };
 
-// Key of a cuBLASLt plan: the properties that products with one plan share.
+/// Key of a cuBLASLt plan: the properties that products with one plan share.
 struct Problem {
-  int64_t m, n, k, batch;  // of our c [m, n]
+  int64_t m, n, k, batch;  ///< of our c [m, n]
   Layout a, b, c;
   DType operands, result;
   Epilogue epilogue;
@@ -48,7 +48,7 @@ class Matrix {
   cublasLtMatrixLayout_t layout_ = nullptr;
 };
 
-// A product of one shape, with the algorithm that the library's heuristic proposes for it.
+/// A product of one shape, with the algorithm that the library's heuristic proposes for it.
 class Plan {
  public:
   Plan(cublasLtHandle_t handle, const Problem& p);
@@ -56,9 +56,9 @@ class Plan {
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
 
-  // Never false without an epilogue.
+  /// Never false without an epilogue.
   bool possible() const { return algorithm_.has_value(); }
-  // `vector`: as multiply() has it; null without an epilogue.
+  /// `vector`: as multiply() has it; null without an epilogue.
   void run(cublasLtHandle_t handle, const Matmul& args, void* vector, void* workspace);
 
  private:
@@ -67,7 +67,7 @@ class Plan {
   template <class Scalar>
   void run_as(cublasLtHandle_t handle, const Matmul& args, void* workspace) const;
 
-  bool wide_;  // f64
+  bool wide_;  ///< f64
   Epilogue epilogue_;
   Matrix left_, right_, result_;
   cublasLtMatmulDesc_t product_ = nullptr;

@@ -1,5 +1,5 @@
 #pragma once
-// Tensors between GPUs, by NCCL.
+/// Tensors between GPUs, by NCCL.
 
 #include <memory>
 #include <string>
@@ -9,12 +9,12 @@
 
 namespace reverie {
 
-// "NCCL 2.28.9", or "" in a build without it.
+/// "NCCL 2.28.9", or "" in a build without it.
 std::string nccl_library();
 
-// Between the GPUs in use of `host`'s ranks, each rank's another; `host` carries what they need to
-// find each other, and says while this rank waits whether the others live. A collective.
-// ConfigError in a build without NCCL.
+/// Between the GPUs in use of `host`'s ranks, each rank's another; `host` carries what they need to
+/// find each other, and says while this rank waits whether the others live. A collective.
+/// ConfigError in a build without NCCL.
 std::unique_ptr<DeviceTransport> make_nccl_transport(Communicator& host);
 
 }  // namespace reverie

@@ -1,5 +1,5 @@
 #pragma once
-// Ranks that are processes, on one machine or several, connected pair by pair.
+/// Ranks that are processes, on one machine or several, connected pair by pair.
 
 #include <memory>
 
@@ -8,7 +8,7 @@
 
 namespace reverie {
 
-// See meet() for how it may fail.
+/// See meet() for how it may fail.
 std::unique_ptr<Transport> make_tcp_transport(const TcpPlan& plan);
 
 }  // namespace reverie

@@ -1,5 +1,5 @@
 #pragma once
-// The definition of tables of the kind "latent_effect".
+/// The definition of tables of the kind "latent_effect".
 
 #include "trainers/tables/latents/latent_table.h"
 
@@ -12,19 +12,19 @@ struct LatentMeasureOptions final : Fieldset {
   void fields(Fields&) override;
 };
 
-// Trials of every model, with its first number of latents and the first seed. The rate with the
-// lowest loss behind insertions into every fourth held-out text is used, and those texts are in no
-// other figure.
+/// Trials of every model, with its first number of latents and the first seed. The rate with the
+/// lowest loss behind insertions into every fourth held-out text is used, and those texts are in no
+/// other figure.
 struct LatentSweep final : Fieldset {
-  int64_t steps = 0;  // 0: no trials
+  int64_t steps = 0;  ///< 0: no trials
   std::vector<double> learning_rates;
   Named<std::vector<double>> models;
   void fields(Fields&) override;
 };
 
 struct LatentPreset final : TablePreset {
-  Named<std::vector<int64_t>> cells;  // by model: numbers of latents; none for a model without
-  std::string base_model;             // or `pretraining`
+  Named<std::vector<int64_t>> cells;  ///< by model: numbers of latents; none for a model without
+  std::string base_model;             ///< or `pretraining`
   Json pretraining, base_shape, augmented;
   LatentMeasureOptions measure;
   LatentSweep sweep;
@@ -36,7 +36,7 @@ struct LatentDefinition final : TableDefinitionWith<LatentPreset> {
   LatentReport report;
   Json augmented;
   std::vector<std::string> shuffled;
-  LatentMeasureOptions measure;  // that presets begin with
+  LatentMeasureOptions measure;  ///< that presets begin with
   void fields(Fields&) override;
   void refuse_misplaced(const Config& file) const override;
 };

@@ -1,6 +1,6 @@
 #pragma once
-// Cost of the runs of a latent table, from the base's shape alone: its weights need not
-// be there.
+/// Cost of the runs of a latent table, from the base's shape alone: its weights need not
+/// be there.
 
 #include <string>
 #include <vector>
@@ -13,15 +13,15 @@ namespace reverie {
 
 struct LatentPlan {
   int64_t trainable_parameters = 0;
-  double step_flops = 0;    // one step, forward and backward
-  double weight_bytes = 0;  // base, and the source of latents
-  double state_bytes = 0;   // gradients and two moments of what is trained
+  double step_flops = 0;    ///< one step, forward and backward
+  double weight_bytes = 0;  ///< base, and the source of latents
+  double state_bytes = 0;   ///< gradients and two moments of what is trained
 };
-// Cost of one run beside (or of) `base`, whose values are not read; the run's model is "augmented"
-// or "pretrained".
+/// Cost of one run beside (or of) `base`, whose values are not read; the run's model is "augmented"
+/// or "pretrained".
 LatentPlan plan_latent_run(const Transformer& base, const ExperimentOptions& run);
 
-// One line for each cell of the runs (their first seed), and what all seeds take together.
+/// One line for each cell of the runs (their first seed), and what all seeds take together.
 std::string plan_latent_table(const Transformer& base, const std::string& base_name,
                               const std::vector<PlannedRun>& runs, const std::string& directory);
 

@@ -1,5 +1,5 @@
 #pragma once
-// What a run directory says of its run, read for a page: config, curves, samples, summary.
+/// What a run directory says of its run, read for a page: config, curves, samples, summary.
 
 #include <nlohmann/json.hpp>
 #include <string>
@@ -14,40 +14,40 @@ namespace reverie {
 
 struct RunRecord {
   std::string directory, name;
-  Json config;                // config.resolved.json
-  Json summary;               // summary.json; null while the run is not finished
-  Json dataset;               // dataset.json; null where there is none
-  std::vector<Json> metrics;  // metrics.jsonl
+  Json config;                ///< config.resolved.json
+  Json summary;               ///< summary.json; null while the run is not finished
+  Json dataset;               ///< dataset.json; null where there is none
+  std::vector<Json> metrics;  ///< metrics.jsonl
 
   bool finished() const { return !summary.is_null(); }
-  // "LEAKS", where the summary or any line of metrics says so; it stands beside every loss.
+  /// "LEAKS", where the summary or any line of metrics says so; it stands beside every loss.
   std::string label() const;
-  // "causal", "LEAKS", or that the trained weights are still to be probed.
+  /// "causal", "LEAKS", or that the trained weights are still to be probed.
   std::string verdict() const;
   int64_t last_step() const;
-  // The values of `key` in the events of one kind ("train", "eval"), by step.
+  /// The values of `key` in the events of one kind ("train", "eval"), by step.
   std::vector<PlotPoint> curve(const std::string& event, const std::string& key) const;
-  // The same, averaged over each hundredth of `steps`.
+  /// The same, averaged over each hundredth of `steps`.
   std::vector<PlotPoint> smooth_curve(const std::string& event, const std::string& key,
                                       double steps) const;
-  // Whether the summary has losses with memory carried from window to window.
+  /// Whether the summary has losses with memory carried from window to window.
   bool carries_memory() const { return summary.is_object() && summary.contains("carried"); }
-  // A number of the summary, or NaN.
+  /// A number of the summary, or NaN.
   double figure(const char* key) const;
 };
 
-// UserError for a directory that holds no run; DataError for a damaged file.
+/// UserError for a directory that holds no run; DataError for a damaged file.
 RunRecord read_run_record(const std::string& directory);
 
-// Every value of a JSON object by its path, in order: {"train.steps", "2000"}; an empty object or
-// array is a value.
+/// Every value of a JSON object by its path, in order: {"train.steps", "2000"}; an empty object or
+/// array is a value.
 std::vector<std::pair<std::string, std::string>> flat_values(const Json& object);
 
 struct ConfigDifference {
   std::string path;
-  std::vector<std::string> values;  // of each run; empty: the run's config has no such value
+  std::vector<std::string> values;  ///< of each run; empty: the run's config has no such value
 };
-// The paths at which the configs are not all the same.
+/// The paths at which the configs are not all the same.
 std::vector<ConfigDifference> differing_values(const std::vector<RunRecord>& runs);
 
 }  // namespace reverie

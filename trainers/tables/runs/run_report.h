@@ -1,5 +1,5 @@
 #pragma once
-// report.html of one run, and of several laid over one another.
+/// report.html of one run, and of several laid over one another.
 
 #include <string>
 #include <vector>
@@ -9,13 +9,13 @@
 
 namespace reverie {
 
-// Losses, learning rate, gradient norm and speed as curves; samples over time; config; verdict.
+/// Losses, learning rate, gradient norm and speed as curves; samples over time; config; verdict.
 std::string run_report_html(const RunRecord& run);
-// Two runs or more: what they reached, what differs in their configs, their curves together.
+/// Two runs or more: what they reached, what differs in their configs, their curves together.
 std::string comparison_html(const std::vector<RunRecord>& runs, const std::string& command);
 
-// Writes RUN/report.html when a run ends or stops. A page that cannot be written is a warning: it
-// never ends a run.
+/// Writes RUN/report.html when a run ends or stops. A page that cannot be written is a warning: it
+/// never ends a run.
 class RunReportCallback final : public Callback {
  public:
   void on_end(const RunView&) override;

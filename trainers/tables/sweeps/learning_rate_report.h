@@ -1,5 +1,5 @@
 #pragma once
-// The page and the JSON of a learning-rate range test.
+/// The page and the JSON of a learning-rate range test.
 
 #include <string>
 
@@ -8,7 +8,7 @@
 
 namespace reverie {
 
-// "The averaged loss fell fastest at a rate of 0.003, a rate to begin with, ..."
+/// "The averaged loss fell fastest at a rate of 0.003, a rate to begin with, ..."
 std::string explain_learning_rate(const LearningRateRange& range);
 std::string learning_rate_html(const LearningRateRange& range, const std::string& command);
 Json learning_rate_json(const LearningRateRange& range);

@@ -1,6 +1,6 @@
 #pragma once
-// A table of one experiment with some of its values varied: what each combination reached, over
-// seeds.
+/// A table of one experiment with some of its values varied: what each combination reached, over
+/// seeds.
 
 #include <string>
 #include <utility>
@@ -12,24 +12,24 @@
 
 namespace reverie {
 
-// One path of the config and the values it takes.
+/// One path of the config and the values it takes.
 struct SweepAxis {
-  std::string path, name;    // "optimizer.learning_rate", "learning_rate"
-  std::vector<Json> values;  // one or more
+  std::string path, name;    ///< "optimizer.learning_rate", "learning_rate"
+  std::vector<Json> values;  ///< one or more
 };
-// A combination of values.
+/// A combination of values.
 struct SweepCell {
-  std::string name;                                       // "learning_rate=0.001,dropout=0.1"
-  std::vector<std::pair<std::string, Json>> assignments;  // path, value
+  std::string name;                                       ///< "learning_rate=0.001,dropout=0.1"
+  std::vector<std::pair<std::string, Json>> assignments;  ///< path, value
 };
 
-// {PATH: [VALUE, ...]} -> axes. ConfigError for an empty list, a path that no config can have, and
-// for "seed" and the data, which are not swept: losses on other data are other quantities.
+/// {PATH: [VALUE, ...]} -> axes. ConfigError for an empty list, a path that no config can have, and
+/// for "seed" and the data, which are not swept: losses on other data are other quantities.
 std::vector<SweepAxis> read_sweep_axes(const Json& vary, const std::string& path);
-// All combinations, the last axis fastest; names are unlike and fit for a directory.
+/// All combinations, the last axis fastest; names are unlike and fit for a directory.
 std::vector<SweepCell> sweep_cells(const std::vector<SweepAxis>& axes);
 
-// One finished run.
+/// One finished run.
 struct SweepRun {
   std::string cell;
   int64_t seed = 0;
@@ -39,17 +39,17 @@ struct SweepRow {
   SweepCell cell;
   std::vector<int64_t> seeds;
   Statistic train_loss, val_loss, val_loss_prefix_only;
-  std::string label;  // of any of its runs
+  std::string label;  ///< of any of its runs
   int64_t parameters = 0;
-  double seconds = 0;      // mean
-  bool near_best = false;  // not the best, but its mean is within two standard errors of it
+  double seconds = 0;      ///< mean
+  bool near_best = false;  ///< not the best, but its mean is within two standard errors of it
 };
 struct SweepTable {
   std::string title;
   std::vector<std::string> notes;
   std::vector<SweepAxis> axes;
-  std::vector<SweepRow> rows;  // finished cells, in the order of sweep_cells()
-  // The lowest mean validation loss of the rows without a label; none where all have one.
+  std::vector<SweepRow> rows;  ///< finished cells, in the order of sweep_cells()
+  /// The lowest mean validation loss of the rows without a label; none where all have one.
   std::optional<size_t> best;
   std::vector<SweepRun> runs;
   Provenance provenance;
@@ -64,7 +64,7 @@ std::string sweep_table_markdown(const SweepTable& table, const std::vector<Plot
 std::string sweep_report_html(const SweepTable& table);
 std::vector<PlotFile> sweep_plot_files(const SweepTable& table);
 
-// The JSON Schema of a table's file of this kind.
+/// The JSON Schema of a table's file of this kind.
 Json sweep_schema();
 
 }  // namespace reverie
