@@ -25,9 +25,10 @@ void list(const RegistryBase& registry) {
 }  // namespace
 
 void add_modules_command(CLI::App& app) {
-  auto* command = app.add_subcommand("modules",
-                                     "List models, memory modules, latent sources, generated tasks, "
-                                     "optimizers, schedules and table kinds with their options");
+  auto* command =
+      app.add_subcommand("modules",
+                         "List models, memory modules, latent sources, generated tasks, "
+                         "optimizers, schedules and table kinds with their options");
   auto plugins = std::make_shared<std::vector<std::string>>();
   command->add_option("--plugin", *plugins, "load this shared library first (repeatable)")
       ->allow_extra_args(false);

@@ -93,18 +93,17 @@ constexpr const char* kCache =
 constexpr const char* kIcae = R"({"type": "icae", "count": 5, "rank": 3})";
 INSTANTIATE_TEST_SUITE_P(
     Kinds, WrittenWithLatents,
-    ::testing::Values(Case{"llama", "llama", kCoprocessor, 0}, Case{"gpt2", "gpt2", kCoprocessor, 0},
-                    Case{"gemma3", "gemma3", kCoprocessor, 0},
-                    Case{"late", "llama", kCoprocessor, 3}, Case{"cache", "llama", kCache, 0},
-                    Case{"cache_gpt2", "gpt2", kCache, 0},
-                    Case{"cache_gemma3", "gemma3", kCache, 0},
-                    Case{"cache_late", "llama", kCache, 2},
-                    Case{"last_hidden", "llama",
-                         R"({"type": "coprocessor", "count": 4, "reads": "last_hidden",
+    ::testing::Values(
+        Case{"llama", "llama", kCoprocessor, 0}, Case{"gpt2", "gpt2", kCoprocessor, 0},
+        Case{"gemma3", "gemma3", kCoprocessor, 0}, Case{"late", "llama", kCoprocessor, 3},
+        Case{"cache", "llama", kCache, 0}, Case{"cache_gpt2", "gpt2", kCache, 0},
+        Case{"cache_gemma3", "gemma3", kCache, 0}, Case{"cache_late", "llama", kCache, 2},
+        Case{"last_hidden", "llama",
+             R"({"type": "coprocessor", "count": 4, "reads": "last_hidden",
                              "initial": "scratch"})",
-                         0},
-                    Case{"icae", "llama", kIcae, 0}, Case{"icae_late", "gpt2", kIcae, 2},
-                    Case{"gist", "llama", R"({"type": "gist", "count": 3})", 0}),
+             0},
+        Case{"icae", "llama", kIcae, 0}, Case{"icae_late", "gpt2", kIcae, 2},
+        Case{"gist", "llama", R"({"type": "gist", "count": 3})", 0}),
     [](const auto& info) { return std::string(info.param.name); });
 
 TEST(WrittenWithLatents, SeveralTextsAreWrittenAsEachAlone) {
