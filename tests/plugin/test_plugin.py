@@ -145,6 +145,29 @@ class PluginTest(unittest.TestCase):
         config = self.config("carried", {"type": "decay", "carry_state": True}, "decay_memory.so")
         self.done([self.reverie, "check", "causality", config])
 
+    def test_one_flag_puts_the_plugin_into_the_table_of_memories(self) -> None:
+        table = self.prefix / "share/reverie/configs/tables/memory.json"
+        mine = {"model": {"memory": {"type": "decay", "carry_state": True}}}
+        directory = self.folder / "memories"
+        said = self.done([self.reverie, "repro", table, "--preset", "smoke", "--run-dir", directory,
+                          "--set", f"plugins={json.dumps([str(self.folder / 'decay_memory.so')])}",
+                          "--set-table", f"models.mine={json.dumps(mine)}", "--only", "mine", "--only", "no_memory",
+                          # A part of the table, so that it takes seconds.
+                          "--set-table", 'presets.smoke.tasks=["recall"]', "--set", "train.steps=4"])
+        self.assertIn("| mine |", said)
+        rows = {row["model"]: row for row in json.loads((directory / "table.json").read_text())["rows"]}
+        self.assertEqual(sorted(rows), ["mine", "no_memory"])
+        self.assertEqual(rows["mine"]["verdict"], "causal")
+        self.assertEqual(rows["mine"]["state_bytes"], 2 * 64 * 4)  # of each layer, n_embd numbers
+        self.assertIsNotNone(rows["mine"]["measured"]["right_beyond_one_window"]["wiped"])
+        # A memory that is not carried has nothing to wipe.
+        mine["model"]["memory"]["carry_state"] = False
+        got = self.run_command([self.reverie, "repro", table, "--run-dir", self.folder / "memories-2",
+                                "--set", f"plugins={json.dumps([str(self.folder / 'decay_memory.so')])}",
+                                "--set-table", f"models.mine={json.dumps(mine)}"])
+        self.assertEqual(got.returncode, REFUSED, got.stdout)
+        self.assertIn("nothing to wipe", got.stdout)
+
     def test_wrong_options_are_refused_with_their_place(self) -> None:
         for memory, wanted in (({"type": "decay", "decya": 0.5}, "decay"), ({"type": "decay", "decay": 1.5}, "1.5"),
                                ({"type": "deacy"}, "decay")):

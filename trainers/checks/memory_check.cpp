@@ -30,18 +30,6 @@ std::set<int64_t> layers_of(const MemoryState& state) {
   return layers;
 }
 
-OtherMemory swapped_memory() {
-  return {
-      "swapped",
-      [](const MemoryState& carried, const MemoryState&, int64_t) -> std::optional<MemoryState> {
-        const int64_t rows = rows_of(carried);
-        if (rows < 2) return std::nullopt;
-        std::vector<int64_t> next;
-        for (int64_t r = 0; r < rows; ++r) next.push_back((r + 1) % rows);
-        return carried.rows(next);
-      }};
-}
-
 OtherMemory frozen_memory() {
   return {"frozen",
           [](const MemoryState&, const MemoryState& first,

@@ -193,6 +193,18 @@ OtherMemory reset_memory() {
           [](const MemoryState&, const MemoryState&, int64_t) { return MemoryState(); }};
 }
 
+OtherMemory swapped_memory() {
+  return {
+      "swapped",
+      [](const MemoryState& carried, const MemoryState&, int64_t) -> std::optional<MemoryState> {
+        const int64_t rows = carried.values.empty() ? 0 : carried.values.begin()->second.size(0);
+        if (rows < 2) return std::nullopt;
+        std::vector<int64_t> next;
+        for (int64_t r = 0; r < rows; ++r) next.push_back((r + 1) % rows);
+        return carried.rows(next);
+      }};
+}
+
 PairedSums CarriedLosses::Other::all() const {
   PairedSums sums;
   for (const PairedSums& text : by_text) sums.add(text);

@@ -54,6 +54,8 @@ struct OtherMemory {
 };
 /// A clean memory at every window.
 OtherMemory reset_memory();
+/// What the text beside it carried to the same window; not asked where no text is beside it.
+OtherMemory swapped_memory();
 
 struct CarriedLosses {
   double loss = 0;  ///< nats per prediction, memory carried

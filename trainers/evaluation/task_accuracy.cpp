@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "autograd/ops/embedding.h"
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "core/signals.h"
 #include "datasets/sampler.h"
+#include "trainers/evaluation/carried_losses.h"
 #include "trainers/evaluation/evaluate.h"
 
 namespace reverie {
@@ -66,6 +68,11 @@ std::vector<DistanceAccuracy> task_accuracy(LanguageModel& model, const TokenFil
                                             int64_t documents, int64_t batch_size,
                                             CarriedState state) {
   task.require_block_size(model.block_size());
+  require(
+      state == CarriedState::as_model || model.carries_memory(),
+      "answers with the memory {} were asked for, but the model carries no memory from window to "
+      "window: there is none to replace (a memory module carries with \"carry_state\": true)",
+      state == CarriedState::reset ? "wiped" : "swapped");
   const EvaluationMode mode(model);
   std::vector<DistanceAccuracy> counts;
   for (size_t i = 0; i < task.distances.size(); ++i)
@@ -73,9 +80,11 @@ std::vector<DistanceAccuracy> task_accuracy(LanguageModel& model, const TokenFil
   const int64_t length = task.document_length(), block = model.block_size(),
                 all = task.documents_in(tokens),
                 read = documents == 0 ? all : std::min(documents, all);
-  const bool carries = model.carries_memory() && state == CarriedState::as_model;
+  const bool carries = model.carries_memory() && state != CarriedState::reset;
+  const OtherMemory swapped = swapped_memory();
   for (int64_t first = 0; first < read; first += batch_size) {
     const int64_t rows = std::min(batch_size, read - first);
+    if (state == CarriedState::swapped && rows < 2) continue;
     SequenceState memory;
     for (int64_t begin = 0; begin < length; begin += block) {
       stop_if_requested();
@@ -83,7 +92,15 @@ std::vector<DistanceAccuracy> task_accuracy(LanguageModel& model, const TokenFil
       for (int64_t i = 0; i < rows; ++i)
         starts.push_back((first + i) * all / read * length + begin);
       const Batch batch = read_windows(tokens, starts, block);
-      const Variable hidden = model.hidden(batch.tokens, carries ? &memory : nullptr);
+      std::optional<MemoryState> other;
+      if (state == CarriedState::swapped && begin > 0)
+        other = swapped.begin(memory.memory, memory.memory, begin / block);
+      Variable hidden = model.hidden(batch.tokens, carries ? &memory : nullptr);
+      if (other) {
+        SequenceState changed;
+        changed.memory = std::move(*other);
+        hidden = model.hidden(batch.tokens, &changed);
+      }
       const Answers asked = answers_of(batch, answers, starts);
       if (asked.rows.empty()) continue;
       const auto said = likeliest(model, hidden, asked.rows);

@@ -10,7 +10,7 @@
 namespace reverie {
 
 /// What a window knows of those before it.
-enum class CarriedState { as_model, reset };
+enum class CarriedState { as_model, reset, swapped };
 
 struct DistanceAccuracy {
   int64_t distance = 0, right = 0, of = 0;  ///< distance in windows
@@ -21,9 +21,11 @@ struct DistanceAccuracy {
 
 /// An answer is right where its logit is the largest of its row, given all true tokens before it.
 /// Documents are read in windows of the model's block_size; a model that carries memory carries it
-/// through a document, unless `state` says that every window is a text of its own. At most
-/// `documents` (0: all), evenly spaced, `batch_size` at a time. One entry for each distance of the
-/// task, rising. UserError where the block_size does not fit the task.
+/// through a document, unless `state` says that every window is a text of its own (reset), or is read
+/// with what the document beside it carried there (swapped; a document alone in its batch is left
+/// out). At most `documents` (0: all), evenly spaced, `batch_size` at a time. One entry for each
+/// distance of the task, rising. UserError where the block_size does not fit the task, and for reset
+/// or swapped memory of a model that carries none.
 std::vector<DistanceAccuracy> task_accuracy(LanguageModel& model, const TokenFile& tokens,
                                             const TokenFile& answers, const TaskLayout& task,
                                             int64_t documents, int64_t batch_size,

@@ -43,6 +43,8 @@ Extents extents_of(const LinePlot& plot) {
     for (const PlotInterval& i : series.band) add(i.x, i.low), add(i.x, i.high);
   }
   if (!e.y.empty() && plot.reference) e.y.add(plot.reference->value);
+  if (!e.y.empty())
+    for (const double value : plot.reached_y) e.y.add(value);
   return e;
 }
 
@@ -323,11 +325,15 @@ std::string line_figure(const LinePlot& plot) {
          panel_grid(panels);
 }
 
-std::string line_plot_file(const LinePlot& plot) {
+std::string line_plot_file(const LinePlot& plot, int columns) {
   if (extents_of(plot).y.empty()) return "";
-  if (needs_multiples(plot))
-    return svg_file(caption_of_multiples(plot), multiples(plot, 270, 190), 3, 270, 190);
-  return svg_file("", {draw_line_plot(plot, 840, 380)}, 1, 840, 380);
+  if (needs_multiples(plot)) {
+    const double width = columns < 3 ? 200 : 270, height = columns < 3 ? 150 : 190;
+    return svg_file(caption_of_multiples(plot), multiples(plot, width, height), columns, width,
+                    height);
+  }
+  const double width = columns < 3 ? 420 : 840, height = columns < 3 ? 320 : 380;
+  return svg_file("", {draw_line_plot(plot, width, height)}, 1, width, height);
 }
 
 }  // namespace reverie

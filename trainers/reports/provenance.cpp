@@ -36,6 +36,25 @@ void Provenance::add_run_on_other_data(const Json& summary, const std::string& r
     other_training_data.push_back(std::move(entry));
 }
 
+void Provenance::add_run_of_part(const Json& summary, const std::string& run_directory,
+                                 const std::string& part) {
+  add_commit_and_time(summary, run_directory);
+  const Json data = summary.value("dataset", Json::object());
+  const PartData own{part, data.value("name", "unknown"), data.value("hash", "unknown"),
+                     data.value("note", "")};
+  const auto known = std::find_if(data_of_parts.begin(), data_of_parts.end(),
+                                  [&](const PartData& other) { return other.part == part; });
+  if (known == data_of_parts.end()) {
+    data_of_parts.push_back(own);
+    return;
+  }
+  if (known->hash != own.hash)
+    throw UserError(fmt::format(
+        "run {} was trained on other data than the runs of {} before it (hash {}, not {}), so one "
+        "table cannot compare them: delete it or choose another --run-dir",
+        run_directory, part, own.hash, known->hash));
+}
+
 void Provenance::add_run(const Json& summary, const std::string& run_directory) {
   add_commit_and_time(summary, run_directory);
   const Json data = summary.value("dataset", Json::object());
@@ -67,6 +86,9 @@ Json provenance_json(const Provenance& p) {
       {"date", p.date},
       {"total_seconds", p.total_seconds}};
   for (const auto& [model, data] : p.other_training_data) out["training_data"][model] = data;
+  if (!p.data_of_parts.empty()) out.erase("dataset");
+  for (const auto& data : p.data_of_parts)
+    out["datasets"][data.part] = {{"name", data.name}, {"hash", data.hash}, {"note", data.note}};
   return out;
 }
 
@@ -78,6 +100,10 @@ std::vector<std::pair<std::string, std::string>> provenance_lines(const Provenan
   add("data", p.dataset);
   add("data note", p.dataset_note);
   add("data hash", p.dataset_hash);
+  for (const auto& data : p.data_of_parts)
+    lines.emplace_back("data of " + data.part,
+                       fmt::format("{}{}{} (hash {})", data.name, data.note.empty() ? "" : ": ",
+                                   data.note, data.hash));
   for (const auto& [model, data] : p.other_training_data)
     lines.emplace_back("training data of " + model, data);
   add("preset", p.preset);

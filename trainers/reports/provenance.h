@@ -23,6 +23,11 @@ struct Provenance {
   double total_seconds = 0;              ///< of training, over all runs; see add_run()
   /// Models trained on other data than the table's, which all are measured on: name, data and hash.
   std::vector<std::pair<std::string, std::string>> other_training_data;
+  /// Of a table whose parts (tasks) have data of their own; then `dataset` is empty.
+  struct PartData {
+    std::string part, name, hash, note;
+  };
+  std::vector<PartData> data_of_parts;
 
   /// Adds commit, time and data of a run's summary.json. UserError where its data is not
   /// that of runs before: their losses cannot stand in one table. DataError for a summary without
@@ -31,6 +36,9 @@ struct Provenance {
   /// The same for a run of a model that is to be trained on other data.
   void add_run_on_other_data(const Json& summary, const std::string& run_directory,
                              const std::string& model);
+  /// The same for a run of one part. UserError where its data is not that of the part's runs before.
+  void add_run_of_part(const Json& summary, const std::string& run_directory,
+                       const std::string& part);
 
  private:
   void add_commit_and_time(const Json& summary, const std::string& run_directory);

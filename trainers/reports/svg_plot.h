@@ -50,6 +50,7 @@ struct LinePlot {
   std::optional<double> break_y = {};  ///< above it the y axis is logarithmic, and marked as broken
   /// With more than kMostLines series: the one that stands in every panel, in grey.
   std::optional<size_t> compared_with = {};
+  std::vector<double> reached_y = {};  ///< the y axis reaches these values in any case
 };
 /// Two bars for each model, one below the other, with their values as text. NaN: no bar.
 struct PlotBar {
@@ -82,7 +83,8 @@ std::string bar_figure(const BarPlot& plot);
 std::string line_panel(const LinePlot& plot);
 std::string panel_grid(const std::vector<std::string>& panels);  ///< "" where all are empty
 /// As a file that stands for itself.
-std::string line_plot_file(const LinePlot& plot);
+/// `columns`: of small multiples; 2 can be read 400 pixels wide.
+std::string line_plot_file(const LinePlot& plot, int columns = 3);
 std::string bar_plot_file(const BarPlot& plot);
 
 /// One drawing, `width` units wide.

@@ -64,7 +64,9 @@ class RunPlanner {
     const auto data_hash = data_hashes_[data];
     r.data_prepared = data_hash.has_value();
     const std::string resolved = json_text(all) + data_hash.value_or("");
-    r.directory = fmt::format("{}/runs/{}-{}-seed{}-{}", options_.directory, cell.model, cell.level,
+    const std::string level =
+        cell.level_name.empty() ? std::to_string(cell.level) : cell.level_name;
+    r.directory = fmt::format("{}/runs/{}-{}-seed{}-{}", options_.directory, cell.model, level,
                               seed, hash_bytes(resolved.data(), resolved.size()).substr(0, 8));
     return r;
   }
@@ -170,6 +172,7 @@ std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKin
         if (r.in_table && r.seed == seed) earlier.push_back(r);
       kind.set_earlier_paths(cell, earlier, config);
       runs.push_back(planner.run(cell, seed, std::move(config)));
+      kind.check(runs.back());
     }
   return runs;
 }
@@ -200,6 +203,7 @@ std::vector<std::string> write_table(const TableKind& kind, const std::vector<Pl
 }
 
 std::string place_of(const PlannedRun& r) {
+  if (!r.cell.level_name.empty()) return r.cell.model + "/" + r.cell.level_name;
   return r.cell.level > 0 ? fmt::format("{}/{}", r.cell.model, r.cell.level) : r.cell.model;
 }
 

@@ -17,6 +17,7 @@ namespace reverie {
 struct PlannedCell {
   std::string model;
   int64_t level = 0;
+  std::string level_name = {};  ///< of levels that are no numbers, such as tasks
 };
 
 /// A run that is tried before the table's own, so that it decides a part of their configs.
@@ -69,6 +70,9 @@ class TableKind {
   /// Sets paths of earlier runs that this one reads: `earlier` are those of the same seed.
   virtual void set_earlier_paths(const PlannedCell&, const std::vector<PlannedRun>& earlier,
                                  Config&) const {}
+  /// The finished config of a planned run, overrides and plug-ins included: ConfigError for what this
+  /// kind cannot have, before anything is trained.
+  virtual void check(const PlannedRun&) const {}
   /// The patch of a run that has to be there before all others, such as the base that they share.
   virtual std::optional<Json> preliminary() const { return std::nullopt; }
   /// Where it will lie; called before merge_level_patch() and set_cell_values().

@@ -1,18 +1,21 @@
 #include "trainers/evaluation/task_accuracy.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "core/error.h"
 #include "datasets/dataset.h"
+#include "support/message_of.h"
 #include "support/temporary_directory.h"
 
 namespace reverie {
 namespace {
 
-// Knows the text by heart, but says it only where it carries the state of a window before; else it
-// says token 0, which is no answer.
+// Knows the text by heart, but says it only where it carries the state of a window before of the same
+// document; else it says token 0, which is no answer.
 class KnowsByHeart final : public LanguageModel {
  public:
   KnowsByHeart(const TokenFile& text, int64_t block_size, bool carries)
@@ -30,15 +33,20 @@ class KnowsByHeart final : public LanguageModel {
   int64_t vocabulary_size() const override { return text_.vocabulary_size(); }
   int64_t block_size() const override { return block_size_; }
   Variable hidden(const Tensor& tokens, SequenceState* state) override {
-    const bool knows = state && state->memory.counters["windows"]++ > 0;
     const int64_t batch = tokens.size(0), time = tokens.size(1), v = vocabulary_size();
-    Tensor out = Tensor::zeros({batch, time, v}, DType::f32);
+    Tensor out = Tensor::zeros({batch, time, v}, DType::f32),
+           seen = Tensor::zeros({batch, 1}, DType::f32);
+    const Variable before = state ? state->memory.values["document"] : Variable();
     for (int64_t b = 0; b < batch; ++b) {
       const int32_t* row = tokens.data<int32_t>() + b * time;
       const int64_t start = starts_.at(std::vector<int32_t>(row, row + time));
+      const auto document = float(1 + start / 90);
+      const bool knows = before && before.tensor().contiguous().data<float>()[b] == document;
+      seen.mutable_data<float>()[b] = document;
       for (int64_t t = 0; t < time; ++t)
         out.mutable_data<float>()[(b * time + t) * v + (knows ? text_[start + t + 1] : 0)] = 1;
     }
+    if (state) state->memory.values["document"] = Variable(seen);
     return Variable(out);
   }
   const Variable& head() const override { return head_; }
@@ -105,6 +113,28 @@ TEST_F(TaskAccuracy, CountsAnswersByTheirDistance) {
 TEST_F(TaskAccuracy, AModelWithoutMemoryIsGivenNone) {
   KnowsByHeart model(data_.test, 30, false);
   for (const DistanceAccuracy& a : measure(model)) EXPECT_EQ(a.right, 0);
+}
+// 11 documents, four at a time: the memory of the one beside it says nothing. The first windows carry
+// none in any case.
+TEST_F(TaskAccuracy, AnotherDocumentsMemoryIsAskedInItsPlace) {
+  KnowsByHeart model(data_.test, 30, true);
+  const auto with = measure(model), swapped = measure(model, CarriedState::swapped);
+  for (size_t d = 0; d < 3; ++d) {
+    EXPECT_EQ(swapped[d].of, with[d].of);
+    EXPECT_EQ(swapped[d].right, 0);
+  }
+  // A document alone in its batch has none beside it.
+  const auto nine = task_accuracy(model, data_.test, data_.test_answers, *data_.task, 9, 4,
+                                  CarriedState::swapped),
+             eight = task_accuracy(model, data_.test, data_.test_answers, *data_.task, 9, 9,
+                                   CarriedState::swapped);
+  EXPECT_LT(nine[1].of, eight[1].of);
+}
+TEST_F(TaskAccuracy, RefusesToReplaceAMemoryThatIsNotThere) {
+  KnowsByHeart model(data_.test, 30, false);
+  for (const CarriedState state : {CarriedState::reset, CarriedState::swapped})
+    EXPECT_THAT(testing::message_of<UserError>([&] { measure(model, state); }),
+                ::testing::HasSubstr("carries no memory"));
 }
 TEST_F(TaskAccuracy, ReadsSomeDocuments) {
   KnowsByHeart model(data_.test, 30, true);
