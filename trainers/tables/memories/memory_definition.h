@@ -1,5 +1,5 @@
 #pragma once
-// The definition of tables of the kind "memory".
+/// The definition of tables of the kind "memory".
 
 #include "trainers/runs/experiment.h"
 #include "trainers/tables/definition.h"

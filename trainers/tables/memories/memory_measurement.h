@@ -1,6 +1,6 @@
 #pragma once
-// What a trained model does on its task with its memory carried, wiped and swapped, and what the
-// memory costs.
+/// What a trained model does on its task with its memory carried, wiped and swapped, and what the
+/// memory costs.
 
 #include <cstdint>
 #include <optional>

@@ -1,6 +1,6 @@
 #pragma once
-// The table of memories: what each of them does on each task with its memory carried, wiped and
-// swapped, over seeds, and what it costs.
+/// The table of memories: what each of them does on each task with its memory carried, wiped and
+/// swapped, over seeds, and what it costs.
 
 #include <optional>
 #include <string>
