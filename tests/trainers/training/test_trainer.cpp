@@ -234,7 +234,9 @@ TEST_F(TrainerTest, LossesWithMemoryCarriedStandBesideTheOthers) {
     EXPECT_FALSE(none.contains(key)) << key;
   for (const auto& [run, has] : {std::pair("carried", true), {"none", false}})
     for (const Json& e : read_metrics(directory_ / run))
-      if (e.at("event") == "eval") EXPECT_EQ(e.contains("val_loss_carried"), has) << e.dump();
+      if (e.at("event") == "eval") {
+        EXPECT_EQ(e.contains("val_loss_carried"), has) << e.dump();
+      }
   // The forwards with memory carried are audited, and asked before the first step.
   const std::string probed = s.at("verdict").dump();
   EXPECT_THAT(probed, ::testing::HasSubstr("memory carried, against a copy that read one alone"));
