@@ -9,7 +9,7 @@
 #include "autograd/ops/conv1d.h"
 #include "core/safetensors.h"
 #include "op_cases.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 namespace reverie::testing {
 namespace {

@@ -17,7 +17,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/matmul.h"
 #include "op_cases.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 namespace reverie::testing {
 namespace {

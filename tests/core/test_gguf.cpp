@@ -11,7 +11,7 @@
 #include "core/files.h"
 #include "core/fixtures.h"
 #include "core/safetensors.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 namespace reverie {
 namespace {

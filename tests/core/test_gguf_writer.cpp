@@ -12,7 +12,7 @@
 #include "core/fixtures.h"
 #include "core/random.h"
 #include "core/safetensors.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 namespace reverie {
 namespace {

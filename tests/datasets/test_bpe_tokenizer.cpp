@@ -12,7 +12,7 @@
 #include "datasets/tokenizers/gpt2_split.h"
 #include "datasets/tokenizers/unicode_classes.h"
 #include "datasets/utf8.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 namespace reverie {
 namespace {

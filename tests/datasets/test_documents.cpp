@@ -7,7 +7,7 @@
 #include "datasets/data_support.h"
 #include "datasets/dataset.h"
 #include "datasets/sampler.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 namespace reverie {
 namespace {

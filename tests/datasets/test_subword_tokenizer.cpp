@@ -12,7 +12,7 @@
 #include "datasets/tokenizers/formats/pretrained_spec.h"
 #include "datasets/tokenizers/pipeline/unicode_composition.h"
 #include "datasets/utf8.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 namespace reverie {
 namespace {

@@ -9,7 +9,7 @@
 #include "datasets/data_support.h"
 #include "datasets/tokenizers/formats/pretrained_spec.h"
 #include "datasets/tokenizers/subword_tokenizer.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 namespace reverie {
 namespace {

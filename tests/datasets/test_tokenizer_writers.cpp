@@ -14,7 +14,7 @@
 #include "datasets/tokenizers/odd_texts.h"
 #include "datasets/tokenizers/subword_tokenizer.h"
 #include "datasets/tokenizers/word_tokenizer.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 namespace reverie {
 namespace {

@@ -8,7 +8,7 @@
 #include "datasets/data_support.h"
 #include "datasets/dataset.h"
 #include "datasets/tokenizers/subword_tokenizer.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 namespace reverie {
 namespace {

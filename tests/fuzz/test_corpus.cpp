@@ -9,7 +9,7 @@
 #include <iterator>
 #include <vector>
 
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 // LLVMFuzzerTestOneInput of each fuzz_<target>.cpp, which this build gives the target's name.
 extern "C" {

@@ -18,7 +18,7 @@
 #include "kernels/case.h"
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 #if defined(REVERIE_CUDA_EMULATED)
 #include "kernels/cuda/emulation/emulation.h"
 #endif

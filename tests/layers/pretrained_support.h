@@ -14,7 +14,7 @@
 #include "core/safetensors.h"
 #include "layers/pretrained/load.h"
 #include "support/temporary_directory.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 namespace reverie::testing {
 

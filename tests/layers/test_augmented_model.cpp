@@ -13,7 +13,7 @@
 #include "core/profile.h"
 #include "layers/coprocessor/augmented_model.h"
 #include "layers/pretrained/load.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 namespace reverie {
 namespace {

@@ -13,7 +13,7 @@
 #include "layers/pretrained/load.h"
 #include "layers/row_context.h"
 #include "layers/transformer.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 namespace reverie {
 namespace {

@@ -11,7 +11,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "layers/coprocessor/augmented_model.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 namespace reverie {
 namespace {

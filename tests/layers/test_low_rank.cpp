@@ -11,7 +11,7 @@
 #include "layers/linear.h"
 #include "layers/pretrained/load.h"
 #include "layers/transformer.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 namespace reverie {
 namespace {

@@ -14,7 +14,7 @@
 #include "core/json.h"
 #include "core/safetensors.h"
 #include "support/registered_components.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 #include "support/tiny_models.h"
 
 namespace reverie {

@@ -64,7 +64,7 @@ class LayerOmissions(unittest.TestCase):
         sources = [kept.pop()]
         if (self.folder / "tests/golden").exists():
             sources.append(str(self.folder / "test_directory.cpp"))
-            Path(sources[1]).write_text('#include "support/test_directory.h"\n'
+            Path(sources[1]).write_text('#include "support/tests_directory.h"\n'
                                         f'std::string reverie::testing::test_directory() {{ return "{self.folder / "tests"}"; }}\n')
         compiled = []
         for text in sources:

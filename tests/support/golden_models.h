@@ -10,7 +10,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "layers/families/family.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 namespace reverie::testing {
 

@@ -10,7 +10,7 @@
 #include "core/error.h"
 #include "layers/coprocessor/augmented_model.h"
 #include "layers/memory/memory_module.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 namespace reverie::testing {
 

@@ -9,7 +9,7 @@
 #include "autograd/ops/elementwise.h"
 #include "autograd/ops/shape.h"
 #include "core/json.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 #include "trainers/checks/mask_check.h"
 
 namespace reverie {

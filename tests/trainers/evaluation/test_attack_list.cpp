@@ -10,7 +10,7 @@
 #include "core/error.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 #include "trainers/evaluation/attacks.h"
 #include "trainers/monitoring/metrics.h"
 #include "trainers/runs/checkpoint.h"

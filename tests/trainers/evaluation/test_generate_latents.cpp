@@ -9,7 +9,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "layers/coprocessor/augmented_model.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 #include "trainers/checks/mask_check.h"
 #include "trainers/evaluation/generate.h"
 

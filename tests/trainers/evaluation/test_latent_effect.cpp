@@ -9,7 +9,7 @@
 
 #include "core/error.h"
 #include "support/temporary_directory.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 #include "trainers/evaluation/evaluate.h"
 #include "trainers/evaluation/insertion_losses.h"
 

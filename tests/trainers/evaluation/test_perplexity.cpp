@@ -10,7 +10,7 @@
 
 #include "core/error.h"
 #include "datasets/tokenizers/char_tokenizer.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 #include "support/tiny_models.h"
 
 namespace reverie {

@@ -15,7 +15,7 @@
 #include "datasets/sources.h"
 #include "datasets/tokenizers/tokenizer.h"
 #include "layers/pretrained/load.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 #include "trainers/evaluation/perplexity.h"
 
 namespace reverie {

@@ -11,7 +11,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "support/temporary_directory.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 #include "support/tiny_models.h"
 #include "trainers/evaluation/generate.h"
 #include "trainers/evaluation/model_source.h"

@@ -15,7 +15,7 @@
 #include "support/golden_models.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 #include "support/tiny_models.h"
 #include "trainers/exporting/hugging_face.h"
 #include "trainers/runs/trained_state.h"

@@ -17,7 +17,7 @@
 #include "core/files.h"
 #include "core/signals.h"
 #include "support/temporary_directory.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/training/monitored_trainer.h"
 

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "core/safetensors.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 #include "trainers/optimizers/optimizer_support.h"
 
 namespace reverie {

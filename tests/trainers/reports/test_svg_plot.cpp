@@ -11,7 +11,7 @@
 #include <sstream>
 
 #include "support/markup.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 #include "trainers/reports/plot_scale.h"
 #include "trainers/reports/svg_text.h"
 

@@ -17,7 +17,7 @@
 #include "core/signals.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 #include "trainers/tables/definitions.h"
 #include "trainers/tables/repro.h"
 

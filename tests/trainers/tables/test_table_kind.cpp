@@ -11,7 +11,7 @@
 
 #include "core/error.h"
 #include "support/message_of.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 #include "trainers/tables/repro.h"
 
 namespace reverie {

@@ -8,7 +8,7 @@
 
 #include "core/safetensors.h"
 #include "layers/language_model.h"
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 #include "trainers/optimizers/optimizer_support.h"
 
 namespace reverie {

@@ -1,4 +1,4 @@
-#include "support/test_directory.h"
+#include "support/tests_directory.h"
 
 namespace reverie::testing {
 
