@@ -100,6 +100,12 @@ std::pair<double, double> wilson_interval(double share, double of) {
 
 }  // namespace
 
+const MemoryFigures& MemoryRow::figures() const {
+  if (text) return *text;
+  if (beyond) return *beyond;
+  throw InternalError(fmt::format("the row of {} on {} has no figures", model, task));
+}
+
 bool MemorySanity::known() const {
   return std::isfinite(oracle) && std::isfinite(baseline);
 }

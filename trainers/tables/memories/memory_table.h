@@ -45,7 +45,8 @@ struct MemoryRow {
   double flops_per_token = 0;
   Statistic milliseconds_per_token;
   Verdict verdict;
-  const MemoryFigures& figures() const { return text ? *text : *beyond; }
+  /// Of the text, or beyond one window. InternalError for a row without either.
+  const MemoryFigures& figures() const;
 };
 
 /// Whether a task measures memory at all, from the table's own figures.
