@@ -276,6 +276,7 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
                                             r.trial ? "trial of " : "", place_of(r), r.seed);
     if (pending_signal()) return interrupted(context);
     if (run_finished(r.directory)) {
+      complete_finished_run(r.directory);
       kind.measure_finished(r);
       leak_found = leak_found || leaks_unallowed(r);
       clock.finished(number - 1, read_summary(r.directory).value("seconds", 0.0));

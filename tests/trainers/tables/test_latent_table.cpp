@@ -518,6 +518,22 @@ TEST_F(LatentReproTest, APointTooEarlyForOneIsLeftOutForAll) {
               ElementsAre("72: \"at every offset from 3 to T - 5 of a text of T tokens\""));
 }
 
+// A kill may come between a run's last checkpoint and its page.
+TEST_F(LatentReproTest, WhatAKilledRunLeftUndoneIsDone) {
+  Json t = table();
+  t["presets"]["tiny"]["cells"] = {{"continued", Json::array()}};
+  t["presets"]["tiny"]["seeds"] = {1};
+  const ReproOptions o = options(t);
+  ASSERT_EQ(run_table(o), 0);
+  const std::string run = plan_table(o)[1].directory;
+  const std::string page = run + "/report.html", lock = run + "/run.lock";
+  ASSERT_TRUE(std::filesystem::remove(page));
+  std::ofstream(lock).close();
+  ASSERT_EQ(run_table(o), 0);
+  EXPECT_TRUE(std::filesystem::exists(page));
+  EXPECT_FALSE(std::filesystem::exists(lock));
+}
+
 // A control trained on other text is measured on the table's text, and the table names both.
 TEST_F(LatentReproTest, AModelTrainedOnOtherDataIsMeasuredOnTheTables) {
   std::ofstream other(directory_ / "other.txt");

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include "core/files.h"
 #include "core/json.h"
@@ -11,6 +12,7 @@
 #include "trainers/monitoring/metrics.h"
 #include "trainers/reports/numbers.h"
 #include "trainers/reports/page.h"
+#include "trainers/runs/run_directory.h"
 #include "trainers/runs/verdict.h"
 #include "trainers/tables/runs/run_plots.h"
 #include "trainers/text/html.h"
@@ -311,14 +313,30 @@ std::string comparison_html(const std::vector<RunRecord>& runs, const std::strin
   return out + page_end({}, provenance_of(runs, command));
 }
 
-void RunReportCallback::on_end(const RunView& trainer) {
-  const std::string file = trainer.run_directory() + "/report.html";
+void write_run_report(const std::string& run_directory) {
+  const std::string file = run_directory + "/report.html";
   try {
-    write_file_atomically(file, run_report_html(read_run_record(trainer.run_directory())));
+    write_file_atomically(file, run_report_html(read_run_record(run_directory)));
   } catch (const std::exception& e) {
     log_warning("{} was not written: {}. Write it with: reverie report {}", file, e.what(),
-                trainer.run_directory());
+                run_directory);
   }
+}
+
+void complete_finished_run(const std::string& run_directory) {
+  const std::string lock = run_directory + "/" + kLockFile;
+  const bool page = std::filesystem::exists(run_directory + "/report.html");
+  if (page && !std::filesystem::exists(lock)) return;
+  try {
+    const FileLock taken(lock, "run directory " + run_directory);  // removes it at the end
+    if (!page) write_run_report(run_directory);
+  } catch (const std::exception&) {
+    // Another process is at it, or nobody may write here: the run itself is whole.
+  }
+}
+
+void RunReportCallback::on_end(const RunView& trainer) {
+  write_run_report(trainer.run_directory());
 }
 
 }  // namespace reverie
