@@ -107,7 +107,7 @@ void find_source(DatasetDescription& d) {
 std::string difference(const Json& there, const DatasetDescription& d) {
   const Json before = there.value("creation", Json::object());
   const bool another = before.value("source_hash", Json()) != d.creation.at("source_hash");
-  // Of a generated task the options are the text.
+  // The text of a generated task follows from its options, which are compared below.
   if (another && !before.contains("generated")) return "another text";
   for (const std::string& line : config_differences(before, d.creation))
     if (!line.starts_with("$.source_hash")) return "other options: " + line.substr(2);

@@ -60,7 +60,7 @@ struct AutomatonOptions final : TaskOptions {
     f.rule(distances.empty() || furthest_distance(*this) >= 1,
            "distances must name one of 1 window or more");
   }
-  // Of a window: one of a distance of 1 or more, then one of 0.
+  // A window asks one question at a distance of 1 or more, then one at 0.
   int64_t questions_at_most() const {
     return 1 + int64_t(std::find(distances.begin(), distances.end(), 0) != distances.end());
   }

@@ -167,7 +167,7 @@ class DeltaRule final : public MemoryModule {
     return reshape(transpose(reshape(x, {batch, time, o_.heads, size}), 1, 2),
                    {batch * o_.heads, time, size});
   }
-  // Of length 1.
+  // The heads of x, each scaled to length 1.
   Variable direction(const Variable& x) const {
     const Variable ones(
         Tensor::full({head_size_}, 1 / std::sqrt(double(head_size_)), x.dtype(), x.device()));
@@ -280,7 +280,7 @@ class DeltaRule final : public MemoryModule {
 
     std::vector<Variable> reads;
     for (int64_t i = 0; i < chunks; ++i) {
-      // Of chunk i of every text.
+      // Takes chunk i of every text.
       const auto at = [&](const Variable& x) {
         const Shape shape{texts, chunks, x.size(1), x.size(2)};
         return chunks == 1

@@ -66,7 +66,7 @@ TEST(EveryMemory, IsSeenInEveryModeOfTheImm) {
                                               "imm_slots_carry_state", "imm_carry_state"}));
 }
 
-// What a cut hides: the attention cache alone has one, and differences through it would see more.
+// The attention cache cuts its gradient; finite differences would see past the cut.
 TEST(EveryMemory, OnlyACutGradientIsNotSeenThrough) {
   const auto cut = model_with({{"type", "attention_cache"}, {"heads", 2}, {"carry_state", true}}),
              open = model_with({{"type", "delta_rule"}, {"heads", 2}, {"carry_state", true}});

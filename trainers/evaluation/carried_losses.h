@@ -43,7 +43,7 @@ struct LossChange {
 /// (Cochran, "Sampling techniques", 1977, 6.3).
 LossChange loss_change(const std::vector<PairedSums>& texts);
 
-/// What a text's later windows begin with, instead of the memory that was carried to them.
+/// Replaces the memory that was carried to a text's later windows.
 struct OtherMemory {
   std::string name;
   /// `carried`: what the rows carried to this window; `first`: what they carried out of their first
@@ -63,7 +63,7 @@ struct CarriedLosses {
   bool documents = false;  ///< texts are documents, not pieces of one
   struct Other {
     std::string name;
-    /// Of the windows that were asked, all behind a text's first.
+    /// Only windows that `begin` asked for count; none is a text's first.
     std::vector<PairedSums> by_text, by_position;
     PairedSums all() const;
     LossChange change() const { return loss_change(by_text); }

@@ -95,7 +95,7 @@ TEST(TableKind, KeysThatItDidNotNameAreRefused) {
   EXPECT_THAT(refused({{"block_sizes", 1}}), HasSubstr("\"block_sizes\" at $"));
   EXPECT_THAT(refused({{"presets", {{"smoke", {{"sise", 3}}}}}}),
               AllOf(HasSubstr("\"sise\" at $.presets.smoke"), HasSubstr("\"size\"")));
-  // Of any preset, not only of the one that is asked for.
+  // Every preset is checked, not only the one that is asked for.
   EXPECT_THAT(refused({{"presets", {{"paper", {{"seeds", {1}}, {"size", 1}, {"sise", 3}}}}}}),
               HasSubstr("\"sise\" at $.presets.paper"));
 }
