@@ -178,7 +178,7 @@ class Reader final : public Fields {
   }
   void rule(bool holds, const std::string& otherwise) override {
     // Nothing can be said about fields that could not be read.
-    if (!holds && errors_.empty())
+    if (!holds && fields_read_)
       errors_.push_back(
           fmt::format("{}{}: {}", source_prefix(config_.source()), config_.path(), otherwise));
   }
@@ -217,6 +217,7 @@ class Reader final : public Fields {
       body();
     } catch (const ConfigError& e) {
       errors_.emplace_back(e.what());
+      fields_read_ = false;
     }
   }
   [[noreturn]] void missing(std::string_view key, std::string_view wanted) const {
@@ -250,6 +251,7 @@ class Reader final : public Fields {
   bool required_ = false, needed_ = false;  // of the next field; of the one that is read now
   std::vector<std::string> known_;
   std::vector<std::string> errors_;
+  bool fields_read_ = true;  // every one so far
 };
 
 class Writer final : public Fields {

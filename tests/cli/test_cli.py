@@ -408,6 +408,12 @@ class CliTest(unittest.TestCase):
         self.assertRegex(got.stderr, "truncated or altered")
         (self.folder / "short.safetensors").write_bytes(b"\xff" * 8 + b"{}")
         self.expect(3, "inspect", "short.safetensors")
+        for name in ("config.resolved.json", "summary.json"):
+            run = self.train(f"corrupt_{name.split('.')[0]}")
+            (run / name).write_text((run / name).read_text()[:-9])
+            commands = [("inspect", run), ("report", run)] if name == "summary.json" else [("eval", run), ("report", run), ("train", "--run-dir", run, "--resume")]
+            for command in commands:
+                self.assertIn("is damaged", self.expect(3, *command).stderr, command)
         self.train("tokens_corrupt", data={"path": str(self.folder / "text.txt"), "prepared_directory": str(self.folder / "tokens_corrupt_data")})
         tokens = self.folder / "tokens_corrupt_data" / "train.tok"
         tokens.write_bytes(tokens.read_bytes()[:-3])

@@ -220,7 +220,9 @@ class RunsTest(unittest.TestCase):
 
     def test_several_errors_come_before_the_data(self):
         self.config("wrong", data={"path": "nowhere.txt"}, model={"n_head": 3}, train={"batch_size": 5, "micro_batches": 2})
-        said = self.expect(2, "train", "wrong.json", "--run-dir", "wrong").stderr
+        higher = ("--set", "optimizer.schedule.minimum_learning_rate=0.5")
+        said = self.expect(2, "train", "wrong.json", "--run-dir", "wrong", *higher).stderr
+        self.assertIn("minimum_learning_rate 0.5 is above", said)
         self.assertIn("n_embd 16 is not a multiple of n_head 3", said)
         self.assertIn("micro_batches 2 does not divide batch_size 5", said)
         self.assertFalse((self.folder / "wrong").exists())

@@ -446,6 +446,7 @@ struct PathOptions final : Fieldset {
     f.integer("heads", heads, {1, 100}, "heads");
     f.integer("width", width, {1, 100}, "width");
     f.rule(width % heads == 0, fmt::format("width {} is no multiple of heads {}", width, heads));
+    f.rule(heads != 3, "heads cannot be 3");
   }
 };
 
@@ -484,7 +485,12 @@ TEST(Fieldset, SeveralErrorsComeInOneGo) {
                                ::testing::HasSubstr("$.text")));
   EXPECT_THAT(
       message_of<ConfigError>([&] { read_config(Config::parse(R"({"heads": 3})", "c"), o); }),
-      ::testing::HasSubstr("$: width 8 is no multiple of heads 3"));
+      ::testing::AllOf(::testing::HasSubstr("$: width 8 is no multiple of heads 3"),
+                       ::testing::HasSubstr("$: heads cannot be 3")));
+  EXPECT_THAT(message_of<ConfigError>(
+                  [&] { read_config(Config::parse(R"({"heads": 3, "text": 1})", "c"), o); }),
+              ::testing::Not(::testing::HasSubstr("heads")))
+      << "rules speak of fields that were read";
 }
 
 TEST(Fieldset, ANumberWithoutAFractionIsAnInteger) {

@@ -111,8 +111,10 @@ void train_as_rank(const TrainArguments& a, std::shared_ptr<Communicator> host) 
 
 void run(TrainArguments& a) {
   // A run knows its own config.
-  if (a.config.file.empty() && a.resume && names_run(a.run_directory))
+  if (a.config.file.empty() && a.resume && names_run(a.run_directory)) {
     a.config.file = file_in(a.run_directory, kConfigFile);
+    read_stored_json(a.config.file);  // damage is a matter of the run, not of the command
+  }
   if (a.print_schema) {
     ExperimentOptions options;
     fmt::print("{}\n", json_text(config_schema(options), 2));

@@ -10,6 +10,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "trainers/runs/run_directory.h"
 
 namespace reverie {
 namespace {
@@ -54,7 +55,7 @@ void TrainingAudit::on_start(const RunView& t, int64_t first_step) {
   frozen_hash_ = frozen_hash(t.model());
   missed_.clear();
   if (first_step == 0 || !std::filesystem::exists(file_of(t))) return;
-  const Json before = Config::from_file(file_of(t)).json();
+  const Json before = read_stored_json(file_of(t)).json();
   if (first_step == 1) missed_ = before.value("without_gradient", missed_);
   if (const Json hash = before.value("frozen_hash", Json()); hash != frozen_hash_)
     throw InternalError(fmt::format(

@@ -87,6 +87,39 @@ void ExperimentOptions::fields(Fields& f) {
   f.object("distributed", distributed, "how several ranks work together; see docs/distributed.md");
 }
 
+namespace {
+
+// Every pair of options which contradict each other, a line each. An optimizer that could not be
+// read is passed over.
+std::string contradictions(const ExperimentOptions& o) {
+  std::string problems;
+  const auto wrong = [&](const std::string& text) {
+    problems += (problems.empty() ? "" : "\n") + text;
+  };
+  if (o.optimizer.options) {
+    const RatePlan rates = rate_plan(o.optimizer);
+    if (const std::string problem = rates.schedule->problem(rates.highest); !problem.empty())
+      wrong(problem);
+  }
+  if (o.checkpoint.keep_best && o.evaluation.interval == 0)
+    wrong(
+        "$.checkpoint.keep_best compares evaluations during training, but $.evaluation.interval "
+        "is 0, so there are none: set it to a number of steps");
+  return problems;
+}
+
+// Reads all of it; what is wrong alone and what contradicts another option come in one message.
+void read_all(const Config& config, ExperimentOptions& options) {
+  try {
+    read_config(config, options);
+  } catch (const ConfigError& e) {
+    const std::string more = contradictions(options);
+    throw ConfigError(more.empty() ? e.what() : std::string(e.what()) + "\n" + more);
+  }
+}
+
+}  // namespace
+
 ExperimentOptions read_experiment(const Config& config, const std::string& directory) {
   ExperimentOptions options = read_experiment_as_written(config, directory);
   resolve_paths(options, directory);
@@ -98,7 +131,7 @@ ExperimentOptions read_experiment_as_written(const Config& config, const std::st
     for (const Json& p : config.json().at("plugins"))
       if (p.is_string()) load_plugin(p.get<std::string>(), directory);
   ExperimentOptions options;
-  read_config(Config(in_current_spelling(config.json()), config.path(), config.source()), options);
+  read_all(Config(in_current_spelling(config.json()), config.path(), config.source()), options);
   if (options.device == "cuda" && !cuda::status().usable)
     throw ConfigError(fmt::format("$.device is cuda: {}; use cpu", cuda::status().in_words));
   // The resolved config lies elsewhere, in the run directory, and must find the same files.
@@ -109,18 +142,9 @@ ExperimentOptions read_experiment_as_written(const Config& config, const std::st
 }
 
 void require_consistent(const ExperimentOptions& o) {
-  std::string problems;
-  const auto wrong = [&](const std::string& text) {
-    problems += (problems.empty() ? "" : "\n") + text;
-  };
+  if (const std::string problems = contradictions(o); !problems.empty())
+    throw ConfigError(problems);
   const RatePlan rates = rate_plan(o.optimizer);
-  if (const std::string problem = rates.schedule->problem(rates.highest); !problem.empty())
-    wrong(problem);
-  if (o.checkpoint.keep_best && o.evaluation.interval == 0)
-    wrong(
-        "$.checkpoint.keep_best compares evaluations during training, but $.evaluation.interval "
-        "is 0, so there are none: set it to a number of steps");
-  if (!problems.empty()) throw ConfigError(problems);
   if (const std::string warning = rates.schedule->warning(rates.highest, o.train.steps);
       !warning.empty())
     log_warning("{}", warning);

@@ -8,6 +8,16 @@
 
 namespace reverie {
 
+Config read_stored_json(const std::string& file) {
+  const std::string text = read_file(file);
+  try {
+    return Config::parse(text, file);
+  } catch (const ConfigError& e) {
+    throw DataError(fmt::format(
+        "{}. The file was written by reverie and is damaged: bring it back from a copy", e.what()));
+  }
+}
+
 bool is_run_directory(const std::string& directory) {
   std::error_code ignored;
   return std::filesystem::is_regular_file(file_in(directory, kConfigFile), ignored);
@@ -16,7 +26,7 @@ bool run_finished(const std::string& directory) {
   return std::filesystem::exists(file_in(directory, kSummaryFile));
 }
 Json read_summary(const std::string& directory) {
-  Json summary = Config::from_file(file_in(directory, kSummaryFile)).json();
+  Json summary = read_stored_json(file_in(directory, kSummaryFile)).json();
   if (const Verdict kept = kept_leak(directory); kept.leaks()) {
     Verdict all = Verdict::of_file(summary);
     all.merge(kept);
@@ -30,7 +40,7 @@ Json read_summary(const std::string& directory) {
 Verdict kept_leak(const std::string& run_directory) {
   const std::string file = file_in(run_directory, kLeakFile);
   if (!std::filesystem::exists(file)) return {};
-  return Verdict::of_file(Config::from_file(file).json());
+  return Verdict::of_file(read_stored_json(file).json());
 }
 void keep_leak(const std::string& run_directory, const Verdict& verdict) {
   if (!verdict.leaks()) return;

@@ -18,6 +18,9 @@ inline std::string file_in(const std::string& directory, const std::string& file
   return directory + "/" + file;
 }
 
+/// A JSON file that an earlier command wrote. DataError where it is damaged.
+Config read_stored_json(const std::string& file);
+
 bool is_run_directory(const std::string& directory);  ///< config.resolved.json is there
 bool run_finished(const std::string& run_directory);  ///< summary.json is there
 /// summary.json, with the leak that was found after it was written, where there is one.

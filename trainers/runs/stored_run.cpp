@@ -31,7 +31,7 @@ ExperimentOptions read_run_config(const std::string& directory) {
   if (!is_run_directory(directory))
     throw UserError(
         fmt::format("{} is not a run directory: there is no {}", directory, kConfigFile));
-  return read_experiment(Config::from_file(file_in(directory, kConfigFile)), directory);
+  return read_experiment(read_stored_json(file_in(directory, kConfigFile)), directory);
 }
 LoadedRun load_run(const std::string& given) {
   const Activity activity("loading " + given);

@@ -9,6 +9,7 @@
 #include "core/plugin.h"
 #include "core/safetensors.h"
 #include "layers/coprocessor/augmented_model.h"
+#include "trainers/runs/run_directory.h"
 
 namespace reverie {
 namespace {
@@ -71,7 +72,7 @@ bool is_trained_state(const std::string& directory) {
 
 LoadedState load_trained_state(const std::string& directory) {
   const std::string file = in(directory, kConfig);
-  const Config config = Config::from_file(file);
+  const Config config = read_stored_json(file);
   if (config.json().value("format", "") != kFormat)
     throw DataError(fmt::format("{}: wanted \"format\": \"{}\"", file, kFormat));
   for (const std::string& plugin : config.json().value("plugins", std::vector<std::string>()))

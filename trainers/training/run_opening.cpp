@@ -13,7 +13,7 @@ namespace {
 
 // The config of the run that is there, as this version writes it.
 Json config_before(const RunDirectory& directory) {
-  return in_todays_form(Config::from_file(directory.file(kConfigFile)).json(), directory.path());
+  return in_todays_form(read_stored_json(directory.file(kConfigFile)).json(), directory.path());
 }
 
 void require_same_config(const RunDirectory& directory, const Json& before, const Json& now,

@@ -244,7 +244,7 @@ std::string LatentTableKind::sweep_note() const {
 std::optional<LatentMeasurement> LatentTableKind::measurement_of(const PlannedRun& run) const {
   const std::string file = run.directory + "/" + kMeasurementFile;
   if (!std::filesystem::exists(file)) return {};
-  const Config measured = Config::from_file(file);
+  const Config measured = read_stored_json(file);
   if (measured.json().value("of", Json()) != wanted(run)) return {};
   return LatentMeasurement::from_json(measured.at("measured").json());
 }
@@ -261,7 +261,7 @@ void LatentTableKind::measure_finished(const PlannedRun& run) const {
   }
   const std::string file = run.directory + "/" + kMeasurementFile;
   if (std::filesystem::exists(file)) {
-    const Json of = Config::from_file(file).json().value("of", Json());
+    const Json of = read_stored_json(file).json().value("of", Json());
     if (of == wanted(run)) return;
     log_warning("{} was measured with other settings and is measured again: it has {}, wanted {}",
                 file, json_text(of), json_text(wanted(run)));
@@ -362,7 +362,7 @@ std::string LatentTableKind::plan(const std::vector<PlannedRun>& runs) const {
 // 0 for a model without latents.
 int64_t training_insertions(const PlannedRun& run, const Json& summary) {
   if (run.cell.level == 0) return 0;
-  const Json model = Config::from_file(run.directory + "/config.resolved.json").at("model").json();
+  const Json model = read_stored_json(run.directory + "/config.resolved.json").at("model").json();
   return summary.value("tokens", int64_t(0)) / model.value("block_size", int64_t(1)) *
          model.value("groups", int64_t(0));
 }
@@ -375,7 +375,7 @@ std::vector<std::string> LatentTableKind::write(const std::vector<PlannedRun>& f
     if (!measured) continue;  // finished, but not yet its turn
     const Json summary = read_summary(r.directory);
     Verdict verdict = Verdict::of_file(summary);
-    verdict.merge(Verdict::of_file(Config::from_file(r.directory + "/" + kMeasurementFile).json()));
+    verdict.merge(Verdict::of_file(read_stored_json(r.directory + "/" + kMeasurementFile).json()));
     runs.push_back({r.cell.model, r.cell.level, r.seed, summary, std::move(*measured), r.directory,
                     verdict, training_insertions(r, summary), r.table_data.has_value()});
   }

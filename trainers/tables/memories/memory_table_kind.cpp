@@ -93,7 +93,7 @@ class MemoryTableKind final : public TableKind {
   std::optional<MemoryMeasurement> measurement_of(const std::string& directory) const {
     const std::string file = directory + "/" + kMeasurementFile;
     if (!std::filesystem::exists(file)) return std::nullopt;
-    const Json json = Config::from_file(file).json();
+    const Json json = read_stored_json(file).json();
     if (json.value("of", Json()) != wanted()) return std::nullopt;
     return MemoryMeasurement::from_json(json);
   }

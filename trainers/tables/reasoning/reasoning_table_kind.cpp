@@ -130,7 +130,7 @@ class ReasoningTableKind final : public TableKind {
 void ReasoningTableKind::measure_finished(const PlannedRun& run) const {
   const std::string file = run.directory + "/" + kAnswersFile, exported = export_of(run.directory);
   const bool is_counted = std::filesystem::exists(file) &&
-                          Config::from_file(file).json().value("of", Json()) == wanted(),
+                          read_stored_json(file).json().value("of", Json()) == wanted(),
              is_exported = std::filesystem::exists(exported + "/config.json");
   if (is_counted && is_exported) return;
   LoadedRun loaded = load_run(run.directory);
@@ -167,7 +167,7 @@ std::optional<ReasoningRun> ReasoningTableKind::read(const std::string& director
                                                      int64_t seed) const {
   const std::string file = directory + "/" + kAnswersFile;
   if (!run_finished(directory) || !std::filesystem::exists(file)) return std::nullopt;
-  const Json answers = Config::from_file(file).json();
+  const Json answers = read_stored_json(file).json();
   if (answers.value("of", Json()) != wanted()) return std::nullopt;
   Json summary = read_summary(directory);
   // Stages lay the same text out differently.

@@ -18,7 +18,7 @@ namespace {
 constexpr int kCurvePoints = 100;
 
 Json read_if_there(const std::string& file) {
-  return std::filesystem::exists(file) ? Config::from_file(file).json() : Json();
+  return std::filesystem::exists(file) ? read_stored_json(file).json() : Json();
 }
 
 void flatten(const Json& value, const std::string& path,
@@ -88,7 +88,7 @@ RunRecord read_run_record(const std::string& given) {
         fmt::format("{} is no run directory: there is no {} in it; give the directory that "
                     "`reverie train --run-dir` wrote",
                     directory, kConfigFile));
-  run.config = Config::from_file(file_in(directory, kConfigFile)).json();
+  run.config = read_stored_json(file_in(directory, kConfigFile)).json();
   run.summary = read_if_there(file_in(directory, kSummaryFile));
   run.dataset = read_if_there(directory + "/dataset.json");
   run.metrics = read_metrics(directory);
