@@ -227,6 +227,27 @@ class RunsTest(unittest.TestCase):
         self.assertIn("micro_batches 2 does not divide batch_size 5", said)
         self.assertFalse((self.folder / "wrong").exists())
 
+    def test_a_directory_in_use_is_refused_before_the_gate(self):
+        self.config("plain")
+        self.config("leaky", model={"memory": {"type": "imm", "mode": "as_published", "low_rank_dim": 4}})
+        refused_by_the_gate = self.expect(2, "train", "leaky.json", "--run-dir", "leaky").stderr
+        self.assertIn("allow_future_leak", refused_by_the_gate)
+        self.assertFalse((self.folder / "leaky").exists())
+        self.expect(0, "train", "plain.json", "--run-dir", "used")
+        said = self.expect(2, "train", "leaky.json", "--run-dir", "used").stderr
+        self.assertIn("holds a run of another config", said)
+        self.assertIn("add --resume", self.expect(2, "train", "plain.json", "--run-dir", "used").stderr)
+        self.config("busy", **LONG)
+        process = self.start("busy", "busy", stderr=subprocess.DEVNULL)
+        try:
+            self.wait_for_steps("busy", 1)
+            got = self.reverie("train", "leaky.json", "--run-dir", "busy")
+            self.assertEqual(got.returncode, 1, got.stderr)
+            self.assertIn("both would write the same checkpoints", got.stderr)
+        finally:
+            process.kill()
+            process.wait(timeout=60)
+
     def test_prepare_leaves_nothing_when_it_is_stopped(self):
         line = (self.folder / "text.txt").read_text()
         (self.folder / "large.txt").write_text("".join(f"{n} {line}" for n in range(1500)))

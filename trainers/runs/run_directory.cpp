@@ -51,6 +51,7 @@ void keep_leak(const std::string& run_directory, const Verdict& verdict) {
 }
 
 void RunDirectory::lock() {
+  if (lock_) return;
   std::error_code error;
   std::filesystem::create_directories(path_, error);
   if (error)

@@ -38,9 +38,9 @@ class RunDirectory {
   const std::string& path() const { return path_; }
   std::string file(const std::string& name) const { return file_in(path_, name); }
 
-  /// Makes the directory where needed. From here on no other process may train in it, until unlock()
-  /// or the end of this one. MachineError when the machine refuses; UserError when another process
-  /// trains there.
+  /// Makes the directory where needed; does nothing where it is locked. From here on no other process
+  /// may train in it, until unlock() or the end of this one. MachineError when the machine refuses;
+  /// UserError when another process trains there.
   void lock();
   void unlock() { lock_.reset(); }
 

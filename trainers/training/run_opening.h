@@ -14,6 +14,11 @@
 
 namespace reverie {
 
+/// Refuses before any long work what open_run() would refuse after it: a directory in which another
+/// process trains, that holds a run of another config, or one of this config that is not to be
+/// resumed. Locks the directory where there is one already; makes none.
+void require_free(RunDirectory&, const Json& resolved_config, bool resume);
+
 struct OpenedRun {
   std::optional<StoredCheckpoint> newest;   ///< from which it goes on
   std::vector<std::string> config_changes;  ///< see RunView

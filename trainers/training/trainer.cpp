@@ -46,6 +46,7 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
   communicator().set_time_limit(options_.distributed.timeout_seconds);
   settle_vocabulary(options_, dataset_);
   resolved_ = write_config(options_);
+  if (communicator().first()) require_free(directory_, resolved_, control.resume);
   require_same_run_on_all_ranks(
       communicator(), options_, dataset_,
       {{"resume", control.resume}, {"stop_after", control.stop_after.value_or(-1)}});
