@@ -3,13 +3,18 @@
 Needs a finished build (REVERIE_BUILD_DIR, or build/release).
 """
 
+import fcntl
 import json
 import math
 import os
+import pty
+import re
+import select
 import shutil
 import struct
 import subprocess
 import tempfile
+import termios
 import unittest
 from pathlib import Path
 
@@ -51,7 +56,7 @@ class EvaluateTest(unittest.TestCase):
         experiment = json.loads(json.dumps(EXPERIMENT))
         experiment["data"] = {"path": str(self.here / "text.txt"), "prepared_directory": str(self.here / "tokens")}
         for key, value in changes.items():
-            experiment[key] = {**experiment.get(key, {}), **value} if key != "model" else value
+            experiment[key] = {**experiment.get(key, {}), **value} if isinstance(value, dict) and key != "model" else value
         (self.here / f"{name}.json").write_text(json.dumps(experiment))
         return self.expect(0, "train", f"{name}.json", "--run-dir", name, "--quiet")
 
@@ -167,6 +172,61 @@ class EvaluateTest(unittest.TestCase):
         description = self.here / "tokens" / "dataset.json"
         description.write_text(deep)
         self.assertIn("nested deeper", self.expect(3, "eval", "run").stderr)
+
+    def test_a_terminal_gets_lines_of_its_width_and_every_word(self):
+        self.train("run", optimizer={"warmup_steps": 1})
+        self.train("leaky", model={**EXPERIMENT["model"], "memory": {"type": "imm", "mode": "as_published", "low_rank_dim": 4}},
+                   allow_future_leak=True)
+        for arguments in (["eval", "run"], ["eval", "leaky"], ["eval", "leaky", "--text", "text.txt", "--max-windows", 4], ["inspect", "run"]):
+            with self.subTest(arguments=arguments):
+                piped = self.expect(0, *arguments).stdout
+                self.assertGreater(max(map(len, piped.split("\n"))), 80, "nothing is long enough to be wrapped")
+                shown, _ = self.on_terminal(*arguments)
+                self.assertEqual(shown.split(), piped.split())
+                if arguments[0] == "eval":
+                    self.assert_fits(shown)
+
+    def test_a_sweep_on_a_terminal_fits_it(self):
+        self.train("run", optimizer={"warmup_steps": 1})
+        sweep = ["sweep", "run.json", "--set", "optimizer.learning_rate=1e-3,3e-4", "--run-dir", "swept"]
+        shown, errors = self.on_terminal(*sweep)
+        self.assert_fits(shown)
+        self.assertIn("| 0.0003 |", shown)
+        self.assertEqual(shown.split()[:-3], (self.here / "swept" / "table.md").read_text().split())
+        self.assertIn("prefix-only", errors)
+        self.assert_fits(errors)
+        shown, _ = self.on_terminal("sweep", "run.json", "--find-learning-rate", "--steps", 30, "--run-dir", "range")
+        self.assert_fits(shown)
+
+    def assert_fits(self, text):
+        for line in re.split(r"\r?\n|\r", re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", text)):
+            if len(line.split()) > 1:  # a path is for copying
+                self.assertLessEqual(len(line), 80, line)
+
+    def on_terminal(self, *arguments):
+        """What a terminal of 80 columns gets on stdout and on stderr."""
+        ends = [pty.openpty() for _ in range(2)]
+        for _, child in ends:
+            fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        with subprocess.Popen([str(REVERIE), *map(str, arguments)], cwd=self.here, stdin=subprocess.DEVNULL,
+                              stdout=ends[0][1], stderr=ends[1][1]) as process:
+            for _, child in ends:
+                os.close(child)
+            texts = [b"", b""]
+            open_ends = {ends[0][0]: 0, ends[1][0]: 1}
+            while open_ends:
+                for end in select.select(list(open_ends), [], [])[0]:
+                    try:
+                        read = os.read(end, 65536)
+                    except OSError:  # Linux: the other side is closed
+                        read = b""
+                    if read:
+                        texts[open_ends[end]] += read
+                    else:
+                        del open_ends[end]
+                        os.close(end)
+            self.assertEqual(process.wait(), 0, texts[1])
+        return texts[0].decode().replace("\r\n", "\n"), texts[1].decode()
 
 
 def spoil(file):

@@ -1,7 +1,9 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -17,6 +19,7 @@
 #include "trainers/runs/run_directory.h"
 #include "trainers/runs/run_reference.h"
 #include "trainers/text/activity.h"
+#include "trainers/text/terminal.h"
 
 namespace reverie {
 namespace {
@@ -63,14 +66,21 @@ std::string_view characters_of(std::string_view text, const std::string& range) 
   return text.substr(first, last - first);
 }
 
-void evaluate_text(const EvalArguments& a) {
-  const UsableModel m = open_model(a.model, a.tokenizer);
+// Everything that an evaluation on a text found.
+struct TextFigures {
+  PerplexityResult plain;
+  std::optional<AugmentedResult> augmented;  // behind latents, where the model has such
+  std::optional<int32_t> begin_of_text;
+  Verdict verdict;
+  int64_t tokens() const { return plain.tokens + (begin_of_text ? 1 : 0); }
+};
+
+TextFigures measure_text(const UsableModel& m, const EvalArguments& a) {
   const std::string file = read_file(a.text);
   PerplexityOptions options = a.perplexity;
   options.begin_of_text = m.begin_of_text();
   ForwardAudit audit(m.step, m.step);
   options.audit = &audit;
-  if (m.verdict.leaks()) log_warning("{}", m.verdict.line());
   auto* augmented = dynamic_cast<AugmentedModel*>(m.model.get());
   InsertionRule rule;
   AugmentedSum behind_latents;
@@ -82,15 +92,21 @@ void evaluate_text(const EvalArguments& a) {
     };
   }
   Activity activity("perplexity: windows");
-  const PerplexityResult r =
-      perplexity(*m.model, m.text(), characters_of(file, a.characters), options,
-                 [&](int64_t done, int64_t all) { activity.reach(done, all); });
-  Verdict verdict = m.verdict;
-  verdict.merge(audit.verdict());
-  const int64_t count = r.tokens + (options.begin_of_text ? 1 : 0);
+  TextFigures out;
+  out.plain = perplexity(*m.model, m.text(), characters_of(file, a.characters), options,
+                         [&](int64_t done, int64_t all) { activity.reach(done, all); });
+  if (augmented) out.augmented = behind_latents.mean(rule);
+  out.begin_of_text = options.begin_of_text;
+  out.verdict = m.verdict;
+  out.verdict.merge(audit.verdict());
+  return out;
+}
+
+Json figures_json(const UsableModel& m, const std::string& text, const TextFigures& f) {
+  const PerplexityResult& r = f.plain;
   Json out = {{"model", m.description},
-              {"text", a.text},
-              {"tokens", count},
+              {"text", text},
+              {"tokens", f.tokens()},
               {"windows", r.windows},
               {"predictions", r.predictions},
               {"bytes", r.bytes},
@@ -99,35 +115,114 @@ void evaluate_text(const EvalArguments& a) {
               {"perplexity", r.perplexity()},
               {"word_perplexity", r.word_perplexity()},
               {"bits_per_byte", r.bits_per_byte()},
-              {"begin_of_text", options.begin_of_text ? Json(*options.begin_of_text) : Json()}};
-  if (verdict.asked() || verdict.leaks()) out["verdict"] = verdict.json();
-  if (verdict.leaks()) out["label"] = verdict.label();
-  std::string latents;
-  if (augmented) {
-    const AugmentedResult e = behind_latents.mean(rule);
-    out["augmented"] = e.json();
-    out["augmented"]["perplexity"] = std::exp(e.loss);
-    out["augmented"]["base_perplexity_on_same_predictions"] = std::exp(e.base_loss);
-    latents = fmt::format(
+              {"begin_of_text", f.begin_of_text ? Json(*f.begin_of_text) : Json()}};
+  if (f.verdict.asked() || f.verdict.leaks()) out["verdict"] = f.verdict.json();
+  if (f.verdict.leaks()) out["label"] = f.verdict.label();
+  if (f.augmented) {
+    out["augmented"] = f.augmented->json();
+    out["augmented"]["perplexity"] = std::exp(f.augmented->loss);
+    out["augmented"]["base_perplexity_on_same_predictions"] = std::exp(f.augmented->base_loss);
+  }
+  return out;
+}
+
+std::string figures_text(const UsableModel& m, const TextFigures& f) {
+  const PerplexityResult& r = f.plain;
+  const std::string mark = f.verdict.mark();
+  std::string out = m.description + "\n";
+  if (f.augmented) out += "the base of this run, without latents, every token:\n";
+  out += fmt::format(
+      "tokens          {}  ({})\n", f.tokens(),
+      f.begin_of_text ? fmt::format("begin-of-text token {} before every window", *f.begin_of_text)
+                      : "no begin-of-text token");
+  out += fmt::format("predictions     {} in {} windows\n", r.predictions, r.windows);
+  out += fmt::format("loss            {:.5f} nats per token{}\n", r.nll(), mark);
+  out += fmt::format("perplexity      {:.4f} per token, {:.4g} per word{}\n", r.perplexity(),
+                     r.word_perplexity(), mark);
+  out += fmt::format("bits per byte   {:.4f}{}\n", r.bits_per_byte(), mark);
+  if (const auto& e = f.augmented)
+    out += fmt::format(
         "behind latents  perplexity {:.4f} per token{}, the base's there {:.4f}\n"
         "                {} predictions: {}\n",
-        std::exp(e.loss), verdict.mark(), std::exp(e.base_loss), e.predictions, e.where());
-  }
-  if (!a.json.empty()) write_file_atomically(a.json, json_text_replacing(out, 2) + "\n");
-  fmt::print("{}\n", m.description);
-  if (augmented) fmt::print("the base of this run, without latents, every token:\n");
-  fmt::print("tokens          {}  ({})\n", count,
-             options.begin_of_text
-                 ? fmt::format("begin-of-text token {} before every window", *options.begin_of_text)
-                 : "no begin-of-text token");
-  fmt::print("predictions     {} in {} windows\n", r.predictions, r.windows);
-  const std::string mark = verdict.mark();
-  fmt::print("loss            {:.5f} nats per token{}\n", r.nll(), mark);
-  fmt::print("perplexity      {:.4f} per token, {:.4g} per word{}\n", r.perplexity(),
-             r.word_perplexity(), mark);
-  fmt::print("bits per byte   {:.4f}{}\n{}", r.bits_per_byte(), mark, latents);
-  if (const auto run = find_run(a.model)) keep_leak(run->directory, verdict);
-  report_verdict(m.verdict, verdict);
+        std::exp(e->loss), mark, std::exp(e->base_loss), e->predictions, e->where());
+  return out;
+}
+
+void evaluate_text(const EvalArguments& a) {
+  const UsableModel m = open_model(a.model, a.tokenizer);
+  constexpr int kWarning = 9;  // columns of "warning: "
+  if (m.verdict.leaks()) log_warning("{}", fit_terminal(STDERR_FILENO, m.verdict.line(), kWarning));
+  const TextFigures figures = measure_text(m, a);
+  if (!a.json.empty())
+    write_file_atomically(a.json, json_text_replacing(figures_json(m, a.text, figures), 2) + "\n");
+  fmt::print("{}", fit_terminal(STDOUT_FILENO, figures_text(m, figures)));
+  if (const auto run = find_run(a.model)) keep_leak(run->directory, figures.verdict);
+  report_verdict(m.verdict, figures.verdict);
+}
+
+void add_text_options(CLI::App& command, EvalArguments& a, CLI::Option* text) {
+  command
+      .add_option("--tokenizer", a.tokenizer,
+                  "a tokenizer's file or directory, if the model comes without one")
+      ->needs(text);
+  command.add_option("--chars", a.characters, "A:B: only the characters from A to B of the text")
+      ->needs(text);
+  command
+      .add_option("--window", a.perplexity.window,
+                  "tokens of text in one forward; 0: the model's maximum")
+      ->needs(text)
+      ->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--stride", a.perplexity.stride,
+                  "tokens from the start of one window to the start of the next; 0: the same as "
+                  "--window. A smaller stride makes windows overlap: every token is still "
+                  "predicted once, with more text before it")
+      ->needs(text)
+      ->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--max-windows", a.perplexity.max_windows, "stop after this many windows; 0: all")
+      ->needs(text)
+      ->check(CLI::NonNegativeNumber);
+}
+
+void add_run_options(CLI::App& command, EvalRunArguments& a, CLI::Option* text) {
+  command.add_option("--windows", a.windows, "validation windows of the run's own data; 0: all")
+      ->capture_default_str()
+      ->excludes(text);
+  command
+      .add_option("--prefix-only-windows", a.prefix_windows,
+                  "validation windows of the run's own data that are scored from each prefix "
+                  "alone")
+      ->capture_default_str()
+      ->excludes(text);
+  command.add_option("--batch-size", a.batch_size, "windows of the run's own data in one forward")
+      ->capture_default_str()
+      ->excludes(text);
+  command
+      .add_flag("--other-data", a.other_data,
+                "score the run's text even if it has changed since training; the figures are "
+                "labelled")
+      ->excludes(text);
+}
+
+void add_latent_options(CLI::App& command, InsertionRule& insertions, CLI::Option* text) {
+  command
+      .add_option("--insertions", insertions.points,
+                  "for a model with latents: insertion points in each window, drawn by the text "
+                  "itself; 0: after every token")
+      ->capture_default_str()
+      ->needs(text)
+      ->check(CLI::NonNegativeNumber);
+}
+
+void evaluate(const EvalArguments& a) {
+  if (!a.json.empty()) require_writable(a.json);
+  if (!a.text.empty()) return evaluate_text(a);
+  if (!names_run(a.model))
+    throw ConfigError(fmt::format(
+        "{} is no run directory, so it has no data of its own: name a text (--text FILE)",
+        a.model));
+  evaluate_run(a.model, a.json, a.run);
 }
 
 }  // namespace
@@ -142,69 +237,10 @@ void add_eval_command(CLI::App& app) {
   command->add_option("run,--model", a->model, kModelPathHelp)->required();
   command->add_option("--json", a->json, "also write the figures to this file");
   auto* text = command->add_option("--text", a->text, "a UTF-8 file to predict");
-  command
-      ->add_option("--tokenizer", a->tokenizer,
-                   "a tokenizer's file or directory, if the model comes without one")
-      ->needs(text);
-  command->add_option("--chars", a->characters, "A:B: only the characters from A to B of the text")
-      ->needs(text);
-  command
-      ->add_option("--window", a->perplexity.window,
-                   "tokens of text in one forward; 0: the model's maximum")
-      ->needs(text)
-      ->check(CLI::NonNegativeNumber);
-  command
-      ->add_option("--stride", a->perplexity.stride,
-                   "tokens from the start of one window to the start of the next; 0: the same as "
-                   "--window. A smaller stride makes windows overlap: every token is still "
-                   "predicted once, with more text before it")
-      ->needs(text)
-      ->check(CLI::NonNegativeNumber);
-  command
-      ->add_option("--max-windows", a->perplexity.max_windows,
-                   "stop after this many windows; "
-                   "0: all")
-      ->needs(text)
-      ->check(CLI::NonNegativeNumber);
-  command
-      ->add_option("--windows", a->run.windows,
-                   "validation windows of the run's own data; 0: "
-                   "all")
-      ->capture_default_str()
-      ->excludes(text);
-  command
-      ->add_option("--prefix-only-windows", a->run.prefix_windows,
-                   "validation windows of the run's own data that are scored from each prefix "
-                   "alone")
-      ->capture_default_str()
-      ->excludes(text);
-  command
-      ->add_option("--batch-size", a->run.batch_size,
-                   "windows of the run's own data in one "
-                   "forward")
-      ->capture_default_str()
-      ->excludes(text);
-  command
-      ->add_flag("--other-data", a->run.other_data,
-                 "score the run's text even if it has changed since training; the figures are "
-                 "labelled")
-      ->excludes(text);
-  command
-      ->add_option("--insertions", a->insertions.points,
-                   "for a model with latents: insertion points in each window, drawn by the text "
-                   "itself; 0: after every token")
-      ->capture_default_str()
-      ->needs(text)
-      ->check(CLI::NonNegativeNumber);
-  command->callback([a] {
-    if (!a->json.empty()) require_writable(a->json);
-    if (!a->text.empty()) return evaluate_text(*a);
-    if (!names_run(a->model))
-      throw ConfigError(fmt::format(
-          "{} is no run directory, so it has no data of its own: name a text (--text FILE)",
-          a->model));
-    evaluate_run(a->model, a->json, a->run);
-  });
+  add_text_options(*command, *a, text);
+  add_run_options(*command, a->run, text);
+  add_latent_options(*command, a->insertions, text);
+  command->callback([a] { evaluate(*a); });
 }
 
 }  // namespace reverie

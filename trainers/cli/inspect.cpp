@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
@@ -12,6 +13,7 @@
 #include "trainers/cli/export.h"
 #include "trainers/runs/run_reference.h"
 #include "trainers/runs/stored_run.h"
+#include "trainers/text/terminal.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
@@ -77,7 +79,7 @@ void add_inspect_command(CLI::App& app) {
     if (exports->any()) return export_run(*path, *exports);
     const LoadedRun run = load_run(*path);
     fmt::print("checkpoint: {}{}\n", run.checkpoint, run.verdict.mark());
-    fmt::print("verdict: {}\n", run.verdict.line());
+    fmt::print("{}\n", fit_terminal(STDOUT_FILENO, "verdict: " + run.verdict.line()));
     if (run.options.data.generated.given())
       fmt::print("data: {}\n", run.options.data.generated.resolved->dump());
     fmt::print("model: {}\n", run.options.model.resolved->dump());

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -14,6 +15,7 @@
 #include "trainers/tables/sweeps/learning_rate_report.h"
 #include "trainers/tables/sweeps/sweep_table.h"
 #include "trainers/text/activity.h"
+#include "trainers/text/terminal.h"
 
 namespace reverie {
 namespace {
@@ -141,7 +143,8 @@ void find_rate(const SweepArguments& a) {
   fmt::print("{:>13}  {:>9}\n", "learning rate", "loss");
   for (size_t i = 0; i < range.points.size(); i += stride)
     fmt::print("{:>13.2g}  {:>9.4f}{}\n", range.points[i].rate, range.points[i].smooth, label);
-  fmt::print("{}\n{}/learning_rate.html\n", explain_learning_rate(range), directory);
+  fmt::print("{}\n{}/learning_rate.html\n",
+             fit_terminal(STDOUT_FILENO, explain_learning_rate(range)), directory);
 }
 
 void run(const SweepArguments& a) {

@@ -1,5 +1,7 @@
 #include "trainers/monitoring/run_callbacks.h"
 
+#include <unistd.h>
+
 #include <filesystem>
 #include <initializer_list>
 #include <nlohmann/json.hpp>
@@ -13,6 +15,7 @@
 #include "trainers/monitoring/metrics.h"
 #include "trainers/monitoring/progress.h"
 #include "trainers/monitoring/tensorboard.h"
+#include "trainers/text/terminal.h"
 
 namespace reverie {
 namespace {
@@ -154,23 +157,27 @@ class ProgressCallback final : public Callback {
     else
       progress_->val_loss(e.val_loss);
     if (e.augmented_val)
-      log_info(
-          "{}step {}: augmented train {:.4f}  augmented val {:.4f} (base {:.4f}) over {} "
-          "predictions, {}{}",
-          before(), e.step, e.augmented_train->loss, e.augmented_val->loss,
-          e.augmented_val->base_loss, e.augmented_val->predictions, e.augmented_val->where(),
-          t.verdict().mark());
-    log_info("{}step {}: train {:.4f}  val {:.4f}  val prefix-only {:.4f}{}", before(), e.step,
-             e.train_loss, e.val_loss, e.val_loss_prefix_only, t.verdict().mark());
+      say(t, e,
+          fmt::format("augmented train {:.4f}  augmented val {:.4f} (base {:.4f}) over {} "
+                      "predictions, {}",
+                      e.augmented_train->loss, e.augmented_val->loss, e.augmented_val->base_loss,
+                      e.augmented_val->predictions, e.augmented_val->where()));
+    say(t, e,
+        fmt::format("train {:.4f}  val {:.4f}  val prefix-only {:.4f}", e.train_loss, e.val_loss,
+                    e.val_loss_prefix_only));
     if (e.carried)
-      log_info("{}step {}: val memory carried {:.4f}  reset on the same windows {:.4f} ({}){}",
-               before(), e.step, e.carried->loss, e.carried->loss_reset, e.carried->where(),
-               t.verdict().mark());
+      say(t, e,
+          fmt::format("val memory carried {:.4f}  reset on the same windows {:.4f} ({})",
+                      e.carried->loss, e.carried->loss_reset, e.carried->where()));
   }
   void on_end(const RunView&) override { progress_->finish(); }
 
  private:
-  std::string before() const { return options_.context.empty() ? "" : options_.context + "  "; }
+  void say(const RunView& t, const EvaluationInfo& e, const std::string& figures) const {
+    const std::string context = options_.context.empty() ? "" : options_.context + "  ";
+    log_info("{}", fit_terminal(STDERR_FILENO, fmt::format("{}step {}: {}{}", context, e.step,
+                                                           figures, t.verdict().mark())));
+  }
 
   MonitoringOptions options_;
   std::optional<Progress> progress_;

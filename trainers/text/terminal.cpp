@@ -26,6 +26,32 @@ void clear_all_but(const LiveLine* one) {
     if (line != one) line->clear();
 }
 
+int columns_of_terminal(int stream) {
+  winsize size{};
+  return ::ioctl(stream, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? int(size.ws_col) : 80;
+}
+
+// `used`: columns in front of the line.
+std::string wrap_line(std::string_view line, int columns, int indent, int used) {
+  if (used + columns_of(line) <= columns) return std::string(line);
+  std::string out;
+  for (size_t at = 0; at < line.size();) {
+    const size_t word = std::min(line.find_first_not_of(' ', at), line.size()),
+                 end = std::min(line.find(' ', word), line.size());
+    const int wide = columns_of(line.substr(at, end - at));
+    if (used > indent && used + wide > columns) {
+      out += "\n" + std::string(size_t(indent), ' ');
+      used = indent + columns_of(line.substr(word, end - word));
+      out += line.substr(word, end - word);
+    } else {
+      out += line.substr(at, end - at);
+      used += wide;
+    }
+    at = end;
+  }
+  return out;
+}
+
 bool locale_is_utf8() {
   for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"})
     if (const char* value = std::getenv(name); value && *value) {
@@ -57,6 +83,22 @@ std::string fit_columns(const std::string& given, int width) {
   return text.substr(0, end);
 }
 
+std::string wrap_words(const std::string& text, int columns, int indent, int before) {
+  std::string out;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    out += wrap_line(std::string_view(text).substr(begin, end - begin), columns, indent,
+                     begin == 0 ? before : 0);
+    if (end < text.size()) out += '\n';
+    begin = end + 1;
+  }
+  return out;
+}
+
+std::string fit_terminal(int stream, const std::string& text, int before) {
+  return ::isatty(stream) ? wrap_words(text, columns_of_terminal(stream), 4, before) : text;
+}
+
 void LiveLine::show() {
   {
     const std::lock_guard lock(live_mutex);
@@ -79,11 +121,7 @@ TerminalOutput TerminalOutput::standard_error() {
     // done if it fails.
     [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
   };
-  output.width = [] {
-    winsize size{};
-    return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? int(size.ws_col)
-                                                                             : 80;
-  };
+  output.width = [] { return columns_of_terminal(STDERR_FILENO); };
   output.clock = [] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
         .count();

@@ -10,6 +10,13 @@ namespace reverie {
 /// The first `width` columns of `text`, bytes that a terminal would take for commands replaced.
 std::string fit_columns(const std::string& text, int width);
 int columns_of(std::string_view text);
+/// `text` with every line wider than `columns` broken between words, and what follows indented by
+/// `indent`. Words are never broken: a path stays whole. `before`: columns that stand in front of
+/// the first line.
+std::string wrap_words(const std::string& text, int columns, int indent = 4, int before = 0);
+/// `text` wrapped to the width of the terminal that the stream is (STDOUT_FILENO), or as it is for a
+/// file or pipe, whose lines scripts read.
+std::string fit_terminal(int stream, const std::string& text, int before = 0);
 /// `text` with the bytes that a terminal would take for commands replaced by spaces.
 std::string printable(std::string_view text);
 
