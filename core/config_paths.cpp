@@ -8,6 +8,7 @@
 #include "core/config.h"
 #include "core/config_internal.h"
 #include "core/error.h"
+#include "core/idle_fields.h"
 #include "core/log.h"
 #include "core/registry.h"
 
@@ -66,21 +67,9 @@ std::string absolute_path(const std::string& given, const std::string& directory
   return result;
 }
 
-class Resolver final : public Fields {
+class Resolver final : public IdleFields {
  public:
   explicit Resolver(const std::string& directory) : directory_(directory) {}
-  void integer(std::string_view, int64_t&, Range<int64_t>, std::string_view) override {}
-  void integer_or_auto(std::string_view, std::optional<int64_t>&, Range<int64_t>,
-                       std::string_view) override {}
-  void number(std::string_view, double&, Range<double>, std::string_view) override {}
-  void boolean(std::string_view, bool&, std::string_view) override {}
-  void text(std::string_view, std::string&, const std::vector<std::string>&,
-            std::string_view) override {}
-  void texts(std::string_view, std::vector<std::string>&, std::string_view) override {}
-  void integers(std::string_view, std::vector<int64_t>&, Range<int64_t>,
-                std::string_view) override {}
-  void numbers(std::string_view, std::vector<double>&, Range<double>, std::string_view) override {}
-  void patch(std::string_view, Json&, std::string_view) override {}
   void entries(std::string_view, Entries& value, std::string_view) override {
     for (const std::string& name : value.names()) value.describe(name, *this);
   }

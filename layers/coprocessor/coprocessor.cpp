@@ -191,7 +191,7 @@ class Coprocessor final : public LatentSource {
     const auto take = [&](Module& mine, const Module& its) {
       if (borrowed)
         mine.borrow(its);
-      else
+      else if (build.initialize)
         mine.load(its.state());
     };
     for (int64_t i = 0; i < layers_; ++i)

@@ -1,7 +1,5 @@
 #include "layers/pretrained/plain_model.h"
 
-#include <nlohmann/json.hpp>
-
 #include "core/error.h"
 
 namespace reverie {
@@ -38,7 +36,7 @@ PlainModel plain_model(const LanguageModel& model, const Component& component) {
     throw UserError(fmt::format(
         "the model has a memory module ({}), which no other program knows: export its trained "
         "state alone (--export-state)",
-        component.resolved->at("memory").value("type", "?")));
+        transformer->shape().memory.type));
   return {*transformer, component};
 }
 

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -8,6 +9,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "layers/model_options.h"
 #include "trainers/checks/mask_check.h"
 #include "trainers/checks/resume_check.h"
 #include "trainers/cli/arguments.h"
@@ -18,6 +20,7 @@
 #include "trainers/runs/checkpoint.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/text/activity.h"
+#include "trainers/text/terminal.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
@@ -67,8 +70,7 @@ void run_causality(const CausalityArguments& a) {
     model = experiment.model;
     texts = experiment.train.batch_size;
     // The vocabulary is the data's; the probe needs none of it.
-    if (model_field(model, "vocab_size", -1) == 0)
-      model = with_model_field(model, "vocab_size", 65);
+    model = with_vocabulary_of_data(model, 65);
     log_info("probing the model of {} with redrawn weights, in f64", a.target.file);
   }
   std::optional<Activity> activity(std::in_place, "probing causality");
@@ -79,8 +81,11 @@ void run_causality(const CausalityArguments& a) {
   activity.reset();
   if (!a.json.empty()) write_file_atomically(a.json, json_text_replacing(report.json(), 2) + "\n");
   fmt::print("{}\n", report.text());
-  if (augmented) fmt::print("its latents: {}\n", latents.line());
-  if (is_run) fmt::print("the run's verdict: {}\n", known.line());
+  const auto print_line = [](const std::string& what, const Verdict& verdict) {
+    fmt::print("{}\n", fit_terminal(STDOUT_FILENO, what + ": " + verdict.line()));
+  };
+  if (augmented) print_line("its latents", latents);
+  if (is_run) print_line("the run's verdict", known);
   if (!report.causal() || latents.leaks() || known.leaks()) exit_with(int(ExitCode::check_failed));
 }
 

@@ -150,14 +150,4 @@ void require_consistent(const ExperimentOptions& o) {
     log_warning("{}", warning);
 }
 
-int64_t model_field(const Component& model, const std::string& key, int64_t otherwise) {
-  const auto it = model.resolved->find(key);
-  return it != model.resolved->end() && it->is_number_integer() ? it->get<int64_t>() : otherwise;
-}
-Component with_model_field(const Component& model, const std::string& key, const Json& value) {
-  Json changed = *model.resolved;
-  changed[key] = value;
-  return resolve_component(ModelRegistry::instance(), Config(changed, model.path));
-}
-
 }  // namespace reverie

@@ -74,9 +74,4 @@ ExperimentOptions read_experiment_as_written(const Config& config, const std::st
 /// allowed then.
 void require_consistent(const ExperimentOptions&);
 
-/// A field of the resolved model config ("block_size"), or `otherwise` where the model has none.
-int64_t model_field(const Component& model, const std::string& key, int64_t otherwise);
-/// The component with one field replaced and everything checked again.
-Component with_model_field(const Component& model, const std::string& key, const Json& value);
-
 }  // namespace reverie

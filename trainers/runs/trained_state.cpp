@@ -9,6 +9,7 @@
 #include "core/plugin.h"
 #include "core/safetensors.h"
 #include "layers/coprocessor/augmented_model.h"
+#include "layers/model_options.h"
 #include "trainers/runs/run_directory.h"
 
 namespace reverie {
@@ -36,11 +37,11 @@ Json description(const StateToExport& from) {
                               options.train_base ? "trained" : "frozen");
     out["base"] = {{"path", options.base}, {"weights_hash", augmented->base().weights_hash()}};
   } else {
-    const Json& model = *from.component.resolved;
-    out["what"] = model.contains("memory") && !model.at("memory").is_null()
-                      ? fmt::format("a {} model with a memory module ({})", from.component.type,
-                                    model.at("memory").at("type").get<std::string>())
-                      : fmt::format("a {} model", from.component.type);
+    const Component memory = configured_memory(from.component);
+    out["what"] = fmt::format("a {} model", from.component.type);
+    if (memory.given())
+      out["what"] =
+          fmt::format("a {} model with a memory module ({})", from.component.type, memory.type);
   }
   return out;
 }

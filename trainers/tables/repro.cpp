@@ -1,5 +1,7 @@
 #include "trainers/tables/repro.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
@@ -19,6 +21,7 @@
 #include "trainers/tables/definition.h"
 #include "trainers/tables/runs/run_report.h"
 #include "trainers/tables/table_clock.h"
+#include "trainers/text/terminal.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
@@ -32,10 +35,10 @@ class RunPlanner {
   RunPlanner(const TableFile& table, const ReproOptions& options, Config common)
       : table_(table), options_(options) {
     for (const auto& s : options.overrides) common.set(s);
-    if (common.has("data")) table_data_ = common.at("data");
-    DataOptions data;
-    read_config(table_data_, data);
-    table_data_text_ = json_text(write_config(data));
+    const Config data = common.has("data") ? common.at("data") : Config();
+    read_config(data, table_data_.options);
+    table_data_.as_written = data.json();
+    table_data_text_ = json_text(write_config(table_data_.options));
   }
 
   PlannedRun run(const PlannedCell& cell, int64_t seed, Config config) {
@@ -74,7 +77,7 @@ class RunPlanner {
  private:
   const TableFile& table_;
   const ReproOptions& options_;
-  Config table_data_;
+  TableData table_data_;
   std::string table_data_text_;
   // By the "data" object: other text under the same name is another run.
   std::map<std::string, std::optional<std::string>> data_hashes_;  // nullopt: not prepared
@@ -345,7 +348,7 @@ int run_table(const ReproOptions& o) {
     return *stopped;
   const auto files = write_table(*kind, runs);
   if (std::filesystem::exists(o.directory + "/table.md"))
-    fmt::print("{}\n", read_file(o.directory + "/table.md"));
+    fmt::print("{}\n", fit_terminal(STDOUT_FILENO, read_file(o.directory + "/table.md")));
   for (const auto& file : files) fmt::print("{}/{}\n", o.directory, file);
   return leak_found ? int(ExitCode::check_failed) : 0;
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/registry.h"
+#include "datasets/dataset.h"
 #include "trainers/tables/definition.h"
 
 namespace reverie {
@@ -26,6 +27,12 @@ struct PlannedTrial {
   Json patch;  ///< what is tried, on top of the cell's config
 };
 
+/// What a table's base and preset say of "data".
+struct TableData {
+  DataOptions options;  ///< paths as they are written
+  Json as_written;      ///< without defaults: stored measurements are known by it
+};
+
 struct PlannedRun {
   PlannedCell cell;
   int64_t seed = 0;
@@ -33,7 +40,7 @@ struct PlannedRun {
   std::string directory;  ///< under the table's: runs/<model>-<level>-seed<seed>-<hash of resolved
                           ///< config and tokens>
   /// The table's own "data", where this run is trained on other: a model's patch says so.
-  std::optional<Config> table_data;
+  std::optional<TableData> table_data;
   bool data_prepared = true;  ///< false: the directory is not yet the one that the run will have
   bool in_table = true;       ///< false: others stand on it
   bool trial = false;         ///< it decides a part of the others' configs

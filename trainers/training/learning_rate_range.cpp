@@ -8,6 +8,7 @@
 #include "core/random.h"
 #include "datasets/sampler.h"
 #include "layers/language_model.h"
+#include "layers/model_options.h"
 #include "trainers/evaluation/causality.h"
 #include "trainers/optimizers/optimizer.h"
 #include "trainers/training/batch_split.h"
@@ -41,6 +42,47 @@ void judge(LearningRateRange& out) {
   }
 }
 
+// Whether the model reads the future, which its config must allow.
+bool leaks_as_allowed(const ExperimentOptions& o) {
+  const CausalityReport gate = gate_causality(o.model, o.parameter_dtype());
+  if (!gate.causal() && !o.allow_future_leak)
+    throw ConfigError(fmt::format(
+        "this model reads tokens that it must not see: {}. To test its learning rate all the "
+        "same, set \"allow_future_leak\": true",
+        gate.worst));
+  return !gate.causal();
+}
+
+// The averaged loss, and whether it has left its lowest value far behind.
+class SmoothLoss {
+ public:
+  double add(double loss, int64_t step) {
+    average_ = kMemory * average_ + (1 - kMemory) * loss;
+    const double smooth = average_ / (1 - std::pow(kMemory, double(step + 1)));
+    lowest_ = std::min(lowest_, smooth);
+    ran_away_ = step >= kFirst && smooth > kRunAway * lowest_;
+    return smooth;
+  }
+  bool ran_away() const { return ran_away_; }
+
+ private:
+  double average_ = 0, lowest_ = std::numeric_limits<double>::infinity();
+  bool ran_away_ = false;
+};
+
+// The loss of a step's whole batch; its gradient is added to the parameters'.
+double loss_and_gradient(LanguageModel& model, BatchesAhead& batches, const BatchSplit& split,
+                         int64_t step, int64_t targets) {
+  double loss = 0;
+  for (const BatchPart& part : split.parts()) {
+    const Batch batch = batches.rows(step, part);
+    const Variable of_part = model.loss(batch.tokens, batch.targets, 1.0 / double(targets));
+    loss += of_part.tensor().item();
+    backward(of_part);
+  }
+  return loss;
+}
+
 }  // namespace
 
 LearningRateRange find_learning_rate(const ExperimentOptions& given,
@@ -52,16 +94,9 @@ LearningRateRange find_learning_rate(const ExperimentOptions& given,
           2 * kFirst, range.steps, range.low, range.high);
   ExperimentOptions o = given;
   const Dataset data = prepare_and_open(o.data);
-  if (model_field(o.model, "vocab_size", -1) == 0)
-    o.model = with_model_field(o.model, "vocab_size", data.vocabulary_size());
+  o.model = with_vocabulary_of_data(o.model, data.vocabulary_size());
   LearningRateRange out;
-  const CausalityReport gate = gate_causality(o.model, o.parameter_dtype());
-  out.leaks = !gate.causal();
-  if (out.leaks && !o.allow_future_leak)
-    throw ConfigError(fmt::format(
-        "this model reads tokens that it must not see: {}. To test its learning rate all the "
-        "same, set \"allow_future_leak\": true",
-        gate.worst));
+  out.leaks = leaks_as_allowed(o);
   Generator random(derive_seed(uint64_t(o.seed), 0));
   auto model = ModelRegistry::instance().make(
       o.model, Build{random, o.parameter_dtype(), o.tensor_device()});
@@ -76,31 +111,22 @@ LearningRateRange find_learning_rate(const ExperimentOptions& given,
   const BatchSplit split(o, 0, 1);
   default_generator() = Generator(derive_seed(uint64_t(o.seed), 2));
   model->train(true);
-  double average = 0, lowest = std::numeric_limits<double>::infinity();
+  SmoothLoss smooth;
   for (int64_t step = 0; step < range.steps && !out.ran_away; ++step) {
     if (progress) progress(step, range.steps);
     const double rate =
         range.low * std::pow(range.high / range.low, double(step) / double(range.steps - 1));
     const MatmulPrecisionScope precision(o.matmul_precision());
     parameters.clear_gradients();
-    const int64_t targets = sampler->target_count(step);
-    double loss = 0;
-    for (const BatchPart& part : split.parts()) {
-      const Batch batch = batches.rows(step, part);
-      const Variable of_part = model->loss(batch.tokens, batch.targets, 1.0 / double(targets));
-      loss += of_part.tensor().item();
-      backward(of_part);
-    }
+    const double loss =
+        loss_and_gradient(*model, batches, split, step, sampler->target_count(step));
     const double norm = parameters.gradient_norm();
     if (!std::isfinite(loss) || !std::isfinite(norm)) {
       out.ran_away = true;
       break;
     }
-    average = kMemory * average + (1 - kMemory) * loss;
-    const double smooth = average / (1 - std::pow(kMemory, double(step + 1)));
-    out.points.push_back({rate, loss, smooth});
-    lowest = std::min(lowest, smooth);
-    out.ran_away = step >= kFirst && smooth > kRunAway * lowest;
+    out.points.push_back({rate, loss, smooth.add(loss, step)});
+    out.ran_away = smooth.ran_away();
     optimizer->step(rate, norm);
   }
   require(!out.points.empty(),

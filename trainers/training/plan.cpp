@@ -5,6 +5,7 @@
 #include "autograd/ops/elementwise.h"
 #include "core/error.h"
 #include "layers/language_model.h"
+#include "layers/model_options.h"
 
 namespace reverie {
 
@@ -21,14 +22,14 @@ Json Plan::json() const {
 
 Plan plan_run(const ExperimentOptions& given) {
   ExperimentOptions o = given;
-  if (model_field(o.model, "vocab_size", -1) == 0) {
+  if (takes_vocabulary_of_data(o.model)) {
     int64_t vocabulary = 65;
     try {
       vocabulary = prepare_and_open(o.data).vocabulary_size();
     } catch (const UserError&) {
       // Planning must work before the data is there.
     }
-    o.model = with_model_field(o.model, "vocab_size", vocabulary);
+    o.model = with_vocabulary_of_data(o.model, vocabulary);
   }
   Allocator& memory = allocator({});
   const size_t before = memory.stats().in_use;

@@ -8,6 +8,7 @@
 #include "core/signals.h"
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
+#include "layers/model_options.h"
 #include "trainers/distributed/agreement.h"
 #include "trainers/text/activity.h"
 
@@ -25,9 +26,8 @@ Dataset open_data(const DataOptions& options, Communicator& communicator) {
 }
 
 void settle_vocabulary(ExperimentOptions& options, const Dataset& data) {
-  if (model_field(options.model, "vocab_size", -1) == 0)
-    options.model = with_model_field(options.model, "vocab_size", data.vocabulary_size());
-  data.require_vocabulary(model_field(options.model, "vocab_size", data.vocabulary_size()));
+  options.model = with_vocabulary_of_data(options.model, data.vocabulary_size());
+  data.require_vocabulary(configured_vocabulary(options.model).value_or(data.vocabulary_size()));
 }
 
 void require_same_run_on_all_ranks(Communicator& communicator, const ExperimentOptions& options,

@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "layers/model_options.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
 #include "trainers/runs/run_directory.h"
@@ -127,7 +128,7 @@ TEST_F(Recall, ThreeRunsThreeVerdicts) {
 
 TEST_F(Recall, TextsOfOneWindowAreRefused) {
   ExperimentOptions options = experiment(slots(true), 1);
-  options.model = with_model_field(options.model, "vocab_size", 11);
+  options.model = with_vocabulary_of_data(options.model, 11);
   const auto model = make_run_model(options);
   const Dataset data = prepare_and_open(options.data);
   EXPECT_THAT(message_of<UserError>([&] {

@@ -20,7 +20,9 @@
 #include "layers/pretrained/load.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
+#include "support/tiny_models.h"
 #include "trainers/tables/definitions.h"
+#include "trainers/tables/latents/latent_plan.h"
 #include "trainers/tables/repro.h"
 #include "trainers/training/trainer.h"
 
@@ -553,6 +555,10 @@ TEST_F(LatentReproTest, AModelTrainedOnOtherDataIsMeasuredOnTheTables) {
   const auto runs = plan_table(o);
   EXPECT_FALSE(runs[2].table_data);
   ASSERT_TRUE(runs[3].table_data);
+  EXPECT_EQ(runs[3].table_data->options.path, std::string(directory_ / "text.txt"));
+  // Measurements are kept under the words of the table's file, as those of earlier versions are.
+  EXPECT_EQ(parse_json(read_file(runs[3].directory + "/latent_effect.json"))["of"]["data"],
+            t["base"]["data"]);
   const auto hash_of = [](const PlannedRun& r) {
     return read_summary(r.directory)["dataset"]["hash"].get<std::string>();
   };
@@ -608,6 +614,35 @@ TEST_F(LatentReproTest, OtherCoprocessorsAreRowsLikeTheFirst) {
     EXPECT_TRUE(std::isfinite(row["measured"]["ppl_change_percent"]["mean"].get<double>()));
   t["presets"]["tiny"]["cells"]["several"] = {3};
   EXPECT_THAT(refused(t), HasSubstr("cannot be shared evenly by its 2 sources"));
+}
+
+// A plan counts a coprocessor that begins with the base's weights beside a base that has none.
+TEST(LatentPlan, ASourceIsPlannedWithoutTheBasesWeights) {
+  Generator unused(1);
+  const auto base = ModelRegistry::instance().make(
+      testing::model_component(
+          R"({"type": "llama", "vocab_size": 61, "block_size": 32, "n_layer": 2, "n_head": 2, "n_embd": 16})"),
+      Build{unused, DType::f32, Device{}, false});
+  base->freeze();
+  const auto plan = [&](const std::string& latents) {
+    ExperimentOptions run;
+    run.model = testing::model_component(
+        R"({"type": "augmented", "base": "x", "block_size": 16, "groups": 4, "ahead": 4, "latents": )" +
+        latents + "}");
+    return plan_latent_run(dynamic_cast<const Transformer&>(*base), run);
+  };
+  const auto pair_of = [](const std::string& a, const std::string& b) {
+    return R"({"type": "several", "sources": [)" + a + ", " + b + "]}";
+  };
+  const std::string copied = R"({"type": "coprocessor", "count": 2})",
+                    scratch = R"({"type": "coprocessor", "count": 2, "initial": "scratch"})",
+                    lora = R"({"type": "coprocessor", "count": 2, "initial": "lora", "rank": 2})";
+  const LatentPlan one = plan(copied), two = plan(pair_of(copied, copied));
+  EXPECT_EQ(one.trainable_parameters, plan(scratch).trainable_parameters);
+  EXPECT_EQ(one.step_flops, plan(scratch).step_flops);
+  EXPECT_EQ(two.trainable_parameters, 2 * one.trainable_parameters);
+  EXPECT_EQ(two.step_flops, plan(pair_of(scratch, scratch)).step_flops);
+  EXPECT_LT(plan(lora).trainable_parameters, one.trainable_parameters);
 }
 
 TEST_F(LatentReproTest, LearningRatesAreChosenByTrialsOnTextsThatTheTableLeavesOut) {

@@ -3,31 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "layers/coprocessor/augmented_model.h"
+#include "layers/model_options.h"
 #include "trainers/text/quantities.h"
 
 namespace reverie {
 namespace {
-
-// Weights that would be copied from the base are not there: only their sizes count.
-Json without_copies(Json source) {
-  if (source.value("initial", "") == "base") source["initial"] = "scratch";
-  if (source.contains("sources"))
-    for (Json& inner : source["sources"]) inner = without_copies(inner);
-  return source;
-}
-
-std::unique_ptr<LatentSource> source_of(const AugmentedOptions& o, const Transformer& base,
-                                        Generator& random) {
-  const Json component = without_copies(*o.latents.resolved);
-  const LatentRegistry& sources = LatentRegistry::instance();
-  const Build build{random, DType::f32, Device{}, false};
-  return sources.make(resolve_component(sources, Config(component, o.latents.path)),
-                      LatentSite{base, build});
-}
 
 // Operations of one row of the blocks after `keys` keys.
 double row_flops(const Transformer& base, double keys) {
@@ -43,14 +26,16 @@ LatentPlan plan_latent_run(const Transformer& base, const ExperimentOptions& run
   LatentPlan plan;
   double extra = 0;  // parameters beside the base
   if (run.model.type == "pretrained") {
-    const int64_t length = model_field(run.model, "block_size", base.shape().block_size);
+    const int64_t length = configured_block_size(run.model).value_or(base.shape().block_size);
     plan.trainable_parameters = base.parameter_count();
     plan.step_flops =
         3 * base.forward_flops_per_token(length) * double(run.train.batch_size * length);
   } else {
     const auto& o = component_options<AugmentedOptions>(run.model);
     Generator random(1);
-    const auto source = source_of(o, base, random);
+    // The base has no weights to copy: only sizes count.
+    const Build build{random, DType::f32, Device{}, false};
+    const auto source = LatentRegistry::instance().make(o.latents, LatentSite{base, build});
     extra = double(source->parameter_count());
     plan.trainable_parameters =
         source->parameter_count() + (o.train_base ? base.parameter_count() : 0);
@@ -105,7 +90,8 @@ std::string plan_latent_table(const Transformer& base, const std::string& base_n
     out += fmt::format(
         "{:<16} {:>7} {:>5} {:>16} {:>8} {:>14} {:>12.4g} {:>12.4g} {:>12.2f}\n", r.cell.model,
         r.cell.level, seeds, format_integer(p.trainable_parameters), o.train.steps,
-        format_integer(o.train.batch_size * model_field(o.model, "block_size", base.block_size())),
+        format_integer(o.train.batch_size *
+                       configured_block_size(o.model).value_or(base.block_size())),
         p.step_flops / 1e12, of_run / 1e15, (p.weight_bytes + p.state_bytes) / double(1 << 30));
   }
   total += of_trials;

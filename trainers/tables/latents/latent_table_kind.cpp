@@ -15,6 +15,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "layers/model_options.h"
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/latent_canary.h"
 #include "trainers/exporting/hugging_face.h"
@@ -115,7 +116,7 @@ class LatentTableKind final : public TableKind {
                           : run.trial   ? "every fourth"
                                         : "all but every fourth"},
                 {"shuffled", is_shuffled(run.cell.model) && !run.trial}};
-    if (run.table_data) out["data"] = run.table_data->json();
+    if (run.table_data) out["data"] = run.table_data->as_written;
     return out;
   }
   // What a run is measured on: the table's data, whatever it was trained on.
@@ -271,8 +272,7 @@ void LatentTableKind::measure_finished(const PlannedRun& run) const {
 
 Dataset LatentTableKind::data_of(const PlannedRun& run, const LoadedRun& loaded) const {
   if (!run.table_data) return prepare_and_open(loaded.options.data);
-  DataOptions options;
-  read_config(*run.table_data, options);
+  DataOptions options = run.table_data->options;
   resolve_paths(options, table_.directory);
   Dataset data = prepare_and_open(options);
   data.require_vocabulary(loaded.model->vocabulary_size());
@@ -338,10 +338,9 @@ void LatentTableKind::measure(const PlannedRun& run) const {
 
 std::string LatentTableKind::plan(const std::vector<PlannedRun>& runs) const {
   const auto of_shape = [&](const Config& shape, const std::string& name) {
-    Component component = resolve_component(ModelRegistry::instance(), shape);
     // The data's vocabulary is not known yet; characters are about so many.
-    if (model_field(component, "vocab_size", -1) == 0)
-      component = with_model_field(component, "vocab_size", 65);
+    const Component component =
+        with_vocabulary_of_data(resolve_component(ModelRegistry::instance(), shape), 65);
     Generator unused(1);
     const auto model =
         ModelRegistry::instance().make(component, Build{unused, DType::f32, Device{}, false});

@@ -3,9 +3,13 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "core/changed_component.h"
 #include "core/error.h"
+#include "core/idle_fields.h"
 #include "datasets/tasks/generated_task.h"
 #include "layers/language_model.h"
+#include "layers/memory/memory_module.h"
+#include "layers/model_options.h"
 
 namespace reverie {
 namespace {
@@ -25,7 +29,7 @@ void require_task_fits(const ExperimentOptions& e, const std::string& where, boo
         "{}: $.data.generated.distances has no distance of 1 window or more, so that no answer "
         "needs a memory: add one",
         where));
-  const int64_t block = model_field(e.model, "block_size", 0),
+  const int64_t block = configured_block_size(e.model).value_or(0),
                 wanted = is_oracle ? task.window * task.windows : task.window;
   if (block != wanted)
     throw ConfigError(fmt::format(
@@ -35,7 +39,7 @@ void require_task_fits(const ExperimentOptions& e, const std::string& where, boo
                   : "one window of the task ($.data.generated.window)"));
   const int64_t words = kMarks +
                         int64_t(TaskRegistry::instance().make(e.data.generated)->words().size()),
-                vocabulary = model_field(e.model, "vocab_size", 0);
+                vocabulary = configured_vocabulary(e.model).value_or(0);
   if (vocabulary > 0 && vocabulary < words)
     throw ConfigError(fmt::format(
         "{}: the task has {} words, and $.model.vocab_size is {}: leave it out (0: as many as the "
@@ -48,13 +52,24 @@ std::unique_ptr<LanguageModel> model_of(const Component& model) {
   return ModelRegistry::instance().make(model, Build{random});
 }
 
+// Turns the option "carry_state" on in the options of a memory module, where it has that option.
+class CarryState final : public IdleFields {
+ public:
+  bool turned_on = false;
+  void boolean(std::string_view key, bool& value, std::string_view) override {
+    if (key != "carry_state" || value) return;
+    value = true;
+    turned_on = true;
+  }
+};
+
 // Whether the model would carry its memory if it were told to.
-bool could_carry(const Component& model) {
-  Json memory = model.resolved->value("memory", Json());
-  if (!memory.is_object() || memory.value("carry_state", true)) return false;
-  memory["carry_state"] = true;
+bool could_carry(const Component& model, const Component& memory) {
+  CarryState carry;
   try {
-    return model_of(with_model_field(model, "memory", memory))->carries_memory();
+    const Component told = changed_component(MemoryRegistry::instance(), memory,
+                                             [&](Fieldset& options) { options.fields(carry); });
+    return carry.turned_on && model_of(with_memory(model, told))->carries_memory();
   } catch (const ConfigError&) {
     return false;  // a module that begins anew at every window
   }
@@ -112,15 +127,13 @@ void require_fit_for_memory_table(const ExperimentOptions& e, const std::string&
         fmt::format("{}: $.data.tokenizer is \"{}\", wanted \"char\": the table has bits for each "
                     "character",
                     where, e.data.tokenizer));
-  const Json memory = e.model.resolved->value("memory", Json());
-  if (memory.is_null()) return;
+  const Component memory = configured_memory(e.model);
+  if (!memory.given()) return;
   if (!may_have_memory)
     throw ConfigError(
         fmt::format("{}: $.model.memory is given, but baseline and oracle have none", where));
-  Component model = e.model;
-  if (model_field(model, "vocab_size", -1) == 0)
-    model = with_model_field(model, "vocab_size", kMarks);
-  if (!model_of(model)->carries_memory() && could_carry(model))
+  const Component model = with_vocabulary_of_data(e.model, kMarks);
+  if (!model_of(model)->carries_memory() && could_carry(model, memory))
     throw ConfigError(
         fmt::format("{}: $.model.memory carries nothing from window to window, so that there is "
                     "nothing to wipe: set \"carry_state\": true",
