@@ -176,6 +176,15 @@ struct Frame {
   std::string mark = "";
 };
 
+std::vector<Tick> x_ticks(const LinePlot& plot, const Scale& x) {
+  std::vector<Tick> ticks = x.ticks(x.to() - x.from() > 600 ? 9 : 5);
+  if (!plot.whole_x) return ticks;
+  std::erase_if(ticks,
+                [](const Tick& t) { return std::abs(t.value - std::round(t.value)) > 1e-9; });
+  for (Tick& tick : ticks) tick.text = tick_text(tick.value, 1);
+  return ticks;
+}
+
 std::string axes(const LinePlot& plot, const Scale& x, const Scale& y, const Frame& frame) {
   std::string out;
   if (y.is_broken()) {
@@ -191,7 +200,7 @@ std::string axes(const LinePlot& plot, const Scale& x, const Scale& y, const Fra
     out += svg_line(x.from(), y(tick.value), x.to(), y(tick.value), "grid");
     out += svg_text(x.from() - 7, y(tick.value) + 4, tick.text, "tick right");
   }
-  for (const Tick& tick : x.ticks(x.to() - x.from() > 600 ? 9 : 5)) {
+  for (const Tick& tick : x_ticks(plot, x)) {
     out += svg_line(x(tick.value), y.from(), x(tick.value), y.from() + 4, "axis");
     out += svg_text(x(tick.value), y.from() + 18, tick.text, "tick middle");
   }

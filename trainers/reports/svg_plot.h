@@ -51,6 +51,7 @@ struct LinePlot {
   /// With more than kMostLines series: the one that stands in every panel, in grey.
   std::optional<size_t> compared_with = {};
   std::vector<double> reached_y = {};  ///< the y axis reaches these values in any case
+  bool whole_x = false;                ///< x counts something: ticks at whole numbers alone
 };
 /// Two bars for each model, one below the other, with their values as text. NaN: no bar.
 struct PlotBar {

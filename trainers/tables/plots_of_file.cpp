@@ -1,5 +1,6 @@
 #include "trainers/tables/plots_of_file.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -10,6 +11,7 @@
 #include "core/files.h"
 #include "trainers/tables/latents/latent_table.h"
 #include "trainers/tables/losses/loss_report.h"
+#include "trainers/tables/memories/memory_table.h"
 
 namespace reverie {
 namespace {
@@ -96,6 +98,43 @@ std::vector<LatentCell> cells_of(const Json& json) {
   return cells;
 }
 
+// Null where the model carries nothing.
+Statistic statistic_or_none(const Json& json) {
+  return json.is_null() ? Statistic() : statistic_of(json);
+}
+
+MemoryRow memory_row(const Json& row) {
+  MemoryRow r;
+  r.model = row.at("model");
+  r.title = row.at("title");
+  r.task = row.at("task");
+  if (row.contains("label")) r.verdict = Verdict::of_file(Json{{"label", row.at("label")}});
+  const auto figures = [](const Json& json) {
+    return MemoryFigures{statistic_or_none(json.at("carried")), statistic_or_none(json.at("wiped")),
+                         statistic_or_none(json.at("swapped")), json.value("chance", 0.0),
+                         json.value("answers", int64_t(0))};
+  };
+  const Json& measured = row.at("measured");
+  if (measured.contains("bits_per_character")) r.text = figures(measured["bits_per_character"]);
+  if (measured.contains("right_beyond_one_window"))
+    r.beyond = figures(measured["right_beyond_one_window"]);
+  for (const Json& distance : measured.value("right_by_distance", Json::array()))
+    r.distances.push_back({distance.at("distance"), figures(distance)});
+  return r;
+}
+
+std::vector<PlotFile> memory_plots(const Json& json) {
+  MemoryTable table;
+  table.oracle = json.value("oracle", "");  // the first versions of the kind did not name it
+  for (const Json& row : json.at("rows")) {
+    table.rows.push_back(memory_row(row));
+    const std::string& task = table.rows.back().task;
+    if (std::find(table.tasks.begin(), table.tasks.end(), task) == table.tasks.end())
+      table.tasks.push_back(task);
+  }
+  return memory_plot_files(table);
+}
+
 std::vector<std::string> fields_of(const std::string& line) {
   std::vector<std::string> fields(1);
   for (const char c : line)
@@ -156,9 +195,11 @@ std::vector<PlotFile> plots_of_json(const std::string& file) {
     if (rows[0].contains("block_size")) return loss_plots(json);
     if (rows[0].contains("latents") && rows[0].contains("position"))
       return latent_plots(cells_of(json));
+    if (rows[0].contains("task") && rows[0].contains("state_bytes")) return memory_plots(json);
   }
   throw UserError(fmt::format(
-      "{} is not a table.json of the kinds losses or latent_effect, so there is nothing to plot",
+      "{} is not a table.json of the kinds losses, latent_effect or memory, so there is nothing to "
+      "plot",
       file));
 }
 
@@ -171,6 +212,8 @@ std::vector<PlotFile> plots_of_file(const std::string& file) {
   } catch (const Json::exception& e) {
     throw DataError(fmt::format("{} is not a complete table.json: {}", file, e.what()));
   }
+  require(!plots.empty(), "{} holds no figures by distance or position: there is nothing to plot",
+          file);
   const std::string stem = std::filesystem::path(file).stem().string();
   if (stem != "table")
     for (PlotFile& plot : plots) plot.name = stem + "_" + plot.name;

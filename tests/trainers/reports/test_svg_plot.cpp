@@ -131,6 +131,18 @@ TEST(Plot, CompanionsAreDrawnInOnePanel) {
   EXPECT_EQ(count(panels, "the paper, x 0: 1<"), 2u);
 }
 
+TEST(Plot, AnAxisOfCountsHasTicksAtWholeNumbers) {
+  LinePlot plot{"title", "windows", "right"};
+  plot.series.push_back({"a", "", 0, {}, {{0, 1}, {1, 2}, {2, 3}}});
+  EXPECT_THAT(draw_line_plot(plot), HasSubstr(">0.5</text>"));
+  plot.whole_x = true;
+  const std::string drawn = draw_line_plot(plot);
+  for (const char* tick : {">0</text>", ">1</text>", ">2</text>"})
+    EXPECT_THAT(drawn, HasSubstr(tick));
+  EXPECT_THAT(drawn, Not(HasSubstr("tick middle\">0.5")));
+  EXPECT_THAT(drawn, Not(HasSubstr("tick middle\">1.0")));
+}
+
 TEST(Plot, BandsAndValuesToPointAt) {
   LinePlot plot{"Loss", "step", "nats"};
   PlotSeries series{"a <b>", "LEAKS", 0, {}, {{0, 1}, {10, 2.5}}};

@@ -19,6 +19,7 @@
 #include "support/temporary_directory.h"
 #include "support/tests_directory.h"
 #include "trainers/tables/definitions.h"
+#include "trainers/tables/plots_of_file.h"
 #include "trainers/tables/repro.h"
 
 namespace reverie {
@@ -181,6 +182,28 @@ TEST(MemoryTable, PlotsHaveAPanelForEachModelAndChance) {
   for (const char* wanted : {"Delta rule", "No memory", "mine", "chance, 12.5 %"})
     EXPECT_THAT(files[0].svg, HasSubstr(wanted));
   EXPECT_THAT(files[0].svg, HasSubstr("width=\"448\"")) << "two panels of 200: for narrow pages";
+}
+
+TEST(MemoryTable, PlotsComeBackFromItsFile) {
+  const MemoryTable table = table_of(runs_of_all());
+  TemporaryDirectory directory;
+  const std::string file = directory / "table.json";
+  write_file_atomically(file, json_text(memory_table_json(table)));
+  const auto drawn = plots_of_file(file), wanted = memory_plot_files(table);
+  ASSERT_EQ(drawn.size(), 1u);
+  EXPECT_EQ(drawn[0].name, wanted[0].name);
+  EXPECT_EQ(drawn[0].caption, wanted[0].caption);
+  EXPECT_EQ(drawn[0].svg, wanted[0].svg);
+  // A table of texts alone has no distances.
+  write_file_atomically(file,
+                        json_text(memory_table_json(table_of({on_text("delta", 1, 2.5, 2.75)}))));
+  EXPECT_THAT(message_of<UserError>([&] { plots_of_file(file); }), HasSubstr("nothing to plot"));
+}
+
+TEST(MemoryTable, PlotsHaveTicksAtWholeDistances) {
+  const std::string svg = memory_plot_files(table_of(runs_of_all()))[0].svg;
+  for (const char* tick : {">0<", ">1<", ">2<"}) EXPECT_THAT(svg, HasSubstr(tick));
+  for (const char* tick : {">0.5<", ">1.0<", ">1.5<"}) EXPECT_THAT(svg, Not(HasSubstr(tick)));
 }
 
 TEST(MemoryTable, MeasurementsComeBackFromTheirFile) {

@@ -187,6 +187,28 @@ TEST(Comparison, SaysWhatDiffersAndWhichIsBest) {
   EXPECT_THAT(html, HasSubstr("<th scope=\"row\" class=\"model\">optimizer.learning_rate</th>"));
 }
 
+TEST(Comparison, AComponentThatOnlySomeHaveStandsInOneRow) {
+  TemporaryDirectory dir;
+  const auto with = [&](const char* name, const Json& memory, const Json& plugins) {
+    const std::string directory = write_run(dir / name, {});
+    Json config = parse_json(read_file(directory + "/config.resolved.json"));
+    config["model"]["memory"] = memory;
+    config["plugins"] = plugins;
+    write_file_atomically(directory + "/config.resolved.json", json_text(config));
+    return read_run_record(directory);
+  };
+  const Json list = {"a.so"};
+  const auto rows = differing_values({with("none", nullptr, Json::array()),
+                                      with("imm", {{"type", "imm"}, {"mode", "slots"}}, list),
+                                      with("rule", {{"type", "delta_rule"}, {"heads", 2}}, list)});
+  std::vector<std::string> paths;
+  for (const ConfigDifference& row : rows) paths.push_back(row.path);
+  EXPECT_THAT(paths, ::testing::ElementsAre("model.memory", "model.memory.mode", "plugins.0",
+                                            "model.memory.heads"));
+  EXPECT_THAT(rows[0].values, ::testing::ElementsAre("null", "imm", "delta_rule"));
+  EXPECT_THAT(rows[2].values, ::testing::ElementsAre("", "a.so", "a.so"));
+}
+
 TEST(Comparison, LossesOnOtherDataAreNotRanked) {
   TemporaryDirectory dir;
   const std::vector<RunRecord> runs{

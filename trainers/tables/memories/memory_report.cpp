@@ -45,6 +45,7 @@ PlotSeries series_of(const MemoryRow& row, const char* suffix, int color,
 LinePlot distance_plot(const MemoryTable& table, const std::string& task) {
   LinePlot plot{task, "windows back", "right (%)"};
   plot.reached_y = {0, 100};  // differences within noise look small
+  plot.whole_x = true;
   const auto rows = table.of_task(task);
   for (const MemoryRow* row : rows) {
     if (row->model == table.oracle) plot.compared_with = plot.series.size();

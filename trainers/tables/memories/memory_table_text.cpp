@@ -184,6 +184,8 @@ Json memory_table_json(const MemoryTable& table) {
   return {{"title", table.title},
           {"explanation", explain_memories(table)},
           {"sanity", sanity_json(table)},
+          {"baseline", table.baseline},
+          {"oracle", table.oracle},
           {"rows", std::move(rows)},
           {"notes", table.notes},
           {"finished_runs", table.finished_runs},

@@ -21,15 +21,23 @@ Json read_if_there(const std::string& file) {
   return std::filesystem::exists(file) ? read_stored_json(file).json() : Json();
 }
 
+std::string value_text(const Json& value) {
+  return value.is_string() ? value.get<std::string>() : json_text(value);
+}
+
 void flatten(const Json& value, const std::string& path,
              std::vector<std::pair<std::string, std::string>>& out) {
   const bool inner = (value.is_object() || value.is_array()) && !value.empty();
   if (!inner) {
-    out.emplace_back(path, value.is_string() ? value.get<std::string>() : json_text(value));
+    out.emplace_back(path, value_text(value));
     return;
   }
+  // A component's type is its value: where another run has null, both stand in one row.
+  const bool component = value.is_object() && value.contains("type") && !path.empty();
+  if (component) out.emplace_back(path, value_text(value.at("type")));
   size_t index = 0;
   for (const auto& [key, more] : value.items()) {
+    if (component && key == "type") continue;
     const std::string name = value.is_array() ? std::to_string(index++) : key;
     flatten(more, path.empty() ? name : path + "." + name, out);
   }
@@ -110,9 +118,17 @@ std::vector<ConfigDifference> differing_values(const std::vector<RunRecord>& run
       if (is_new) rows.push_back({path, std::vector<std::string>(runs.size())});
       rows[found->second].values[r] = value.empty() ? "\"\"" : value;
     }
-  std::erase_if(rows, [](const ConfigDifference& row) {
-    return std::all_of(row.values.begin(), row.values.end(),
-                       [&](const std::string& v) { return v == row.values[0]; });
+  const auto has_parts = [&](const std::string& path) {
+    const auto next = at.lower_bound(path + ".");
+    return next != at.end() && next->first.starts_with(path + ".");
+  };
+  std::erase_if(rows, [&](const ConfigDifference& row) {
+    const bool same = std::all_of(row.values.begin(), row.values.end(),
+                                  [&](const std::string&v) { return v == row.values[0]; }),
+               empty = std::all_of(row.values.begin(), row.values.end(), [](const std::string&v) {
+                 return v.empty() || v == "null" || v == "[]" || v == "{}";
+               });
+    return same || (empty && has_parts(row.path));  // the rows of its parts say the same
   });
   return rows;
 }

@@ -40,7 +40,7 @@ struct RunRecord {
 RunRecord read_run_record(const std::string& directory);
 
 /// Every value of a JSON object by its path, in order: {"train.steps", "2000"}; an empty object or
-/// array is a value.
+/// array is a value, and so is a component's type: {"model.memory", "imm"}.
 std::vector<std::pair<std::string, std::string>> flat_values(const Json& object);
 
 struct ConfigDifference {
