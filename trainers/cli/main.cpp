@@ -70,14 +70,8 @@ int finish_output(int status) {
   return int(reverie::ExitCode::runtime);
 }
 
-int run(int argc, char** argv) {
+void add_commands(CLI::App& app) {
   using namespace reverie;
-  Activity::show_all(true);
-  CLI::App app{
-      "Reverie trains language models that think in latent space, and does not let them fool "
-      "you.\nStart with: reverie repro configs/tables/imm_shakespeare.json --preset smoke\nExit "
-      "codes: 0 success; 1 error at run time; 2 wrong usage or config; 3 corrupt data; 4 "
-      "training diverged; 5 check failed, or the run leaks; 128 + n stopped by signal n."};
   app.name("reverie");
   app.require_subcommand(1);
   app.set_version_flag("--version", fmt::format("reverie 0.1.0 ({})", build_commit()));
@@ -94,16 +88,24 @@ int run(int argc, char** argv) {
   add_modules_command(app);
   add_plan_command(app);
   add_doctor_command(app);
-  // CLI11 alone would only say that a subcommand is missing.
+}
+
+// Whether `word` is a command; if not, an error that names the nearest one. CLI11 alone would only
+// say that a subcommand is missing.
+bool is_command(const CLI::App& app, const std::string& word) {
   std::vector<std::string> known;
   for (const CLI::App* command : app.get_subcommands(nullptr)) known.push_back(command->get_name());
-  if (argc > 1 && argv[1][0] != '-' &&
-      std::find(known.begin(), known.end(), argv[1]) == known.end()) {
-    const auto near = nearest_name(argv[1], known);
-    log_error("there is no command \"{}\"{}. Known commands: {}", argv[1],
-              near ? fmt::format("; did you mean \"{}\"?", *near) : "", fmt::join(known, ", "));
-    return int(ExitCode::usage);
-  }
+  if (std::find(known.begin(), known.end(), word) != known.end()) return true;
+  const auto near = reverie::nearest_name(word, known);
+  reverie::log_error("there is no command \"{}\"{}. Known commands: {}", word,
+                     near ? fmt::format("; did you mean \"{}\"?", *near) : "",
+                     fmt::join(known, ", "));
+  return false;
+}
+
+// The program's exit status; whatever was thrown has become a message.
+int parse_and_run(CLI::App& app, int argc, char** argv) {
+  using namespace reverie;
   try {
     app.parse(argc, argv);
     return 0;
@@ -131,6 +133,19 @@ int run(int argc, char** argv) {
         "throw an exception with a message");
     return int(ExitCode::runtime);
   }
+}
+
+int run(int argc, char** argv) {
+  reverie::Activity::show_all(true);
+  CLI::App app{
+      "Reverie trains language models that think in latent space, and does not let them fool "
+      "you.\nStart with: reverie repro configs/tables/imm_shakespeare.json --preset smoke\nExit "
+      "codes: 0 success; 1 error at run time; 2 wrong usage or config; 3 corrupt data; 4 "
+      "training diverged; 5 check failed, or the run leaks; 128 + n stopped by signal n."};
+  add_commands(app);
+  if (argc > 1 && argv[1][0] != '-' && !is_command(app, argv[1]))
+    return int(reverie::ExitCode::usage);
+  return parse_and_run(app, argc, argv);
 }
 
 }  // namespace

@@ -59,6 +59,133 @@ void describe_task(const Dataset& d, const std::string& directory) {
   log_info("the first documents, with token ids: {}/{}", directory, kReadableDocumentsFile);
 }
 
+void add_text_options(CLI::App& command, DataOptions& o) {
+  command.add_option(
+      "text", o.path,
+      "a UTF-8 text; a directory or quoted pattern (\"books/*.txt\") of texts, each a document; "
+      "a .jsonl file, each line a document; any of them as .gz or .zst. Without it, --name names "
+      "a known text");
+  command.add_option("--field", o.field, "for .jsonl files: the key that holds each line's text");
+  command.add_option("--name", o.name,
+                     "a known text, e.g. tinyshakespeare (see scripts/fetch.py --list)");
+}
+
+struct TokenizerOptions {
+  CLI::Option *tokenizer, *train_bpe;
+};
+TokenizerOptions add_tokenizer_options(CLI::App& command, DataOptions& o) {
+  TokenizerOptions added{};
+  added.tokenizer =
+      command
+          .add_option("--tokenizer", o.tokenizer,
+                      "char: one token for each character; word: one for each word; gpt2: "
+                      "GPT-2's byte pairs; pretrained: a pretrained model's tokens; bpe: see "
+                      "--train-bpe")
+          ->check(CLI::IsMember({"char", "word", "gpt2", "bpe", "pretrained"}))
+          ->capture_default_str();
+  command.add_option(
+      "--tokenizer-files", o.tokenizer_files,
+      "for pretrained: a .gguf file, a Hugging Face directory or a tokenizer's own file");
+  added.train_bpe =
+      command
+          .add_option("--train-bpe", o.train_bpe,
+                      "learn byte pairs (like GPT-2's) from the training part of this text, "
+                      "until the vocabulary has this many tokens; the held-out part is not read")
+          ->check(CLI::Range(int64_t(257), int64_t(1) << 24));
+  return added;
+}
+
+void add_output_options(CLI::App& command, DataOptions& o) {
+  command.add_option("--out", o.prepared_directory,
+                     "directory of the token files (default: data/<name>-<tokenizer>-<hash of "
+                     "text and options>)");
+  command.add_flag("--replace", o.replace,
+                   "replace other prepared data in --out; without it, they are kept and the "
+                   "command is refused");
+}
+
+void add_document_options(CLI::App& command, DataOptions& o) {
+  command.add_option("--document-separator", o.document_separator,
+                     "the text between documents; each document is encoded by itself and marked "
+                     "as in its model's training. \\n: exactly one line break");
+  command.add_option("--document-token", o.document_token,
+                     "the token put after each document, as text (default: the tokenizer's own)");
+  command
+      .add_option("--validation-fraction", o.validation_fraction,
+                  "share of the characters that is held out, at the end of the text")
+      ->check(CLI::Range(0.0, 0.999))
+      ->capture_default_str();
+}
+
+void settle_tokenizer(DataOptions& o, const TokenizerOptions& given) {
+  if (given.train_bpe->count() > 0) {
+    if (given.tokenizer->count() > 0 && o.tokenizer != "bpe")
+      throw ConfigError(
+          fmt::format("--train-bpe makes its own tokenizer: remove --tokenizer {}", o.tokenizer));
+    o.tokenizer = "bpe";
+  } else if (o.tokenizer == "bpe") {
+    throw ConfigError("--tokenizer bpe needs the size of its vocabulary: add --train-bpe 4096");
+  }
+}
+
+// A shell has no easy way to write a line break.
+void read_line_breaks(DataOptions& o) {
+  for (std::string* text : {&o.document_separator, &o.document_token})
+    for (size_t at; (at = text->find("\\n")) != std::string::npos;) text->replace(at, 2, "\n");
+}
+
+// Prepares with a line that tells how far it is. The directory of the token files.
+std::string prepare_visibly(const DataOptions& o) {
+  std::optional<Progress> progress;
+  const SignalGuard signals;
+  const auto encoded = [&](int64_t done, int64_t total) {
+    stop_if_requested();
+    if (!progress) {
+      ProgressOptions options;
+      options.context = "encoding";
+      options.bytes = true;
+      progress.emplace(total, options);
+    }
+    progress->reach(done);
+  };
+  try {
+    return prepare_dataset(describe_dataset(o), encoded);
+  } catch (const Interrupted& i) {
+    progress.reset();
+    log_info("stopped: nothing was prepared, and no files were left");
+    exit_with(128 + i.signal);
+  }
+}
+
+void describe_prepared(const std::string& directory, double validation_fraction) {
+  DataOptions opened;
+  opened.path = directory;
+  const Dataset d = open_dataset(describe_dataset(opened));
+  log_info("train {} tokens, validation {} tokens, vocabulary {}", d.train.count(),
+           d.validation.count(), d.vocabulary_size());
+  if (d.validation.count() == 0)
+    log_warning(
+        "nothing is held out: validation_fraction {:g} of {} tokens, rounded to whole documents, "
+        "leaves no document for it. A run on these data cannot be evaluated; give a larger "
+        "--validation-fraction, or more documents",
+        validation_fraction, d.train.count());
+  if (!d.note().empty()) log_info("{}: {}", d.name(), d.note());
+  if (d.task) describe_task(d, directory);
+}
+
+void run(DataOptions& o, const GeneratedArguments& generated, const TokenizerOptions& given) {
+  o.generated = component_of(generated);
+  settle_tokenizer(o, given);
+  read_line_breaks(o);
+  const std::string directory = prepare_visibly(o);
+  describe_prepared(directory, o.validation_fraction);
+  fmt::print("{}\n", directory);
+  std::fflush(stdout);
+  // The line that a config needs, after all else; it may lie anywhere, so the path is absolute.
+  const std::string path = std::filesystem::absolute(directory).lexically_normal().string();
+  fmt::print(stderr, "\"data\": {{\"path\": {}}}\n", json_text_replacing(Json(path)));
+}
+
 }  // namespace
 
 void add_prepare_command(CLI::App& app) {
@@ -66,102 +193,13 @@ void add_prepare_command(CLI::App& app) {
       "prepare",
       "Turn text, or a generated task, into token files (train.tok, validation.tok, tokenizer)");
   auto o = std::make_shared<DataOptions>();
-  command->add_option(
-      "text", o->path,
-      "a UTF-8 text; a directory or quoted pattern (\"books/*.txt\") of texts, each a document; "
-      "a .jsonl file, each line a document; any of them as .gz or .zst. Without it, --name names "
-      "a known text");
-  command->add_option("--field", o->field, "for .jsonl files: the key that holds each line's text");
-  command->add_option("--name", o->name,
-                      "a known text, e.g. tinyshakespeare (see scripts/fetch.py --list)");
-  auto* tokenizer =
-      command
-          ->add_option("--tokenizer", o->tokenizer,
-                       "char: one token for each character; word: one for each word; gpt2: "
-                       "GPT-2's byte pairs; pretrained: a pretrained model's tokens; bpe: see "
-                       "--train-bpe")
-          ->check(CLI::IsMember({"char", "word", "gpt2", "bpe", "pretrained"}))
-          ->capture_default_str();
-  command->add_option(
-      "--tokenizer-files", o->tokenizer_files,
-      "for pretrained: a .gguf file, a Hugging Face directory or a tokenizer's own file");
-  auto* train_bpe =
-      command
-          ->add_option("--train-bpe", o->train_bpe,
-                       "learn byte pairs (like GPT-2's) from the training part of this text, "
-                       "until the vocabulary has this many tokens; the held-out part is not read")
-          ->check(CLI::Range(int64_t(257), int64_t(1) << 24));
-  command->add_option("--out", o->prepared_directory,
-                      "directory of the token files (default: data/<name>-<tokenizer>-<hash of "
-                      "text and options>)");
-  command->add_flag("--replace", o->replace,
-                    "replace other prepared data in --out; without it, they are kept and the "
-                    "command is refused");
-  command->add_option("--document-separator", o->document_separator,
-                      "the text between documents; each document is encoded by itself and marked "
-                      "as in its model's training. \\n: exactly one line break");
-  command->add_option("--document-token", o->document_token,
-                      "the token put after each document, as text (default: the tokenizer's own)");
-  command
-      ->add_option("--validation-fraction", o->validation_fraction,
-                   "share of the characters that is held out, at the end of the text")
-      ->check(CLI::Range(0.0, 0.999))
-      ->capture_default_str();
   auto generated = std::make_shared<GeneratedArguments>();
+  add_text_options(*command, *o);
+  const TokenizerOptions given = add_tokenizer_options(*command, *o);
+  add_output_options(*command, *o);
+  add_document_options(*command, *o);
   add_generated_options(*command, *generated);
-  command->callback([o, generated, tokenizer, train_bpe] {
-    o->generated = component_of(*generated);
-    if (train_bpe->count() > 0) {
-      if (tokenizer->count() > 0 && o->tokenizer != "bpe")
-        throw ConfigError(fmt::format("--train-bpe makes its own tokenizer: remove --tokenizer {}",
-                                      o->tokenizer));
-      o->tokenizer = "bpe";
-    } else if (o->tokenizer == "bpe") {
-      throw ConfigError("--tokenizer bpe needs the size of its vocabulary: add --train-bpe 4096");
-    }
-    // A shell has no easy way to say it.
-    for (std::string* text : {&o->document_separator, &o->document_token})
-      for (size_t at; (at = text->find("\\n")) != std::string::npos;) text->replace(at, 2, "\n");
-    std::optional<Progress> progress;
-    const SignalGuard signals;
-    const auto encoded = [&](int64_t done, int64_t total) {
-      stop_if_requested();
-      if (!progress) {
-        ProgressOptions options;
-        options.context = "encoding";
-        options.bytes = true;
-        progress.emplace(total, options);
-      }
-      progress->reach(done);
-    };
-    std::string directory;
-    try {
-      directory = prepare_dataset(describe_dataset(*o), encoded);
-    } catch (const Interrupted& i) {
-      progress.reset();
-      log_info("stopped: nothing was prepared, and no files were left");
-      exit_with(128 + i.signal);
-    }
-    progress.reset();
-    DataOptions opened;
-    opened.path = directory;
-    const Dataset d = open_dataset(describe_dataset(opened));
-    log_info("train {} tokens, validation {} tokens, vocabulary {}", d.train.count(),
-             d.validation.count(), d.vocabulary_size());
-    if (d.validation.count() == 0)
-      log_warning(
-          "nothing is held out: validation_fraction {:g} of {} tokens, rounded to whole documents, "
-          "leaves no document for it. A run on these data cannot be evaluated; give a larger "
-          "--validation-fraction, or more documents",
-          o->validation_fraction, d.train.count());
-    if (!d.note().empty()) log_info("{}: {}", d.name(), d.note());
-    if (d.task) describe_task(d, directory);
-    fmt::print("{}\n", directory);
-    std::fflush(stdout);
-    // The line that a config needs, after all else; it may lie anywhere, so the path is absolute.
-    const std::string path = std::filesystem::absolute(directory).lexically_normal().string();
-    fmt::print(stderr, "\"data\": {{\"path\": {}}}\n", json_text_replacing(Json(path)));
-  });
+  command->callback([o, generated, given] { run(*o, *generated, given); });
 }
 
 }  // namespace reverie

@@ -13,6 +13,37 @@
 #include "trainers/tables/repro.h"
 
 namespace reverie {
+namespace {
+
+std::string command_of(const ReproOptions& o) {
+  std::string command =
+      fmt::format("reverie repro {} --preset {}", shell_word(o.table_file), shell_word(o.preset));
+  for (const auto& s : o.table_overrides) command += " --set-table " + shell_word(s);
+  for (const auto& s : o.overrides) command += " --set " + shell_word(s);
+  return o.lenient ? command + " --lenient" : command;
+}
+
+void run(ReproOptions& o) {
+  if (o.table_file.empty())
+    throw ConfigError(
+        "which table? Give its definition: reverie repro configs/tables/imm_shakespeare.json");
+  if (launched_as_rank())
+    throw ConfigError(
+        "repro runs in one process: with several ranks, train a table's models one by one");
+  if (o.directory.empty())
+    o.directory =
+        fmt::format("runs/{}-{}", std::filesystem::path(o.table_file).stem().string(), o.preset);
+  o.command = command_of(o);
+  SignalGuard signals;
+  try {
+    if (const int status = run_table(o)) exit_with(status);
+  } catch (const Interrupted& i) {
+    log_info("stopped; the same command continues from there");
+    exit_with(128 + i.signal);
+  }
+}
+
+}  // namespace
 
 void add_repro_command(CLI::App& app) {
   auto* command = app.add_subcommand(
@@ -51,31 +82,8 @@ void add_repro_command(CLI::App& app) {
       ->type_name("KIND");
   o->preset = "smoke";
   command->callback([o, schema] {
-    if (!schema->empty()) {
-      fmt::print("{}\n", json_text(table_schema(*schema), 2));
-      return;
-    }
-    if (o->table_file.empty())
-      throw ConfigError(
-          "which table? Give its definition: reverie repro configs/tables/imm_shakespeare.json");
-    if (launched_as_rank())
-      throw ConfigError(
-          "repro runs in one process: with several ranks, train a table's models one by one");
-    if (o->directory.empty())
-      o->directory = fmt::format("runs/{}-{}", std::filesystem::path(o->table_file).stem().string(),
-                                 o->preset);
-    o->command = fmt::format("reverie repro {} --preset {}", shell_word(o->table_file),
-                             shell_word(o->preset));
-    for (const auto& s : o->table_overrides) o->command += " --set-table " + shell_word(s);
-    for (const auto& s : o->overrides) o->command += " --set " + shell_word(s);
-    if (o->lenient) o->command += " --lenient";
-    SignalGuard signals;
-    try {
-      if (const int status = run_table(*o)) exit_with(status);
-    } catch (const Interrupted& i) {
-      log_info("stopped; the same command continues from there");
-      exit_with(128 + i.signal);
-    }
+    if (schema->empty()) return run(*o);
+    fmt::print("{}\n", json_text(table_schema(*schema), 2));
   });
 }
 

@@ -156,6 +156,60 @@ class ArrivingLatents {
   Variable latents_;
 };
 
+void require_valid(const std::vector<int32_t>& prompt, int64_t samples,
+                   const GenerateOptions& options) {
+  require(!prompt.empty(), "generation needs a prompt of at least one token");
+  require(samples >= 1, "{} samples were asked for, wanted 1 or more", samples);
+  require(options.max_tokens >= 0, "max_tokens is {}, wanted 0 or more", options.max_tokens);
+  require(options.temperature >= 0 && std::isfinite(options.temperature),
+          "temperature is {}, wanted 0 (greedy) or more", options.temperature);
+  require(options.top_k >= 0, "top_k is {}, wanted 0 (all) or more", options.top_k);
+}
+
+// Samples that are written side by side: their whole texts, and what each wrote until it ended.
+class GrowingTexts {
+ public:
+  GrowingTexts(const std::vector<int32_t>& prompt, int64_t samples, const GenerateOptions& options)
+      : options_(options),
+        texts_(size_t(samples), prompt),
+        written_(size_t(samples)),
+        ended_(size_t(samples), false) {}
+
+  // i32 [samples, end - first].
+  Tensor between(size_t first, size_t end) const {
+    std::vector<int32_t> pieces;
+    for (const auto& text : texts_)
+      pieces.insert(pieces.end(), text.begin() + std::ptrdiff_t(first),
+                    text.begin() + std::ptrdiff_t(end));
+    return Tensor::from<int32_t>({int64_t(texts_.size()), int64_t(end - first)}, pieces);
+  }
+  // One token more of each. DivergedError where one was drawn from logits that are not finite.
+  void add(const std::vector<int32_t>& tokens,
+           const std::function<void(int64_t, int32_t)>& on_token) {
+    for (size_t n = 0; n < texts_.size(); ++n) {
+      if (tokens[n] == kBroken)
+        throw DivergedError(
+            fmt::format("the logits after {} tokens are not finite: the model's weights are broken",
+                        texts_[n].size()));
+      texts_[n].push_back(tokens[n]);
+      ended_[n] = ended_[n] || std::find(options_.ends.begin(), options_.ends.end(), tokens[n]) !=
+                                   options_.ends.end();
+      if (ended_[n]) continue;
+      written_[n].push_back(tokens[n]);
+      if (on_token) on_token(int64_t(n), tokens[n]);
+    }
+  }
+  bool all_ended() const {
+    return std::all_of(ended_.begin(), ended_.end(), [](bool end) { return end; });
+  }
+  std::vector<std::vector<int32_t>> written() && { return std::move(written_); }
+
+ private:
+  const GenerateOptions& options_;
+  std::vector<std::vector<int32_t>> texts_, written_;
+  std::vector<bool> ended_;
+};
+
 }  // namespace
 
 std::vector<int32_t> generate(LanguageModel& model, std::vector<int32_t> prompt,
@@ -171,20 +225,14 @@ std::vector<int32_t> generate(LanguageModel& model, std::vector<int32_t> prompt,
 std::vector<std::vector<int32_t>> generate_samples(
     LanguageModel& model, const std::vector<int32_t>& prompt, int64_t samples,
     const GenerateOptions& options, const std::function<void(int64_t, int32_t)>& on_token) {
-  require(!prompt.empty(), "generation needs a prompt of at least one token");
-  require(samples >= 1, "{} samples were asked for, wanted 1 or more", samples);
-  require(options.max_tokens >= 0, "max_tokens is {}, wanted 0 or more", options.max_tokens);
-  require(options.temperature >= 0 && std::isfinite(options.temperature),
-          "temperature is {}, wanted 0 (greedy) or more", options.temperature);
-  require(options.top_k >= 0, "top_k is {}, wanted 0 (all) or more", options.top_k);
+  require_valid(prompt, samples, options);
   const EvaluationMode mode(model);
   ArrivingLatents latents(model, options.latents_late);
-  const size_t block = size_t(latents.block_size(model)), count = size_t(samples);
+  const size_t block = size_t(latents.block_size(model));
   const auto room = [&] { return block - size_t(latents.rows()); };
   std::vector<Draws> draws;
-  for (uint64_t i = 0; i < count; ++i) draws.emplace_back(options.seed + i);
-  std::vector<std::vector<int32_t>> texts(count, prompt), written(count);
-  std::vector<bool> ended(count, false);
+  for (uint64_t i = 0; i < uint64_t(samples); ++i) draws.emplace_back(options.seed + i);
+  GrowingTexts texts(prompt, samples, options);
 
   const bool carries = model.carries_memory() && model.incremental() && !options.latents_late;
   size_t length = prompt.size();
@@ -192,17 +240,10 @@ std::vector<std::vector<int32_t>> generate_samples(
   size_t seen = begin;  // tokens before this one are in the cache
   SequenceState state;
   state.use_cache = true;
-  const auto tokens_between = [&](size_t first, size_t end) {
-    std::vector<int32_t> pieces;
-    for (const auto& text : texts)
-      pieces.insert(pieces.end(), text.begin() + std::ptrdiff_t(first),
-                    text.begin() + std::ptrdiff_t(end));
-    return Tensor::from<int32_t>({samples, int64_t(end - first)}, pieces);
-  };
   for (int64_t i = 0; i < options.max_tokens; ++i, ++length) {
     while (carries && length - begin > room()) {
       const size_t end = begin + room();
-      if (end > seen) model.hidden(tokens_between(seen, end), &state);
+      if (end > seen) model.hidden(texts.between(seen, end), &state);
       begin = seen = end;
       state = next_window(state);
     }
@@ -213,25 +254,14 @@ std::vector<std::vector<int32_t>> generate_samples(
       state.use_cache = true;
     }
     const size_t first = model.incremental() ? seen : begin;
-    const Tensor tokens_read = tokens_between(first, length);
+    const Tensor tokens_read = texts.between(first, length);
     const Variable hidden = model.hidden(tokens_read, model.incremental() ? &state : nullptr);
     seen = length;
     const Variable logits = model.logits_of(latents.after(i, state, tokens_read, hidden));
-    const std::vector<int32_t> tokens = choose_each(logits.tensor(), options, draws);
-    for (size_t n = 0; n < count; ++n) {
-      if (tokens[n] == kBroken)
-        throw DivergedError(fmt::format(
-            "the logits after {} tokens are not finite: the model's weights are broken", length));
-      texts[n].push_back(tokens[n]);
-      ended[n] = ended[n] || std::find(options.ends.begin(), options.ends.end(), tokens[n]) !=
-                                 options.ends.end();
-      if (ended[n]) continue;
-      written[n].push_back(tokens[n]);
-      if (on_token) on_token(int64_t(n), tokens[n]);
-    }
-    if (std::all_of(ended.begin(), ended.end(), [](bool end) { return end; })) break;
+    texts.add(choose_each(logits.tensor(), options, draws), on_token);
+    if (texts.all_ended()) break;
   }
-  return written;
+  return std::move(texts).written();
 }
 
 }  // namespace reverie

@@ -37,12 +37,11 @@ int64_t limit_of(const Tensor& limits, int64_t text, int64_t group) {
 
 std::string sizes_in_words(AugmentedModel& model, const Tensor& tokens, const LatentSizes& sizes,
                            const Asking& asking, const Rounding& rounding) {
-  return fmt::format("{} mode, {} texts of {} tokens, {} groups, {} tokens ahead, {}{}{}",
-                     asking.train ? "train" : "eval", tokens.size(0), tokens.size(1), sizes.groups,
-                     sizes.ahead, rounding.text,
-                     asking.precision == MatmulPrecision::bf16 ? ", bf16" : "",
-                     model.source().asks_for_whole_text() ? ", the source asks for the whole text"
-                                                          : "");
+  return fmt::format(
+      "{} mode, {} texts of {} tokens, {} groups, {} tokens ahead, {}{}{}",
+      asking.train ? "train" : "eval", tokens.size(0), tokens.size(1), sizes.groups, sizes.ahead,
+      rounding.text, asking.precision == MatmulPrecision::bf16 ? ", bf16" : "",
+      model.source().asks_for_whole_text() ? ", the source asks for the whole text" : "");
 }
 
 // Which group of each text is cut in each forward; -1: the text stays whole.
@@ -79,6 +78,32 @@ double latents_moved(const Tensor& base, const Tensor& moved, int64_t groups,
   return largest / size;
 }
 
+// Where the texts of one forward are cut, and what may not move for it.
+struct CutTexts {
+  std::vector<int64_t> cuts, early;  // tokens from here on are changed; early: a delay before
+  std::vector<ComparedRows> rows;
+
+  // `cut_groups`: the group of each text that is cut at its limit, or -1.
+  CutTexts(const Tensor& limits, const std::vector<int64_t>& cut_groups, int64_t time,
+           int64_t ahead, int64_t delay)
+      : cuts(cut_groups.size(), time), early(cuts) {
+    const int64_t groups = limits.size(1);
+    for (int64_t b = 0; b < int64_t(cut_groups.size()); ++b) {
+      const int64_t cut_group = cut_groups[size_t(b)];
+      if (cut_group >= 0) {
+        cuts[size_t(b)] = limit_of(limits, b, cut_group);
+        early[size_t(b)] = cuts[size_t(b)] - delay;
+      }
+      for (int64_t g = 0; g < groups; ++g)
+        if (limit_of(limits, b, g) <= cuts[size_t(b)])
+          rows.push_back({b, g * ahead, (g + 1) * ahead, b, g * ahead,
+                          cut_group < 0 ? std::string("other texts changed")
+                                        : fmt::format("group {}, text changed from token {} on", g,
+                                                      cuts[size_t(b)])});
+    }
+  }
+};
+
 }  // namespace
 
 Verdict ask_latents(AugmentedModel& model, const Tensor& tokens, const Tensor& donors,
@@ -106,31 +131,17 @@ Verdict ask_latents(AugmentedModel& model, const Tensor& tokens, const Tensor& d
   HiddenMovement found(model);
   double moved_latents = 0;
   for (const auto& cut_groups : plan_groups(texts, groups, asking.most_forwards, asking.turn)) {
-    std::vector<int64_t> cuts(static_cast<size_t>(texts), time), early = cuts;
-    std::vector<ComparedRows> rows;
-    for (int64_t b = 0; b < texts; ++b) {
-      const int64_t cut_group = cut_groups[size_t(b)];
-      if (cut_group >= 0) {
-        cuts[size_t(b)] = limit_of(limits, b, cut_group);
-        early[size_t(b)] = cuts[size_t(b)] - delay;
-      }
-      for (int64_t g = 0; g < groups; ++g)
-        if (limit_of(limits, b, g) <= cuts[size_t(b)])
-          rows.push_back({b, g * sizes.ahead, (g + 1) * sizes.ahead, b, g * sizes.ahead,
-                          cut_group < 0 ? std::string("other texts changed")
-                                        : fmt::format("group {}, text changed from token {} on", g,
-                                                      cuts[size_t(b)])});
-    }
+    const CutTexts cut(limits, cut_groups, time, sizes.ahead, delay);
     const int64_t vocabulary = model.vocabulary_size();
-    found.compare(base, hidden_of(with_other_suffixes(tokens, donors, cuts, vocabulary)), rows, site);
+    found.compare(base, hidden_of(with_other_suffixes(tokens, donors, cut.cuts, vocabulary)),
+                  cut.rows, site);
     if (delay > 0)
       moved_latents = std::max(
           moved_latents,
-          latents_moved(base_latents,
-                        latents_of(with_other_suffixes(tokens, donors, early, vocabulary)), groups,
-                        [&](int64_t b, int64_t g) {
-                          return limit_of(limits, b, g) <= cuts[size_t(b)];
-                        }));
+          latents_moved(
+              base_latents, latents_of(with_other_suffixes(tokens, donors, cut.early, vocabulary)),
+              groups,
+              [&](int64_t b, int64_t g) { return limit_of(limits, b, g) <= cut.cuts[size_t(b)]; }));
   }
   Verdict verdict;
   verdict.add(found.movement("latents: other text behind a group's limit, " + how,
@@ -142,8 +153,8 @@ Verdict ask_latents(AugmentedModel& model, const Tensor& tokens, const Tensor& d
   std::vector<ComparedRows> all;
   for (int64_t b = 0; b < texts; ++b) all.push_back({b, 0, base.size(1), b, 0, ""});
   again.compare(base, hidden_of(tokens), all, site);
-  verdict.add(again.movement("latents: the same text again, " + how, rounding.same_shape,
-                             asking.step));
+  verdict.add(
+      again.movement("latents: the same text again, " + how, rounding.same_shape, asking.step));
   return verdict;
 }
 

@@ -23,6 +23,53 @@ struct MovedRow {
   int64_t position;  // within `of`
 };
 
+// Values of one row of [rows, positions, features], on the host.
+const double* values_at(const Tensor& t, int64_t row, int64_t position) {
+  return t.data<double>() + (row * t.size(1) + position) * t.size(2);
+}
+const double* base_values(const Tensor& base, const MovedRow& m) {
+  return values_at(base, m.of->row, m.of->begin + m.position);
+}
+const double* moved_values(const Tensor& moved, const MovedRow& m) {
+  return values_at(moved, m.of->moved_row, m.of->moved_begin + m.position);
+}
+
+// The rows that differ, the largest differences first; not more than kRowsWithLogits.
+std::vector<MovedRow> moved_rows(const Tensor& base, const Tensor& moved,
+                                 const std::vector<ComparedRows>& rows) {
+  const int64_t features = base.size(2);
+  std::vector<MovedRow> found;
+  for (const ComparedRows& r : rows)
+    for (int64_t i = 0; i < r.end - r.begin; ++i) {
+      MovedRow row{0, &r, i};
+      const double *x = base_values(base, row), *y = moved_values(moved, row);
+      for (int64_t f = 0; f < features; ++f) {
+        const double d = std::abs(x[f] - y[f]);
+        if (!(d <= row.difference)) row.difference = std::isfinite(d) ? d : INFINITY;
+      }
+      if (row.difference > 0) found.push_back(row);
+    }
+  const size_t kept = std::min(found.size(), kRowsWithLogits);
+  std::partial_sort(
+      found.begin(), found.begin() + int64_t(kept), found.end(),
+      [](const MovedRow& x, const MovedRow& y) { return x.difference > y.difference; });
+  found.resize(kept);
+  return found;
+}
+
+// [1, 2 n, features]: the n rows as they were, then as they are.
+Tensor rows_before_and_after(const Tensor& base, const Tensor& moved,
+                             const std::vector<MovedRow>& rows) {
+  const int64_t n = int64_t(rows.size()), features = base.size(2);
+  Tensor both = Tensor::empty({1, 2 * n, features}, DType::f64);
+  for (int64_t i = 0; i < n; ++i) {
+    const double *x = base_values(base, rows[size_t(i)]), *y = moved_values(moved, rows[size_t(i)]);
+    std::copy(x, x + features, both.mutable_data<double>() + i * features);
+    std::copy(y, y + features, both.mutable_data<double>() + (n + i) * features);
+  }
+  return both;
+}
+
 }  // namespace
 
 void require_finite(const Tensor& hidden, const std::string& site) {
@@ -42,38 +89,10 @@ void HiddenMovement::compare(const Tensor& base, const Tensor& moved,
                              const std::vector<ComparedRows>& rows, const std::string& site) {
   require_finite(base, site);
   const Tensor a = on_host(base), b = on_host(moved);
-  const int64_t features = base.size(2);
-  const auto at = [&](const Tensor& t, int64_t row, int64_t position) {
-    return t.data<double>() + (row * t.size(1) + position) * features;
-  };
-  std::vector<MovedRow> found;
-  for (const ComparedRows& r : rows)
-    for (int64_t i = 0; i < r.end - r.begin; ++i) {
-      const double* x = at(a, r.row, r.begin + i);
-      const double* y = at(b, r.moved_row, r.moved_begin + i);
-      double largest = 0;
-      for (int64_t f = 0; f < features; ++f) {
-        const double d = std::abs(x[f] - y[f]);
-        if (!(d <= largest)) largest = std::isfinite(d) ? d : INFINITY;
-      }
-      if (largest > 0) found.push_back({largest, &r, i});
-    }
+  const std::vector<MovedRow> found = moved_rows(a, b, rows);
   if (found.empty()) return;
-  const size_t kept = std::min(found.size(), kRowsWithLogits);
-  std::partial_sort(
-      found.begin(), found.begin() + int64_t(kept), found.end(),
-      [](const MovedRow& x, const MovedRow& y) { return x.difference > y.difference; });
-  found.resize(kept);
-
-  const int64_t n = int64_t(kept);
-  Tensor both = Tensor::empty({1, 2 * n, features}, DType::f64);
-  for (int64_t i = 0; i < n; ++i) {
-    const MovedRow& m = found[size_t(i)];
-    const double* x = at(a, m.of->row, m.of->begin + m.position);
-    const double* y = at(b, m.of->moved_row, m.of->moved_begin + m.position);
-    std::copy(x, x + features, both.mutable_data<double>() + i * features);
-    std::copy(y, y + features, both.mutable_data<double>() + (n + i) * features);
-  }
+  const auto n = int64_t(found.size());
+  const Tensor both = rows_before_and_after(a, b, found);
   const NoGrad no_graph;
   const Variable& head = model_.head();
   const Tensor logits =

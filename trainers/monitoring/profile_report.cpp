@@ -59,6 +59,63 @@ void add(ProfileLine& line, const std::string& name, const Event& e) {
   line.work.bytes += e.work.bytes;
 }
 
+std::string op_name(const Event& e) {
+  return fmt::format("{} {}", e.name, e.kind == Kind::forward ? "forward" : "backward");
+}
+
+// Where each event lies: the step, the phase and the op around it, or it; by their numbers.
+struct EventPlaces {
+  static constexpr int kNone = -1;
+  std::vector<int> step, phase, op;
+  // Kernels that call others, as linear_forward does on the CPU: the others are counted.
+  std::vector<bool> by_parts;
+
+  explicit EventPlaces(const std::vector<Event>& events)
+      : step(events.size(), kNone),
+        phase(events.size(), kNone),
+        op(events.size(), kNone),
+        by_parts(events.size()) {
+    for (size_t i = 0; i < events.size(); ++i) {
+      const Event& e = events[i];
+      if (e.kind == Kind::kernel && e.parent >= 0) by_parts[size_t(e.parent)] = true;
+      if (e.parent >= 0) inherit(i, size_t(e.parent));
+      const bool whole_step = e.kind == Kind::step && e.parent < 0;
+      if (whole_step) step[i] = int(i);
+      if (whole_step || step[i] == kNone) continue;
+      if (e.kind == Kind::step) phase[i] = int(i);
+      // An op inside another (rematerialisation) is part of the outer one.
+      const bool is_op = e.kind == Kind::forward || e.kind == Kind::backward;
+      if (is_op && op[i] == kNone) op[i] = int(i);
+    }
+  }
+
+ private:
+  void inherit(size_t i, size_t parent) {
+    step[i] = step[parent];
+    phase[i] = phase[parent];
+    op[i] = op[parent];
+  }
+};
+
+// The times of kernels, ops and phases, added up by name.
+struct ProfileSums {
+  std::map<std::string, ProfileLine> kernels, ops, phases;
+  std::vector<std::string> phase_order;
+
+  void add_phase(const Event& e) {
+    const std::string name(e.name);
+    if (!phases.contains(name)) phase_order.push_back(name);
+    add(phases[name], name, e);
+  }
+  void add_op(const Event& e) { add(ops[op_name(e)], op_name(e), e); }
+  // `op` and `phase` around it may be null.
+  void add_kernel(const Event& e, const Event* op, const Event* phase) {
+    add(kernels[std::string(e.name)], std::string(e.name), e);
+    if (op) ops[op_name(*op)].kernel_seconds += e.seconds;
+    if (phase) phases[std::string(phase->name)].kernel_seconds += e.seconds;
+  }
+};
+
 bool is_product(std::string_view kernel) {
   return kernel == "matmul" || kernel == "matmul_pair" || kernel == "linear_forward" ||
          kernel == "linear_backward";
@@ -101,63 +158,35 @@ Ceilings measure_ceilings() {
 
 ProfileSummary summarise(const std::vector<Event>& events) {
   ProfileSummary s;
-  std::map<std::string, ProfileLine> kernels, ops;
-  std::vector<std::string> phase_order;
-  std::map<std::string, ProfileLine> phases;
-  // For each event: the step it lies in (or none), its phase, its op.
-  constexpr int kNone = -1;
-  std::vector<int> step(events.size(), kNone), phase(events.size(), kNone),
-      op(events.size(), kNone);
-  // A kernel that calls others, as linear_forward does on the CPU, is told by these.
-  std::vector<bool> by_parts(events.size());
-  for (const Event& e : events)
-    if (e.kind == Kind::kernel && e.parent >= 0) by_parts[size_t(e.parent)] = true;
-  const auto op_name = [&](const Event& e) {
-    return fmt::format("{} {}", e.name, e.kind == Kind::forward ? "forward" : "backward");
+  ProfileSums sums;
+  const EventPlaces places(events);
+  const auto at = [&](int number) {
+    return number == EventPlaces::kNone ? nullptr : &events[size_t(number)];
   };
   for (size_t i = 0; i < events.size(); ++i) {
     const Event& e = events[i];
-    if (e.parent >= 0) {
-      const auto p = size_t(e.parent);
-      step[i] = step[p];
-      phase[i] = phase[p];
-      op[i] = op[p];
-    }
     if (e.kind == Kind::step && e.parent < 0) {
-      step[i] = int(i);
       ++s.steps;
       s.seconds += e.seconds;
+    } else if (places.step[i] == EventPlaces::kNone) {
       continue;
-    }
-    if (step[i] == kNone) continue;
-    if (e.kind == Kind::step) {
-      phase[i] = int(i);
-      const std::string name(e.name);
-      if (!phases.contains(name)) phase_order.push_back(name);
-      add(phases[name], name, e);
-    } else if (e.kind == Kind::kernel) {
-      if (by_parts[i]) continue;
-      add(kernels[std::string(e.name)], std::string(e.name), e);
+    } else if (e.kind == Kind::step) {
+      sums.add_phase(e);
+    } else if (e.kind != Kind::kernel) {
+      if (places.op[i] == int(i)) sums.add_op(e);
+    } else if (!places.by_parts[i]) {
+      sums.add_kernel(e, at(places.op[i]), at(places.phase[i]));
       s.kernel_seconds += e.seconds;
       if (is_product(e.name)) s.product_seconds += e.seconds;
-      if (op[i] != kNone) ops[op_name(events[size_t(op[i])])].kernel_seconds += e.seconds;
-      if (phase[i] != kNone)
-        phases[std::string(events[size_t(phase[i])].name)].kernel_seconds += e.seconds;
-    } else {
-      // An op inside another (rematerialisation) is part of the outer one.
-      if (op[i] == kNone) {
-        op[i] = int(i);
-        add(ops[op_name(e)], op_name(e), e);
-      }
     }
   }
-  for (const std::string& name : phase_order) {
-    s.phases.push_back(phases[name]);
+  for (const std::string& name : sums.phase_order) {
+    s.phases.push_back(sums.phases[name]);
     if (name == "forward" || name == "backward")
-      s.tape_seconds += phases[name].seconds - phases[name].kernel_seconds;
+      s.tape_seconds += sums.phases[name].seconds - sums.phases[name].kernel_seconds;
   }
-  s.kernels = longest_first(kernels);
-  s.ops = longest_first(ops);
+  s.kernels = longest_first(sums.kernels);
+  s.ops = longest_first(sums.ops);
   return s;
 }
 

@@ -57,6 +57,63 @@ LatentLine make_line(const TableModel& model, int64_t latents, std::vector<Part>
   return line;
 }
 
+using Parts = std::map<Cell, std::vector<Part>>;
+
+// What goes into each line: a run's own losses, and those of its shuffled latents.
+Parts parts_of(const std::vector<LatentRun>& runs) {
+  Parts parts;
+  for (const LatentRun& run : runs) {
+    parts[{run.model, run.latents}].push_back({&run, &run.measurement.own});
+    if (run.measurement.shuffled)
+      parts[{run.model + kShuffledSuffix, run.latents}].push_back(
+          {&run, &*run.measurement.shuffled});
+  }
+  return parts;
+}
+
+// Models in the order of the table's; others follow as their runs do.
+std::vector<std::string> order_of_models(const LatentTable& table,
+                                         const std::vector<LatentRun>& runs) {
+  std::vector<std::string> order;
+  const auto add = [&](const std::string& model) {
+    if (std::find(order.begin(), order.end(), model) == order.end()) order.push_back(model);
+  };
+  for (const TableModel& m : table.models) order.push_back(m.name);
+  for (const LatentRun& run : runs) {
+    add(run.model);
+    if (run.measurement.shuffled) add(run.model + kShuffledSuffix);
+  }
+  return order;
+}
+
+void compare_with_subject(LatentTable& table, const Parts& parts,
+                          const LatentEffectOptions& options) {
+  const LatentLine* subject = table.subject();
+  if (!subject) return;
+  for (LatentLine& line : table.lines) {
+    // Fewer or more latents are another question than whether these beat a control.
+    const auto as_many =
+        parts.find({subject->model, line.latents > 0 ? line.latents : subject->latents});
+    if (line.model != subject->model && as_many != parts.end())
+      line.subject_against_it = paired_effect(
+          losses_of(as_many->second), losses_of(parts.at({line.model, line.latents})), options);
+  }
+}
+
+// The base is the same everywhere: latent_effect() refuses runs whose bases differ.
+void set_base_figures(LatentTable& table, const std::vector<LatentRun>& runs,
+                      LatentEffectOptions options) {
+  options.resamples = 0;
+  for (const LatentRun& run : runs) {
+    const PositionLosses* both[] = {&runs[0].measurement.own, &run.measurement.own};
+    const LatentEffect effect = latent_effect(both, options);
+    if (&run != &runs[0]) continue;
+    for (const auto& p : effect.by_position) table.base_perplexity.push_back(std::exp(p.base_nll));
+    table.base_perplexity_of_all = std::exp(effect.all.base_nll);
+    table.base_costs = run.measurement.base_costs;
+  }
+}
+
 TableModel model_named(const std::vector<TableModel>& models, const std::string& name) {
   for (const TableModel& m : models)
     if (m.name == name) return m;
@@ -130,25 +187,16 @@ LatentTable build_latent_table(const LatentReport& report, const LatentHeading& 
   table.provenance.preset = heading.preset;
   table.provenance.command = heading.command;
 
-  std::map<Cell, std::vector<Part>> parts;
-  std::vector<std::string> order;
-  const auto add = [&](const std::string& model, const LatentRun& run,
-                       const PositionLosses& losses) {
-    parts[{model, run.latents}].push_back({&run, &losses});
-    if (std::find(order.begin(), order.end(), model) == order.end()) order.push_back(model);
-  };
-  for (const TableModel& m : table.models) order.push_back(m.name);
   for (const LatentRun& run : runs) {
-    add(run.model, run, run.measurement.own);
-    if (run.measurement.shuffled) add(run.model + kShuffledSuffix, run, *run.measurement.shuffled);
     if (run.other_data)
       table.provenance.add_run_on_other_data(run.summary, run.directory, run.model);
     else
       table.provenance.add_run(run.summary, run.directory);
   }
+  const Parts parts = parts_of(runs);
   LatentEffectOptions options;
   options.resamples = resamples;
-  for (const std::string& name : order)
+  for (const std::string& name : order_of_models(table, runs))
     for (const auto& [cell, of_cell] : parts) {
       if (cell.first != name) continue;
       table.lines.push_back(
@@ -156,26 +204,8 @@ LatentTable build_latent_table(const LatentReport& report, const LatentHeading& 
       if (const auto figures = paper.find(cell); figures != paper.end())
         table.lines.back().paper = figures->second;
     }
-  if (const LatentLine* subject = table.subject()) {
-    for (LatentLine& line : table.lines) {
-      // Fewer or more latents are another question than whether these beat a control.
-      const auto as_many =
-          parts.find({subject->model, line.latents > 0 ? line.latents : subject->latents});
-      if (line.model != subject->model && as_many != parts.end())
-        line.subject_against_it = paired_effect(
-            losses_of(as_many->second), losses_of(parts.at({line.model, line.latents})), options);
-    }
-  }
-  // The base is the same everywhere.
-  for (const LatentRun& run : runs) {
-    const PositionLosses* both[] = {&runs[0].measurement.own, &run.measurement.own};
-    options.resamples = 0;
-    const LatentEffect effect = latent_effect(both, options);
-    if (&run != &runs[0]) continue;
-    for (const auto& p : effect.by_position) table.base_perplexity.push_back(std::exp(p.base_nll));
-    table.base_perplexity_of_all = std::exp(effect.all.base_nll);
-    table.base_costs = run.measurement.base_costs;
-  }
+  compare_with_subject(table, parts, options);
+  set_base_figures(table, runs, options);
   return table;
 }
 
