@@ -78,8 +78,8 @@ class Checker final : public IdleFields {
 
 Component changed_component(const RegistryBase& registry, const Component& component,
                             const std::function<void(Fieldset&)>& change) {
-  std::unique_ptr<Fieldset> options = registry.entry(component.type, component.path)
-                                          .copy_fieldset(component_options(component));
+  std::unique_ptr<Fieldset> options =
+      registry.entry(component.type, component.path).copy_fieldset(component_options(component));
   change(*options);
   Checker checker(component.path);
   options->fields(checker);

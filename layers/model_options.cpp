@@ -62,9 +62,8 @@ bool takes_vocabulary_of_data(const Component& model) {
 }
 Component with_vocabulary_of_data(const Component& model, int64_t tokens) {
   if (!takes_vocabulary_of_data(model)) return model;
-  return changed_component(ModelRegistry::instance(), model, [&](Fieldset& options) {
-    *Places(options).vocabulary = tokens;
-  });
+  return changed_component(ModelRegistry::instance(), model,
+                           [&](Fieldset& options) { *Places(options).vocabulary = tokens; });
 }
 Component with_memory(const Component& model, const Component& memory) {
   return changed_component(ModelRegistry::instance(), model, [&](Fieldset& options) {

@@ -57,9 +57,8 @@ Component wheel(const std::string& rest) {
       parts(), Config(parse_json(R"({"type": "wheel")" + rest + "}"), "$.part", "x.json"));
 }
 Component changed(const Component& from, const std::function<void(WheelOptions&)>& change) {
-  return changed_component(parts(), from, [&](Fieldset& options) {
-    change(dynamic_cast<WheelOptions&>(options));
-  });
+  return changed_component(
+      parts(), from, [&](Fieldset& options) { change(dynamic_cast<WheelOptions&>(options)); });
 }
 
 TEST(ChangedComponent, IsWhatReadingTheChangedJsonWouldGive) {

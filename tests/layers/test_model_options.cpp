@@ -95,12 +95,11 @@ TEST(ModelOptions, AChangedModelIsWhatItsChangedConfigSays) {
   const Component chosen = model_component(R"({"type": "llama", "vocab_size": 5, )" + rest);
   EXPECT_EQ(with_vocabulary_of_data(chosen, 33).resolved, chosen.resolved);
 
-  const Component other = resolve_component(
-      MemoryRegistry::instance(), Config(parse_json(R"({"type": "imm"})"), "$.memory"));
-  EXPECT_EQ(
-      with_memory(model, other).resolved->dump(),
-      model_component(R"({"type": "llama", "block_size": 24, "memory": {"type": "imm"}})")
-          .resolved->dump());
+  const Component other = resolve_component(MemoryRegistry::instance(),
+                                            Config(parse_json(R"({"type": "imm"})"), "$.memory"));
+  EXPECT_EQ(with_memory(model, other).resolved->dump(),
+            model_component(R"({"type": "llama", "block_size": 24, "memory": {"type": "imm"}})")
+                .resolved->dump());
 }
 
 }  // namespace

@@ -22,7 +22,8 @@ TEST(Terminal, LinesAreBrokenBetweenWordsAndIndented) {
 TEST(Terminal, NoLineIsWiderButForAWordThatIs) {
   const std::string text =
       "causal: probed at 3 steps (0 to 6); most: decoding token by token, 2 sequences of 48 random "
-      "tokens: moved by 1.19e-06, rounding allows 0.00012 \u00b1 0.1\n  a/very/long/path/that/is/for/"
+      "tokens: moved by 1.19e-06, rounding allows 0.00012 \u00b1 0.1\n  "
+      "a/very/long/path/that/is/for/"
       "copying and so on";
   for (int columns = 30; columns < 100; ++columns) {
     const std::string wrapped = wrap_words(text, columns);
