@@ -22,7 +22,7 @@ ROOMS = {
 }
 # Inside trainers: each room may include itself and those above it in this list, but for those it names.
 TRAINERS = ["text", "distributed", "optimizers", "runs", "evaluation", "exporting", "training", "monitoring", "reports",
-            "checks", "tables", "cli"]
+            "checks", "benchmarks", "tables", "cli"]
 NOT_BELOW = {
     "reports": ["distributed", "optimizers", "runs", "evaluation", "exporting", "training", "monitoring"],  # knows no run
     "training": ["exporting"],

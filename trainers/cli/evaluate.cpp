@@ -12,6 +12,7 @@
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/cli/evaluate_run.h"
+#include "trainers/cli/evaluate_task.h"
 #include "trainers/evaluation/forward_audit.h"
 #include "trainers/evaluation/insertion_losses.h"
 #include "trainers/evaluation/model_source.h"
@@ -27,6 +28,7 @@ namespace {
 struct EvalArguments {
   std::string model, json;
   EvalRunArguments run;
+  TaskArguments task;
   // Of any model on a text.
   std::string text, tokenizer, characters;
   PerplexityOptions perplexity;
@@ -161,10 +163,9 @@ void evaluate_text(const EvalArguments& a) {
 }
 
 void add_text_options(CLI::App& command, EvalArguments& a, CLI::Option* text) {
-  command
-      .add_option("--tokenizer", a.tokenizer,
-                  "a tokenizer's file or directory, if the model comes without one")
-      ->needs(text);
+  command.add_option("--tokenizer", a.tokenizer,
+                     "of --text and --task: a tokenizer's file or directory, if the model comes "
+                     "without one");
   command.add_option("--chars", a.characters, "A:B: only the characters from A to B of the text")
       ->needs(text);
   command
@@ -218,9 +219,14 @@ void add_latent_options(CLI::App& command, InsertionRule& insertions, CLI::Optio
 void evaluate(const EvalArguments& a) {
   if (!a.json.empty()) require_writable(a.json);
   if (!a.text.empty()) return evaluate_text(a);
+  if (!a.task.task.empty()) return evaluate_task(a.model, a.tokenizer, a.json, a.task);
+  if (!a.tokenizer.empty())
+    throw ConfigError(
+        "--tokenizer belongs to --text and --task: a run's own data is in tokens already");
   if (!names_run(a.model))
     throw ConfigError(fmt::format(
-        "{} is no run directory, so it has no data of its own: name a text (--text FILE)",
+        "{} is no run directory, so it has no data of its own: name a text (--text FILE) or "
+        "a benchmark (--task NAME)",
         a.model));
   evaluate_run(a.model, a.json, a.run);
 }
@@ -231,8 +237,8 @@ void add_eval_command(CLI::App& app) {
   auto* command = app.add_subcommand(
       "eval",
       "Measure how well a model predicts: a run on its own data (teacher-forced and "
-      "prefix-only), or any model on a text (--text; perplexity per token and word, bits per "
-      "byte)");
+      "prefix-only), any model on a text (--text; perplexity per token and word, bits per "
+      "byte), or on a benchmark (--task)");
   auto a = std::make_shared<EvalArguments>();
   command->add_option("run,--model", a->model, kModelPathHelp)->required();
   command->add_option("--json", a->json, "also write the figures to this file");
@@ -240,6 +246,9 @@ void add_eval_command(CLI::App& app) {
   add_text_options(*command, *a, text);
   add_run_options(*command, a->run, text);
   add_latent_options(*command, a->insertions, text);
+  add_task_options(
+      *command, a->task,
+      {"--text", "--windows", "--prefix-only-windows", "--batch-size", "--other-data"});
   command->callback([a] { evaluate(*a); });
 }
 

@@ -100,7 +100,9 @@ Variable ForwardAudit::hidden(LanguageModel& model, const Tensor& tokens, Sequen
   };
   return audited(model,
                  fmt::format("the evaluation's own forward{} against a copy that saw a prefix",
-                             state ? ", memory carried," : ""),
+                             !state             ? ""
+                             : state->use_cache ? ", keys cached,"
+                                                : ", memory carried,"),
                  fmt::format("{} x {} tokens", rows, time), time, compared, 1, alone,
                  [&] { return model.hidden(tokens, state); });
 }

@@ -1,0 +1,233 @@
+#include "datasets/benchmarks/items.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/json.h"
+#include "core/random.h"
+#include "datasets/benchmarks/template.h"
+#include "datasets/sources.h"
+
+namespace reverie {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string shell_quoted(const std::string& text) {
+  return text.find_first_of(" '\"$&;()") == text.npos ? text : "\"" + text + "\"";
+}
+
+// The file `name` of a task: in $REVERIE_DATA, the cache, beside the definition, or as it stands.
+std::string find_data(const std::string& name, const DefinitionFile& task) {
+  const BenchmarkDefinition& d = task.definition;
+  std::vector<fs::path> folders{cache_directory(), fs::path(task.file).parent_path()};
+  if (const char* data = std::getenv("REVERIE_DATA"); data && *data)
+    folders.insert(folders.begin(), data);
+  std::vector<std::string> looked;
+  for (const fs::path& folder : folders) {
+    looked.push_back((folder / name).string());
+    std::error_code ignored;
+    if (fs::is_regular_file(looked.back(), ignored)) return looked.back();
+  }
+  std::string message = fmt::format("the items of task '{}' are at none of these places:\n  {}",
+                                    d.name, fmt::join(looked, "\n  "));
+  const std::string place = (fs::path(cache_directory()) / name).string();
+  if (!d.source.empty())
+    message += fmt::format("\nthey are published at {}{}", d.source,
+                           d.split.empty() ? "" : fmt::format(" ({} split)", d.split));
+  std::string command = d.fetch;
+  for (size_t at = 0; (at = command.find("FILE", at)) != command.npos; at += place.size())
+    command.replace(at, 4, shell_quoted(place));
+  if (!command.empty())
+    message += fmt::format("\nrun: mkdir -p {} && {}",
+                           shell_quoted(fs::path(place).parent_path().string()), command);
+  message += "\nor set REVERIE_DATA to a folder that has the file, or name it (--data FILE)";
+  throw UserError(message);
+}
+
+std::vector<Json> read_objects(const std::string& file) {
+  const std::string text = read_file(file);
+  std::vector<Json> out;
+  const auto add = [&](Json value) {
+    if (!value.is_object())
+      throw DataError(fmt::format("{}: item {} is no JSON object", file, out.size()));
+    out.push_back(std::move(value));
+  };
+  if (fs::path(file).extension() == ".json") {
+    Json list = parse_json_or_discard(text);
+    if (!list.is_array()) throw DataError(fmt::format("{}: wanted a JSON list of objects", file));
+    for (Json& value : list) add(std::move(value));
+  } else {
+    for (size_t at = 0, line = 1; at < text.size(); ++line) {
+      const size_t end = std::min(text.find('\n', at), text.size());
+      const std::string_view row = std::string_view(text).substr(at, end - at);
+      at = end + 1;
+      if (stripped(row).empty()) continue;
+      Json value = parse_json_or_discard(row);
+      if (value.is_discarded()) throw DataError(fmt::format("{}: line {} is no JSON", file, line));
+      add(std::move(value));
+    }
+  }
+  require(!out.empty(), "{} holds no items", file);
+  return out;
+}
+
+struct Templates {
+  explicit Templates(const DefinitionFile& task) {
+    const BenchmarkDefinition& d = task.definition;
+    const auto single = [&](const std::string& text, const char* key) {
+      Template made(text, fmt::format("{}: $.{}", task.file, key));
+      if (made.makes_several())
+        throw ConfigError(
+            fmt::format("{}: $.{}: [*] makes several texts; wanted one", task.file, key));
+      return made;
+    };
+    description = single(d.description, "description");
+    prompt = Template(d.prompt, task.file + ": $.prompt");
+    gold = single(d.gold, "gold");
+    target = single(d.target, "target");
+    group = single(d.group, "group");
+    match = single(d.few_shot.match, "few_shot.match");
+    for (const std::string& text : d.choices) choices.emplace_back(text, task.file + ": $.choices");
+  }
+  Template description, prompt, gold, target, group, match;
+  std::vector<Template> choices;
+};
+
+int64_t gold_of(const std::string& written, const std::vector<std::string>& choices,
+                int64_t count) {
+  int64_t number = -1;
+  const char* end = written.data() + written.size();
+  if (const auto [at, error] = std::from_chars(written.data(), end, number);
+      error == std::errc() && at == end && number >= 0 && number < count)
+    return number;
+  const auto found = std::find(choices.begin(), choices.end(), written);
+  if (found == choices.end() || int64_t(choices.size()) != count)
+    throw DataError(
+        fmt::format("its gold is '{}', which is neither a number below {} nor one of "
+                    "the choices",
+                    written, count));
+  return int64_t(found - choices.begin());
+}
+
+BenchmarkItem fill(const Json& object, const Templates& t, const BenchmarkDefinition& d) {
+  BenchmarkItem item;
+  for (const char* key : {"id", "ID"})
+    if (const auto found = object.find(key); found != object.end())
+      item.reference = found->is_string() ? found->get<std::string>() : json_text(*found);
+  item.group = t.group.text_of(object);
+  item.contexts = t.prompt.texts_of(object);
+  item.target = t.target.text_of(object);
+  if (d.type != "choice") {
+    if (item.contexts.size() != 1) throw DataError("it has several contexts; only choices may");
+    if (d.type == "loglikelihood") item.continuations = {item.target};
+    return item;
+  }
+  for (const Template& choice : t.choices)
+    for (std::string& text : choice.texts_of(object)) item.choices.push_back(std::move(text));
+  const size_t count = std::max(item.contexts.size(), item.choices.size());
+  if (item.contexts.size() > 1 && item.choices.size() == 1)
+    item.choices = std::vector<std::string>(count, item.choices[0]);
+  if (count < 2 || (item.contexts.size() > 1 && item.contexts.size() != item.choices.size()))
+    throw DataError(
+        fmt::format("{} contexts and {} choices: wanted one context and two choices or "
+                    "more, or as many contexts",
+                    item.contexts.size(), item.choices.size()));
+  for (const std::string& choice : item.choices) item.continuations.push_back(d.delimiter + choice);
+  item.gold = gold_of(t.gold.text_of(object), item.choices, int64_t(count));
+  return item;
+}
+
+// A solved example: the question, the delimiter, the answer, the separator.
+std::string solved(const BenchmarkItem& example, const BenchmarkDefinition& d) {
+  const bool choice = d.type == "choice";
+  return example.context(size_t(example.gold)) + d.delimiter +
+         (choice ? example.choices[size_t(example.gold)] : example.target) + d.few_shot.separator;
+}
+
+struct Example {
+  std::string match, text;
+};
+
+// The examples in front of item `number`.
+std::string examples_for(int64_t number, const std::string& match, const std::vector<Example>& pool,
+                         bool own_items, int64_t shots, const FewShotOptions& options) {
+  std::vector<size_t> fitting;
+  for (size_t i = 0; i < pool.size(); ++i)
+    if (pool[i].match == match && !(own_items && int64_t(i) == number)) fitting.push_back(i);
+  if (int64_t(fitting.size()) < shots)
+    throw DataError(fmt::format("{} examples were asked for, and the pool has {}{}", shots,
+                                fitting.size(),
+                                match.empty() ? "" : fmt::format(" of '{}'", match)));
+  if (options.pick == "random") {  // the first of a shuffled list, by the item's own draws
+    Generator random(derive_seed(uint64_t(options.seed), uint64_t(number)));
+    for (int64_t i = 0; i < shots; ++i)
+      std::swap(fitting[size_t(i)],
+                fitting[size_t(i) + random.below(uint64_t(int64_t(fitting.size()) - i))]);
+  }
+  std::string text;
+  for (int64_t i = 0; i < shots; ++i) text += pool[fitting[size_t(i)]].text;
+  return text;
+}
+
+}  // namespace
+
+BenchmarkItems read_items(const DefinitionFile& task, const ItemOptions& options) {
+  const BenchmarkDefinition& d = task.definition;
+  const Templates templates(task);
+  BenchmarkItems out;
+  out.data_file = options.data.empty() ? find_data(d.data, task) : options.data;
+  out.data_hash = hash_file(out.data_file);
+  out.shots = options.shots.value_or(d.few_shot.count);
+  const std::vector<Json> objects = read_objects(out.data_file);
+  out.all = int64_t(objects.size());
+  const int64_t count = options.limit > 0 ? std::min(options.limit, out.all) : out.all;
+
+  const auto filled = [&](const std::string& file, const std::vector<Json>& from, size_t i,
+                          auto&& use) {
+    try {
+      use(from[i]);
+    } catch (const DataError& e) {
+      throw DataError(fmt::format("{}: item {} (from 0): {}", file, i, e.what()));
+    }
+  };
+  std::vector<Example> pool;
+  const bool own_items = d.few_shot.pool.empty();
+  if (out.shots > 0) {
+    const std::string file = own_items ? out.data_file : find_data(d.few_shot.pool, task);
+    const std::vector<Json> from = own_items ? objects : read_objects(file);
+    if (!own_items) {
+      const std::string hash = hash_file(file);
+      out.data_hash = hash_bytes((out.data_hash + hash).data(), out.data_hash.size() + hash.size());
+    }
+    for (size_t i = 0; i < from.size(); ++i)
+      filled(file, from, i, [&](const Json& object) {
+        pool.push_back({templates.match.text_of(object), solved(fill(object, templates, d), d)});
+      });
+  }
+  for (int64_t i = 0; i < count; ++i)
+    filled(out.data_file, objects, size_t(i), [&](const Json& object) {
+      BenchmarkItem item = fill(object, templates, d);
+      item.number = i;
+      std::string front = templates.description.text_of(object);
+      if (out.shots > 0)
+        front += examples_for(i, templates.match.text_of(object), pool, own_items, out.shots,
+                              d.few_shot);
+      for (std::string& context : item.contexts) context = front + context;
+      out.chance +=
+          d.chance > 0 || item.choices.empty() ? d.chance : 1 / double(item.choices.size());
+      out.items.push_back(std::move(item));
+    });
+  out.chance /= double(count);
+  return out;
+}
+
+}  // namespace reverie

@@ -1,0 +1,37 @@
+#pragma once
+/// A model on a benchmark's items.
+
+#include <string>
+#include <vector>
+
+#include "datasets/benchmarks/items.h"
+#include "trainers/benchmarks/measures.h"
+#include "trainers/evaluation/model_source.h"
+
+namespace reverie {
+
+struct BenchmarkOptions {
+  bool latents = false;         ///< an AugmentedModel's latents stand behind every context
+  int64_t batch_tokens = 4096;  ///< most in one forward; no score depends on it
+  std::string results_folder;   ///< where results are kept while it runs; "": nowhere
+};
+
+struct BenchmarkResult {
+  std::vector<Json> results;  ///< of each item, see Measure
+  std::vector<Measure> measures;
+  Verdict verdict;     ///< the model's, and what this evaluation found
+  int64_t cut = 0;     ///< items whose beginning did not fit the model
+  int64_t before = 0;  ///< items that an evaluation which was killed had scored
+  double seconds = 0;  ///< for the others
+};
+
+/// Scores all items. Each result is kept as soon as it is there, under a key of the model's weights,
+/// the tokenizer, the task's definition, its data and the options; an evaluation of the same key
+/// goes on from there, in the same batches, so that it ends with the same figures.
+BenchmarkResult run_benchmark(const UsableModel& model, const DefinitionFile& task,
+                              const BenchmarkItems& items, const BenchmarkOptions& options);
+
+/// XXH3-128 of the definition with all its defaults.
+std::string definition_hash(const BenchmarkDefinition& definition);
+
+}  // namespace reverie

@@ -1,0 +1,30 @@
+#pragma once
+/// What a model writes after prompts, taking the likeliest token each time.
+
+#include <string>
+#include <vector>
+
+#include "datasets/tokenizers/tokenizer.h"
+#include "trainers/benchmarks/text_reader.h"
+
+namespace reverie {
+
+struct WritingOptions {
+  const Tokenizer& tokenizer;
+  int64_t max_tokens = 256;
+  std::vector<std::string> stop = {};  ///< each ends a text when it comes, and is not part of it
+  std::vector<int32_t> ends = {};      ///< tokens that do the same
+};
+
+struct WrittenText {
+  std::string text;
+  int64_t tokens = 0;  ///< written, what ended it included
+};
+
+/// The texts after one batch of prompts (readings without continuations), side by side; those that
+/// have ended are left out of the next forwards. A model without a cache writes one after another.
+std::vector<WrittenText> write_texts(TextReader& reader, const std::vector<Reading>& prompts,
+                                     const ReadingPlan& plan, const ReadingBatch& batch,
+                                     const WritingOptions& options, bool audited);
+
+}  // namespace reverie

@@ -1,0 +1,55 @@
+#pragma once
+/// Contexts of equal length, read into a cache from which their continuations fork.
+
+#include <optional>
+#include <vector>
+
+#include "layers/coprocessor/augmented_model.h"
+#include "layers/language_model.h"
+#include "trainers/benchmarks/batches.h"
+#include "trainers/evaluation/forward_audit.h"
+
+namespace reverie {
+
+struct ReaderOptions {
+  /// An AugmentedModel's latents stand behind every context; false: it is read as its base.
+  bool latents = false;
+  int64_t batch_tokens = 4096;    ///< most in one forward
+  ForwardAudit* audit = nullptr;  ///< of some forwards; may be null
+};
+
+/// A batch that was read.
+struct ReadBatch {
+  SequenceState state;  ///< goes on behind the contexts; without a cache where the model has none
+  Variable last;        ///< final hidden states [B, 1, C] that predict the next token
+};
+
+class TextReader {
+ public:
+  /// UserError where latents are asked of a model that makes none.
+  TextReader(LanguageModel& model, const ReaderOptions& options);
+
+  LanguageModel& model() const { return model_; }
+  const ReaderOptions& options() const { return options_; }
+  /// Most tokens of context and continuation, latents not counted.
+  int64_t room() const;
+  /// Whether a text can go on from a cache. If not, it is read as a whole each time.
+  bool caches() const { return model_.incremental(); }
+  /// Whether a common beginning can be read once: latents are made from a whole text's states.
+  bool shares() const { return caches() && augmented_ == nullptr; }
+
+  /// Reads the contexts of a batch behind their common beginning, which is kept for the next batch.
+  ReadBatch read(const std::vector<Reading>& readings, const ReadingPlan& plan,
+                 const ReadingBatch& batch, bool audited);
+  /// model().hidden(), audited where asked for.
+  Variable hidden(const Tensor& tokens, SequenceState* state, bool audited);
+
+ private:
+  LanguageModel& model_;
+  AugmentedModel* augmented_ = nullptr;
+  ReaderOptions options_;
+  std::optional<size_t> known_;  ///< beginning that is in beginning_
+  SequenceState beginning_;
+};
+
+}  // namespace reverie
