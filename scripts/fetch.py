@@ -278,6 +278,30 @@ DATASETS = {
             Url(contents.STORIES260K, HUB + "karpathy/tinyllamas/resolve/main/stories260K/"),
         ),
     ),
+    "gsm8k": Dataset(
+        "GSM8K, grade-school word problems, for the benchmark tasks gsm8k*, 5 MB",
+        (
+            DataFolder(contents.GSM8K, "gsm8k", expected=False),
+            Cache(contents.GSM8K),
+            Url(
+                contents.GSM8K,
+                "https://raw.githubusercontent.com/openai/grade-school-math/"
+                "3101c7d5072418e28b9008a6636bde82a006892c/grade_school_math/data/",
+            ),
+        ),
+    ),
+    "prosqa": Dataset(
+        "ProsQA's validation part, for the benchmark task prosqa and Coconut",
+        (
+            DataFolder(contents.PROSQA, "prosqa", expected=False),
+            Cache(contents.PROSQA),
+            Url(
+                contents.PROSQA,
+                "https://raw.githubusercontent.com/facebookresearch/coconut/"
+                "27273cb8cca4bb763c041a63b036d0c3b7cbbb48/data/",
+            ),
+        ),
+    ),
     "smollm2": Dataset(
         "SmolLM2-135M-Instruct, a pretrained Llama, 98 MB",
         (

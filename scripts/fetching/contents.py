@@ -96,6 +96,35 @@ GPT2 = Content(
     "GPT-2 of OpenAI, 124 million parameters; modified MIT licence",
 )
 
+GSM8K = Content(
+    "gsm8k",
+    (
+        File(
+            "test.jsonl",
+            749_738,
+            "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14",
+        ),
+        File(
+            "train.jsonl",
+            4_166_206,
+            "17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465",
+        ),
+    ),
+    "GSM8K, grade-school word problems with written solutions, from OpenAI; MIT licence",
+)
+
+PROSQA = Content(
+    "prosqa",
+    (
+        File(
+            "prosqa_valid.json",
+            518_208,
+            "c74e0de24f1e90ec48b1a993e6458a7be4caeef3928f5104e3c2e45d689a5249",
+        ),
+    ),
+    "ProsQA's validation part, questions on graphs of statements, from Coconut; MIT licence",
+)
+
 STORIES260K = Content(
     "stories260K",
     (

@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -177,6 +178,24 @@ class BenchmarkTest(unittest.TestCase):
         self.evaluate("run", "generate.json", "--limit", 9, "--batch-tokens", 1)
         self.assertEqual([i["second_text"] for i in alone[1:]], [i["second_text"] for i in self.log("log.jsonl")[1:]])
 
+    def test_a_run_with_latents_is_asked_as_its_base_or_behind_them(self):
+        self.expect(0, "inspect", "run", "--export-hf", "run_hf")
+        experiment = json.loads((self.here / "run.json").read_text())
+        experiment["model"] = {"type": "augmented", "base": str(self.here / "run_hf"), "block_size": 64, "groups": 4,
+                               "ahead": 4, "latents": {"type": "coprocessor", "count": 3}}  # fmt: skip
+        (self.here / "beside.json").write_text(json.dumps(experiment))
+        self.expect(0, "train", "beside.json", "--run-dir", "beside", "--quiet")
+        scores = {}
+        for name, arguments in (("alone", ["run_hf"]), ("base", ["beside"]), ("latents", ["beside", "--latents"])):
+            got, figures, (head, *items) = self.evaluate(arguments[0], "choice.json", *arguments[1:])
+            scores[name] = [item["log_likelihoods"] for item in items]
+            self.assertEqual(figures["latents"], name == "latents")
+            self.assertEqual(head["latents"], name == "latents")
+            self.assertEqual("its base, without latents" in got.stdout, name == "base")
+            self.assertEqual("with its latents behind every context" in got.stdout, name == "latents")
+        self.assertEqual(scores["base"], scores["alone"])
+        self.assertNotEqual(scores["latents"], scores["base"])
+
     def kill_in_the_middle(self, task, shape):
         arguments = [str(REVERIE), "eval", "run", "--task", task, "--log-samples", "log.jsonl", "--batch-tokens", "1"]
         self.expect(0, *arguments[1:])
@@ -223,6 +242,62 @@ class BenchmarkTest(unittest.TestCase):
         self.expect(2, "eval", "run", "--tokenizer", "run")
         (self.here / "broken.json").write_text(json.dumps({**CHOICE, "promt": "x"}))
         self.assertIn("promt", self.expect(2, "eval", "run", "--task", "broken.json").stderr)
+
+    # Items as scripts/check_tasks.py has them, long enough to lose their beginnings in a block of 320 characters.
+    MADE_UP = {
+        "tasks/arc_easy.jsonl": [
+            {"query": f"Question: Is {n} more than {7 - n}?\nAnswer:", "choices": [" yes", " no, it is not", " both"], "gold": n % 3}
+            for n in range(8)
+        ],
+        "tasks/copa.jsonl": [
+            {"query": f"The {n}. cup broke {why}", "choices": [" it fell.", " he swept the floor."], "gold": n % 2}
+            for n, why in enumerate(["because", "therefore"] * 3)
+        ],
+        "tasks/winogrande.jsonl": [
+            {"query": [f"Ann met Anna {n} times so Ann", f"Ann met Anna {n} times so Anna"], "choices": " was glad.", "gold": n % 2}
+            for n in range(6)
+        ],
+        "tasks/hellaswag_1000.jsonl": [
+            {"query": f"Cooking: He takes {n} eggs. He", "choices": [" eats.", "  fries them.", " a", " runs off."], "gold": n % 4}
+            for n in range(6)
+        ],
+        "tasks/mmlu_test.jsonl": [
+            {"subject": "abstract_algebra", "question": f" What is {n} + {n}? ", "choices": [str(n * k) for k in range(4)], "answer": 2}
+            for n in range(6)
+        ],
+        "tasks/mmlu_dev.jsonl": [
+            {"subject": "abstract_algebra", "question": f"And {n}?", "choices": ["a", "b", "c", "d"], "answer": n % 4}
+            for n in range(5)
+        ],
+        "tasks/lambada_openai.jsonl": [{"text": f"It was the {n}. time that he\nread the line"} for n in range(6)],
+        "gsm8k/train.jsonl": [
+            {"question": f"He has {n} cups and buys 2. How many?", "answer": f"{n}+2={n + 2}\n#### {n + 2}"} for n in range(3)
+        ],
+    }  # fmt: skip
+
+    def test_lm_eval_scores_the_same(self):
+        python = os.environ.get("REVERIE_ORACLE_PYTHON", sys.executable)
+        if subprocess.run([python, "-c", "import lm_eval, torch, transformers, datasets"], capture_output=True).returncode != 0:
+            self.skipTest("needs Python's lm-eval, torch, transformers and datasets (REVERIE_ORACLE_PYTHON)")
+        data = self.here / "made_up"
+        for name, items in self.MADE_UP.items():
+            (data / name).parent.mkdir(parents=True, exist_ok=True)
+            (data / name).write_text("".join(json.dumps(item) + "\n" for item in items))
+        experiment = json.loads((self.here / "run.json").read_text())
+        experiment["data"] = {"path": str(self.here / "text.txt"), "prepared_directory": str(self.here / "pieces"),
+                              "tokenizer": "pretrained",
+                              "tokenizer_files": str(ROOT / "tests/golden/tokenizers/pieces_no_prefix.model")}  # fmt: skip
+        experiment["model"]["block_size"] = 320
+        (self.here / "wide.json").write_text(json.dumps(experiment))
+        self.expect(0, "train", "wide.json", "--run-dir", "wide", "--quiet")
+        tasks = ["arc_easy", "copa", "winogrande", "hellaswag", "mmlu", "lambada", "gsm8k"]
+        done = subprocess.run([python, ROOT / "scripts" / "check_tasks.py", "--reverie", REVERIE, "--model", "wide", "--data", data,
+                               "--tasks", *tasks, "--json", "equal.json"], cwd=self.here, env=self.environment(),
+                              capture_output=True, text=True, check=False)  # fmt: skip
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr[-2000:])
+        self.assertIn("check_tasks: 7 of 7 tasks equal", done.stdout)
+        equal = json.loads((self.here / "equal.json").read_text())["tasks"]
+        self.assertTrue(all(equal[name]["items"] >= 3 and equal[name]["measures"] for name in tasks))
 
 
 if __name__ == "__main__":

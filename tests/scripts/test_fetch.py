@@ -673,7 +673,8 @@ class CommandTest(unittest.TestCase):
                 kinds[name] = []
         self.assertEqual(kinds["shakespeare"], ["data", "cache", "cache", "url", "registry"])
         self.assertEqual(kinds["gpt2-bpe"], ["data", "cache", "url"])
-        self.assertEqual(kinds["stories260k"], ["data", "cache", "url"])
+        for name in ("stories260k", "gsm8k", "prosqa"):
+            self.assertEqual(kinds[name], ["data", "cache", "url"])
         self.assertEqual(kinds["gpt2"], ["data", "cache", "url"])
         for model in ("smollm2", "gemma3"):
             self.assertEqual(kinds[model], ["data", "cache", "url", "registry"])
