@@ -44,11 +44,12 @@ std::string find_data(const std::string& name, const DefinitionFile& task) {
     message += fmt::format("\nthey are published at {}{}", d.source,
                            d.split.empty() ? "" : fmt::format(" ({} split)", d.split));
   std::string command = d.fetch;
+  if (command.find("FILE") != command.npos)
+    command = fmt::format("mkdir -p {} && {}", shell_quoted(fs::path(place).parent_path().string()),
+                          command);
   for (size_t at = 0; (at = command.find("FILE", at)) != command.npos; at += place.size())
     command.replace(at, 4, shell_quoted(place));
-  if (!command.empty())
-    message += fmt::format("\nrun: mkdir -p {} && {}",
-                           shell_quoted(fs::path(place).parent_path().string()), command);
+  if (!command.empty()) message += "\nrun: " + command;
   message += "\nor set REVERIE_DATA to a folder that has the file, or name it (--data FILE)";
   throw UserError(message);
 }

@@ -15,7 +15,7 @@
 ///   join('x')         a list of texts as one, x between them
 ///   index(field)      where the value stands in that list, from 0
 ///
-/// In quotes, \n, \t, \' and \\ stand for a line break, a tab, a quote and a backslash.
+/// In quotes, a backslash makes n a line break and t a tab, and keeps a quote or a backslash.
 
 #include <string>
 #include <string_view>

@@ -94,8 +94,8 @@ struct Rest {
   const std::vector<int32_t>* tokens = nullptr;
 };
 
-// The tokens behind the first of continuations that have more, several of them side by side, filled
-// up behind their ends, where nobody looks.
+// The tokens behind the first of continuations that have more, beside others of the same length: how
+// attention adds up may depend on the number of rows.
 void score_rests(TextReader& reader, const SequenceState& state, std::vector<Rest> rests,
                  bool audited, Scores& scores) {
   std::stable_sort(rests.begin(), rests.end(), [](const Rest& a, const Rest& b) {
@@ -104,20 +104,19 @@ void score_rests(TextReader& reader, const SequenceState& state, std::vector<Res
   for (size_t begin = 0; begin < rests.size();) {
     const int64_t time = int64_t(rests[begin].tokens->size()) - 1,
                   most = most_texts(reader.options().batch_tokens, time, state.position + time);
-    const size_t end = std::min(rests.size(), begin + size_t(most));
+    size_t end = begin;
     std::vector<int64_t> of;
     std::vector<int32_t> tokens;
     std::vector<Wanted> wanted;
-    for (size_t i = begin; i < end; ++i) {
-      const std::vector<int32_t>& all = *rests[i].tokens;
-      of.push_back(int64_t(rests[i].reading));
-      for (int64_t t = 0; t < time; ++t) {
-        const bool inside = t + 1 < int64_t(all.size());
-        tokens.push_back(inside ? all[size_t(t)] : all.back());
-        if (inside)
-          wanted.push_back({int64_t(i - begin) * time + t, all[size_t(t) + 1], rests[i].reading,
-                            rests[i].continuation});
-      }
+    for (; end < rests.size() && int64_t(end - begin) < most &&
+           int64_t(rests[end].tokens->size()) == time + 1;
+         ++end) {
+      const std::vector<int32_t>& all = *rests[end].tokens;
+      of.push_back(int64_t(rests[end].reading));
+      tokens.insert(tokens.end(), all.begin(), all.end() - 1);
+      for (int64_t t = 0; t < time; ++t)
+        wanted.push_back({int64_t(end - begin) * time + t, all[size_t(t) + 1], rests[end].reading,
+                          rests[end].continuation});
     }
     SequenceState forked = forked_state(state, of);
     const Tensor read = Tensor::from<int32_t>({int64_t(end - begin), time}, tokens);
