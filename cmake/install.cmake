@@ -6,7 +6,7 @@ set(rooms core kernels autograd layers datasets trainers)
 set(room_targets reverie_flags)
 # Rooms of the application: the command line needs their library, and nobody else does.
 set(not_framework)
-foreach(application_room reports checks benchmarks tables cli)
+foreach(application_room reports checks benchmarks tables serving cli)
   list(APPEND not_framework REGEX "trainers/${application_room}$" EXCLUDE)
 endforeach()
 set_target_properties(reverie_flags PROPERTIES EXPORT_NAME flags)

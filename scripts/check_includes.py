@@ -22,11 +22,12 @@ ROOMS = {
 }
 # Inside trainers: each room may include itself and those above it in this list, but for those it names.
 TRAINERS = ["text", "distributed", "optimizers", "runs", "evaluation", "exporting", "training", "monitoring", "reports",
-            "checks", "benchmarks", "tables", "cli"]
+            "checks", "benchmarks", "tables", "serving", "cli"]
 NOT_BELOW = {
     "reports": ["distributed", "optimizers", "runs", "evaluation", "exporting", "training", "monitoring"],  # knows no run
     "training": ["exporting"],
     "monitoring": ["exporting"],
+    "serving": ["optimizers", "exporting", "training", "monitoring", "reports", "checks", "tables"],
 }
 # (what, headers, where they may stand)
 OUTSIDERS = [
@@ -35,6 +36,7 @@ OUTSIDERS = [
      r"kernels/cuda/|core/[^/]*_cuda\."),
     ("NCCL", r"nccl", r"trainers/distributed/"),
     ("MPI", r"(mpi\.h|mpicxx|openmpi/|mpi/)", r"trainers/distributed/"),
+    ("cpp-httplib", r"httplib\.h", r"trainers/serving/http_server\.cpp"),
     ("CUB, Thrust or cooperative groups (the emulation has none)", r"(cub/|thrust/|cooperative_groups)", None),
 ]
 SUFFIXES = {".h", ".hpp", ".cpp", ".cu", ".cuh", ".inl"}
@@ -109,6 +111,7 @@ def self_test():
         "trainers/training/l.cpp": "#include <nccl.h>",
         "kernels/cuda/m.cu": "#include <mpi.h>",
         "kernels/cuda/n.cu": "#include <cub/cub.cuh>",
+        "trainers/serving/v.cpp": "#include <httplib.h>",
     }
     good = {
         "core/o.cpp": '#include "core/error.h"\n#include <vector>\n// #include "kernels/kernel.h"',
@@ -116,6 +119,7 @@ def self_test():
         "kernels/cuda/p.cu": '#include <cublas_v2.h>\n#include "kernels/cuda/device.cuh"',
         "trainers/distributed/q.cpp": "#include <mpi.h>\n#include <nccl.h>",
         "trainers/training/loop.h": "#include <vector>",
+        "trainers/serving/http_server.cpp": "#include <httplib.h>",
         "core/generated.cpp": '#include "build_commit.h"',
         "trainers/training/r.cpp": '#include "datasets/tokenizers/tokenizer.h"\n#include "layers/module.h"',
         "tests/layers/s.cpp": '#include "op_cases.h"\n#include "trainers/training/loop.h"',

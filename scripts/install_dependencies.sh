@@ -14,6 +14,7 @@ packages=(
   libdnnl-dev                            # matrix products (oneDNN)
   libfmt-dev libspdlog-dev               # messages
   nlohmann-json3-dev libcli11-dev        # configurations, the command line
+  libcpp-httplib-dev                     # reverie serve
   libxxhash-dev                          # checksums of token files and checkpoints
   libpcre2-dev                           # how pretrained models' tokenizers split text
   zlib1g-dev libzstd-dev                 # compressed texts

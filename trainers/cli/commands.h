@@ -16,6 +16,7 @@ void add_check_command(CLI::App&);
 void add_inspect_command(CLI::App&);
 void add_modules_command(CLI::App&);
 void add_plan_command(CLI::App&);
+void add_serve_command(CLI::App&);
 void add_doctor_command(CLI::App&);
 
 }  // namespace reverie

@@ -79,6 +79,7 @@ void add_commands(CLI::App& app) {
   add_train_command(app);
   add_eval_command(app);
   add_sample_command(app);
+  add_serve_command(app);
   add_prepare_command(app);
   add_repro_command(app);
   add_report_command(app);

@@ -97,23 +97,6 @@ void write_lines(const Json& written, const std::string& file) {
   write_file_atomically(file, lines);
 }
 
-// The run's model, once it is sure that its latents were made for this base.
-AugmentedModel& with_latents(const UsableModel& run, const UsableModel& base,
-                             const SampleArguments& a) {
-  auto* augmented = dynamic_cast<AugmentedModel*>(run.model.get());
-  require(augmented != nullptr,
-          "{} holds no coprocessor: wanted a run whose model is \"augmented\" (--coprocessor)",
-          a.coprocessor);
-  const auto* other = dynamic_cast<const AugmentedModel*>(base.model.get());
-  const Module& given = other ? static_cast<const Module&>(other->base()) : *base.model;
-  require(given.weights_hash() == augmented->base().weights_hash(),
-          "the coprocessor of {} was trained beside other weights than those of {}: give its own "
-          "base as the model, {}{}",
-          a.coprocessor, a.model, augmented->options().base,
-          augmented->options().train_base ? ", as it was trained with it: the same run" : "");
-  return *augmented;
-}
-
 void run(const SampleArguments& a) {
   for (const std::string& file : {a.json, a.texts})
     if (!file.empty()) require_writable(file);
@@ -147,7 +130,7 @@ void run(const SampleArguments& a) {
   } else {
     warn(run);
     verdict.merge(run.verdict);
-    AugmentedModel& augmented = with_latents(run, m, a);
+    AugmentedModel& augmented = coprocessor_beside(run, a.coprocessor, m, a.model);
     const int64_t count = augmented.source().count(),
                   late = a.late.value_or(augmented.options().delay);
     print("==== the base alone\n");

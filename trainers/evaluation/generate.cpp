@@ -1,7 +1,6 @@
 #include "trainers/evaluation/generate.h"
 
 #include <algorithm>
-#include <cmath>
 #include <functional>
 #include <span>
 
@@ -14,79 +13,10 @@
 namespace reverie {
 namespace {
 
-constexpr int32_t kBroken = -1;  // instead of a token: logits are not finite
-
-// The k likeliest tokens, by number. Ties go to the smaller number.
-template <class T>
-std::vector<int32_t> likeliest(std::span<const T> logits, int64_t k) {
-  std::vector<T> values(logits.begin(), logits.end());
-  std::nth_element(values.begin(), values.begin() + (k - 1), values.end(), std::greater<>());
-  const T least = values[size_t(k - 1)];
-  int64_t ties =
-      k - std::count_if(values.begin(), values.begin() + k, [&](T x) { return x > least; });
-  std::vector<int32_t> tokens;
-  for (size_t i = 0; i < logits.size(); ++i)
-    if (logits[i] > least || (logits[i] == least && ties-- > 0)) tokens.push_back(int32_t(i));
-  return tokens;
-}
-
-// The number in [0, weights.size()) whose share of the weights holds `u` in [0, 1).
-size_t share_of(std::span<const double> weights, double u) {
-  double total = 0;
-  for (const double weight : weights) total += weight;
-  double left = u * total;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    left -= weights[i];
-    if (left < 0) return i;
-  }
-  // Rounding may leave a little: the last one with any weight.
-  size_t last = weights.size() - 1;
-  while (weights[last] == 0) --last;
-  return last;
-}
-
-// One text's draws. A vocabulary's weights are many: their room is kept from token to token.
-struct Draws {
-  explicit Draws(uint64_t seed) : random(seed) {}
-  Generator random;
-  std::vector<double> weights;
-};
-
-template <class T>
-int32_t choose(std::span<const T> logits, const GenerateOptions& options, Draws& draws) {
-  T largest = -INFINITY;
-  bool finite = true;
-  for (const T x : logits) {
-    largest = x > largest ? x : largest;
-    finite = finite && std::isfinite(x);
-  }
-  if (!finite) return kBroken;
-  if (options.temperature == 0)
-    return int32_t(std::find(logits.begin(), logits.end(), largest) - logits.begin());
-  const auto weight = [&](T x) {
-    return std::exp((double(x) - double(largest)) / options.temperature);
-  };
-  std::vector<double>& weights = draws.weights;
-  if (options.top_k == 0 || options.top_k >= int64_t(logits.size())) {
-    constexpr size_t kBlock = 4096;
-    weights.resize(logits.size());
-    share_out(int64_t((logits.size() + kBlock - 1) / kBlock), logits.size() > kBlock,
-              [&](int64_t block) {
-                const size_t begin = size_t(block) * kBlock,
-                             end = std::min(logits.size(), begin + kBlock);
-                for (size_t i = begin; i < end; ++i) weights[i] = weight(logits[i]);
-              });
-    return int32_t(share_of(weights, draws.random.uniform()));
-  }
-  const std::vector<int32_t> tokens = likeliest(logits, options.top_k);
-  weights.clear();
-  for (const int32_t token : tokens) weights.push_back(weight(logits[size_t(token)]));
-  return tokens[share_of(weights, draws.random.uniform())];
-}
-
 // A token after each row of logits [N, 1, V].
 std::vector<int32_t> choose_each(const Tensor& logits, const GenerateOptions& options,
                                  std::vector<Draws>& draws) {
+  const TokenChoice choice = options.choice();
   const Tensor host = logits.to(Device{}).contiguous();
   const int64_t count = host.size(0), vocabulary = host.size(-1);
   const int64_t known =
@@ -95,7 +25,7 @@ std::vector<int32_t> choose_each(const Tensor& logits, const GenerateOptions& op
   const auto each = [&]<class T>(const T* rows) {
     share_out(count, count > 1, [&](int64_t i) {
       tokens[size_t(i)] =
-          choose(std::span(rows + i * vocabulary, size_t(known)), options, draws[size_t(i)]);
+          choose_token(std::span(rows + i * vocabulary, size_t(known)), choice, draws[size_t(i)]);
     });
   };
   if (host.dtype() == DType::f64)
@@ -161,9 +91,7 @@ void require_valid(const std::vector<int32_t>& prompt, int64_t samples,
   require(!prompt.empty(), "generation needs a prompt of at least one token");
   require(samples >= 1, "{} samples were asked for, wanted 1 or more", samples);
   require(options.max_tokens >= 0, "max_tokens is {}, wanted 0 or more", options.max_tokens);
-  require(options.temperature >= 0 && std::isfinite(options.temperature),
-          "temperature is {}, wanted 0 (greedy) or more", options.temperature);
-  require(options.top_k >= 0, "top_k is {}, wanted 0 (all) or more", options.top_k);
+  require_valid(options.choice());
 }
 
 // Samples that are written side by side: their whole texts, and what each wrote until it ended.
@@ -187,7 +115,7 @@ class GrowingTexts {
   void add(const std::vector<int32_t>& tokens,
            const std::function<void(int64_t, int32_t)>& on_token) {
     for (size_t n = 0; n < texts_.size(); ++n) {
-      if (tokens[n] == kBroken)
+      if (tokens[n] == kNoToken)
         throw DivergedError(
             fmt::format("the logits after {} tokens are not finite: the model's weights are broken",
                         texts_[n].size()));

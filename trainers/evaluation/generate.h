@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "layers/language_model.h"
+#include "trainers/evaluation/token_choice.h"
 
 namespace reverie {
 
@@ -21,6 +22,8 @@ struct GenerateOptions {
   /// later; not set: none.
   std::optional<int64_t> latents_late = {};
   std::vector<int32_t> ends = {};  ///< each ends the text when it comes, and is not part of it
+
+  TokenChoice choice() const { return {.temperature = temperature, .top_k = top_k}; }
 };
 
 /// The tokens that follow `prompt` (without it); on_token (may be empty) is called with each as it

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "core/error.h"
+#include "layers/coprocessor/augmented_model.h"
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/written_text.h"
 #include "trainers/runs/run_reference.h"
@@ -70,6 +71,22 @@ UsableModel open_model(const std::string& path, const std::string& tokenizer,
   if (usable.tokenizer) require_fitting(*usable.tokenizer, usable.model->vocabulary_size(), path);
   usable.model->train(false);
   return usable;
+}
+
+AugmentedModel& coprocessor_beside(const UsableModel& run, const std::string& run_path,
+                                   const UsableModel& base, const std::string& base_path) {
+  auto* augmented = dynamic_cast<AugmentedModel*>(run.model.get());
+  require(augmented != nullptr,
+          "{} holds no coprocessor: wanted a run whose model is \"augmented\" (--coprocessor)",
+          run_path);
+  const auto* other = dynamic_cast<const AugmentedModel*>(base.model.get());
+  const Module& given = other ? static_cast<const Module&>(other->base()) : *base.model;
+  require(given.weights_hash() == augmented->base().weights_hash(),
+          "the coprocessor of {} was trained beside other weights than those of {}: give its own "
+          "base as the model, {}{}",
+          run_path, base_path, augmented->options().base,
+          augmented->options().train_base ? ", as it was trained with it: the same run" : "");
+  return *augmented;
 }
 
 }  // namespace reverie

@@ -38,4 +38,11 @@ struct UsableModel {
 UsableModel open_model(const std::string& path, const std::string& tokenizer = "",
                        std::shared_ptr<const Tokenizer> or_else = nullptr);
 
+class AugmentedModel;
+
+/// The coprocessor of `run`, which was opened as `run_path`, once it is sure that its latents were
+/// made for the weights of `base`. UserError where it has none, or where they were made for others.
+AugmentedModel& coprocessor_beside(const UsableModel& run, const std::string& run_path,
+                                   const UsableModel& base, const std::string& base_path);
+
 }  // namespace reverie

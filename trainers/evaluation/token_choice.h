@@ -1,0 +1,36 @@
+#pragma once
+/// The next token of a text, drawn from a row of logits.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/random.h"
+
+namespace reverie {
+
+struct TokenChoice {
+  double temperature = 1;  ///< divides the logits; 0: always the likeliest token
+  int64_t top_k = 0;       ///< draw among the k likeliest alone; 0: among all
+  /// Draw among the fewest likeliest tokens whose probabilities sum to this or more; 1: among all.
+  double top_p = 1;
+};
+
+/// UserError, naming the value, where one is out of range.
+void require_valid(const TokenChoice&);
+
+/// The draws of one text. A vocabulary's weights are many: their room is kept from token to token.
+struct Draws {
+  explicit Draws(uint64_t seed) : random(seed) {}
+  Generator random;
+  std::vector<double> weights;
+};
+
+/// Instead of a token: the logits are not finite.
+inline constexpr int32_t kNoToken = -1;
+
+/// Ties go to the smaller number. One number is drawn for each token, none at temperature 0.
+int32_t choose_token(std::span<const float> logits, const TokenChoice&, Draws&);
+int32_t choose_token(std::span<const double> logits, const TokenChoice&, Draws&);
+
+}  // namespace reverie
