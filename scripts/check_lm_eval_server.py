@@ -7,7 +7,8 @@ Needs torch, transformers and lm-eval with its API client (lm-eval[api]); no net
 tasks/ (choice and text items as JSON lines), gpt2-bpe/ and tinyshakespeare/. Trains a small GPT-2 on GPT-2's byte pairs for
 a few steps, exports it, and lets lm-eval score local tasks of four types on both: multiple choice, log-likelihood of a last word, rolling log-likelihood, greedy
 text. Then, with a coprocessor beside it: lm-eval's choices under the second name, where the server finds the place of
-the latents by itself (--latents-behind), against requests that say it (latents_after).
+the latents by itself (--latents-behind), against requests that say it (latents_after). Where `reverie eval` knows --task,
+choices and last words are compared with it, too, and choices with its --latents.
 
 Prints, for every task, items, accuracy on both sides and the largest difference of a log-likelihood. Exit code 0: all
 within 1e-4 (1e-6 of the figure where that is more: `hf` sums in f32, in which a text of 600 nats has steps of 6e-5), and
@@ -165,14 +166,37 @@ def compare(label, name, ours, theirs, own_name, their_name):
     return good
 
 
-def check_base(server, exported, definitions):
+HARNESS = {
+    "choice": {"type": "choice", "prompt": "{{query}}", "choices": ["{{choices[*] | strip}}"], "gold": "{{gold}}"},
+    "word": {"type": "loglikelihood", "prompt": "{{context}}", "target": "{{word}}"},
+}
+
+
+def harness(program, model, name, folder, *options):
+    """The same items by `reverie eval --task`: (figures, responses), or None where it has no --task."""
+    if "--task" not in run(program, "eval", "--help"):
+        return None
+    file, log = folder / f"{name}_task.json", folder / f"{name}_log.jsonl"
+    file.write_text(json.dumps({"name": f"local_{name}", "mirrors": "own", "data": str(folder / f"{name}.jsonl"),
+                                **HARNESS[name]}))  # fmt: skip
+    run(program, "eval", model, "--task", file, "--log-samples", log, *options)
+    items = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()][1:]
+    accuracy = sum(item["measures"]["acc"] for item in items) / len(items)
+    return {"acc": accuracy}, [list(zip(item["log_likelihoods"], item["greedy"])) for item in items]
+
+
+def check_base(server, exported, definitions, folder, program):
     from lm_eval.models.huggingface import HFLM
 
     hf = HFLM(pretrained=str(exported), device="cpu", dtype="float32", batch_size=1, max_length=CONTEXT - 1,
               add_bos_token=False)  # fmt: skip
     theirs = evaluate(hf, definitions)
     ours = evaluate(server.client(server.names()[0]), definitions)
-    return [compare("base", name, ours[name], theirs[name], "served", "hf") for name in definitions]
+    good = [compare("base", name, ours[name], theirs[name], "served", "hf") for name in definitions]
+    for name in HARNESS:
+        own = harness(program, exported, name, folder)
+        good += [compare("base", name, ours[name], own, "served", "eval --task")] if own else []
+    return good
 
 
 def with_places(server, name, items):
@@ -196,7 +220,7 @@ def with_places(server, name, items):
     return {"acc,none": right / len(items)}, out
 
 
-def check_latents(server, definitions, folder):
+def check_latents(server, definitions, folder, beside, program):
     name = server.names()[1]
     choice = {"choice": definitions["choice"]}
     ours = evaluate(server.client(name), choice)["choice"]
@@ -205,7 +229,10 @@ def check_latents(server, definitions, folder):
     if numbers(ours[1]) == numbers(base[1]):
         print("latents choice: every score is the base's: the latents did nothing")
         return [False]
-    return [compare("latents", "choice", ours, with_places(server, name, items), "served", "with latents_after")]
+    good = [compare("latents", "choice", ours, with_places(server, name, items), "served", "with latents_after")]
+    own = harness(program, beside, "choice", folder, "--latents")
+    good += [compare("latents", "choice", ours, own, "served", "eval --task --latents")] if own else []
+    return good
 
 
 def train(arguments, folder, name, model):
@@ -225,9 +252,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--reverie", type=Path, default=ROOT / "build/release/reverie")
     parser.add_argument("--data", type=Path, default=os.environ.get("REVERIE_DATA"), help="default: REVERIE_DATA")
+    parser.add_argument("--harness", type=Path, help="another program for `eval --task`")
     parser.add_argument("--items", type=int, default=60, help="items of each task")
     parser.add_argument("--steps", type=int, default=30)
     arguments = parser.parse_args()
+    program = arguments.harness or arguments.reverie
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         print(f"skipped: {sys.executable} has no {', '.join(missing)}")
@@ -245,7 +274,8 @@ def main():
         definitions = tasks(arguments.data, folder, arguments.items)
         server = Server(arguments.reverie, exported, "--coprocessor", beside, "--latents-behind", "Answer:")
         try:
-            good = check_base(server, exported, definitions) + check_latents(server, definitions, folder)
+            good = check_base(server, exported, definitions, folder, program)
+            good += check_latents(server, definitions, folder, beside, program)
         finally:
             server.end()
     sys.exit(0 if all(good) else 5)
