@@ -76,7 +76,7 @@ void find_generated(DatasetDescription& d) {
             key);
   };
   refuse(!o.path.empty(), "path");
-  refuse(o.examples.given(), "examples");
+  refuse(o.examples.given() && !o.examples.told(), "examples");
   refuse(!o.document_separator.empty(), "document_separator");
   refuse(!o.document_token.empty(), "document_token");
   refuse(o.tokenizer != "char" && o.tokenizer != "word", "tokenizer");
@@ -87,7 +87,7 @@ void find_generated(DatasetDescription& d) {
 
 void find_source(DatasetDescription& d) {
   const DataOptions& options = d.options;
-  const bool examples = options.examples.given();
+  const bool examples = options.examples.given() && !options.examples.told();
   if (options.generated.given()) return find_generated(d);
   if (options.path.empty()) {
     d.source = examples ? find_examples(options.examples.form)

@@ -56,13 +56,20 @@ std::string part(const std::string& text) {
 }  // namespace
 
 void ExampleOptions::fields(Fields& f) {
-  f.text("form", form, {"none", "prosqa", "gsm8k"},
+  f.text("form", form, {"none", "prosqa", "gsm8k", "recount", "facts", "steps"},
          "format of a text of questions, steps and answers: prosqa is ProsQA's JSON list, gsm8k "
-         "is GSM8K's JSON lines");
+         "is GSM8K's JSON lines. Others are made of what any text or generated task told, for a "
+         "decoder of memories (model.type explained): recount, its last tokens; facts, the last "
+         "facts of a generated story; steps, the facts that decide an answer, and the answer");
   f.integer("stage", stage, kNonNegative,
             "number of reasoning steps that are removed, from the first on (Coconut's stage)");
   f.integer("thoughts", thoughts, {0, 4096},
             "continuous thoughts in place of each removed step (Coconut's c)");
+  f.integer("read", read, kNonNegative,
+            "recount and facts: tokens of each text, or of each document of a task, that are read "
+            "before something is written of them; 0: 64, or a whole document");
+  f.integer("tokens", tokens, {1, 1 << 20},
+            "recount: tokens that are written; facts and steps: at most so many");
 }
 
 std::vector<Example> read_examples(std::string_view form, std::string_view text) {
@@ -101,6 +108,18 @@ std::string text_of_examples(std::span<const Example> examples) {
     text += part(e.answer);
   }
   return text;
+}
+
+std::vector<int32_t> record_of(const ExampleLayout& layout, std::span<const int32_t> question,
+                               std::span<const int32_t> steps, std::span<const int32_t> answer) {
+  std::vector<int32_t> record(question.begin(), question.end());
+  record.push_back(layout.think());
+  record.push_back(layout.end_think());
+  record.insert(record.end(), steps.begin(), steps.end());
+  record.push_back(layout.answer());
+  record.insert(record.end(), answer.begin(), answer.end());
+  record.push_back(layout.end());
+  return record;
 }
 
 std::vector<std::vector<int32_t>> example_records(std::span<const Example> examples,

@@ -20,7 +20,10 @@ struct Example {
 struct ExampleOptions final : Fieldset {
   std::string form = "none";
   int64_t stage = 0, thoughts = 1;
+  int64_t read = 0, tokens = 24;
   bool given() const { return form != "none"; }
+  /// Whether they are made of what a text told, instead of being read from a file of examples.
+  bool told() const { return form == "recount" || form == "facts" || form == "steps"; }
   void fields(Fields&) override;
 };
 
@@ -51,6 +54,10 @@ struct ExampleLayout {
   int32_t end() const { return first_mark + 3; }
   int32_t thought() const { return first_mark + 4; }  ///< the vocabulary's last
 };
+
+/// A record, not filled up: the question's tokens, no thoughts, the steps' and the answer's.
+std::vector<int32_t> record_of(const ExampleLayout& layout, std::span<const int32_t> question,
+                               std::span<const int32_t> steps, std::span<const int32_t> answer);
 
 /// The examples one after another as records, all as long as the longest of them; `layout` is set.
 std::vector<std::vector<int32_t>> example_records(std::span<const Example> examples,

@@ -6,87 +6,21 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "datasets/layouts/layout.h"
+#include "datasets/layouts/task_documents.h"
 #include "datasets/task_data.h"
 
 namespace reverie {
 namespace {
 
-enum Split : uint64_t { kTrain, kValidation, kTest };
 constexpr int64_t kReadableDocuments = 8, kHashedDocuments = 4;
-
-std::string as_text(const std::string& word) {
-  const auto is_letter = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-  };
-  if (!word.empty() && std::all_of(word.begin(), word.end(), is_letter)) return " " + word;
-  require(word.size() == 1 && (word[0] > ' ' || word == kWindowMark),
-          "a generated task has the word '{}'; wanted letters and digits, or one other character",
-          word);
-  return word;
-}
-
-// Tokens of documents, by the number of their words, and the labels of their answers.
-struct Written {
-  std::vector<int32_t> tokens, labels;
-  void add(int64_t word, int64_t distance = -1) {
-    tokens.push_back(int32_t(word));
-    labels.push_back(int32_t(distance + 1));
-  }
-};
-
-// A task's documents in windows, with marks and padding.
-class Documents {
- public:
-  explicit Documents(const GeneratedTask& task) : task_(task), words_(task.words()) {
-    const int64_t own = int64_t(words_.size());
-    document_mark_ = own;
-    window_mark_ = own + 1;
-    padding_ = own + 2;
-    for (const char* mark : {kDocumentMark, kWindowMark, kPaddingWord}) words_.push_back(mark);
-    auto sorted = words_;
-    std::sort(sorted.begin(), sorted.end());
-    const auto twice = std::adjacent_find(sorted.begin(), sorted.end());
-    require(twice == sorted.end(), "a generated task has the word '{}' twice, or it is a mark",
-            twice == sorted.end() ? "" : *twice);
-  }
-  const std::vector<std::string>& words() const { return words_; }
-  int64_t document_mark() const { return document_mark_; }
-
-  void write(Split split, int64_t number, Written& out) const {
-    const TaskOptions& o = task_.options();
-    Generator random(derive_seed(derive_seed(uint64_t(o.seed), split), uint64_t(number)));
-    const auto windows = task_.document(random);
-    require(int64_t(windows.size()) == o.windows,
-            "a task wrote {} windows of a document; wanted {}", windows.size(), o.windows);
-    for (int64_t w = 0; w < o.windows; ++w) {
-      const TaskWindow& tokens = windows[size_t(w)];
-      const auto written = int64_t(tokens.size());
-      require(written < o.window,
-              "a task wrote {} tokens into a window of {}, which has room for "
-              "{} behind its mark",
-              written, o.window, o.window - 1);
-      out.add(w == 0 ? document_mark_ : window_mark_);
-      for (const TaskToken& t : tokens) {
-        require(t.word >= 0 && t.word < document_mark_ && t.distance <= w,
-                "a task wrote word {} of {} with distance {} in window {}", t.word, document_mark_,
-                t.distance, w);
-        out.add(t.word, t.distance);
-      }
-      for (int64_t i = written + 1; i < o.window; ++i) out.add(padding_);
-    }
-  }
-
- private:
-  const GeneratedTask& task_;
-  std::vector<std::string> words_;  // the task's, then the marks
-  int64_t document_mark_, window_mark_, padding_;
-};
+using Split = TaskSplit;
+constexpr Split kTrain = Split::train, kValidation = Split::validation, kTest = Split::test;
 
 class GeneratedText final : public CutText {
  public:
   explicit GeneratedText(std::shared_ptr<const GeneratedTask> task)
       : task_(std::move(task)), documents_(*task_) {
-    for (const std::string& word : documents_.words()) text_ += as_text(word);
+    text_ = documents_.text();
     text_view_ = text_;
   }
   std::string_view vocabulary_text() const override { return text_view_; }
@@ -94,12 +28,7 @@ class GeneratedText final : public CutText {
 
   void set_tokenizer(const Tokenizer& tokenizer, SpecialTokens) override {
     tokenizer_ = &tokenizer;
-    for (const std::string& word : documents_.words()) {
-      const auto tokens = tokenizer.encode(as_text(word), SpecialTokens::as_text);
-      require(tokens.size() == 1, "the tokenizer {} makes {} tokens of the word '{}'; wanted one",
-              tokenizer.name(), tokens.size(), word);
-      ids_.push_back(tokens[0]);
-    }
+    ids_ = documents_.ids(tokenizer);
   }
   void write(Part part, TokenFileWriter& writer, const EncodedBytes&) const override {
     write_split(part == Part::training ? kTrain : kValidation, &writer, nullptr);
@@ -144,19 +73,14 @@ class GeneratedText final : public CutText {
   }
 
  private:
-  int64_t count_of(Split split) const {
-    const TaskOptions& o = task_->options();
-    return split == kTrain        ? o.documents
-           : split == kValidation ? o.validation_documents
-                                  : o.test_documents;
-  }
   // How many answers there are of each distance.
   std::map<int64_t, int64_t> write_split(Split split, TokenFileWriter* tokens,
                                          TokenFileWriter* labels) const {
     std::map<int64_t, int64_t> answers;
-    for (int64_t i = 0; i <= count_of(split); ++i) {
-      Written document;
-      if (i < count_of(split))
+    const int64_t count = documents_.count(split);
+    for (int64_t i = 0; i <= count; ++i) {
+      TaskTokens document;
+      if (i < count)
         documents_.write(split, i, document);
       else
         document.add(documents_.document_mark());  // the target of the last document's last token
@@ -177,7 +101,7 @@ class GeneratedText final : public CutText {
         "The first documents of validation, window by window: words, then token ids. [2] behind a "
         "word: an answer, decided 2 windows before.\n");
     for (int64_t i = 0; i < std::min(kReadableDocuments, o.validation_documents); ++i) {
-      Written document;
+      TaskTokens document;
       documents_.write(kValidation, i, document);
       for (int64_t w = 0; w < o.windows; ++w) {
         text += fmt::format("\ndocument {}, window {}\n", i, w);
@@ -197,7 +121,7 @@ class GeneratedText final : public CutText {
   }
 
   std::shared_ptr<const GeneratedTask> task_;
-  Documents documents_;
+  TaskDocuments documents_;
   std::string text_;
   std::string_view text_view_;
   const Tokenizer* tokenizer_ = nullptr;
@@ -230,8 +154,8 @@ class GeneratedLayout final : public Layout {
 // the options.
 std::string hash_of_generated(const Component& component) {
   const auto task = TaskRegistry::instance().make(component);
-  const Documents documents(*task);
-  Written first;
+  const TaskDocuments documents(*task);
+  TaskTokens first;
   for (int64_t i = 0; i < kHashedDocuments; ++i) documents.write(kTrain, i, first);
   std::string all = component.resolved->dump() + "\n";
   for (const std::string& word : documents.words()) all += word + "\n";

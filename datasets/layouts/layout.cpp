@@ -9,6 +9,13 @@ namespace reverie {
 std::shared_ptr<const Layout> layout_of(const DataOptions& options, const TextFiles& files,
                                         const std::string& name) {
   const bool separated = !options.document_separator.empty();
+  if (options.examples.told()) {
+    require(!separated && !files.documents,
+            "$.data.examples.form {} is made of one text or of a generated task, got documents: "
+            "leave out document_separator, and give one text file",
+            options.examples.form);
+    return told_layout(options);
+  }
   if (options.generated.given()) return generated_layout(options.generated);
   if (options.examples.given()) {
     require(!files.documents, "examples come from one file, got {}", options.path);

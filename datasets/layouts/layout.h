@@ -75,6 +75,8 @@ std::shared_ptr<const Layout> plain_text_layout();
 std::shared_ptr<const Layout> document_layout(const DataOptions& options, const TextFiles& files);
 std::shared_ptr<const Layout> example_layout(const DataOptions& options, const std::string& name);
 std::shared_ptr<const Layout> generated_layout(const Component& component);
+/// Records of what a text, or a generated task where one is given, told (ExampleOptions::told()).
+std::shared_ptr<const Layout> told_layout(const DataOptions& options);
 
 /// Hash of all that a generated task's documents are made from.
 std::string hash_of_generated(const Component& component);

@@ -3,6 +3,7 @@
 /// stood a known number of windows before. Users register their own (docs/data.md).
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,8 @@ struct TaskToken {
   int64_t distance = -1;  ///< -1: no answer
 };
 using TaskWindow = std::vector<TaskToken>;
+/// Numbers of words that belong together, such as a fact: "mary went to the kitchen ."
+using TaskSentence = std::vector<int64_t>;
 
 /// A document is `windows` windows of `window` tokens. Each begins with a mark (the first one of a
 /// document with another), then comes what the task writes, and then padding.
@@ -46,6 +49,11 @@ class GeneratedTask {
   /// The share of answers at this distance that the best guesser has right who knows how the task is
   /// made, and of a document the window that asks, but not the tokens that decide the answer.
   virtual double chance(int64_t distance) const = 0;
+  /// The facts among a document's first words (without marks and padding), in the order in which they
+  /// were told. Default: the task tells none.
+  virtual std::vector<TaskSentence> facts(std::span<const int64_t>) const { return {}; }
+  /// Of words that end right before an answer: the facts that decide it, in their order.
+  virtual std::vector<TaskSentence> steps(std::span<const int64_t>) const { return {}; }
 
  private:
   TaskOptions options_;

@@ -13,6 +13,7 @@
 #include <sstream>
 #include <unordered_map>
 
+#include "core/error.h"
 #include "datasets/tasks/schedule.h"
 
 namespace reverie {
@@ -68,6 +69,42 @@ class Tracking final : public GeneratedTask {
   // another room than the question names.
   double chance(int64_t) const override {
     return 1 / double(o_.facts == 3 ? o_.rooms - 1 : o_.rooms);
+  }
+
+  // A question begins with "?", and its answer and full stop end it.
+  std::vector<TaskSentence> facts(std::span<const int64_t> told) const override {
+    std::vector<TaskSentence> all;
+    TaskSentence sentence;
+    for (const int64_t word : told) {
+      sentence.push_back(word);
+      if (words_[size_t(word)] != ".") continue;
+      if (words_[size_t(sentence[0])] != "?") all.push_back(sentence);
+      sentence.clear();
+    }
+    return all;
+  }
+  // A story is about one person, of whom nothing else is said until the question is behind.
+  std::vector<TaskSentence> steps(std::span<const int64_t> told) const override {
+    const auto question = std::find(told.rbegin(), told.rend(), number_of("?")).base();
+    const std::span<const int64_t> before(told.begin(),
+                                          question == told.begin() ? question : question - 1),
+        asked(question, told.end());
+    const auto mentions = [](const TaskSentence& s, int64_t word) {
+      return std::find(s.begin(), s.end(), word) != s.end();
+    };
+    const auto all = facts(before);
+    // The last word of "where is person3"; the fourth of "where is the thing4", "where was the thing4
+    // before the room5".
+    const size_t place = o_.facts == 1 ? 2 : 3;
+    require(asked.size() > place, "the words {} are no question of the task tracking",
+            fmt::join(asked, " "));
+    auto first = all.rbegin();
+    while (first != all.rend() && !mentions(*first, asked[place])) ++first;
+    require(first != all.rend(), "nothing was told of what the question asks for");
+    std::vector<TaskSentence> steps;
+    for (auto s = first.base() - 1; s != all.end(); ++s)
+      if (s->front() == first->front()) steps.push_back(*s);
+    return steps;
   }
 
   std::vector<TaskWindow> document(Generator& random) const override {

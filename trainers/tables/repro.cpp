@@ -56,6 +56,8 @@ class RunPlanner {
     if (experiment.data.field.empty()) all["data"].erase("field");
     if (experiment.data.train_bpe == 0) all["data"].erase("train_bpe");
     if (!experiment.data.generated.given()) all["data"].erase("generated");
+    if (!experiment.data.examples.told())
+      for (const char* key : {"read", "tokens"}) all["data"]["examples"].erase(key);
     if (experiment.train.windows == 1) all["train"].erase("windows");
     if (!experiment.checkpoint.keep_best) all["checkpoint"].erase("keep_best");
     all["optimizer"] = optimizer_in_first_spelling(all["optimizer"]);
