@@ -112,6 +112,8 @@ class Transformer : public LanguageModel {
   double forward_flops_per_token(int64_t length) const override;
   const TransformerShape& shape() const { return shape_; }
   bool has_memory() const { return memory_ != nullptr; }
+  /// Null: it has none.
+  const MemoryModule* memory() const { return memory_; }
 
   // ---- for rows that are no tokens of a plain text (layers/coprocessor); no memory, no dropout --
   /// tokens i32 [B, T] -> [B, T, C], scaled as the family does, without learned positions.

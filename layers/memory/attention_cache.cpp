@@ -34,7 +34,7 @@ struct AttentionCacheOptions final : Fieldset {
 class AttentionCache final : public MemoryModule {
  public:
   AttentionCache(const AttentionCacheOptions& o, const MemorySite& site)
-      : o_(o), features_(site.features) {
+      : o_(o), features_(site.features), layers_(site.layers) {
     require(features_ % (2 * o.heads) == 0,
             "attention_cache: n_embd {} is not heads {} times an even number", features_, o.heads);
     const auto linear = [&](const char* name) {
@@ -64,6 +64,24 @@ class AttentionCache final : public MemoryModule {
     return add(view.hidden, output_->forward(read));
   }
 
+  // The cached rows, behind zeros where the text was shorter.
+  std::vector<Variable> readable(const MemoryState& state, int64_t batch) const override {
+    std::vector<Variable> rows;
+    for (int64_t i = 0; i < layers_; ++i) {
+      const auto cached = state.values.find(std::to_string(i) + ".rows");
+      const Variable known = cached == state.values.end() ? Variable() : cached->second;
+      const int64_t missing = o_.length - (known ? known.size(1) : 0);
+      if (missing == 0) {
+        rows.push_back(known);
+        continue;
+      }
+      const Variable zeros(Tensor::zeros({batch, missing, features_}, query_->weight().dtype(),
+                                         query_->weight().device()));
+      rows.push_back(known ? concat({zeros, known}, 1) : zeros);
+    }
+    return rows;
+  }
+
   bool incremental() const override { return true; }
   bool carries_memory() const override { return o_.carry_state; }
   double flops_per_token() const override {
@@ -72,7 +90,7 @@ class AttentionCache final : public MemoryModule {
 
  private:
   AttentionCacheOptions o_;
-  int64_t features_;
+  int64_t features_, layers_;
   Linear *query_, *key_, *value_, *output_;
 };
 

@@ -96,7 +96,7 @@ Variable unit_lower_inverse(const Variable& g) {
 class DeltaRule final : public MemoryModule {
  public:
   DeltaRule(const DeltaRuleOptions& o, const MemorySite& site)
-      : o_(o), features_(site.features), head_size_(site.features / o.heads) {
+      : o_(o), features_(site.features), head_size_(site.features / o.heads), layers_(site.layers) {
     require(site.features % o.heads == 0, "delta_rule: heads {} do not divide n_embd {}", o.heads,
             site.features);
     const auto linear = [&](const char* name, int64_t size) {
@@ -142,6 +142,20 @@ class DeltaRule final : public MemoryModule {
     const Variable read = reads.size() == 1 ? reads[0] : concat(reads, 1);  // [B H, T, D]
     const Variable joined = transpose(reshape(read, {batch, o_.heads, time, head_size_}), 1, 2);
     return add(view.hidden, output_->forward(reshape(joined, {batch, time, features_})));
+  }
+
+  // Row i of a layer is what key feature i stores, in all heads: S[i, :] of each, side by side.
+  std::vector<Variable> readable(const MemoryState& state, int64_t batch) const override {
+    std::vector<Variable> rows;
+    for (int64_t i = 0; i < layers_; ++i) {
+      const auto memory = state.values.find(std::to_string(i) + ".memory");
+      const Shape shape{batch, head_size_, features_};
+      rows.push_back(
+          memory == state.values.end()
+              ? Variable(Tensor::zeros(shape, key_->weight().dtype(), key_->weight().device()))
+              : reshape(transpose(memory->second, 1, 2), shape));
+    }
+    return rows;
   }
 
   bool incremental() const override { return true; }
@@ -303,7 +317,7 @@ class DeltaRule final : public MemoryModule {
   }
 
   DeltaRuleOptions o_;
-  int64_t features_, head_size_;
+  int64_t features_, head_size_, layers_;
   Variable key_taps_, query_taps_, value_taps_;
   Linear *key_, *query_, *value_, *output_, *write_gate_;
   Linear *keep_gate_ = nullptr, *momentum_gate_ = nullptr;

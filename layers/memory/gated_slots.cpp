@@ -43,7 +43,8 @@ struct GatedSlotsOptions final : Fieldset {
 
 class GatedSlots final : public MemoryModule {
  public:
-  GatedSlots(const GatedSlotsOptions& o, const MemorySite& site) : o_(o), features_(site.features) {
+  GatedSlots(const GatedSlotsOptions& o, const MemorySite& site)
+      : o_(o), features_(site.features), layers_(site.layers) {
     if (o.carry_state && !incremental())
       throw ConfigError("gated_slots as_published needs whole chunks: carry_state does not apply");
     const auto linear = [&](const char* name) {
@@ -83,6 +84,16 @@ class GatedSlots final : public MemoryModule {
     }
     const Variable slots = changed.size() == 1 ? changed[0] : concat(changed, 1);
     return add(x, multiply(slots, sigmoid(output_gate_->forward(h))));
+  }
+
+  // The banks that the next chunk begins with.
+  std::vector<Variable> readable(const MemoryState& state, int64_t batch) const override {
+    std::vector<Variable> rows;
+    for (int64_t i = 0; incremental() && i < layers_; ++i) {
+      const auto bank = state.values.find(std::to_string(i) + ".bank");
+      rows.push_back(bank == state.values.end() ? identity(batch, query_->weight()) : bank->second);
+    }
+    return rows;
   }
 
   bool incremental() const override { return o_.mode == "causal"; }
@@ -130,7 +141,7 @@ class GatedSlots final : public MemoryModule {
   }
 
   GatedSlotsOptions o_;
-  int64_t features_;
+  int64_t features_, layers_;
   Variable mean_weight_;
   Linear *query_, *key_, *value_, *input_gate_, *forget_gate_, *output_gate_;
 };

@@ -44,6 +44,7 @@ void ImmOptions::fields(Fields& f) {
 
 Imm::Imm(const ImmOptions& o, const MemorySite& site)
     : mode_(kModes.at(o.mode)),
+      layers_(site.layers),
       features_(site.features),
       key_size_(mode_ == ImmMode::full_rank ? site.features : o.low_rank_dim),
       slots_(o.num_slots.value_or(int64_t(std::sqrt(double(site.features))))),
@@ -141,6 +142,25 @@ Variable Imm::slots_of(const MemoryState& state, const std::string& layer, int64
     slots.push_back(it == state.values.end() ? zeros({batch, 1, features_}, like) : it->second);
   }
   return concat(slots, 1);
+}
+
+std::vector<Variable> Imm::readable(const MemoryState& state, int64_t batch) const {
+  std::vector<Variable> rows;
+  if (!incremental()) return rows;
+  for (int64_t i = 0; i < layers_; ++i) {
+    const std::string layer = std::to_string(i) + ".";
+    if (mode_ != ImmMode::causal_mean) {
+      rows.push_back(slots_of(state, layer, batch, slots_));
+      continue;
+    }
+    const auto sum = state.values.find(layer + "sum");
+    const auto count = state.counters.find(layer + "count");
+    rows.push_back(
+        sum == state.values.end() || count == state.counters.end()
+            ? zeros({batch, 1, features_}, write_->weight())
+            : reshape(scale(sum->second, 1 / double(count->second)), {batch, 1, features_}));
+  }
+  return rows;
 }
 
 // Rows are taken in pieces that end where a segment (chunk) ends: within a piece the memory does

@@ -41,6 +41,8 @@ class Imm final : public MemoryModule {
     return mode_ != ImmMode::as_published && mode_ != ImmMode::full_rank;
   }
   bool carries_memory() const override { return carry_state_; }
+  /// The slots; of causal_mean, the mean. Modes that read whole blocks keep nothing.
+  std::vector<Variable> readable(const MemoryState&, int64_t batch) const override;
   double flops_per_token() const override;
 
  private:
@@ -57,7 +59,7 @@ class Imm final : public MemoryModule {
   }
 
   ImmMode mode_;
-  int64_t features_, key_size_, slots_, piece_;
+  int64_t layers_, features_, key_size_, slots_, piece_;
   double dropout_;
   bool carry_state_;
   Linear *write_, *query_, *value_;

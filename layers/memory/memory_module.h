@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/plugin.h"
 #include "core/registry.h"
@@ -47,6 +48,10 @@ class MemoryModule : public Module {
   virtual bool incremental() const = 0;
   /// Whether the state is carried from one training window to the next of the same text.
   virtual bool carries_memory() const { return false; }
+  /// What a decoder may read of the state that a text left (docs/explaining.md): for each layer that
+  /// has some, rows [B, n, features], as many whatever was read; also of the state that a text begins
+  /// with. Default: the module exposes nothing.
+  virtual std::vector<Variable> readable(const MemoryState&, int64_t /*batch*/) const { return {}; }
   /// Floating-point operations per token and layer.
   virtual double flops_per_token() const { return 0; }
 };

@@ -44,6 +44,15 @@ class RecurrentTokens final : public MemoryModule {
     last = slice(all, 1, all.size(1) - o_.count, all.size(1));
   }
 
+  // The rows that write the next window's, of no layer in particular.
+  std::vector<Variable> readable(const MemoryState& state, int64_t batch) const override {
+    if (!o_.carry_state) return {};
+    if (const auto last = state.values.find("last"); last != state.values.end())
+      return {last->second};
+    return {
+        Variable(Tensor::zeros({batch, o_.count, rows_.size(1)}, rows_.dtype(), rows_.device()))};
+  }
+
   bool incremental() const override { return true; }
   bool carries_memory() const override { return o_.carry_state; }
 
