@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "trainers/evaluation/causality.h"
+#include "trainers/evaluation/explained_canary.h"
 #include "trainers/evaluation/insertion_losses.h"
 #include "trainers/evaluation/latent_canary.h"
 #include "trainers/evaluation/probing_mode.h"
@@ -83,6 +84,11 @@ Verdict RunGate::ask_live(const EvaluationWindows& validation, const SequenceSta
   const Tensor rows = training_rows(0), donors = training_rows(1);
   ask(rows, donors, true, all ? 0 : kTrainingForwards);
   ask(rows, donors, false, kFewForwards);
+  if (auto* explained = dynamic_cast<ExplainedModel*>(&model_)) {
+    verdict.merge(ask_memory_alone(*explained, rows, donors, {step, 0, turn, false}));
+    verdict.merge(ask_memory_alone(*explained, rows, donors,
+                                   {step, 0, turn, true, options_.matmul_precision()}));
+  }
   return verdict;
 }
 

@@ -2,14 +2,17 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/changed_component.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/machine.h"
+#include "core/registry.h"
 #include "core/signals.h"
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
 #include "layers/model_options.h"
 #include "trainers/distributed/agreement.h"
+#include "trainers/runs/explained_model.h"
 #include "trainers/text/activity.h"
 
 namespace reverie {
@@ -28,6 +31,16 @@ Dataset open_data(const DataOptions& options, Communicator& communicator) {
 void settle_vocabulary(ExperimentOptions& options, const Dataset& data) {
   options.model = with_vocabulary_of_data(options.model, data.vocabulary_size());
   data.require_vocabulary(configured_vocabulary(options.model).value_or(data.vocabulary_size()));
+}
+
+void settle_base(ExperimentOptions& options) {
+  if (options.model.type != "explained") return;
+  const auto& explained = component_options<ExplainedOptions>(options.model);
+  if (!explained.base_hash.empty()) return;
+  const std::string hash = explained_base_hash(explained.base);
+  options.model = changed_component(
+      ModelRegistry::instance(), options.model,
+      [&](Fieldset& changed) { dynamic_cast<ExplainedOptions&>(changed).base_hash = hash; });
 }
 
 void require_same_run_on_all_ranks(Communicator& communicator, const ExperimentOptions& options,

@@ -14,6 +14,9 @@ Dataset open_data(const DataOptions&, Communicator&);
 /// A vocabulary of 0 becomes the data's. ConfigError where it does not hold the data's tokens.
 void settle_vocabulary(ExperimentOptions&, const Dataset&);
 
+/// A model beside a frozen run keeps the hash of that run's weights, so that another is refused later.
+void settle_base(ExperimentOptions&);
+
 /// A collective. ConfigError where ranks differ in build, config, data, kernels or `command`;
 /// UserError where they exchange no tensors of the config's device.
 void require_same_run_on_all_ranks(Communicator&, const ExperimentOptions&, const Dataset&,

@@ -3,12 +3,34 @@
 #include "core/error.h"
 #include "datasets/document_sampler.h"
 #include "datasets/task_sampler.h"
+#include "trainers/runs/explained_model.h"
 
 namespace reverie {
+
+namespace {
+
+// What a decoder learns to write, in the base's own tokens.
+void require_written(const Dataset& data, const ExplainedModel& model) {
+  require(
+      data.examples.has_value(),
+      "$.model.type is explained, and $.data.examples.form is none, so that there is nothing to "
+      "write: wanted \"recount\", \"facts\" or \"steps\", or a file of examples");
+  const std::string& base = model.base_tokenizer_hash();
+  require(base.empty() || !data.tokenizer || data.tokenizer->hash() == base,
+          "the data are tokenised otherwise than those of the base {}: got the tokenizer {} (hash "
+          "{}), wanted the base's (hash {}). Give $.data the text or task of the base, or "
+          "\"tokenizer\": \"pretrained\" with the base's directory as \"tokenizer_files\"",
+          model.options().base, data.tokenizer ? data.tokenizer->name() : "",
+          data.tokenizer ? data.tokenizer->hash() : "", base);
+}
+
+}  // namespace
 
 std::unique_ptr<Sampler> make_sampler(const Dataset& data, const LanguageModel& model,
                                       int64_t batch, uint64_t seed, int64_t windows) {
   const int64_t block = model.block_size() * windows;
+  if (const auto* explained = dynamic_cast<const ExplainedModel*>(&model))
+    require_written(data, *explained);
   if (data.examples) {
     require(windows == 1,
             "train.windows is {}, but the data are examples, each a text of its own: set it to 1",

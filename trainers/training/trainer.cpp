@@ -45,6 +45,7 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
       split_(options, communicator().rank(), communicator().size()) {
   communicator().set_time_limit(options_.distributed.timeout_seconds);
   settle_vocabulary(options_, dataset_);
+  settle_base(options_);
   resolved_ = write_config(options_);
   if (communicator().first()) require_free(directory_, resolved_, control.resume);
   require_same_run_on_all_ranks(
