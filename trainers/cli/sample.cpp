@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <system_error>
@@ -18,12 +19,13 @@
 #include "trainers/evaluation/generate.h"
 #include "trainers/evaluation/model_source.h"
 #include "trainers/evaluation/written_text.h"
+#include "trainers/runs/explained_model.h"
 
 namespace reverie {
 namespace {
 
 struct SampleArguments {
-  std::string model, coprocessor, tokenizer, prompt = "\n", json, texts;
+  std::string model, coprocessor, explain, tokenizer, prompt = "\n", json, texts;
   GenerateOptions generate{.max_tokens = 500, .temperature = 0.8, .top_k = 0, .seed = 1337};
   int64_t samples = 1;
   std::optional<int64_t> late;
@@ -97,6 +99,40 @@ void write_lines(const Json& written, const std::string& file) {
   write_file_atomically(file, lines);
 }
 
+// A decoder's text about the memory that the prompt left in the run's model.
+Json explain(const UsableModel& m, const std::vector<int32_t>& prompt, const SampleArguments& a) {
+  const UsableModel decoder = open_model(a.explain, a.tokenizer, m.tokenizer);
+  auto* explained = dynamic_cast<ExplainedModel*>(decoder.model.get());
+  require(explained != nullptr,
+          "{} holds no decoder: wanted a run whose model is \"explained\" (--explain)", a.explain);
+  const std::string hash = m.model->weights_hash();
+  require(
+      hash == explained->base_hash(),
+      "the decoder of {} reads the memory of {}, whose weights have the hash {}, and those of {} "
+      "have {}: give its own base as the run",
+      a.explain, explained->options().base, explained->base_hash(), m.description, hash);
+  if (decoder.verdict.leaks()) log_warning("{}", decoder.verdict.line());
+  const auto length = static_cast<int64_t>(prompt.size());
+  const Variable memory = explained->memory_of(Tensor::from<int32_t>({1, length}, prompt));
+  const auto written = explained->write(memory, explained->block_size())[0];
+  const ExampleLayout marks = explained->marks();
+  const auto answer = std::find(written.begin(), written.end(), marks.answer());
+  const auto text_between = [&](auto begin, auto end) {
+    std::vector<int32_t> words;
+    std::copy_if(begin, end, std::back_inserter(words),
+                 [&](int32_t token) { return token < marks.first_mark; });
+    return m.text().decode(words);
+  };
+  const std::string steps = text_between(written.begin(), answer),
+                    told = text_between(answer, written.end());
+  print(fmt::format("==== explained by {} ({} after {} tokens)\n{}{}{}\n", decoder.description,
+                    explained->reads_in_words(), length, steps, steps.empty() ? "" : "\n=>", told));
+  Json out = {
+      {"decoder", decoder.description}, {"tokens", written}, {"steps", steps}, {"answer", told}};
+  if (decoder.verdict.asked() || decoder.verdict.leaks()) out["verdict"] = decoder.verdict.json();
+  return out;
+}
+
 void run(const SampleArguments& a) {
   for (const std::string& file : {a.json, a.texts})
     if (!file.empty()) require_writable(file);
@@ -110,6 +146,12 @@ void run(const SampleArguments& a) {
                   opened.verdict.line());
   };
   warn(m);
+  if (const auto* explained = dynamic_cast<const ExplainedModel*>(m.model.get()))
+    throw UserError(
+        fmt::format("{} is a decoder, which writes of another run's memory: wanted `reverie sample "
+                    "{} --explain "
+                    "{}`",
+                    a.model, explained->options().base, a.model));
   require(!a.late || !a.coprocessor.empty(),
           "--latents-late applies to the latents of a --coprocessor: name one, or remove it");
   GenerateOptions options = a.generate;
@@ -144,6 +186,7 @@ void run(const SampleArguments& a) {
     out["latents_late"] = late;
     out["with_latents"] = write_texts(augmented, m.text(), prompt, a.samples, options);
   }
+  if (!a.explain.empty()) out["explained"] = explain(m, prompt, a);
   if (!a.texts.empty()) write_lines(out, a.texts);
   if (a.json.empty()) return;
   if (verdict.asked() || verdict.leaks()) out["verdict"] = verdict.json();
@@ -166,6 +209,10 @@ void add_sample_command(CLI::App& app) {
       "--coprocessor", a->coprocessor,
       "a run that trained latents beside this model (\"augmented\"). The latents are made once, "
       "from the KV cache of the prompt. Prints the model's text without latents, then with them");
+  command->add_option(
+      "--explain", a->explain,
+      "a run that trained a decoder of this run's memory (\"explained\"): prints besides what it "
+      "writes of the memory that the prompt left. Without it no decoder is loaded");
   command
       ->add_option("--latents-late", a->late,
                    "the latents arrive this many tokens after the prompt, as from a slower "
