@@ -91,7 +91,7 @@ TASKS = {
     "hellaswag": ("tasks/hellaswag_1000.jsonl", "hellaswag/hellaswag.yaml", hellaswag, {"process_docs": None}),
     "mmlu": ("tasks/mmlu_test.jsonl", "mmlu/default/mmlu_abstract_algebra.yaml", same, {"num_fewshot": 5}),
     "lambada": ("tasks/lambada_openai.jsonl", "lambada/lambada_openai.yaml", same, {}),
-    "gsm8k": ("gsm8k/train.jsonl", "gsm8k/gsm8k-cot.yaml", same, {}),
+    "gsm8k": ("gsm8k/train.jsonl", "gsm8k/gsm8k.yaml", same, {"num_fewshot": 8, "fewshot_split": "train", "fewshot_config": {"sampler": "first_n"}}),
 }  # fmt: skip
 GENERATED = {"gsm8k"}
 
@@ -125,11 +125,11 @@ def lm_eval_task(name, items, data, folder):
         pool = [item for item in read_lines(data / "tasks/mmlu_dev.jsonl") if item["subject"] == subject]
         write_lines(folder / "dev.jsonl", pool)
         files["dev"] = str(folder / "dev.jsonl")
+    if name in GENERATED:
+        files["train"] = str(data / "gsm8k/train.jsonl")
     for key in ("tag", "training_split", "validation_split", "should_decontaminate", "doc_to_decontamination_query",
                 "task_alias", "dataset_name"):  # fmt: skip
         config.pop(key, None)
-    if name in GENERATED:
-        config.pop("fewshot_split", None)
     config.update({"task": f"local_{name}", "dataset_path": "json", "dataset_kwargs": {"data_files": files},
                    "test_split": "test", **changes})  # fmt: skip
     return {key: value for key, value in config.items() if value is not None}

@@ -271,7 +271,7 @@ class BenchmarkTest(unittest.TestCase):
         ],
         "tasks/lambada_openai.jsonl": [{"text": f"It was the {n}. time that he\nread the line"} for n in range(6)],
         "gsm8k/train.jsonl": [
-            {"question": f"He has {n} cups and buys 2. How many?", "answer": f"{n}+2={n + 2}\n#### {n + 2}"} for n in range(3)
+            {"question": f"He has {n} cups and buys 2. How many?", "answer": f"{n}+2={n + 2}\n#### {n + 2}"} for n in range(8)
         ],
     }  # fmt: skip
 
