@@ -87,7 +87,7 @@ TEST(TableKind, AnUnknownNameListsTheKnownOnes) {
   EXPECT_THAT(
       refused({{"kind", "loses"}}),
       AllOf(HasSubstr("$.kind"), HasSubstr("\"loses\""), HasSubstr("did you mean \"losses\"?"),
-            HasSubstr("empty, latent_effect, losses, memory, reasoning, sweep")));
+            HasSubstr("empty, explained, latent_effect, losses, memory, reasoning, sweep")));
   EXPECT_THAT(refused({{"kind", 3}}), HasSubstr("$.kind is 3, wanted a string"));
 }
 
