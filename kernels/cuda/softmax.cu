@@ -13,13 +13,14 @@ __device__ void each_pack(const T* x, int64_t count, const F& f) {
   for (int64_t i = int64_t(threadIdx.x) * kPack; i < count; i += int64_t(blockDim.x) * kPack)
     f(i, load<kWhole, kPack>(x + i, count - i));
 }
+// The largest of sign * x, sign 1 or -1.
 template <bool kWhole, class T>
-__device__ T largest(const T* x, T scale, int64_t count) {
+__device__ T largest(const T* x, T sign, int64_t count) {
   constexpr int kPack = kPackOf<T>;
   T top = -T(INFINITY);
   each_pack<kWhole, kPack>(x, count, [&](int64_t i, const Pack<T, kPack>& p) {
     for (int k = 0; k < kPack; ++k)
-      if (i + k < count) top = Maximum{}(top, scale * p.at[k]);
+      if (i + k < count) top = Maximum{}(top, sign * p.at[k]);
   });
   return over_block(top, Maximum{}, -T(INFINITY));
 }
@@ -34,11 +35,14 @@ __global__ void softmax_rows(const T* x, T scale, const int32_t* valid, int64_t 
     int64_t count = width;
     if (valid != nullptr)
       count = valid[row] < 0 ? 0 : (valid[row] < width ? int64_t(valid[row]) : width);
-    const T top = largest<kWhole>(in, scale, count);
+    // The largest is taken off before it is multiplied, so that its own score is exactly 0: the
+    // rounding of a huge product must not reach exp.
+    const T sign = scale < T(0) ? T(-1) : T(1), size = sign * scale,
+            top = largest<kWhole>(in, sign, count);
     T total = 0;
     each_pack<kWhole, kPack>(in, count, [&](int64_t i, Pack<T, kPack> p) {
       for (int k = 0; k < kPack; ++k) {
-        p.at[k] = fmath::exp(scale * p.at[k] - top);
+        p.at[k] = fmath::exp(size * (sign * p.at[k] - top));
         if (i + k < count) total += p.at[k];
       }
       store<kWhole, kPack>(out + i, p, count - i);

@@ -48,6 +48,16 @@ void softmax_cases(std::vector<Case>& cases, Matrix m) {
            run.expect("y", softmax(x.to_vector(), scale, {}, m.columns), 4);
          }});
   }
+  // The product of scale and the largest has a rounding error of 100 and more.
+  cases.push_back(
+      {"softmax_forward", name + " huge", [=](Execution& run) {
+         Values values;
+         for (int64_t i = 0; i < m.rows * m.columns; ++i)
+           values.push_back(1e10 * std::sin(double(i)));
+         const Tensor x = run.input(shape, values);
+         kernel::softmax_forward(run.device(), {x, 0.3, Tensor(), run.output("y", shape)});
+         run.expect("y", softmax(x.to_vector(), 0.3, {}, m.columns), 4);
+       }});
   cases.push_back(
       {"softmax_forward", name + " masked", [=](Execution& run) {
          const Tensor x = run.input(shape, 2);

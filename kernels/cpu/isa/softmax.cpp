@@ -6,28 +6,37 @@
 namespace reverie::cpu::REVERIE_ISA {
 namespace {
 
+// The largest of sign * x, sign 1 or -1.
 template <class T>
-T largest(const T* x, T scale, int64_t n) {
-  T top = scale * x[0];
+T largest(const T* x, T sign, int64_t n) {
+  T top = sign * x[0];
   if (n >= kLanes<T>) {
     Vector<T> tops = splat(top);
     over_vectors(x, n, [&](Vector<T> v, int64_t, int64_t) {
-      tops = choose_lanes<T>(scale * v > tops, scale * v, tops);
+      tops = choose_lanes<T>(sign * v > tops, sign * v, tops);
     });
     return largest_lane<T>(tops);
   }
-  for (int64_t i = 1; i < n; ++i) top = scale * x[i] > top ? scale * x[i] : top;
+  for (int64_t i = 1; i < n; ++i) top = sign * x[i] > top ? sign * x[i] : top;
   return top;
 }
 
-// Sum of exp(scale * x - top); each is also written to y, unless that is null. y may be x.
+// Scores are size * (sign * x), sign 1 or -1. The largest, `top` without its size, is taken off
+// before it is multiplied, so that its own score is exactly 0: the rounding of a huge product must
+// not reach exp.
 template <class T>
-T sum_of_exponentials(const T* x, T scale, T top, int64_t n, T* y) {
+struct Scores {
+  T sign, size, top;
+};
+
+// Sum of exp of the scores; each is also written to y, unless that is null. y may be x.
+template <class T>
+T sum_of_exponentials(const T* x, Scores<T> s, int64_t n, T* y) {
   if (n >= kLanes<T>) {
     using Number = typename IndexOf<T>::scalar;
     Vector<T> sums = {};
     over_vectors(x, n, [&](Vector<T> v, int64_t i, int64_t fresh) {
-      const Vector<T> e = exp_falling_lanes<T>(scale * v - splat(top));
+      const Vector<T> e = exp_falling_lanes<T>(s.size * (s.sign * v - splat(s.top)));
       if (y != nullptr) store(y + i, e);
       sums += choose_lanes<T>(lane_numbers<T>() >= Number(kLanes<T> - fresh), e, Vector<T>{});
     });
@@ -35,7 +44,7 @@ T sum_of_exponentials(const T* x, T scale, T top, int64_t n, T* y) {
   }
   T total = 0;
   for (int64_t i = 0; i < n; ++i) {
-    const T e = fmath::exp(scale * x[i] - top);
+    const T e = fmath::exp(s.size * (s.sign * x[i] - s.top));
     if (y != nullptr) y[i] = e;
     total += e;
   }
@@ -45,8 +54,9 @@ T sum_of_exponentials(const T* x, T scale, T top, int64_t n, T* y) {
 template <class T>
 void softmax_row(const T* x, T scale, int64_t valid, int64_t width, T* y) {
   if (valid > 0) {
-    const T top = largest(x, scale, valid);
-    const T inverse = T(1) / sum_of_exponentials(x, scale, top, valid, y);
+    const T sign = scale < T(0) ? T(-1) : T(1);
+    const Scores<T> scores{sign, sign * scale, largest(x, sign, valid)};
+    const T inverse = T(1) / sum_of_exponentials(x, scores, valid, y);
 #pragma omp simd
     for (int64_t i = 0; i < valid; ++i) y[i] *= inverse;
   }
@@ -100,7 +110,7 @@ void run_cross_entropy_forward(const CrossEntropyForward& a) {
     for_each(rows(logits), width * kExpensive, [=](int64_t row) {
       const T* x = in + row * width;
       const T top = largest(x, T(1), width);
-      const T log_total = fmath::log(sum_of_exponentials<T>(x, T(1), top, width, nullptr));
+      const T log_total = fmath::log(sum_of_exponentials<T>(x, {T(1), T(1), top}, width, nullptr));
       sums[row] = top + log_total;
       // In this order a confident, right prediction keeps its small loss.
       losses[row] = target[row] < 0 ? T(0) : (top - x[target[row]]) + log_total;
