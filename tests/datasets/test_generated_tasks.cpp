@@ -248,6 +248,27 @@ TEST(Recall, NamesKeysThatAreNotShownAgainBetween) {
       }
   }
 }
+TEST(Recall, PairsAreAskedForAgain) {
+  const auto task = make_task({{"type", "recall"}, {"windows", 6}});
+  Generator random(4);
+  int64_t again = 0, answers = 0;
+  for (int i = 0; i < 100; ++i) {
+    std::set<int64_t> asked;  // keys, since their pair was shown
+    for (const TaskWindow& window : task->document(random))
+      for (size_t t = 1; t < window.size(); ++t) {
+        const int64_t key = window[t - 1].word;
+        if (key >= 32 || window[t].word < 32) continue;
+        if (window[t].distance < 0) {
+          asked.erase(key);
+          continue;
+        }
+        ++answers;
+        again += !asked.insert(key).second;
+      }
+  }
+  EXPECT_GT(again, answers / 4);
+  EXPECT_EQ(answers, 100 * 6 * 8);
+}
 TEST(Recall, NeedsAsManyKeysAsAreHeld) {
   EXPECT_THROWS_SAYING(
       component_of({{"type", "recall"}, {"pairs", 9}, {"keys", 26}, {"distances", {2}}}),
@@ -440,11 +461,11 @@ TEST_F(TaskDataset, HasThreeSplitsAndLabels) {
     EXPECT_TRUE(word.starts_with(" v")) << word;
     EXPECT_LE(distances[i], int64_t(i / 20));
   }
-  EXPECT_EQ(answers, 6);
+  EXPECT_EQ(answers, 3 * 6) << "six questions in each window";
   int64_t counted = 0;
   for (const auto& [distance, count] : data.provenance["validation"]["answers"].items())
     counted += count.get<int64_t>();
-  EXPECT_EQ(counted, 7 * 6);
+  EXPECT_EQ(counted, 7 * 3 * 6);
 }
 
 TEST_F(TaskDataset, IsReadableAsText) {
@@ -557,7 +578,7 @@ TEST_F(TaskDataset, EvaluationReadsWholeDocuments) {
   int64_t targets = 0;
   for (int64_t i = 0; i < over(60, 0).batch_count(); ++i)
     targets += over(60, 0).batch(i).target_count;
-  EXPECT_EQ(targets, 7 * 6);
+  EXPECT_EQ(targets, 7 * 3 * 6);
 }
 
 // What carried losses are taken on: documents from their mark on, of whose targets answers alone are
@@ -578,7 +599,7 @@ TEST_F(TaskDataset, ConsecutiveWindowsKeepTheAnswers) {
       for (int64_t row = 0; row < batch.tokens.size(0); ++row)
         EXPECT_EQ(batch.tokens.data<int32_t>()[row * 20] == data.documents->token, w == 0);
     }
-  EXPECT_EQ(targets, 7 * 6);
+  EXPECT_EQ(targets, 7 * 3 * 6);
   EXPECT_EQ(kept, targets);
 }
 
