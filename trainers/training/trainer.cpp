@@ -20,6 +20,8 @@
 namespace reverie {
 namespace {
 
+constexpr int64_t kMostEmptyBatches = 1000;
+
 double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
@@ -161,14 +163,11 @@ StepInfo Trainer::train_step() {
   const MatmulPrecisionScope precision(options_.matmul_precision());
   model_->train(true);
   parameters_->clear_gradients();
-  const int64_t index = sampler_->position();
-  const auto [loss, targets, signal] =
-      gradient_->compute(index, state_.step + 1 >= options_.train.steps);
+  const auto [loss, targets, signal] = gradient_of_next_batch();
   agreed_signal_ = signal;
-  sampler_->seek(index + 1);
   const profile::Scope phase(profile::Kind::step, "optimizer");
   const double norm = parameters_->gradient_norm();
-  require_finite_step(loss, norm, index);
+  require_finite_step(loss, norm, sampler_->position() - 1);
   const double rate = optimizer_->learning_rate(state_.step, options_.train.steps);
   optimizer_->step(rate, norm);
   const double elapsed = now_seconds() - begin;
@@ -183,6 +182,27 @@ StepInfo Trainer::train_step() {
           .tokens = state_.tokens,
           .tokens_per_second = double(targets) / elapsed,
           .seconds = state_.seconds};
+}
+
+// A batch of a task may hold no answer, such as the first windows of documents that ask for facts of
+// earlier ones. It is read for the memory that it leaves, and the step learns from the batch behind.
+BatchGradient::Result Trainer::gradient_of_next_batch() {
+  for (int64_t empty = 0; empty < kMostEmptyBatches; ++empty) {
+    const int64_t index = sampler_->position();
+    // Only memory that goes on makes more than one of them worth a forward.
+    const bool read = empty == 0 || model_->carries_memory() || sampler_->target_count(index) > 0;
+    const BatchGradient::Result result =
+        read ? gradient_->compute(index, state_.step + 1 >= options_.train.steps)
+             : BatchGradient::Result{};
+    sampler_->seek(index + 1);
+    if (result.targets > 0) return result;
+  }
+  communicator().fail_together();  // ranks count the same answers
+  throw DataError(
+      fmt::format("{} batches in a row, up to batch {}, have nothing to learn from: no token of "
+                  "them is an answer. Set $.data.generated.loss to \"all\", or ask for more "
+                  "answers",
+                  kMostEmptyBatches, sampler_->position() - 1));
 }
 
 void Trainer::require_finite_step(double loss, double norm, int64_t batch) const {

@@ -73,6 +73,7 @@ class Trainer : public RunView {
   void open();
 
   StepInfo train_step();
+  BatchGradient::Result gradient_of_next_batch();
   void require_finite_step(double loss, double norm, int64_t batch) const;
   void evaluate_and_sample();
   EvaluationInfo evaluate_now(bool last);

@@ -7,10 +7,14 @@
 #include <nlohmann/json.hpp>
 
 #include "autograd/ops/elementwise.h"
+#include "core/error.h"
 #include "datasets/task_sampler.h"
+#include "datasets/tasks/generated_task.h"
+#include "support/message_of.h"
 #include "support/temporary_directory.h"
 #include "support/tiny_models.h"
 #include "trainers/evaluation/task_accuracy.h"
+#include "trainers/monitoring/metrics.h"
 #include "trainers/runs/checkpoint.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/training/batch_gradient.h"
@@ -33,6 +37,17 @@ constexpr const char* kConfig =
         "evaluation": {"interval": 2, "windows": 4, "prefix_only_windows": 2, "final_windows": 4,
                        "final_prefix_only_windows": 2},
         "sample": {"interval": 0, "tokens": 0}, "checkpoint": {"interval": 1, "keep": 0}})";
+
+class SilentTask final : public GeneratedTask {
+ public:
+  explicit SilentTask(const TaskOptions& o) : GeneratedTask(o) {}
+  std::vector<std::string> words() const override { return {"a"}; }
+  double chance(int64_t) const override { return 1; }
+  std::vector<TaskWindow> document(Generator&) const override {
+    return std::vector<TaskWindow>(size_t(options().windows), TaskWindow(3));
+  }
+};
+REVERIE_REGISTER_TASK("test_silent", SilentTask, TaskOptions, "asks nothing");
 
 class WindowsOfAStep : public ::testing::Test {
  protected:
@@ -150,6 +165,33 @@ TEST_F(WindowsOfAStep, ARunGoesOnToTheBitWhereverItStops) {
     EXPECT_TRUE(
         std::isfinite(read_summary(control("whole").run_directory).at("val_loss").get<double>()));
   }
+}
+
+TEST_F(WindowsOfAStep, AStepReadsOnToABatchWithAnswers) {
+  RunControl c;
+  c.run_directory = directory_ / "run";
+  MonitoredTrainer(experiment({"train.windows=1", "evaluation.interval=0"}), c).run();
+  int64_t steps = 0;
+  for (const Json& event : read_metrics(c.run_directory)) {
+    if (event.at("event") != "train") continue;
+    ++steps;
+    EXPECT_GT(event.at("loss").get<double>(), 0);
+    EXPECT_EQ(event.at("tokens"), 8 * steps) << "two answers in each of four rows";
+  }
+  EXPECT_EQ(steps, 3);
+  const Json state = read_checkpoint(latest_checkpoint(c.run_directory).value()).state;
+  EXPECT_EQ(state.at("batch"), 6) << "a first window before each of the steps";
+}
+
+TEST_F(WindowsOfAStep, DataWithoutAnswersIsAnError) {
+  RunControl c;
+  c.run_directory = directory_ / "run";
+  const ExperimentOptions e = experiment(
+      {R"(data.generated={"type": "test_silent", "window": 12, "windows": 2, "distances": [1],
+                          "documents": 5, "validation_documents": 2, "test_documents": 2})",
+       "model.memory=null"});
+  const std::string message = testing::message_of<DataError>([&] { MonitoredTrainer(e, c).run(); });
+  EXPECT_THAT(message, ::testing::HasSubstr("have nothing to learn from"));
 }
 
 // The whole way: a memory learns to carry a symbol into the next window. Without it that window has
