@@ -5,10 +5,11 @@
 
 Needs torch, transformers and lm-eval with its API client (lm-eval[api]); no network. DATA (or REVERIE_DATA) holds
 tasks/ (choice and text items as JSON lines), gpt2-bpe/ and tinyshakespeare/. Trains a small GPT-2 on GPT-2's byte pairs for
-a few steps, exports it, and lets lm-eval score local tasks of four types on both: multiple choice, log-likelihood of a last word, rolling log-likelihood, greedy
-text. Then, with a coprocessor beside it: lm-eval's choices under the second name, where the server finds the place of
-the latents by itself (--latents-behind), against requests that say it (latents_after). Where `reverie eval` knows --task,
-choices and last words are compared with it, too, and choices with its --latents.
+a few steps, exports it, and lets lm-eval score local tasks of four types on both: multiple choice, log-likelihood (of last
+words, of answers to word problems), rolling log-likelihood, greedy text. Then, with a coprocessor beside it: lm-eval's
+choices under the second name, where the server finds the place of the latents by itself (--latents-behind), against requests
+that say it (latents_after). Where `reverie eval` knows --task, all but the rolling ones are compared with it, too, and with
+its --latents.
 
 Prints, for every task, items, accuracy on both sides and the largest difference of a log-likelihood. Exit code 0: all
 within 1e-4 (1e-6 of the figure where that is more: `hf` sums in f32, in which a text of 600 nats has steps of 6e-5), and
@@ -54,8 +55,11 @@ def tasks(data, folder, items):
     choice = [x for x in lines(data / "tasks/arc_easy.jsonl", 4 * items) if len(x["query"]) < 250][:items]
     texts = [x["text"] for x in lines(data / "tasks/lambada_openai.jsonl", 4 * items) if len(x["text"]) < 350][:items]
     word = [dict(zip(("context", "word"), re.fullmatch(r"(.*?)(\s\S+)", text, re.S).groups())) for text in texts]
-    sums = [{"question": x["query"]} for x in choice[: max(1, items // 4)]]
-    files = {"choice": choice, "word": word, "rolling": [{"text": text} for text in texts], "greedy": sums}
+    problems = lines(data / "tasks/svamp.jsonl", items)
+    problem = [{"context": f"Question: {x['Body']} {x['Question']}\nAnswer:", "word": f" {x['Answer']:g}"} for x in problems]
+    greedy = [{"question": x["query"]} for x in choice[: max(1, items // 4)]]
+    files = {"choice": choice, "word": word, "problem": problem, "rolling": [{"text": text} for text in texts],
+             "greedy": greedy}  # fmt: skip
     for name, rows in files.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
@@ -77,6 +81,8 @@ def tasks(data, folder, items):
                        doc_to_target="{{gold}}", target_delimiter="", **metric("acc")),
         "word": task("word", "loglikelihood", doc_to_text="{{context}}", doc_to_target="{{word}}", target_delimiter="",
                      **metric("acc")),
+        "problem": task("problem", "loglikelihood", doc_to_text="{{context}}", doc_to_target="{{word}}", target_delimiter="",
+                        **metric("acc")),
         "rolling": task("rolling", "loglikelihood_rolling", doc_to_text="", doc_to_target="{{text}}",
                         **metric("bits_per_byte", "bits_per_byte", False)),
         "greedy": task("greedy", "generate_until", doc_to_text="{{question}}", doc_to_target="none",
@@ -169,7 +175,11 @@ def compare(label, name, ours, theirs, own_name, their_name):
 HARNESS = {
     "choice": {"type": "choice", "prompt": "{{query}}", "choices": ["{{choices[*] | strip}}"], "gold": "{{gold}}"},
     "word": {"type": "loglikelihood", "prompt": "{{context}}", "target": "{{word}}"},
-}
+    "problem": {"type": "loglikelihood", "prompt": "{{context}}", "target": "{{word}}"},
+    "greedy": {"type": "generate", "prompt": "{{question}}", "target": "none", "stop": ["\n\n"], "max_tokens": 24,
+               "answers": {"word": {"pattern": "\\w+", "pick": "first"}}},
+}  # fmt: skip
+BEHIND_ANSWER = ("choice", "problem", "greedy")  # their contexts end with "Answer:"
 
 
 def harness(program, model, name, folder, *options):
@@ -180,9 +190,12 @@ def harness(program, model, name, folder, *options):
     file.write_text(json.dumps({"name": f"local_{name}", "mirrors": "own", "data": str(folder / f"{name}.jsonl"),
                                 **HARNESS[name]}))  # fmt: skip
     run(program, "eval", model, "--task", file, "--log-samples", log, *options)
-    items = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()][1:]
-    accuracy = sum(item["measures"]["acc"] for item in items) / len(items)
-    return {"acc": accuracy}, [list(zip(item["log_likelihoods"], item["greedy"])) for item in items]
+    items = [json.loads(line) for line in log.read_text(encoding="utf-8").split("\n")[1:] if line]
+    measures = {name: sum(item["measures"][name] for item in items) / len(items)
+                for name in ("acc", "exact_match") if name in items[0]["measures"]}  # fmt: skip
+    if "text" in items[0]:
+        return measures, [[item["text"]] for item in items]
+    return measures, [list(zip(item["log_likelihoods"], item["greedy"])) for item in items]
 
 
 def check_base(server, exported, definitions, folder, program):
@@ -222,16 +235,18 @@ def with_places(server, name, items):
 
 def check_latents(server, definitions, folder, beside, program):
     name = server.names()[1]
-    choice = {"choice": definitions["choice"]}
-    ours = evaluate(server.client(name), choice)["choice"]
-    base = evaluate(server.client(server.names()[0]), choice)["choice"]
+    some = {task: definitions[task] for task in BEHIND_ANSWER}
+    ours = evaluate(server.client(name), some)
+    base = evaluate(server.client(server.names()[0]), {"choice": definitions["choice"]})["choice"]
     items = [json.loads(line) for line in (folder / "choice.jsonl").read_text(encoding="utf-8").splitlines()]
-    if numbers(ours[1]) == numbers(base[1]):
+    if numbers(ours["choice"][1]) == numbers(base[1]):
         print("latents choice: every score is the base's: the latents did nothing")
         return [False]
-    good = [compare("latents", "choice", ours, with_places(server, name, items), "served", "with latents_after")]
-    own = harness(program, beside, "choice", folder, "--latents")
-    good += [compare("latents", "choice", ours, own, "served", "eval --task --latents")] if own else []
+    placed = with_places(server, name, items)
+    good = [compare("latents", "choice", ours["choice"], placed, "served", "with latents_after")]
+    for task in BEHIND_ANSWER:
+        own = harness(program, beside, task, folder, "--latents")
+        good += [compare("latents", task, ours[task], own, "served", "eval --task --latents")] if own else []
     return good
 
 
