@@ -27,7 +27,8 @@ NOT_BELOW = {
     "reports": ["distributed", "optimizers", "runs", "evaluation", "exporting", "training", "monitoring"],  # knows no run
     "training": ["exporting"],
     "monitoring": ["exporting"],
-    "serving": ["optimizers", "exporting", "training", "monitoring", "reports", "checks", "tables"],
+    "serving": ["optimizers", "exporting", "training", "monitoring", "reports", "checks", "benchmarks",
+                "tables"],
 }
 # (what, headers, where they may stand)
 OUTSIDERS = [
