@@ -47,6 +47,7 @@ class GeneratedText final : public CutText {
       TokenFileWriter labels(in(file), task_->options().windows + 1, "", source_hash);
       const auto counted = write_split(split, nullptr, &labels);
       labels.finish();
+      if (split == kTrain) require_all_distances(counted);
       Json answers = Json::object();
       for (const auto& [distance, count] : counted) answers[std::to_string(distance)] = count;
       description[name]["answers"] = answers;
@@ -73,6 +74,16 @@ class GeneratedText final : public CutText {
   }
 
  private:
+  void require_all_distances(const std::map<int64_t, int64_t>& answers) const {
+    for (const int64_t distance : task_->options().distances)
+      if (!answers.contains(distance))
+        throw ConfigError(
+            fmt::format("no answer of the {} generated documents is decided {} windows before, "
+                        "though $.data.generated.distances has {}: give more windows or documents, "
+                        "fewer questions, or other distances",
+                        documents_.count(kTrain), distance, distance));
+  }
+
   // How many answers there are of each distance.
   std::map<int64_t, int64_t> write_split(Split split, TokenFileWriter* tokens,
                                          TokenFileWriter* labels) const {

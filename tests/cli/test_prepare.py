@@ -56,7 +56,7 @@ class PrepareTest(unittest.TestCase):
         self.expect(0, "train", "c.json", "--run-dir", "run")
 
     def test_makes_a_task_from_a_seed(self):
-        options = ["--set", "window=28", "--set", "windows=3", "--set", "distances=[1,2]", "--set", "documents=30"]
+        options = ["--set", "window=28", "--set", "windows=3", "--set", "distances=[1,2]", "--set", "pairs=8", "--set", "questions=4", "--set", "documents=30"]
         got = self.expect(0, "prepare", "--generated", "recall", *options, "--set", "seed=7", "--out", "recall")
         self.assertEqual(got.stdout.strip(), "recall")
         self.assertIn("answers decided 2 windows before", got.stderr)
@@ -83,6 +83,7 @@ class PrepareTest(unittest.TestCase):
         for status, wrong, said in [
             (2, ["--set", "distances=[4]"], "distance 4 needs a document of 5 windows or more"),
             (2, ["--set", "pears=4"], "pears"),
+            (2, ["--set", "windows=3", "--set", "distances=[1,2]"], "is decided 2 windows before, though $.data.generated.distances has 2"),
             (1, ["--tokenizer", "gpt2"], "data.tokenizer does not apply"),
         ]:
             refused = self.expect(status, "prepare", "--generated", "recall", *wrong, "--out", "wrong")
