@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From a bare Debian 12 to the table: packages, build, data, a small reproduction of the paper's
-# table on the CPU. Takes about ten minutes on two cores; run it again and it only does what is missing.
+# table on the CPU. Takes about seven minutes on two cores; run it again and it only does what is missing.
 #
 #   scripts/quickstart.sh [PRESET]     PRESET of the table: smoke (default), laptop or paper
 set -euo pipefail
