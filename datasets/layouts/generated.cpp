@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/log.h"
 #include "datasets/layouts/layout.h"
 #include "datasets/layouts/task_documents.h"
 #include "datasets/task_data.h"
@@ -47,7 +48,7 @@ class GeneratedText final : public CutText {
       TokenFileWriter labels(in(file), task_->options().windows + 1, "", source_hash);
       const auto counted = write_split(split, nullptr, &labels);
       labels.finish();
-      if (split == kTrain) require_all_distances(counted);
+      if (split == kTrain) warn_of_missing_distances(counted);
       Json answers = Json::object();
       for (const auto& [distance, count] : counted) answers[std::to_string(distance)] = count;
       description[name]["answers"] = answers;
@@ -74,14 +75,14 @@ class GeneratedText final : public CutText {
   }
 
  private:
-  void require_all_distances(const std::map<int64_t, int64_t>& answers) const {
+  void warn_of_missing_distances(const std::map<int64_t, int64_t>& answers) const {
     for (const int64_t distance : task_->options().distances)
       if (!answers.contains(distance))
-        throw ConfigError(
-            fmt::format("no answer of the {} generated documents is decided {} windows before, "
-                        "though $.data.generated.distances has {}: give more windows or documents, "
-                        "fewer questions, or other distances",
-                        documents_.count(kTrain), distance, distance));
+        log_warning(
+            "no answer of the {} generated documents is decided {} windows before, though "
+            "$.data.generated.distances has {}: give more windows or documents, fewer questions, "
+            "or other distances",
+            documents_.count(kTrain), distance, distance);
   }
 
   // How many answers there are of each distance.

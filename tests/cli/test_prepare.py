@@ -78,12 +78,14 @@ class PrepareTest(unittest.TestCase):
         self.assertIn('generated task "recall"', self.expect(0, "modules").stdout)
         # Kept, unless another is asked for.
         self.expect(0, "prepare", "--generated", "recall", *options, "--set", "seed=7", "--out", "recall")
+        starved = self.expect(0, "prepare", "--generated", "recall", "--set", "windows=3", "--set", "distances=[1,2]", "--set", "documents=5", "--out", "starved")
+        self.assertIn("decided 2 windows before, though $.data.generated.distances has 2", starved.stderr)
+        self.assertNotIn("though", got.stderr)
         other = self.expect(1, "prepare", "--generated", "recall", *options, "--set", "seed=8", "--out", "recall")
         self.assertIn("generated.seed: 7 -> 8", other.stderr)
         for status, wrong, said in [
             (2, ["--set", "distances=[4]"], "distance 4 needs a document of 5 windows or more"),
             (2, ["--set", "pears=4"], "pears"),
-            (2, ["--set", "windows=3", "--set", "distances=[1,2]"], "is decided 2 windows before, though $.data.generated.distances has 2"),
             (1, ["--tokenizer", "gpt2"], "data.tokenizer does not apply"),
         ]:
             refused = self.expect(status, "prepare", "--generated", "recall", *wrong, "--out", "wrong")
