@@ -10,6 +10,7 @@
 #include "layers/pretrained/load.h"
 #include "layers/pretrained/plain_model.h"
 #include "layers/row_context.h"
+#include "layers/targeted_columns.h"
 #include "layers/transformer.h"
 
 namespace reverie {
@@ -166,13 +167,8 @@ Variable Coconut::hidden(const Tensor& tokens, SequenceState* state) {
 
 Variable Coconut::loss(const Tensor& tokens, const Tensor& targets, double weight_per_target,
                        SequenceState* state) {
-  const Tensor wanted = targets.to(Device{}).contiguous();
-  const int64_t time = wanted.size(1);
-  int64_t last = 0;
-  for (int64_t i = 0; i < wanted.numel(); ++i)
-    if (wanted.data<int32_t>()[i] >= 0) last = std::max(last, i % time);
-  const auto read = [&](const Tensor& t) { return t.slice(1, 0, last + 1).contiguous(); };
-  return LanguageModel::loss(read(tokens), read(wanted), weight_per_target, state);
+  const Columns read = up_to_last_target(tokens, targets);
+  return LanguageModel::loss(read.tokens, read.targets, weight_per_target, state);
 }
 
 const bool registered = ModelRegistry::instance().add<Coconut, CoconutOptions>(

@@ -16,8 +16,8 @@ class AnswerPattern {
  public:
   /// ConfigError naming `path` where the pattern is not understood.
   AnswerPattern(const std::string& pattern, const std::string& path);
-  /// Of each match, one after another: the first group that is not empty; the whole match where the
-  /// pattern has no groups. What Python's re.findall() gives, and lm-eval makes of it.
+  /// For each match in turn its first group that is not empty, or the whole match where the pattern
+  /// has no groups: Python's re.findall(), as lm-eval uses it.
   std::vector<std::string> found_in(std::string_view text) const;
   /// `text` without its matches.
   std::string removed_from(std::string_view text) const;
@@ -39,7 +39,7 @@ struct AnswerOptions final : Fieldset {
   void fields(Fields&) override;
 };
 
-/// What does not count when answers are compared.
+/// Differences that are ignored when answers are compared.
 struct ComparisonOptions final : Fieldset {
   std::vector<std::string> ignore;
   bool ignore_case = false, numbers = false;

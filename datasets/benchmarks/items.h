@@ -15,7 +15,7 @@ struct BenchmarkItem {
   std::string group;
   /// One context; or one for each choice.
   std::vector<std::string> contexts;
-  /// What follows contexts[i] or, where there is but one, the context; with the delimiter.
+  /// Text behind contexts[i], or behind the only context; the delimiter is part of it.
   std::vector<std::string> continuations;
   /// The choices without the delimiter, whose lengths normalise the log-likelihoods.
   std::vector<std::string> choices;

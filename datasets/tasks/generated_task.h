@@ -52,8 +52,8 @@ class GeneratedTask {
   /// The facts among a document's first words (without marks and padding), in the order in which they
   /// were told. Default: the task tells none.
   virtual std::vector<TaskSentence> facts(std::span<const int64_t>) const { return {}; }
-  /// Of words that end right before an answer: the facts that decide it, in their order.
-  virtual std::vector<TaskSentence> steps(std::span<const int64_t>) const { return {}; }
+  /// The facts that decide the answer which follows `words`, in the order in which they were told.
+  virtual std::vector<TaskSentence> steps(std::span<const int64_t> /*words*/) const { return {}; }
 
  private:
   TaskOptions options_;

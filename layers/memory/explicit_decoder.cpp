@@ -41,7 +41,7 @@ class CrossAttention final : public Module {
     return output_->forward(reshape(transpose(read, 1, 2), {batch, time, features}));
   }
 
-  // What chooses among rows has no effect where there is one.
+  // Norm, query and key choose among rows; with a single row they have no effect.
   void freeze_choice() {
     norm_->freeze();
     query_->freeze();

@@ -48,9 +48,9 @@ class MemoryModule : public Module {
   virtual bool incremental() const = 0;
   /// Whether the state is carried from one training window to the next of the same text.
   virtual bool carries_memory() const { return false; }
-  /// What a decoder may read of the state that a text left (docs/explaining.md): for each layer that
-  /// has some, rows [B, n, features], as many whatever was read; also of the state that a text begins
-  /// with. Default: the module exposes nothing.
+  /// The part of a text's state that a decoder may read (docs/explaining.md): rows [B, n, features]
+  /// for each layer that has a state. n does not depend on the text; an initial state has rows, too.
+  /// Default: the module exposes nothing.
   virtual std::vector<Variable> readable(const MemoryState&, int64_t /*batch*/) const { return {}; }
   /// Floating-point operations per token and layer.
   virtual double flops_per_token() const { return 0; }

@@ -116,7 +116,7 @@ TEST_F(ToldTest, FactsAreTheLastSentencesThatWereRead) {
   EXPECT_EQ(described.at("form"), "facts");
   EXPECT_EQ(data.tokenizer->decode(std::vector<int32_t>{described.at("fact_end").get<int32_t>()}),
             ".");
-  // Of less that is read: what comes later is not told.
+  // Facts behind the tokens that are read are not told.
   const Dataset early =
       prepare_and_open(options({{"generated", tracking(2)},
                                 {"examples", {{"form", "facts"}, {"tokens", 17}, {"read", 48}}}}));
@@ -125,7 +125,7 @@ TEST_F(ToldTest, FactsAreTheLastSentencesThatWereRead) {
   EXPECT_NE(first.answer, record(data, data.validation, 0).answer);
 }
 
-// What decides an answer, worked out from the words themselves.
+// The deciding facts are worked out here from the words themselves.
 TEST_F(ToldTest, StepsDecideTheAnswer) {
   for (const int64_t facts : {1, 2, 3}) {
     const Dataset data = prepare_and_open(options(

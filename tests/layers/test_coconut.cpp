@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "layers/pretrained/load.h"
 #include "layers/row_context.h"
+#include "layers/targeted_columns.h"
 #include "layers/transformer.h"
 #include "support/tests_directory.h"
 #include "support/tiny_models.h"
@@ -162,6 +163,14 @@ TEST(Coconut, RefusesWhatDoesNotFit) {
                UserError);
   const auto model = coconut("llama");
   EXPECT_THROW(model->hidden(Tensor::full({1, 65}, kThought, DType::i32), nullptr), UserError);
+}
+
+TEST(TargetedColumns, EndBehindTheLastTargetOfAnyRow) {
+  const Tensor tokens = Tensor::from<int32_t>({2, 4}, {1, 2, 3, 4, 5, 6, 7, 8}),
+               targets = Tensor::from<int32_t>({2, 4}, {2, -1, -1, -1, -1, -1, 0, -1});
+  const Columns kept = up_to_last_target(tokens, targets);
+  EXPECT_EQ(kept.tokens.to_vector(), (std::vector<double>{1, 2, 3, 5, 6, 7}));
+  EXPECT_EQ(kept.targets.to_vector(), (std::vector<double>{2, -1, -1, -1, -1, 0}));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 #pragma once
-/// What a model writes after prompts, taking the likeliest token each time.
+/// A model's texts behind prompts; each token is the likeliest.
 
 #include <string>
 #include <vector>

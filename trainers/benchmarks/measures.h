@@ -1,5 +1,5 @@
 #pragma once
-/// What a benchmark's results say: accuracies and perplexities, item by item and as a whole.
+/// A benchmark's measures: accuracies and perplexities, for each item and as a whole.
 
 #include <string>
 #include <vector>

@@ -72,7 +72,7 @@ MeanEstimate whole(const Measure& measure, const Parts& parts) {
   return e;
 }
 
-// What two evaluations must share to be compared.
+// Values that two evaluations must share to be compared.
 Json identity_json(const DefinitionFile& task, const BenchmarkItems& items) {
   return {{"task", task.definition.name},
           {"definition_hash", definition_hash(task.definition)},

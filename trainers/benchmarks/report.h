@@ -10,7 +10,7 @@
 
 namespace reverie {
 
-/// What a report says of the evaluation besides its result.
+/// The evaluation that a report describes.
 struct BenchmarkReport {
   const DefinitionFile& task;
   const BenchmarkItems& items;
@@ -21,7 +21,7 @@ struct BenchmarkReport {
   bool other_data = false;  ///< the items are not the task's own file
 };
 
-/// What a log says of another model, or of this one otherwise read.
+/// Another evaluation of the same items, as its sample log holds it.
 struct OtherResult {
   std::string model, log;
   Verdict verdict;
@@ -43,7 +43,7 @@ struct Comparison {
   };
   std::vector<Line> lines;
 };
-/// Of every measure that is 0 or 1. ConfigError where the other lacks one.
+/// Compares every measure that is 0 or 1. ConfigError where the other lacks one.
 Comparison compared(const BenchmarkReport& report, const OtherResult& other);
 
 Json report_json(const BenchmarkReport& report, const std::optional<Comparison>& against);

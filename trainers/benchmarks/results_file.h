@@ -23,7 +23,7 @@ class ResultsFile {
   ResultsFile(const ResultsFile&) = delete;
   ResultsFile& operator=(const ResultsFile&) = delete;
 
-  /// What earlier calls found, by item; what add() adds stands there too.
+  /// Results by item: those of earlier calls, and those that add() added.
   const std::map<size_t, Json>& results() const { return results_; }
   const Verdict& verdict() const { return verdict_; }
   void add(size_t item, const Json& result);

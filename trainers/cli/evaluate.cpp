@@ -29,7 +29,7 @@ struct EvalArguments {
   std::string model, json;
   EvalRunArguments run;
   TaskArguments task;
-  // Of any model on a text.
+  // For any model on a text.
   std::string text, tokenizer, characters;
   PerplexityOptions perplexity;
   InsertionRule insertions;  // of a model with latents; its positions are the model's

@@ -44,7 +44,7 @@ Component component_of(const GeneratedArguments& a) {
   return resolve_component(TaskRegistry::instance(), config);
 }
 
-// What was generated, for those who read it.
+// Prints the size of a generated task and its answers by distance.
 void describe_task(const Dataset& d, const std::string& directory) {
   const TaskLayout& task = *d.task;
   log_info("{}: documents of {} windows of {} tokens, test {} tokens", task.type, task.windows,

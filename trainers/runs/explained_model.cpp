@@ -6,6 +6,7 @@
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "layers/coprocessor/augmented_model.h"
+#include "layers/targeted_columns.h"
 #include "trainers/runs/stored_run.h"
 
 namespace reverie {
@@ -265,13 +266,8 @@ Variable ExplainedModel::hidden_with(const Tensor& tokens, const Variable& memor
 
 Variable ExplainedModel::loss(const Tensor& tokens, const Tensor& targets, double weight_per_target,
                               SequenceState* state) {
-  const Tensor wanted = targets.to(Device{}).contiguous();
-  const int64_t time = wanted.size(1);
-  int64_t last = 0;
-  for (int64_t i = 0; i < wanted.numel(); ++i)
-    if (wanted.data<int32_t>()[i] >= 0) last = std::max(last, i % time);
-  const auto read = [&](const Tensor& t) { return t.slice(1, 0, last + 1).contiguous(); };
-  return LanguageModel::loss(read(tokens), read(wanted), weight_per_target, state);
+  const Columns read = up_to_last_target(tokens, targets);
+  return LanguageModel::loss(read.tokens, read.targets, weight_per_target, state);
 }
 
 std::vector<std::vector<int32_t>> ExplainedModel::write(const Variable& memory,

@@ -253,7 +253,7 @@ TEST_F(ExplainedTest, LatentsOfAnAugmentedRunAreRead) {
                                       .tensor()
                                       .contiguous()),
       0);
-  // Of a longer text, the last block.
+  // A longer text leaves the memory of its last block.
   const Tensor longer = testing::random_tokens(2, 26, 20);
   EXPECT_EQ(
       testing::largest_difference(model.memory_of(longer).tensor(),

@@ -36,7 +36,7 @@ TEST(TokenChoice, TopPDrawsAmongTheFewestThatHoldTheShare) {
   expect_near(shares({.top_p = 1e-9}), {0, 1, 0, 0});
 }
 
-// Of the k likeliest, those that hold the share of them.
+// Top-p counts its share among the k likeliest alone.
 TEST(TokenChoice, TopPComesBehindTopKAndTemperature) {
   expect_near(shares({.top_k = 3, .top_p = 0.7}), {0, 4 / 7.0, 0, 3 / 7.0});
   expect_near(shares({.top_k = 3, .top_p = 0.8}), {0, 4 / 9.0, 2 / 9.0, 3 / 9.0});

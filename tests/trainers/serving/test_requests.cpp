@@ -1,4 +1,4 @@
-// What a request's JSON asks for, and the reasons why it cannot be had.
+// Requests as JSON: their options, and the errors of requests that are refused.
 
 #include <gtest/gtest.h>
 

@@ -56,7 +56,7 @@ struct Written {
   std::string text, finish;
 };
 
-// What came, by the text's number.
+// The texts that were written, by their number.
 std::map<int64_t, Written> written(Completion& completion) {
   std::map<int64_t, Written> texts;
   for (auto pieces = completion.next(); !pieces.empty(); pieces = completion.next())
@@ -232,7 +232,7 @@ TEST(ModelWorker, RefusesWhatTheQueueCannotHold) {
 TEST(ModelWorker, EndingFinishesWhatWasBegun) {
   ServedModel model(make_model(kGpt), letters(13));
   ModelWorker worker(model, {.queue = 9, .texts = 1, .prompts = 1});
-  // Of the one that was begun, a prompt still waits for its turn.
+  // The request that was begun has a prompt that still waits for its turn.
   const auto begun = completion_of(greedy({{3}, {5}}, 15)),
              waits = completion_of(greedy({{4}}, 15));
   worker.submit(begun);
