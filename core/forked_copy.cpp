@@ -12,6 +12,9 @@
 #include <cstring>
 #include <thread>
 
+#include "core/log.h"
+#include "core/profile.h"
+
 namespace reverie {
 namespace {
 
@@ -82,6 +85,9 @@ std::optional<std::vector<double>> in_forked_copy(
 #if defined(__SANITIZE_THREAD__)
     omp_set_num_threads(1);  // the thread sanitizer allows a copy no threads
 #endif
+    // Other threads may hold their locks; and what the copy would say, the original says.
+    profile::detail::on = false;
+    set_log_level(LogLevel::error);
     int status = 1;
     try {
       shared.set(compute());

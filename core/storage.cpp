@@ -12,6 +12,7 @@
 
 #include "core/cuda.h"
 #include "core/error.h"
+#include "core/fork_safe_mutex.h"
 
 namespace reverie {
 namespace {
@@ -125,7 +126,7 @@ class CachingCpuAllocator final : public Allocator {
     return p;
   }
 
-  mutable std::mutex mutex_;
+  mutable ForkSafeMutex mutex_;
   std::array<std::vector<void*>, 16 + 64 * 8> free_;
   AllocatorStats stats_;
   std::byte* slab_ = nullptr;
