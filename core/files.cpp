@@ -62,6 +62,10 @@ std::string hexadecimal(XXH128_hash_t hash) {
 
 }  // namespace
 
+std::string path_in(const std::string& directory, std::string_view name) {
+  return (std::filesystem::path(directory) / name).string();
+}
+
 std::string read_file(const std::string& file) {
   const Descriptor input{open_to_read(file)};
   struct stat info {};

@@ -10,6 +10,8 @@
 
 namespace reverie {
 
+/// The path of a file in a directory.
+std::string path_in(const std::string& directory, std::string_view name);
 std::string read_file(const std::string& file);  ///< UserError when it cannot be read
 /// Writes a temporary file beside `file`, fsyncs it, renames it over `file`, fsyncs the directory.
 /// A symbolic link stays and its target is replaced; a device, pipe or socket is written into.

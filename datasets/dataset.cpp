@@ -15,10 +15,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::string in(const std::string& directory, std::string_view name) {
-  return (fs::path(directory) / name).string();
-}
-
 // UserError naming the first token of the file that is not below `rows`.
 void require_below(const TokenFile& file, int64_t rows, const Tokenizer& tokenizer) {
   std::vector<int32_t> tokens(size_t(1) << 16);
@@ -42,10 +38,10 @@ std::string hash_of(const Dataset& data) {
 
 // The files of a generated task besides the two parts.
 void open_task(Dataset& data, const std::string& directory, bool verify) {
-  data.test = open_tokens(in(directory, kTestFile), {verify, 0});
+  data.test = open_tokens(path_in(directory, kTestFile), {verify, 0});
   const OpenTokensOptions labels{verify, data.task->windows + 1};
   const auto answers_of = [&](const TokenFile& tokens, const char* name) {
-    TokenFile answers = open_tokens(in(directory, name), labels);
+    TokenFile answers = open_tokens(path_in(directory, name), labels);
     if (answers.count() != tokens.count())
       throw DataError(
           fmt::format("{} has labels of {} tokens, and {} has {}; prepare the data again",
@@ -75,7 +71,7 @@ std::string find_bin(const std::string& directory, const std::string& name) {
 Dataset open_bin_directory(const DataOptions& options) {
   Dataset data;
   OpenTokensOptions open{options.verify, options.vocabulary_size};
-  if (fs::exists(in(options.path, kTokenizerFile))) {
+  if (fs::exists(path_in(options.path, kTokenizerFile))) {
     data.tokenizer = load_tokenizer(options.path);
     if (open.vocabulary_size == 0) open.vocabulary_size = data.tokenizer->vocabulary_size();
   }
@@ -157,8 +153,8 @@ Dataset open_dataset(const DatasetDescription& d) {
   if (data.provenance.is_null()) return open_bin_directory(d.options);
   data.tokenizer = load_tokenizer(d.directory);
   const OpenTokensOptions open{d.options.verify, d.options.vocabulary_size};
-  data.train = open_tokens(in(d.directory, kTrainFile), open);
-  data.validation = open_tokens(in(d.directory, kValidationFile), open);
+  data.train = open_tokens(path_in(d.directory, kTrainFile), open);
+  data.validation = open_tokens(path_in(d.directory, kValidationFile), open);
   const RecordedLayout layout = recorded_layout(data.provenance);
   data.examples = layout.examples;
   data.task = layout.task;

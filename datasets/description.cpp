@@ -17,10 +17,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::string in(const std::string& directory, std::string_view name) {
-  return (fs::path(directory) / name).string();
-}
-
 // The tokenizer that comes from files; null where it is made from the text.
 std::shared_ptr<const Tokenizer> given_tokenizer(const DataOptions& options) {
   if (options.tokenizer == "pretrained") {
@@ -121,10 +117,12 @@ bool is_current(const std::string& directory, const DatasetDescription& d) {
   const Json there = read_provenance(directory);
   const auto own = d.layout->own_files();
   return !there.is_null() && difference(there, d).empty() &&
-         std::all_of(own.begin(), own.end(),
-                     [&](const std::string& file) { return fs::exists(in(directory, file)); }) &&
-         fs::exists(in(directory, kTrainFile)) && fs::exists(in(directory, kValidationFile)) &&
-         fs::exists(in(directory, kTokenizerFile));
+         std::all_of(
+             own.begin(), own.end(),
+             [&](const std::string& file) { return fs::exists(path_in(directory, file)); }) &&
+         fs::exists(path_in(directory, kTrainFile)) &&
+         fs::exists(path_in(directory, kValidationFile)) &&
+         fs::exists(path_in(directory, kTokenizerFile));
 }
 
 std::string directory_of(const DatasetDescription& d) {
@@ -135,8 +133,8 @@ std::string directory_of(const DatasetDescription& d) {
     return directory;
   }
   constexpr size_t kLongestName = 100;  // of a text's, in a name of at most 255
-  std::string directory =
-      in("data", fmt::format("{}-{}", d.source.name.substr(0, kLongestName), options.tokenizer));
+  std::string directory = path_in(
+      "data", fmt::format("{}-{}", d.source.name.substr(0, kLongestName), options.tokenizer));
   if (d.creation.contains("tokenizer_hash"))  // one directory for each vocabulary
     directory +=
         fmt::format("-{}", d.creation.at("tokenizer_hash").get<std::string>().substr(0, 8));
@@ -150,7 +148,7 @@ std::string directory_of(const DatasetDescription& d) {
 }  // namespace
 
 Json read_provenance(const std::string& directory) {
-  const std::string file = in(directory, kDatasetFile);
+  const std::string file = path_in(directory, kDatasetFile);
   if (!fs::exists(file)) return nullptr;
   try {
     Json json = parse_json(read_file(file));

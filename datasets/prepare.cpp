@@ -26,10 +26,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::string in(const std::string& directory, std::string_view name) {
-  return (fs::path(directory) / name).string();
-}
-
 // The byte at which character `index` begins; `text` is UTF-8.
 size_t byte_of_character(std::string_view text, int64_t index) {
   size_t at = 0;
@@ -106,7 +102,7 @@ void write_dataset(const std::string& directory, const DatasetDescription& d,
   const bool reads = d.layout->reads_text();
   const TextInput input = reads
                               ? read_text_input(d.files, options.field, options.document_separator,
-                                                in(directory, "text.part"))
+                                                path_in(directory, "text.part"))
                               : TextInput{};
   const int64_t characters = count_code_points(input.text);
   const PrepareProgress report = reads ? to_report : PrepareProgress{};
@@ -118,8 +114,9 @@ void write_dataset(const std::string& directory, const DatasetDescription& d,
   text->set_tokenizer(*tokenizer,
                       options.special_tokens ? SpecialTokens::read : SpecialTokens::as_text);
   const auto write_part = [&](Part part, const char* file, const char* key) {
-    TokenFileWriter writer(in(directory, file), tokenizer->vocabulary_size() + d.layout->marks(),
-                           tokenizer->hash(), d.source.hash);
+    TokenFileWriter writer(path_in(directory, file),
+                           tokenizer->vocabulary_size() + d.layout->marks(), tokenizer->hash(),
+                           d.source.hash);
     text->write(part, writer, [&](size_t bytes) { progress.add(bytes); });
     writer.finish();
     provenance[key] = {{"tokens", writer.count()}, {"checksum", writer.checksum()}};
@@ -131,7 +128,8 @@ void write_dataset(const std::string& directory, const DatasetDescription& d,
   text->write_beside(directory, d.source.hash, provenance);
   tokenizer->save(directory);
   // A file's name need not be UTF-8.
-  write_file_atomically(in(directory, kDatasetFile), json_text_replacing(provenance, 2) + "\n");
+  write_file_atomically(path_in(directory, kDatasetFile),
+                        json_text_replacing(provenance, 2) + "\n");
 }
 
 // Moves a finished directory to its place. An older one of ours changes places with it in one step,

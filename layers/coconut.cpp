@@ -171,7 +171,7 @@ Variable Coconut::loss(const Tensor& tokens, const Tensor& targets, double weigh
   return LanguageModel::loss(read.tokens, read.targets, weight_per_target, state);
 }
 
-const bool registered = ModelRegistry::instance().add<Coconut, CoconutOptions>(
+const bool coconut_registered = ModelRegistry::instance().add<Coconut, CoconutOptions>(
     "coconut",
     "a model whose own last hidden states are its input at thought tokens (Coconut, Hao et al. "
     "2024)");

@@ -51,7 +51,7 @@ def table(name: str, points: list[int]) -> str:
             line = "   "
         line += f" {entry}"
     lines.append(line)
-    return f"constexpr Range {name}[] = {{\n" + "\n".join(lines) + "\n};\n"
+    return f"constexpr CodePoints {name}[] = {{\n" + "\n".join(lines) + "\n};\n"
 
 
 def main() -> int:
@@ -69,7 +69,7 @@ namespace reverie {{
 
 namespace {{
 
-struct Range {{
+struct CodePoints {{
   uint32_t first, last;
 }};
 
@@ -85,7 +85,7 @@ constexpr uint32_t kEnd = 0x{max(letters + numbers + spaces) + 1:X};
 std::vector<CharacterClass> make_classes() {{
   std::vector<CharacterClass> classes(kEnd, CharacterClass::other);
   const auto mark = [&](const auto& ranges, CharacterClass value) {{
-    for (const Range& range : ranges)
+    for (const CodePoints& range : ranges)
       for (uint32_t point = range.first; point <= range.last; ++point) classes[point] = value;
   }};
   mark(kLetters, CharacterClass::letter);

@@ -7,12 +7,12 @@ namespace reverie {
 
 namespace {
 
-struct Range {
+struct CodePoints {
   uint32_t first, last;
 };
 
 // \p{L}, Unicode 16.0: 141028 code points.
-constexpr Range kLetters[] = {
+constexpr CodePoints kLetters[] = {
     {0x41, 0x5A},       {0x61, 0x7A},       {0xAA, 0xAA},       {0xB5, 0xB5},
     {0xBA, 0xBA},       {0xC0, 0xD6},       {0xD8, 0xF6},       {0xF8, 0x2C1},
     {0x2C6, 0x2D1},     {0x2E0, 0x2E4},     {0x2EC, 0x2EC},     {0x2EE, 0x2EE},
@@ -186,7 +186,7 @@ constexpr Range kLetters[] = {
 };
 
 // \p{N}, Unicode 16.0: 1911 code points.
-constexpr Range kNumbers[] = {
+constexpr CodePoints kNumbers[] = {
     {0x30, 0x39},       {0xB2, 0xB3},       {0xB9, 0xB9},       {0xBC, 0xBE},
     {0x660, 0x669},     {0x6F0, 0x6F9},     {0x7C0, 0x7C9},     {0x966, 0x96F},
     {0x9E6, 0x9EF},     {0x9F4, 0x9F9},     {0xA66, 0xA6F},     {0xAE6, 0xAEF},
@@ -227,7 +227,7 @@ constexpr Range kNumbers[] = {
 
 // \s as Python's `regex` and Rust have it, the White_Space property: without U+001C..U+001F and
 // U+180E.
-constexpr Range kSpaces[] = {
+constexpr CodePoints kSpaces[] = {
     {0x9, 0xD},       {0x20, 0x20},     {0x85, 0x85},     {0xA0, 0xA0},     {0x1680, 0x1680},
     {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000},
 };
@@ -238,7 +238,7 @@ constexpr uint32_t kEnd = 0x323B0;
 std::vector<CharacterClass> make_classes() {
   std::vector<CharacterClass> classes(kEnd, CharacterClass::other);
   const auto mark = [&](const auto& ranges, CharacterClass value) {
-    for (const Range& range : ranges)
+    for (const CodePoints& range : ranges)
       for (uint32_t point = range.first; point <= range.last; ++point) classes[point] = value;
   };
   mark(kLetters, CharacterClass::letter);

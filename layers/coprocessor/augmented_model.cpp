@@ -13,8 +13,9 @@
 namespace reverie {
 namespace {
 
-const bool registered = ModelRegistry::instance().add<AugmentedModel, AugmentedOptions>(
-    "augmented", "a frozen model with latents written into its context by a coprocessor");
+const bool augmented_model_registered =
+    ModelRegistry::instance().add<AugmentedModel, AugmentedOptions>(
+        "augmented", "a frozen model with latents written into its context by a coprocessor");
 
 // [B, G * S, C] -> [B, G, S, C].
 Variable by_group(const Variable& rows, int64_t groups) {

@@ -53,9 +53,10 @@ class ContinuousThoughts final : public LatentSource {
   const Transformer& base_;
 };
 
-const bool registered = LatentRegistry::instance().add<ContinuousThoughts, ThoughtOptions>(
-    "continuous_thoughts",
-    "the base's own last hidden states, fed back (Coconut, Hao et al. 2024; needs train_base)");
+const bool continuous_thoughts_registered =
+    LatentRegistry::instance().add<ContinuousThoughts, ThoughtOptions>(
+        "continuous_thoughts",
+        "the base's own last hidden states, fed back (Coconut, Hao et al. 2024; needs train_base)");
 
 }  // namespace
 }  // namespace reverie

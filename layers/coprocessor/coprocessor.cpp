@@ -216,7 +216,7 @@ class Coprocessor final : public LatentSource {
   Linear* to_base_ = nullptr;
 };
 
-const bool registered = LatentRegistry::instance().add<Coprocessor, CoprocessorOptions>(
+const bool coprocessor_registered = LatentRegistry::instance().add<Coprocessor, CoprocessorOptions>(
     "coprocessor", "a transformer that reads the base's KV cache (Liu et al. 2024)");
 
 }  // namespace

@@ -43,7 +43,7 @@ class GistTokens final : public LatentSource {
   Variable embedding_;
 };
 
-const bool registered = LatentRegistry::instance().add<GistTokens, GistOptions>(
+const bool gist_tokens_registered = LatentRegistry::instance().add<GistTokens, GistOptions>(
     "gist", "gist tokens that hide the text before them (Mu et al. 2023; needs train_base)");
 
 }  // namespace

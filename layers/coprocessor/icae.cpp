@@ -121,7 +121,7 @@ class Icae final : public LatentSource {
   BlockStack* encoder_;
 };
 
-const bool registered = LatentRegistry::instance().add<Icae, IcaeOptions>(
+const bool icae_registered = LatentRegistry::instance().add<Icae, IcaeOptions>(
     "icae", "memory slots that the frozen base reads instead of the text (ICAE, Ge et al. 2024)");
 
 }  // namespace

@@ -72,8 +72,9 @@ class SeveralSources final : public LatentSource {
   std::vector<LatentSource*> sources_;
 };
 
-const bool registered = LatentRegistry::instance().add<SeveralSources, SeveralOptions>(
-    "several", "a list of sources whose latents follow one another");
+const bool several_sources_registered =
+    LatentRegistry::instance().add<SeveralSources, SeveralOptions>(
+        "several", "a list of sources whose latents follow one another");
 
 }  // namespace
 }  // namespace reverie

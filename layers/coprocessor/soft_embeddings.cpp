@@ -29,8 +29,9 @@ class SoftEmbeddings final : public LatentSource {
   Variable embeddings_;
 };
 
-const bool registered = LatentRegistry::instance().add<SoftEmbeddings, SoftEmbeddingOptions>(
-    "soft_embeddings", "the same learned embeddings after every text (pause tokens)");
+const bool soft_embeddings_registered =
+    LatentRegistry::instance().add<SoftEmbeddings, SoftEmbeddingOptions>(
+        "soft_embeddings", "the same learned embeddings after every text (pause tokens)");
 
 }  // namespace
 }  // namespace reverie

@@ -56,7 +56,7 @@ class Gemma2 final : public GemmaFamily {
   }
 };
 
-const bool registered = register_family<Gemma2, Gemma2Options>(
+const bool gemma2_registered = register_family<Gemma2, Gemma2Options>(
     "Gemma 2's architecture: soft-caps, alternating local and global layers, GeGLU, post-norms");
 
 }  // namespace

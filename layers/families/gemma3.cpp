@@ -84,7 +84,7 @@ class Gemma3 final : public GemmaFamily {
   }
 };
 
-const bool registered = register_family<Gemma3, Gemma3Options>(
+const bool gemma3_registered = register_family<Gemma3, Gemma3Options>(
     "Gemma 3's architecture: query and key norms, five local layers for each global one, two "
     "rope bases");
 

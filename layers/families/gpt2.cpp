@@ -136,7 +136,7 @@ class Gpt2 final : public Family {
   bool files_have_biases() const override { return true; }
 };
 
-const bool registered = register_family<Gpt2, Gpt2Options>(
+const bool gpt2_registered = register_family<Gpt2, Gpt2Options>(
     "GPT-2's and nanoGPT's architecture: pre-LN, learned positions, tied head");
 
 }  // namespace

@@ -53,7 +53,7 @@ class Llama final : public Family {
   bool gguf_turns_neighbours() const override { return true; }
 };
 
-const bool registered = register_family<Llama, LlamaOptions>(
+const bool llama_registered = register_family<Llama, LlamaOptions>(
     "Llama's architecture: RMSNorm, RoPE, grouped queries, "
     "SwiGLU");
 

@@ -63,7 +63,7 @@ class Mistral final : public Family {
   bool reads_gguf() const override { return false; }
 };
 
-const bool registered =
+const bool mistral_registered =
     register_family<Mistral, MistralOptions>("Mistral shape: Llama's, with a sliding window");
 
 }  // namespace

@@ -63,7 +63,7 @@ class Qwen2 final : public QwenFamily {
   }
 };
 
-const bool registered = register_family<Qwen2, Qwen2Options>(
+const bool qwen2_registered = register_family<Qwen2, Qwen2Options>(
     "Qwen2's architecture: Llama's with biases on query, key and value");
 
 }  // namespace

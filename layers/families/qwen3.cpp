@@ -23,7 +23,7 @@ class Qwen3 final : public QwenFamily {
   }
 };
 
-const bool registered = register_family<Qwen3, Qwen3Options>(
+const bool qwen3_registered = register_family<Qwen3, Qwen3Options>(
     "Qwen3's architecture: Llama's with an RMSNorm on each query and key head");
 
 }  // namespace

@@ -66,10 +66,11 @@ class PretrainedModel final : public LanguageModel, public AroundPlainModel {
   std::vector<int32_t> ends_;
 };
 
-const bool registered = ModelRegistry::instance().add<PretrainedModel, PretrainedModelOptions>(
-    "pretrained",
-    "a published model as the start of training (Hugging Face directory, GGUF, "
-    "llama2.c)");
+const bool pretrained_model_registered =
+    ModelRegistry::instance().add<PretrainedModel, PretrainedModelOptions>(
+        "pretrained",
+        "a published model as the start of training (Hugging Face directory, GGUF, "
+        "llama2.c)");
 
 }  // namespace
 }  // namespace reverie

@@ -7,7 +7,7 @@ namespace reverie {
 namespace {
 
 template <class T>
-void add_elements(std::byte* sum, const std::byte* term, size_t bytes) {
+void sum_elements(std::byte* sum, const std::byte* term, size_t bytes) {
   for (size_t i = 0; i < bytes / sizeof(T); ++i)
     reinterpret_cast<T*>(sum)[i] += reinterpret_cast<const T*>(term)[i];
 }
@@ -34,9 +34,9 @@ class EmulatedTransport final : public DeviceTransport {
     std::copy(terms.back().begin(), terms.back().end(), at);
     for (size_t r = ranks - 1; r-- > 0;) {
       if (values.dtype() == DType::f64)
-        add_elements<double>(at, terms[r].data(), bytes);
+        sum_elements<double>(at, terms[r].data(), bytes);
       else
-        add_elements<float>(at, terms[r].data(), bytes);
+        sum_elements<float>(at, terms[r].data(), bytes);
     }
   }
   void check() override {}

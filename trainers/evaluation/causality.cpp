@@ -25,7 +25,7 @@ std::vector<int64_t> cuts_of(int64_t length) {
 }
 
 // The kinds of failure, the graver the larger: where repeats differ, no other probe means much.
-enum class Kind { consistency, rows, future, repeat };
+enum class ProbeKind { consistency, rows, future, repeat };
 // Whether both sides of a comparison come from products of the same shapes, with the same rows in
 // the same places; if not, sums may be ordered differently.
 enum class Shapes { same, other };
@@ -171,7 +171,7 @@ class Prober {
   }
 
   // ---- findings ----
-  void add(Kind kind, const std::string& name, const Comparison& c, const std::string& site,
+  void add(ProbeKind kind, const std::string& name, const Comparison& c, const std::string& site,
            Shapes shapes = Shapes::same) {
     Probe p;
     p.name = name;
@@ -180,8 +180,8 @@ class Prober {
         c.scale() * (shapes == Shapes::same ? rounding_.same_shape : rounding_.other_shape);
     p.tolerance = exact_ && shapes == Shapes::same ? 0 : p.rounding;
     p.ok = p.change <= p.tolerance;
-    p.future = kind == Kind::future;
-    p.leak = kind != Kind::consistency;
+    p.future = kind == ProbeKind::future;
+    p.leak = kind != ProbeKind::consistency;
     p.where = (p.ok ? "" : c.where()) + site;
     if (p.future)
       report_.max_future_logit_change = std::max(report_.max_future_logit_change, p.change);
@@ -212,14 +212,14 @@ class Prober {
       c.rows(base, moved, 0, rows_, 0, length);
       return c;
     };
-    add(Kind::repeat, "running the same input again", all(logits(tokens)), site);
+    add(ProbeKind::repeat, "running the same input again", all(logits(tokens)), site);
     logits(random_tokens(length));
-    add(Kind::repeat, "running it again after an unrelated input", all(logits(tokens)), site);
+    add(ProbeKind::repeat, "running it again after an unrelated input", all(logits(tokens)), site);
 
     Comparison others;
     others.rows(base, logits(changed(tokens, rows_ - 1, rows_, 0)), 0, rows_ - 1, 0, length);
     others.rows(base, logits(changed(tokens, 0, 1, 0)), 1, rows_, 0, length);
-    add(Kind::rows, "changing another row", others, site);
+    add(ProbeKind::rows, "changing another row", others, site);
 
     // Rows that mix would move in every sweep, and what they read of later tokens could not be told.
     const bool sweep = length == length_ && report_.probes.back().ok;
@@ -234,10 +234,11 @@ class Prober {
       if (!train)
         shortened.rows(base, logits(tokens.slice(1, 0, cut).contiguous()), 0, rows_, 0, cut, cut);
     }
-    add(Kind::future, "changing all tokens from the cut on", suffix, site);
-    add(Kind::future, "changing the last token", last_token, site);
+    add(ProbeKind::future, "changing all tokens from the cut on", suffix, site);
+    add(ProbeKind::future, "changing the last token", last_token, site);
     if (!train)
-      add(Kind::future, "leaving out all tokens from the cut on", shortened, site, Shapes::other);
+      add(ProbeKind::future, "leaving out all tokens from the cut on", shortened, site,
+          Shapes::other);
 
     if (train) return;  // masks stay with the place, not with the row
     Tensor rotated = tokens.clone();
@@ -248,7 +249,7 @@ class Prober {
     const Tensor moved = logits(rotated);
     Comparison permuted;
     for (int64_t r = 0; r < rows_; ++r) permuted.row(base, moved, r, (r + 1) % rows_, 0, length);
-    add(Kind::consistency, "permuting the rows", permuted, site, Shapes::other);
+    add(ProbeKind::consistency, "permuting the rows", permuted, site, Shapes::other);
   }
 
   // Final hidden states say it as well as logits, and are shorter.
@@ -260,8 +261,8 @@ class Prober {
     const Tensor tokens = random_tokens(kSweepRows, length),
                  donors = random_tokens(kSweepRows, length);
     HiddenMovement found(model_);
-    sweep_cuts(hidden_of, tokens, hidden_of(tokens), donors,
-               plan_cuts(kSweepRows, length, 0, 0), model_.vocabulary_size(), site, found);
+    sweep_cuts(hidden_of, tokens, hidden_of(tokens), donors, plan_cuts(kSweepRows, length, 0, 0),
+               model_.vocabulary_size(), site, found);
     return found;
   }
 
@@ -286,20 +287,20 @@ class Prober {
       c.rows(base, moved, 0, rows_, 0, second_length);
       return c;
     };
-    add(Kind::repeat, "running the second piece again from the same state",
+    add(ProbeKind::repeat, "running the second piece again from the same state",
         all(from(state, second)), site);
-    add(Kind::repeat, "running both pieces again", all(from(after(first), second)), site);
+    add(ProbeKind::repeat, "running both pieces again", all(from(after(first), second)), site);
 
     Comparison suffix;
     for (int64_t cut : cuts_of(second_length))
       suffix.rows(base, from(state, changed(second, cut)), 0, rows_, 0, cut, cut);
-    add(Kind::future, "changing the second piece from the cut on", suffix, site);
+    add(ProbeKind::future, "changing the second piece from the cut on", suffix, site);
 
     Comparison others;
     others.rows(base, from(after(changed(first, rows_ - 1, rows_, 0)), second), 0, rows_ - 1, 0,
                 second_length);
     others.rows(base, from(after(changed(first, 0, 1, 0)), second), 1, rows_, 0, second_length);
-    add(Kind::rows, "changing the first piece of another row", others, site);
+    add(ProbeKind::rows, "changing the first piece of another row", others, site);
   }
 
   // Decoding with a cache against the full forward.
@@ -319,9 +320,9 @@ class Prober {
       return c;
     };
     const std::string site = fmt::format("eval mode, {} tokens, against the full forward", length_);
-    add(Kind::consistency, "decoding token by token", in_pieces({1}), site, Shapes::other);
-    add(Kind::consistency, "decoding in pieces of 3, 1, 5 and 7 tokens", in_pieces({3, 1, 5, 7}),
-        site, Shapes::other);
+    add(ProbeKind::consistency, "decoding token by token", in_pieces({1}), site, Shapes::other);
+    add(ProbeKind::consistency, "decoding in pieces of 3, 1, 5 and 7 tokens",
+        in_pieces({3, 1, 5, 7}), site, Shapes::other);
   }
 
   LanguageModel& model_;
@@ -332,7 +333,7 @@ class Prober {
   Generator random_;
   uint64_t dropout_seed_;
   CausalityReport report_;
-  Kind worst_kind_ = Kind::consistency;
+  ProbeKind worst_kind_ = ProbeKind::consistency;
   double worst_change_ = 0, largest_change_ = 0;
 };
 

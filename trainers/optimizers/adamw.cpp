@@ -48,8 +48,9 @@ class AdamWOptimizer final : public Optimizer {
   std::vector<Moments> moments_;
 };
 
-const bool registered = OptimizerRegistry::instance().add<AdamWOptimizer, AdamWOptions>(
-    "adamw", "Adam with decoupled weight decay");
+const bool adamw_optimizer_registered =
+    OptimizerRegistry::instance().add<AdamWOptimizer, AdamWOptions>(
+        "adamw", "Adam with decoupled weight decay");
 
 }  // namespace
 }  // namespace reverie

@@ -24,7 +24,7 @@ class Constant final : public Schedule {
   ConstantOptions o_;
 };
 
-const bool registered = ScheduleRegistry::instance().add<Constant, ConstantOptions>(
+const bool constant_registered = ScheduleRegistry::instance().add<Constant, ConstantOptions>(
     "constant", "linear warmup, then one learning rate");
 
 }  // namespace

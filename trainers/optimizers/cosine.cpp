@@ -51,7 +51,7 @@ class Cosine final : public Schedule {
   CosineOptions o_;
 };
 
-const bool registered = ScheduleRegistry::instance().add<Cosine, CosineOptions>(
+const bool cosine_registered = ScheduleRegistry::instance().add<Cosine, CosineOptions>(
     "cosine", "linear warmup, then a cosine down to minimum_learning_rate");
 
 }  // namespace

@@ -155,8 +155,9 @@ class MuonOptimizer final : public Optimizer {
   FlatState &momentum_, &matrix_first_, &matrix_second_, &vector_first_, &vector_second_;
 };
 
-const bool registered = OptimizerRegistry::instance().add<MuonOptimizer, MuonOptions>(
-    "muon", "momentum with orthogonalised updates for hidden matrices, AdamW for the rest");
+const bool muon_optimizer_registered =
+    OptimizerRegistry::instance().add<MuonOptimizer, MuonOptions>(
+        "muon", "momentum with orthogonalised updates for hidden matrices, AdamW for the rest");
 
 }  // namespace
 }  // namespace reverie

@@ -47,8 +47,9 @@ class WarmupStableDecay final : public Schedule {
   WsdOptions o_;
 };
 
-const bool registered = ScheduleRegistry::instance().add<WarmupStableDecay, WsdOptions>(
-    "wsd", "linear warmup, a constant learning rate, and a decay over the last steps");
+const bool warmup_stable_decay_registered =
+    ScheduleRegistry::instance().add<WarmupStableDecay, WsdOptions>(
+        "wsd", "linear warmup, a constant learning rate, and a decay over the last steps");
 
 }  // namespace
 }  // namespace reverie

@@ -12,8 +12,9 @@
 namespace reverie {
 namespace {
 
-const bool registered = ModelRegistry::instance().add<ExplainedModel, ExplainedOptions>(
-    "explained", "a frozen run and a decoder that puts its memory into words");
+const bool explained_model_registered =
+    ModelRegistry::instance().add<ExplainedModel, ExplainedOptions>(
+        "explained", "a frozen run and a decoder that puts its memory into words");
 
 const Transformer* transformer_with_memory(const LanguageModel& base) {
   const auto* transformer = dynamic_cast<const Transformer*>(&base);

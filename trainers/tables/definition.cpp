@@ -19,13 +19,13 @@ std::optional<int64_t> parsed(const std::string& key) {
   return number;
 }
 
-void patches(Fields& f, std::string_view key, Named<Json>& value, std::string_view doc) {
+}  // namespace
+
+void describe_patches(Fields& f, std::string_view key, Named<Json>& value, std::string_view doc) {
   describe_named(f, key, value, doc, [](Fields& inner, const std::string& name, Json& patch) {
     inner.patch(name, patch, "merged into the config of its runs");
   });
 }
-
-}  // namespace
 
 void TablePreset::fields(Fields& f) {
   f.required().integers("seeds", seeds, {0, int64_t(1) << 53}, "every cell is trained with each");
@@ -43,7 +43,7 @@ void TablePreset::seeds_by_name(Fields& f, std::string_view key, Named<std::vect
 void TablePreset::model_fields(Fields& f) {
   seeds_by_name(f, "model_seeds", model_seeds,
                 "by model: those of the seeds that it is trained with; left out: all");
-  patches(f, "model_patches", model_patches, "by model: patches, merged after all others");
+  describe_patches(f, "model_patches", model_patches, "by model: patches, merged after all others");
 }
 
 void TableDefinition::fields(Fields& f) {
@@ -55,8 +55,8 @@ void TableDefinition::fields(Fields& f) {
 }
 
 void TableDefinition::model_fields(Fields& f) {
-  patches(f.required(), "models", models,
-          "by name: patches that make the models, merged after those of a cell's level");
+  describe_patches(f.required(), "models", models,
+                   "by name: patches that make the models, merged after those of a cell's level");
 }
 
 void merge_patch(Config& config, const Json& patch) {

@@ -29,6 +29,9 @@ struct TablePreset : Fieldset {
                             std::string_view doc);
 };
 
+/// Describes patches by name, each merged into the config of the runs that have its name.
+void describe_patches(Fields&, std::string_view key, Named<Json>& value, std::string_view doc);
+
 struct TableDefinition : Fieldset {
   explicit TableDefinition(std::string kind_name) : kind(std::move(kind_name)) {}
   std::string kind, title;

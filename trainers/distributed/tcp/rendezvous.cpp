@@ -20,18 +20,19 @@
 namespace reverie {
 namespace {
 
-constexpr uint64_t kMagic = 0x3150637465697652;  // "RvietcP1", as little-endian machines write it
-constexpr double kGreetingSeconds = 5;           // a stranger may keep a connection this long
+constexpr uint64_t kGreetingMagic =
+    0x3150637465697652;                 // "RvietcP1", as little-endian machines write it
+constexpr double kGreetingSeconds = 5;  // a stranger may keep a connection this long
 constexpr uint32_t kMostReplyBytes = 1 << 20;
 
 struct Greeting {
-  uint64_t magic = kMagic, token = 0;
+  uint64_t magic = kGreetingMagic, token = 0;
   int32_t rank = 0, size = 0, process = 0;
   uint32_t port = 0;  // where this rank listens for those above it
   char host[64] = {};
 };
 struct ReplyHeader {
-  uint64_t magic = kMagic;
+  uint64_t magic = kGreetingMagic;
   uint32_t refused = 0, bytes = 0;
 };
 
@@ -46,7 +47,7 @@ std::string name_of(const Greeting& g) {
 
 void reply(const Socket& socket, bool refused, const std::string& text, double deadline,
            const std::string& whom) {
-  const ReplyHeader header{kMagic, refused, uint32_t(text.size())};
+  const ReplyHeader header{kGreetingMagic, refused, uint32_t(text.size())};
   send_all(socket, bytes_of(header), deadline, whom);
   send_all(socket, std::as_bytes(std::span(text)), deadline, whom);
 }
@@ -114,7 +115,7 @@ class Reception {
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return true;
     if (got > 0) guest.got += size_t(got);
     // What is no greeting is seen by its first bytes; what only ends early, too.
-    const bool known = guest.got < sizeof(uint64_t) || guest.greeting.magic == kMagic;
+    const bool known = guest.got < sizeof(uint64_t) || guest.greeting.magic == kGreetingMagic;
     if (got > 0 && known && guest.got < sizeof(Greeting)) return true;
     if (got <= 0 || !known || guest.greeting.token != token_) {
       log_warning("closed a connection from {}: it sent data that no rank of this run sends",
@@ -194,7 +195,7 @@ Json ask_first(const Socket& socket, const TcpPlan& plan, double deadline) {
   const std::string whom = fmt::format("rank 0 at {}:{}", plan.host, plan.port);
   ReplyHeader header;
   receive_all(socket, std::as_writable_bytes(std::span(&header, 1)), deadline, whom);
-  if (header.magic != kMagic || header.bytes > kMostReplyBytes)
+  if (header.magic != kGreetingMagic || header.bytes > kMostReplyBytes)
     throw MachineError(
         fmt::format("the program that listens at {}:{} is not rank 0 of a run: check MASTER_ADDR "
                     "and MASTER_PORT",

@@ -12,12 +12,12 @@
 namespace reverie {
 namespace {
 
-constexpr uint64_t kMagic = 0x676d746569766552;
+constexpr uint64_t kFrameMagic = 0x676d746569766552;
 constexpr size_t kMostReasonBytes = 4096;
 enum Kind : uint32_t { kData = 1, kSignOfLife = 2, kAbort = 3 };
 
 struct Header {
-  uint64_t magic = 0;  // of this run: kMagic ^ token
+  uint64_t magic = 0;  // of this run: kFrameMagic ^ token
   uint32_t kind = 0;
   uint32_t sequence = 0;  // of the exchange
   uint64_t bytes = 0;     // that follow
@@ -45,7 +45,7 @@ struct Peer {
 class TcpTransport final : public Transport {
  public:
   TcpTransport(const TcpPlan& plan, TcpPeers peers)
-      : rank_(plan.rank), magic_(kMagic ^ peers.token), peers_(peers.ranks.size()) {
+      : rank_(plan.rank), magic_(kFrameMagic ^ peers.token), peers_(peers.ranks.size()) {
     for (size_t r = 0; r < peers_.size(); ++r) peers_[r].end = std::move(peers.ranks[r]);
   }
   int rank() const override { return rank_; }

@@ -51,11 +51,6 @@ ExplainedRow make_row(const std::vector<const ExplainedRun*>& runs, const TableM
   return row;
 }
 
-std::string percent(const Statistic& s) {
-  return s.sd ? fmt::format("{:.1f} \u00b1 {:.1f} %", 100 * s.mean, 100 * *s.sd)
-              : fmt::format("{:.1f} %", 100 * s.mean);
-}
-
 std::string sentence_of(const ExplainedFinding& f, const ExplainedRow& own,
                         const std::vector<const ExplainedRow*>& others) {
   const std::string subject = fmt::format("{}, {}: ", own.use, own.title);
@@ -76,7 +71,7 @@ std::string sentence_of(const ExplainedFinding& f, const ExplainedRow& own,
       out += "the memory holds something that no control does.";
       break;
   }
-  out += fmt::format(" From it {} of the {} are written exactly", percent(own.exact),
+  out += fmt::format(" From it {} of the {} are written exactly", percent_text(own.exact),
                      own.facts ? "facts" : "words");
   for (const ExplainedRow* row : others)
     out += fmt::format(
@@ -84,7 +79,7 @@ std::string sentence_of(const ExplainedFinding& f, const ExplainedRow& own,
         row->model == own.model
             ? fmt::format("with {}", row->memory == "wiped" ? "a wiped one" : "another text's")
             : row->title + ":",
-        percent(row->exact));
+        percent_text(row->exact));
   out += ". Change of the loss in nats a word, 95 % over records:";
   for (const auto& c : f.controls)
     out += fmt::format("{} {} {}", &c == f.controls.data() ? "" : ",", c.name, c.change.text());

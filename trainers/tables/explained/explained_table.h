@@ -69,6 +69,8 @@ ExplainedTable build_explained_table(const TableReport& report, const TableHeadi
                                      const std::vector<ExplainedRun>& runs,
                                      Provenance provenance = {});
 
+/// "97.3 ± 0.4 %", without the deviation where there is none, or "-" where nothing was measured.
+std::string percent_text(const Statistic&);
 Json explained_table_json(const ExplainedTable& table);
 std::string explained_table_csv(const ExplainedTable& table);
 std::string explained_table_markdown(const ExplainedTable& table);

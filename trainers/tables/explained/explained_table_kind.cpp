@@ -21,12 +21,6 @@ namespace {
 constexpr const char* kMeasurementFile = "written.json";
 constexpr const char* kFormat = "reverie written of a memory 1";
 
-void patches(Fields& f, std::string_view key, Named<Json>& value, std::string_view doc) {
-  describe_named(f, key, value, doc, [](Fields& inner, const std::string& name, Json& patch) {
-    inner.patch(name, patch, "merged into the config of its runs");
-  });
-}
-
 struct MeasureOptions final : Fieldset {
   int64_t records = 400, batch_size = 32;
   void fields(Fields& f) override {
@@ -65,8 +59,8 @@ struct ExplainedDefinition final : TableDefinitionWith<ExplainedPreset> {
     f.required().patch("decoder_run", decoder_run,
                        "what the runs of decoders have beside \"base\"; model.base is set");
     model_fields(f);
-    patches(f.required(), "uses", uses,
-            "by name: patches with \"data.examples\", what a decoder learns to write");
+    describe_patches(f.required(), "uses", uses,
+                     "by name: patches with \"data.examples\", what a decoder learns to write");
     for (const std::string& use : uses.names())
       f.rule(use.find_first_not_of(
                  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") ==
@@ -186,8 +180,9 @@ std::vector<std::string> ExplainedTableKind::write(const std::vector<PlannedRun>
   return {"table.md", "table.json", "table.csv", "report.html"};
 }
 
-const bool registered = TableKindRegistry::instance().add<ExplainedTableKind, ExplainedDefinition>(
-    "explained", "what decoders put into words of a frozen run's memory, and of controls");
+const bool explained_table_kind_registered =
+    TableKindRegistry::instance().add<ExplainedTableKind, ExplainedDefinition>(
+        "explained", "what decoders put into words of a frozen run's memory, and of controls");
 
 }  // namespace
 }  // namespace reverie

@@ -22,11 +22,6 @@ constexpr const char* kLegend =
     "texts of one base. Swapped: the decoder gets another text's memory. Wiped: it gets the memory "
     "of no text.";
 
-std::string percent(const Statistic& s) {
-  if (s.n == 0) return kUnknown;
-  return s.sd ? fmt::format("{:.1f} \u00b1 {:.1f} %", 100 * s.mean, 100 * *s.sd)
-              : fmt::format("{:.1f} %", 100 * s.mean);
-}
 std::string title_of(const ExplainedRow& row) {
   return row.memory == "own" ? row.title : row.title + ", " + row.memory;
 }
@@ -57,6 +52,12 @@ std::string lead(const ExplainedTable& table) {
 }
 
 }  // namespace
+
+std::string percent_text(const Statistic& s) {
+  if (s.n == 0) return kUnknown;
+  return s.sd ? fmt::format("{:.1f} \u00b1 {:.1f} %", 100 * s.mean, 100 * *s.sd)
+              : fmt::format("{:.1f} %", 100 * s.mean);
+}
 
 Json explained_table_json(const ExplainedTable& table) {
   Json rows = Json::array(), findings = Json::array();
@@ -127,9 +128,9 @@ std::string explained_table_markdown(const ExplainedTable& table) {
     for (const ExplainedRow* r : rows) {
       const std::string mark = r->verdict.mark();
       out += fmt::format("| {} | {}{} | {}{} | {:.3f}{} | {}{} | {} | {} |\n",
-                         escape_markdown(title_of(*r)), percent(r->exact), mark, percent(r->right),
-                         mark, r->perplexity(), mark, percent(r->whole), mark, r->seeds,
-                         verdict_word(r->verdict));
+                         escape_markdown(title_of(*r)), percent_text(r->exact), mark,
+                         percent_text(r->right), mark, r->perplexity(), mark,
+                         percent_text(r->whole), mark, r->seeds, verdict_word(r->verdict));
     }
     out += fmt::format("\n{} records, {} {}.\n\n", rows[0]->records, rows[0]->pieces,
                        rows[0]->facts ? "facts" : "words");
@@ -166,8 +167,9 @@ std::string explained_report_html(const ExplainedTable& table) {
                                                         escape_html(r->verdict.label()) + "</span>"
                                                   : "";
       out += "<tr><th scope=\"row\" class=\"model\">" + escape_html(title_of(*r)) + "</th>";
-      for (const std::string& figure : {percent(r->exact), percent(r->right),
-                                        fmt::format("{:.3f}", r->perplexity()), percent(r->whole)})
+      for (const std::string& figure :
+           {percent_text(r->exact), percent_text(r->right), fmt::format("{:.3f}", r->perplexity()),
+            percent_text(r->whole)})
         out += "<td class=\"number\">" + escape_html(figure) + mark + "</td>";
       out += fmt::format("<td class=\"number\">{}</td><td>{}</td></tr>\n", r->seeds,
                          escape_html(verdict_word(r->verdict)));

@@ -393,8 +393,10 @@ std::vector<std::string> LatentTableKind::write(const std::vector<PlannedRun>& f
   return {"table.md", "table.json", "table.csv", "report.html"};
 }
 
-const bool registered = TableKindRegistry::instance().add<LatentTableKind, LatentDefinition>(
-    "latent_effect", "what latents beside a model change in its perplexity, with their controls");
+const bool latent_table_kind_registered =
+    TableKindRegistry::instance().add<LatentTableKind, LatentDefinition>(
+        "latent_effect",
+        "what latents beside a model change in its perplexity, with their controls");
 
 }  // namespace
 

@@ -98,8 +98,9 @@ class LossTableKind final : public TableKind {
   LossPreset preset_;
 };
 
-const bool registered = TableKindRegistry::instance().add<LossTableKind, LossDefinition>(
-    kDefaultTableKind, "training and validation losses of models at several block sizes");
+const bool loss_table_kind_registered =
+    TableKindRegistry::instance().add<LossTableKind, LossDefinition>(
+        kDefaultTableKind, "training and validation losses of models at several block sizes");
 
 }  // namespace
 

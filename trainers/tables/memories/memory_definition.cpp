@@ -16,12 +16,6 @@ namespace {
 
 constexpr int64_t kMarks = 3;  // of documents and windows, and padding
 
-void patches(Fields& f, std::string_view key, Named<Json>& value, std::string_view doc) {
-  describe_named(f, key, value, doc, [](Fields& inner, const std::string& name, Json& patch) {
-    inner.patch(name, patch, "merged into the config of its runs");
-  });
-}
-
 void require_task_fits(const ExperimentOptions& e, const std::string& where, bool is_oracle) {
   const auto& task = component_options<TaskOptions>(e.data.generated);
   if (*std::max_element(task.distances.begin(), task.distances.end()) < 1)
@@ -81,7 +75,8 @@ void MemoryPreset::fields(Fields& f) {
   TablePreset::fields(f);
   f.texts("models", models, "the models that are trained; none: all");
   f.texts("tasks", tasks, "the tasks that they are trained on; none: all");
-  patches(f, "task_patches", task_patches, "by task: patches, merged before those of the models");
+  describe_patches(f, "task_patches", task_patches,
+                   "by task: patches, merged before those of the models");
   f.object("measure", measure, "how finished runs are measured");
   model_fields(f);
 }
@@ -90,8 +85,9 @@ void MemoryDefinition::fields(Fields& f) {
   TableDefinition::fields(f);
   f.object("report", report, "texts beside the table");
   model_fields(f);
-  patches(f.required(), "tasks", tasks,
-          "by name: patches with \"data\" and \"model.block_size\" (one window of the task)");
+  describe_patches(
+      f.required(), "tasks", tasks,
+      "by name: patches with \"data\" and \"model.block_size\" (one window of the task)");
   for (const std::string& task : tasks.names())
     f.rule(
         task.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") ==

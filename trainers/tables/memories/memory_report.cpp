@@ -105,7 +105,8 @@ std::string overview_section(const MemoryTable& table) {
          "from window to window.</p>\n</section>\n";
 }
 
-void add_cells(std::string& out, const MemoryFigures& f, bool is_text, const std::string& mark) {
+void add_html_cells(std::string& out, const MemoryFigures& f, bool is_text,
+                    const std::string& mark) {
   for (const Statistic* s : {&f.carried, &f.wiped, &f.swapped})
     out += number_cell(memory_figure(*s, is_text), s->n > 0 ? mark : "");
 }
@@ -125,8 +126,8 @@ std::string task_section(const MemoryTable& table, const std::string& task) {
   for (const MemoryRow* row : rows) {
     const std::string mark = leak_mark(row->verdict);
     out += fmt::format("<tr><th scope=\"row\" class=\"model\">{}</th>", escape_html(row->title));
-    if (is_text) add_cells(out, *row->text, true, mark);
-    for (const MemoryDistance& d : row->distances) add_cells(out, d.right, false, mark);
+    if (is_text) add_html_cells(out, *row->text, true, mark);
+    for (const MemoryDistance& d : row->distances) add_html_cells(out, d.right, false, mark);
     out += number_cell(format_integer(row->parameters)) +
            number_cell(std::to_string(row->seeds.size())) + verdict_cell(row->verdict) + "</tr>\n";
   }

@@ -139,8 +139,10 @@ std::vector<std::string> MemoryTableKind::write(const std::vector<PlannedRun>& f
   return {"table.md", "table.json", "table.csv", "report.html"};
 }
 
-const bool registered = TableKindRegistry::instance().add<MemoryTableKind, MemoryDefinition>(
-    "memory", "right answers of memory modules on tasks that need a memory, and what they cost");
+const bool memory_table_kind_registered =
+    TableKindRegistry::instance().add<MemoryTableKind, MemoryDefinition>(
+        "memory",
+        "right answers of memory modules on tasks that need a memory, and what they cost");
 
 }  // namespace
 

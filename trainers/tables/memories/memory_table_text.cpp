@@ -94,7 +94,8 @@ std::string first_table(const MemoryTable& table) {
   return out;
 }
 
-void add_cells(std::string& out, const MemoryFigures& f, bool is_text, const std::string& mark) {
+void add_markdown_cells(std::string& out, const MemoryFigures& f, bool is_text,
+                        const std::string& mark) {
   for (const Statistic* s : {&f.carried, &f.wiped, &f.swapped})
     out += " " + memory_figure(*s, is_text) + (s->n > 0 ? mark : "") + " |";
 }
@@ -121,8 +122,8 @@ std::string task_table(const MemoryTable& table, const std::string& task) {
   for (const MemoryRow* row : rows) {
     const std::string mark = row->verdict.mark();
     out += "| " + escape_markdown(row->title) + " |";
-    if (is_text) add_cells(out, *row->text, true, mark);
-    for (const MemoryDistance& d : row->distances) add_cells(out, d.right, false, mark);
+    if (is_text) add_markdown_cells(out, *row->text, true, mark);
+    for (const MemoryDistance& d : row->distances) add_markdown_cells(out, d.right, false, mark);
     out += fmt::format(" {} | {} | {} |\n", format_integer(row->parameters), row->seeds.size(),
                        verdict_word(row->verdict));
   }

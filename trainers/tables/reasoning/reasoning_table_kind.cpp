@@ -203,8 +203,9 @@ std::vector<std::string> ReasoningTableKind::write(const std::vector<PlannedRun>
   return {"table.md", "table.json"};
 }
 
-const bool registered = TableKindRegistry::instance().add<ReasoningTableKind, ReasoningDefinition>(
-    "reasoning", "answers to held-out examples, by stage of a curriculum of thoughts");
+const bool reasoning_table_kind_registered =
+    TableKindRegistry::instance().add<ReasoningTableKind, ReasoningDefinition>(
+        "reasoning", "answers to held-out examples, by stage of a curriculum of thoughts");
 
 }  // namespace
 

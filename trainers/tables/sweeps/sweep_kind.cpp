@@ -99,7 +99,7 @@ class SweepKind final : public TableKind {
   std::vector<SweepCell> cells_;
 };
 
-const bool registered = TableKindRegistry::instance().add<SweepKind, SweepDefinition>(
+const bool sweep_kind_registered = TableKindRegistry::instance().add<SweepKind, SweepDefinition>(
     "sweep", "one experiment with some of its values varied, every combination with every seed");
 
 }  // namespace
