@@ -1,5 +1,7 @@
 // Collectives out of exchanges of bytes.
 
+#include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
@@ -250,8 +252,7 @@ class PeerCommunicator final : public Communicator {
       std::packaged_task<void()> job;
       {
         std::unique_lock lock(mutex_);
-        if (!wake_.wait_for(lock, std::chrono::seconds(1),
-                            [&] { return closing_ || !jobs_.empty(); })) {
+        if (!wake_.wait_for(lock, between_signs(), [&] { return closing_ || !jobs_.empty(); })) {
           lock.unlock();
           idle();
           continue;
@@ -264,6 +265,10 @@ class PeerCommunicator final : public Communicator {
     }
   }
 
+  // Others wait for a sign of life no longer than the time limit.
+  std::chrono::duration<double> between_signs() const {
+    return std::chrono::duration<double>(std::min(0.25, transport_->time_limit() / 4));
+  }
   void idle() {
     try {
       transport_->idle();
