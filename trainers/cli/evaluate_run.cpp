@@ -5,6 +5,8 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -32,15 +34,28 @@ void report_verdict(const Verdict& known, const Verdict& now) {
 
 namespace {
 
-// Answers of the test split by their distance, into `out`, and as lines.
-std::string report_task(LanguageModel& model, const Dataset& data, int64_t batch_size, Json& out,
-                        const std::string& label) {
+// Answers of the test split by their distance, with the model's own memory and without.
+struct TaskAnswers {
+  std::vector<DistanceAccuracy> with, without;
+};
+
+TaskAnswers measure_task(LanguageModel& model, const Dataset& data, int64_t batch_size,
+                         ForwardAudit& audit) {
   const Activity activity("evaluation: answers");
-  const auto count = [&](CarriedState state) {
-    return task_accuracy(model, data.test, data.test_answers, *data.task, 0, batch_size, state);
+  const auto count = [&](CarriedState state, ForwardAudit* asked) {
+    return task_accuracy(model, data.test, data.test_answers, *data.task, 0, batch_size, state,
+                         asked);
   };
-  const auto with = count(CarriedState::as_model);
-  const auto without = model.carries_memory() ? count(CarriedState::reset) : with;
+  TaskAnswers out;
+  out.with = count(CarriedState::as_model, &audit);
+  out.without = model.carries_memory() ? count(CarriedState::reset, nullptr) : out.with;
+  return out;
+}
+
+// Into `out`, and as lines.
+std::string report_task(const LanguageModel& model, const TaskAnswers& answers, Json& out,
+                        const std::string& label) {
+  const auto& [with, without] = answers;
   std::string lines;
   for (size_t i = 0; i < with.size(); ++i) {
     Json entry = with[i].json();
@@ -137,6 +152,8 @@ void evaluate_run(const std::string& directory, const std::string& json,
   // The figures of this evaluation are asked as the run's own were.
   ForwardAudit audit(r.step, r.step);
   const SplitLosses losses = measure_run(r, data, a, audit);
+  std::optional<TaskAnswers> task;
+  if (data.task) task = measure_task(*r.model, data, a.batch_size, audit);
   Verdict verdict = r.verdict;
   verdict.merge(losses.prefixes.verdict);
   verdict.merge(audit.verdict());
@@ -145,7 +162,7 @@ void evaluate_run(const std::string& directory, const std::string& json,
   if (opened.other) out["other_data"] = {{"trained_on", r.data_hash}, {"note", opened.note}};
   std::string answers, augmented, carried;
   if (data.examples) answers = report_examples(*r.model, data, a.windows, out, label);
-  if (data.task) answers = report_task(*r.model, data, a.batch_size, out, label);
+  if (task) answers = report_task(*r.model, *task, out, label);
   if (losses.augmented) augmented = report_augmented(*losses.augmented, out, label);
   if (losses.carried) carried = report_carried(*losses.carried, out, label);
   if (!json.empty()) write_file_atomically(json, json_text_replacing(out, 2) + "\n");

@@ -11,6 +11,7 @@
 #include "datasets/sampler.h"
 #include "trainers/evaluation/carried_losses.h"
 #include "trainers/evaluation/evaluate.h"
+#include "trainers/evaluation/forward_audit.h"
 
 namespace reverie {
 namespace {
@@ -66,7 +67,7 @@ Json DistanceAccuracy::json() const {
 std::vector<DistanceAccuracy> task_accuracy(LanguageModel& model, const TokenFile& tokens,
                                             const TokenFile& answers, const TaskLayout& task,
                                             int64_t documents, int64_t batch_size,
-                                            CarriedState state) {
+                                            CarriedState state, ForwardAudit* audit) {
   task.require_block_size(model.block_size());
   require(
       state == CarriedState::as_model || model.carries_memory(),
@@ -82,6 +83,8 @@ std::vector<DistanceAccuracy> task_accuracy(LanguageModel& model, const TokenFil
                 read = documents == 0 ? all : std::min(documents, all);
   const bool carries = model.carries_memory() && state != CarriedState::reset;
   const OtherMemory swapped = swapped_memory();
+  const int64_t forwards = (read + batch_size - 1) / batch_size * (length / block);
+  int64_t forward = 0;
   for (int64_t first = 0; first < read; first += batch_size) {
     const int64_t rows = std::min(batch_size, read - first);
     if (state == CarriedState::swapped && rows < 2) continue;
@@ -95,7 +98,10 @@ std::vector<DistanceAccuracy> task_accuracy(LanguageModel& model, const TokenFil
       std::optional<MemoryState> other;
       if (state == CarriedState::swapped && begin > 0)
         other = swapped.begin(memory.memory, memory.memory, begin / block);
-      Variable hidden = model.hidden(batch.tokens, carries ? &memory : nullptr);
+      SequenceState* const own = carries ? &memory : nullptr;
+      Variable hidden = audit && audit->audits(forward++, forwards)
+                            ? audit->hidden(model, batch.tokens, own)
+                            : model.hidden(batch.tokens, own);
       if (other) {
         SequenceState changed;
         changed.memory = std::move(*other);

@@ -9,6 +9,8 @@
 
 namespace reverie {
 
+class ForwardAudit;
+
 /// What a window knows of those before it.
 enum class CarriedState { as_model, reset, swapped };
 
@@ -23,12 +25,14 @@ struct DistanceAccuracy {
 /// Documents are read in windows of the model's block_size; a model that carries memory carries it
 /// through a document, unless `state` says that every window is a text of its own (reset), or is read
 /// with what the document beside it carried there (swapped; a document alone in its batch is left
-/// out). At most `documents` (0: all), evenly spaced, `batch_size` at a time. One entry for each
+/// out). At most `documents` (0: all), evenly spaced, `batch_size` at a time; `audit` (may be null)
+/// audits some of the forwards, where the memory is the model's own. One entry for each
 /// distance of the task, rising. UserError where the block_size does not fit the task, and for reset
 /// or swapped memory of a model that carries none.
 std::vector<DistanceAccuracy> task_accuracy(LanguageModel& model, const TokenFile& tokens,
                                             const TokenFile& answers, const TaskLayout& task,
                                             int64_t documents, int64_t batch_size,
-                                            CarriedState state = CarriedState::as_model);
+                                            CarriedState state = CarriedState::as_model,
+                                            ForwardAudit* audit = nullptr);
 
 }  // namespace reverie

@@ -10,6 +10,8 @@
 #include "datasets/dataset.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
+#include "support/tiny_models.h"
+#include "trainers/evaluation/forward_audit.h"
 
 namespace reverie {
 namespace {
@@ -129,6 +131,21 @@ TEST_F(TaskAccuracy, AnotherDocumentsMemoryIsAskedInItsPlace) {
              eight = task_accuracy(model, data_.test, data_.test_answers, *data_.task, 9, 9,
                                    CarriedState::swapped);
   EXPECT_LT(nine[1].of, eight[1].of);
+}
+TEST_F(TaskAccuracy, TheForwardsThatAreCountedAreAudited) {
+  for (const char* mode : {"as_published", "causal_mean"}) {
+    const auto model = testing::make_model(
+        fmt::format(R"({{"type":"gpt2","vocab_size":{},"block_size":30,"n_layer":1,"n_head":1,)"
+                    R"("n_embd":8,"memory":{{"type":"imm","mode":"{}"}}}})",
+                    data_.test.vocabulary_size(), mode),
+        DType::f32);
+    ForwardAudit audit(3, 0);
+    task_accuracy(*model, data_.test, data_.test_answers, *data_.task, 0, 4, CarriedState::as_model,
+                  &audit);
+    EXPECT_EQ(audit.verdict().leaks(), std::string(mode) == "as_published") << mode;
+    EXPECT_FALSE(audit.verdict().probed().empty());
+    EXPECT_THAT(audit.verdict().not_probed(), ::testing::IsEmpty());
+  }
 }
 TEST_F(TaskAccuracy, RefusesToReplaceAMemoryThatIsNotThere) {
   KnowsByHeart model(data_.test, 30, false);

@@ -19,13 +19,15 @@ namespace {
 constexpr int kTimedForwards = 10;
 
 void measure_answers(LanguageModel& model, const Dataset& data, const MemoryMeasureOptions& o,
-                     MemoryMeasurement& out) {
+                     int64_t step, MemoryMeasurement& out) {
+  ForwardAudit audit(step, step);
   const auto count = [&](CarriedState state) {
     return task_accuracy(model, data.test, data.test_answers, *data.task, o.documents, o.batch_size,
-                         state);
+                         state, state == CarriedState::as_model ? &audit : nullptr);
   };
   for (const DistanceAccuracy& carried : count(CarriedState::as_model))
     out.answers.push_back({carried, std::nullopt, std::nullopt});
+  out.verdict = audit.verdict();
   if (!model.carries_memory()) return;
   const auto wiped = count(CarriedState::reset), swapped = count(CarriedState::swapped);
   for (size_t i = 0; i < out.answers.size(); ++i) {
@@ -109,7 +111,7 @@ MemoryMeasurement measure_memory(LanguageModel& model, const Dataset& data,
                                  const MemoryMeasureOptions& options, int64_t step) {
   MemoryMeasurement out;
   if (data.task)
-    measure_answers(model, data, options, out);
+    measure_answers(model, data, options, step, out);
   else
     measure_text(model, data, options, step, out);
   measure_costs(model, data.validation, options.batch_size, out);
