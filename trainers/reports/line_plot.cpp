@@ -283,6 +283,7 @@ bool needs_multiples(const LinePlot& plot) {
 std::string caption_of_multiples(const LinePlot& plot) {
   std::string out = plot.title + ": " + plot.y_label + " against " + plot.x_label;
   if (plot.compared_with) out += "; in grey: " + plot.series[*plot.compared_with].title;
+  if (!plot.dashed.empty()) out += "; dashed: " + plot.dashed;
   if (plot.reference) out += "; dotted: " + plot.reference->label;
   if (plot.break_y && extents_of(plot).y.high > *plot.break_y)
     out += "; logarithmic above the dashed line";

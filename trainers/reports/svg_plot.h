@@ -52,6 +52,7 @@ struct LinePlot {
   std::optional<size_t> compared_with = {};
   std::vector<double> reached_y = {};  ///< the y axis reaches these values in any case
   bool whole_x = false;                ///< x counts something: ticks at whole numbers alone
+  std::string dashed = {};             ///< what dashed curves are, for the caption of panels
 };
 /// Two bars for each model, one below the other, with their values as text. NaN: no bar.
 struct PlotBar {

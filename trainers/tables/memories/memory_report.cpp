@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "trainers/reports/page.h"
 #include "trainers/tables/memories/memory_table.h"
 #include "trainers/tables/verdict_word.h"
@@ -35,7 +37,9 @@ PlotSeries series_of(const MemoryRow& row, const char* suffix, int color,
     if (s.n == 0) continue;
     const auto x = double(d.distance);
     series.mean.push_back({x, 100 * s.mean});
-    if (s.sd) series.band.push_back({x, 100 * (s.mean - *s.sd), 100 * (s.mean + *s.sd)});
+    if (s.sd)
+      series.band.push_back({x, std::max(0.0, 100 * (s.mean - *s.sd)),
+                             std::min(100.0, 100 * (s.mean + *s.sd))});
   }
   return series;
 }
@@ -46,6 +50,7 @@ LinePlot distance_plot(const MemoryTable& table, const std::string& task) {
   LinePlot plot{task, "windows back", "right (%)"};
   plot.reached_y = {0, 100};  // differences within noise look small
   plot.whole_x = true;
+  plot.dashed = fmt::format("memory wiped, or {}", kLeakLabel);
   const auto rows = table.of_task(task);
   for (const MemoryRow* row : rows) {
     if (row->model == table.oracle) plot.compared_with = plot.series.size();
