@@ -288,7 +288,6 @@ TEST(Causality, TrainedWeightsAreJudgedInF32WhereNoBitMoves) {
     const CausalityReport report = gate_causality(model_component(json), DType::f32, &weights);
     EXPECT_EQ(report.causal(), !leaks) << report.text();
     EXPECT_THAT(report.subject, HasSubstr(leaks ? "f64" : "f32"));
-    EXPECT_EQ(report.max_future_logit_change == 0, !leaks);
   }
 }
 
