@@ -358,14 +358,13 @@ std::unique_ptr<LanguageModel> probing_copy(const Component& model_config,
   return model;
 }
 
-CausalityReport gate_causality(const Component& model_config, DType dtype,
-                               const NamedTensors* weights) {
+CausalityReport gate_causality(const Component& model_config, DType dtype) {
   if (dtype != DType::f64) {
-    const CausalityReport fast = probe_causality(*probing_copy(model_config, weights, DType::f32),
+    const CausalityReport fast = probe_causality(*probing_copy(model_config, nullptr, DType::f32),
                                                  {.sequences = 2, .exact = true});
-    if (fast.causal() || (!weights && fast.beyond_rounding())) return fast;
+    if (fast.causal() || fast.beyond_rounding()) return fast;
   }
-  return probe_causality(*probing_copy(model_config, weights), {});
+  return probe_causality(*probing_copy(model_config, nullptr), {});
 }
 
 }  // namespace reverie

@@ -78,9 +78,7 @@ std::unique_ptr<LanguageModel> probing_copy(const Component& model_config,
 /// logit moves, no tolerance is needed to call a model causal, and what moves by more than f32 rounds
 /// is a leak, whatever other code runs in f64. (Decoding and texts of other lengths are rounded
 /// otherwise, and held to f32's bound.) What moves by less is judged in f64, and so is a run in f64,
-/// which could see what f32 cannot. With `weights`, those of a trained model, a leak is measured in
-/// f64 as well.
-CausalityReport gate_causality(const Component& model_config, DType dtype,
-                               const NamedTensors* weights = nullptr);
+/// which could see what f32 cannot.
+CausalityReport gate_causality(const Component& model_config, DType dtype);
 
 }  // namespace reverie

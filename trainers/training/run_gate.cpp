@@ -194,8 +194,7 @@ PrefixScores RunGate::ask_at_evaluation(const EvaluationWindows& validation,
     found.merge(ask_live(validation, carried, step, turn, last));
   if (last && !augmented && communicator_.first()) {
     const NamedTensors weights = model_.state();
-    const CausalityReport trained =
-        gate_causality(options_.model, options_.parameter_dtype(), &weights);
+    const CausalityReport trained = probe_causality(*probing_copy(options_.model, &weights), {});
     trained_change_ = trained.max_future_logit_change;
     found.merge(trained.verdict(step));
   }

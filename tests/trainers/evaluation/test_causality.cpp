@@ -279,18 +279,6 @@ TEST(Causality, TheGateSeesWhatF32sToleranceWouldHide) {
   EXPECT_THAT(report.subject, HasSubstr("f64"));
 }
 
-TEST(Causality, TrainedWeightsAreJudgedInF32WhereNoBitMoves) {
-  for (const char* json :
-       {R"({"type":"llama",)" REVERIE_TINY "}",
-        R"({"type":"gpt2",)" REVERIE_TINY R"(,"memory":{"type":"imm","mode":"as_published"}})"}) {
-    const bool leaks = std::string(json).find("published") != std::string::npos;
-    const NamedTensors weights = testing::make_model(json, DType::f32)->state();
-    const CausalityReport report = gate_causality(model_component(json), DType::f32, &weights);
-    EXPECT_EQ(report.causal(), !leaks) << report.text();
-    EXPECT_THAT(report.subject, HasSubstr(leaks ? "f64" : "f32"));
-  }
-}
-
 TEST(Causality, ARunInF64IsJudgedInF64) {
   const std::string json = R"({"type":"llama",)" REVERIE_TINY "}";
   EXPECT_THAT(gate_causality(model_component(json), DType::f64).subject, HasSubstr("f64"));
