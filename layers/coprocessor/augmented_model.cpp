@@ -184,15 +184,30 @@ Variable AugmentedModel::ahead_hidden(const Text& text, const InsertionPoints& p
   return states(with_ahead(latents), context);
 }
 
+AugmentedModel::Text AugmentedModel::snapshot(const SequenceState& written, const Variable& hidden,
+                                              const Tensor& tokens) const {
+  Text text{tokens.clone(), {}, Variable(hidden.tensor().clone())};
+  text.keys.base = base_hash_;
+  for (const KvCache& layer : written.layers)
+    text.keys.layers.push_back({Variable(layer.key().clone()), Variable(layer.value().clone())});
+  return text;
+}
+
+Variable AugmentedModel::latents_for(const Text& text) {
+  const KeyValues& keys = text.keys;
+  return source_->latents(
+      TextView(keys, text.hidden,
+               Tensor::full({keys.batch(), 1}, double(keys.length()), DType::i32), text.tokens));
+}
+
 Variable AugmentedModel::latents_for(const SequenceState& written, const Variable& hidden,
                                      const Tensor& tokens) {
-  KeyValues text;
-  text.base = base_hash_;
+  Text text{tokens, {}, hidden};
+  text.keys.base = base_hash_;
   for (const KvCache& layer : written.layers)
-    text.layers.push_back(
+    text.keys.layers.push_back(
         {Variable(layer.key().contiguous()), Variable(layer.value().contiguous())});
-  return source_->latents(TextView(
-      text, hidden, Tensor::full({text.batch(), 1}, double(text.length()), DType::i32), tokens));
+  return latents_for(text);
 }
 
 Variable AugmentedModel::insert(SequenceState& written, const Tensor& last,

@@ -69,6 +69,17 @@ class AugmentedModel final : public LanguageModel {
   OwnLoss own_loss(const Tensor& tokens, const Tensor& limits);
 
   // ---- in a text that is being written; under NoGrad ----
+  /// A text that the base has read.
+  struct Text {
+    Tensor tokens;  ///< i32 [B, T]
+    KeyValues keys;
+    Variable hidden;  ///< final states [B, T, C]
+  };
+  /// The text that `written` holds in its cache, arguments as below, copied: it stays as it is while
+  /// tokens are written behind it, so that another thread may read it.
+  Text snapshot(const SequenceState& written, const Variable& hidden, const Tensor& tokens) const;
+  /// Latents for the whole of a text, [B, N_L, ..].
+  Variable latents_for(const Text& text);
   /// Latents for the text that `written` holds in its cache, [B, N_L, ..]; `hidden` [B, T, C] are
   /// its final hidden states, `tokens` i32 [B, T] the text itself.
   Variable latents_for(const SequenceState& written, const Variable& hidden, const Tensor& tokens);
@@ -82,11 +93,6 @@ class AugmentedModel final : public LanguageModel {
   const AugmentedOptions& options() const { return options_; }
 
  private:
-  struct Text {
-    Tensor tokens;
-    KeyValues keys;
-    Variable hidden;
-  };
   Text read(const Tensor& tokens);
   Variable latents_for(const Text& text, const Tensor& limits);
   OwnLoss own_loss(const Text& text, const Tensor& limits, const Variable& latents);

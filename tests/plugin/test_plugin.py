@@ -197,10 +197,10 @@ class PluginTest(unittest.TestCase):
         self.assertFalse(summary["causal"])
         self.assertGreater(summary["max_future_logit_change"], 0)
 
-    def latent_config(self, name: str, latents: dict, **more) -> Path:
+    def latent_config(self, name: str, latents: dict, plugin: str = "peeking_latents.so", **more) -> Path:
         model = {"type": "augmented", "base": str(ROOT / "tests/golden/pretrained/llama"), "block_size": 24, "groups": 4,
                  "ahead": 4, "latents": latents}
-        return self.config(name, {}, "peeking_latents.so", model=model, sample={"interval": 0, "tokens": 0}, **more)
+        return self.config(name, {}, plugin, model=model, sample={"interval": 0, "tokens": 0}, **more)
 
     def test_peeking_latents_are_refused_and_labelled_where_allowed(self) -> None:
         config = self.latent_config("latents", {"type": "peeking_latents"})
@@ -238,6 +238,43 @@ class PluginTest(unittest.TestCase):
         got = self.run_command([self.reverie, "train", config, "--run-dir", self.folder / "run-throws"])
         self.assertEqual(got.returncode, 1, got.stdout)
         self.assertIn("no std::exception", got.stdout)
+
+    def test_a_coprocessor_that_fails_leaves_the_bases_own_text(self) -> None:
+        config = self.latent_config("unreliable", {"type": "unreliable_latents"}, "unreliable_latents.so")
+        run = self.folder / "run-unreliable"
+        self.done([self.reverie, "train", config, "--run-dir", run])
+
+        def sample(what: str, *arguments, status: int = 0) -> tuple:
+            command = [self.reverie, "sample", run, "--coprocessor", run, "--prompt", "The ", "--max-tokens", 20, "--greedy",
+                       "--json", self.folder / "sample.json", *arguments]
+            (self.folder / "sample.json").unlink(missing_ok=True)
+            got = subprocess.run([str(c) for c in command], cwd=self.folder, capture_output=True, text=True, check=False,
+                                 env={**os.environ, "UNRELIABLE_LATENTS": what}, timeout=120)
+            self.assertEqual(got.returncode, status, (what, arguments, got.stdout, got.stderr))
+            file = self.folder / "sample.json"
+            return got.stdout, got.stderr, json.loads(file.read_text()) if file.exists() else None
+
+        _, _, whole = sample("", "--async", "--latents-late", 5)
+        self.assertNotEqual(whole["with_latents"]["tokens"], whole["base"]["tokens"])
+        own = whole["base"]["text"]
+        # While the base waits, the coprocessor's failure is the command's.
+        self.assertIn("the latents were lost", sample("throw", status=1)[1])
+        for what, message, contained in (("throw", "the latents were lost", False), ("throw", "the latents were lost", True),
+                                         ("crash", "ended by signal 11", True), ("hang", "was not ready 0.3 s", False),
+                                         ("hang", "was not ready 0.3 s", True)):
+            for late in ([], ["--latents-late", "3"]):
+                if late and what == "hang":
+                    message = "no latents after 0.3 seconds"
+                out, said, got = sample(what, "--async", "--latents-wait", "0.3", *late, *(["--contained"] if contained else []))
+                self.assertIn(message, said)
+                self.assertIn("the base's own", said)
+                self.assertEqual(got["base"]["text"], own)
+                self.assertEqual(got["with_latents"]["text"], own)
+                self.assertNotIn("blocking", got)
+                self.assertEqual(out.count(own), 2)
+                self.assertIn("not measured", out)
+        # A thread shares the process: its crash is the end of both, and no text is called whole.
+        self.assertEqual(sample("crash", "--async", status=-11)[2], None)
 
     def test_another_api_version_is_refused(self) -> None:
         config = self.config("other", {"type": "decay"}, "other_api_version.so")

@@ -6,7 +6,6 @@
 #include <cstdio>
 #include <iterator>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <system_error>
 
 #include "core/error.h"
@@ -16,6 +15,7 @@
 #include "layers/coprocessor/augmented_model.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
+#include "trainers/cli/sample_latents.h"
 #include "trainers/evaluation/generate.h"
 #include "trainers/evaluation/model_source.h"
 #include "trainers/evaluation/written_text.h"
@@ -25,10 +25,10 @@ namespace reverie {
 namespace {
 
 struct SampleArguments {
-  std::string model, coprocessor, explain, tokenizer, prompt = "\n", json, texts;
+  std::string model, explain, tokenizer, prompt = "\n", json, texts;
   GenerateOptions generate{.max_tokens = 500, .temperature = 0.8, .top_k = 0, .seed = 1337};
   int64_t samples = 1;
-  std::optional<int64_t> late;
+  LatentArguments latents;
   bool greedy = false, past_end = false;
 };
 
@@ -136,10 +136,11 @@ Json explain(const UsableModel& m, const std::vector<int32_t>& prompt, const Sam
 void run(const SampleArguments& a) {
   for (const std::string& file : {a.json, a.texts})
     if (!file.empty()) require_writable(file);
-  // Its tokenizer serves the base, too.
-  UsableModel run;
-  if (!a.coprocessor.empty()) run = open_model(a.coprocessor, a.tokenizer);
-  const UsableModel m = open_model(a.model, a.tokenizer, run.tokenizer);
+  a.latents.require_consistent(a.samples);
+  // A coprocessor's tokenizer serves the base, too.
+  std::vector<OpenedCoprocessor> coprocessors = open_coprocessors(a.latents, a.tokenizer);
+  const UsableModel m = open_model(
+      a.model, a.tokenizer, coprocessors.empty() ? nullptr : coprocessors.front().run.tokenizer);
   const auto warn = [](const UsableModel& opened) {
     if (opened.verdict.leaks())
       log_warning("{}: it was trained on tokens ahead, which do not exist when it generates",
@@ -152,8 +153,6 @@ void run(const SampleArguments& a) {
                     "{} --explain "
                     "{}`",
                     a.model, explained->options().base, a.model));
-  require(!a.late || !a.coprocessor.empty(),
-          "--latents-late applies to the latents of a --coprocessor: name one, or remove it");
   GenerateOptions options = a.generate;
   if (a.greedy) options.temperature = 0;
   if (!a.past_end) options.ends = m.ends;
@@ -161,7 +160,7 @@ void run(const SampleArguments& a) {
   const std::vector<int32_t> prompt = prompt_tokens(m.text(), a.prompt, m.model->vocabulary_size());
   Json out = {{"model", m.description}, {"prompt", a.prompt}, {"prompt_tokens", prompt}};
   Verdict verdict = m.verdict;
-  if (a.coprocessor.empty()) {
+  if (coprocessors.empty()) {
     if (const auto* augmented = dynamic_cast<const AugmentedModel*>(m.model.get())) {
       print(fmt::format(
           "==== the base alone, without the run's {} latents (with them: --coprocessor {})\n",
@@ -170,21 +169,15 @@ void run(const SampleArguments& a) {
     }
     out.update(write_texts(*m.model, m.text(), prompt, a.samples, options));
   } else {
-    warn(run);
-    verdict.merge(run.verdict);
-    AugmentedModel& augmented = coprocessor_beside(run, a.coprocessor, m, a.model);
-    const int64_t count = augmented.source().count(),
-                  late = a.late.value_or(augmented.options().delay);
-    print("==== the base alone\n");
-    out["base"] = write_texts(augmented.base(), m.text(), prompt, a.samples, options);
-    print(fmt::format("==== with {} latents {}\n", count,
-                      late == 0 ? std::string("behind the prompt")
-                                : fmt::format("that arrive {} tokens late", late)));
-    options.latents_late = late;
-    out["coprocessor"] = run.description;
-    out["latents"] = count;
-    out["latents_late"] = late;
-    out["with_latents"] = write_texts(augmented, m.text(), prompt, a.samples, options);
+    put_beside(coprocessors, m, a.model);
+    for (const OpenedCoprocessor& c : coprocessors) {
+      warn(c.run);
+      verdict.merge(c.run.verdict);
+    }
+    const auto write = [&](LanguageModel& model, const GenerateOptions& with) {
+      return write_texts(model, m.text(), prompt, a.samples, with);
+    };
+    write_with_latents(coprocessors, prompt, a.latents, options, write, out);
   }
   if (!a.explain.empty()) out["explained"] = explain(m, prompt, a);
   if (!a.texts.empty()) write_lines(out, a.texts);
@@ -205,19 +198,11 @@ void add_sample_command(CLI::App& app) {
   command->add_option("run,--model", a->model, kModelPathHelp)->required();
   command->add_option("--tokenizer", a->tokenizer,
                       "a tokenizer's file or directory, if the model comes without one");
-  command->add_option(
-      "--coprocessor", a->coprocessor,
-      "a run that trained latents beside this model (\"augmented\"). The latents are made once, "
-      "from the KV cache of the prompt. Prints the model's text without latents, then with them");
+  a->latents.add_to(*command);
   command->add_option(
       "--explain", a->explain,
       "a run that trained a decoder of this run's memory (\"explained\"): prints besides what it "
       "writes of the memory that the prompt left. Without it no decoder is loaded");
-  command
-      ->add_option("--latents-late", a->late,
-                   "the latents arrive this many tokens after the prompt, as from a slower "
-                   "coprocessor (default: the run's own delay, or 0)")
-      ->check(CLI::NonNegativeNumber);
   command
       ->add_option("--prompt", a->prompt, "the beginning of the text (not repeated in the output)")
       ->capture_default_str();

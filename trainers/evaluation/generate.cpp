@@ -2,12 +2,16 @@
 
 #include <algorithm>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <span>
+#include <utility>
 
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "layers/coprocessor/augmented_model.h"
+#include "trainers/evaluation/arriving_latents.h"
 #include "trainers/evaluation/evaluate.h"
 
 namespace reverie {
@@ -43,48 +47,18 @@ SequenceState next_window(const SequenceState& state) {
   return next;
 }
 
-// Latents that are made once, at the prompt's end, and put into the text when they arrive.
-class ArrivingLatents {
- public:
-  // None where `late` is not set.
-  ArrivingLatents(LanguageModel& model, std::optional<int64_t> late) : late_(late) {
-    if (!late) return;
-    require(*late >= 0, "latents_late is {}, wanted 0 or more", *late);
-    model_ = dynamic_cast<AugmentedModel*>(&model);
-    require(model_ != nullptr,
-            "this model makes no latents to insert into a text: wanted a "
-            "model of type \"augmented\"");
-    rows_ = model_->source().count();
-  }
-  // Of the context: the base's own; texts in training are shorter, for what stands behind them.
-  int64_t block_size(const LanguageModel& model) const {
-    return model_ ? model_->base().block_size() : model.block_size();
-  }
-  // Rows that they take, now or later.
-  int64_t rows() const { return rows_; }
-  // The context begins anew.
-  void forget() {
-    if (put_) rows_ = 0;
-  }
-  // After `written` tokens behind the prompt: final hidden states [N, 1, C] that predict the next
-  // token, with latents if they arrive now. `hidden` [N, T, C] are those of the tokens that were
-  // just read, `tokens` [N, T].
-  Variable after(int64_t written, SequenceState& state, const Tensor& tokens,
-                 const Variable& hidden) {
-    const int64_t time = hidden.size(1);
-    if (model_ && written == 0) latents_ = model_->latents_for(state, hidden, tokens);
-    if (!model_ || written != *late_) return slice(hidden, 1, time - 1, time);
-    put_ = true;
-    return model_->insert(state, tokens.slice(1, time - 1, time).contiguous(), latents_);
-  }
-
- private:
-  std::optional<int64_t> late_;
-  AugmentedModel* model_ = nullptr;
-  int64_t rows_ = 0;
-  bool put_ = false;
-  Variable latents_;
-};
+// The suppliers that the options name, if need be of the model's own latents.
+ArrivingLatents arriving_latents(LanguageModel& model, const GenerateOptions& options) {
+  if (!options.latents_late) return ArrivingLatents(options.latents);
+  require(options.latents.empty(), "latents_late is of the model's own latents: name these alone");
+  auto* augmented = dynamic_cast<AugmentedModel*>(&model);
+  require(augmented != nullptr,
+          "this model makes no latents to insert into a text: wanted a "
+          "model of type \"augmented\"");
+  std::vector<std::shared_ptr<LatentSupplier>> own{
+      std::make_shared<BlockingLatents>(*augmented, *options.latents_late)};
+  return ArrivingLatents(std::move(own));
+}
 
 void require_valid(const std::vector<int32_t>& prompt, int64_t samples,
                    const GenerateOptions& options) {
@@ -138,6 +112,80 @@ class GrowingTexts {
   std::vector<bool> ended_;
 };
 
+// The rows that the next token is predicted from, and the state that holds them.
+class TextContext {
+ public:
+  TextContext(LanguageModel& model, const GrowingTexts& texts, ArrivingLatents latents,
+              size_t prompt)
+      : model_(model),
+        texts_(texts),
+        latents_(std::move(latents)),
+        block_(size_t(latents_.block_size(model))),
+        carries_(model.carries_memory() && model.incremental() && latents_.none()) {
+    begin_at(carries_ ? 0 : prompt - std::min(prompt, room()));
+  }
+
+  // After `written` tokens behind the prompt, which make `length` in all: final hidden states
+  // [N, 1, C] that predict the next one.
+  Variable read(int64_t written, size_t length) {
+    if (carries_) carry_on(length);
+    if (length - begin_ > room()) {
+      latents_.forget();
+      begin_at(length - std::max<size_t>(1, room() / 2));
+    }
+    Tensor tokens;
+    Variable hidden = read_new(length, tokens);
+    if (latents_.none()) return last_row(hidden);
+    if (written == 0 && latents_.begin(state_, hidden, tokens) && begin_ > 0) {
+      begin_at(length - std::min(length, block_));
+      hidden = read_new(length, tokens);
+    }
+    const size_t rows = size_t(latents_.collect(written));
+    if (rows == 0) return last_row(hidden);
+    if (length - begin_ + rows > room()) {
+      latents_.forget();
+      begin_at(length - std::max<size_t>(1, (block_ - rows) / 2));
+      read_new(length, tokens);
+    }
+    return latents_.insert(written, state_, texts_.between(length - 1, length));
+  }
+
+ private:
+  size_t room() const { return block_ - size_t(latents_.rows()); }
+  static Variable last_row(const Variable& rows) {
+    return slice(rows, 1, rows.size(1) - 1, rows.size(1));
+  }
+  void begin_at(size_t first) {
+    begin_ = seen_ = first;
+    state_ = SequenceState();
+    state_.use_cache = true;
+  }
+  // Memory goes on in consecutive windows.
+  void carry_on(size_t length) {
+    while (length - begin_ > room()) {
+      const size_t end = begin_ + room();
+      if (end > seen_) model_.hidden(texts_.between(seen_, end), &state_);
+      begin_ = seen_ = end;
+      state_ = next_window(state_);
+    }
+  }
+  // Reads what is not in the cache yet: `tokens`; their final hidden states.
+  Variable read_new(size_t length, Tensor& tokens) {
+    tokens = texts_.between(model_.incremental() ? seen_ : begin_, length);
+    seen_ = length;
+    return model_.hidden(tokens, model_.incremental() ? &state_ : nullptr);
+  }
+
+  LanguageModel& model_;
+  const GrowingTexts& texts_;
+  ArrivingLatents latents_;
+  size_t block_;
+  bool carries_;
+  size_t begin_ = 0;  // of the context
+  size_t seen_ = 0;   // tokens before this one are in the cache
+  SequenceState state_;
+};
+
 }  // namespace
 
 std::vector<int32_t> generate(LanguageModel& model, std::vector<int32_t> prompt,
@@ -154,38 +202,16 @@ std::vector<std::vector<int32_t>> generate_samples(
     LanguageModel& model, const std::vector<int32_t>& prompt, int64_t samples,
     const GenerateOptions& options, const std::function<void(int64_t, int32_t)>& on_token) {
   require_valid(prompt, samples, options);
-  const EvaluationMode mode(model);
-  ArrivingLatents latents(model, options.latents_late);
-  const size_t block = size_t(latents.block_size(model));
-  const auto room = [&] { return block - size_t(latents.rows()); };
+  // A model in eval mode is left alone: another thread may be reading it.
+  const NoGrad no_grad;
+  std::optional<EvaluationMode> mode;
+  if (model.training()) mode.emplace(model);
   std::vector<Draws> draws;
   for (uint64_t i = 0; i < uint64_t(samples); ++i) draws.emplace_back(options.seed + i);
   GrowingTexts texts(prompt, samples, options);
-
-  const bool carries = model.carries_memory() && model.incremental() && !options.latents_late;
-  size_t length = prompt.size();
-  size_t begin = carries ? 0 : length - std::min(length, room());  // of the context
-  size_t seen = begin;  // tokens before this one are in the cache
-  SequenceState state;
-  state.use_cache = true;
-  for (int64_t i = 0; i < options.max_tokens; ++i, ++length) {
-    while (carries && length - begin > room()) {
-      const size_t end = begin + room();
-      if (end > seen) model.hidden(texts.between(seen, end), &state);
-      begin = seen = end;
-      state = next_window(state);
-    }
-    if (length - begin > room()) {
-      latents.forget();
-      begin = seen = length - std::max<size_t>(1, room() / 2);
-      state = SequenceState();
-      state.use_cache = true;
-    }
-    const size_t first = model.incremental() ? seen : begin;
-    const Tensor tokens_read = texts.between(first, length);
-    const Variable hidden = model.hidden(tokens_read, model.incremental() ? &state : nullptr);
-    seen = length;
-    const Variable logits = model.logits_of(latents.after(i, state, tokens_read, hidden));
+  TextContext context(model, texts, arriving_latents(model, options), prompt.size());
+  for (int64_t i = 0; i < options.max_tokens; ++i) {
+    const Variable logits = model.logits_of(context.read(i, prompt.size() + size_t(i)));
     texts.add(choose_each(logits.tensor(), options, draws), on_token);
     if (texts.all_ended()) break;
   }

@@ -2,10 +2,12 @@
 /// Text from a language model.
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "layers/language_model.h"
+#include "trainers/evaluation/latent_supplier.h"
 #include "trainers/evaluation/token_choice.h"
 
 namespace reverie {
@@ -21,6 +23,9 @@ struct GenerateOptions {
   /// An AugmentedModel's latents, made at the prompt's end and put into the text so many tokens
   /// later; not set: none.
   std::optional<int64_t> latents_late = {};
+  /// Latents of other coprocessors beside the same base, each for this text alone; they need not come
+  /// at the same time. Instead of latents_late.
+  std::vector<std::shared_ptr<LatentSupplier>> latents = {};
   std::vector<int32_t> ends = {};  ///< each ends the text when it comes, and is not part of it
 
   TokenChoice choice() const { return {.temperature = temperature, .top_k = top_k}; }
@@ -35,11 +40,14 @@ struct GenerateOptions {
 /// with its last block. A model that carries memory reads and writes in consecutive windows instead,
 /// as it was trained: each begins where the last one ended, with the memory carried from there.
 ///
-/// With `latents_late` the model's source of latents reads the prompt's cache once, when the prompt
-/// has been read. Its latents take room in the context, and are gone when that begins anew.
+/// With `latents_late` or `latents` a source of latents reads the prompt's cache once, when the prompt
+/// has been read. From the token on behind which they go in, its latents take room in the context;
+/// they are gone when that begins anew. Until then, and where they never come, the text is the
+/// base's own. Latents that come together go in in the order of `latents`, those that are put into
+/// the cache first.
 ///
-/// UserError for an empty prompt, latents of a model that makes none, a token outside the
-/// vocabulary, or options out of range; DivergedError where logits are not finite.
+/// UserError for an empty prompt, latents of a model that makes none, several latents of which one
+/// hides the text, a token outside the vocabulary, or options out of range; DivergedError where logits are not finite.
 std::vector<int32_t> generate(LanguageModel& model, std::vector<int32_t> prompt,
                               const GenerateOptions& options,
                               const std::function<void(int32_t)>& on_token = {});
