@@ -3,7 +3,7 @@
 
     scripts/bench.py --work all --rounds 5 --json cpu_speed.json --markdown docs/results/cpu_speed.md
     scripts/bench.py --work small --precision f32 --rounds 1 --json /tmp/look.json
-    scripts/bench.py --work growth attention decode tokenize latents --json more.json
+    scripts/bench.py --work growth attention decode tokenize latents imm --json more.json
     scripts/bench.py --device cuda --json gpu_speed.json --markdown gpu_speed.md
     scripts/bench.py --device cuda --work kernels --json /tmp/kernels.json
     scripts/bench.py --device cpu --tiny --json /tmp/trial.json       tries the works of the GPU; no figures

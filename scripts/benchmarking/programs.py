@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from .tables import median
@@ -93,9 +94,10 @@ class Reverie:
         file.write_text(json.dumps(experiment(self.base, work, self.data)))
         return file
 
-    def overrides(self, precision: str) -> list[str]:
-        device = [] if self.device == "cpu" else ["--set", f"device={self.device}"]
-        return device + ([] if precision == "f32" else ["--set", f"{self.precision_key}={precision}"])
+    def overrides(self, precision: str, more: Sequence[str] = ()) -> list[str]:
+        changes = [] if self.device == "cpu" else [f"device={self.device}"]
+        changes += [] if precision == "f32" else [f"{self.precision_key}={precision}"]
+        return [word for change in (*changes, *more) for word in ("--set", change)]
 
     def why_not(self, work: Work, precision: str) -> str:
         """Why this build cannot train in `precision`; empty: it can."""
@@ -109,17 +111,18 @@ class Reverie:
                 return ""
         return "; ".join(dict.fromkeys(reasons))
 
-    def plan(self, work: Work, precision: str = "f32") -> dict:
-        command = [str(self.program), "plan", "--json", str(self.config(work)), *self.overrides(precision)]
+    def plan(self, work: Work, precision: str = "f32", *, more: Sequence[str] = ()) -> dict:
+        """`more`: what else is set, as for --set."""
+        command = [str(self.program), "plan", "--json", str(self.config(work)), *self.overrides(precision, more)]
         return json.loads(run(command, self.threads))
 
-    def train(self, work: Work, precision: str, warmup: int, count: int) -> dict:
-        """Times `count` steps after `warmup` others, in a process of their own."""
+    def train(self, work: Work, precision: str, warmup: int, count: int, *, more: Sequence[str] = ()) -> dict:
+        """Times `count` steps after `warmup` others, in a process of their own; `more`: what else is set."""
         folder = self.scratch / "run"
         shutil.rmtree(folder, ignore_errors=True)
         metrics = folder / "metrics.jsonl"
         command = [str(self.program), "train", str(self.config(work)), "--run-dir", str(folder), "--quiet",
-                   "--stop-after", str(warmup + count), *self.overrides(precision)]
+                   "--stop-after", str(warmup + count), *self.overrides(precision, more)]
         log = self.scratch / "reverie.log"
         begin = time.monotonic()
         with log.open("wb") as out:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(SCRIPTS))
 import bench  # noqa: E402
 from benchmarking import machine, programs, tables  # noqa: E402
 from benchmarking.pytorch import PyTorchError, Worker  # noqa: E402
-from benchmarking.cpu import benchmarks, decoding, driver, latents, pytorch, random_gpt2, report, shapes, sweeps, tokenization  # noqa: E402
+from benchmarking.cpu import benchmarks, decoding, driver, latents, memories, pytorch, random_gpt2, report, shapes, sweeps, tokenization  # noqa: E402
 
 
 def rounds_of(*ms: float, **more: float) -> list[dict]:
@@ -349,6 +349,51 @@ class SweepsTest(unittest.TestCase):
 
     def test_attention_contexts_divide_the_tokens(self) -> None:
         self.assertEqual([sweeps.ATTENTION["tokens"] % t for t in sweeps.CONTEXTS], [0, 0, 0, 0])
+
+
+class ImmTest(unittest.TestCase):
+    def test_quotients_are_of_the_rounds_own_gpt(self) -> None:
+        plan = {"step_flops": 4e9, "parameters": 800}
+        gpt = [{"ms": ms, "others_cpu_share": 0.0} for ms in (10.0, 20.0, 10.0)]
+        imm = [{"ms": ms, "others_cpu_share": 0.0} for ms in (15.0, 28.0, 13.0)]
+        row = memories.row("IMM, causal_mean", plan | {"step_flops": 5e9}, plan, imm, gpt)
+        self.assertAlmostEqual(row["time_over_gpt"], 1.4)  # the rounds': 1.5, 1.4 and 1.3
+        self.assertAlmostEqual(row["flops_over_gpt"], 1.25)
+        self.assertAlmostEqual(row["over_justified"], 1.12)
+        self.assertEqual(row["ms"], 15.0)
+        self.assertIn("| IMM, causal_mean | 800 | 5.00 | **15.0 ms** | 1.40 | 1.25 | **1.12** | 13.0 ms to 28.0 ms |", report.imm_table([row]))
+
+    def test_all_modes_are_measured_and_those_that_leak_are_allowed(self) -> None:
+        modes = [m.name.removeprefix("IMM, ") for m in memories.MODELS[2:]]
+        header = (SCRIPTS.parent / "layers" / "memory" / "imm.h").read_text()
+        for mode in modes:
+            self.assertIn(mode, header)
+        self.assertEqual(len(modes), 5)
+        self.assertEqual({m.name for m in memories.MODELS if "allow_future_leak=true" in m.overrides}, {"IMM, as_published", "IMM, full_rank"})
+
+    def test_each_model_is_measured_in_every_round(self) -> None:
+        trained: list = []
+        reverie = mock.Mock()
+        reverie.plan = lambda work, more=(): {"step_flops": 1e9 * (1 + len(more)), "parameters": len(more)}
+
+        def train(work: object, precision: str, warmup: int, steps: int, more: tuple = ()) -> dict:
+            trained.append(more)
+            return {"ms": 2.0 * (1 + len(more))}
+
+        reverie.train = train
+        twins = {name: mock.Mock(about={"parameters": 2 if imm else 0}) for name, imm in memories.TWINS.items()}
+        for twin in twins.values():
+            twin.steps = lambda precision, warmup, count: {"steps_ms": [4.0]}
+        quiet = mock.Mock()
+        quiet.stop = lambda: 0.0
+        with mock.patch.object(memories, "SETTLE_SECONDS", 0):
+            found = memories.measure(reverie, twins, quiet, 2, 65, lambda _: None)
+            self.assertEqual([r["over_justified"] for r in found["rows"]], [1.0] * 8 + [1 / 3])
+            self.assertEqual(len(trained), 1 + 2 * 7)
+            self.assertNotEqual(trained[1], trained[8])  # the order turned
+            twins["PyTorch, GPT"].about["parameters"] = 5
+            with self.assertRaisesRegex(programs.ProgramError, "PyTorch, GPT has 5 parameters; Reverie's model 0"):
+                memories.measure(reverie, twins, quiet, 1, 65, lambda _: None)
 
 
 class WorkerTest(unittest.TestCase):

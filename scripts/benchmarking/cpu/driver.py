@@ -7,7 +7,8 @@ what it costs a token at contexts of 64 to 4096. `decode` lets a model of GPT-2'
 texts at once, beside the speed at which memory is read; `tokenize` prepares --text (Shakespeare) with
 GPT-2's byte pairs beside tiktoken, which is installed beside PyTorch, and compares all tokens.
 `latents` trains a coprocessor beside stories260K, or beside each --base, many insertion points in one
-step, beside the same loss by separate forwards and beside the products of such a step alone.
+step, beside the same loss by separate forwards and beside the products of such a step alone. `imm`
+trains the IMM in its five modes beside the same GPT without it.
 
 Every round measures, one after the other and each alone, in an order that turns from round to round:
 - Reverie as its user gets it: `reverie train` on a prepared token file; the times of the steps from
@@ -37,12 +38,12 @@ from benchmarking.programs import ROOT, ProgramError, Reverie
 from benchmarking.pytorch import ENVIRONMENT, PyTorchError, Worker, ensure_environment
 from benchmarking.rounds import turned
 from benchmarking.tables import bytes_text, duration, median
-from benchmarking.works import WORKS, Work
+from benchmarking.works import SMALL, WORKS, Work
 
-from . import decoding, latents, pytorch, report, sweeps, tokenization
+from . import decoding, latents, memories, pytorch, report, sweeps, tokenization
 from .benchmarks import Benchmarks
 
-OTHER_WORKS = ("growth", "attention", "decode", "tokenize", "latents")  # and parts of the result
+OTHER_WORKS = ("growth", "attention", "decode", "tokenize", "latents", "imm")  # and parts of the result
 WORK_NAMES = (*WORKS, "all", *OTHER_WORKS)
 
 
@@ -212,7 +213,7 @@ def measure(options: argparse.Namespace, command: str) -> dict:
         if result["commit"].endswith("-dirty"):
             warn(f"{options.reverie} was built from changed files ({result['commit']})")
         works = [replace(work, vocabulary=vocabulary) for work in works_of(options.work)]
-        if works or "tokenize" in options.work:
+        if works or {"tokenize", "imm"} & set(options.work):
             python = options.pytorch or ensure_environment(ENVIRONMENT, upgrade=options.upgrade_pytorch, say=say)
         for work in works:
             # Fails now rather than after minutes of PyTorch.
@@ -233,6 +234,14 @@ def measure(options: argparse.Namespace, command: str) -> dict:
         if "latents" in options.work:
             bases = [latents.find_base(base, scratch) for base in options.base]
             result["latents"] = latents.measure(benchmarks, neighbours, options.rounds, bases, say)
+        if "imm" in options.work:
+            try:
+                for name, imm in memories.TWINS.items():
+                    workers.append(pytorch.start_worker(python, "eager", replace(SMALL, vocabulary=vocabulary), text, options.threads, scratch / f"{name}.log", imm=imm))
+                result["imm"] = memories.measure(reverie, dict(zip(memories.TWINS, workers)), neighbours, options.rounds, vocabulary, say)
+            finally:
+                while workers:
+                    workers.pop().close()
         result["machine"]["gemm_library"] = benchmarks.library
         result["machine"] |= neighbours.summary()
         save(options.json, result)

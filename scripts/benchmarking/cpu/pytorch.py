@@ -35,6 +35,7 @@ def worker_environment(threads: int) -> dict[str, str]:
     }
 
 
-def start_worker(python: Path, mode: str, work: Work, text: Path, threads: int, log: Path) -> Worker:
-    start = {"work": asdict(work), "mode": mode, "text": str(text), "threads": threads}
+def start_worker(python: Path, mode: str, work: Work, text: Path, threads: int, log: Path, *, imm: bool = False) -> Worker:
+    """`imm`: with the published Implicit Memory Module."""
+    start = {"work": asdict(work), "mode": mode, "text": str(text), "threads": threads, "imm": imm}
     return Worker(python, WORKER, start, worker_environment(threads), log)

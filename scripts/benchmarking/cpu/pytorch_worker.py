@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 import torch  # noqa: E402
 
 import reference_gpt  # noqa: E402
+from benchmarking.cpu import pytorch_imm  # noqa: E402
 
 
 class Twin:
@@ -29,7 +30,7 @@ class Twin:
         index = {c: i for i, c in enumerate(sorted(set(text)))}
         self.data = torch.tensor([index[c] for c in text[:int(0.9 * len(text))]])
         shape = reference_gpt.Shape(work["layers"], work["heads"], work["width"], self.context)
-        self.model = reference_gpt.Gpt(len(index), shape)
+        self.model = (pytorch_imm.ImmGpt if start.get("imm") else reference_gpt.Gpt)(len(index), shape)
         self.loss = torch.compile(self.model.loss) if start["mode"] == "compiled" else self.model.loss
         groups = reference_gpt.parameter_groups(self.model)
         self.optimizer = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.99), fused=True)

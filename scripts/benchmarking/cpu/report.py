@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from benchmarking.tables import Page, bytes_text, duration, median, spread, table
 
+from .memories import WANTED_OVERHEAD
+
 MIB = 1 << 20
 PAGE = Page("scripts/bench.py", "CPU speed")
 
@@ -108,6 +110,14 @@ def latents_table(r: dict) -> str:
     ]])
 
 
+def imm_table(rows: list[dict]) -> str:
+    heads = ["model", "parameters", "GFLOP a step", "a step", "time / GPT", "operations / GPT", "time / operations", "rounds"]
+    return table(heads, [[
+        r["model"], f"{r['parameters']:,}", f"{r['gflop']:.2f}", f"**{duration(r['ms'])}**", f"{r['time_over_gpt']:.2f}", f"{r['flops_over_gpt']:.2f}",
+        f"**{r['over_justified']:.2f}**", spread(r["rounds"]),
+    ] for r in rows])
+
+
 def provenance(result: dict) -> str:
     m = result["machine"]
     lines = [
@@ -155,4 +165,11 @@ def markdown(result: dict) -> str:
                   f"and {r['ahead']} tokens ahead. Separate forwards read each group's own prefix, latents and tokens as one plain text; both give the same loss "
                   f"({r['loss']:.2f} and {r['separate_loss']:.2f}). The linear layers' products alone run at {r['gflops']:.0f} GFLOP/s at their own shapes; "
                   f"attention's {r['attention_gflop']:.1f} GFLOP are counted at that rate.", latents_table(r)]
+    if "imm" in result:
+        i = result["imm"]
+        over = [r for r in i["rows"] if r["over_justified"] > WANTED_OVERHEAD]
+        parts += ["## The implicit memory module", f"A step of `reverie train`, f32: {i['layers']} layers, width {i['width']}, batch {i['batch']}, context {i['context']}. Times are medians; "
+                  "a quotient is the median over the rounds of a model's time over that of the GPT of the same round. Operations are those of `reverie plan`. "
+                  + (f"More than {WANTED_OVERHEAD} times what their operations justify: {', '.join(r['model'] for r in over)}." if over
+                     else f"No model takes more than {WANTED_OVERHEAD} times what its operations justify."), imm_table(i["rows"])]
     return PAGE.between_marks("\n\n".join(parts))
