@@ -12,11 +12,21 @@
 #include "core/error.h"
 #include "datasets/layouts/layout.h"
 #include "datasets/layouts/task_documents.h"
+#include "datasets/layouts/told_lengths.h"
 
 namespace reverie {
 namespace {
 
 constexpr int64_t kReadOfText = 64;  // tokens, unless the options say so
+
+int64_t read_of_text(const ExampleOptions& options) {
+  return options.read == 0 ? kReadOfText : options.read;
+}
+// A document as a whole where every answer in it counts, or nothing else is said.
+int64_t read_of_task(const ExampleOptions& options, const GeneratedTask& task) {
+  const int64_t whole = task.options().window * task.options().windows;
+  return options.read == 0 || options.form == "steps" ? whole : options.read;
+}
 
 // A record's length where so many tokens are read, and at most so many are written.
 int64_t length_of(int64_t read, int64_t written) {
@@ -37,7 +47,7 @@ class ToldOfText final : public CutText {
  public:
   ToldOfText(std::string_view text, size_t training_bytes, const ExampleOptions& options)
       : options_(options),
-        read_(options.read == 0 ? kReadOfText : options.read),
+        read_(read_of_text(options)),
         text_(text),
         training_(text.substr(0, training_bytes)),
         held_out_(text.substr(training_bytes)) {}
@@ -93,7 +103,7 @@ class ToldOfTask final : public CutText {
   ToldOfTask(std::shared_ptr<const GeneratedTask> task, const ExampleOptions& options)
       : options_(options), task_(std::move(task)), documents_(*task_), text_(documents_.text()) {
     const int64_t whole = task_->options().window * task_->options().windows;
-    read_ = options.read == 0 || options.form == "steps" ? whole : options.read;
+    read_ = read_of_task(options, *task_);
     require(read_ <= whole,
             "$.data.examples.read is {}, but a document of the task has {} tokens: wanted at most "
             "as many",
@@ -240,6 +250,15 @@ class ToldLayout final : public Layout {
 };
 
 }  // namespace
+
+ReadLengths read_lengths(const DataOptions& options) {
+  const ExampleOptions& examples = options.examples;
+  if (!examples.told()) return {};
+  if (!options.generated.given()) return {read_of_text(examples), read_of_text(examples)};
+  const int64_t read = read_of_task(examples, *TaskRegistry::instance().make(options.generated));
+  // Steps are told of every answer's beginning.
+  return {examples.form == "steps" ? 1 : read, read};
+}
 
 std::shared_ptr<const Layout> told_layout(const DataOptions& options) {
   return std::make_shared<ToldLayout>(options);

@@ -67,7 +67,10 @@ class ExplainedTest(unittest.TestCase):
         self.assertIn("memory, 8 rows of 16 features after 26 tokens", text)
         self.assertEqual(explained["tokens"], plain["tokens"])
         self.assertEqual(explained["text"], plain["text"])
-        self.assertEqual(set(explained["explained"]), {"decoder", "tokens", "steps", "answer", "verdict"})
+        self.assertEqual(set(explained["explained"]), {"decoder", "tokens", "steps", "answer", "verdict", "length", "trained_lengths", "label"})
+        # The prompt is longer than the texts of its training, and every place says so.
+        self.assertIn("UNLIKE ITS TRAINING: the decoder was trained on texts of 24 tokens", text)
+        self.assertEqual((explained["explained"]["length"], explained["explained"]["trained_lengths"]), (26, [24, 24]))
         self.assertNotIn("explained", plain)
         for file, bytes_before in before.items():
             self.assertEqual(file.read_bytes(), bytes_before)

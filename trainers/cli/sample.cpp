@@ -4,7 +4,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <system_error>
 
@@ -16,6 +15,7 @@
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/cli/sample_latents.h"
+#include "trainers/evaluation/explanation.h"
 #include "trainers/evaluation/generate.h"
 #include "trainers/evaluation/model_source.h"
 #include "trainers/evaluation/written_text.h"
@@ -100,37 +100,15 @@ void write_lines(const Json& written, const std::string& file) {
 }
 
 // A decoder's text about the memory that the prompt left in the run's model.
-Json explain(const UsableModel& m, const std::vector<int32_t>& prompt, const SampleArguments& a) {
-  const UsableModel decoder = open_model(a.explain, a.tokenizer, m.tokenizer);
-  auto* explained = dynamic_cast<ExplainedModel*>(decoder.model.get());
-  require(explained != nullptr,
-          "{} holds no decoder: wanted a run whose model is \"explained\" (--explain)", a.explain);
-  const std::string hash = m.model->weights_hash();
-  require(
-      hash == explained->base_hash(),
-      "the decoder of {} reads the memory of {}, whose weights have the hash {}, and those of {} "
-      "have {}: give its own base as the run",
-      a.explain, explained->options().base, explained->base_hash(), m.description, hash);
-  if (decoder.verdict.leaks()) log_warning("{}", decoder.verdict.line());
-  const auto length = static_cast<int64_t>(prompt.size());
-  const Variable memory = explained->memory_of(Tensor::from<int32_t>({1, length}, prompt));
-  const auto written = explained->write(memory, explained->block_size())[0];
-  const ExampleLayout marks = explained->marks();
-  const auto answer = std::find(written.begin(), written.end(), marks.answer());
-  const auto text_between = [&](auto begin, auto end) {
-    std::vector<int32_t> words;
-    std::copy_if(begin, end, std::back_inserter(words),
-                 [&](int32_t token) { return token < marks.first_mark; });
-    return m.text().decode(words);
-  };
-  const std::string steps = text_between(written.begin(), answer),
-                    told = text_between(answer, written.end());
-  print(fmt::format("==== explained by {} ({} after {} tokens)\n{}{}{}\n", decoder.description,
-                    explained->reads_in_words(), length, steps, steps.empty() ? "" : "\n=>", told));
-  Json out = {
-      {"decoder", decoder.description}, {"tokens", written}, {"steps", steps}, {"answer", told}};
-  if (decoder.verdict.asked() || decoder.verdict.leaks()) out["verdict"] = decoder.verdict.json();
-  return out;
+Json print_explanation(const UsableModel& m, const std::vector<int32_t>& prompt,
+                       const SampleArguments& a) {
+  const Explanation explanation = explain(m, prompt, a.explain, a.tokenizer);
+  if (explanation.verdict.leaks()) log_warning("{}", explanation.verdict.line());
+  if (const std::string unlike = explanation.unlike_training(); !unlike.empty())
+    log_warning("{}, and this prompt has {}: what it writes says little about the memory", unlike,
+                explanation.length);
+  print(explanation.text());
+  return explanation.json();
 }
 
 void run(const SampleArguments& a) {
@@ -179,7 +157,7 @@ void run(const SampleArguments& a) {
     };
     write_with_latents(coprocessors, prompt, a.latents, options, write, out);
   }
-  if (!a.explain.empty()) out["explained"] = explain(m, prompt, a);
+  if (!a.explain.empty()) out["explained"] = print_explanation(m, prompt, a);
   if (!a.texts.empty()) write_lines(out, a.texts);
   if (a.json.empty()) return;
   if (verdict.asked() || verdict.leaks()) out["verdict"] = verdict.json();

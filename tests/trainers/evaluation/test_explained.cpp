@@ -4,20 +4,25 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "autograd/ops/elementwise.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
+#include "core/profile.h"
 #include "core/signals.h"
+#include "core/storage.h"
 #include "layers/coprocessor/augmented_model.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
 #include "support/tests_directory.h"
 #include "support/tiny_models.h"
 #include "trainers/evaluation/explained_canary.h"
+#include "trainers/evaluation/explanation.h"
 #include "trainers/evaluation/run_data.h"
 #include "trainers/evaluation/written_figures.h"
 #include "trainers/runs/checkpoint.h"
@@ -275,6 +280,99 @@ TEST_F(ExplainedTest, WhatDoesNotFitTheBaseIsRefused) {
   train("layer", decoder("base", {{"model", {{"layers", {1}}}}}));
   EXPECT_EQ(dynamic_cast<ExplainedModel&>(*load("layer").model).reads_in_words(),
             "memory, 16 rows of 16 features");
+}
+
+// ---- beside the run ------------------------------------------------------------------------------
+
+// Logits of a text that is read and continued token by token, the kernels that ran for it, and the
+// most memory that it took besides what was there.
+struct Decoded {
+  std::vector<std::vector<double>> logits;
+  std::map<std::string, int64_t> kernels;
+  size_t bytes = 0;
+  bool operator==(const Decoded&) const = default;
+};
+
+Decoded decode(LanguageModel& model, const Tensor& text) {
+  const NoGrad no_grad;
+  Decoded out;
+  allocator(Device{}).reset_peak();
+  const size_t before = allocator(Device{}).stats().in_use;
+  profile::start();
+  SequenceState state;
+  state.use_cache = true;
+  for (int64_t t = 0; t < text.size(1); ++t)
+    out.logits.push_back(
+        model.logits(text.slice(1, t, t + 1).contiguous(), &state).tensor().to_vector());
+  for (const profile::Event& event : profile::stop())
+    if (event.kind == profile::Kind::kernel) ++out.kernels[std::string(event.name)];
+  out.bytes = allocator(Device{}).stats().peak - before;
+  return out;
+}
+
+// A decoder that is off the path leaves the run's logits, kernels and memory as they are.
+TEST_F(ExplainedTest, ARunWithoutTheFlagKnowsNothingOfItsDecoder) {
+  train_base();
+  const UsableModel base = open_model(directory_ / "base");
+  const Tensor text = testing::random_tokens(1, 20, 20);
+  decode(*base.model, text);  // threads have their scratch from here on
+  const Decoded plain = decode(*base.model, text);
+  EXPECT_EQ(plain.logits.size(), 20u);
+  EXPECT_GT(plain.kernels.size(), 3u);
+  EXPECT_GT(plain.bytes, 0u);
+  EXPECT_EQ(decode(*base.model, text), plain) << "the measurement itself repeats";
+
+  train("decoder", decoder("base"));
+  EXPECT_EQ(decode(*base.model, text), plain);
+  const std::vector<int32_t> prompt(text.data<int32_t>(), text.data<int32_t>() + 20);
+  const Explanation explanation = explain(base, prompt, directory_ / "decoder", "");
+  EXPECT_EQ(decode(*base.model, text), plain);
+  // Beside a decoder that is loaded and has just written; and a fresh copy of the run.
+  const LoadedRun loaded = load("decoder");
+  EXPECT_EQ(dynamic_cast<ExplainedModel&>(*loaded.model).memory_of(text).tensor().numel(), 32 * 16);
+  EXPECT_EQ(decode(*base.model, text), plain);
+  EXPECT_EQ(decode(*open_model(directory_ / "base").model, text), plain);
+  // The count does see a decoder that runs.
+  profile::start();
+  explain(base, prompt, directory_ / "decoder", "");
+  const std::vector<profile::Event> events = profile::stop();
+  EXPECT_GT(std::ranges::count(events, profile::Kind::kernel, &profile::Event::kind), 100);
+}
+
+TEST_F(ExplainedTest, ATextUnlikeThoseOfItsTrainingIsLabelled) {
+  train_base();
+  train("decoder", decoder("base"));
+  const UsableModel base = open_model(directory_ / "base");
+  const auto explained = [&](size_t length) {
+    return explain(base, std::vector<int32_t>(length, 3), directory_ / "decoder", "");
+  };
+  const Explanation fits = explained(60), shorter = explained(26);
+  EXPECT_EQ(fits.unlike_training(), "");
+  EXPECT_FALSE(fits.json().contains("label"));
+  EXPECT_EQ(fits.json().at("trained_lengths"), Json({60, 60}));
+  EXPECT_EQ(shorter.unlike_training(), "the decoder was trained on texts of 60 tokens");
+  EXPECT_THAT(shorter.text(), HasSubstr("after 26 tokens; UNLIKE ITS TRAINING: the decoder was"));
+  EXPECT_EQ(shorter.json().at("label"), shorter.unlike_training());
+}
+
+TEST(ReadLengths, AreThoseOfTheRecords) {
+  const auto lengths = [](const Json& data) {
+    DataOptions options;
+    read_config(Config(data, "$.data"), options);
+    const ReadLengths found = read_lengths(options);
+    return std::pair{found.least, found.most};
+  };
+  Json tracking = parse_json(
+      R"({"generated": {"type": "tracking", "window": 20, "windows": 3, "stories": 1, "distractors": 1},
+                                 "examples": {"form": "facts"}})");
+  EXPECT_EQ(lengths(tracking), std::pair(int64_t(60), int64_t(60)));
+  tracking["examples"]["read"] = 40;
+  EXPECT_EQ(lengths(tracking), std::pair(int64_t(40), int64_t(40)));
+  tracking["examples"]["form"] = "steps";
+  EXPECT_EQ(lengths(tracking), std::pair(int64_t(1), int64_t(60)));
+  EXPECT_EQ(lengths({{"path", "a.txt"}, {"examples", {{"form", "recount"}}}}),
+            std::pair(int64_t(64), int64_t(64)));
+  EXPECT_EQ(lengths({{"path", "a.txt"}}), std::pair(int64_t(1), int64_t(0)));
 }
 
 // ---- figures ------------------------------------------------------------------------------------
