@@ -2,72 +2,53 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cmath>
+#include <span>
 
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/signals.h"
 #include "layers/forked_state.h"
+#include "trainers/evaluation/ending_text.h"
 #include "trainers/evaluation/generate.h"
 
 namespace reverie {
 namespace {
 
-template <class T>
-int32_t likeliest(const T* row, int64_t known, int64_t vocabulary) {
-  bool finite = true;
-  for (int64_t i = 0; i < vocabulary; ++i) finite = finite && std::isfinite(row[i]);
-  return finite ? int32_t(std::max_element(row, row + known) - row) : -1;
-}
-
 // The likeliest token of each row of logits [N, 1, V], among the tokenizer's.
 std::vector<int32_t> likeliest_tokens(const Tensor& logits, int64_t known) {
   const Tensor host = logits.to(Device{}).contiguous();
   const int64_t count = host.size(0), vocabulary = host.size(-1);
+  const TokenChoice greedy{.temperature = 0};
   std::vector<int32_t> tokens(static_cast<size_t>(count));
-  share_out(count, count > 1, [&](int64_t i) {
-    tokens[size_t(i)] = host.dtype() == DType::f64
-                            ? likeliest(host.data<double>() + i * vocabulary, known, vocabulary)
-                            : likeliest(host.data<float>() + i * vocabulary, known, vocabulary);
-  });
+  const auto each = [&]<class T>(const T* rows) {
+    share_out(count, count > 1, [&](int64_t i) {
+      Draws none(0);
+      tokens[size_t(i)] =
+          choose_token(std::span(rows + i * vocabulary, size_t(known)), greedy, none);
+    });
+  };
+  if (host.dtype() == DType::f64)
+    each(host.data<double>());
+  else
+    each(host.data<float>());
   return tokens;
 }
 
 // A text as it grows.
 class Writing {
  public:
-  explicit Writing(const WritingOptions& options) : options_(options) {}
+  explicit Writing(const WritingOptions& o)
+      : ending_(o.tokenizer, {o.max_tokens, o.ends, o.stop}) {}
   // Whether the text goes on.
   bool add(int32_t token) {
-    ++written_.tokens;
-    if (std::find(options_.ends.begin(), options_.ends.end(), token) != options_.ends.end())
-      return false;
-    tokens_.push_back(token);
-    if (cut_at_stop()) return false;
-    return written_.tokens < options_.max_tokens;
+    text_ += ending_.add(token);
+    return !ending_.ended();
   }
-  WrittenText finish() {
-    if (!stopped_) written_.text = options_.tokenizer.decode_continued(tokens_);
-    return written_;
-  }
+  WrittenText finish() const { return {text_, ending_.tokens()}; }
 
  private:
-  bool cut_at_stop() {
-    if (options_.stop.empty()) return false;
-    const std::string text = options_.tokenizer.decode_continued(tokens_);
-    size_t first = text.npos;
-    for (const std::string& stop : options_.stop) first = std::min(first, text.find(stop));
-    if (first == text.npos) return false;
-    stopped_ = true;
-    written_.text = text.substr(0, first);
-    return true;
-  }
-
-  const WritingOptions& options_;
-  std::vector<int32_t> tokens_;
-  WrittenText written_;
-  bool stopped_ = false;
+  EndingText ending_;
+  std::string text_;
 };
 
 WrittenText write_alone(LanguageModel& model, const std::vector<int32_t>& prompt,
@@ -109,7 +90,7 @@ std::vector<WrittenText> write_texts(TextReader& reader, const std::vector<Readi
     std::vector<int32_t> tokens = likeliest_tokens(model.logits_of(last).tensor(), known);
     std::vector<int64_t> kept;
     for (size_t r = 0; r < rows.size(); ++r) {
-      if (tokens[r] < 0)
+      if (tokens[r] == kNoToken)
         throw DivergedError(
             "the logits after a prompt are not finite: the model's weights are broken");
       if (goes_on[rows[r]]) goes_on[rows[r]] = writings[rows[r]].add(tokens[r]);

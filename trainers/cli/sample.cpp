@@ -15,6 +15,7 @@
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/cli/sample_latents.h"
+#include "trainers/cli/sample_prompts.h"
 #include "trainers/evaluation/explanation.h"
 #include "trainers/evaluation/generate.h"
 #include "trainers/evaluation/model_source.h"
@@ -30,6 +31,15 @@ struct SampleArguments {
   int64_t samples = 1;
   LatentArguments latents;
   bool greedy = false, past_end = false;
+  PromptArguments prompts;
+
+  SharedArguments shared() const {
+    const std::string coprocessor = latents.runs.empty() ? "" : latents.runs.front();
+    SharedArguments out{model, coprocessor, tokenizer, prompt,       json,
+                        texts, generate,    samples,   latents.late, past_end};
+    if (greedy) out.generate.temperature = 0;
+    return out;
+  }
 };
 
 using Clock = std::chrono::steady_clock;
@@ -115,6 +125,15 @@ void run(const SampleArguments& a) {
   for (const std::string& file : {a.json, a.texts})
     if (!file.empty()) require_writable(file);
   a.latents.require_consistent(a.samples);
+  if (a.prompts.given()) {
+    require(a.explain.empty(),
+            "--explain goes with one plain --prompt: leave --prompts, --chat, --stop and "
+            "--logprobs out");
+    require(a.latents.runs.size() <= 1 && !a.latents.async,
+            "--prompts, --chat, --stop and --logprobs go with one --coprocessor, and not with "
+            "--async");
+    return sample_prompts(a.prompts, a.shared());
+  }
   // A coprocessor's tokenizer serves the base, too.
   std::vector<OpenedCoprocessor> coprocessors = open_coprocessors(a.latents, a.tokenizer);
   const UsableModel m = open_model(
@@ -199,8 +218,24 @@ void add_sample_command(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--top-k", a->generate.top_k, "sample among the k likeliest; 0: among all")
       ->capture_default_str();
+  command
+      ->add_option("--top-p", a->generate.top_p,
+                   "sample among the fewest likeliest tokens that hold this probability; 1: among "
+                   "all")
+      ->capture_default_str();
+  command
+      ->add_option("--min-p", a->generate.min_p,
+                   "sample among the tokens at least this many times as likely as the likeliest; "
+                   "0: among all")
+      ->capture_default_str();
+  command
+      ->add_option("--repetition-penalty", a->generate.repetition_penalty,
+                   "divide the logits of tokens that the prompt or the text holds (multiply where "
+                   "negative); 1: none")
+      ->capture_default_str();
   command->add_option("--seed", a->generate.seed, "seed of the random draws")
       ->capture_default_str();
+  a->prompts.add_to(*command);
   command->add_flag("--greedy", a->greedy, "the same as --temperature 0");
   command->add_flag("--past-end", a->past_end, "continue after the end-of-text token");
   command->add_option("--texts", a->texts,

@@ -17,8 +17,9 @@
 namespace reverie {
 namespace {
 
-// A token after each row of logits [N, 1, V].
+// A token after each of the texts, from its row of logits [N, 1, V].
 std::vector<int32_t> choose_each(const Tensor& logits, const GenerateOptions& options,
+                                 const std::vector<std::vector<int32_t>>& texts,
                                  std::vector<Draws>& draws) {
   const TokenChoice choice = options.choice();
   const Tensor host = logits.to(Device{}).contiguous();
@@ -28,8 +29,8 @@ std::vector<int32_t> choose_each(const Tensor& logits, const GenerateOptions& op
   std::vector<int32_t> tokens(static_cast<size_t>(count));
   const auto each = [&]<class T>(const T* rows) {
     share_out(count, count > 1, [&](int64_t i) {
-      tokens[size_t(i)] =
-          choose_token(std::span(rows + i * vocabulary, size_t(known)), choice, draws[size_t(i)]);
+      tokens[size_t(i)] = choose_token(std::span(rows + i * vocabulary, size_t(known)), choice,
+                                       draws[size_t(i)], texts[size_t(i)]);
     });
   };
   if (host.dtype() == DType::f64)
@@ -77,6 +78,7 @@ class GrowingTexts {
         written_(size_t(samples)),
         ended_(size_t(samples), false) {}
 
+  const std::vector<std::vector<int32_t>>& texts() const { return texts_; }
   // i32 [samples, end - first].
   Tensor between(size_t first, size_t end) const {
     std::vector<int32_t> pieces;
@@ -212,7 +214,7 @@ std::vector<std::vector<int32_t>> generate_samples(
   TextContext context(model, texts, arriving_latents(model, options), prompt.size());
   for (int64_t i = 0; i < options.max_tokens; ++i) {
     const Variable logits = model.logits_of(context.read(i, prompt.size() + size_t(i)));
-    texts.add(choose_each(logits.tensor(), options, draws), on_token);
+    texts.add(choose_each(logits.tensor(), options, texts.texts(), draws), on_token);
     if (texts.all_ended()) break;
   }
   return std::move(texts).written();

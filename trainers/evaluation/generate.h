@@ -16,7 +16,8 @@ struct GenerateOptions {
   int64_t max_tokens = 200;
   double temperature = 1;  ///< divides the logits; 0: always the likeliest token
   int64_t top_k = 0;       ///< draw among the k likeliest alone; 0: among all
-  uint64_t seed = 1;       ///< of the draws
+  double top_p = 1, min_p = 0, repetition_penalty = 1;  ///< see TokenChoice
+  uint64_t seed = 1;                                    ///< of the draws
   /// Draw among the first so many tokens, where a model has more rows than its tokenizer has tokens;
   /// 0: among all.
   int64_t vocabulary = 0;
@@ -28,7 +29,7 @@ struct GenerateOptions {
   std::vector<std::shared_ptr<LatentSupplier>> latents = {};
   std::vector<int32_t> ends = {};  ///< each ends the text when it comes, and is not part of it
 
-  TokenChoice choice() const { return {.temperature = temperature, .top_k = top_k}; }
+  TokenChoice choice() const { return {temperature, top_k, top_p, min_p, repetition_penalty}; }
 };
 
 /// The tokens that follow `prompt` (without it); on_token (may be empty) is called with each as it

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <numeric>
+#include <optional>
 
 #include "core/error.h"
 #include "core/parallel.h"
@@ -57,24 +59,37 @@ void keep_share(std::vector<double>& weights, double share) {
   }
 }
 
+// Sets all weights to 0 but those of at least `share` of the largest.
+void keep_near_likeliest(std::vector<double>& weights, double share) {
+  const double least = share * *std::max_element(weights.begin(), weights.end());
+  for (double& weight : weights)
+    if (weight < least) weight = 0;
+}
+
+// The logits after the repetition penalty; each token of the text counts once.
 template <class T>
-int32_t choose(std::span<const T> logits, const TokenChoice& choice, Draws& draws) {
-  T largest = -INFINITY;
-  bool finite = true;
-  for (const T x : logits) {
-    largest = x > largest ? x : largest;
-    finite = finite && std::isfinite(x);
+std::vector<T> penalised(std::span<const T> logits, double penalty, std::span<const int32_t> text) {
+  std::vector<T> out(logits.begin(), logits.end());
+  std::vector<int32_t> tokens(text.begin(), text.end());
+  std::sort(tokens.begin(), tokens.end());
+  tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
+  for (const int32_t token : tokens) {
+    if (size_t(token) >= out.size()) continue;
+    T& x = out[size_t(token)];
+    x = x < 0 ? x * T(penalty) : x / T(penalty);
   }
-  if (!finite) return kNoToken;
-  if (choice.temperature == 0)
-    return int32_t(std::find(logits.begin(), logits.end(), largest) - logits.begin());
+  return out;
+}
+
+// Fills draws.weights with the weights of `tokens`, or of all where that stays empty.
+template <class T>
+void weigh(std::span<const T> logits, T largest, const TokenChoice& choice, Draws& draws,
+           std::vector<int32_t>& tokens) {
   const auto weight = [&](T x) {
     return std::exp((double(x) - double(largest)) / choice.temperature);
   };
   std::vector<double>& weights = draws.weights;
-  const bool all = choice.top_k == 0 || choice.top_k >= int64_t(logits.size());
-  std::vector<int32_t> tokens;
-  if (all) {
+  if (choice.top_k == 0 || choice.top_k >= int64_t(logits.size())) {
     constexpr size_t kBlock = 4096;
     weights.resize(logits.size());
     share_out(int64_t((logits.size() + kBlock - 1) / kBlock), logits.size() > kBlock,
@@ -89,8 +104,58 @@ int32_t choose(std::span<const T> logits, const TokenChoice& choice, Draws& draw
     for (const int32_t token : tokens) weights.push_back(weight(logits[size_t(token)]));
   }
   if (choice.top_p < 1) keep_share(weights, choice.top_p);
-  const size_t drawn = share_of(weights, draws.random.uniform());
-  return all ? int32_t(drawn) : tokens[drawn];
+  if (choice.min_p > 0) keep_near_likeliest(weights, choice.min_p);
+}
+
+// The largest logit; nothing where one is not finite.
+template <class T>
+std::optional<T> largest_of(std::span<const T> logits) {
+  T largest = -INFINITY;
+  bool finite = true;
+  for (const T x : logits) {
+    largest = x > largest ? x : largest;
+    finite = finite && std::isfinite(x);
+  }
+  if (!finite) return std::nullopt;
+  return largest;
+}
+
+template <class T>
+int32_t choose(std::span<const T> logits, const TokenChoice& choice, Draws& draws) {
+  const std::optional<T> largest = largest_of(logits);
+  if (!largest) return kNoToken;
+  if (choice.temperature == 0)
+    return int32_t(std::find(logits.begin(), logits.end(), *largest) - logits.begin());
+  std::vector<int32_t> tokens;
+  weigh(logits, *largest, choice, draws, tokens);
+  const size_t drawn = share_of(draws.weights, draws.random.uniform());
+  return tokens.empty() ? int32_t(drawn) : tokens[drawn];
+}
+
+template <class T>
+int32_t choose_after(std::span<const T> logits, const TokenChoice& choice, Draws& draws,
+                     std::span<const int32_t> text) {
+  if (choice.repetition_penalty == 1) return choose(logits, choice, draws);
+  const std::vector<T> changed = penalised(logits, choice.repetition_penalty, text);
+  return choose(std::span<const T>(changed), choice, draws);
+}
+
+template <class T>
+std::vector<double> probabilities(std::span<const T> logits, const TokenChoice& choice,
+                                  std::span<const int32_t> text) {
+  const std::vector<T> changed = penalised(logits, choice.repetition_penalty, text);
+  const std::span<const T> all(changed);
+  const std::optional<T> largest = largest_of(all);
+  require(largest && choice.temperature > 0,
+          "probabilities of tokens: wanted finite logits and a temperature above 0");
+  Draws draws(0);
+  std::vector<int32_t> tokens;
+  weigh(all, *largest, choice, draws, tokens);
+  const double total = std::accumulate(draws.weights.begin(), draws.weights.end(), 0.0);
+  std::vector<double> out(logits.size(), 0.0);
+  for (size_t i = 0; i < draws.weights.size(); ++i)
+    out[tokens.empty() ? i : size_t(tokens[i])] = draws.weights[i] / total;
+  return out;
 }
 
 }  // namespace
@@ -101,13 +166,26 @@ void require_valid(const TokenChoice& choice) {
   require(choice.top_k >= 0, "top_k is {}, wanted 0 (all) or more", choice.top_k);
   require(choice.top_p > 0 && choice.top_p <= 1, "top_p is {}, wanted more than 0 and at most 1",
           choice.top_p);
+  require(choice.min_p >= 0 && choice.min_p <= 1, "min_p is {}, wanted 0 (all) to 1", choice.min_p);
+  require(choice.repetition_penalty > 0 && std::isfinite(choice.repetition_penalty),
+          "repetition_penalty is {}, wanted more than 0 (1: none)", choice.repetition_penalty);
 }
 
-int32_t choose_token(std::span<const float> logits, const TokenChoice& choice, Draws& draws) {
-  return choose(logits, choice, draws);
+int32_t choose_token(std::span<const float> logits, const TokenChoice& choice, Draws& draws,
+                     std::span<const int32_t> text) {
+  return choose_after(logits, choice, draws, text);
 }
-int32_t choose_token(std::span<const double> logits, const TokenChoice& choice, Draws& draws) {
-  return choose(logits, choice, draws);
+int32_t choose_token(std::span<const double> logits, const TokenChoice& choice, Draws& draws,
+                     std::span<const int32_t> text) {
+  return choose_after(logits, choice, draws, text);
+}
+std::vector<double> token_probabilities(std::span<const float> logits, const TokenChoice& choice,
+                                        std::span<const int32_t> text) {
+  return probabilities(logits, choice, text);
+}
+std::vector<double> token_probabilities(std::span<const double> logits, const TokenChoice& choice,
+                                        std::span<const int32_t> text) {
+  return probabilities(logits, choice, text);
 }
 
 }  // namespace reverie

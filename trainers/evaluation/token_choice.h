@@ -14,6 +14,11 @@ struct TokenChoice {
   int64_t top_k = 0;       ///< draw among the k likeliest alone; 0: among all
   /// Draw among the fewest likeliest tokens whose probabilities sum to this or more; 1: among all.
   double top_p = 1;
+  /// Draw among the tokens at least this many times as likely as the likeliest; 0: among all.
+  double min_p = 0;
+  /// Logits of tokens that the text holds are divided by this where positive, else multiplied (Keskar
+  /// et al. 2019, arXiv 1909.05858); 1: they stay.
+  double repetition_penalty = 1;
 };
 
 /// UserError, naming the value, where one is out of range.
@@ -29,8 +34,19 @@ struct Draws {
 /// Instead of a token: the logits are not finite.
 inline constexpr int32_t kNoToken = -1;
 
-/// Ties go to the smaller number. One number is drawn for each token, none at temperature 0.
-int32_t choose_token(std::span<const float> logits, const TokenChoice&, Draws&);
-int32_t choose_token(std::span<const double> logits, const TokenChoice&, Draws&);
+/// The token that follows `text` (prompt and what was written; read for the repetition penalty
+/// alone): the penalty changes the logits, temperature divides them, and top_k, top_p and min_p leave
+/// tokens out, in this order, as transformers' generate() does. Ties go to the smaller number. One
+/// number is drawn for each token, none at temperature 0.
+int32_t choose_token(std::span<const float> logits, const TokenChoice&, Draws&,
+                     std::span<const int32_t> text = {});
+int32_t choose_token(std::span<const double> logits, const TokenChoice&, Draws&,
+                     std::span<const int32_t> text = {});
+
+/// The probability of each token to be drawn, 0 where one was left out; temperature is not 0.
+std::vector<double> token_probabilities(std::span<const float> logits, const TokenChoice&,
+                                        std::span<const int32_t> text = {});
+std::vector<double> token_probabilities(std::span<const double> logits, const TokenChoice&,
+                                        std::span<const int32_t> text = {});
 
 }  // namespace reverie

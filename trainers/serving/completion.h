@@ -34,6 +34,9 @@ struct CompletionRequest {
   uint64_t seed = 0;
   std::vector<std::string> stops;
   bool echo = false, stream = false;
+  bool past_end = false;  ///< tokens that end a text do not
+  /// Tokens that end a text besides the model's own.
+  std::vector<int32_t> also_ends = {};
   std::optional<int64_t> likeliest;  ///< log-probabilities are wanted, and of so many others
 
   /// Whether the prompt's own tokens are scored.

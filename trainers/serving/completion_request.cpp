@@ -20,8 +20,8 @@ struct PlainKeys final : Fieldset {
   RequestLimits limits;
   std::string model, user;
   int64_t max_tokens = 16, n = 1, best_of = 1, top_k = 0;
-  double temperature = 1, top_p = 1;
-  bool echo = false, stream = false;
+  double temperature = 1, top_p = 1, min_p = 0, repetition_penalty = 1;
+  bool echo = false, stream = false, ignore_eos = false;
   void fields(Fields& f) override {
     f.text("model", model, {}, "one of the names of /v1/models");
     f.text("user", user, {}, "ignored");
@@ -31,6 +31,10 @@ struct PlainKeys final : Fieldset {
     f.integer("top_k", top_k, {0, int64_t(1) << 30}, "draw among so many; 0: among all");
     f.number("temperature", temperature, {0, 1e6}, "0: always the likeliest token");
     f.number("top_p", top_p, {1e-9, 1}, "draw among the likeliest that hold this probability");
+    f.number("min_p", min_p, {0, 1}, "draw among tokens so many times as likely as the likeliest");
+    f.number("repetition_penalty", repetition_penalty, {1e-6, 1e6},
+             "divides the logits of tokens that the text holds; 1: none");
+    f.boolean("ignore_eos", ignore_eos, "tokens that end a text do not");
     f.boolean("echo", echo, "the answer begins with the prompt");
     f.boolean("stream", stream, "the answer comes piece by piece");
   }
@@ -240,10 +244,11 @@ CompletionRequest parse_completion_request(std::string_view body, const ServedMo
   require_neutral(object, keys.n, keys.best_of);
   request.samples = keys.n;
   request.max_tokens = keys.max_tokens;
-  request.choice = {.temperature = keys.temperature, .top_k = keys.top_k, .top_p = keys.top_p};
+  request.choice = {keys.temperature, keys.top_k, keys.top_p, keys.min_p, keys.repetition_penalty};
   require_valid(request.choice);
   request.echo = keys.echo;
   request.stream = keys.stream;
+  request.past_end = keys.ignore_eos;
   if (!logprobs.is_null())
     request.likeliest = integer_at(logprobs, "logprobs", 0, limits.likeliest);
   request.seed = seed_of(seed);

@@ -31,6 +31,12 @@ void guarded(std::span<const PromptJob> jobs, const Body& body) {
   }
 }
 
+std::vector<int32_t> ends_of(const CompletionRequest& request, const ServedModel& model) {
+  std::vector<int32_t> ends = request.also_ends;
+  if (!request.past_end) ends.insert(ends.end(), model.ends().begin(), model.ends().end());
+  return ends;
+}
+
 Variable last_row(const Variable& rows) {
   return slice(rows, 1, rows.size(1) - 1, rows.size(1));
 }
@@ -48,8 +54,8 @@ TextWriter::Text TextWriter::text_for(const PromptJob& job) const {
   Text text{.of = job.of,
             .number = job.prompt * request.samples,
             .tokens = prompt.tokens,
-            .decoder = StreamDecoder(model_.tokenizer(), true),
-            .stops = StopStrings(request.stops)};
+            .end = EndingText(model_.tokenizer(),
+                              {request.max_tokens, ends_of(request, model_), request.stops})};
   text.state.use_cache = true;
   if (request.latents) {
     text.make_at = prompt.latents_after;
@@ -58,12 +64,50 @@ TextWriter::Text TextWriter::text_for(const PromptJob& job) const {
   return text;
 }
 
+bool TextWriter::outgrown(const Text& text) const {
+  return int64_t(text.tokens.size()) - text.begin > model_.context();
+}
+
+// A full context begins anew with its last half, a long prompt with its last block; memory that is
+// carried goes on in consecutive windows.
+void TextWriter::make_room(Text& text) {
+  if (!outgrown(text)) return;
+  require(!text.of->request.latents, "a text of {} tokens with latents is longer than the context",
+          text.tokens.size());
+  LanguageModel& base = model_.base();
+  const int64_t room = model_.context();
+  const auto restart = [&](int64_t at) {
+    text.begin = text.seen = at;
+    text.state = SequenceState();
+    text.state.use_cache = true;
+  };
+  while (base.carries_memory() && base.incremental() && outgrown(text)) {
+    const int64_t end = text.begin + room;
+    if (end > text.seen) read(text, text.seen, end);
+    MemoryState memory = std::move(text.state.memory);
+    restart(end);
+    text.state.memory = std::move(memory);
+  }
+  if (!outgrown(text)) return;
+  restart(int64_t(text.tokens.size()) - (text.seen == 0 ? room : std::max<int64_t>(1, room / 2)));
+}
+
+// Reads the tokens that were not read yet -> final hidden states [1, T, C] of some, the last included.
+Variable TextWriter::read_rest(Text& text) {
+  make_room(text);
+  const auto end = int64_t(text.tokens.size());
+  const Variable rows = read(text, text.seen, end);
+  text.seen = end;
+  return rows;
+}
+
 // Tokens [begin, end) behind those that were read -> their final hidden states [1, end - begin, C].
 // The row in front of latents is the one that they leave there.
 Variable TextWriter::read(Text& text, int64_t begin, int64_t end) {
   LanguageModel& base = model_.base();
   if (!base.incremental())
-    return slice(base.hidden(between(text.tokens, 0, end), nullptr), 1, begin, end);
+    return slice(base.hidden(between(text.tokens, text.begin, end), nullptr), 1, begin - text.begin,
+                 end - text.begin);
   std::vector<Variable> parts;
   for (int64_t at = begin; at < end;) {
     int64_t stop = end;
@@ -71,8 +115,10 @@ Variable TextWriter::read(Text& text, int64_t begin, int64_t end) {
       if (cut > at && cut < stop) stop = cut;
     const Tensor tokens = between(text.tokens, at, stop);
     Variable rows = base.hidden(tokens, &text.state);
-    if (stop == text.make_at)
+    if (stop == text.make_at) {
       text.latents = model_.augmented()->latents_for(text.state, rows, tokens);
+      text.make_at = -1;
+    }
     if (stop == text.insert_at) {
       const Variable behind = insert(text);
       rows = stop - at > 1 ? concat({slice(rows, 1, 0, stop - at - 1), behind}, 1) : behind;
@@ -85,22 +131,24 @@ Variable TextWriter::read(Text& text, int64_t begin, int64_t end) {
 
 Variable TextWriter::insert(Text& text) {
   const Tensor last = between(text.tokens, text.insert_at - 1, text.insert_at);
+  text.insert_at = -1;
   return model_.augmented()->insert(text.state, last, text.latents);
 }
 
 void TextWriter::begin(const std::vector<PromptJob>& jobs) {
   const NoGrad no_grad;
+  const auto length = [](const PromptJob& job) {
+    return int64_t(job.of->request.prompts[size_t(job.prompt)].tokens.size());
+  };
   std::vector<PromptJob> together;
   for (const PromptJob& job : jobs) {
     const CompletionRequest& request = job.of->request;
-    if (model_.plain_base() && !request.latents && request.max_tokens <= 1)
+    if (model_.plain_base() && !request.latents && request.max_tokens <= 1 &&
+        length(job) <= model_.context())
       together.push_back(job);
     else
       guarded({&job, 1}, [&] { read_alone(job); });
   }
-  const auto length = [](const PromptJob& job) {
-    return int64_t(job.of->request.prompts[size_t(job.prompt)].tokens.size());
-  };
   std::stable_sort(together.begin(), together.end(),
                    [&](const PromptJob& a, const PromptJob& b) { return length(a) > length(b); });
   for (size_t first = 0; first < together.size();) {
@@ -133,7 +181,7 @@ void TextWriter::read_together(std::span<const PromptJob> jobs) {
 
 void TextWriter::read_alone(const PromptJob& job) {
   Text text = text_for(job);
-  const Variable rows = read(text, 0, int64_t(text.tokens.size()));
+  const Variable rows = read_rest(text);
   start(std::move(text), rows);
 }
 
@@ -178,8 +226,7 @@ void TextWriter::drop_finished() {
   std::erase_if(texts_, [&](Text& text) {
     if (now > text.of->deadline)
       text.of->fail(504, "the request took longer than the server allows (--time-limit)");
-    const bool full = text.written >= text.of->request.max_tokens;
-    return full || text.stops.stopped() || text.of->over();
+    return text.end.ended() || text.of->over();
   });
 }
 
@@ -199,7 +246,7 @@ void TextWriter::draw() {
       const std::span<const T> row(next, size_t(vocabulary));
       next += vocabulary;
       const int32_t token =
-          choose_token(row.first(size_t(known_tokens())), request.choice, text.draws);
+          choose_token(row.first(size_t(known_tokens())), request.choice, text.draws, text.tokens);
       if (token == kNoToken) {
         text.of->fail(500, "the logits are not finite: the model's weights are broken");
         continue;
@@ -215,45 +262,35 @@ void TextWriter::draw() {
     each(logits.data<float>());
 }
 
-// Notes the token; a text that ends with it counts as written to its end.
+// Notes the token.
 Piece TextWriter::piece_of(Text& text, int32_t token, std::vector<TokenScore> scores) const {
-  const int64_t most = text.of->request.max_tokens;
-  const bool end =
-      std::find(model_.ends().begin(), model_.ends().end(), token) != model_.ends().end();
   Piece piece{.text_number = text.number, .tokens = {token}, .scores = std::move(scores)};
   text.tokens.push_back(token);
-  ++text.written;
-  if (!end) piece.text = text.stops.next(text.decoder.next(token));
-  if (end || text.written == most) {
-    piece.text += text.stops.next(text.decoder.finish());
-    piece.text += text.stops.finish();
-    piece.finish = end ? "stop" : "length";
-    text.written = most;
-  }
-  if (text.stops.stopped()) piece.finish = "stop";
+  piece.text = text.end.add(token);
+  piece.finish = text.end.finish();
   return piece;
 }
 
 void TextWriter::read_drawn() {
-  if (model_.plain_base()) {
-    std::vector<int32_t> tokens;
-    std::vector<SequenceState*> states;
-    for (Text& text : texts_) {
-      tokens.push_back(text.tokens.back());
-      states.push_back(&text.state);
-    }
-    const Variable hidden = read_side_by_side(*model_.plain_base(), tokens, states);
-    int64_t n = 0;
-    for (Text& text : texts_) {
-      text.last = slice(hidden, 0, n, n + 1);
-      ++n;
-      if (text.insert_at == int64_t(text.tokens.size())) text.last = insert(text);
-    }
-    return;
-  }
+  std::vector<Text*> together;
+  std::vector<int32_t> tokens;
+  std::vector<SequenceState*> states;
   for (Text& text : texts_) {
-    const int64_t time = int64_t(text.tokens.size());
-    text.last = read(text, time - 1, time);
+    if (!model_.plain_base() || outgrown(text)) {
+      text.last = last_row(read_rest(text));
+      continue;
+    }
+    together.push_back(&text);
+    tokens.push_back(text.tokens.back());
+    states.push_back(&text.state);
+  }
+  if (together.empty()) return;
+  const Variable hidden = read_side_by_side(*model_.plain_base(), tokens, states);
+  for (size_t n = 0; n < together.size(); ++n) {
+    Text& text = *together[n];
+    text.last = slice(hidden, 0, int64_t(n), int64_t(n) + 1);
+    text.seen = int64_t(text.tokens.size());
+    if (text.insert_at == text.seen) text.last = insert(text);
   }
 }
 

@@ -7,11 +7,10 @@
 #include <span>
 #include <vector>
 
-#include "datasets/tokenizers/tokenizer.h"
 #include "layers/sequence_state.h"
+#include "trainers/evaluation/ending_text.h"
 #include "trainers/serving/completion.h"
 #include "trainers/serving/served_model.h"
-#include "trainers/serving/stop_strings.h"
 
 namespace reverie {
 
@@ -22,7 +21,8 @@ struct PromptJob {
 };
 
 /// All of it on one thread. An error of the model ends the requests that it met (500), never the
-/// server.
+/// server. A text without latents that outgrows the model's context goes on as generate() has it; the
+/// server refuses such requests, `reverie sample` does not.
 class TextWriter {
  public:
   explicit TextWriter(ServedModel& model) : model_(model) {}
@@ -40,18 +40,21 @@ class TextWriter {
     std::shared_ptr<Completion> of = {};
     int64_t number = 0;                ///< among the request's texts
     std::vector<int32_t> tokens = {};  ///< the prompt's and those written
-    int64_t written = 0;
+    int64_t begin = 0;                 ///< first token of the context
+    int64_t seen = 0;                  ///< tokens before this one were read
     SequenceState state = {};
     Variable last = {};  ///< final hidden states [1, 1, C], which predict the next token
-    /// Tokens behind which latents are made and put in; -1: none.
+    /// Tokens behind which latents are made and put in; -1: none, or done.
     int64_t make_at = -1, insert_at = -1;
     Variable latents = {};
     Draws draws{0};
-    StreamDecoder decoder;
-    StopStrings stops;
+    EndingText end;
   };
 
   Text text_for(const PromptJob& job) const;
+  bool outgrown(const Text& text) const;
+  void make_room(Text& text);
+  Variable read_rest(Text& text);
   Variable read(Text& text, int64_t begin, int64_t end);
   Variable insert(Text& text);
   void read_together(std::span<const PromptJob> jobs);

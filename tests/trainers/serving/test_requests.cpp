@@ -9,9 +9,9 @@
 #include "datasets/tokenizers/char_tokenizer.h"
 #include "support/message_of.h"
 #include "support/tiny_models.h"
+#include "trainers/evaluation/stop_strings.h"
 #include "trainers/serving/completion_answer.h"
 #include "trainers/serving/completion_request.h"
-#include "trainers/serving/stop_strings.h"
 #include "trainers/serving/tokenizer_answers.h"
 
 namespace reverie {
@@ -52,11 +52,15 @@ TEST(CompletionRequest, TheApisDefaults) {
 TEST(CompletionRequest, ReadsEveryKey) {
   const CompletionRequest request =
       parsed(R"({"model": "base", "prompt": "A", "max_tokens": 3, "temperature": 0, "top_p": 0.5,)"
-             R"("top_k": 4, "n": 2, "stop": ["B", "CD"], "seed": 7, "echo": true, "logprobs": 5,)"
+             R"("top_k": 4, "min_p": 0.25, "repetition_penalty": 1.5, "ignore_eos": true, "n": 2,)"
+             R"("stop": ["B", "CD"], "seed": 7, "echo": true, "logprobs": 5,)"
              R"("stream": true})");
   EXPECT_EQ(request.max_tokens, 3);
   EXPECT_EQ(request.choice.top_p, 0.5);
   EXPECT_EQ(request.choice.top_k, 4);
+  EXPECT_EQ(request.choice.min_p, 0.25);
+  EXPECT_EQ(request.choice.repetition_penalty, 1.5);
+  EXPECT_TRUE(request.past_end);
   EXPECT_EQ(request.samples, 2);
   EXPECT_EQ(request.seed, 7u);
   EXPECT_EQ(request.stops, (std::vector<std::string>{"B", "CD"}));
@@ -88,6 +92,8 @@ TEST(CompletionRequest, SaysWhyItIsRefused) {
       {R"({"prompt": "A", "temperature": -0.5})", "temperature"},
       {R"({"prompt": "A", "top_p": 0})", "top_p"},
       {R"({"prompt": "A", "top_p": 1.5})", "top_p"},
+      {R"({"prompt": "A", "min_p": 1.5})", "min_p"},
+      {R"({"prompt": "A", "repetition_penalty": 0})", "repetition_penalty"},
       {R"({"prompt": "A", "n": 0})", "n"},
       {R"({"prompt": "A", "n": 100})", "n"},
       {R"({"prompt": "A", "stop": [""]})", "a stop string is \"\""},

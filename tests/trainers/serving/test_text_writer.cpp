@@ -129,6 +129,97 @@ TEST_P(ServedTexts, TextsSideBySideAreThoseWrittenAlone) {
   }
 }
 
+// Bit for bit in f64, log-probabilities included: texts beside others, of other lengths and settings.
+TEST_P(ServedTexts, WhatStandsBesideATextChangesNoBit) {
+  ServedModel model(make_model(GetParam().json), letters(13));
+  const auto requests = [] {
+    std::vector<CompletionRequest> all;
+    for (size_t p = 0; p < kPrompts.size(); ++p) {
+      CompletionRequest request = greedy({kPrompts[p]}, 6 + int64_t(p));
+      request.choice = {p % 2 == 0 ? 0.0 : 1.1, 0, 0.95, 0.02, 1.2};
+      request.seed = p;
+      request.likeliest = 3;
+      all.push_back(request);
+    }
+    return all;
+  };
+  std::vector<std::shared_ptr<Completion>> together;
+  for (const CompletionRequest& request : requests()) together.push_back(completion_of(request));
+  write_all(model, together);
+  const auto alone = requests();
+  for (size_t p = 0; p < alone.size(); ++p) {
+    const auto one = completion_of(alone[p]);
+    write_all(model, {one});
+    const Written beside = written(*together[p]).at(0), by_itself = written(*one).at(0);
+    EXPECT_EQ(beside.tokens, by_itself.tokens);
+    EXPECT_EQ(beside.text, by_itself.text);
+    ASSERT_EQ(beside.scores.size(), by_itself.scores.size());
+    for (size_t t = 0; t < beside.scores.size(); ++t) {
+      EXPECT_EQ(beside.scores[t].log_probability, by_itself.scores[t].log_probability) << t;
+      EXPECT_EQ(beside.scores[t].likeliest, by_itself.scores[t].likeliest) << t;
+    }
+  }
+}
+
+// In f32 rounding may depend on the number of rows, the text does not.
+TEST_P(ServedTexts, InF32TheTextsAreThoseWrittenAlone) {
+  ServedModel model(make_model(GetParam().json, DType::f32), letters(13));
+  const auto together = completion_of(greedy(kPrompts, 7));
+  write_all(model, {together});
+  const auto texts = written(*together);
+  for (size_t p = 0; p < kPrompts.size(); ++p) {
+    const auto one = completion_of(greedy({kPrompts[p]}, 7));
+    write_all(model, {one});
+    EXPECT_EQ(texts.at(int64_t(p)).text, written(*one).at(0).text) << p;
+  }
+}
+
+// Texts that fill the block of 19 several times over go on as generate() has them, side by side.
+TEST_P(ServedTexts, OutgrowTheContextAsGenerateDoes) {
+  ServedModel model(make_model(GetParam().json), letters(13));
+  std::vector<std::vector<int32_t>> prompts = kPrompts;
+  prompts.emplace_back();
+  for (int32_t i = 0; i < 30; ++i) prompts.back().push_back(i * 5 % 13);
+  CompletionRequest drawn = greedy(prompts, 45);
+  drawn.choice.temperature = 1;
+  drawn.seed = 4;
+  const auto completion = completion_of(drawn);
+  write_all(model, {completion});
+  const auto texts = written(*completion);
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    GenerateOptions options;
+    options.max_tokens = 45;
+    options.seed = 4;
+    EXPECT_EQ(texts.at(int64_t(p)).tokens, generate(model.base(), prompts[p], options)) << p;
+  }
+}
+
+// Top-p, min-p and the penalty are one implementation, whoever writes.
+TEST_P(ServedTexts, ChooseTokensAsGenerateDoes) {
+  ServedModel model(make_model(GetParam().json), letters(13));
+  for (const TokenChoice& choice :
+       {TokenChoice{1, 0, 0.8, 0, 1}, TokenChoice{1, 0, 1, 0.2, 1}, TokenChoice{1, 0, 1, 0, 1.5},
+        TokenChoice{0, 0, 1, 0, 1.5}, TokenChoice{1.3, 9, 0.9, 0.05, 1.1}}) {
+    CompletionRequest request = greedy(kPrompts, 7);
+    request.choice = choice;
+    request.seed = 5;
+    const auto completion = completion_of(request);
+    write_all(model, {completion});
+    const auto texts = written(*completion);
+    for (size_t p = 0; p < kPrompts.size(); ++p) {
+      GenerateOptions options;
+      options.max_tokens = 7;
+      options.temperature = choice.temperature;
+      options.top_k = choice.top_k;
+      options.top_p = choice.top_p;
+      options.min_p = choice.min_p;
+      options.repetition_penalty = choice.repetition_penalty;
+      options.seed = 5;
+      EXPECT_EQ(texts.at(int64_t(p)).tokens, generate(model.base(), kPrompts[p], options)) << p;
+    }
+  }
+}
+
 TEST_P(ServedTexts, ScoresAreTheModelsOwn) {
   ServedModel model(make_model(GetParam().json), letters(13));
   for (const int64_t max_tokens : {0, 1, 4}) {  // side by side, and one after another
@@ -179,6 +270,22 @@ TEST(TextWriter, StopsInFrontOfAStopString) {
   EXPECT_EQ(got.text, text.substr(0, text.find(stop)));
   EXPECT_EQ(got.finish, "stop");
   EXPECT_EQ(got.tokens.size(), text.find(stop) + 2);
+}
+
+TEST(TextWriter, TokensThatEndATextMayBeAddedOrPassedOver) {
+  ServedModel model(make_model(kGpt), letters(13));
+  const auto whole = completion_of(greedy({{3}}, 12));
+  write_all(model, {whole});
+  const std::vector<int32_t> tokens = written(*whole).at(0).tokens;
+  CompletionRequest request = greedy({{3}}, 12);
+  request.also_ends = {tokens[4]};
+  const auto ended = completion_of(request);
+  write_all(model, {ended});
+  const Written got = written(*ended).at(0);
+  const auto first = std::find(tokens.begin(), tokens.end(), tokens[4]) - tokens.begin();
+  EXPECT_EQ(int64_t(got.tokens.size()), first + 1);
+  EXPECT_EQ(int64_t(got.text.size()), first);
+  EXPECT_EQ(got.finish, "stop");
 }
 
 TEST(TextWriter, OnesThatAreLateOrUnwantedEndAndOthersGoOn) {

@@ -1,4 +1,4 @@
-#include "trainers/serving/stop_strings.h"
+#include "trainers/evaluation/stop_strings.h"
 
 #include <algorithm>
 #include <utility>
