@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <utility>
+#include <vector>
 
 #include "autograd/ops/reduce.h"
 #include "autograd/ops/shape.h"
@@ -82,12 +84,15 @@ Variable Imm::after_block(const LayerView& view, MemoryState& state) {
   throw InternalError("an IMM mode without a rule");
 }
 
-Variable Imm::read(const Variable& x, const Variable& slots) {
-  const Variable keys = project_ ? project_->forward(slots) : slots;
-  const Variable scores = matmul(query_->forward(x), keys, false, true);  // [B, T, n]
+Variable Imm::keys_of(const Variable& slots) const {
+  return project_ ? project_->forward(slots) : slots;
+}
+
+Variable Imm::read(const Variable& query, const Variable& keys, const Variable& values) const {
+  const Variable scores = matmul(query, keys, false, true);  // [B, T, n]
   Variable weights = softmax(scores, 1 / std::sqrt(double(key_size_)));
   if (training()) weights = dropout(weights, dropout_);
-  return matmul(weights, value_->forward(slots));
+  return matmul(weights, values);
 }
 
 Variable Imm::whole_block(const Variable& x) {
@@ -95,7 +100,7 @@ Variable Imm::whole_block(const Variable& x) {
   const Variable block_mean = reshape(mean(write_->forward(x), 1), {batch, 1, features_});
   const Variable slots =
       slots_ == 1 ? block_mean : concat({block_mean, zeros({batch, slots_ - 1, features_}, x)}, 1);
-  return merge(x, read(x, slots));
+  return merge(x, read(query_->forward(x), keys_of(slots), value_->forward(slots)));
 }
 
 // Slot 0 differs from row to row, so its key and value are computed per row; the other slots are
@@ -144,6 +149,15 @@ Variable Imm::slots_of(const MemoryState& state, const std::string& layer, int64
   return concat(slots, 1);
 }
 
+Variable Imm::slots_by_age(const MemoryState& state, const std::string& layer, int64_t batch,
+                           int64_t written) const {
+  const int64_t count = mode_ == ImmMode::segment ? slots_ : std::min(written, slots_);
+  const Variable slots = slots_of(state, layer, batch, count);
+  const int64_t oldest = count == slots_ ? written % slots_ : 0;
+  if (oldest == 0) return slots;
+  return concat({slice(slots, 1, oldest, count), slice(slots, 1, 0, oldest)}, 1);
+}
+
 std::vector<Variable> Imm::readable(const MemoryState& state, int64_t batch) const {
   std::vector<Variable> rows;
   if (!incremental()) return rows;
@@ -163,22 +177,70 @@ std::vector<Variable> Imm::readable(const MemoryState& state, int64_t batch) con
   return rows;
 }
 
+namespace {
+
+// Keys and values of the slots that rows may read, the oldest first. Each slot's are computed once.
+class Bank {
+ public:
+  Bank(int64_t capacity, const Variable& keys, const Variable& values)
+      : capacity_(size_t(capacity)), keys_(keys), values_(values) {}
+  bool empty() const { return count() == 0; }
+  void write(const Variable& key, const Variable& value) {
+    written_.emplace_back(key, value);
+    if (count() <= capacity_) return;
+    if (begin_ < held())
+      ++begin_;
+    else
+      written_.erase(written_.begin());
+  }
+  Variable keys() const {
+    return joined(keys_, [](const auto& one) { return one.first; });
+  }
+  Variable values() const {
+    return joined(values_, [](const auto& one) { return one.second; });
+  }
+
+ private:
+  int64_t held() const { return keys_.defined() ? keys_.size(1) : 0; }
+  size_t count() const { return size_t(held() - begin_) + written_.size(); }
+  template <class Part>
+  Variable joined(const Variable& held_ones, const Part& part) const {
+    std::vector<Variable> parts;
+    if (begin_ < held())
+      parts.push_back(begin_ == 0 ? held_ones : slice(held_ones, 1, begin_, held()));
+    for (const auto& one : written_) parts.push_back(part(one));
+    return parts.size() == 1 ? parts[0] : concat(parts, 1);
+  }
+
+  size_t capacity_;
+  Variable keys_, values_;  // of the slots that the window found, [B, n, ..]
+  int64_t begin_ = 0;       // those before it were written anew
+  std::vector<std::pair<Variable, Variable>> written_;
+};
+
+}  // namespace
+
 // Rows are taken in pieces that end where a segment (chunk) ends: within a piece the memory does
 // not change.
 Variable Imm::in_pieces(const Variable& x, MemoryState& state, const std::string& layer) {
   const int64_t batch = x.size(0), time = x.size(1);
   int64_t& seen = state.counters[layer + "rows"];
   const Variable gate = mode_ == ImmMode::slots ? sigmoid(merge_gate_->forward(x)) : Variable();
+  const Variable query = query_->forward(x);
+  Variable keys, values;
+  // Empty slots count in a segment's softmax, and not in that of gated slots.
+  if (mode_ == ImmMode::segment || seen >= piece_) {
+    const Variable slots = slots_by_age(state, layer, batch, seen / piece_);
+    keys = keys_of(slots);
+    values = value_->forward(slots);
+  }
+  Bank bank(slots_, keys, values);
   std::vector<Variable> reads;
   for (int64_t begin = 0; begin < time;) {
     const int64_t end = std::min(time, begin + piece_ - seen % piece_), number = seen / piece_;
     const Variable piece = slice(x, 1, begin, end);
-    if (mode_ == ImmMode::segment)
-      reads.push_back(read(piece, slots_of(state, layer, batch, slots_)));
-    else if (number > 0)
-      reads.push_back(read(piece, slots_of(state, layer, batch, std::min(number, slots_))));
-    else
-      reads.push_back(zeros(piece.shape(), x));
+    reads.push_back(bank.empty() ? zeros(piece.shape(), x)
+                                 : read(slice(query, 1, begin, end), bank.keys(), bank.values()));
 
     const std::string partial_name = layer + "partial",
                       slot_name = layer + "slot" + std::to_string(number % slots_);
@@ -203,6 +265,7 @@ Variable Imm::in_pieces(const Variable& x, MemoryState& state, const std::string
         written = add(written, multiply(it->second, affine(g3, -1, 1)));
     }
     state.values[slot_name] = written;
+    if (begin < time) bank.write(keys_of(written), value_->forward(written));
   }
   const Variable r = reads.size() == 1 ? reads[0] : concat(reads, 1);
   return mode_ == ImmMode::slots ? add(x, multiply(r, gate)) : merge(x, r);
@@ -210,11 +273,12 @@ Variable Imm::in_pieces(const Variable& x, MemoryState& state, const std::string
 
 double Imm::flops_per_token() const {
   const double d = double(features_), k = double(key_size_), n = double(slots_);
-  const double per_slot_work =
-      mode_ == ImmMode::causal_mean ? 2 * d * k + 2 * d * d : 0;  // keys and values per row
-  const double writes =
-      mode_ == ImmMode::segment || mode_ == ImmMode::slots ? 2 * d * d / double(piece_) : 2 * d * d;
-  return writes + 2 * d * k + per_slot_work + 2 * n * (k + d);
+  const double keys_and_values = 2 * d * k + 2 * d * d;  // of one slot
+  const bool pieces = mode_ == ImmMode::segment || mode_ == ImmMode::slots;
+  double writes = 2 * d * d;
+  if (mode_ == ImmMode::causal_mean) writes += keys_and_values;  // a slot for each row
+  if (pieces) writes = (writes + keys_and_values) / double(piece_);
+  return writes + 2 * d * k + 2 * n * (k + d);
 }
 
 }  // namespace reverie

@@ -52,8 +52,13 @@ class Imm final : public MemoryModule {
   /// The slots of a layer as [B, n, d]; those never written are zero.
   Variable slots_of(const MemoryState&, const std::string& layer, int64_t batch,
                     int64_t count) const;
-  /// softmax(q K^T / sqrt(k)) V for slots M [B, n, d] and x [B, T, d].
-  Variable read(const Variable& x, const Variable& slots);
+  /// The same after `written` writes, the oldest first; of gated slots those written so far.
+  Variable slots_by_age(const MemoryState&, const std::string& layer, int64_t batch,
+                        int64_t written) const;
+  /// M P^T [B, n, k] of slots M [B, n, d].
+  Variable keys_of(const Variable& slots) const;
+  /// softmax(q K^T / sqrt(k)) V for queries [B, T, k], keys [B, n, k] and values [B, n, d].
+  Variable read(const Variable& query, const Variable& keys, const Variable& values) const;
   Variable merge(const Variable& x, const Variable& r) const {
     return layer_norm(add(x, r), {}, {}, 1e-5);
   }
