@@ -165,7 +165,7 @@ std::optional<int32_t> token_of(std::string_view text, const Tokenizer& tokenize
   try {
     const std::vector<int32_t> tokens = tokenizer.encode(text);
     if (tokens.size() == 1 && tokenizer.decode_continued(tokens) == text) return tokens[0];
-  } catch (const DataError&) {  // a character that the tokenizer does not know
+  } catch (const UserError&) {  // a character that the tokenizer does not know
   }
   return std::nullopt;
 }
