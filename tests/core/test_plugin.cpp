@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/fixtures.h"
 #include "core/gadgets.h"
+#include "support/tests_directory.h"
 
 namespace reverie {
 namespace {
@@ -18,7 +19,7 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-const std::string kDirectory = REVERIE_TEST_PLUGINS;
+const std::string kDirectory = testing::directory_of_binary() + "/core_plugins";
 
 TEST(Plugin, LoadsOnceAndRegisters) {
   load_plugin("gadget.so", kDirectory);

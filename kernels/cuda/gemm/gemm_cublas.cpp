@@ -17,7 +17,7 @@ struct Library {
   Tensor workspace;
 
   Library() {
-    require_success(cublasLtCreate(&handle), "starting");
+    require_success(cublas().create(&handle), "starting");
     workspace = Tensor::empty({int64_t(kWorkspace)}, DType::u8, Device{DeviceKind::cuda, 0});
   }
 };

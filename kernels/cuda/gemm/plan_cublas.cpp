@@ -44,7 +44,7 @@ cublasLtEpilogue_t epilogue_of(Epilogue e) {
 
 void require_success(cublasStatus_t status, const char* what) {
   if (status != CUBLAS_STATUS_SUCCESS)
-    throw MachineError(fmt::format("cublasLt: {}: {}", what, cublasLtGetStatusString(status)));
+    throw MachineError(fmt::format("cublasLt: {}: {}", what, cublas().status_string(status)));
 }
 
 Problem problem_of(const Matmul& args, Epilogue epilogue) {
@@ -56,16 +56,16 @@ Problem problem_of(const Matmul& args, Epilogue epilogue) {
 }
 
 Matrix::Matrix(DType type, int64_t rows, int64_t columns, const Layout& l, int64_t batch) {
-  require_success(cublasLtMatrixLayoutCreate(&layout_, type_of(type), uint64_t(rows),
-                                             uint64_t(columns), l.stride),
-                  "describing a matrix");
+  require_success(
+      cublas().layout_create(&layout_, type_of(type), uint64_t(rows), uint64_t(columns), l.stride),
+      "describing a matrix");
   const int32_t count = int32_t(batch);
   set(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, count);
   set(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, l.batch_stride);
 }
 template <class V>
 void Matrix::set(cublasLtMatrixLayoutAttribute_t attribute, const V& value) {
-  require_success(cublasLtMatrixLayoutSetAttribute(layout_, attribute, &value, sizeof(value)),
+  require_success(cublas().layout_set(layout_, attribute, &value, sizeof(value)),
                   "describing a batch");
 }
 
@@ -76,8 +76,8 @@ Plan::Plan(cublasLtHandle_t handle, const Problem& p)
       right_(p.operands, p.a.transposed ? p.m : p.k, p.a.transposed ? p.k : p.m, p.a, p.batch),
       result_(p.result, p.n, p.m, p.c, p.batch) {
   require_success(
-      cublasLtMatmulDescCreate(&product_, wide_ ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
-                               wide_ ? CUDA_R_64F : CUDA_R_32F),
+      cublas().product_create(&product_, wide_ ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
+                              wide_ ? CUDA_R_64F : CUDA_R_32F),
       "describing a product");
   set(CUBLASLT_MATMUL_DESC_TRANSA, p.b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
   set(CUBLASLT_MATMUL_DESC_TRANSB, p.a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
@@ -87,12 +87,11 @@ Plan::Plan(cublasLtHandle_t handle, const Problem& p)
     set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, kVectorAlignment);
   }
   cublasLtMatmulPreference_t preference = nullptr;
-  require_success(cublasLtMatmulPreferenceCreate(&preference), "choosing an algorithm");
+  require_success(cublas().preference_create(&preference), "choosing an algorithm");
   const size_t workspace = kWorkspace;
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
-    require_success(
-        cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)),
-        "choosing an algorithm");
+    require_success(cublas().preference_set(preference, attribute, &value, sizeof(value)),
+                    "choosing an algorithm");
   };
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace);
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, p.b.alignment);
@@ -102,16 +101,16 @@ Plan::Plan(cublasLtHandle_t handle, const Problem& p)
   cublasLtMatmulHeuristicResult_t found{};
   int count = 0;
   const cublasStatus_t status =
-      cublasLtMatmulAlgoGetHeuristic(handle, product_, left_.get(), right_.get(), result_.get(),
-                                     result_.get(), preference, 1, &found, &count);
-  cublasLtMatmulPreferenceDestroy(preference);
+      cublas().choose(handle, product_, left_.get(), right_.get(), result_.get(), result_.get(),
+                      preference, 1, &found, &count);
+  cublas().preference_destroy(preference);
   if (count == 0 && epilogue_ != Epilogue::none) return;
   require_success(count == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : status, "choosing an algorithm");
   algorithm_ = found.algo;
 }
 template <class V>
 void Plan::set(cublasLtMatmulDescAttributes_t attribute, const V& value) {
-  require_success(cublasLtMatmulDescSetAttribute(product_, attribute, &value, sizeof(value)),
+  require_success(cublas().product_set(product_, attribute, &value, sizeof(value)),
                   "describing a product");
 }
 
@@ -120,9 +119,9 @@ void Plan::run_as(cublasLtHandle_t handle, const Matmul& args, void* workspace) 
   const Scalar alpha = Scalar(args.alpha), beta = args.accumulate ? 1 : 0;
   void* c = args.c.mutable_raw();
   require_success(
-      cublasLtMatmul(handle, product_, &alpha, args.b.raw(), left_.get(), args.a.raw(),
-                     right_.get(), &beta, c, result_.get(), c, result_.get(), &*algorithm_,
-                     workspace, kWorkspace, static_cast<cudaStream_t>(stream())),
+      cublas().multiply(handle, product_, &alpha, args.b.raw(), left_.get(), args.a.raw(),
+                        right_.get(), &beta, c, result_.get(), c, result_.get(), &*algorithm_,
+                        workspace, kWorkspace, static_cast<cudaStream_t>(stream())),
       "a product");
 }
 void Plan::run(cublasLtHandle_t handle, const Matmul& args, void* vector, void* workspace) {

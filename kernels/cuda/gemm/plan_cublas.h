@@ -1,11 +1,10 @@
 #pragma once
 /// How cuBLASLt makes the products of one shape.
 
-#include <cublasLt.h>
-
 #include <optional>
 
 #include "kernels/cuda/gemm/gemm.h"
+#include "kernels/cuda/gemm/library_cublas.h"
 
 namespace reverie::cuda {
 
@@ -37,7 +36,7 @@ Problem problem_of(const Matmul&, Epilogue);
 class Matrix {
  public:
   Matrix(DType type, int64_t rows, int64_t columns, const Layout& l, int64_t batch);
-  ~Matrix() { cublasLtMatrixLayoutDestroy(layout_); }
+  ~Matrix() { cublas().layout_destroy(layout_); }
   Matrix(const Matrix&) = delete;
   Matrix& operator=(const Matrix&) = delete;
   cublasLtMatrixLayout_t get() const { return layout_; }
@@ -52,7 +51,7 @@ class Matrix {
 class Plan {
  public:
   Plan(cublasLtHandle_t handle, const Problem& p);
-  ~Plan() { cublasLtMatmulDescDestroy(product_); }
+  ~Plan() { cublas().product_destroy(product_); }
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
 
