@@ -24,14 +24,27 @@ void check(cudaError_t error, const char* what) {
 int gpu = 0;                        // see use_gpu()
 std::atomic<bool> gpu_used{false};  // it can be changed no more
 
+std::string version(int number) {
+  return fmt::format("{}.{}", number / 1000, number % 1000 / 10);
+}
+
+// Why cudaGetDeviceCount() gave none.
+std::string why_no_gpu(cudaError_t error) {
+  int driver = 0;  // stays 0 where no driver is installed
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) return "there is no driver";
+  if (error == cudaErrorInsufficientDriver)
+    return fmt::format("the driver is of CUDA {}, and this build wants {} or newer",
+                       version(driver), version(CUDART_VERSION / 1000 * 1000));
+  return error != cudaSuccess ? cudaGetErrorString(error) : "there is none";
+}
+
 Status look() {
   int count = 0;
   if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess || count == 0) {
     (void)cudaGetLastError();
     return {Flavour::on, false,
-            fmt::format("CUDA {}.{} is built in, but no GPU is usable here: {}",
-                        CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10,
-                        error != cudaSuccess ? cudaGetErrorString(error) : "there is none")};
+            fmt::format("CUDA {} is built in, but no GPU is usable here: {}",
+                        version(CUDART_VERSION), why_no_gpu(error))};
   }
   cudaDeviceProp p;
   if (const cudaError_t error = cudaGetDeviceProperties(&p, gpu); error != cudaSuccess)

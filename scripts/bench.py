@@ -36,7 +36,7 @@ RESULTS = ROOT / "docs" / "results"
 PRECISIONS = ("f32", "bf16")
 # Options that one driver alone knows.
 CPU_ONLY = ("threads", "steps", "upgrade_pytorch", "base", "text")
-CUDA_ONLY = ("batch", "no_pytorch")
+CUDA_ONLY = ("batch", "no_pytorch", "seconds")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     only = p.add_argument_group("on a GPU")
     only.add_argument("--batch", type=int, metavar="N", help="sequences of a step of gpt2, for both (16); fewer where memory does not hold them")
     only.add_argument("--no-pytorch", action="store_true", help="leave PyTorch out")
+    only.add_argument("--seconds", type=float, help="begin no round that would end later than this after the start; the first is measured all the same")
     only.add_argument("--tiny", action="store_true", help="try the works of the GPU at sizes that say nothing, on any device; the output says so, and is not written to docs/results")
     return p
 

@@ -39,6 +39,8 @@ CHECKS = {
 }
 SKIPPED = 77  # exit code of a check that lacks a tool, and says which
 KINDS = ("gtest", "python", "check")
+# Skips that stand although there is a GPU: the emulation's own tests, what looks for another device, a second GPU, or PyTorch.
+SKIPS_BESIDE_A_GPU = re.compile("emulated in this build|only emulation|^device cuda is usable here|no torch|wants two GPUs|^this build has")
 HUNG_AFTER_SECONDS = 1800  # stops a suite that hangs; not a measure of speed
 
 
@@ -235,6 +237,15 @@ def find_suites(rooms: list[str], kinds: list[str]) -> list[tuple[str, str, Path
     return sorted(found, key=lambda suite: KINDS.index(suite[0]))
 
 
+def expect_gpu(suite: Suite) -> None:
+    """On a machine with a GPU, a test that looks for one and skips has failed."""
+    for skipped in [*suite.skipped]:
+        test, why = skipped
+        if re.search("cuda|gpu", f"{test} {why}", re.IGNORECASE) and not SKIPS_BESIDE_A_GPU.search(why):
+            suite.skipped.remove(skipped)
+            suite.failed.append([test, f"skipped, although there is a GPU: {why}"])
+
+
 def show(suite: Suite, logs: Path) -> None:
     print(f"{suite.name:<28} {suite.counts()}  ({suite.seconds:.1f} s)", flush=True)
     for test, why in suite.failed:
@@ -281,6 +292,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--build", type=Path, metavar="DIR", help="build folder (build/release)")
     parser.add_argument("--room", action="append", default=[], help="only tests/ROOM (repeatable)")
     parser.add_argument("--kind", action="append", default=[], choices=KINDS, help="only this kind")
+    parser.add_argument("--expect-gpu", action="store_true", help="a test that skips for want of a GPU has failed")
+    parser.add_argument("--logs", type=Path, metavar="DIR", help="where the suites' output goes (test-logs in the build folder)")
     parser.add_argument("--label", default="", help="put before the suites' names in --summary")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the counts as JSON")
     parser.add_argument("--total", type=Path, nargs="+", metavar="FILE",
@@ -302,7 +315,7 @@ def main(arguments: list[str]) -> int:
         return finish(suites)
 
     build = options.build.resolve()
-    logs = build / "test-logs"
+    logs = (options.logs or build / "test-logs").resolve()
     logs.mkdir(parents=True, exist_ok=True)
     found = find_suites(options.room, options.kind or list(KINDS))
     if not found:
@@ -312,6 +325,8 @@ def main(arguments: list[str]) -> int:
     suites = []
     for kind, name, what in found:
         suite = run_suite(kind, name, what, build, logs)
+        if options.expect_gpu:
+            expect_gpu(suite)
         show(suite, logs)
         suites.append(suite)
     if options.summary:

@@ -284,6 +284,27 @@ else:
         self.assertIn("| gpt2 bf16: model-FLOP utilisation (the aim is for an H100) | above 50 % | 17.7 % | **no** |", page)
         self.assertNotIn("trial", page)
 
+    def kernels_alone(self, folder: Path, body: str, *more: str) -> tuple[int, dict]:
+        self.stand_in(folder / "bin" / "nvidia-smi", "print('NVIDIA H100 80GB HBM3, 580.65, 81559, 700.00, 1980, 0, 31')")
+        self.stand_in(folder / "reverie", self.REVERIE)
+        self.stand_in(folder / "tests" / "benchmarks" / "bench_kernels", f"{body}\nprint({json.dumps(kernel_round(3000, 2700, 500))!r})")
+        arguments = ["--device", "cuda", "--work", "kernels", "--no-pytorch", "--rounds", "3", "--reverie", str(folder / "reverie"), "--json", str(folder / "x.json"), *more]
+        with mock.patch.dict(os.environ, {"PATH": str(folder / "bin")}), mock.patch.object(driver, "SETTLE_SECONDS", 0), \
+                contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            status = bench.main(arguments)
+        return status, json.loads((folder / "x.json").read_text())
+
+    def test_no_round_begins_that_has_no_time(self) -> None:
+        status, result = self.kernels_alone(folder_of(self), "", "--seconds", "0.001")
+        self.assertEqual((status, result["round_count"], len(result["ceiling_rounds"])), (0, 1, 1))
+        self.assertEqual(self.kernels_alone(folder_of(self), "", "--seconds", "1000")[1]["round_count"], 3)
+
+    def test_each_round_is_saved(self) -> None:
+        folder = folder_of(self)
+        mark = folder / "mark"
+        status, result = self.kernels_alone(folder, f"import os, sys\nif os.path.exists({str(mark)!r}): sys.exit('the second round fails')\nopen({str(mark)!r}, 'w')")
+        self.assertEqual((status, result["round_count"], result["memory"][0]["share"]), (1, 1, 0.9))
+
 
 class BuiltTest(unittest.TestCase):
     """What runs the build's programs."""

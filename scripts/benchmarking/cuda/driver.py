@@ -21,6 +21,7 @@ import argparse
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -67,6 +68,7 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
         self.options, self.scratch = options, scratch
+        self.until = time.monotonic() + (options.seconds or float("inf"))
         self.threads = len(os.sched_getaffinity(0))
         self.works = works_of(options)
         self.programs: dict[str, Reverie] = {}  # by work: each reads its own tokens
@@ -130,14 +132,20 @@ class Bench:
             found["ceilings"][f"pytorch_gemm_{precision}_tflops"] = answer["tflops"]
         return found
 
-    def run(self) -> dict[tuple[str, str, str], list[dict]]:
-        """The rounds of each (contender, work, precision)."""
+    def run(self, after_round: Callable[[int, dict], None]) -> None:
+        """`after_round` gets how many rounds are done, and those of each (contender, work, precision). None begins that would
+        take longer than --seconds leave, judged by the longest before it."""
         contenders = [(who, work, precision) for work in self.works for precision in self.options.precision
                       for who in ("reverie", *(["pytorch"] if self.workers and (work.name, precision) not in self.failed else []))]
         if self.kernels:
             contenders.append(("kernels", None, ""))
         found: dict[tuple[str, str, str], list[dict]] = {(who, work.name if work else "", precision): [] for who, work, precision in contenders}
+        longest = 0.0
         for number in range(self.options.rounds):
+            begin = time.monotonic()
+            if number > 0 and begin + longest > self.until:
+                warn(f"{number} of {self.options.rounds} rounds: another would take longer than --seconds allows")
+                break
             for who, work, precision in turned(contenders, number):
                 time.sleep(SETTLE_SECONDS)
                 self.neighbours.start()
@@ -146,7 +154,8 @@ class Bench:
                 found[who, work.name if work else "", precision].append(result)
                 what = f"{work.name} {precision}: {who} {duration(result['ms'])} a step" if work else "kernels"
                 say(f"round {number + 1} of {self.options.rounds}: {what}")
-        return found
+            longest = max(longest, time.monotonic() - begin)
+            after_round(number + 1, found)
 
     def close(self) -> None:
         while self.workers:
@@ -176,19 +185,23 @@ def measure(options: argparse.Namespace, command: str) -> dict:
             warn(f"{options.reverie} was built from changed files ({commit})")
         bench = Bench(options, scratch)
         result = {"trial": options.tiny, "flavour": flavour, "commit": commit, "gpu": gpu.get("gpu"), "driver": gpu.get("driver"), "cuda": machine.cuda_version(),
-                  "gpu_info": gpu, "machine": machine_info() | {"reverie": about}, "threads": bench.threads, "command": command, "round_count": options.rounds,
+                  "gpu_info": gpu, "machine": machine_info() | {"reverie": about}, "threads": bench.threads, "command": command, "round_count": 0,
                   "left_out": [], "rows": []}
         try:
             bench.check_reverie()
             if bench.works and not options.no_pytorch:
                 bench.start_pytorch(options.pytorch or ensure_environment(ENVIRONMENT, upgrade=False, say=say))
                 result["pytorch"] = next(iter(bench.workers.values())).about
-            found = bench.run()
+            # Each round is saved: whoever ends the script has what was measured before.
+            def after_round(count: int, found: dict[tuple[str, str, str], list[dict]]) -> None:
+                result.update(round_count=count, rows=[], left_out=[])
+                result["machine"] |= bench.neighbours.summary()
+                add_rows(options, bench, found, result)
+                save(options.json, result)
+
+            bench.run(after_round)
         finally:
             bench.close()
-        result["machine"] |= bench.neighbours.summary()
-        add_rows(options, bench, found, result)
-    save(options.json, result)
     return result
 
 

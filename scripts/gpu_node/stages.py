@@ -1,0 +1,238 @@
+"""The stages: their commands, their order and their shares of the time (docs/gpu_nodes.md estimates them)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .node import Bundle, Node
+from .runner import CUT, FAILED, PASSED, Outcome, Stage, Unit
+
+ROOMS = ("kernels", "autograd", "core", "layers", "trainers")
+# Of a trial: some cases of each room, on device cuda where it is emulated.
+TRIAL_TESTS = {"kernels": "*softmax*:*norm_forward*", "autograd": "*Cuda*:*softmax*", "core": "*Cuda*", "layers": "*MemoryGolden*", "trainers": "*CudaTraining*:*DeviceCommunicator*"}
+# Kernels with shared memory, warp functions and 16-byte access of their own.
+SANITIZED_TESTS = ":".join(f"*CudaParity*{row}*" for row in ("softmax", "norm_", "cross_entropy", "embedding_backward", "attention"))
+SANITIZERS = ("memcheck", "racecheck")
+
+SHAPE = {"block_size": 64, "n_layer": 2, "n_head": 4, "n_embd": 64}
+GROUPED = SHAPE | {"n_kv_head": 2}
+IMM = {"type": "imm", "low_rank_dim": 16, "num_slots": "auto"}
+# Of each kind of model a small one, for one step.
+KINDS = {
+    "gpt2": SHAPE | {"type": "gpt2", "dropout": 0.1},
+    "imm_as_published": SHAPE | {"type": "gpt2", "memory": IMM | {"mode": "as_published"}},
+    "imm_causal_mean": SHAPE | {"type": "gpt2", "memory": IMM | {"mode": "causal_mean"}},
+    "imm_slots": SHAPE | {"type": "gpt2", "memory": IMM | {"mode": "slots", "chunk_length": 16}},
+    "llama": GROUPED | {"type": "llama"},
+    "mistral": GROUPED | {"type": "mistral"},
+    "qwen2": GROUPED | {"type": "qwen2"},
+    "qwen3": GROUPED | {"type": "qwen3"},
+    "gemma2": GROUPED | {"type": "gemma2"},
+    "gemma3": GROUPED | {"type": "gemma3"},
+    "delta_rule": GROUPED | {"type": "llama", "memory": {"type": "delta_rule", "heads": 1}},
+}
+SHAKESPEARE, AUGMENTATION = "configs/tables/imm_shakespeare.json", "configs/tables/cache_augmentation.json"
+BLOCK_SIZES, SEEDS = (256, 128, 64), (1337, 1338, 1339)
+ROWS = ("gpt", "imm_as_published", "imm_causal_mean")
+SOURCES = ("coprocessor", "pause", "continued")  # continued, pause: controls; the shuffled one is the coprocessor's own runs
+PRESET = "gemma3_gpu"
+TRIAL_ROWS = ['--set-table=presets.paper.patch.model={"n_layer": 1, "n_head": 2, "n_embd": 16}', "--set=train.steps=2", "--set=train.batch_size=2",
+              "--set=optimizer.warmup_steps=1", "--set=evaluation.windows=2", "--set=evaluation.final_windows=2", "--set=evaluation.prefix_only_windows=1",
+              "--set=evaluation.final_prefix_only_windows=1"]
+TRIAL_SOURCES = ["--set-table=presets.smoke.pretraining.train.steps=2", "--set-table=presets.smoke.pretraining.model.n_embd=16",
+                 "--set-table=presets.smoke.pretraining.model.n_layer=1", "--set-table=presets.smoke.pretraining.model.n_hidden=32",
+                 "--set-table=presets.smoke.augmented.model.groups=2", "--set-table=presets.smoke.measure.windows=2", "--set-table=presets.smoke.measure.points=2",
+                 "--set-table=presets.smoke.patch.train.steps=2", "--set-table=presets.smoke.patch.train.batch_size=2",
+                 "--set-table=presets.smoke.patch.evaluation.windows=2", "--set-table=presets.smoke.patch.evaluation.final_windows=2"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all stages need to know."""
+
+    bundle: Bundle
+    node: Node
+    results: Path
+    trial: bool  # tiny settings; on any device
+
+    @property
+    def reverie(self) -> str:
+        return str(self.bundle.program)
+
+    @property
+    def no_gpu(self) -> str:
+        """Why units that say something only on a GPU cannot run."""
+        return "" if self.node.usable or self.trial else f"no GPU: {self.node.words}"
+
+    def script(self, name: str) -> list[str]:
+        return [sys.executable, str(self.bundle.root / "scripts" / name)]
+
+
+def read_json(file: Path) -> dict:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+# ---- 1: does it run at all ----------------------------------------------------------
+def one_step(plan: Plan, name: str, model: dict, precision: str = "f32") -> Unit:
+    folder = plan.results / "start"
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"data": {"name": "tinyshakespeare", "tokenizer": "char"}, "model": model, "device": plan.node.device, "precision": precision,
+              "train": {"steps": 1, "batch_size": 4}, "optimizer": {"warmup_steps": 1},
+              "evaluation": {"interval": 0, "windows": 2, "prefix_only_windows": 1, "final_windows": 2, "final_prefix_only_windows": 1},
+              "sample": {"interval": 0, "tokens": 0}, "checkpoint": {"interval": 0, "keep": 0}, "allow_future_leak": name == "imm_as_published"}
+    file, run = folder / f"{name}_{precision}.json", folder / f"{name}_{precision}"
+    file.write_text(json.dumps(config, indent=1) + "\n")
+    shutil.rmtree(run, ignore_errors=True)  # one that was cut
+
+    def read(outcome: Outcome) -> Outcome:
+        summary = read_json(run / "summary.json")
+        shutil.rmtree(run, ignore_errors=True)
+        return Outcome(outcome.status, outcome.why, {key: summary[key] for key in ("train_loss", "val_loss") if key in summary})
+
+    # A run that leaks, as it was allowed to, ends with status 5.
+    return Unit(f"{name}_{precision}", [[plan.reverie, "train", str(file), "--run-dir", str(run), "--quiet"]], least=2, most=60,
+                good=(0, 5) if config["allow_future_leak"] else (0,), read=read)
+
+
+def coprocessor_step(plan: Plan) -> Unit:
+    """A small base, its export, a coprocessor that reads it, and the table of what it changes."""
+    folder = plan.results / "start" / "coprocessor"
+    shutil.rmtree(folder, ignore_errors=True)
+
+    def read(outcome: Outcome) -> Outcome:
+        shutil.rmtree(folder, ignore_errors=True)
+        return outcome
+
+    return Unit("coprocessor", [[plan.reverie, "repro", AUGMENTATION, "--preset", "smoke", "--only", "coprocessor", "--run-dir", str(folder),
+                                 f"--set=device={plan.node.device}", *TRIAL_SOURCES]], least=2, most=60, read=read)
+
+
+def start_stage(plan: Plan) -> Stage:
+    steps = [*(one_step(plan, name, model) for name, model in KINDS.items()), coprocessor_step(plan)]
+    units = [Unit("doctor", [[plan.reverie, "doctor"]], least=0, failure_ends_all=True), one_step(plan, "gpt2", KINDS["gpt2"], "bf16"), *steps]
+    return Stage("start", "1. doctor, and one step of each kind of model", units, share=0.1)
+
+
+# ---- 2: tests -----------------------------------------------------------------------
+def test_unit(plan: Plan, room: str) -> Unit:
+    folder = plan.results / "tests"
+    summary = folder / f"{room}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [*plan.script("run_tests.py"), "--build", str(plan.bundle.program.parent), "--kind", "gtest", "--room", room, "--summary", str(summary),
+               "--logs", str(folder / "logs"), *([] if plan.no_gpu or not plan.node.usable else ["--expect-gpu"])]
+    summary.unlink(missing_ok=True)
+
+    def read(outcome: Outcome) -> Outcome:
+        suites = read_json(summary) or []
+        figures = {"passed": sum(s["passed"] for s in suites), "failed": sum(len(s["failed"]) for s in suites), "skipped": sum(len(s["skipped"]) for s in suites)}
+        if outcome.status == CUT or not suites:
+            return outcome
+        counts = f"{figures['passed']} passed, {figures['failed']} failed, {figures['skipped']} skipped"
+        return Outcome(PASSED if outcome.status == PASSED and not figures["failed"] else FAILED, f"{outcome.why}\n{counts}".strip(), figures)
+
+    return Unit(room, [command], least=5, read=read, environment={"GTEST_FILTER": TRIAL_TESTS[room]} if plan.trial else {}, missing=plan.no_gpu)
+
+
+def sanitizer_unit(plan: Plan, tool: str) -> Unit:
+    test = str(plan.bundle.program.parent / "tests" / "test_kernels")
+    command = [plan.node.sanitizer, f"--tool={tool}", "--error-exitcode=9", test, f"--gtest_filter={SANITIZED_TESTS}"]
+    missing = plan.no_gpu or ("" if plan.node.sanitizer else "compute-sanitizer is not installed, or there is no GPU for it")
+    return Unit(tool, [command], least=20, most=60, missing=missing)
+
+
+def tests_stage(plan: Plan) -> Stage:
+    return Stage("tests", "2. tests; one that skips for want of a GPU has failed",
+                 [*(test_unit(plan, room) for room in ROOMS), *(sanitizer_unit(plan, tool) for tool in SANITIZERS)], share=0.22)
+
+
+# ---- 3, 4: speed --------------------------------------------------------------------
+def bench_unit(plan: Plan, name: str, least: float, *arguments: str) -> Unit:
+    """bench.py saves after each round: a cut costs the rounds that were not reached."""
+    wanted = 1 if plan.trial else 5
+    folder = plan.results / "speed"
+    now, kept = folder / f"{name}.now", folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [*plan.script("bench.py"), "--device", plan.node.device, *(["--tiny"] if plan.trial else []), "--work", name, "--rounds", str(wanted), *arguments,
+               "--reverie", plan.reverie, "--benchmarks", str(plan.bundle.program.parent / "tests" / "benchmarks"), "--json", f"{now}.json", "--markdown", f"{now}.md"]
+    Path(f"{now}.json").unlink(missing_ok=True)
+    Path(f"{now}.md").unlink(missing_ok=True)
+
+    def read(outcome: Outcome) -> Outcome:
+        # Fewer rounds than an earlier run has are forgotten.
+        if 0 < read_json(Path(f"{now}.json")).get("round_count", 0) >= read_json(Path(f"{kept}.json")).get("round_count", 0):
+            for suffix in (".json", ".md"):
+                if Path(f"{now}{suffix}").is_file():
+                    Path(f"{now}{suffix}").replace(f"{kept}{suffix}")
+        result = read_json(Path(f"{kept}.json"))
+        rounds = result.get("round_count", 0)
+        figures = {"rounds": rounds, "aims": result.get("aims", []), "left_out": result.get("left_out", [])}
+        if outcome.status == PASSED and rounds < wanted:
+            return Outcome(CUT, f"{rounds} of {wanted} rounds were measured", figures)
+        return Outcome(outcome.status, outcome.why, figures)
+
+    return Unit(name, [command], least=least, read=read, seconds_option="--seconds", missing=plan.no_gpu)
+
+
+def speed_stage(plan: Plan) -> Stage:
+    pytorch = ["--pytorch", plan.node.python] if plan.node.python else ["--no-pytorch"]
+    title = "3. GPT-2 124M against PyTorch" if plan.node.python else f"3. GPT-2 124M; without PyTorch, which no Python here has ({plan.node.no_python})"
+    return Stage("speed", title, [bench_unit(plan, "gpt2", 60, "--precision", "bf16", *pytorch)], share=0.25)
+
+
+def ceilings_stage(plan: Plan) -> Stage:
+    return Stage("ceilings", "4. kernels against the copy and GEMM ceilings", [bench_unit(plan, "kernels", 20, "--no-pytorch")], share=0.1)
+
+
+# ---- 5, 6: tables -------------------------------------------------------------------
+def forget_checkpoints(runs: Path) -> None:
+    """Finished runs keep their figures; their weights would be most of the results."""
+    for summary in runs.glob("*/summary.json"):
+        shutil.rmtree(summary.parent / "checkpoints", ignore_errors=True)
+
+
+def table_unit(plan: Plan, name: str, repro: list[str], only: list[str], *, keep_weights: bool, least: float, missing: str) -> Unit:
+    """Trains some runs of a table, then writes the table of all that are finished."""
+    run_dir = Path(repro[repro.index("--run-dir") + 1])
+
+    def read(outcome: Outcome) -> Outcome:
+        if not keep_weights:
+            forget_checkpoints(run_dir / "runs")
+        return outcome
+
+    return Unit(name, [[*repro, *only], [*repro, "--report-only"]], least=least, missing=missing, read=read)
+
+
+def shakespeare_stage(plan: Plan) -> Stage:
+    repro = [plan.reverie, "repro", SHAKESPEARE, "--preset", "paper", "--run-dir", str(plan.results / "shakespeare"), f"--set=device={plan.node.device}",
+             *(TRIAL_ROWS if plan.trial else ["--set=precision=bf16"])]
+    units = []
+    for seed in SEEDS[:1] if plan.trial else SEEDS:
+        for block_size in BLOCK_SIZES[-1:] if plan.trial else BLOCK_SIZES:
+            for row in ROWS:
+                only = ["--only", row, f"--set-table=presets.paper.block_sizes=[{block_size}]", f"--set-table=presets.paper.seeds=[{seed}]"]
+                units.append(table_unit(plan, f"{row}_{block_size}_seed{seed}", repro, only, keep_weights=False, least=20, missing=plan.no_gpu))
+    return Stage("shakespeare", "5. the Shakespeare table, preset paper", units, share=0.3)
+
+
+def coprocessor_stage(plan: Plan) -> Stage:
+    preset = "smoke" if plan.trial else PRESET
+    repro = [plan.reverie, "repro", AUGMENTATION, "--preset", preset, "--run-dir", str(plan.results / "coprocessor"), f"--set=device={plan.node.device}",
+             *(TRIAL_SOURCES if plan.trial else [])]
+    missing = plan.no_gpu or ("" if plan.trial or plan.bundle.gemma.is_file() else "this bundle has no Gemma 3 270M (scripts/gpu_bundle.sh --with gemma3)")
+    units = []
+    for seed in SEEDS[:1] if plan.trial else SEEDS[:2]:
+        for source in SOURCES:
+            only = ["--only", source, f"--set-table=presets.{preset}.seeds=[{seed}]"]
+            units.append(table_unit(plan, f"{source}_seed{seed}", repro, only, keep_weights=True, least=30, missing=missing))
+    return Stage("coprocessor", "6. a coprocessor on Gemma 3 270M" + (" (in this trial, on a small model)" if plan.trial else "") + ", and its controls", units)
+
+
+def all_stages(plan: Plan) -> list[Stage]:
+    return [make(plan) for make in (start_stage, tests_stage, speed_stage, ceilings_stage, shakespeare_stage, coprocessor_stage)]
