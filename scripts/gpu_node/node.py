@@ -129,6 +129,9 @@ def look(bundle: Bundle, pytorch: str | None) -> Node:
     emulated = bundle.about["flavour"] == "emulated"
     gpu: dict = {}
     if usable and not emulated:
-        gpu = machine.query_gpu()
+        try:
+            gpu = machine.query_gpu()
+        except ProgramError:  # no nvidia-smi: bench.py says so, and all else runs
+            gpu = {"gpu": words.split(",")[0], "driver": "unknown"}
     return Node("cuda" if usable else "cpu", usable, emulated, words, gpu, python, "" if python else f"{', '.join(answers)}: {first['cuda']}",
                 sanitizer_of() if gpu else "", environment)

@@ -18,9 +18,9 @@ TRIAL_TESTS = {"kernels": "*softmax*:*norm_forward*", "autograd": "*Cuda*:*softm
 SANITIZED_TESTS = ":".join(f"*CudaParity*{row}*" for row in ("softmax", "norm_", "cross_entropy", "embedding_backward", "attention"))
 SANITIZERS = ("memcheck", "racecheck")
 
-SHAPE = {"block_size": 64, "n_layer": 2, "n_head": 4, "n_embd": 64}
-GROUPED = SHAPE | {"n_kv_head": 2}
-IMM = {"type": "imm", "low_rank_dim": 16, "num_slots": "auto"}
+SHAPE = {"block_size": 32, "n_layer": 1, "n_head": 2, "n_embd": 32}
+GROUPED = SHAPE | {"n_kv_head": 1}
+IMM = {"type": "imm", "low_rank_dim": 8, "num_slots": "auto"}
 # Of each kind of model a small one, for one step.
 KINDS = {
     "gpt2": SHAPE | {"type": "gpt2", "dropout": 0.1},
@@ -84,7 +84,7 @@ def one_step(plan: Plan, name: str, model: dict, precision: str = "f32") -> Unit
     folder = plan.results / "start"
     folder.mkdir(parents=True, exist_ok=True)
     config = {"data": {"name": "tinyshakespeare", "tokenizer": "char"}, "model": model, "device": plan.node.device, "precision": precision,
-              "train": {"steps": 1, "batch_size": 4}, "optimizer": {"warmup_steps": 1},
+              "train": {"steps": 1, "batch_size": 2}, "optimizer": {"warmup_steps": 1},
               "evaluation": {"interval": 0, "windows": 2, "prefix_only_windows": 1, "final_windows": 2, "final_prefix_only_windows": 1},
               "sample": {"interval": 0, "tokens": 0}, "checkpoint": {"interval": 0, "keep": 0}, "allow_future_leak": name == "imm_as_published"}
     file, run = folder / f"{name}_{precision}.json", folder / f"{name}_{precision}"

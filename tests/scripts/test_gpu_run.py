@@ -336,6 +336,33 @@ class StagesTest(BundleStandIn):
         self.assertEqual(unit.read(Outcome(PASSED)).status, PASSED)
 
 
+class BuiltTest(BundleStandIn):
+    """The commands of the stages with the build's program: configs and tables still have the keys that they set."""
+
+    maxDiff = None
+
+    def test_a_trial_on_the_cpu(self) -> None:
+        build = os.environ.get("REVERIE_BUILD_DIR")
+        if not build or not (Path(build) / "reverie").is_file():
+            self.skipTest("REVERIE_BUILD_DIR names no build with the program")
+        text = Path(os.environ.get("REVERIE_DATA", "/nowhere")) / "tinyshakespeare" / "input.txt"
+        if not text.is_file():
+            self.skipTest("REVERIE_DATA names no folder with tinyshakespeare/input.txt")
+        bundle = self.make("x")
+        bundle.program.unlink()
+        bundle.program.symlink_to((Path(build) / "reverie").resolve())
+        (bundle.root / "configs").symlink_to(SCRIPTS.parent / "configs")
+        (bundle.root / "data").mkdir()
+        (bundle.root / "data" / "tinyshakespeare").symlink_to(text.parent.resolve())
+        status, said = self.start("--trial", "--minutes", "30", "--stage", "start", "--stage", "shakespeare", "--stage", "coprocessor")
+        units = [unit for (stage, _), unit in self.summary().items() if stage in ("start", "shakespeare", "coprocessor")]
+        self.assertEqual({unit["unit"]: unit["why"] for unit in units if unit["status"] != PASSED}, {})
+        self.assertEqual(status, 0, said)
+        self.assertIn("imm_as_published", {unit["unit"].removesuffix("_f32") for unit in units})
+        table = json.loads((self.results / "shakespeare" / "table.json").read_text())
+        self.assertEqual({row["model"]: row["causal"] for row in table["rows"]}, {"gpt": True, "imm_as_published": False, "imm_causal_mean": True})
+
+
 class ReportTest(unittest.TestCase):
     def test_the_name_and_what_the_build_reads(self) -> None:
         self.assertEqual(report.name_of_file("NVIDIA H100 80GB HBM3"), "gpu_nvidia_h100_80gb_hbm3")
@@ -401,11 +428,14 @@ class ContentsTest(FolderTest):
             done = subprocess.run([out / "program" / name], capture_output=True, text=True, check=False, env={})
             self.assertEqual(done.stdout, "reverie 0.1.0 (0123abc)\n", done.stderr)
         for file in ("run", "scripts/gpu_run.py", "scripts/run_tests.py", "scripts/benchmarking/cuda/pytorch_worker.py", "scripts/reference_gpt.py",
-                     "tests/golden/muon.safetensors", "tests/kernels/test_parity.cpp", "configs/tables/imm_shakespeare.json", "data/tinyshakespeare/input.txt"):
+                     "tests/golden/muon.safetensors", "kernels/attention.h", "configs/tables/imm_shakespeare.json", "data/tinyshakespeare/input.txt"):
             self.assertTrue((out / file).is_file(), file)
         self.assertFalse(list(out.rglob("__pycache__")))
         page = (out / "README.md").read_text()
         self.assertIn("oneDNN (40 MB", page)
+        with mock.patch.object(run_tests, "ROOT", out):
+            self.assertEqual(run_tests.find_suites(["core"], ["gtest"], out / "program"), [("gtest", "core", Path("tests/test_core"))])
+            self.assertEqual(run_tests.find_suites(["kernels"], ["gtest"], out / "program"), [])
         started = subprocess.run([out / "run", "--help"], capture_output=True, text=True, check=False)
         self.assertIn("--minutes", started.stdout, started.stderr)
 
