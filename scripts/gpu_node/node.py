@@ -119,7 +119,11 @@ def sanitizer_of() -> str:
 def look(bundle: Bundle, pytorch: str | None) -> Node:
     """ProgramError where the program does not start."""
     pythons = [pytorch] if pytorch else dict.fromkeys(filter(None, (sys.executable, shutil.which("python3"), shutil.which("python"))))
-    answers = {python: ask_python(python) for python in pythons}
+    answers: dict[str, dict] = {}
+    for asked in pythons:  # up to the first that has PyTorch, whose import takes seconds
+        answers[asked] = ask_python(asked)
+        if answers[asked]["torch"]:
+            break
     python = next((p for p, answer in answers.items() if answer["torch"]), "")
     first = answers[python] if python else next(iter(answers.values()))
     environment = environment_of(bundle, first)
