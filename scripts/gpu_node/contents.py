@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PROGRAMS = ("reverie", "tests/test_*", "tests/core_plugins/*.so", "tests/benchmarks/bench_*", "lib/lib*.so.?.?")
+PROGRAMS = ("reverie", "tests/test_*", "tests/core_plugins/*.so", "tests/benchmarks/bench_kernels", "lib/lib*.so.?.?")
 # Parts of every Linux with glibc; of another version than the node's, they do not start.
 OF_THE_SYSTEM = re.compile(r"^(linux-vdso|ld-linux.*|libc|libm|libdl|libpthread|librt|libresolv|libutil)\.so")
 FILES = {
@@ -25,7 +25,8 @@ FILES = {
 }
 LEFT_OUT = (
     "pretrained weights (Gemma 3 270M comes with --with gemma3)",
-    "oneDNN (40 MB; f32 products on the CPU are made by Reverie's own tiles, which are slower) and its benchmark bench_step_gemms",
+    "oneDNN (40 MB; f32 products on the CPU are made by Reverie's own tiles, which are slower)",
+    "benchmarks of the CPU (all but bench_kernels)",
     "MPI, NCCL and cuDNN: one process, one GPU, attention by Reverie's kernels",
     "cublasLt and the driver, which the node has (CUDA 12 or 13; a CUDA runtime of the compiler's version is linked in)",
     "debugging symbols, the sources of tests, Python tests (tests/*/test_*.py), documentation but for one page that a test reads",

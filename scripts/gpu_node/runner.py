@@ -106,6 +106,12 @@ class Runner:
         for stage in self.stages:
             self.say(f"\n==> {stage.title}")
             until = min(self.end, time.monotonic() + stage.share * self.seconds)
+            if len(reasons := {unit.missing for unit in stage.units}) == 1 and (reason := reasons.pop()):
+                self.say(f"left out: {reason}")
+                for unit in stage.units:
+                    self.records.write(stage.name, unit.name, Outcome(LEFT_OUT, reason), 0, self.node)
+                self.after()
+                continue
             for unit in stage.units:
                 earlier = self.records.read(stage.name, unit.name)
                 if earlier and earlier["status"] in (PASSED, FAILED):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .node import Bundle, Node
@@ -235,4 +235,7 @@ def coprocessor_stage(plan: Plan) -> Stage:
 
 
 def all_stages(plan: Plan) -> list[Stage]:
-    return [make(plan) for make in (start_stage, tests_stage, speed_stage, ceilings_stage, shakespeare_stage, coprocessor_stage)]
+    stages = [make(plan) for make in (start_stage, tests_stage, speed_stage, ceilings_stage, shakespeare_stage, coprocessor_stage)]
+    if not plan.trial:
+        return stages
+    return [replace(stage, units=[replace(unit, least=min(unit.least, 2.0)) for unit in stage.units]) for stage in stages]
