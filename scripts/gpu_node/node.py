@@ -137,5 +137,5 @@ def look(bundle: Bundle, pytorch: str | None) -> Node:
             gpu = machine.query_gpu()
         except ProgramError:  # no nvidia-smi: bench.py says so, and all else runs
             gpu = {"gpu": words.split(",")[0], "driver": "unknown"}
-    return Node("cuda" if usable else "cpu", usable, emulated, words, gpu, python, "" if python else f"{', '.join(answers)}: {first['cuda']}",
+    return Node("cuda" if usable else "cpu", usable, emulated, words, gpu, python, "" if python else f"no Python here has it; {', '.join(answers)}: {first['cuda']}",
                 sanitizer_of() if gpu else "", environment)

@@ -181,8 +181,10 @@ def bench_unit(plan: Plan, name: str, least: float, *arguments: str) -> Unit:
 
 
 def speed_stage(plan: Plan) -> Stage:
-    pytorch = ["--pytorch", plan.node.python] if plan.node.python else ["--no-pytorch"]
-    title = "3. GPT-2 124M against PyTorch" if plan.node.python else f"3. GPT-2 124M; without PyTorch, which no Python here has ({plan.node.no_python})"
+    # PyTorch knows no emulated device.
+    without = "the device is emulated" if plan.node.emulated else plan.node.no_python
+    pytorch = ["--no-pytorch"] if without else ["--pytorch", plan.node.python]
+    title = f"3. GPT-2 124M, without PyTorch ({without})" if without else "3. GPT-2 124M against PyTorch"
     return Stage("speed", title, [bench_unit(plan, "gpt2", 60, "--precision", "bf16", *pytorch)], share=0.25)
 
 
