@@ -1,5 +1,6 @@
 #include "datasets/data_options.h"
 
+#include "datasets/problems/problem_generator.h"
 #include "datasets/tasks/generated_task.h"
 
 namespace reverie {
@@ -33,6 +34,9 @@ void DataOptions::fields(Fields& f) {
   f.component("generated", generated, TaskRegistry::instance(), true,
               "a task made from a seed instead of a text: documents whose answers lie windows "
               "behind what decides them");
+  f.component("problems", problems, ProblemRegistry::instance(), true,
+              "questions, reasoning steps and answers made from a seed instead of a text; "
+              "examples.stage and examples.thoughts say how they are written");
   f.number("validation_fraction", validation_fraction, {0.0, 0.5},
            "share of the characters (or examples) that is held out, at the end");
   f.path("prepared_directory", prepared_directory,

@@ -19,6 +19,7 @@ struct DataOptions : Fieldset {
   std::string document_token;      ///< "": as the tokenizer says; see document_mark()
   ExampleOptions examples;
   Component generated;  ///< of TaskRegistry; given: there is no text, and its words are the tokens
+  Component problems;   ///< of ProblemRegistry; given: there is no text, and they are the examples
   double validation_fraction = 0.1;  ///< of the characters (or examples), at the end of the text
   std::string prepared_directory;    ///< "": data/<name>-<tokenizer>-<hash of what it is made from>
   int64_t vocabulary_size = 0;       ///< for .bin files of others; 0: as they say

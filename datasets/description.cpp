@@ -64,19 +64,36 @@ std::string name_of_texts(const std::string& path, const TextFiles& files) {
   return fs::path(without_compression(named.string())).stem().string();
 }
 
-// A generated task has words of its own, and no file.
-void find_generated(DatasetDescription& d) {
-  DataOptions& o = d.options;
+// Refuses what applies to texts alone. What is made from a seed has words of its own, and no file.
+void refuse_options_of_texts(DataOptions& o, const char* made) {
   const auto refuse = [&](bool given, const char* key) {
-    require(!given, "data.generated makes its own documents, so data.{} does not apply: remove it",
-            key);
+    require(!given, "data.{} makes its own text, so data.{} does not apply: remove it", made, key);
   };
   refuse(!o.path.empty(), "path");
-  refuse(o.examples.given() && !o.examples.told(), "examples");
   refuse(!o.document_separator.empty(), "document_separator");
   refuse(!o.document_token.empty(), "document_token");
   refuse(o.tokenizer != "char" && o.tokenizer != "word", "tokenizer");
   o.tokenizer = "word";
+}
+
+void find_problems(DatasetDescription& d) {
+  DataOptions& o = d.options;
+  refuse_options_of_texts(o, "problems");
+  require(!o.generated.given(),
+          "data.problems and data.generated are both given: remove one of them");
+  require(!o.examples.given(),
+          "data.problems are examples already, so data.examples.form \"{}\" does not apply: remove "
+          "it (stage and thoughts do apply)",
+          o.examples.form);
+  d.source = {o.name.empty() ? o.problems.type : o.name, "generated problems: " + o.problems.type,
+              hash_of_problems(o.problems), ""};
+}
+
+void find_generated(DatasetDescription& d) {
+  DataOptions& o = d.options;
+  refuse_options_of_texts(o, "generated");
+  require(!o.examples.given() || o.examples.told(),
+          "data.generated makes its own text, so data.examples does not apply: remove it");
   d.source = {o.name.empty() ? o.generated.type : o.name, "the generated task " + o.generated.type,
               hash_of_generated(o.generated), ""};
 }
@@ -84,6 +101,7 @@ void find_generated(DatasetDescription& d) {
 void find_source(DatasetDescription& d) {
   const DataOptions& options = d.options;
   const bool examples = options.examples.given() && !options.examples.told();
+  if (options.problems.given()) return find_problems(d);
   if (options.generated.given()) return find_generated(d);
   if (options.path.empty()) {
     d.source = examples ? find_examples(options.examples.form)

@@ -10,22 +10,19 @@ namespace {
 
 class ExampleText final : public CutText {
  public:
-  ExampleText(std::vector<Example> examples, const DataOptions& options)
+  ExampleText(std::vector<Example> examples, size_t training, const ExampleOptions& options,
+              std::string vocabulary_text)
       : examples_(std::move(examples)),
-        options_(options.examples),
-        validation_fraction_(options.validation_fraction),
-        text_(text_of_examples(examples_)),
-        text_view_(text_) {}
+        options_(options),
+        text_(std::move(vocabulary_text)),
+        text_view_(text_),
+        training_(training) {}
   std::string_view vocabulary_text() const override { return text_view_; }
   // All examples, the held-out ones too: a vocabulary must know every word that is asked for.
   std::span<const std::string_view> training_texts() const override { return {&text_view_, 1}; }
   // Parts of examples are encoded as text whatever the options say.
   void set_tokenizer(const Tokenizer& tokenizer, SpecialTokens) override {
     records_ = example_records(examples_, options_, tokenizer, layout_);
-    training_ = size_t(std::floor(double(records_.size()) * (1.0 - validation_fraction_)));
-    require(training_ >= 1 && training_ < records_.size(),
-            "{} examples, of which validation_fraction {} leaves {} to train on and {} to hold out",
-            records_.size(), validation_fraction_, training_, records_.size() - training_);
   }
   void write(Part part, TokenFileWriter& writer, const EncodedBytes&) const override {
     const bool training = part == Part::training;
@@ -42,12 +39,11 @@ class ExampleText final : public CutText {
  private:
   std::vector<Example> examples_;
   ExampleOptions options_;
-  double validation_fraction_;
   std::string text_;
   std::string_view text_view_;
+  size_t training_;  // records of the training part
   std::vector<std::vector<int32_t>> records_;
   ExampleLayout layout_;
-  size_t training_ = 0;  // records of the training part
 };
 
 class ExamplesLayout final : public Layout {
@@ -65,19 +61,35 @@ class ExamplesLayout final : public Layout {
   int32_t marks() const override { return ExampleLayout::kMarks; }
   std::unique_ptr<CutText> cut(const TextInput& input, size_t) const override {
     try {
-      return std::make_unique<ExampleText>(read_examples(options_.examples.form, input.text),
-                                           options_);
+      std::vector<Example> examples = read_examples(options_.examples.form, input.text);
+      const size_t training = training_examples(examples.size());
+      std::string text = text_of_examples(examples);
+      return cut_examples(std::move(examples), training, options_.examples, std::move(text));
     } catch (const DataError& error) {
       throw DataError(fmt::format("{}: {}", name_, error.what()));
     }
   }
 
  private:
+  size_t training_examples(size_t all) const {
+    const auto training = size_t(std::floor(double(all) * (1.0 - options_.validation_fraction)));
+    require(training >= 1 && training < all,
+            "{} examples, of which validation_fraction {} leaves {} to train on and {} to hold out",
+            all, options_.validation_fraction, training, all - training);
+    return training;
+  }
+
   DataOptions options_;
   std::string name_;
 };
 
 }  // namespace
+
+std::unique_ptr<CutText> cut_examples(std::vector<Example> examples, size_t training,
+                                      const ExampleOptions& options, std::string vocabulary_text) {
+  return std::make_unique<ExampleText>(std::move(examples), training, options,
+                                       std::move(vocabulary_text));
+}
 
 std::shared_ptr<const Layout> example_layout(const DataOptions& options, const std::string& name) {
   return std::make_shared<ExamplesLayout>(options, name);

@@ -16,6 +16,7 @@ std::shared_ptr<const Layout> layout_of(const DataOptions& options, const TextFi
             options.examples.form);
     return told_layout(options);
   }
+  if (options.problems.given()) return problem_layout(options);
   if (options.generated.given()) return generated_layout(options.generated);
   if (options.examples.given()) {
     require(!files.documents, "examples come from one file, got {}", options.path);

@@ -75,11 +75,18 @@ std::shared_ptr<const Layout> plain_text_layout();
 std::shared_ptr<const Layout> document_layout(const DataOptions& options, const TextFiles& files);
 std::shared_ptr<const Layout> example_layout(const DataOptions& options, const std::string& name);
 std::shared_ptr<const Layout> generated_layout(const Component& component);
+std::shared_ptr<const Layout> problem_layout(const DataOptions& options);
 /// Records of what a text, or a generated task where one is given, told (ExampleOptions::told()).
 std::shared_ptr<const Layout> told_layout(const DataOptions& options);
 
 /// Hash of all that a generated task's documents are made from.
 std::string hash_of_generated(const Component& component);
+/// The same of generated problems.
+std::string hash_of_problems(const Component& component);
+
+/// Examples of which the first `training` are the training part.
+std::unique_ptr<CutText> cut_examples(std::vector<Example> examples, size_t training,
+                                      const ExampleOptions& options, std::string vocabulary_text);
 
 /// The layout of prepared files, as their dataset.json records it.
 struct RecordedLayout {

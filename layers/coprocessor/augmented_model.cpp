@@ -61,6 +61,14 @@ void AugmentedOptions::fields(Fields& f) {
   f.integer("block_size", block_size, {1, int64_t(1) << 24}, "longest text, in tokens");
   f.integer("groups", groups, {1, 1 << 20}, "insertion points drawn for each text and step");
   f.integer("ahead", ahead, {1, 1 << 20}, "tokens predicted after the latents (N_A)");
+  f.text(
+      "insert", insert, {"drawn", "targets"},
+      "drawn: latents stand anywhere in a text; targets: once, in front of its first target, for "
+      "data of examples (data.examples, data.problems), with groups 1");
+  f.rule(insert == "drawn" || groups == 1,
+         fmt::format("latents in front of the targets are one group in each text, got {} groups: "
+                     "set groups to 1",
+                     groups));
   f.integer("delay", delay, {0, 1 << 20},
             "number of tokens between the text that the latents are made from and the place "
             "where they arrive");
@@ -91,6 +99,39 @@ InsertionPoints insertion_points(const Tensor& tokens, const Tensor& targets, co
       for (int64_t i = 0; i + 1 < ahead; ++i) *read++ = from.data<int32_t>()[row + i];
       for (int64_t i = 0; i < ahead; ++i) *wanted++ = to.data<int32_t>()[row - 1 + i];
     }
+  return points;
+}
+
+InsertionPoints points_at_targets(const Tensor& tokens, const Tensor& targets, int64_t most_ahead) {
+  const Tensor from = tokens.to(Device{}).contiguous(), to = targets.to(Device{}).contiguous();
+  const int64_t batch = to.size(0), time = to.size(1);
+  InsertionPoints points{Tensor::empty({batch, 1}, DType::i32), {}, {}};
+  int64_t ahead = 1;
+  for (int64_t b = 0; b < batch; ++b) {
+    const int32_t* row = to.data<int32_t>() + b * time;
+    int64_t first = 0, last = time - 1;
+    while (first < time && row[first] < 0) ++first;
+    require(first < time, "a text of {} tokens has no target to put latents in front of", time);
+    while (row[last] < 0) --last;
+    ahead = std::max(ahead, last - first + 1);
+    points.limits.mutable_data<int32_t>()[b] = int32_t(first + 1);
+  }
+  require(ahead <= most_ahead,
+          "the targets of a text reach over {} tokens, but latents are followed by {} at most: "
+          "raise $.model.ahead to {}",
+          ahead, most_ahead, ahead);
+  points.ahead = Tensor::empty({batch, ahead - 1}, DType::i32);
+  points.targets = Tensor::empty({batch, ahead}, DType::i32);
+  int32_t* read = ahead > 1 ? points.ahead.mutable_data<int32_t>() : nullptr;
+  int32_t* wanted = points.targets.mutable_data<int32_t>();
+  for (int64_t b = 0; b < batch; ++b) {
+    const int64_t limit = points.limits.data<int32_t>()[b];
+    // Behind the text's end stand its last token, and no target.
+    for (int64_t i = limit; i + 1 < limit + ahead; ++i)
+      *read++ = from.data<int32_t>()[b * time + std::min(i, time - 1)];
+    for (int64_t i = limit - 1; i + 1 < limit + ahead; ++i)
+      *wanted++ = i < time ? to.data<int32_t>()[b * time + i] : -1;
+  }
   return points;
 }
 
@@ -272,7 +313,9 @@ Tensor AugmentedModel::draw_limits(const Tensor& tokens) const {
 Variable AugmentedModel::loss(const Tensor& tokens, const Tensor& targets, double weight_per_target,
                               SequenceState*) {
   const InsertionPoints points =
-      insertion_points(tokens, targets, draw_limits(tokens), options_.ahead);
+      options_.insert == "targets"
+          ? points_at_targets(tokens, targets, options_.ahead)
+          : insertion_points(tokens, targets, draw_limits(tokens), options_.ahead);
   const auto count = [](const Tensor& t) {
     const Tensor host = t.to(Device{}).contiguous();
     const int32_t* id = host.data<int32_t>();

@@ -20,10 +20,16 @@ struct InsertionPoints {
 InsertionPoints insertion_points(const Tensor& tokens, const Tensor& targets, const Tensor& limits,
                                  int64_t ahead);
 
+/// One insertion in each text, in front of its first target, for texts that have their targets in one
+/// place, such as the answer to a question. A is what the longest of them takes. UserError for a text
+/// without a target, and for one whose targets reach over more than `most_ahead` tokens.
+InsertionPoints points_at_targets(const Tensor& tokens, const Tensor& targets, int64_t most_ahead);
+
 struct AugmentedOptions final : Fieldset {
   std::string base;
   Component latents;
   int64_t block_size = 256, groups = 16, ahead = 16, delay = 0;
+  std::string insert = "drawn";
   bool train_base = false;
   void fields(Fields&) override;
 };
@@ -51,7 +57,7 @@ class AugmentedModel final : public LanguageModel {
 
   /// The mean loss over the ahead tokens of all groups, times the number of `targets` (>= 0) and
   /// `weight_per_target`. In training, G insertion points are drawn for each text; in evaluation
-  /// they stand evenly spaced.
+  /// they stand evenly spaced. With "insert": "targets" there is one, in front of the first target.
   Variable loss(const Tensor& tokens, const Tensor& targets, double weight_per_target,
                 SequenceState* state) override;
 

@@ -477,7 +477,7 @@ class CliTest(unittest.TestCase):
     def test_modules_and_doctor(self):
         said = self.expect(0, "modules").stdout
         self.assertIn("as_published", said)
-        for kind in ("losses", "latent_effect", "reasoning", "sweep", "explained"):
+        for kind in ("losses", "latent_effect", "reasoning", "sweep", "explained", "benchmarks"):
             self.assertIn(f'table kind "{kind}"', said)
         self.assertIn("cpu kernels", self.expect(0, "doctor").stdout)
         self.assertRegex(self.expect(0, "doctor").stdout, r"of an unknown history|never run on a GPU|run on a GPU at [0-9a-f]+ \(.+\)[;,] (kernel files changed since: \d+|a commit that this clone does not have)")

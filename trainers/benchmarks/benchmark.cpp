@@ -27,15 +27,17 @@ Json definition_json(const BenchmarkDefinition& definition) {
 
 Json key_of(const UsableModel& model, const DefinitionFile& task, const BenchmarkItems& items,
             const BenchmarkOptions& options) {
-  return {{"format", 1},
-          {"definition", definition_json(task.definition)},
-          {"data", items.data_hash},
-          {"shots", items.shots},
-          {"items", items.items.size()},
-          {"weights", model.model->weights_hash()},
-          {"tokenizer", model.text().hash()},
-          {"latents", options.latents},
-          {"batch_tokens", options.batch_tokens}};
+  Json key = {{"format", 1},
+              {"definition", definition_json(task.definition)},
+              {"data", items.data_hash},
+              {"shots", items.shots},
+              {"items", items.items.size()},
+              {"weights", model.model->weights_hash()},
+              {"tokenizer", model.text().hash()},
+              {"latents", options.latents},
+              {"batch_tokens", options.batch_tokens}};
+  if (options.shuffled) key["shuffled"] = true;
+  return key;
 }
 
 // One evaluation: the model as it is asked, and what was found so far.
@@ -48,7 +50,7 @@ class Evaluation {
         items_(items),
         mode_(*model.model),
         audit_(model.step, model.step),
-        reader_(*model.model, {options.latents, options.batch_tokens, &audit_}),
+        reader_(*model.model, {options.latents, options.batch_tokens, &audit_, options.shuffled}),
         results_(options.results_folder, key_of(model, task, items, options)),
         activity_(fmt::format("task {}: items", task.definition.name)) {}
 

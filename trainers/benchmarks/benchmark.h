@@ -14,6 +14,7 @@ struct BenchmarkOptions {
   bool latents = false;         ///< an AugmentedModel's latents stand behind every context
   int64_t batch_tokens = 4096;  ///< most in one forward; no score depends on it
   std::string results_folder;   ///< where results are kept while it runs; "": nowhere
+  bool shuffled = false;        ///< the latents of another context: a control
 };
 
 struct BenchmarkResult {

@@ -65,23 +65,29 @@ WrittenText write_alone(LanguageModel& model, const std::vector<int32_t>& prompt
   return writing.finish();
 }
 
-}  // namespace
-
-std::vector<WrittenText> write_texts(TextReader& reader, const std::vector<Reading>& prompts,
-                                     const ReadingPlan& plan, const ReadingBatch& batch,
-                                     const WritingOptions& options, bool audited) {
-  LanguageModel& model = reader.model();
-  std::vector<WrittenText> out(batch.readings.size());
-  if (!reader.caches()) {
-    for (size_t b = 0; b < out.size(); ++b)
-      out[b] = write_alone(model, prompts[batch.readings[b]].context, options);
-    return out;
+// A text in tokens as it grows.
+class TokenWriting {
+ public:
+  explicit TokenWriting(const TokenWritingOptions& options) : options_(options) {}
+  bool add(int32_t token) {
+    tokens_.push_back(token);
+    const bool ended =
+        std::find(options_.ends.begin(), options_.ends.end(), token) != options_.ends.end();
+    return !ended && int64_t(tokens_.size()) < options_.max_tokens;
   }
-  const int64_t known =
-      std::min<int64_t>(options.tokenizer.vocabulary_size(), model.vocabulary_size());
-  ReadBatch read = reader.read(prompts, plan, batch, audited);
-  std::vector<Writing> writings(batch.readings.size(), Writing(options));
-  std::vector<size_t> rows(batch.readings.size());  // the text that each row of the state holds
+  const std::vector<int32_t>& tokens() const { return tokens_; }
+
+ private:
+  const TokenWritingOptions& options_;
+  std::vector<int32_t> tokens_;
+};
+
+// Writes a batch of texts side by side; writings[b].add(token) says whether text b goes on.
+template <class OneText>
+void write_side_by_side(TextReader& reader, ReadBatch read, int64_t known,
+                        std::vector<OneText>& writings) {
+  LanguageModel& model = reader.model();
+  std::vector<size_t> rows(writings.size());  // the text that each row of the state holds
   for (size_t b = 0; b < rows.size(); ++b) rows[b] = b;
   std::vector<bool> goes_on(rows.size(), true);
   Variable last = read.last;
@@ -110,7 +116,37 @@ std::vector<WrittenText> write_texts(TextReader& reader, const std::vector<Readi
     }
     last = model.hidden(Tensor::from<int32_t>({int64_t(rows.size()), 1}, tokens), &read.state);
   }
+}
+
+}  // namespace
+
+std::vector<WrittenText> write_texts(TextReader& reader, const std::vector<Reading>& prompts,
+                                     const ReadingPlan& plan, const ReadingBatch& batch,
+                                     const WritingOptions& options, bool audited) {
+  std::vector<WrittenText> out(batch.readings.size());
+  if (!reader.caches()) {
+    for (size_t b = 0; b < out.size(); ++b)
+      out[b] = write_alone(reader.model(), prompts[batch.readings[b]].context, options);
+    return out;
+  }
+  const int64_t known =
+      std::min<int64_t>(options.tokenizer.vocabulary_size(), reader.model().vocabulary_size());
+  std::vector<Writing> writings(out.size(), Writing(options));
+  write_side_by_side(reader, reader.read(prompts, plan, batch, audited), known, writings);
   for (size_t b = 0; b < out.size(); ++b) out[b] = writings[b].finish();
+  return out;
+}
+
+std::vector<std::vector<int32_t>> write_tokens(TextReader& reader,
+                                               const std::vector<Reading>& prompts,
+                                               const ReadingPlan& plan, const ReadingBatch& batch,
+                                               const TokenWritingOptions& options, bool audited) {
+  require(reader.caches(), "tokens are written by models with a cache alone");
+  std::vector<TokenWriting> writings(batch.readings.size(), TokenWriting(options));
+  write_side_by_side(reader, reader.read(prompts, plan, batch, audited), options.vocabulary,
+                     writings);
+  std::vector<std::vector<int32_t>> out;
+  for (const TokenWriting& w : writings) out.push_back(w.tokens());
   return out;
 }
 

@@ -27,4 +27,15 @@ std::vector<WrittenText> write_texts(TextReader& reader, const std::vector<Readi
                                      const ReadingPlan& plan, const ReadingBatch& batch,
                                      const WritingOptions& options, bool audited);
 
+struct TokenWritingOptions {
+  int64_t max_tokens = 256;
+  int64_t vocabulary = 0;          ///< tokens below this may be written
+  std::vector<int32_t> ends = {};  ///< each ends a text, and is its last token
+};
+/// The same in tokens, for models whose tokens are not all a tokenizer's.
+std::vector<std::vector<int32_t>> write_tokens(TextReader& reader,
+                                               const std::vector<Reading>& prompts,
+                                               const ReadingPlan& plan, const ReadingBatch& batch,
+                                               const TokenWritingOptions& options, bool audited);
+
 }  // namespace reverie

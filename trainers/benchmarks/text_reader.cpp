@@ -25,6 +25,20 @@ Variable TextReader::hidden(const Tensor& tokens, SequenceState* state, bool aud
   return model_.hidden(tokens, state);
 }
 
+// Of the next text of the batch; a text alone in its batch gets those of the next reading.
+Variable TextReader::latents_of_others(const std::vector<Reading>& readings,
+                                       const ReadingBatch& batch, const Variable& own) {
+  const int64_t count = own.shape()[0];
+  if (count > 1) return concat({slice(own, 0, 1, count), slice(own, 0, 0, 1)}, 0);
+  require(readings.size() > 1, "latents can be shuffled only between texts, got one text");
+  const std::vector<int32_t>& other = readings[(batch.readings[0] + 1) % readings.size()].context;
+  SequenceState state;
+  state.use_cache = true;
+  const Tensor tokens = Tensor::from<int32_t>({1, int64_t(other.size())}, other);
+  const Variable states = model_.hidden(tokens, &state);
+  return augmented_->latents_for(state, states, tokens);
+}
+
 ReadBatch TextReader::read(const std::vector<Reading>& readings, const ReadingPlan& plan,
                            const ReadingBatch& batch, bool audited) {
   const std::vector<int32_t>& beginning = plan.beginnings[batch.beginning];
@@ -49,7 +63,8 @@ ReadBatch TextReader::read(const std::vector<Reading>& readings, const ReadingPl
   const Tensor read = Tensor::from<int32_t>({count, time}, tokens);
   const Variable states = hidden(read, &out.state, audited);
   if (augmented_) {
-    const Variable latents = augmented_->latents_for(out.state, states, read);
+    Variable latents = augmented_->latents_for(out.state, states, read);
+    if (options_.shuffled) latents = latents_of_others(readings, batch, latents);
     out.last = augmented_->insert(out.state, read.slice(1, time - 1, time).contiguous(), latents);
   } else {
     out.last = slice(states, 1, time - 1, time);

@@ -16,6 +16,8 @@ struct ReaderOptions {
   bool latents = false;
   int64_t batch_tokens = 4096;    ///< most in one forward
   ForwardAudit* audit = nullptr;  ///< of some forwards; may be null
+  /// Each text gets the latents of another: what is left of their effect is not about the text.
+  bool shuffled = false;
 };
 
 /// A batch that was read.
@@ -45,6 +47,9 @@ class TextReader {
   Variable hidden(const Tensor& tokens, SequenceState* state, bool audited);
 
  private:
+  Variable latents_of_others(const std::vector<Reading>& readings, const ReadingBatch& batch,
+                             const Variable& own);
+
   LanguageModel& model_;
   AugmentedModel* augmented_ = nullptr;
   ReaderOptions options_;

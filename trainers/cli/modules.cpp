@@ -2,6 +2,7 @@
 
 #include "core/plugin.h"
 #include "core/registry.h"
+#include "datasets/problems/problem_generator.h"
 #include "datasets/tasks/generated_task.h"
 #include "layers/coprocessor/latent_source.h"
 #include "layers/language_model.h"
@@ -38,6 +39,7 @@ void add_modules_command(CLI::App& app) {
     list(MemoryRegistry::instance());
     list(LatentRegistry::instance());
     list(TaskRegistry::instance());
+    list(ProblemRegistry::instance());
     list(OptimizerRegistry::instance());
     list(ScheduleRegistry::instance());
     list(TableKindRegistry::instance());

@@ -34,9 +34,11 @@ InsertionLosses insertion_losses(LanguageModel& model, LanguageModel& base, cons
   auto* augmented = dynamic_cast<AugmentedModel*>(&model);
   require(augmented || !shuffled, "a model without latents has none to shuffle");
   InsertionLosses out;
-  out.limits = insertion_limits(tokens, rule);
+  InsertionPoints at_targets;
+  if (rule.at_targets) at_targets = points_at_targets(tokens, targets, rule.positions);
+  out.limits = rule.at_targets ? at_targets.limits : insertion_limits(tokens, rule);
   const int64_t batch = tokens.size(0), time = tokens.size(1), groups = out.limits.size(1),
-                positions = rule.positions;
+                positions = rule.at_targets ? at_targets.targets.size(1) : rule.positions;
   const int32_t* limit = out.limits.data<int32_t>();
   const Tensor host = targets.to(Device{}).contiguous();
   const int32_t* target = host.data<int32_t>();
@@ -44,7 +46,8 @@ InsertionLosses insertion_losses(LanguageModel& model, LanguageModel& base, cons
     return size_t(i / groups * time + limit[i] - 1 + p);
   };
   for (int64_t i = 0; i < batch * groups; ++i)
-    for (int64_t p = 0; p < positions; ++p) out.scored.push_back(target[row_of(i, p)] >= 0);
+    for (int64_t p = 0; p < positions; ++p)
+      out.scored.push_back(limit[i] - 1 + p < time && target[row_of(i, p)] >= 0);
   // Without latents a row is the text's own; with them, the group's.
   const auto own_rows = [&](LanguageModel& m) {
     const std::vector<double> rows = row_losses(m, m.hidden(tokens), targets);
@@ -70,7 +73,8 @@ InsertionLosses insertion_losses(LanguageModel& model, LanguageModel& base, cons
   for (int64_t begin = 0; begin < groups; begin += at_once) {
     const int64_t end = std::min(groups, begin + at_once), some = end - begin;
     const Tensor limits = out.limits.slice(1, begin, end).contiguous();
-    const InsertionPoints points = insertion_points(tokens, targets, limits, positions);
+    const InsertionPoints points =
+        rule.at_targets ? at_targets : insertion_points(tokens, targets, limits, positions);
     const Variable latents = shuffled ? augmented->latents_for(source, limits) : Variable();
     const bool audited = audit && begin == 0 && !shuffled;
     const Variable hidden = audited ? audit->ahead_hidden(*augmented, tokens, points)

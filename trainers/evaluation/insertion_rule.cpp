@@ -18,6 +18,7 @@ uint64_t seed_of(std::span<const int32_t> tokens) {
 }  // namespace
 
 std::string InsertionRule::text() const {
+  if (at_targets) return "in front of each text's first target";
   const std::string range = fmt::format("{} to T - {} of a text of T tokens", first, positions - 1);
   return points == 0 ? fmt::format("at every offset from {}", range)
                      : fmt::format("{} offsets of each text, drawn by its own tokens from {}",
@@ -28,6 +29,7 @@ InsertionRule InsertionRule::of(const AugmentedModel& model) {
   InsertionRule rule;
   rule.positions = model.options().ahead;
   rule.first = 1 + model.options().delay;
+  rule.at_targets = model.options().insert == "targets";
   return rule;
 }
 

@@ -19,6 +19,7 @@ double height_of(const BarPlot& plot) {
 
 std::string draw_bar(const BarPlot& plot, const BarPair& pair, const PlotBar& bar, const Scale& x,
                      double y, const std::string& kind) {
+  if (bar.text.empty()) return "";
   if (!std::isfinite(bar.value))
     return svg_text(x.from() + 4, y + kBar - 1.5, "not finite", "value");
   double end = x(bar.value);

@@ -54,7 +54,8 @@ struct LinePlot {
   bool whole_x = false;                ///< x counts something: ticks at whole numbers alone
   std::string dashed = {};             ///< what dashed curves are, for the caption of panels
 };
-/// Two bars for each model, one below the other, with their values as text. NaN: no bar.
+/// Two bars for each model, one below the other, with their values as text. NaN: said instead of a
+/// bar. Without text: no bar.
 struct PlotBar {
   double value = 0;
   std::optional<double> sd;

@@ -56,6 +56,8 @@ class RunPlanner {
     if (experiment.data.field.empty()) all["data"].erase("field");
     if (experiment.data.train_bpe == 0) all["data"].erase("train_bpe");
     if (!experiment.data.generated.given()) all["data"].erase("generated");
+    if (!experiment.data.problems.given()) all["data"].erase("problems");
+    if (all["model"].value("insert", "") == "drawn") all["model"].erase("insert");
     if (!experiment.data.examples.told())
       for (const char* key : {"read", "tokens"}) all["data"]["examples"].erase(key);
     if (experiment.train.windows == 1) all["train"].erase("windows");
@@ -204,7 +206,8 @@ std::vector<std::string> write_table(const TableKind& kind, const std::vector<Pl
     planned += r.in_table;
     if (r.in_table && run_finished(r.directory)) finished.push_back(r);
   }
-  return finished.empty() ? std::vector<std::string>() : kind.write(finished, planned);
+  if (finished.empty() && !kind.writes_without_runs()) return {};
+  return kind.write(finished, planned);
 }
 
 std::string place_of(const PlannedRun& r) {
@@ -348,6 +351,7 @@ int run_table(const ReproOptions& o) {
           t, o, *kind, runs,
           [&](const PlannedRun& r) { return !r.in_table ? !r.trial : asked_for(r); }, leak_found))
     return *stopped;
+  if (!o.report_only) kind->measure_given();
   const auto files = write_table(*kind, runs);
   if (std::filesystem::exists(o.directory + "/table.md"))
     fmt::print("{}\n", fit_terminal(STDOUT_FILENO, read_file(o.directory + "/table.md")));

@@ -93,8 +93,13 @@ class TableKind {
   virtual void measure_finished(const PlannedRun&) const {}
   /// The cost of these planned runs, as text; needs neither data nor a base's weights.
   virtual std::string plan(const std::vector<PlannedRun>& runs) const = 0;
-  /// Writes the table of the finished runs (one or more) into the output directory; the files'
-  /// names.
+  /// Measures what the table has besides runs that it trains, such as published models; called after
+  /// all of these, and not where the table is only to be written again.
+  virtual void measure_given() const {}
+  /// Whether there is something to write before any run has finished.
+  virtual bool writes_without_runs() const { return false; }
+  /// Writes the table of the finished runs (one or more, unless writes_without_runs()) into the
+  /// output directory; the files' names.
   virtual std::vector<std::string> write(const std::vector<PlannedRun>& finished,
                                          int64_t planned) const = 0;
 };

@@ -1,0 +1,134 @@
+"""Tables of benchmarks as a user meets them: the shipped smoke preset, and a published model with the latents of runs.
+
+Needs a finished build (REVERIE_BUILD_DIR, or build/release).
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BUILD = Path(os.environ.get("REVERIE_BUILD_DIR", ROOT / "build" / "release"))
+REVERIE = BUILD / "reverie"
+
+COMMON = {
+    "seed": 7,
+    "data": {"path": "text.txt", "tokenizer": "char", "prepared_directory": "tokens"},
+    "train": {"steps": 4, "batch_size": 4},
+    "evaluation": {"interval": 0, "windows": 2, "final_windows": 2, "final_prefix_only_windows": 1},
+    "sample": {"interval": 0, "tokens": 0},
+}
+CHOICE = {
+    "name": "sums", "mirrors": "own", "data": "sums.jsonl", "prompt": "Sum: {{a}} + {{b}} =",
+    "choices": ["{{choices[*]}}"], "gold": "{{gold}}",
+}  # fmt: skip
+GENERATE = {
+    "name": "answers", "mirrors": "own", "type": "generate", "data": "sums.jsonl", "prompt": "Sum: {{a}} + {{b}} =",
+    "target": "{{choices[0]}}", "stop": ["\n"], "max_tokens": 8, "answers": {"first": {"pattern": "\\d+"}},
+}  # fmt: skip
+STEPS = {**GENERATE, "name": "steps", "second_prompt": "\nSo ", "second_max_tokens": 6}
+TABLE = {
+    "kind": "benchmarks", "title": "sums, asked", "base": {"seed": 1}, "models": {"trained": {}, "coprocessor": {}}, "baseline": "trained",
+    "shuffled": ["coprocessor"], "compared": {"coprocessor": ["coprocessor_shuffled", "zero_shot"]},
+    "presets": {"asked": {"seeds": [1], "measure": {"resamples": 200}, "asked": {
+        "model": "base", "runs": "latents", "latents": ["coprocessor"], "limit": 12,
+        "tasks": {"sums": {"base": "choice.json"}, "answers": {"base": "generate.json", "zero_shot": "steps.json"}},
+    }}},
+}  # fmt: skip
+
+
+class ReasoningTest(unittest.TestCase):
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory(prefix="reverie-reasoning-")
+        self.addCleanup(temporary.cleanup)
+        self.here = Path(temporary.name)
+
+    def expect(self, status, *arguments):
+        environment = {**os.environ, "XDG_CACHE_HOME": str(self.here / "cache"), "REVERIE_DATA": str(self.here)}
+        got = subprocess.run([str(REVERIE), *map(str, arguments)], cwd=self.here, capture_output=True, text=True, check=False, env=environment)
+        self.assertEqual(got.returncode, status, f"{arguments}\n{got.stdout}\n{got.stderr}")
+        return got
+
+    def test_the_smoke_preset_trains_both_tasks_and_says_what_helps(self):
+        said = self.expect(0, "repro", ROOT / "configs/tables/reasoning.json", "--preset", "smoke", "--run-dir", "out").stdout
+        table = json.loads((self.here / "out/table.json").read_text())
+        self.assertEqual(table["finished_runs"], table["planned_runs"])
+        self.assertEqual({row["task"] for row in table["rows"]}, {"arithmetic", "reachability"})
+        for row in table["rows"]:
+            self.assertEqual(row["verdict"], "causal", row)
+            self.assertEqual(row["items"], row["of"], row)
+        titles = [row["title"] for row in table["rows"] if row["task"] == "reachability"]
+        for title in ("Direct answer", "Written steps", "Soft embeddings, 4", "Coprocessor, 2", "Coprocessor, 4, shuffled", "Coconut, stage 2"):
+            self.assertIn(title, titles)
+        written = {row["title"]: row["measured"]["tokens_written"]["mean"] for row in table["rows"] if row["task"] == "arithmetic"}
+        self.assertEqual(set(written), {row["title"] for row in table["rows"] if row["task"] == "arithmetic"})
+        findings = {(f["task"], f["title"]): [a["title"] for a in f["against"]] for f in table["findings"]}
+        self.assertEqual(
+            findings["reachability", "Coprocessor, 4"],
+            ["Direct answer", "Coprocessor, 4, shuffled", "Soft embeddings, 4", "Direct, continued", "Written steps"],
+        )
+        self.assertIn("Do latents help, and against what?", (self.here / "out/report.html").read_text())
+        self.assertIn("rows with latents or thoughts", said)
+        for preset in ("laptop", "sentences"):
+            planned = self.expect(0, "plan", ROOT / "configs/tables/reasoning.json", "--preset", preset).stdout
+            self.assertIn("coconut", planned)
+        for preset in ("smollm2", "gemma3", "paper"):
+            planned = self.expect(0, "plan", ROOT / "configs/tables/reasoning.json", "--preset", preset).stdout
+            self.assertRegex(planned, r"zero_shot +0 +gsm8k +gsm8k_zero_shot_cot")
+            self.assertRegex(planned, r"few_shot +0 +gsm8k +gsm8k\n")
+
+    def prepare_asked(self):
+        (self.here / "text.txt").write_text("".join(f"Sum: {n} + {n * 7 % 50} = {n + n * 7 % 50}\nSo {n}.\n" for n in range(400)))
+        with open(self.here / "sums.jsonl", "w") as file:
+            for n in range(20):
+                a, b = n * 13 % 40, n * 29 % 50
+                file.write(json.dumps({"a": a, "b": b, "choices": [str(a + b), str(a + b + 1)], "gold": 0}) + "\n")
+        for name, content in (("choice", CHOICE), ("generate", GENERATE), ("steps", STEPS), ("table", TABLE)):
+            (self.here / f"{name}.json").write_text(json.dumps(content))
+        model = {"type": "llama", "block_size": 96, "n_layer": 1, "n_head": 2, "n_embd": 16, "n_hidden": 32}
+        (self.here / "plain.json").write_text(json.dumps({**COMMON, "model": model}))
+        self.expect(0, "train", "plain.json", "--run-dir", "plain")
+        self.expect(0, "inspect", "plain", "--export-hf", "base")
+
+    def train_latents(self, seed, steps, name):
+        latents = {"type": "augmented", "base": "base", "block_size": 32, "groups": 2, "ahead": 4, "latents": {"type": "coprocessor", "count": 4}}
+        (self.here / "latents.json").write_text(json.dumps({**COMMON, "seed": seed, "model": latents, "train": {"steps": steps, "batch_size": 2}}))
+        self.expect(0, "train", "latents.json", "--run-dir", f"latents/runs/{name}")
+
+    def test_a_published_model_is_asked_plainly_by_steps_and_with_latents(self):
+        self.prepare_asked()
+        # Without the runs: what is missing, and how it is made. The other rows are there.
+        got = self.expect(0, "repro", "table.json", "--preset", "asked", "--run-dir", "out")
+        self.assertIn("latents/runs holds no finished run of coprocessor", got.stderr)
+        self.assertIn("cache_augmentation.json", got.stderr)
+        rows = json.loads((self.here / "out/table.json").read_text())["rows"]
+        self.assertEqual([(r["task"], r["model"]) for r in rows], [("sums", "base"), ("answers", "base"), ("answers", "zero_shot")])
+        before = {f: f.stat().st_mtime_ns for f in (self.here / "out/asked").glob("*.json")}
+        self.assertEqual(len(before), 3)
+
+        self.train_latents(1, 4, "coprocessor-4-seed1-01234567")
+        self.train_latents(2, 4, "coprocessor-4-seed2-01234567")
+        self.train_latents(1, 2, "coprocessor-4-seed1-89abcdef")  # a trial, as it is named alike
+        self.expect(0, "repro", "table.json", "--preset", "asked", "--run-dir", "out")
+        table = json.loads((self.here / "out/table.json").read_text())
+        self.assertEqual((table["finished_runs"], table["planned_runs"]), (11, 11))
+        rows = {(r["task"], r["title"]): r for r in table["rows"]}
+        latents = rows["answers", "coprocessor, 4"]
+        self.assertEqual(latents["seeds"], [1, 2])
+        self.assertEqual((latents["items"], latents["of"]), (12, 20))
+        self.assertEqual(len(latents["against_base"]["by_seed"]), 2)
+        self.assertIn(("sums", "coprocessor, 4, shuffled"), rows)
+        self.assertEqual(rows["sums", "base"]["chance"], 0.5)
+        self.assertIn("LIMITED", (self.here / "out/table.md").read_text())
+        # What had been measured stays; what eval --task says is what the table says.
+        self.assertEqual({f: f.stat().st_mtime_ns for f in before}, before)
+        self.expect(0, "eval", "latents/runs/coprocessor-4-seed1-01234567", "--task", "choice.json", "--latents", "--limit", "12", "--json", "own.json")
+        right = json.loads((self.here / "out/asked/coprocessor-4-seed1-sums.json").read_text())["right"]
+        self.assertAlmostEqual(sum(right) / 12, json.loads((self.here / "own.json").read_text())["measures"]["acc"]["value"])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,210 @@
+#include "trainers/tables/benchmarks/asked_model.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <regex>
+#include <tuple>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/json.h"
+#include "core/log.h"
+#include "trainers/benchmarks/benchmark.h"
+#include "trainers/evaluation/model_source.h"
+#include "trainers/runs/run_directory.h"
+
+namespace reverie {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kAskedFormat = "reverie asked benchmark 1";
+
+int64_t steps_of(const std::string& run) {
+  return read_stored_json(run + "/" + kConfigFile).json().at("train").value("steps", int64_t(0));
+}
+
+// The benchmark's own measure: the first that is right or wrong for each item.
+const Measure& main_measure(const BenchmarkResult& result) {
+  for (const Measure& measure : result.measures)
+    if (!measure.perplexity) return measure;
+  throw InternalError("a benchmark has no measure that is right or wrong");
+}
+
+double mean_tokens(const BenchmarkResult& result) {
+  double tokens = 0;
+  for (const Json& item : result.results)
+    tokens += item.value("tokens", 0.0) + item.value("second_tokens", 0.0);
+  return tokens / double(result.results.size());
+}
+
+}  // namespace
+
+// Runs are named MODEL-LATENTS-seedSEED-HASH. Trials of learning rates are named alike, and are
+// shorter.
+std::vector<AskedBenchmarks::Row> AskedBenchmarks::rows_of_runs() const {
+  static const std::regex kName("(.+)-([0-9]{1,9})-seed([0-9]{1,15})-[0-9a-f]{8}");
+  std::map<std::tuple<std::string, int64_t, int64_t>, std::string> found;
+  const fs::path runs = fs::path(asked_.runs) / "runs";
+  if (fs::is_directory(runs))
+    for (const auto& entry : fs::directory_iterator(runs)) {
+      const std::string directory = entry.path().string(), name = entry.path().filename().string();
+      std::smatch part;
+      if (!std::regex_match(name, part, kName) || !run_finished(directory)) continue;
+      const std::string model = part[1];
+      if (std::find(asked_.latents.begin(), asked_.latents.end(), model) == asked_.latents.end())
+        continue;
+      std::string& kept = found[{model, std::stoll(part[2]), std::stoll(part[3])}];
+      require(kept.empty() || steps_of(kept) != steps_of(directory),
+              "{} and {} are both finished runs of one model, number of latents, seed and length: "
+              "remove the one that is not meant",
+              kept, directory);
+      if (kept.empty() || steps_of(kept) < steps_of(directory)) kept = directory;
+    }
+  std::vector<Row> rows;
+  for (const auto& [key, directory] : found) {
+    const auto& [model, latents, seed] = key;
+    Row row{model, directory, latents, seed};
+    row.augmented = latents > 0;
+    rows.push_back(row);
+    if (!row.augmented || std::find(shuffled_.begin(), shuffled_.end(), model) == shuffled_.end())
+      continue;
+    row.shuffled = true;
+    rows.push_back(row);
+  }
+  return rows;
+}
+
+std::vector<AskedBenchmarks::Row> AskedBenchmarks::rows() const {
+  std::vector<Row> rows;
+  for (const char* name : {kAskedBase, kAskedZeroShot, kAskedFewShot})
+    rows.push_back({name, asked_.model});
+  for (Row& row : rows_of_runs()) rows.push_back(std::move(row));
+  return rows;
+}
+
+const std::string& AskedBenchmarks::definition_of(const AskedTask& task, const Row& row) {
+  if (row.model == kAskedZeroShot) return task.zero_shot;
+  return row.model == kAskedFewShot ? task.few_shot : task.base;
+}
+
+std::string AskedBenchmarks::file_of(const Row& row, const std::string& task) const {
+  return fmt::format("{}/asked/{}-{}{}{}-{}.json", directory_, row.model, row.latents,
+                     row.seed ? fmt::format("-seed{}", *row.seed) : "",
+                     row.shuffled ? "-shuffled" : "", task);
+}
+
+Json AskedBenchmarks::wanted(const Row& row, const std::string& definition) const {
+  return {{"format", kAskedFormat},
+          {"model", row.path},
+          {"definition", definition_hash(read_benchmark(definition).definition)},
+          {"limit", asked_.limit},
+          {"latents", row.augmented},
+          {"shuffled", row.shuffled}};
+}
+
+void AskedBenchmarks::measure(const Row& row) const {
+  std::optional<UsableModel> model;  // opened where something is missing
+  for (const auto& [name, task] : asked_.tasks) {
+    const std::string& definition = definition_of(task, row);
+    if (definition.empty()) continue;
+    const std::string file = file_of(row, name);
+    const Json of = wanted(row, definition);
+    if (fs::exists(file) && read_stored_json(file).json().value("of", Json()) == of) continue;
+    const DefinitionFile read = read_benchmark(definition);
+    ItemOptions first;
+    first.limit = asked_.limit;
+    const BenchmarkItems items = read_items(read, first);
+    if (!model) model = open_model(row.path);
+    log_info("{}{} on {}: {} items", row.path,
+             row.shuffled    ? ", latents shuffled"
+             : row.augmented ? ", with its latents"
+                             : "",
+             definition, items.items.size());
+    BenchmarkOptions options;
+    options.latents = row.augmented;
+    options.shuffled = row.shuffled;
+    options.batch_tokens = measure_.batch_tokens;
+    options.results_folder = directory_ + "/asked/unfinished";
+    const BenchmarkResult result = run_benchmark(*model, read, items, options);
+    const auto scored = double(std::max<int64_t>(1, int64_t(items.items.size()) - result.before));
+    if (row.seed) keep_leak(row.path, result.verdict);
+    write_file_atomically(file, json_text(Json{{"of", of},
+                                               {"data", items.data_file},
+                                               {"items_hash", hash_file(items.data_file)},
+                                               {"all_items", items.all},
+                                               {"chance", items.chance},
+                                               {"measure", main_measure(result).name},
+                                               {"right", main_measure(result).values},
+                                               {"tokens", mean_tokens(result)},
+                                               {"milliseconds", 1000 * result.seconds / scored},
+                                               {"verdict", result.verdict.json()}}) +
+                                    "\n");
+  }
+}
+
+void AskedBenchmarks::measure() const {
+  fs::create_directories(directory_ + "/asked/unfinished");
+  if (!asked_.latents.empty() && rows_of_runs().empty())
+    log_warning(
+        "{}/runs holds no finished run of {}: their rows are left out. Make them with `reverie "
+        "repro "
+        "configs/tables/cache_augmentation.json --preset PRESET --run-dir {}`, then run this again",
+        asked_.runs, fmt::join(asked_.latents, ", "), asked_.runs);
+  for (const Row& row : rows()) measure(row);
+}
+
+std::vector<BenchmarkRun> AskedBenchmarks::finished() const {
+  std::vector<BenchmarkRun> runs;
+  for (const Row& row : rows())
+    for (const auto& [name, task] : asked_.tasks) {
+      const std::string& definition = definition_of(task, row);
+      const std::string file = file_of(row, name);
+      if (definition.empty() || !fs::exists(file)) continue;
+      const Json json = read_stored_json(file).json();
+      if (json.value("of", Json()) != wanted(row, definition)) continue;
+      BenchmarkRun run;
+      run.cell = {name, row.model, row.latents, 0, row.shuffled};
+      run.seed = row.seed;
+      run.directory = row.path;
+      try {
+        run.right = json.at("right").get<std::vector<double>>();
+        run.items_hash = json.at("items_hash");
+        run.all_items = json.at("all_items");
+        run.chance = json.at("chance");
+        run.tokens = json.at("tokens");
+        run.milliseconds = json.at("milliseconds");
+        run.verdict = Verdict::of_file(json);
+      } catch (const Json::exception& e) {
+        throw DataError(fmt::format("{} is not a complete measurement: {}", file, e.what()));
+      }
+      runs.push_back(std::move(run));
+    }
+  return runs;
+}
+
+int64_t AskedBenchmarks::planned() const {
+  int64_t count = 0;
+  for (const Row& row : rows())
+    for (const auto& [name, task] : asked_.tasks) count += !definition_of(task, row).empty();
+  return count;
+}
+
+std::string AskedBenchmarks::plan() const {
+  std::string out = fmt::format("{:<24} {:>7} {:>6} {:<20} {}\n", "model", "latents", "seed",
+                                "task", "benchmark");
+  for (const Row& row : rows())
+    for (const auto& [name, task] : asked_.tasks)
+      if (const std::string& definition = definition_of(task, row); !definition.empty())
+        out += fmt::format("{:<24} {:>7} {:>6} {:<20} {}\n",
+                           row.model + (row.shuffled ? ", shuffled" : ""), row.latents,
+                           row.seed ? std::to_string(*row.seed) : "", name, definition);
+  return out;
+}
+
+}  // namespace reverie
