@@ -46,14 +46,14 @@ Json cell_json(const BenchmarkRow& row) {
   return out;
 }
 
-// "+7.2 points (95 % +5.1 to +9.3; McNemar's p 1e-08): better."
+// "+7.2 against Direct (64.0 %), 95 % +5.1 to +9.3, McNemar's p 1e-08: better"
 std::string against_text(const BenchmarkFinding::Against& a) {
   const BenchmarkComparison& c = a.comparison;
   const bool several = c.by_seed.size() > 1;
-  std::string out =
-      fmt::format("against {} ({}{}) {:+.1f} points (95 % {:+.1f} to {:+.1f}; McNemar's p {}{}): ",
-                  a.row->title, percent(a.row->accuracy.mean), mark_of(*a.row), 100 * c.mean,
-                  100 * c.low, 100 * c.high, p_text(c.p), several ? " at most" : "");
+  std::string out = fmt::format(
+      "{:+.1f} against {} ({}{}), 95 % {:+.1f} to {:+.1f}, McNemar's p {}{}: ", 100 * c.mean,
+      a.row->title, percent(a.row->accuracy.mean), mark_of(*a.row), 100 * c.low, 100 * c.high,
+      p_text(c.p), several ? " at most" : "");
   if (c.leaks) return out + "no result, one of the two LEAKS";
   if (c.sign() != 0) return out + (c.sign() > 0 ? "better" : "worse");
   return out + (c.low > 0 || c.high < 0 ? "seeds disagree, so no difference is shown"
@@ -64,14 +64,14 @@ std::string list_of(const std::vector<std::string>& names) {
   return fmt::format("{}", fmt::join(names, "; "));
 }
 
-// "Latents help here against A; they do not against B."
+// "It helps against A; B, and not against C."
 std::string conclusion_of(const BenchmarkFinding& finding) {
   std::vector<std::string> helps, not_helps;
   for (const auto& a : finding.against)
     (a.comparison.sign() > 0 && !a.comparison.leaks ? helps : not_helps).push_back(a.row->title);
-  if (helps.empty()) return "Here they help against none of these.";
-  if (not_helps.empty()) return "Here they help against all of these: " + list_of(helps) + ".";
-  return fmt::format("Here they help against {}, and not against {}.", list_of(helps),
+  if (helps.empty()) return "It helps against none of: " + list_of(not_helps) + ".";
+  if (not_helps.empty()) return "It helps against all of: " + list_of(helps) + ".";
+  return fmt::format("It helps against {}, and not against {}.", list_of(helps),
                      list_of(not_helps));
 }
 
@@ -86,19 +86,25 @@ std::string finding_text(const BenchmarkFinding& finding) {
   for (const auto& a : finding.against) against.push_back(against_text(a));
   const size_t seeds = row.seeds.size();
   return fmt::format(
-      "{}, {}: {} right of {} items{}{} ({}); {}. {}", row.cell.task, row.title, accuracy_text(row),
-      row.items, row.trained ? fmt::format(", {} seed{}", seeds, seeds == 1 ? "" : "s") : "",
+      "{}, {}: {} right of {} items{}{} ({}). {} In points: {}.", row.cell.task, row.title,
+      accuracy_text(row), row.items,
       row.items < row.all_items ? fmt::format(", the first of {}", row.all_items) : std::string(),
-      chance_text(row), list_of(against), conclusion_of(finding));
+      row.trained ? fmt::format(", {} seed{}", seeds, seeds == 1 ? "" : "s") : "", chance_text(row),
+      conclusion_of(finding), list_of(against));
 }
 
-// A task on which nothing can be seen, in words; "" where something can.
-std::string task_caution(const BenchmarkTable& table, const std::string& task) {
+// A task on which little can be seen, in words.
+struct TaskCaution {
+  std::string text;
+  bool says_all = false;  ///< no comparison says more
+};
+TaskCaution task_caution(const BenchmarkTable& table, const std::string& task) {
   const BenchmarkRow* base = table.baseline_of(task);
-  if (!base) return fmt::format("{}: the baseline has not been measured yet.", task);
+  if (!base) return {fmt::format("{}: the baseline has not been measured yet.", task), false};
   if (base->accuracy.mean > 0.98)
-    return fmt::format("{}: {} is right on {} of the items already, so nothing can help by much.",
-                       task, base->title, percent(base->accuracy.mean));
+    return {fmt::format("{}: {} is right on {} of the items already, so nothing can help by much.",
+                        task, base->title, percent(base->accuracy.mean)),
+            false};
   double best = 0;
   for (const BenchmarkRow* row : table.of_task(task))
     if (!row->verdict.leaks()) best = std::max(best, row->accuracy.mean);
@@ -106,11 +112,11 @@ std::string task_caution(const BenchmarkTable& table, const std::string& task) {
   const double noise =
       2 * std::sqrt(base->chance * (1 - base->chance) / double(std::max<int64_t>(1, base->items)));
   if (std::isfinite(noise) && best <= base->chance + noise)
-    return fmt::format(
-        "{}: no row is above chance ({}), so this training says nothing for or against latents "
-        "there.",
-        task, percent(base->chance));
-  return "";
+    return {fmt::format("{}: no row is above chance ({}; the best has {}), so this training says "
+                        "nothing for or against latents there.",
+                        task, percent(base->chance), percent(best)),
+            true};
+  return {};
 }
 
 std::string benchmark_csv_number(double value) {
@@ -171,10 +177,12 @@ std::string figure_text(const Statistic& s, int decimals) {
 
 std::vector<std::string> benchmark_sentences(const BenchmarkTable& table) {
   std::vector<std::string> out;
+  const auto findings = table.findings();
   for (const std::string& task : measured_tasks(table)) {
-    if (const std::string caution = task_caution(table, task); !caution.empty())
-      out.push_back(caution);
-    for (const BenchmarkFinding& finding : table.findings())
+    const TaskCaution caution = task_caution(table, task);
+    if (!caution.text.empty()) out.push_back(caution.text);
+    if (caution.says_all) continue;
+    for (const BenchmarkFinding& finding : findings)
       if (finding.row->cell.task == task) out.push_back(finding_text(finding));
   }
   return out;
