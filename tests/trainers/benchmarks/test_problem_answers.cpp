@@ -102,8 +102,9 @@ TEST_F(ProblemAnswersTest, AnAnswerIsRightTokenByToken) {
   TokenFileWriter writer(directory_ / "own.tok", int32_t(data.vocabulary_size()), "", "");
   std::vector<std::vector<int32_t>> own(24);
   for (const ReadingBatch& batch : plan.batches) {
-    const auto texts =
-        write_tokens(reader, prompts, plan, batch, {3, layout.thought(), {layout.end()}}, false);
+    const int64_t most = layout.length - int64_t(prompts[batch.readings[0]].context.size());
+    const TokenWritingOptions writing{most, int64_t(layout.thought()) + 1, {layout.end()}};
+    const auto texts = write_tokens(reader, prompts, plan, batch, writing, false);
     for (size_t b = 0; b < texts.size(); ++b) own[batch.readings[b]] = texts[b];
   }
   for (size_t i = 0; i < 24; ++i) {
