@@ -410,6 +410,12 @@ std::shared_ptr<Storage> map_file(const std::string& file) {
   return std::make_shared<Storage>(data, bytes, Device{}, [data, bytes] { ::munmap(data, bytes); });
 }
 
+void allow_private_writes(const Storage& mapping) {
+  // Mapped files begin at a page; where memory may be written already, this changes nothing.
+  if (mapping.bytes() > 0 && reinterpret_cast<uintptr_t>(mapping.data()) % 4096 == 0)
+    ::mprotect(mapping.data(), mapping.bytes(), PROT_READ | PROT_WRITE);
+}
+
 std::string hash_bytes(const void* data, size_t bytes) {
   return hexadecimal(XXH3_128bits(data, bytes));
 }

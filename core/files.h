@@ -112,6 +112,10 @@ class OpenFile {
 /// when it cannot be read.
 std::shared_ptr<Storage> map_file(const std::string& file);
 
+/// From now on what is written into this mapping of map_file() changes this process's own pages, and
+/// neither the file nor what other processes see of it. Nothing happens to other storage.
+void allow_private_writes(const Storage& mapping);
+
 /// XXH3-128 as 32 hexadecimal digits.
 std::string hash_bytes(const void* data, size_t bytes);
 std::string hash_file(const std::string& file);

@@ -16,6 +16,7 @@ class Places final : public IdleFields {
 
   int64_t *vocabulary = nullptr, *block_size = nullptr;
   Component* memory = nullptr;
+  std::string* base = nullptr;
 
   void integer(std::string_view key, int64_t& value, Range<int64_t>, std::string_view) override {
     if (key == "vocab_size") vocabulary = &value;
@@ -25,6 +26,9 @@ class Places final : public IdleFields {
                        std::string_view) override {
     if (key == "vocab_size" && value) vocabulary = &*value;
     if (key == "block_size" && value) block_size = &*value;
+  }
+  void path(std::string_view key, std::string& value, std::string_view) override {
+    if (key == "base" || key == "path") base = &value;
   }
   void component(std::string_view key, Component& value, const RegistryBase& registry, bool,
                  std::string_view) override {
@@ -55,6 +59,19 @@ Component configured_memory(const Component& model) {
   const auto options = copied_options(model);
   const Places places(*options);
   return places.memory ? *places.memory : Component();
+}
+
+std::optional<std::string> configured_base(const Component& model) {
+  const auto options = copied_options(model);
+  const Places places(*options);
+  return places.base && !places.base->empty() ? std::optional(*places.base) : std::nullopt;
+}
+Component with_base(const Component& model, const std::string& path) {
+  return changed_component(ModelRegistry::instance(), model, [&](Fieldset& options) {
+    const Places places(options);
+    if (!places.base) throw InternalError(fmt::format("a \"{}\" model has no base", model.type));
+    *places.base = path;
+  });
 }
 
 bool takes_vocabulary_of_data(const Component& model) {

@@ -4,9 +4,11 @@
 /// offers them by describing such fields, and has none of those that it leaves out:
 ///   vocab_size  an integer; 0: as many tokens as the data's tokenizer has
 ///   block_size  an integer, or "auto": longest sequence, in tokens
+///   base, path  a path: where a model lies that this one is built of
 ///   memory      a component of MemoryRegistry, which may be null
 
 #include <optional>
+#include <string>
 
 #include "core/config.h"
 
@@ -23,6 +25,10 @@ Component configured_memory(const Component& model);
 bool takes_vocabulary_of_data(const Component& model);
 /// The model with so many tokens where it takes the data's vocabulary, or else as it is.
 Component with_vocabulary_of_data(const Component& model, int64_t tokens);
+/// nullopt where the model has no such option, or it is empty.
+std::optional<std::string> configured_base(const Component& model);
+/// The model with its base in another place; InternalError where it has no such option.
+Component with_base(const Component& model, const std::string& path);
 /// The model with another memory module; InternalError where it has no such option.
 Component with_memory(const Component& model, const Component& memory);
 

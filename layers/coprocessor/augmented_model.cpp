@@ -149,7 +149,7 @@ AugmentedModel::AugmentedModel(const AugmentedOptions& o, const Build& build) : 
           o.base);
   ends_ = loaded.ends;
   base_ = static_cast<Transformer*>(&adopt("base", std::move(loaded.model)));
-  if (!o.train_base) base_hash_ = base_->weights_hash();
+  if (!o.train_base) frozen_ = reverie::frozen_base(o.base, "base.", *base_);
   source_ = static_cast<LatentSource*>(
       &adopt("latents", LatentRegistry::instance().make(o.latents, LatentSite{*base_, build})));
   require(o.train_base || source_->parameter_count() > 0,
@@ -172,7 +172,7 @@ AugmentedModel::Text AugmentedModel::read(const Tensor& tokens) {
   if (!options_.train_base) no_graph.emplace();
   Text text;
   text.tokens = tokens;
-  text.keys.base = base_hash_;
+  text.keys.base = frozen_.hash;
   CausalContext causal(tokens.size(1));
   RecordingContext rows(causal, text.keys);
   text.hidden =
@@ -228,7 +228,7 @@ Variable AugmentedModel::ahead_hidden(const Text& text, const InsertionPoints& p
 AugmentedModel::Text AugmentedModel::snapshot(const SequenceState& written, const Variable& hidden,
                                               const Tensor& tokens) const {
   Text text{tokens.clone(), {}, Variable(hidden.tensor().clone())};
-  text.keys.base = base_hash_;
+  text.keys.base = frozen_.hash;
   for (const KvCache& layer : written.layers)
     text.keys.layers.push_back({Variable(layer.key().clone()), Variable(layer.value().clone())});
   return text;
@@ -244,7 +244,7 @@ Variable AugmentedModel::latents_for(const Text& text) {
 Variable AugmentedModel::latents_for(const SequenceState& written, const Variable& hidden,
                                      const Tensor& tokens) {
   Text text{tokens, {}, hidden};
-  text.keys.base = base_hash_;
+  text.keys.base = frozen_.hash;
   for (const KvCache& layer : written.layers)
     text.keys.layers.push_back(
         {Variable(layer.key().contiguous()), Variable(layer.value().contiguous())});

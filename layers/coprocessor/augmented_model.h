@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "layers/coprocessor/latent_source.h"
+#include "layers/frozen_base.h"
 
 namespace reverie {
 
@@ -36,7 +37,7 @@ struct AugmentedOptions final : Fieldset {
 
 /// As a language model it is its base, to the bit: hidden() and logits() know nothing of latents.
 /// loss() is the augmented one.
-class AugmentedModel final : public LanguageModel {
+class AugmentedModel final : public LanguageModel, public BesideFrozenBase {
  public:
   AugmentedModel(const AugmentedOptions&, const Build&);
 
@@ -93,6 +94,7 @@ class AugmentedModel final : public LanguageModel {
   /// hidden states [B, 1, C], which predict the next token.
   Variable insert(SequenceState& written, const Tensor& last, const Variable& latents);
 
+  FrozenBase* frozen_base() override { return options_.train_base ? nullptr : &frozen_; }
   Transformer& base() { return *base_; }
   const Transformer& base() const { return *base_; }
   LatentSource& source() { return *source_; }
@@ -111,7 +113,7 @@ class AugmentedModel final : public LanguageModel {
 
   AugmentedOptions options_;
   std::vector<int32_t> ends_;
-  std::string base_hash_;  ///< empty where the base is trained: it changes
+  FrozenBase frozen_;  ///< without a hash where the base is trained: it changes
   Transformer* base_;
   LatentSource* source_;
 };

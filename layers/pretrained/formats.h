@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@ namespace reverie {
 struct PretrainedFiles {
   Json component;  ///< {"type": "llama", ...}
   std::vector<StoredTensor> tensors;
+  std::set<std::string> in_place;  ///< names of those whose read() is a view of the mapped file
   /// Norm weights are w where the family multiplies by 1 + w (see TransformerShape).
   bool norms_as_published = true;
   std::optional<int32_t> bos;
@@ -23,6 +25,8 @@ struct PretrainedFiles {
 };
 
 PretrainedFiles open_hugging_face(const std::string& directory);
+/// The files of such a directory that open_hugging_face() reads.
+std::vector<std::string> hugging_face_files(const std::string& directory);
 PretrainedFiles open_gguf_model(const std::string& file);
 PretrainedFiles open_llama2c(const std::string& file);
 

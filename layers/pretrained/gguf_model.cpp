@@ -80,7 +80,10 @@ PretrainedFiles open_gguf_model(const std::string& path) {
   const Family& family = family_of_file(*file);
   PretrainedFiles out;
   out.component = component_of(file, family);
-  out.tensors = tensors_of(file, family, shape_of(family, out.component, path));
+  const TransformerShape shape = shape_of(family, out.component, path);
+  out.tensors = tensors_of(file, family, shape);
+  for (const GgufTensor& t : file->tensors)
+    if (t.type == 0) out.in_place.insert(published_name(shape, t.name));
   out.norms_as_published = false;  // the converter adds the 1
   out.bos = token(*file, "bos");
   for (const char* end : {"eos", "eot", "eom"})  // of the text, of a turn, of a message

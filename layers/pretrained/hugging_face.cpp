@@ -141,6 +141,21 @@ const Family& family_of_config(const Json& config, const std::string& file) {
 
 }  // namespace
 
+std::vector<std::string> hugging_face_files(const std::string& directory) {
+  const std::string single = directory + "/model.safetensors", index = single + ".index.json";
+  std::vector<std::string> files{directory + "/config.json"};
+  if (fs::exists(directory + "/generation_config.json"))
+    files.push_back(directory + "/generation_config.json");
+  if (fs::exists(single)) {
+    files.push_back(single);
+    return files;
+  }
+  files.push_back(index);
+  for (const auto& [shard, names] : read_index(directory, index))
+    files.push_back(directory + "/" + shard);
+  return files;
+}
+
 PretrainedFiles open_hugging_face(const std::string& directory) {
   const std::string file = directory + "/config.json";
   require(fs::exists(file), "{} is not a Hugging Face model: it has no config.json", directory);
@@ -153,6 +168,7 @@ PretrainedFiles open_hugging_face(const std::string& directory) {
   for (const auto& [name, tensor] : read_weights(directory)) {
     const std::string published = published_name(name, shape.names);
     if (shape.tied && published == shape.names.head + ".weight") continue;  // the embedding table
+    out.in_place.insert(published);
     out.tensors.push_back(
         {published, tensor.shape(), tensor.dtype(), [tensor = tensor] { return tensor; }});
   }

@@ -75,6 +75,7 @@ PretrainedFiles open_llama2c(const std::string& file) {
   const auto take = [&](const std::string& name, const Shape& shape, int64_t turned_heads = 0) {
     const Tensor t = Tensor::over(mapped, shape, DType::f32, at);
     at += t.numel();
+    if (!turned_heads) out.in_place.insert(name);
     StoredTensor stored{name, shape, DType::f32, [t] { return t; }};
     out.tensors.push_back(turned_heads ? half_split_rows(std::move(stored), turned_heads)
                                        : std::move(stored));

@@ -2,8 +2,10 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "layers/families/family.h"
 #include "layers/pretrained/formats.h"
 
@@ -64,6 +66,24 @@ void add_one(StoredTensor& norm) {
   };
 }
 
+// Frozen weights that the file has as the model wants them stay there: processes share its pages. Who
+// writes into them all the same gets pages of its own.
+void share_weights(const Module& model, PretrainedFiles& files) {
+  std::map<std::string, Variable> parameters;
+  for (const auto& [name, v] : model.parameters()) parameters.emplace(name, v);
+  for (StoredTensor& t : files.tensors) {
+    const auto found = parameters.find(t.name);
+    if (found == parameters.end() || !files.in_place.contains(t.name)) continue;
+    Variable& v = found->second;
+    if (t.shape != v.shape() || t.dtype != v.dtype() || v.device() != Device{}) continue;
+    const Tensor weights = t.read();
+    if (weights.dtype() != v.dtype() || !weights.is_contiguous()) continue;
+    allow_private_writes(*weights.storage());
+    v.set_tensor(weights);
+    t.read = [weights] { return weights; };
+  }
+}
+
 }  // namespace
 
 TransformerShape shape_of(const Family& family, const Json& component, const std::string& file) {
@@ -96,6 +116,11 @@ StoredTensor half_split_rows(StoredTensor stored, int64_t heads) {
   return stored;
 }
 
+std::vector<std::string> pretrained_files(const std::string& path) {
+  if (!std::filesystem::is_directory(path)) return {path};
+  return hugging_face_files(path);
+}
+
 LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& options) {
   PretrainedFiles files = open_files(path);
   if (options.block_size) files.component["block_size"] = *options.block_size;
@@ -114,6 +139,7 @@ LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& op
     if (t.name == positions) shorten(t, shape.block_size, path);
     if (shape.norm_stored_minus_one && files.norms_as_published && t.shape.rank() == 1) add_one(t);
   }
+  if (options.frozen) share_weights(*loaded.model, files);
   try {
     loaded.model->load(files.tensors);
   } catch (const DataError&) {

@@ -34,10 +34,14 @@ struct LoadedModel {
 ///     with its shards; model types as the families register them (layers/families);
 ///   a .gguf file of those architectures, in any type that GgufFile::dequantize knows;
 ///   a llama2.c .bin file (legacy header).
-/// Weights are mapped, and converted one tensor at a time; no initial values are drawn. UserError
+/// Weights are mapped, and converted one tensor at a time; no initial values are drawn. Frozen ones
+/// that the file has in this dtype and layout stay mapped, so that processes share them. UserError
 /// when the path cannot be read; DataError for a file that is damaged, asks for a feature that is
 /// not built (naming the key), or holds tensors that do not fit: one error lists all that are
 /// missing, unexpected, transposed or of a wrong shape.
 LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& = {});
+
+/// The files that it reads for such a path.
+std::vector<std::string> pretrained_files(const std::string& path);
 
 }  // namespace reverie

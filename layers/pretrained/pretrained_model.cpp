@@ -1,6 +1,7 @@
 // {"type": "pretrained", "path": ...}: a published model as the start of a run (continued
 // training), under its own parameter names: all of its weights, or low-rank updates of them (LoRA).
 
+#include "layers/frozen_base.h"
 #include "layers/linear.h"
 #include "layers/pretrained/load.h"
 #include "layers/pretrained/plain_model.h"
@@ -24,7 +25,9 @@ struct PretrainedModelOptions final : Fieldset {
   }
 };
 
-class PretrainedModel final : public LanguageModel, public AroundPlainModel {
+class PretrainedModel final : public LanguageModel,
+                              public AroundPlainModel,
+                              public BesideFrozenBase {
  public:
   PretrainedModel(const PretrainedModelOptions& o, const Build& build) {
     PretrainedOptions options;
@@ -37,6 +40,7 @@ class PretrainedModel final : public LanguageModel, public AroundPlainModel {
     ends_ = loaded.ends;
     model_ = static_cast<Transformer*>(&adopt("", std::move(loaded.model)));
     if (o.rank) {
+      frozen_ = reverie::frozen_base(o.path, "", *model_);
       low_rank_scale_ = o.alpha / double(*o.rank);
       add_low_rank_updates(*model_, *o.rank, o.alpha, build);
     }
@@ -44,6 +48,7 @@ class PretrainedModel final : public LanguageModel, public AroundPlainModel {
   const Transformer& plain_model() const override { return *model_; }
   const Component& plain_component() const override { return component_; }
   double low_rank_scale() const override { return low_rank_scale_; }
+  FrozenBase* frozen_base() override { return low_rank_scale_ > 0 ? &frozen_ : nullptr; }
   int64_t vocabulary_size() const override { return model_->vocabulary_size(); }
   int64_t block_size() const override { return model_->block_size(); }
   Variable hidden(const Tensor& tokens, SequenceState* state) override {
@@ -63,6 +68,7 @@ class PretrainedModel final : public LanguageModel, public AroundPlainModel {
   Transformer* model_;
   Component component_;
   double low_rank_scale_ = 0;  // of updates beside frozen weights; 0: none
+  FrozenBase frozen_;
   std::vector<int32_t> ends_;
 };
 

@@ -8,9 +8,11 @@
 #include "core/safetensors.h"
 #include "datasets/dataset.h"
 #include "datasets/text_input.h"
+#include "layers/frozen_base.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/cli/export.h"
+#include "trainers/runs/base_files.h"
 #include "trainers/runs/run_reference.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/text/terminal.h"
@@ -64,8 +66,17 @@ void add_inspect_command(CLI::App& app) {
           "path", *path,
           "a run (RUN, RUN@best, RUN@1000), a directory of token files, or a .safetensors file")
       ->required();
+  auto base = std::make_shared<std::string>();
+  command->add_option("--base", *base,
+                      "the run's frozen base lies here now; its hash must be the one in the run's "
+                      "newest checkpoint");
   add_export_options(*command, *exports);
-  command->callback([path, exports] {
+  command->callback([path, base, exports] {
+    if (!base->empty()) {
+      const auto run = find_run(*path);
+      require(run.has_value(), "{} is no run: --base says where the base of a run lies", *path);
+      move_base(run->directory, *base);
+    }
     if (!find_run(*path) && !exports->any() && is_token_directory(*path)) return print_data(*path);
     if (!find_run(*path)) {
       if (exports->any())
@@ -83,6 +94,9 @@ void add_inspect_command(CLI::App& app) {
     if (run.options.data.generated.given())
       fmt::print("data: {}\n", run.options.data.generated.resolved->dump());
     fmt::print("model: {}\n", run.options.model.resolved->dump());
+    if (const FrozenBase* its = frozen_base_of(*run.model))
+      fmt::print("base: {}, weights hash {}; {} of the tensors below are its own\n", its->path,
+                 its->hash, its->parameters.size());
     print_tensors(run.model->state());
   });
 }

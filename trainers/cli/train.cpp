@@ -25,6 +25,7 @@ namespace {
 struct TrainArguments {
   ConfigArguments config;
   std::string run_directory;
+  bool self_contained = false;
   bool resume = false, print_schema = false, print_config = false, quiet = false;
   int64_t stop_after = -1, profiled_steps = 0;
 };
@@ -110,6 +111,7 @@ void train_as_rank(const TrainArguments& a, std::shared_ptr<Communicator> host) 
 }
 
 void run(TrainArguments& a) {
+  if (a.self_contained) a.config.overrides.push_back("checkpoint.self_contained=true");
   // A run knows its own config.
   if (a.config.file.empty() && a.resume && names_run(a.run_directory)) {
     a.config.file = file_in(a.run_directory, kConfigFile);
@@ -170,6 +172,10 @@ void add_train_command(CLI::App& app) {
       ->expected(0, 1)
       ->default_str("20")
       ->check(CLI::PositiveNumber);
+  command->add_flag(
+      "--self-contained", a->self_contained,
+      "copy a frozen base into the run directory (checkpoint.self_contained), so that "
+      "the run opens without it; otherwise checkpoints name it by path and hash");
   command->add_flag("--quiet", a->quiet, "show no progress");
   command->add_flag("--print-schema", a->print_schema,
                     "print the JSON Schema of experiments and exit");

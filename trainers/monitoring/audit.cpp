@@ -10,6 +10,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "layers/weights_hash.h"
 #include "trainers/runs/run_directory.h"
 
 namespace reverie {
@@ -42,13 +43,10 @@ std::vector<std::string> without_gradient(const Module& model) {
 }
 
 std::string frozen_hash(const Module& model) {
-  std::string all;
-  for (const auto& [name, parameter] : model.parameters()) {
-    if (parameter.requires_grad()) continue;
-    const Tensor t = parameter.tensor().to(Device{}).contiguous();
-    all += fmt::format("{} {} {}\n", name, t.str(), hash_bytes(t.raw(), t.bytes()));
-  }
-  return all.empty() ? "" : hash_bytes(all.data(), all.size());
+  NamedTensors frozen;
+  for (const auto& [name, parameter] : model.parameters())
+    if (!parameter.requires_grad()) frozen.emplace_back(name, parameter.tensor());
+  return frozen.empty() ? "" : hash_of_weights(frozen);
 }
 
 void TrainingAudit::on_start(const RunView& t, int64_t first_step) {

@@ -61,6 +61,9 @@ void CheckpointOptions::fields(Fields& f) {
   f.boolean("keep_best", keep_best,
             "keep the checkpoint of the lowest validation loss as well (evaluation.interval, "
             "evaluation.windows); it opens as RUN@best");
+  f.boolean("self_contained", self_contained,
+            "copy the files of a frozen base into the run directory, so that the run opens without "
+            "them; otherwise its checkpoints name the base by path and hash");
 }
 void ExperimentOptions::fields(Fields& f) {
   f.integer("seed", seed, {0, int64_t(1) << 53},

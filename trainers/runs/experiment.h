@@ -30,7 +30,7 @@ struct SampleOptions final : Fieldset {
 };
 struct CheckpointOptions final : Fieldset {
   int64_t interval = 500, keep = 2;
-  bool keep_best = false;
+  bool keep_best = false, self_contained = false;
   void fields(Fields&) override;
 };
 

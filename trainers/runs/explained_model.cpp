@@ -71,13 +71,13 @@ ExplainedModel::ExplainedModel(const ExplainedOptions& o, const Build& build)
   require(dynamic_cast<const ExplainedModel*>(run.model.get()) == nullptr,
           "$.model.base {} is itself a decoder of a run's memory: wanted the run that it reads",
           o.base);
-  base_hash_ = run.model->weights_hash();
+  frozen_ = {o.base, "", {}, run.model->weights_hash(), true};
   require(
-      o.base_hash.empty() || o.base_hash == base_hash_,
+      o.base_hash.empty() || o.base_hash == frozen_.hash,
       "the base {} was retrained or replaced: its weights have the hash {} now, and the decoder "
       "was trained on the memory of {} ($.model.base_hash). Restore that run, or train a new "
       "decoder",
-      run.checkpoint, base_hash_, o.base_hash);
+      run.checkpoint, frozen_.hash, o.base_hash);
   if (run.tokenizer) tokenizer_hash_ = run.tokenizer->hash();
   base_vocabulary_ = run.model->vocabulary_size();
   base_ = base_for(run, build.dtype, build.device);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "datasets/examples.h"
+#include "layers/frozen_base.h"
 #include "layers/memory/explicit_decoder.h"
 
 namespace reverie {
@@ -23,7 +24,7 @@ struct ExplainedOptions final : Fieldset {
 /// What it writes may depend on the memory that the text left, and on what it wrote before; rows before
 /// that point have no meaning (zeros). The base is no part of the module: it is neither trained nor
 /// saved, and known by its path and the hash of its weights.
-class ExplainedModel : public LanguageModel {
+class ExplainedModel : public LanguageModel, public BesideFrozenBase {
  public:
   /// UserError where the base exposes no state that can be read, or has other weights than
   /// `base_hash` (unless that is empty).
@@ -61,7 +62,8 @@ class ExplainedModel : public LanguageModel {
   ExampleLayout marks() const;
   /// Hash of the base's tokenizer; "" where it has none.
   const std::string& base_tokenizer_hash() const { return tokenizer_hash_; }
-  const std::string& base_hash() const { return base_hash_; }
+  const std::string& base_hash() const { return frozen_.hash; }
+  FrozenBase* frozen_base() override { return &frozen_; }
   /// "8 rows of 64 features (memory of 2 layers)".
   std::string reads_in_words() const;
 
@@ -76,7 +78,8 @@ class ExplainedModel : public LanguageModel {
   DType dtype_;
   Device device_;
   std::unique_ptr<LanguageModel> base_;  ///< null: it reads nothing
-  std::string base_hash_, tokenizer_hash_;
+  FrozenBase frozen_;
+  std::string tokenizer_hash_;
   int64_t base_vocabulary_ = 0;
   ExplicitDecoder* decoder_;
 };

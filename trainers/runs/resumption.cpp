@@ -16,6 +16,11 @@ namespace {
 constexpr std::array kMayChange = {"distributed", "evaluation", "sample", "checkpoint",
                                    "monitoring"};
 
+// Models whose base may lie elsewhere when a run goes on: its weights are known by their hash, or lie
+// in the checkpoint.
+constexpr std::array<std::pair<const char*, const char*>, 4> kBases = {
+    {{"augmented", "base"}, {"coconut", "base"}, {"explained", "base"}, {"pretrained", "path"}}};
+
 }  // namespace
 
 Json machine_numerics(bool exact, DType dtype, int ranks) {
@@ -43,6 +48,9 @@ std::vector<std::string> obstacles_to_resuming(Json before, Json now) {
     before.erase(key);
     now.erase(key);
   }
+  for (const auto& [type, key] : kBases)
+    if (now["model"].value("type", "") == type && before["model"].contains(key))
+      before["model"][key] = now["model"][key];
   if (now["train"]["steps"] > before["train"]["steps"])
     now["train"]["steps"] = before["train"]["steps"];
   return config_differences(before, now);

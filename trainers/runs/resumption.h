@@ -19,7 +19,8 @@ bool numerics_differ(const Json& before, const Json& now);
 /// A config as this version writes it: one of an older run has fewer keys and relative paths.
 Json in_todays_form(const Json& config, const std::string& run_directory);
 /// The differences that keep a run of resolved config `before` from going on with `now`. A run may
-/// get longer, and change how it is evaluated, sampled, saved, monitored and distributed.
+/// get longer, find its base in another place, and change how it is evaluated, sampled, saved,
+/// monitored and distributed.
 std::vector<std::string> obstacles_to_resuming(Json before, Json now);
 
 }  // namespace reverie

@@ -7,7 +7,9 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/random.h"
+#include "trainers/runs/base_files.h"
 #include "trainers/runs/checkpoint.h"
+#include "trainers/runs/checkpoint_weights.h"
 #include "trainers/runs/run_reference.h"
 #include "trainers/text/activity.h"
 
@@ -48,8 +50,9 @@ LoadedRun load_run(const std::string& given) {
   const CheckpointContents& contents = stored->contents;
   run.checkpoint = stored->directory;
   run.step = contents.state.value("step", int64_t(0));
+  run.options.model = with_base_found(run.options.model, directory);
   run.model = make_run_model(run.options);
-  run.model->load(contents.model);
+  load_weights(*run.model, *stored);
   run.model->train(false);
   run.verdict = verdict_on_disk(directory, contents.state);
   run.leaks = run.verdict.leaks();

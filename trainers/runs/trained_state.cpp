@@ -9,6 +9,7 @@
 #include "core/plugin.h"
 #include "core/safetensors.h"
 #include "layers/coprocessor/augmented_model.h"
+#include "layers/frozen_base.h"
 #include "layers/model_options.h"
 #include "trainers/runs/run_directory.h"
 
@@ -37,6 +38,8 @@ Json description(const StateToExport& from) {
                               options.train_base ? "trained" : "frozen");
     out["base"] = {{"path", options.base}, {"weights_hash", augmented->base().weights_hash()}};
   } else {
+    if (const FrozenBase* base = frozen_base_of(from.model))
+      out["base"] = {{"path", base->path}, {"weights_hash", base->hash}};
     const Component memory = configured_memory(from.component);
     out["what"] = fmt::format("a {} model", from.component.type);
     if (memory.given())
@@ -83,13 +86,14 @@ LoadedState load_trained_state(const std::string& directory) {
   Generator random;
   loaded.model = ModelRegistry::instance().make(component, Build{random, DType::f32, Device{}});
   loaded.verdict = Verdict::of_file(config.json());
-  if (const auto* augmented = dynamic_cast<const AugmentedModel*>(loaded.model.get());
-      augmented && !augmented->options().train_base) {
+  // Exports of earlier versions name no base of low-rank updates.
+  if (const FrozenBase* base = frozen_base_of(*loaded.model); base && config.has("base")) {
     const std::string wanted = config.at("base").at("weights_hash").json().get<std::string>();
-    if (augmented->base().weights_hash() != wanted)
+    if (base->hash != wanted)
       throw DataError(
-          fmt::format("{}: the base {} has other weights than those it was trained beside", file,
-                      augmented->options().base));
+          fmt::format("{}: the base {} has other weights than those it was trained beside: their "
+                      "hash is {}, wanted {}. Restore the base",
+                      file, base->path, base->hash, wanted));
   }
   // What was not trained stays as the base's files have it.
   const SafetensorsFile state = read_safetensors(in(directory, kState));

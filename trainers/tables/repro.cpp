@@ -62,6 +62,7 @@ class RunPlanner {
       for (const char* key : {"read", "tokens"}) all["data"]["examples"].erase(key);
     if (experiment.train.windows == 1) all["train"].erase("windows");
     if (!experiment.checkpoint.keep_best) all["checkpoint"].erase("keep_best");
+    if (!experiment.checkpoint.self_contained) all["checkpoint"].erase("self_contained");
     all["optimizer"] = optimizer_in_first_spelling(all["optimizer"]);
     const std::string data = json_text(all["data"]);
     if (!data_hashes_.contains(data) && !options_.without_data) {

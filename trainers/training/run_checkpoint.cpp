@@ -8,6 +8,7 @@
 #include "core/machine.h"
 #include "core/random.h"
 #include "datasets/document_sampler.h"
+#include "trainers/runs/checkpoint_weights.h"
 #include "trainers/runs/resumption.h"
 #include "trainers/runs/stored_run.h"
 
@@ -75,7 +76,6 @@ CheckpointContents checkpoint_contents(const SavedParts& run) {
   CheckpointContents c;
   c.optimizer = run.optimizer.state();
   c.memory = run.carried.whole(run.split, run.communicator);
-  c.model = run.model.state();
   c.model_metadata = {{"format", "pt"}, {"config", run.options.model.resolved->dump()}};
   c.state = {{"step", run.state.step},
              {"tokens", run.state.tokens},
@@ -88,6 +88,7 @@ CheckpointContents checkpoint_contents(const SavedParts& run) {
              {"numerics", numerics_of(run)},
              {"commit", build_commit()},
              {"config", run.resolved_config}};
+  save_weights(run.model, c);
   c.state["verdict"] = verdict.json();
   c.model_metadata["verdict"] = verdict.line();
   if (run.state.evaluation_due) c.state["evaluation_due"] = true;
@@ -102,7 +103,7 @@ void restore(const SavedParts& run, const StoredCheckpoint& stored,
              const std::string& run_directory) {
   require_same_run(run, stored, run_directory);
   const Json& state = stored.contents.state;
-  run.model.load(stored.contents.model);
+  load_weights(run.model, stored);
   run.state = state_in(state);
   run.sampler.seek(state.at("batch"));
   default_generator() = Generator(state.at("random_seed"), state.at("random_offset"));

@@ -9,8 +9,11 @@
 #include "core/profile.h"
 #include "core/random.h"
 #include "core/signals.h"
+#include "layers/frozen_base.h"
 #include "trainers/distributed/agreement.h"
+#include "trainers/runs/base_files.h"
 #include "trainers/runs/checkpoint.h"
+#include "trainers/runs/checkpoint_weights.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/text/activity.h"
 #include "trainers/training/run_preparation.h"
@@ -54,7 +57,9 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
       communicator(), options_, dataset_,
       {{"resume", control.resume}, {"stop_after", control.stop_after.value_or(-1)}});
   warn_of_emulated_precision(options_);
+  options_.model = with_base_found(options_.model, directory_.path());
   build();
+  require_base_of_run();
   ask_gate();  // before anything is written
   open();
 }
@@ -77,6 +82,13 @@ void Trainer::build() {
   samples_.emplace(options_, *model_, dataset_, communicator());
   gate_ = std::make_unique<RunGate>(options_, *model_, *sampler_, split_, communicator());
   default_generator() = Generator(derive_seed(uint64_t(options_.seed), kDropout));
+}
+
+// Before the gate takes its time; restore() asks again, of the checkpoint that verifies.
+void Trainer::require_base_of_run() {
+  if (!control_.resume) return;
+  if (const Json record = newest_base_record(directory_.path()); !record.is_null())
+    require_recorded_base(*model_, {{kBaseKey, record}}, directory_.path());
 }
 
 void Trainer::ask_gate() {
@@ -104,14 +116,23 @@ void Trainer::open() {
     saved_step_ = state_.step;
   }
   if (communicator().first()) gate_->keep_leaks_in(directory_.path());
-  for (auto& [name, parameter] : model_->parameters()) {
-    Tensor values = parameter.tensor();
-    communicator().broadcast(values, 0);
-  }
+  share_weights();
   if (!communicator().first()) return;
   if (last_checkpoint_)
     tidy_checkpoints(directory_.path(), state_.step, options_.checkpoint.keep, state_.best_step());
   describe_run(directory_, options_, resolved_, dataset_, state_.step);
+  if (options_.checkpoint.self_contained) copy_base(*model_, directory_.path());
+}
+
+// Ranks begin with the first one's weights. A frozen base is not sent: each has opened the same one.
+void Trainer::share_weights() {
+  if (communicator().size() == 1) return;
+  NamedTensors all = model_->state();
+  if (const FrozenBase* base = frozen_base_of(*model_)) {
+    require_same_hash(communicator(), "the frozen base " + base->path, base->hash);
+    all = weights_beside(*base, all);
+  }
+  for (auto& [name, values] : all) communicator().broadcast(values, 0);
 }
 
 SavedParts Trainer::saved_parts() {

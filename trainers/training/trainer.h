@@ -69,7 +69,9 @@ class Trainer : public RunView {
 
  private:
   void build();
+  void require_base_of_run();
   void ask_gate();
+  void share_weights();
   void open();
 
   StepInfo train_step();

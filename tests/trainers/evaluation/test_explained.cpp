@@ -210,6 +210,30 @@ TEST_F(ExplainedTest, ARetrainedBaseIsRefused) {
               AllOf(HasSubstr("base_hash"), HasSubstr(before), HasSubstr(now)));
 }
 
+// The base is a run, which its checkpoints name as others name published files.
+TEST_F(ExplainedTest, ASelfContainedDecoderOpensWithoutItsBase) {
+  train_base();
+  const std::string base = load("base").model->weights_hash();
+  train("whole", decoder("base"));
+  EXPECT_EQ(read_latest_checkpoint(directory_ / "whole")
+                ->contents.state.at("base")
+                .at("weights_hash")
+                .get<std::string>(),
+            base);
+  const std::string whole = load("whole").model->weights_hash();
+  Json contained = decoder("base");
+  contained["checkpoint"]["self_contained"] = true;
+  train("decoder", contained);
+  std::filesystem::rename(directory_ / "base", directory_ / "moved");
+  EXPECT_THAT(message_of<DataError>([&] { load("whole"); }),
+              AllOf(HasSubstr("is not there"), HasSubstr(directory_ / "base"), HasSubstr(base)));
+  LoadedRun run = load("decoder");
+  EXPECT_EQ(run.model->weights_hash(), whole);
+  EXPECT_EQ(dynamic_cast<ExplainedModel&>(*run.model).base_hash(), base);
+  EXPECT_EQ(read_summary(directory_ / "decoder").at("val_loss"),
+            read_summary(directory_ / "whole").at("val_loss"));
+}
+
 TEST_F(ExplainedTest, WhatHasNoStateToReadIsRefused) {
   train_base({{"model", {{"memory", nullptr}}}});
   EXPECT_THAT(refused(decoder("base")),

@@ -1,0 +1,17 @@
+#include "layers/weights_hash.h"
+
+#include "core/error.h"
+#include "core/files.h"
+
+namespace reverie {
+
+std::string hash_of_weights(const NamedTensors& weights) {
+  std::string all;
+  for (const auto& [name, tensor] : weights) {
+    const Tensor bytes = tensor.to(Device{}).contiguous();
+    all += fmt::format("{} {} {}\n", name, bytes.str(), hash_bytes(bytes.raw(), bytes.bytes()));
+  }
+  return hash_bytes(all.data(), all.size());
+}
+
+}  // namespace reverie

@@ -1,0 +1,32 @@
+#pragma once
+/// The weights of a checkpoint: those that a run trains. A frozen base is named by path and hash.
+
+#include <string>
+
+#include "layers/language_model.h"
+#include "trainers/runs/checkpoint.h"
+
+namespace reverie {
+
+/// Key of a checkpoint's state that names the frozen base: {"path", "weights_hash", "tensors" (of the
+/// base that the checkpoint leaves out)}. Checkpoints without it hold every weight of the model.
+inline constexpr const char* kBaseKey = "base";
+
+/// Fills in `model`, and names the base in state and metadata. InternalError where the base's weights
+/// have changed since it was opened.
+void save_weights(LanguageModel& model, CheckpointContents& to);
+
+/// Gives the model the weights of a checkpoint; the base stays as it was opened. DataError where the
+/// base is another than the checkpoint names. A checkpoint that holds the base's weights (as earlier
+/// versions wrote it) gives them, too, with a warning where the files have others.
+void load_weights(LanguageModel& model, const StoredCheckpoint& from);
+
+/// What the newest checkpoint of a run says of the base, before anything of it is verified; null where
+/// it says nothing that can be read. For messages and early refusals.
+Json newest_base_record(const std::string& run_directory);
+
+/// DataError unless the model's base is the one that this state of a checkpoint names, or it names
+/// none.
+void require_recorded_base(LanguageModel& model, const Json& state, const std::string& checkpoint);
+
+}  // namespace reverie
