@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "core/dry_run.h"
 #include "core/error.h"
 
 namespace reverie {
@@ -31,6 +32,8 @@ uint64_t Generator::below(uint64_t n) {
   }
 }
 Tensor Generator::normal(const Shape& shape, double mean, double stddev, DType dtype) {
+  if (without_values(size_t(shape.numel()) * size_of(dtype), true))
+    return Tensor::empty(shape, dtype);
   Tensor t = Tensor::empty(shape, DType::f64);
   double* p = t.mutable_data<double>();
   for (int64_t i = 0; i < t.numel(); i += 2) {
@@ -42,6 +45,8 @@ Tensor Generator::normal(const Shape& shape, double mean, double stddev, DType d
   return t.to(dtype);
 }
 Tensor Generator::uniform(const Shape& shape, double low, double high, DType dtype) {
+  if (without_values(size_t(shape.numel()) * size_of(dtype), true))
+    return Tensor::empty(shape, dtype);
   Tensor t = Tensor::empty(shape, DType::f64);
   double* p = t.mutable_data<double>();
   for (int64_t i = 0; i < t.numel(); ++i) p[i] = low + (high - low) * uniform();

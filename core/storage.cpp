@@ -6,11 +6,13 @@
 #include <bit>
 #include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <mutex>
 #include <utility>
 #include <vector>
 
 #include "core/cuda.h"
+#include "core/dry_run.h"
 #include "core/error.h"
 #include "core/fork_safe_mutex.h"
 
@@ -133,17 +135,71 @@ class CachingCpuAllocator final : public Allocator {
   size_t slab_left_ = 0;
 };
 
+// Pages that nobody has touched are zeros and cost nothing.
+class DryAllocator final : public Allocator {
+ public:
+  void* allocate(size_t bytes) override {
+    const size_t size = class_size(bytes);
+    void* p = nullptr;
+    if (size < kMapped) {
+      p = std::aligned_alloc(kAlignment, size);
+      if (p) std::memset(p, 0, size);
+    } else {
+      p = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                 -1, 0);
+      if (p == MAP_FAILED) p = nullptr;
+    }
+    if (!p) throw MachineError(fmt::format("out of addresses: wanted {} bytes", bytes));
+    const std::lock_guard lock(mutex_);
+    stats_.in_use += size;
+    stats_.peak = std::max(stats_.peak, stats_.in_use);
+    return p;
+  }
+  void free(void* pointer, size_t bytes) noexcept override {
+    const size_t size = class_size(bytes);
+    if (size < kMapped)
+      std::free(pointer);
+    else
+      ::munmap(pointer, size);
+    const std::lock_guard lock(mutex_);
+    stats_.in_use -= size;
+  }
+  AllocatorStats stats() const override {
+    const std::lock_guard lock(mutex_);
+    return stats_;
+  }
+  void reset_peak() override {
+    const std::lock_guard lock(mutex_);
+    stats_.peak = stats_.in_use;
+  }
+  void release_cached() override {}
+
+ private:
+  static constexpr size_t kMapped = 64 << 10;
+  mutable std::mutex mutex_;
+  AllocatorStats stats_;
+};
+DryAllocator& dry_allocator() {
+  static auto* dry = new DryAllocator;
+  return *dry;
+}
+
 }  // namespace
 
 Allocator& allocator(Device device) {
   // Never destroyed: tensors with static lifetime may be freed after main.
   static auto* cpu = new CachingCpuAllocator;
   if (device.kind == DeviceKind::cuda) return cuda::allocator(device);
+  if (dry_run()) return dry_allocator();
   return *cpu;
 }
 
 Storage::Storage(size_t bytes, Device device)
-    : data_(allocator(device).allocate(bytes)), bytes_(bytes), device_(device) {}
+    : data_(allocator(device).allocate(bytes)), bytes_(bytes), device_(device) {
+  // A tensor may outlive the dry run.
+  if (dry_run() && device.kind == DeviceKind::cpu)
+    release_ = [data = data_, bytes] { dry_allocator().free(data, bytes); };
+}
 Storage::Storage(void* data, size_t bytes, Device device, std::function<void()> release)
     : data_(data), bytes_(bytes), device_(device), release_(std::move(release)) {}
 Storage::~Storage() {

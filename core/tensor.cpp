@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/cuda.h"
+#include "core/dry_run.h"
 #include "core/error.h"
 
 namespace reverie {
@@ -109,6 +110,9 @@ int checked_dim(const Tensor& t, int dim, const char* what) {
 bool on_cpu(const Tensor& t) {
   return t.device().kind == DeviceKind::cpu;
 }
+bool has_no_values(const Tensor& t) {
+  return without_values(t.bytes(), is_floating(t.dtype()));
+}
 // The same elements on the CPU: t itself, where it lives there.
 Tensor host(const Tensor& t) {
   return on_cpu(t) ? t : t.to(Device{});
@@ -152,6 +156,7 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
 }
 Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
   Tensor t = empty(shape, dtype, device);
+  if (has_no_values(t)) return t;
   if (on_cpu(t))
     std::memset(t.mutable_raw(), 0, t.bytes());
   else
@@ -293,6 +298,7 @@ Tensor Tensor::to(DType dtype) const {
 }
 void Tensor::copy_from(const Tensor& source) {
   require(source.shape_ == shape_, "copy_from: {} into {}", source, *this);
+  if (has_no_values(*this)) return storage_->bump();
   if (source.dtype_ == dtype_ && source.is_contiguous() && is_contiguous()) {
     if (bytes() == 0) return;
     if (on_cpu(*this) && on_cpu(source)) {
@@ -337,6 +343,7 @@ void Tensor::copy_from(const Tensor& source) {
   });
 }
 void Tensor::fill(double value) {
+  if (has_no_values(*this)) return storage_->bump();
   if (!on_cpu(*this)) {
     if (value == 0 && is_contiguous()) return cuda::clear(mutable_raw(), bytes());
     return copy_from(full(shape_, value, dtype_));

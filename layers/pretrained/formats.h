@@ -25,6 +25,8 @@ struct PretrainedFiles {
 };
 
 PretrainedFiles open_hugging_face(const std::string& directory);
+/// The same without its tensors, whose files need not be there.
+PretrainedFiles open_hugging_face_shape(const std::string& directory);
 /// The files of such a directory that open_hugging_face() reads.
 std::vector<std::string> hugging_face_files(const std::string& directory);
 PretrainedFiles open_gguf_model(const std::string& file);

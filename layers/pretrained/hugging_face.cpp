@@ -156,7 +156,7 @@ std::vector<std::string> hugging_face_files(const std::string& directory) {
   return files;
 }
 
-PretrainedFiles open_hugging_face(const std::string& directory) {
+PretrainedFiles open_hugging_face_shape(const std::string& directory) {
   const std::string file = directory + "/config.json";
   require(fs::exists(file), "{} is not a Hugging Face model: it has no config.json", directory);
   const Json config = read_json(file);
@@ -164,7 +164,15 @@ PretrainedFiles open_hugging_face(const std::string& directory) {
   PretrainedFiles out;
   out.component = {{"type", family.names().type}};
   out.component.update(family.from_hugging_face(HuggingFaceConfig(config, file)));
-  const TransformerShape shape = shape_of(family, out.component, file);
+  if (const auto ids = token_ids(config, "bos_token_id", file); !ids.empty()) out.bos = ids[0];
+  out.ends = ends_of_text(directory, config, file);
+  return out;
+}
+
+PretrainedFiles open_hugging_face(const std::string& directory) {
+  PretrainedFiles out = open_hugging_face_shape(directory);
+  const TransformerShape shape = shape_of(*family_of_type(out.component.at("type")), out.component,
+                                          directory + "/config.json");
   for (const auto& [name, tensor] : read_weights(directory)) {
     const std::string published = published_name(name, shape.names);
     if (shape.tied && published == shape.names.head + ".weight") continue;  // the embedding table
@@ -172,8 +180,6 @@ PretrainedFiles open_hugging_face(const std::string& directory) {
     out.tensors.push_back(
         {published, tensor.shape(), tensor.dtype(), [tensor = tensor] { return tensor; }});
   }
-  if (const auto ids = token_ids(config, "bos_token_id", file); !ids.empty()) out.bos = ids[0];
-  out.ends = ends_of_text(directory, config, file);
   return out;
 }
 

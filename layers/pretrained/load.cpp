@@ -4,6 +4,7 @@
 #include <fstream>
 #include <map>
 
+#include "core/dry_run.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "layers/families/family.h"
@@ -26,6 +27,11 @@ PretrainedFiles open_files(const std::string& path) {
       fmt::format("{}: the model's format is unknown; wanted a Hugging Face directory, a .gguf "
                   "file or a llama2.c .bin file",
                   path));
+}
+
+// For a dry run: no weights are needed beside a config.json.
+PretrainedFiles open_shape(const std::string& path) {
+  return std::filesystem::is_directory(path) ? open_hugging_face_shape(path) : open_files(path);
 }
 
 // A short config can describe a model that no memory holds: the files must be able to fill it.
@@ -122,9 +128,10 @@ std::vector<std::string> pretrained_files(const std::string& path) {
 }
 
 LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& options) {
-  PretrainedFiles files = open_files(path);
+  const bool shape_only = dry_run();
+  PretrainedFiles files = shape_only ? open_shape(path) : open_files(path);
   if (options.block_size) files.component["block_size"] = *options.block_size;
-  check_size(files, path);
+  if (!shape_only) check_size(files, path);
 
   LoadedModel loaded;
   loaded.component =
@@ -139,9 +146,9 @@ LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& op
     if (t.name == positions) shorten(t, shape.block_size, path);
     if (shape.norm_stored_minus_one && files.norms_as_published && t.shape.rank() == 1) add_one(t);
   }
-  if (options.frozen) share_weights(*loaded.model, files);
+  if (options.frozen && !shape_only) share_weights(*loaded.model, files);
   try {
-    loaded.model->load(files.tensors);
+    if (!shape_only) loaded.model->load(files.tensors);
   } catch (const DataError&) {
     throw;  // of a tensor's own bytes: says where
   } catch (const UserError& e) {

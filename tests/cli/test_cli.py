@@ -469,6 +469,19 @@ class CliTest(unittest.TestCase):
         self.assertIn("2,614,341,888 parameters", planned)  # Gemma-2 2B
         self.assertRegex(planned, r"coprocessor +64 +3 +2,024,665,344 ")
 
+    def test_a_paper_sized_table_is_planned_for_ranks_of_a_gpu(self):
+        planned = self.expect(0, "plan", ROOT / "configs/tables/cache_augmentation.json", "--preset", "paper", "--ranks", "8", "--gpu", "h100").stdout
+        self.assertIn("each run on 8 ranks, H100 SXM", planned)
+        self.assertRegex(planned, r"coprocessor 64 +3 +\d")
+        self.assertRegex(planned, r"hours one after another; the highest peak, [\d.]+ GiB, (fits|exceeds) its 74.5 GiB")
+        self.assertNotIn("not planned", planned)
+        refused = self.expect(1, "plan", self.config("plan_gpu"), "--gpu", "abacus").stderr
+        self.assertIn("wanted one of a100-40", refused)
+        self.assertIn("--ranks", self.expect(2, "plan", self.config("plan_gpu"), "--ranks", "0").stderr)
+        one = self.expect(0, "plan", self.config("plan_gpu"), "--ranks", "2", "--gpu", "a100").stdout
+        self.assertIn("for each of 2 ranks", one)
+        self.assertRegex(one, r"on 2 x a100 +[\d.e-]+ hours at 40 %")
+
     def test_plan_counts_parameters(self):
         plan = json.loads(self.expect(0, "plan", self.config("plan"), "--json").stdout)
         run = self.train("planned")

@@ -10,55 +10,127 @@
 #include "trainers/training/plan.h"
 
 namespace reverie {
+namespace {
+
+struct PlanArguments {
+  ConfigArguments config;
+  std::string preset = "smoke", gpu;
+  std::vector<std::string> of_table;
+  int ranks = 1;
+  double utilisation = 0.4;
+  bool as_json = false;
+};
+
+std::string names_of_gpus() {
+  std::string names;
+  for (const GpuRates& gpu : gpu_rates()) names += (names.empty() ? "" : ", ") + gpu.name;
+  return names;
+}
+
+std::string on_gpu(const Plan& p, const GpuRates& gpu, const PlanArguments& a, bool bf16) {
+  const double most = std::max(p.peak_bytes, p.evaluation_peak_bytes);
+  return fmt::format(
+      "on {} x {:<14}{:.3g} hours at {:.0f} % of {:.4g} TFLOP/s ({}, data sheet{})\n"
+      "memory of {:<12}{:.1f} of {:.1f} GiB: {}\n",
+      p.ranks, gpu.name, p.seconds_on(gpu, a.utilisation, bf16) / 3600, 100 * a.utilisation,
+      (bf16 ? gpu.bf16 : gpu.f32) / 1e12, bf16 ? "bf16" : "f32",
+      a.utilisation == 0.4 ? "; the share is assumed: --utilisation" : "", gpu.product,
+      most / double(1 << 30), gpu.memory / double(1 << 30),
+      most < gpu.memory ? "fits, as far as tensors are counted" : "does not fit");
+}
+
+void print(const Plan& p) {
+  const double mib = 1 << 20;
+  const auto line = [&](const char* what, double bytes, const std::string& note = "") {
+    fmt::print("{:<22}{:.1f} MiB{}\n", what, bytes / mib, note);
+  };
+  fmt::print("parameters            {} ({} trained)\n", p.parameters, p.trained_parameters);
+  fmt::print("tokens per step       {}\n", p.tokens_per_step);
+  fmt::print("operations per step   {:.2f} GFLOP (of all kernels, forward and backward)\n",
+             p.step_flops / 1e9);
+  fmt::print("operations per run    {:.2f} TFLOP\n", p.step_flops * double(p.steps) / 1e12);
+  if (p.ranks > 1) fmt::print("for each of {} ranks (the one with the most sequences):\n", p.ranks);
+  line("frozen weights", p.frozen_bytes);
+  line("trained weights", p.weight_bytes - p.frozen_bytes);
+  line("gradients", p.gradient_bytes);
+  line("optimizer", p.optimizer_bytes);
+  line("kept between steps", p.kept_bytes, " (all of these, padded)");
+  line("activations", p.activation_bytes);
+  line("peak of one step", p.peak_bytes, " (tensors; no step was computed)");
+  line("peak of evaluation", p.evaluation_peak_bytes);
+  fmt::print(
+      "not counted           program and libraries, scratch inside kernels, buffers of ranks, the "
+      "gate before the first step, prefix-only scores{}\n",
+      p.ranks > 1 ? ", a sharded optimizer gathered on rank 0 for a checkpoint" : "");
+}
+
+void plan(const PlanArguments& a) {
+  if (!a.gpu.empty()) find_gpu(a.gpu);
+  if (Config::from_file(a.config.file, a.config.lenient).has("presets")) {
+    require(!a.as_json, "--json is for the plan of one experiment; {} is a table", a.config.file);
+    ReproOptions o;
+    o.table_file = a.config.file;
+    o.lenient = a.config.lenient;
+    o.preset = a.preset;
+    o.directory = "runs";
+    o.overrides = a.config.overrides;
+    o.table_overrides = a.of_table;
+    std::optional<CostOptions> costs;
+    if (a.ranks > 1 || !a.gpu.empty()) costs = CostOptions{a.ranks, a.gpu, a.utilisation};
+    fmt::print("{}", plan_table_text(o, costs));
+    return;
+  }
+  if (!a.of_table.empty())
+    throw ConfigError(
+        fmt::format("--set-table changes a table; {} is one experiment: use --set", a.config.file));
+  const ExperimentOptions options = a.config.experiment();
+  const Plan p = plan_run(options, a.ranks);
+  const bool bf16 = options.precision == "bf16";
+  if (a.as_json) {
+    Json out = p.json();
+    if (!a.gpu.empty()) {
+      const GpuRates& gpu = find_gpu(a.gpu);
+      out["gpu"] = {{"name", gpu.name},
+                    {"utilisation", a.utilisation},
+                    {"rate", bf16 ? gpu.bf16 : gpu.f32},
+                    {"memory", gpu.memory},
+                    {"hours", p.seconds_on(gpu, a.utilisation, bf16) / 3600}};
+    }
+    fmt::print("{}\n", json_text(out, 2));
+    return;
+  }
+  print(p);
+  if (!a.gpu.empty()) fmt::print("{}", on_gpu(p, find_gpu(a.gpu), a, bf16));
+}
+
+}  // namespace
 
 void add_plan_command(CLI::App& app) {
   auto* command = app.add_subcommand("plan",
                                      "Estimate the cost of a run or table: parameters, operations, "
                                      "memory");
-  auto a = std::make_shared<ConfigArguments>();
-  auto as_json = std::make_shared<bool>(false);
-  auto preset = std::make_shared<std::string>("smoke");
-  auto of_table = std::make_shared<std::vector<std::string>>();
-  a->add_to(*command);
-  command->add_option("--preset", *preset, "for a table: estimate all runs of this preset")
+  auto a = std::make_shared<PlanArguments>();
+  a->config.add_to(*command);
+  command->add_option("--preset", a->preset, "for a table: estimate all runs of this preset")
       ->capture_default_str();
   command
-      ->add_option("--set-table", *of_table,
+      ->add_option("--set-table", a->of_table,
                    "override one value of the table itself, as in repro (repeatable)")
       ->allow_extra_args(false);
-  command->add_flag("--json", *as_json, "print JSON");
-  command->callback([a, as_json, preset, of_table] {
-    if (Config::from_file(a->file, a->lenient).has("presets")) {
-      require(!*as_json, "--json is for the plan of one experiment; {} is a table", a->file);
-      ReproOptions o;
-      o.table_file = a->file;
-      o.lenient = a->lenient;
-      o.preset = *preset;
-      o.directory = "runs";
-      o.overrides = a->overrides;
-      o.table_overrides = *of_table;
-      fmt::print("{}", plan_table_text(o));
-      return;
-    }
-    if (!of_table->empty())
-      throw ConfigError(
-          fmt::format("--set-table changes a table; {} is one experiment: use --set", a->file));
-    const Plan p = plan_run(a->experiment());
-    if (*as_json) {
-      fmt::print("{}\n", json_text(p.json(), 2));
-      return;
-    }
-    const double mib = 1 << 20;
-    fmt::print("parameters            {}\n", p.parameters);
-    fmt::print("tokens per step       {}\n", p.tokens_per_step);
-    fmt::print("operations per step   {:.2f} GFLOP (forward and backward)\n", p.step_flops / 1e9);
-    fmt::print("operations per run    {:.2f} TFLOP\n", p.step_flops * double(p.steps) / 1e12);
-    fmt::print("kept between steps    {:.1f} MiB (weights {:.1f}, their gradients, moments)\n",
-               p.kept_bytes / mib, p.weight_bytes / mib);
-    fmt::print("activations           {:.1f} MiB\n", p.activation_bytes / mib);
-    fmt::print("peak of one step      {:.1f} MiB (tensors, measured in a step on random tokens)\n",
-               p.peak_bytes / mib);
-  });
+  command
+      ->add_option("--ranks", a->ranks, "processes that train one model; memory is of one of them")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--gpu", a->gpu,
+                      "hours and memory on this GPU, by its data sheet: " + names_of_gpus());
+  command
+      ->add_option("--utilisation", a->utilisation,
+                   "share of the data sheet's rate that a step reaches; measure it, this is no "
+                   "forecast")
+      ->check(CLI::Range(0.001, 1.0))
+      ->capture_default_str();
+  command->add_flag("--json", a->as_json, "print JSON");
+  command->callback([a] { plan(*a); });
 }
 
 }  // namespace reverie

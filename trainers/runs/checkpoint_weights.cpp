@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "core/dry_run.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
@@ -90,7 +91,7 @@ void require_recorded_base(LanguageModel& model, const Json& state, const std::s
                     "of two runs",
                     checkpoint, wanted.at("path").get<std::string>()));
   const std::string hash = wanted.at("weights_hash");
-  if (base->hash == hash) return;
+  if (base->hash == hash || dry_run()) return;
   throw DataError(fmt::format(
       "the base {} has other weights than those that {} was trained beside: their hash is {}, "
       "wanted "

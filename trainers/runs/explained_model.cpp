@@ -4,6 +4,7 @@
 #include <map>
 
 #include "autograd/ops/shape.h"
+#include "core/dry_run.h"
 #include "core/error.h"
 #include "layers/coprocessor/augmented_model.h"
 #include "layers/targeted_columns.h"
@@ -73,7 +74,7 @@ ExplainedModel::ExplainedModel(const ExplainedOptions& o, const Build& build)
           o.base);
   frozen_ = {o.base, "", {}, run.model->weights_hash(), true};
   require(
-      o.base_hash.empty() || o.base_hash == frozen_.hash,
+      o.base_hash.empty() || o.base_hash == frozen_.hash || dry_run(),
       "the base {} was retrained or replaced: its weights have the hash {} now, and the decoder "
       "was trained on the memory of {} ($.model.base_hash). Restore that run, or train a new "
       "decoder",

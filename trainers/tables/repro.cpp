@@ -258,12 +258,14 @@ std::vector<PlannedRun> plan_table(const ReproOptions& o) {
   return plan(t, o, *make_table_kind(t));
 }
 
-std::string plan_table_text(const ReproOptions& given) {
+std::string plan_table_text(const ReproOptions& given, const std::optional<CostOptions>& costs) {
   ReproOptions o = given;
   o.without_data = true;
   const TableFile t = read_table_file(o);
   const auto kind = make_table_kind(t);
-  return kind->plan(plan(t, o, *kind));
+  const auto runs = plan(t, o, *kind);
+  const std::string text = kind->plan(runs);
+  return costs ? text + table_costs(t, *kind, runs, *costs) : text;
 }
 
 // Trains those of the runs that are missing and `wanted`, in order. The exit code of a run that was

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "trainers/tables/table_costs.h"
 #include "trainers/tables/table_kind.h"
 
 namespace reverie {
@@ -43,8 +44,9 @@ std::vector<PlannedRun> plan_table(const ReproOptions&);
 /// options.directory after every run, and returns 0, or 128 + n when signal n stopped it.
 int run_table(const ReproOptions&);
 
-/// The cost of a preset (`reverie plan`), as text. Needs neither data nor weights.
-std::string plan_table_text(const ReproOptions&);
+/// The cost of a preset (`reverie plan`), as text. Needs neither data nor weights. With `costs`, what
+/// each run takes of one rank and of a GPU as well.
+std::string plan_table_text(const ReproOptions&, const std::optional<CostOptions>& costs = {});
 
 /// The file, checked as its kind wants it; ConfigError, too, for a preset that it has not.
 TableFile read_table_file(const ReproOptions&);

@@ -93,6 +93,9 @@ class TableKind {
   virtual void measure_finished(const PlannedRun&) const {}
   /// The cost of these planned runs, as text; needs neither data nor a base's weights.
   virtual std::string plan(const std::vector<PlannedRun>& runs) const = 0;
+  /// The model that earlier runs of the table, or somebody else, will put where the base of later ones
+  /// is to lie; null: not known. For plans.
+  virtual Json planned_base(const std::vector<PlannedRun>&) const { return nullptr; }
   /// Measures what the table has besides runs that it trains, such as published models; called after
   /// all of these, and not where the table is only to be written again.
   virtual void measure_given() const {}

@@ -1,70 +1,190 @@
 #include "trainers/training/plan.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "autograd/ops/elementwise.h"
+#include "core/dry_run.h"
 #include "core/error.h"
+#include "core/profile.h"
+#include "core/random.h"
 #include "layers/language_model.h"
 #include "layers/model_options.h"
+#include "trainers/distributed/gradient_reducer.h"
+#include "trainers/training/batch_split.h"
 
 namespace reverie {
+namespace {
+
+// One of several ranks that are not there.
+class AbsentRanks final : public Communicator {
+ public:
+  AbsentRanks(int rank, int size) : rank_(rank), size_(size) {}
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  std::string kind() const override { return "planned"; }
+  bool takes(Device) const override { return true; }
+  void broadcast(Tensor&, int) override {}
+  Pending sum_terms(const SumTree&, const std::vector<Tensor>&, const Tensor&) override {
+    return {};
+  }
+  void all_gather(Tensor&, const std::vector<int64_t>&) override {}
+  void gather(const Tensor&, const std::vector<int64_t>&, Tensor&, int) override {}
+  std::vector<std::string> all_gather(const std::string& text) override {
+    return std::vector<std::string>(size_t(size_), text);
+  }
+  void exchange(const Mail&) override {}
+  void watch(double) override {}
+  void set_time_limit(double) override {}
+  void abort(int, const std::string&) noexcept override {}
+  Pending all_reduce_async(const Tensor&, Reduction) override { return {}; }
+
+ private:
+  int rank_, size_;
+};
+
+int64_t rows_of(const BatchSplit& split, int rank) {
+  return split.first_row(rank + 1) - split.first_row(rank);
+}
+// The rank that has the most sequences.
+int busiest_rank(const ExperimentOptions& o, int ranks) {
+  const BatchSplit split(o, 0, ranks);
+  int busiest = 0;
+  for (int rank = 1; rank < ranks; ++rank)
+    if (rows_of(split, rank) > rows_of(split, busiest)) busiest = rank;
+  return busiest;
+}
+
+Tensor random_tokens(const LanguageModel& model, int64_t rows, Generator& random) {
+  std::vector<int32_t> ids;
+  for (int64_t i = 0; i < rows * model.block_size(); ++i)
+    ids.push_back(int32_t(random.below(uint64_t(model.vocabulary_size()))));
+  return Tensor::from<int32_t>({rows, model.block_size()}, ids);
+}
+
+Variable loss_of(LanguageModel& model, const Tensor& tokens, int64_t windows) {
+  SequenceState state;
+  Variable loss;
+  for (int64_t i = 0; i < windows; ++i) {
+    const Variable own = model.loss(tokens, tokens, 1.0, model.carries_memory() ? &state : nullptr);
+    loss = loss ? add(loss, own) : own;
+  }
+  return loss;
+}
+
+// A kernel may run others: only the outermost ones are counted.
+double flops_of(const std::vector<profile::Event>& events) {
+  double flops = 0;
+  for (const profile::Event& e : events)
+    if (e.kind == profile::Kind::kernel &&
+        (e.parent < 0 || events[size_t(e.parent)].kind != profile::Kind::kernel))
+      flops += e.work.flops;
+  return flops;
+}
+
+void settle_planned_vocabulary(ExperimentOptions& o) {
+  if (!takes_vocabulary_of_data(o.model)) return;
+  int64_t vocabulary = 65;
+  try {
+    vocabulary = prepare_and_open(o.data).vocabulary_size();
+  } catch (const UserError&) {
+    // Planning must work before the data is there.
+  }
+  o.model = with_vocabulary_of_data(o.model, vocabulary);
+}
+
+void count_weights(const Module& model, Plan& p) {
+  for (const auto& [name, v] : model.parameters()) {
+    const auto bytes = double(v.tensor().bytes());
+    p.parameters += v.tensor().numel();
+    p.weight_bytes += bytes;
+    if (v.requires_grad())
+      p.trained_parameters += v.tensor().numel();
+    else
+      p.frozen_bytes += bytes;
+  }
+}
+
+}  // namespace
 
 Json Plan::json() const {
-  return {{"parameters", parameters},
+  return {{"ranks", ranks},
+          {"parameters", parameters},
+          {"trained_parameters", trained_parameters},
           {"tokens_per_step", tokens_per_step},
           {"steps", steps},
           {"step_flops", step_flops},
           {"weight_bytes", weight_bytes},
+          {"frozen_bytes", frozen_bytes},
+          {"gradient_bytes", gradient_bytes},
+          {"optimizer_bytes", optimizer_bytes},
           {"kept_bytes", kept_bytes},
           {"activation_bytes", activation_bytes},
-          {"peak_bytes", peak_bytes}};
+          {"peak_bytes", peak_bytes},
+          {"evaluation_peak_bytes", evaluation_peak_bytes}};
 }
 
-Plan plan_run(const ExperimentOptions& given) {
+double Plan::seconds_on(const GpuRates& gpu, double utilisation, bool bf16) const {
+  return step_flops * double(steps) / (double(ranks) * utilisation * (bf16 ? gpu.bf16 : gpu.f32));
+}
+
+Plan plan_run(const ExperimentOptions& given, int ranks) {
+  require(ranks >= 1, "a plan for {} ranks: wanted 1 or more", ranks);
   ExperimentOptions o = given;
-  if (takes_vocabulary_of_data(o.model)) {
-    int64_t vocabulary = 65;
-    try {
-      vocabulary = prepare_and_open(o.data).vocabulary_size();
-    } catch (const UserError&) {
-      // Planning must work before the data is there.
-    }
-    o.model = with_vocabulary_of_data(o.model, vocabulary);
-  }
+  settle_planned_vocabulary(o);
+  const DryRun dry;
   Allocator& memory = allocator({});
   const size_t before = memory.stats().in_use;
-  memory.reset_peak();
+  AbsentRanks others(busiest_rank(o, ranks), ranks);
+  const BatchSplit split(o, others.rank(), ranks);
   Generator random(1);
-  const DType dtype = o.parameter_dtype();
-  const MatmulPrecisionScope precision(o.matmul_precision());
-  auto model = ModelRegistry::instance().make(o.model, Build{random, dtype});
-  FlatParameters parameters(*model);
-  const auto optimizer = OptimizerRegistry::instance().make(o.optimizer, parameters);
-  const int64_t rows = o.train.batch_size / o.train.micro_batches, block = model->block_size();
-  std::vector<int32_t> ids;
-  for (int64_t i = 0; i < rows * block; ++i)
-    ids.push_back(int32_t(random.below(uint64_t(model->vocabulary_size()))));
-  const Tensor tokens = Tensor::from<int32_t>({rows, block}, ids);
-  SequenceState state;
-  Variable loss;
-  for (int64_t i = 0; i < o.train.windows; ++i) {
-    const Variable own =
-        model->loss(tokens, tokens, 1.0, model->carries_memory() ? &state : nullptr);
-    loss = loss ? add(loss, own) : own;
-  }
-  backward(loss);
-  optimizer->step(0, parameters.gradient_norm());
-
+  const Generator dropout = default_generator();
+  auto model =
+      ModelRegistry::instance().make(o.model, Build{random, o.parameter_dtype(), Device{}, false});
   Plan p;
-  p.parameters = model->parameter_count();
+  p.ranks = ranks;
   p.steps = o.train.steps;
-  p.tokens_per_step = o.train.batch_size * o.train.windows * block;
-  p.step_flops = 3 * model->forward_flops_per_token(block) * double(p.tokens_per_step);
-  p.weight_bytes = double(p.parameters) * double(size_of(dtype));
+  count_weights(*model, p);
+  p.gradient_bytes = p.weight_bytes - p.frozen_bytes;
+  p.tokens_per_step = o.train.batch_size * o.train.windows * model->block_size();
+
+  FlatParameters parameters(*model, others, o.distributed.shard_optimizer);
+  const auto optimizer = OptimizerRegistry::instance().make(o.optimizer, parameters);
+  p.optimizer_bytes = double(optimizer->state_bytes());
+  GradientReducer reducer(parameters.flat_gradients(), others, split.tree(), split.exact(),
+                          int64_t(o.distributed.bucket_megabytes * (1 << 20)));
+  std::optional<MatmulPrecisionScope> precision(o.matmul_precision());
+  memory.reset_peak();
+  profile::start();
+  model->train(true);
+  for (size_t i = 0; i < split.parts().size(); ++i) {
+    const Tensor tokens = random_tokens(*model, split.parts()[i].rows, random);
+    const Variable loss = loss_of(*model, tokens, o.train.windows);
+    reducer.begin_part(i + 1 == split.parts().size());
+    backward(loss);
+    reducer.end_part();
+  }
+  reducer.wait();
+  reducer.set_reached(reducer.reached());
+  optimizer->step(0, parameters.gradient_norm());
+  const double flops = flops_of(profile::stop());
+  p.step_flops = flops * double(o.train.batch_size) / double(rows_of(split, others.rank()));
   const AllocatorStats after = memory.stats();
   p.peak_bytes = double(after.peak - before);
-  p.kept_bytes = double(after.in_use - before) - double(tokens.numel() * int64_t(sizeof(int32_t)));
+  p.kept_bytes = double(after.in_use - before);
   p.activation_bytes = p.peak_bytes - p.kept_bytes;
+
+  precision.reset();
+  memory.reset_peak();
+  {
+    const NoGrad no_grad;
+    model->train(false);
+    const int64_t windows = std::min(o.evaluation.batch_size, o.evaluation.windows);
+    loss_of(*model, random_tokens(*model, windows, random), 1);
+  }
+  p.evaluation_peak_bytes = double(memory.stats().peak - before);
+  default_generator() = dropout;
   return p;
 }
 

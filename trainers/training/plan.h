@@ -1,23 +1,39 @@
 #pragma once
-/// The cost of a run.
+/// The cost of a run: what its steps take of memory, and how many operations they are.
 
 #include "trainers/runs/experiment.h"
+#include "trainers/training/gpu_rates.h"
 
 namespace reverie {
 
 struct Plan {
-  int64_t parameters = 0, tokens_per_step = 0, steps = 0;
-  double step_flops = 0;        ///< forward and backward of one step (backward: twice the forward)
-  double weight_bytes = 0;      ///< of the parameters
-  double kept_bytes = 0;        ///< between steps: weights, gradients, the optimizer's moments
-  double activation_bytes = 0;  ///< what one step takes besides, at its peak
-  double peak_bytes = 0;        ///< both
+  int ranks = 1;
+  int64_t parameters = 0, trained_parameters = 0, tokens_per_step = 0, steps = 0;
+  double step_flops = 0;  ///< of the kernels of one step, on all ranks, recomputation included
+
+  /// Bytes, of the rank with the most sequences: all parameters, and those that are not trained
+  /// (ranks on one machine share mapped ones).
+  double weight_bytes = 0, frozen_bytes = 0;
+  double gradient_bytes = 0;         ///< of the trained
+  double optimizer_bytes = 0;        ///< this rank's share of what the optimizer keeps
+  double kept_bytes = 0;             ///< between steps: all of these, padded
+  double activation_bytes = 0;       ///< what one step takes besides, at its peak
+  double peak_bytes = 0;             ///< both
+  double evaluation_peak_bytes = 0;  ///< while windows are evaluated
+
   Json json() const;
+  /// Seconds that all steps take at this share of the data sheet's rate.
+  double seconds_on(const GpuRates&, double utilisation, bool bf16) const;
 };
 
-/// Builds the model and runs one step on random tokens on the CPU, whatever device the run is for:
-/// tensors have the same shapes there. A test holds this beside the peak of training itself, on each
-/// device. A vocabulary of 0 (the data's) is taken as 65 when the data is not at hand.
-Plan plan_run(const ExperimentOptions&);
+/// Runs one step without values (core/dry_run.h) on the CPU, as one of so many ranks, whatever device
+/// the run is for: tensors have the same shapes there. It takes neither the time nor the memory of
+/// such a step. A published base needs no weights: the config.json of a Hugging Face directory is
+/// enough. Tests hold this beside what training takes. Not counted: the program and libraries, scratch
+/// inside kernels, buffers of the communicator, the gate before the first step, the moments
+/// that the first of several ranks gathers for a checkpoint, prefix-only scores.
+/// A vocabulary of 0 (the data's) is taken as 65 when the data is not at hand. ConfigError for more
+/// ranks than sequences.
+Plan plan_run(const ExperimentOptions&, int ranks = 1);
 
 }  // namespace reverie

@@ -76,6 +76,11 @@ class LatentTableKind final : public TableKind {
   void set_trials(const std::vector<PlannedRun>& runs) override;
   void measure_finished(const PlannedRun& run) const override;
   std::string plan(const std::vector<PlannedRun>& runs) const override;
+  Json planned_base(const std::vector<PlannedRun>& runs) const override {
+    if (!preset_.base_shape.is_null()) return preset_.base_shape;
+    if (runs[0].in_table || runs[0].trial) return nullptr;
+    return runs[0].config.at("model").json();
+  }
   std::vector<std::string> write(const std::vector<PlannedRun>& finished,
                                  int64_t planned) const override;
 
