@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Scripts that check the sources or the build, with the arguments of each time they run.
 CHECKS = {
     "check_includes.py": ([], ["--self-test"]),
+    "check_names.py": ([], ["--self-test"]),
     "check_isa_objects.py": (["BUILD"],),
     "check_build_time.py": (["--self-test"],),
     "check_format.py": (["--self-test"],),

@@ -97,6 +97,8 @@ void BenchmarkDefinition::fields(Fields& f) {
   f.rule(type == "choice" || !target.empty(), "a task of type " + type + " has a \"target\"");
   f.rule((type == "generate") == !answers.empty(),
          "a task of type generate has \"answers\", and no other has");
+  f.rule(std::find(stop.begin(), stop.end(), "") == stop.end(),
+         "\"stop\" has an empty text, at which every text would end before it begins");
   f.rule(type == "generate" || second_prompt.empty(),
          "\"second_prompt\" belongs to tasks of type generate");
 }

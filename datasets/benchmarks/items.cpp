@@ -158,16 +158,18 @@ struct Example {
   std::string match, text;
 };
 
-// The examples in front of item `number`.
-std::string examples_for(int64_t number, const std::string& match, const std::vector<Example>& pool,
-                         bool own_items, int64_t shots, const FewShotOptions& options) {
+// The examples in front of item `number`, which solved is `own`: whatever file the pool comes from,
+// and however often the item stands in it, it is none of them.
+std::string examples_for(int64_t number, const Example& own, const std::vector<Example>& pool,
+                         int64_t shots, const FewShotOptions& options) {
+  const std::string& match = own.match;
   std::vector<size_t> fitting;
   for (size_t i = 0; i < pool.size(); ++i)
-    if (pool[i].match == match && !(own_items && int64_t(i) == number)) fitting.push_back(i);
+    if (pool[i].match == match && pool[i].text != own.text) fitting.push_back(i);
   if (int64_t(fitting.size()) < shots)
-    throw DataError(fmt::format("{} examples were asked for, and the pool has {}{}", shots,
-                                fitting.size(),
-                                match.empty() ? "" : fmt::format(" of '{}'", match)));
+    throw DataError(
+        fmt::format("{} examples were asked for, and the pool has {}{} besides the item", shots,
+                    fitting.size(), match.empty() ? "" : fmt::format(" of '{}'", match)));
   if (options.pick == "random") {  // the first of a shuffled list, by the item's own draws
     Generator random(derive_seed(uint64_t(options.seed), uint64_t(number)));
     for (int64_t i = 0; i < shots; ++i)
@@ -220,8 +222,8 @@ BenchmarkItems read_items(const DefinitionFile& task, const ItemOptions& options
       item.number = i;
       std::string front = templates.description.text_of(object);
       if (out.shots > 0)
-        front += examples_for(i, templates.match.text_of(object), pool, own_items, out.shots,
-                              d.few_shot);
+        front += examples_for(i, {templates.match.text_of(object), solved(item, d)}, pool,
+                              out.shots, d.few_shot);
       for (std::string& context : item.contexts) context = front + context;
       out.chance +=
           d.chance > 0 || item.choices.empty() ? d.chance : 1 / double(item.choices.size());

@@ -242,6 +242,33 @@ class BenchmarkTest(unittest.TestCase):
         self.expect(2, "eval", "run", "--tokenizer", "run")
         (self.here / "broken.json").write_text(json.dumps({**CHOICE, "promt": "x"}))
         self.assertIn("promt", self.expect(2, "eval", "run", "--task", "broken.json").stderr)
+        (self.here / "broken.json").write_text(json.dumps({**GENERATE, "stop": ["\n", ""]}))
+        self.assertIn("an empty text", self.expect(2, "eval", "run", "--task", "broken.json").stderr)
+
+    def test_an_output_replaces_no_input(self):
+        for option, path, part in (
+            ("--json", "choice.json", "which is the task's definition"),
+            ("--log-samples", "sums.jsonl", "which is the task's items"),
+            ("--json", "run/config.resolved.json", "a file that a run is made of"),
+            ("--json", "run/metrics.jsonl", "a file that a run is made of"),
+        ):
+            before = (self.here / path).read_bytes()
+            got = self.expect(1, "eval", "run", "--task", "choice.json", option, path)
+            self.assertIn(part, got.stderr)
+            self.assertEqual((self.here / path).read_bytes(), before)
+        got = self.expect(1, "eval", "run", "--task", "choice.json", "--json", "one.json", "--log-samples", "./one.json")
+        self.assertIn("are the same file", got.stderr)
+        self.assertFalse((self.here / "one.json").exists())
+        self.expect(0, "eval", "run", "--task", "choice.json", "--json", "/dev/null", "--log-samples", "/dev/null")
+
+    def test_figures_and_results_outlive_an_output_that_cannot_be_written(self):
+        # A limit on the size of files that the kept results fit, and the log does not.
+        command = f"ulimit -f 12; exec {REVERIE} eval run --task choice.json --log-samples big.jsonl"
+        got = subprocess.run(["bash", "-c", command], cwd=self.here, env=self.environment(), capture_output=True, text=True, check=False)
+        self.assertEqual(got.returncode, 1, got.stderr)
+        self.assertIn("acc", got.stdout)
+        again = self.expect(0, "eval", "run", "--task", "choice.json", "--log-samples", "big.jsonl")
+        self.assertIn(f"{ITEMS} of {ITEMS} items were scored before", again.stderr)
 
     # Items as scripts/check_tasks.py has them, long enough to lose their beginnings in a block of 320 characters.
     MADE_UP = {

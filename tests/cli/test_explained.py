@@ -89,6 +89,11 @@ class ExplainedTest(unittest.TestCase):
         self.assertIn("validation, answers", evaluated.stdout)
         self.assertIn("causal: ", evaluated.stdout)
         self.expect(0, "check", "causality", "decoder")
+        # It is no language model, and nothing scores it as one.
+        for arguments in (("eval", "decoder", "--text", "text.txt"), ("serve", "decoder"), ("sample", "decoder", "--prompt", "x")):
+            said = self.expect(1, *arguments).stderr
+            self.assertIn("is no language model", said)
+            self.assertIn("base --explain decoder", said)
         prepared = json.loads((self.here / "records/dataset.json").read_text())
         self.assertEqual(prepared["examples"]["form"], "recount")
         # Its checkpoint has the decoder alone.

@@ -191,6 +191,14 @@ TEST_F(BenchmarkItemsTest, StandBehindSolvedExamplesButNeverTheirOwn) {
   EXPECT_EQ(other.items[2].contexts[0], "Q: P?\nA: s\n\nQ: Three?\nA:");
   EXPECT_NE(other.data_hash, items.data_hash);
   EXPECT_EQ(read_items(task(pool), {0, 0, ""}).items[2].contexts[0], "Q: Three?\nA:");
+  // A pool that holds the items themselves, each of them twice.
+  data(std::string(kItems) + "\n" + kItems, "same.jsonl");
+  const std::string same = kChoice + R"(, "few_shot": {"count": 2, "pool": "same.jsonl"}})";
+  for (const BenchmarkItem& item : read_items(task(same), {}).items) {
+    const std::string& context = item.contexts[0];
+    const std::string question = context.substr(context.rfind("Q: "));
+    EXPECT_EQ(context.find(question), context.rfind(question)) << context;
+  }
 }
 
 TEST_F(BenchmarkItemsTest, DrawExamplesByItem) {

@@ -51,7 +51,9 @@ class Evaluation {
         mode_(*model.model),
         audit_(model.step, model.step),
         reader_(*model.model, {options.latents, options.batch_tokens, &audit_, options.shuffled}),
-        results_(options.results_folder, key_of(model, task, items, options)),
+        kept_(std::make_shared<ResultsFile>(options.results_folder,
+                                            key_of(model, task, items, options))),
+        results_(*kept_),
         activity_(fmt::format("task {}: items", task.definition.name)) {}
 
   BenchmarkResult run() {
@@ -73,7 +75,7 @@ class Evaluation {
     out.verdict.merge(results_.verdict());
     out.verdict.merge(audit_.verdict());
     out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-    results_.remove();
+    out.kept = kept_;
     return out;
   }
 
@@ -221,7 +223,8 @@ class Evaluation {
   EvaluationMode mode_;
   ForwardAudit audit_;
   TextReader reader_;
-  ResultsFile results_;
+  std::shared_ptr<ResultsFile> kept_;
+  ResultsFile& results_;
   Activity activity_;
   int64_t done_ = 0;
 };

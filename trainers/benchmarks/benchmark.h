@@ -1,11 +1,13 @@
 #pragma once
 /// A model on a benchmark's items.
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "datasets/benchmarks/items.h"
 #include "trainers/benchmarks/measures.h"
+#include "trainers/benchmarks/results_file.h"
 #include "trainers/evaluation/model_source.h"
 
 namespace reverie {
@@ -24,6 +26,8 @@ struct BenchmarkResult {
   int64_t cut = 0;     ///< items whose beginning did not fit the model
   int64_t before = 0;  ///< items that an evaluation which was killed had scored
   double seconds = 0;  ///< for the others
+  /// Keeps the results for another evaluation, until whoever has stored them says remove().
+  std::shared_ptr<ResultsFile> kept;
 };
 
 /// Scores all items. Each result is kept as soon as it is there, under a key of the model's weights,

@@ -18,6 +18,7 @@
 #include "trainers/evaluation/causality.h"
 #include "trainers/evaluation/latent_canary.h"
 #include "trainers/runs/checkpoint.h"
+#include "trainers/runs/output_files.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/text/activity.h"
 #include "trainers/text/terminal.h"
@@ -52,7 +53,7 @@ Verdict ask_latents_of(AugmentedModel& model, int64_t texts) {
 }
 
 void run_causality(const CausalityArguments& a) {
-  if (!a.json.empty()) require_writable(a.json);
+  require_outputs({{"--json", a.json}}, {{"the model", a.target.file}});
   int64_t texts = 3;
   Component model;
   NamedTensors weights;

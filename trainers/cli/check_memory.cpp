@@ -15,6 +15,7 @@
 #include "trainers/cli/evaluate_run.h"
 #include "trainers/evaluation/forward_audit.h"
 #include "trainers/evaluation/run_data.h"
+#include "trainers/runs/output_files.h"
 #include "trainers/runs/run_reference.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/text/activity.h"
@@ -39,7 +40,7 @@ ConsecutiveWindows texts_of(const LoadedRun& run, const Dataset& data, const Mem
 }
 
 void run_memory(const MemoryArguments& a) {
-  if (!a.json.empty()) require_writable(a.json);
+  require_outputs({{"--json", a.json}}, {});
   if (!names_run(a.run))
     throw ConfigError(fmt::format(
         "{} is no run directory: wanted a trained run (RUN, RUN@1000, RUN@best), whose own "

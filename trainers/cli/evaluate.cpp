@@ -17,6 +17,7 @@
 #include "trainers/evaluation/insertion_losses.h"
 #include "trainers/evaluation/model_source.h"
 #include "trainers/evaluation/perplexity.h"
+#include "trainers/runs/output_files.h"
 #include "trainers/runs/run_directory.h"
 #include "trainers/runs/run_reference.h"
 #include "trainers/text/activity.h"
@@ -151,7 +152,7 @@ std::string figures_text(const UsableModel& m, const TextFigures& f) {
 }
 
 void evaluate_text(const EvalArguments& a) {
-  const UsableModel m = open_model(a.model, a.tokenizer);
+  const UsableModel m = open_language_model(a.model, a.tokenizer);
   constexpr int kWarning = 9;  // columns of "warning: "
   if (m.verdict.leaks()) log_warning("{}", fit_terminal(STDERR_FILENO, m.verdict.line(), kWarning));
   const TextFigures figures = measure_text(m, a);
@@ -217,7 +218,13 @@ void add_latent_options(CLI::App& command, InsertionRule& insertions, CLI::Optio
 }
 
 void evaluate(const EvalArguments& a) {
-  if (!a.json.empty()) require_writable(a.json);
+  require_outputs({{"--json", a.json}, {"--log-samples", a.task.sample_log}},
+                  {{"the model", a.model},
+                   {"the tokenizer (--tokenizer)", a.tokenizer},
+                   {"the text (--text)", a.text},
+                   {"the task's definition (--task)", a.task.task},
+                   {"the items (--data)", a.task.data},
+                   {"the other model's log (--against)", a.task.against}});
   if (!a.text.empty()) return evaluate_text(a);
   if (!a.task.task.empty()) return evaluate_task(a.model, a.tokenizer, a.json, a.task);
   if (!a.tokenizer.empty())

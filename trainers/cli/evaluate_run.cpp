@@ -59,6 +59,12 @@ std::string report_task(const LanguageModel& model, const TaskAnswers& answers, 
   std::string lines;
   for (size_t i = 0; i < with.size(); ++i) {
     Json entry = with[i].json();
+    if (with[i].of == 0) {
+      lines += fmt::format("test, answers {} {} before  none is asked in this data\n",
+                           with[i].distance, with[i].distance == 1 ? "window " : "windows");
+      out["answers"].push_back(entry);
+      continue;
+    }
     lines += fmt::format("test, answers {} {} before  {:.1f} % of {} right{}  (chance {:.1f} %",
                          with[i].distance, with[i].distance == 1 ? "window " : "windows",
                          100 * with[i].share(), with[i].of, label, 100 * with[i].chance);

@@ -15,6 +15,7 @@
 #include "trainers/benchmarks/report.h"
 #include "trainers/cli/evaluate_run.h"
 #include "trainers/evaluation/model_source.h"
+#include "trainers/runs/output_files.h"
 #include "trainers/runs/run_directory.h"
 #include "trainers/runs/run_reference.h"
 #include "trainers/text/terminal.h"
@@ -86,12 +87,13 @@ void add_task_options(CLI::App& command, TaskArguments& a, const std::vector<std
 
 void evaluate_task(const std::string& path, const std::string& tokenizer, const std::string& json,
                    const TaskArguments& a) {
-  if (!a.sample_log.empty()) require_writable(a.sample_log);
   const DefinitionFile task = read_benchmark(a.task);
   const BenchmarkItems items = read_items(task, {a.shots, a.limit, a.data});
+  require_outputs({{"--json", json}, {"--log-samples", a.sample_log}},
+                  {{"the task's items", items.data_file}});
   std::optional<OtherResult> other;
   if (!a.against.empty()) other = read_sample_log(a.against, task, items);
-  const UsableModel model = open_model(path, tokenizer);
+  const UsableModel model = open_language_model(path, tokenizer);
   constexpr int kWarning = 9;  // columns of "warning: "
   if (model.verdict.leaks())
     log_warning("{}", fit_terminal(STDERR_FILENO, model.verdict.line(), kWarning));
@@ -103,12 +105,14 @@ void evaluate_task(const std::string& path, const std::string& tokenizer, const 
   const bool augmented = dynamic_cast<AugmentedModel*>(model.model.get()) != nullptr;
   const BenchmarkReport report{task,      items,     result,         model.description,
                                a.latents, augmented, !a.data.empty()};
-  if (!a.sample_log.empty()) write_file_atomically(a.sample_log, sample_log(report));
   std::optional<Comparison> against;
   if (other) against = compared(report, *other);
+  fmt::print("{}", fit_terminal(STDOUT_FILENO, report_text(report, against)));
+  std::fflush(stdout);
+  if (!a.sample_log.empty()) write_file_atomically(a.sample_log, sample_log(report));
   if (!json.empty())
     write_file_atomically(json, json_text_replacing(report_json(report, against), 2) + "\n");
-  fmt::print("{}", fit_terminal(STDOUT_FILENO, report_text(report, against)));
+  result.kept->remove();  // a full disk has lost nothing until here
   if (const auto run = find_run(path)) keep_leak(run->directory, result.verdict);
   report_verdict(model.verdict, result.verdict);
 }

@@ -8,6 +8,7 @@
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/reports/markdown.h"
+#include "trainers/runs/output_files.h"
 #include "trainers/tables/plots_of_file.h"
 #include "trainers/tables/runs/run_report.h"
 
@@ -63,11 +64,13 @@ void run(const ReportArguments& a) {
   make_names_differ(runs);
   if (runs.size() == 1) {
     const std::string file = a.out.empty() ? runs[0].directory + "/report.html" : a.out;
+    require_outputs({{"--out", file}}, {});
     write_file_atomically(file, run_report_html(runs[0]));
     fmt::print("{}\n", file);
     return;
   }
   const std::string file = a.out.empty() ? "comparison.html" : a.out;
+  require_outputs({{"--out", file}}, {});
   write_file_atomically(
       file, comparison_html(runs, fmt::format("reverie report {}", fmt::join(a.runs, " "))));
   fmt::print("{}\n", file);

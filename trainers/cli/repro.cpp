@@ -10,6 +10,7 @@
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/distributed/launch.h"
+#include "trainers/runs/run_directory.h"
 #include "trainers/tables/repro.h"
 
 namespace reverie {
@@ -33,6 +34,11 @@ void run(ReproOptions& o) {
   if (o.directory.empty())
     o.directory =
         fmt::format("runs/{}-{}", std::filesystem::path(o.table_file).stem().string(), o.preset);
+  if (std::filesystem::exists(std::filesystem::path(o.directory) / kConfigFile))
+    throw ConfigError(fmt::format(
+        "{} is the directory of a run: a table's pages would replace the run's; name another "
+        "(--run-dir)",
+        o.directory));
   o.command = command_of(o);
   SignalGuard signals;
   try {

@@ -20,7 +20,7 @@
 #include "trainers/evaluation/generate.h"
 #include "trainers/evaluation/model_source.h"
 #include "trainers/evaluation/written_text.h"
-#include "trainers/runs/explained_model.h"
+#include "trainers/runs/output_files.h"
 
 namespace reverie {
 namespace {
@@ -122,8 +122,8 @@ Json print_explanation(const UsableModel& m, const std::vector<int32_t>& prompt,
 }
 
 void run(const SampleArguments& a) {
-  for (const std::string& file : {a.json, a.texts})
-    if (!file.empty()) require_writable(file);
+  require_outputs({{"--json", a.json}, {"--texts", a.texts}},
+                  {{"the model", a.model}, {"the tokenizer (--tokenizer)", a.tokenizer}});
   a.latents.require_consistent(a.samples);
   if (a.prompts.given()) {
     require(a.explain.empty(),
@@ -136,7 +136,7 @@ void run(const SampleArguments& a) {
   }
   // A coprocessor's tokenizer serves the base, too.
   std::vector<OpenedCoprocessor> coprocessors = open_coprocessors(a.latents, a.tokenizer);
-  const UsableModel m = open_model(
+  const UsableModel m = open_language_model(
       a.model, a.tokenizer, coprocessors.empty() ? nullptr : coprocessors.front().run.tokenizer);
   const auto warn = [](const UsableModel& opened) {
     if (opened.verdict.leaks())
@@ -144,12 +144,6 @@ void run(const SampleArguments& a) {
                   opened.verdict.line());
   };
   warn(m);
-  if (const auto* explained = dynamic_cast<const ExplainedModel*>(m.model.get()))
-    throw UserError(
-        fmt::format("{} is a decoder, which writes of another run's memory: wanted `reverie sample "
-                    "{} --explain "
-                    "{}`",
-                    a.model, explained->options().base, a.model));
   GenerateOptions options = a.generate;
   if (a.greedy) options.temperature = 0;
   if (!a.past_end) options.ends = m.ends;

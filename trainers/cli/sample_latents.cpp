@@ -79,7 +79,7 @@ bool all_made(const Suppliers& suppliers, const LatentArguments& a) {
 }
 
 // Says what became of the latents of a text of so many tokens -> the same for a file.
-Json say_arrival(const OpenedCoprocessor& c, const LatentReport& report, size_t tokens,
+Json say_arrival(const OpenedCoprocessor& c, const LatentArrival& report, size_t tokens,
                  const LatentArguments& a, bool alone, const std::string& prefix) {
   Json json = {{"coprocessor", c.run.description},
                {"arrived_after", report.arrived_after ? Json(*report.arrived_after) : Json()},

@@ -14,7 +14,6 @@
 #include "core/log.h"
 #include "trainers/cli/prompt_file.h"
 #include "trainers/evaluation/written_text.h"
-#include "trainers/runs/explained_model.h"
 #include "trainers/serving/completion_answer.h"
 #include "trainers/serving/text_writer.h"
 
@@ -231,11 +230,6 @@ class PromptSampler {
         asked_(asked_prompts(a, shared)),
         chat_(template_for(a, shared)),
         model_(shared.model, shared.coprocessor, shared.tokenizer, shared.late) {
-    if (const auto* explained = dynamic_cast<const ExplainedModel*>(&model_.base()))
-      throw UserError(fmt::format(
-          "{} is a decoder, which writes of another run's memory: wanted `reverie sample {} "
-          "--explain {}`",
-          shared.model, explained->options().base, shared.model));
     for (const FilePrompt& prompt : asked_) prompts_.push_back(read_prompt(prompt, chat_, model_));
     if (model_.augmented())
       for (const Prompt& prompt : prompts_) require_fits(prompt);

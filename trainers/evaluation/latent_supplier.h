@@ -10,7 +10,7 @@
 namespace reverie {
 
 /// What became of the latents.
-struct LatentReport {
+struct LatentArrival {
   /// Tokens of the text behind which they were put in; not set: they never were.
   std::optional<int64_t> arrived_after = {};
   /// From the end of the prompt until they were made; not set: they were not.
@@ -36,12 +36,12 @@ class LatentSupplier {
   /// The latents that go in behind `written` tokens; undefined: none now. Asked after each token,
   /// until there are some.
   virtual Variable due(int64_t written) = 0;
-  const LatentReport& report() const { return report_; }
+  const LatentArrival& report() const { return report_; }
   void note_arrival(int64_t written) { report_.arrived_after = written; }
 
  protected:
   AugmentedModel& model_;
-  LatentReport report_;
+  LatentArrival report_;
 };
 
 /// The text waits while its latents are made; they go in after `late` tokens. What the coprocessor

@@ -1,11 +1,14 @@
 #include "trainers/evaluation/model_source.h"
 
+#include <fmt/format.h>
+
 #include <filesystem>
 
 #include "core/error.h"
 #include "layers/coprocessor/augmented_model.h"
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/written_text.h"
+#include "trainers/runs/explained_model.h"
 #include "trainers/runs/run_reference.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/runs/trained_state.h"
@@ -71,6 +74,17 @@ UsableModel open_model(const std::string& path, const std::string& tokenizer,
   if (usable.tokenizer) require_fitting(*usable.tokenizer, usable.model->vocabulary_size(), path);
   usable.model->train(false);
   return usable;
+}
+
+UsableModel open_language_model(const std::string& path, const std::string& tokenizer,
+                                std::shared_ptr<const Tokenizer> or_else) {
+  UsableModel model = open_model(path, tokenizer, std::move(or_else));
+  if (const auto* explained = dynamic_cast<const ExplainedModel*>(model.model.get()))
+    throw UserError(
+        fmt::format("{} is a decoder, which writes of another run's memory and is no language "
+                    "model: wanted `reverie sample {} --explain {}`",
+                    path, explained->options().base, path));
+  return model;
 }
 
 AugmentedModel& coprocessor_beside(const UsableModel& run, const std::string& run_path,

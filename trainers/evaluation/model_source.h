@@ -37,6 +37,9 @@ struct UsableModel {
 /// `or_else`: the tokenizer to take where none lies with the model.
 UsableModel open_model(const std::string& path, const std::string& tokenizer = "",
                        std::shared_ptr<const Tokenizer> or_else = nullptr);
+/// The same for a model that predicts text by itself: UserError for a decoder of another run's memory.
+UsableModel open_language_model(const std::string& path, const std::string& tokenizer = "",
+                                std::shared_ptr<const Tokenizer> or_else = nullptr);
 
 class AugmentedModel;
 

@@ -159,8 +159,8 @@ TensorBoardWriter::TensorBoardWriter(const std::string& directory,
       std::filesystem::directory_iterator(directory) == std::filesystem::directory_iterator();
   // TensorBoard reads the files of a directory in the order of their names.
   static std::atomic<int> counter{0};
-  file_ = fmt::format("{}/events.out.tfevents.{:010}.{}.{}.{}", directory, int64_t(wall_seconds()),
-                      host_name(), ::getpid(), counter++);
+  file_ = fmt::format("{}/events.out.tfevents.{:010}.{}.{}.{:06}", directory,
+                      int64_t(wall_seconds()), host_name(), ::getpid(), counter++);
   descriptor_ = ::open(file_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
   if (descriptor_ < 0)
     throw MachineError(

@@ -23,8 +23,8 @@ ServedModel::ServedModel(const std::string& model, const std::string& coprocesso
   require(!late || !coprocessor.empty(),
           "--latents-late applies to the latents of a --coprocessor: name one, or remove it");
   UsableModel run;
-  if (!coprocessor.empty()) run = open_model(coprocessor, tokenizer);
-  UsableModel m = open_model(model, tokenizer, run.tokenizer);
+  if (!coprocessor.empty()) run = open_language_model(coprocessor, tokenizer);
+  UsableModel m = open_language_model(model, tokenizer, run.tokenizer);
   m.text();
   tokenizer_ = m.tokenizer;
   ends_ = m.ends;

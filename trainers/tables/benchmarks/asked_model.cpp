@@ -145,6 +145,7 @@ void AskedBenchmarks::measure(const Row& row) const {
                                                {"milliseconds", 1000 * result.seconds / scored},
                                                {"verdict", result.verdict.json()}}) +
                                     "\n");
+    result.kept->remove();
   }
 }
 

@@ -38,8 +38,8 @@ PlotSeries series_of(const MemoryRow& row, const char* suffix, int color,
     const auto x = double(d.distance);
     series.mean.push_back({x, 100 * s.mean});
     if (s.sd)
-      series.band.push_back({x, std::max(0.0, 100 * (s.mean - *s.sd)),
-                             std::min(100.0, 100 * (s.mean + *s.sd))});
+      series.band.push_back(
+          {x, std::max(0.0, 100 * (s.mean - *s.sd)), std::min(100.0, 100 * (s.mean + *s.sd))});
   }
   return series;
 }
