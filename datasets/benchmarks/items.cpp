@@ -103,20 +103,32 @@ struct Templates {
   std::vector<Template> choices;
 };
 
-int64_t gold_of(const std::string& written, const std::vector<std::string>& choices,
-                int64_t count) {
+// A number of the item, or of the definition ("gold": "3"), counts choices. Digits in a text of the
+// item may also be a choice's own text: then both must mean the same choice.
+int64_t gold_of(const Templates& t, const Json& object, const std::vector<std::string>& choices,
+                int64_t count, bool of_item) {
+  const std::string written = t.gold.text_of(object);
   int64_t number = -1;
   const char* end = written.data() + written.size();
-  if (const auto [at, error] = std::from_chars(written.data(), end, number);
-      error == std::errc() && at == end && number >= 0 && number < count)
-    return number;
-  const auto found = std::find(choices.begin(), choices.end(), written);
-  if (found == choices.end() || int64_t(choices.size()) != count)
+  const auto [at, error] = std::from_chars(written.data(), end, number);
+  const bool counts = error == std::errc() && at == end && number >= 0 && number < count;
+  const auto found = int64_t(choices.size()) == count
+                         ? std::find(choices.begin(), choices.end(), written)
+                         : choices.end();
+  const int64_t text = found == choices.end() ? -1 : found - choices.begin();
+  if (counts && text >= 0 && text != number && of_item && t.gold.value_of(object).is_string())
+    throw DataError(fmt::format(
+        "its gold is the text '{}', which is choice {} by its text and choice {} by its "
+        "number: wanted one of the two, such as a JSON number, or "
+        "{{{{field | index(list of choices)}}}}",
+        written, text, number));
+  if (counts) return number;
+  if (text < 0)
     throw DataError(
         fmt::format("its gold is '{}', which is neither a number below {} nor one of "
                     "the choices",
                     written, count));
-  return int64_t(found - choices.begin());
+  return text;
 }
 
 BenchmarkItem fill(const Json& object, const Templates& t, const BenchmarkDefinition& d) {
@@ -143,7 +155,7 @@ BenchmarkItem fill(const Json& object, const Templates& t, const BenchmarkDefini
                     "more, or as many contexts",
                     item.contexts.size(), item.choices.size()));
   for (const std::string& choice : item.choices) item.continuations.push_back(d.delimiter + choice);
-  item.gold = gold_of(t.gold.text_of(object), item.choices, int64_t(count));
+  item.gold = gold_of(t, object, item.choices, int64_t(count), d.gold.find("{{") != d.gold.npos);
   return item;
 }
 

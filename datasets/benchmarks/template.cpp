@@ -268,6 +268,13 @@ Json Template::filtered(Json value, const Filter& filter, const Json& item, int6
   return before ? text.substr(0, found) : text.substr(found + x.size());
 }
 
+Json Template::value_of(const Piece& piece, const Json& item, int64_t element) {
+  Json value = find(item, piece.place, element, piece.written);
+  for (const Filter& filter : piece.filters)
+    value = filtered(std::move(value), filter, item, element, piece.written);
+  return value;
+}
+
 std::string Template::render(const Json& item, int64_t element) const {
   std::string out;
   for (const Piece& piece : pieces_) {
@@ -275,12 +282,14 @@ std::string Template::render(const Json& item, int64_t element) const {
       out += piece.text;
       continue;
     }
-    Json value = find(item, piece.place, element, piece.written);
-    for (const Filter& filter : piece.filters)
-      value = filtered(std::move(value), filter, item, element, piece.written);
-    out += written_value(value, piece.written);
+    out += written_value(value_of(piece, item, element), piece.written);
   }
   return out;
+}
+
+Json Template::value_of(const Json& item) const {
+  if (pieces_.size() == 1 && !pieces_[0].place.empty()) return value_of(pieces_[0], item, 0);
+  return text_of(item);
 }
 
 std::string Template::text_of(const Json& item) const {

@@ -35,6 +35,9 @@ class Template {
   /// The one text; of a template without [*]. Numbers are written as JSON has them. DataError where
   /// the item lacks a field or has another type there.
   std::string text_of(const Json& item) const;
+  /// The same, but the value itself, of whatever type, where the template is one place and nothing
+  /// else: a number of the item is not the text of its digits.
+  Json value_of(const Json& item) const;
   /// One text, or one for each element.
   std::vector<std::string> texts_of(const Json& item) const;
 
@@ -59,6 +62,7 @@ class Template {
   };
   class Reader;
 
+  static Json value_of(const Piece& piece, const Json& item, int64_t element);
   std::string render(const Json& item, int64_t element) const;
   static const Json& find(const Json& item, const Place& place, int64_t element,
                           const std::string& written);

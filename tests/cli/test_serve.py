@@ -228,6 +228,7 @@ class Api(unittest.TestCase):
         body = {"model": self.names[1], "prompt": TEXT[:60], "echo": True, "logprobs": 1, "max_tokens": 0}
         self.refused(body, "latents_after")
         self.refused({**body, "latents_after": 61}, "latents_after is 61, wanted an integer from 1 to 60")
+        self.refused({**body, "latents_after": 60}, "latents_after is 60, and prompt[0] has as many tokens")
         self.refused({**body, "model": self.names[0], "latents_after": 9}, "has no latents")
         base = self.server.complete(**{**body, "model": self.names[0]})["choices"][0]["logprobs"]["token_logprobs"]
         for place in (20, 40):

@@ -250,6 +250,15 @@ TEST_F(BenchmarkItemsTest, RefuseBrokenDataAndDefinitions) {
   data(R"({"q": "x", "c": ["a", "b"], "g": 2})");
   EXPECT_THAT(message_of<DataError>([&] { read_items(task(kChoice + "}"), {}); }),
               HasSubstr("its gold is '2', which is neither a number below 2 nor one of"));
+  data(R"({"q": "x", "c": ["1", "0"], "g": "0"})");
+  EXPECT_THAT(message_of<DataError>([&] { read_items(task(kChoice + "}"), {}); }),
+              HasSubstr("choice 1 by its text and choice 0 by its number"));
+  data(
+      "{\"q\": \"x\", \"c\": [\"1\", \"0\"], \"g\": 0}\n"
+      "{\"q\": \"x\", \"c\": [\"0\", \"1\"], \"g\": \"1\"}\n");
+  const auto sound = read_items(task(kChoice + "}"), {});
+  EXPECT_EQ(sound.items[0].gold, 0);
+  EXPECT_EQ(sound.items[1].gold, 1);
   EXPECT_THAT(message_of<ConfigError>([&] { task(kChoice + R"(, "shots": 3})"); }),
               HasSubstr("shots"));
   EXPECT_THAT(message_of<ConfigError>(

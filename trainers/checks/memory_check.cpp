@@ -136,6 +136,12 @@ MemoryCheck check_memory(LanguageModel& model, const ConsecutiveWindows& windows
   }
   const CarriedLosses read =
       read_carried(model, windows, others, single_communicator(), progress, audit);
+  for (size_t i = 0; i < others.size(); ++i)
+    require(
+        read.others[i].all().targets > 0,
+        "{}: no window that was read later than a text's first holds a target ({} windows of {} "
+        "texts): wanted more windows, or texts with more targets",
+        what[i], read.windows, read.texts);
   MemoryCheck check;
   check.carried_in_training = model.carries_memory();
   check.loss = read.loss;

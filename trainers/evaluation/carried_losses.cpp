@@ -66,7 +66,7 @@ class Sums {
     }
     require_finite(out.loss, fmt::format("the loss of {} texts with carried memory", out.texts));
     out.predictions = int64_t(targets);
-    out.loss /= targets;
+    if (targets > 0) out.loss /= targets;
     for (int64_t o = 0; o < others_; ++o) {
       CarriedLosses::Other& other = out.others[size_t(o)];
       for (int64_t t = 0; t < windows_.text_count(); ++t)
@@ -246,7 +246,8 @@ CarriedResult evaluate_carried(LanguageModel& model, const ConsecutiveWindows& w
   const PairedSums later = reset.all();
   CarriedResult out;
   out.loss = read.loss;
-  out.loss_reset = read.loss + (later.changed - later.carried) / double(read.predictions);
+  if (read.predictions > 0)
+    out.loss_reset = read.loss + (later.changed - later.carried) / double(read.predictions);
   out.change = reset.change();
   out.predictions = read.predictions;
   out.texts = read.texts;

@@ -58,8 +58,9 @@ OtherMemory reset_memory();
 OtherMemory swapped_memory();
 
 struct CarriedLosses {
-  double loss = 0;  ///< nats per prediction, memory carried
-  int64_t predictions = 0, texts = 0, windows = 0;
+  double loss = 0;          ///< nats per prediction, memory carried
+  int64_t predictions = 0;  ///< 0: no window holds a target, and there is no loss
+  int64_t texts = 0, windows = 0;
   bool documents = false;  ///< texts are documents, not pieces of one
   struct Other {
     std::string name;

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "layers/coprocessor/augmented_model.h"
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/written_text.h"
@@ -28,6 +29,32 @@ std::optional<std::string> tokenizer_beside(const std::string& path, bool requir
           "{} holds no tokenizer and no tokenizer.bin lies beside it: name one (--tokenizer)",
           path);
   return beside.string();
+}
+
+// A run's tokens mean what its own tokenizer says.
+void require_own_tokenizer(const std::string& run, const Tokenizer& own, const std::string& given) {
+  const auto other = load_tokenizer_for(given);
+  require(
+      other->hash() == own.hash(),
+      "--tokenizer {} is another one than that of {} (hash {}, wanted {}): its tokens would mean "
+      "other texts. Leave --tokenizer out",
+      given, run, other->hash(), own.hash());
+}
+
+// Published files may hold one that is not understood, so that another copy of it is named.
+void warn_of_other_tokenizer(const std::string& path, const Tokenizer& given,
+                             const std::string& given_path) {
+  std::shared_ptr<const Tokenizer> own;
+  try {
+    if (const auto file = tokenizer_beside(path, false)) own = load_tokenizer_for(*file);
+  } catch (const std::exception&) {
+    return;  // there is none to compare with
+  }
+  if (own && own->hash() != given.hash())
+    log_warning(
+        "{} comes with a tokenizer of its own, and --tokenizer {} is another one: if their tokens "
+        "mean other texts, every figure is of a wrong text",
+        path, given_path);
 }
 
 }  // namespace
@@ -68,8 +95,13 @@ UsableModel open_model(const std::string& path, const std::string& tokenizer,
       if (const auto file = tokenizer_beside(path, or_else == nullptr))
         usable.tokenizer = load_tokenizer_for(*file);
   }
+  if (!tokenizer.empty()) {
+    if (usable.tokenizer) require_own_tokenizer(path, *usable.tokenizer, tokenizer);
+    const bool own = usable.tokenizer != nullptr;
+    usable.tokenizer = load_tokenizer_for(tokenizer);
+    if (!own) warn_of_other_tokenizer(path, *usable.tokenizer, tokenizer);
+  }
   if (!usable.tokenizer) usable.tokenizer = std::move(or_else);
-  if (!tokenizer.empty()) usable.tokenizer = load_tokenizer_for(tokenizer);
   if (usable.ends.empty()) usable.ends = ends_of_text(*usable.model, usable.tokenizer.get());
   if (usable.tokenizer) require_fitting(*usable.tokenizer, usable.model->vocabulary_size(), path);
   usable.model->train(false);

@@ -1,5 +1,6 @@
 #include "trainers/evaluation/split_losses.h"
 
+#include "core/log.h"
 #include "trainers/evaluation/evaluate.h"
 #include "trainers/text/activity.h"
 
@@ -45,7 +46,15 @@ SplitLosses evaluate_splits(LanguageModel& model, const EvaluationSplits& splits
   }
   if (splits.texts) {
     activity.now(what + ": memory carried");
-    losses.carried = evaluate_carried(model, *splits.texts, communicator, progress, &audit);
+    const CarriedResult carried =
+        evaluate_carried(model, *splits.texts, communicator, progress, &audit);
+    if (carried.predictions > 0)
+      losses.carried = carried;
+    else if (communicator.first())
+      log_warning(
+          "no loss with memory carried: none of {} windows holds a target (a larger "
+          "$.evaluation.windows reads more of them)",
+          carried.windows);
   }
   activity.now(what + ": prefix-only, and the causality probe");
   losses.prefixes = score();

@@ -175,19 +175,24 @@ void place_latents(CompletionRequest& request, const Json& given, const ServedMo
     Prompt& prompt = request.prompts[i];
     const std::string where = fmt::format("prompt[{}]", i);
     const int64_t time = int64_t(prompt.tokens.size());
-    if (!given.is_null())
+    if (!given.is_null()) {
       prompt.latents_after =
           integer_at(given.is_array() ? given[i] : given, "latents_after", 1, time);
-    else if (!request.scores_prompt())
+      require(!request.scores_prompt() || request.max_tokens > 0 || prompt.latents_after < time,
+              "latents_after is {}, and {} has as many tokens: none behind the latents is scored, "
+              "and the base's own scores would look like theirs",
+              time, where);
+    } else if (!request.scores_prompt()) {
       prompt.latents_after = time;
-    else if (!limits.latents_behind.empty())
+    } else if (!limits.latents_behind.empty()) {
       prompt.latents_after = tokens_up_to(prompt, limits.latents_behind, model.tokenizer(), where);
-    else
+    } else {
       throw UserError(fmt::format(
           "{} scores a prompt behind its latents, but nothing says where they go in: send "
           "latents_after (tokens of the prompt in front of them), or start the server with "
           "--latents-behind TEXT",
           request.model));
+    }
   }
 }
 

@@ -134,7 +134,7 @@ Verdict RunGate::audit_first_forwards(const EvaluationWindows& validation,
 
 void RunGate::ask_at_start(const EvaluationWindows& validation,
                            const std::optional<ConsecutiveWindows>& texts) {
-  Verdict found;
+  Verdict found = verdict_of_base(options_.model);
   std::string table;
   const SequenceState fresh;
   const SequenceState* carried = model_.carries_memory() ? &fresh : nullptr;

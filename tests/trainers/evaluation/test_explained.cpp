@@ -210,6 +210,25 @@ TEST_F(ExplainedTest, ARetrainedBaseIsRefused) {
               AllOf(HasSubstr("base_hash"), HasSubstr(before), HasSubstr(now)));
 }
 
+// Found in the base after its decoder was trained, or before.
+TEST_F(ExplainedTest, ALeakOfTheBaseIsOneOfItsDecoder) {
+  train_base();
+  train("decoder", decoder("base"));
+  EXPECT_FALSE(load("decoder").verdict.leaks());
+  Verdict leak;
+  leak.add({"other tokens behind the cut", "position 3", 1.0, 1e-6, 4});
+  keep_leak(directory_ / "base", leak);
+  const Verdict verdict = load("decoder").verdict;
+  EXPECT_TRUE(verdict.leaks());
+  EXPECT_THAT(verdict.line(),
+              AllOf(HasSubstr("the base"), HasSubstr("other tokens behind the cut")));
+  EXPECT_EQ(verdict.label_at(1), kLeakLabel);
+  EXPECT_THAT(refused(decoder("base")), HasSubstr("the base"));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "refused"));
+  train("allowed", decoder("base", {{"allow_future_leak", true}}));
+  EXPECT_EQ(read_summary(directory_ / "allowed").at("label"), kLeakLabel);
+}
+
 // The base is a run, which its checkpoints name as others name published files.
 TEST_F(ExplainedTest, ASelfContainedDecoderOpensWithoutItsBase) {
   train_base();

@@ -18,6 +18,7 @@
 #include "support/tests_directory.h"
 #include "trainers/tables/definitions.h"
 #include "trainers/tables/repro.h"
+#include "trainers/training/monitored_trainer.h"
 
 namespace reverie {
 namespace {
@@ -185,12 +186,40 @@ TEST_F(ExplainedReproTest, TrainsMeasuresAndWritesAndGoesOn) {
   EXPECT_EQ(run_table(o), 0);
   const Json json = parse_json(read_file(directory_ / "out/table.json"));
   EXPECT_EQ(json["finished_runs"], 6);
+  // Two windows of a story hold no question, so that there is no loss over them.
+  const Json base = read_summary(plan_table(o)[0].directory);
+  EXPECT_FALSE(base.contains("val_loss_carried")) << base.dump(2);
   EXPECT_EQ(json["rows"].size(), 14u);
   EXPECT_EQ(json["findings"].size(), 2u);
   EXPECT_EQ(json["rows"][0]["pieces"], 12) << "two facts of each of six records";
   EXPECT_EQ(json["rows"][0]["verdict"], "causal");
   EXPECT_EQ(run_table(o), 0) << "all of it is there";
   EXPECT_EQ(parse_json(read_file(directory_ / "out/table.json"))["rows"], json["rows"]);
+  std::filesystem::current_path(before);
+}
+
+TEST_F(ExplainedReproTest, FiguresOfABaseThatWasRetrainedAreRefused) {
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(directory_.path());
+  const ReproOptions o = options();
+  EXPECT_EQ(run_table(o), 0);
+  const std::string base = plan_table(o)[0].directory;
+  const std::string hash = explained_base_hash(base);
+  // Another seed's weights in its place.
+  RunControl control;
+  control.run_directory = directory_ / "other";
+  Config config = plan_table(o)[0].config;
+  config.set("seed", 99);
+  testing::MonitoredTrainer(read_experiment(config, directory_.path()), control).run();
+  std::filesystem::remove_all(base);
+  std::filesystem::rename(directory_ / "other", base);
+  ASSERT_NE(explained_base_hash(base), hash);
+  for (const bool report_only : {true, false}) {
+    ReproOptions again = o;
+    again.report_only = report_only;
+    EXPECT_THAT(message_of<DataError>([&] { run_table(again); }),
+                AllOf(HasSubstr("was trained on or replaced"), HasSubstr(base)));
+  }
   std::filesystem::current_path(before);
 }
 

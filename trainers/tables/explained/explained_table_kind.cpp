@@ -132,15 +132,33 @@ class ExplainedTableKind final : public TableKind {
     return json.value("of", Json()) == wanted() ? json : Json();
   }
 
+  // Finished decoders stand in the table only beside the base that they were trained on.
+  void require_base(const std::string& directory) const {
+    if (base_hash_.empty()) base_hash_ = explained_base_hash(base_);
+    const ExperimentOptions options = read_run_config(directory);
+    const auto& decoder = component_options<ExplainedOptions>(options.model);
+    if (decoder.base_hash == base_hash_) return;
+    throw DataError(
+        fmt::format("{} was trained on the memory of a base with the hash {}, and {} has {} now: "
+                    "it was trained "
+                    "on or replaced. Restore the base, or move the finished runs of decoders away, "
+                    "so that they "
+                    "are trained anew",
+                    directory, decoder.base_hash, base_, base_hash_));
+  }
+
   TableFile table_;
   ExplainedDefinition definition_;
   ExplainedPreset preset_;
   std::vector<std::string> models_, uses_;
   std::string base_;
+  mutable std::string base_hash_;  // as it is on disk; "": not read yet
 };
 
 void ExplainedTableKind::measure_finished(const PlannedRun& run) const {
-  if (!run.in_table || !stored(run.directory).is_null()) return;
+  if (!run.in_table) return;
+  require_base(run.directory);
+  if (!stored(run.directory).is_null()) return;
   const LoadedRun loaded = load_run(run.directory);
   auto* model = dynamic_cast<ExplainedModel*>(loaded.model.get());
   if (!model) throw InternalError("a run of a table of decoders has no decoder");

@@ -46,6 +46,10 @@ void measure_text(LanguageModel& model, const Dataset& data, const MemoryMeasure
   const CarriedLosses read =
       read_carried(model, windows, others, single_communicator(), {}, &audit);
   out.verdict = audit.verdict();
+  require(read.predictions > 0,
+          "none of the {} windows of the validation text holds a target: wanted more windows, or a "
+          "text whose every token counts",
+          read.windows);
   MemoryMeasurement::Text text;
   text.carried = read.loss / std::log(2.0);
   text.predictions = read.predictions;
