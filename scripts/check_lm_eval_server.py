@@ -2,14 +2,15 @@
 """Checks that lm-eval, asking `reverie serve`, scores items as lm-eval's `hf` model does on the export of the same model.
 
     scripts/check_lm_eval_server.py --reverie build/release/reverie --data DATA
+    scripts/check_lm_eval_server.py --model model.gguf --items 50 --steps 20
 
 Needs torch, transformers and lm-eval with its API client (lm-eval[api]); no network. DATA (or REVERIE_DATA) holds
 tasks/ (choice and text items as JSON lines), gpt2-bpe/ and tinyshakespeare/. Trains a small GPT-2 on GPT-2's byte pairs for
-a few steps, exports it, and lets lm-eval score local tasks of four types on both: multiple choice, log-likelihood (of last
-words, of answers to word problems), rolling log-likelihood, greedy text. Then, with a coprocessor beside it: lm-eval's
-choices under the second name, where the server finds the place of the latents by itself (--latents-behind), against requests
-that say it (latents_after). Where `reverie eval` knows --task, all but the rolling ones are compared with it, too, and with
-its --latents.
+a few steps and exports it, or takes --model (a .gguf file or a Hugging Face directory), and lets lm-eval score local tasks of
+four types on both: multiple choice (of answers, of yes and no), log-likelihood (of last words, of answers to word problems),
+rolling log-likelihood, greedy text. Then, with a coprocessor beside it: lm-eval's scores under the second name, where the
+server finds the place of the latents by itself (--latents-behind), against requests that say it (latents_after). Where
+`reverie eval` knows --task, all but the rolling ones are compared with it, too, and with its --latents.
 
 Prints, for every task, items, accuracy on both sides and the largest difference of a log-likelihood. Exit code 0: all
 within 1e-4 (1e-6 of the figure where that is more: `hf` sums in f32, in which a text of 600 nats has steps of 6e-5), and
@@ -58,7 +59,9 @@ def tasks(data, folder, items):
     problems = lines(data / "tasks/svamp.jsonl", items)
     problem = [{"context": f"Question: {x['Body']} {x['Question']}\nAnswer:", "word": f" {x['Answer']:g}"} for x in problems]
     greedy = [{"question": x["query"]} for x in choice[: max(1, items // 4)]]
-    files = {"choice": choice, "word": word, "problem": problem, "rolling": [{"text": text} for text in texts],
+    flips = [{"query": f"Question: {x['question'].removeprefix('Q: ')}\nAnswer:", "choices": [" yes", " no"],
+              "gold": int(x["answer"] == "no")} for x in lines(data / "tasks/coin_flip.jsonl", items)]  # fmt: skip
+    files = {"choice": choice, "yesno": flips, "word": word, "problem": problem, "rolling": [{"text": text} for text in texts],
              "greedy": greedy}  # fmt: skip
     for name, rows in files.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -79,6 +82,8 @@ def tasks(data, folder, items):
     return {
         "choice": task("choice", "multiple_choice", doc_to_text="{{query}}", doc_to_choice="{{choices}}",
                        doc_to_target="{{gold}}", target_delimiter="", **metric("acc")),
+        "yesno": task("yesno", "multiple_choice", doc_to_text="{{query}}", doc_to_choice="{{choices}}",
+                      doc_to_target="{{gold}}", target_delimiter="", **metric("acc")),
         "word": task("word", "loglikelihood", doc_to_text="{{context}}", doc_to_target="{{word}}", target_delimiter="",
                      **metric("acc")),
         "problem": task("problem", "loglikelihood", doc_to_text="{{context}}", doc_to_target="{{word}}", target_delimiter="",
@@ -174,12 +179,13 @@ def compare(label, name, ours, theirs, own_name, their_name):
 
 HARNESS = {
     "choice": {"type": "choice", "prompt": "{{query}}", "choices": ["{{choices[*] | strip}}"], "gold": "{{gold}}"},
+    "yesno": {"type": "choice", "prompt": "{{query}}", "choices": ["{{choices[*] | strip}}"], "gold": "{{gold}}"},
     "word": {"type": "loglikelihood", "prompt": "{{context}}", "target": "{{word}}"},
     "problem": {"type": "loglikelihood", "prompt": "{{context}}", "target": "{{word}}"},
     "greedy": {"type": "generate", "prompt": "{{question}}", "target": "none", "stop": ["\n\n"], "max_tokens": 24,
                "answers": {"word": {"pattern": "\\w+", "pick": "first"}}},
 }  # fmt: skip
-BEHIND_ANSWER = ("choice", "problem", "greedy")  # their contexts end with "Answer:"
+BEHIND_ANSWER = ("choice", "yesno", "problem", "greedy")  # their contexts end with "Answer:"
 
 
 def harness(program, model, name, folder, *options):
@@ -201,8 +207,9 @@ def harness(program, model, name, folder, *options):
 def check_base(server, exported, definitions, folder, program):
     from lm_eval.models.huggingface import HFLM
 
-    hf = HFLM(pretrained=str(exported), device="cpu", dtype="float32", batch_size=1, max_length=CONTEXT - 1,
-              add_bos_token=False)  # fmt: skip
+    where = {"pretrained": str(exported.parent), "gguf_file": exported.name} if exported.is_file() else {"pretrained": str(exported)}
+    hf = HFLM(**where, device="cpu", dtype="float32", batch_size=1, max_length=CONTEXT - 1,
+              add_bos_token=False, attn_implementation="eager")  # fmt: skip
     theirs = evaluate(hf, definitions)
     ours = evaluate(server.client(server.names()[0]), definitions)
     good = [compare("base", name, ours[name], theirs[name], "served", "hf") for name in definitions]
@@ -252,11 +259,14 @@ def check_latents(server, definitions, folder, beside, program):
 
 def train(arguments, folder, name, model):
     config = folder / f"{name}.json"
+    tokenizer = {"tokenizer": "gpt2", "tokenizer_files": str(arguments.data / "gpt2-bpe")}
+    if arguments.model:
+        tokenizer = {"tokenizer": "pretrained", "tokenizer_files": str(arguments.model)}
     config.write_text(json.dumps({
-        "data": {"path": str(arguments.data / "tinyshakespeare/input.txt"), "tokenizer": "gpt2",
-                 "tokenizer_files": str(arguments.data / "gpt2-bpe"), "prepared_directory": str(folder / "data")},
-        "model": model, "train": {"steps": arguments.steps, "batch_size": 4}, "sample": {"interval": 0, "tokens": 0},
-        "optimizer": {"learning_rate": 3e-3, "warmup_steps": 5},
+        "data": {"path": str(arguments.data / "tinyshakespeare/input.txt"), **tokenizer,
+                 "prepared_directory": str(folder / "data")},
+        "model": model, "train": {"steps": arguments.steps, "batch_size": 1 if arguments.model else 4}, "sample": {"interval": 0, "tokens": 0},
+        "optimizer": {"learning_rate": 1e-4 if arguments.model else 3e-3, "warmup_steps": 5},
         "evaluation": {"interval": 0, "final_windows": 2, "final_prefix_only_windows": 1},
     }))  # fmt: skip
     run(arguments.reverie, "train", config, "--run-dir", folder / name, "--quiet")
@@ -268,6 +278,7 @@ def main():
     parser.add_argument("--reverie", type=Path, default=ROOT / "build/release/reverie")
     parser.add_argument("--data", type=Path, default=os.environ.get("REVERIE_DATA"), help="default: REVERIE_DATA")
     parser.add_argument("--harness", type=Path, help="another program for `eval --task`")
+    parser.add_argument("--model", type=Path, help="a .gguf file or a Hugging Face directory, instead of a small GPT-2")
     parser.add_argument("--items", type=int, default=60, help="items of each task")
     parser.add_argument("--steps", type=int, default=30)
     arguments = parser.parse_args()
@@ -280,9 +291,11 @@ def main():
         sys.exit("name the data (--data, or REVERIE_DATA)")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        base = train(arguments, folder, "base", {"type": "gpt2", "n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 320})
-        exported = folder / "exported"
-        run(arguments.reverie, "inspect", base, "--export-hf", exported)
+        exported = arguments.model and arguments.model.absolute()
+        if not exported:
+            base = train(arguments, folder, "base", {"type": "gpt2", "n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 320})
+            exported = folder / "exported"
+            run(arguments.reverie, "inspect", base, "--export-hf", exported)
         beside = train(arguments, folder, "beside", {
             "type": "augmented", "base": str(exported), "latents": {"type": "coprocessor", "count": 8, "initial": "base"},
             "block_size": CONTEXT, "groups": 8, "ahead": 8})  # fmt: skip

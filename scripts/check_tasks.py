@@ -3,6 +3,7 @@
 
     scripts/check_tasks.py --model MODEL --limit 200 --json out.json
     scripts/check_tasks.py --model MODEL --tasks arc_easy winogrande mmlu
+    scripts/check_tasks.py --model MODEL --tasks arc_easy --rounds 5 --batch-size 8      also how fast both are
 
 MODEL is a Hugging Face directory, a .gguf file or a run, which is exported first (`reverie inspect --export-hf`).
 Needs torch, transformers, datasets, lm-eval 0.4, and gguf for such a file; no network. The items are those of
@@ -13,6 +14,9 @@ Compared are every request's log-likelihood and whether it is greedy, every item
 their standard errors; of generated texts, the answers. Prints a line a task, with the seconds that both took for
 it, loading left out. Exit code 0: all equal, up to --tolerance in a log-likelihood (relative, where it is above
 1) and up to choices closer than that; 5: not.
+
+With --rounds, both evaluate every task so many times, in an order that turns from round to round, and the medians of
+their items per second are given with the ratio of each round. Neither loading nor lm-eval's bootstrap counts.
 """
 
 import argparse
@@ -24,6 +28,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -135,19 +140,21 @@ def lm_eval_task(name, items, data, folder):
     return {key: value for key, value in config.items() if value is not None}
 
 
-def theirs(model, name, items, data, folder):
+def theirs(model, name, items, data, folder, errors):
     import lm_eval
     from lm_eval.tasks import TaskManager
 
     config = lm_eval_task(name, items, data, folder)
+    began = time.monotonic()
     results = lm_eval.simple_evaluate(
-        model=model, tasks=[config], task_manager=TaskManager(include_defaults=False), bootstrap_iters=1000, log_samples=True
+        model=model, tasks=[config], task_manager=TaskManager(include_defaults=False), bootstrap_iters=errors, log_samples=True
     )
+    seconds = time.monotonic() - began
     task = config["task"]
     samples = {}
     for sample in results["samples"][task]:
         samples.setdefault(sample["doc_id"], {})[sample["filter"]] = sample
-    return results["results"][task], [samples[i] for i in sorted(samples)]
+    return results["results"][task], [samples[i] for i in sorted(samples)], seconds
 
 
 def ours(arguments, exported, name, items, data, folder):
@@ -207,10 +214,17 @@ def check(name, arguments, exported, model, data, folder):
     if name == "mmlu":  # one subject: its solved examples are its own
         stored = [item for item in stored if item["subject"] == arguments.subject]
     items = stored[:limit]
-    figures, mine = ours(arguments, exported, name, items, data, folder)
-    began = time.monotonic()
-    results, its = theirs(model, name, items, data, folder)
-    seconds = time.monotonic() - began
+    seconds = {"reverie": [], "lm_eval": []}
+    for turn in range(max(1, arguments.rounds)):
+        for side in ("reverie", "lm_eval") if turn % 2 == 0 else ("lm_eval", "reverie"):
+            if side == "reverie":
+                figures, mine = ours(arguments, exported, name, items, data, folder)
+                seconds[side].append(figures["seconds"])
+            else:
+                # Only the first one needs the standard errors that lm-eval resamples.
+                again, it, taken = theirs(model, name, items, data, folder, 1000 if turn == 0 and not arguments.rounds else 0)
+                results, its = (again, it) if turn == 0 else (results, its)
+                seconds[side].append(taken)
     largest, wrong = compare_answers(mine, its) if name in GENERATED else compare_likelihoods(mine, its, arguments.tolerance)
     shown = {}
     for measure, value in figures["measures"].items():
@@ -228,15 +242,20 @@ def check(name, arguments, exported, model, data, folder):
             wrong.append(f"{measure}: standard error {value['stderr']} and {error}")
     text = ", ".join(f"{m} {v['reverie']:.4f} and {v['lm_eval']:.4f}" for m, v in shown.items())
     print(f"{name}: {len(items)} items: {text}; largest difference of a log-likelihood {largest:.2g}; {len(wrong)} unequal; "
-          f"{figures['seconds']:.1f} and {seconds:.1f} s", flush=True)  # fmt: skip
+          f"{median(seconds['reverie']):.1f} and {median(seconds['lm_eval']):.1f} s", flush=True)  # fmt: skip
+    if arguments.rounds:
+        ratios = [b / a for a, b in zip(seconds["reverie"], seconds["lm_eval"])]
+        print(f"  {len(items) / median(seconds['reverie']):.2f} and {len(items) / median(seconds['lm_eval']):.2f} items/s; ratio of each round "
+              f"{', '.join(f'{r:.2f}' for r in ratios)}; median {median(ratios):.2f}", flush=True)  # fmt: skip
     for line in wrong[:10]:
         print(f"  {line}", flush=True)
     return {"items": len(items), "measures": shown, "largest_difference": largest, "unequal": len(wrong),
-            "seconds": {"reverie": figures["seconds"], "lm_eval": seconds}}  # fmt: skip
+            "seconds": seconds}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--rounds", type=int, default=0, help="also measure how fast both are, so many times")
     parser.add_argument("--reverie", type=Path, default=ROOT / "build/release/reverie")
     parser.add_argument("--model", type=Path, required=True, help="a Hugging Face directory, a run or a .gguf file")
     parser.add_argument("--data", type=Path, default=os.environ.get("REVERIE_DATA"), help="default: $REVERIE_DATA")
@@ -261,9 +280,10 @@ def main():
                 model_path = Path(temporary) / "exported"
                 run(arguments.reverie, "inspect", arguments.model, "--export-hf", model_path)
             options = {"pretrained": str(model_path)}
-        # The other attention implementations leave Gemma 2's soft-caps out.
+        # The other attention implementations leave Gemma 2's soft-caps out; the fused one is the faster.
+        attention = "sdpa" if arguments.rounds else "eager"
         model = HFLM(**options, device="cpu", dtype="float32", batch_size=arguments.batch_size,
-                     attn_implementation="eager")  # fmt: skip
+                     attn_implementation=attention)  # fmt: skip
         out = {}
         for name in arguments.tasks:
             folder = Path(temporary) / name
