@@ -141,8 +141,9 @@ TEST_P(EveryIsa, FewRowsGiveTheBitsOfTheWidenedWeights) {
           const Tensor got = product(a, weights.transpose(0, 1));
           EXPECT_LE(error_share(got, a, wide.transpose(0, 1), 1, {}), 1) << where;
           // How the end of a row that fills no vector is summed is the compiler's choice.
-          if (columns % 16 == 0)
+          if (columns % 16 == 0) {
             EXPECT_TRUE(bit_identical(got, product(a, wide.transpose(0, 1)))) << where;
+          }
           EXPECT_LE(error_share(product(a, weights.transpose(0, 1), 0.5, onto), a,
                                 wide.transpose(0, 1), 0.5, onto),
                     1)
