@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarking.machine import Neighbours
-from benchmarking.programs import ProgramError, environment
+from benchmarking.programs import ProgramError, environment, run
 from benchmarking.rounds import turned
 from benchmarking.tables import median
 
@@ -46,6 +47,11 @@ def contenders(program: Path, before: Path | None) -> list[Contender]:
     """`before`: an earlier program; without it this one widens."""
     earlier = Contender("before", before, "") if before else Contender("before", program, "f32")
     return [earlier, Contender("after", program, "")]
+
+
+def commit_of(program: Path, threads: int) -> str:
+    found = re.search(r"\(([^)]*)\)", run([str(program), "--version"], threads))
+    return f"commit `{found.group(1)}`" if found else "a program of an unknown commit"
 
 
 def cost_of(command: list[str], contender: Contender, threads: int) -> Cost:
@@ -107,5 +113,5 @@ def measure(program: Path, before: Path | None, models: list[Path], text: Path, 
             say(f"stored, {model.name}, round {number + 1} of {rounds} ({time.monotonic() - begin:.0f} s, others {100 * share:.0f} % of the CPU): "
                 + "; ".join(f"{name} {x['tokens_per_cpu_second']:.1f} tokens a CPU second, a window {x['window_cpu_seconds']:.2f} s, eval {x['eval_max_rss_bytes'] / 1e9:.2f} GB"
                             for name, x in last.items()))
-    return {"before": f"{before.name} of another commit" if before else "this program with REVERIE_WEIGHTS=f32", "window": WINDOW, "text": text.name,
+    return {"before": commit_of(before, threads) if before else "this program with REVERIE_WEIGHTS=f32", "window": WINDOW, "text": text.name,
             "rows": [row(model.name, each) for model, each in found.items()]}
