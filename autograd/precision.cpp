@@ -1,5 +1,6 @@
 #include "autograd/precision.h"
 
+#include "core/compact_weights.h"
 #include "kernels/copy.h"
 
 namespace reverie {
@@ -27,6 +28,7 @@ DType stored_dtype(MatmulPrecision p, ReadBy read_by, DType dtype) {
 
 Tensor rounded_for(MatmulPrecision p, const Tensor& x) {
   if (p == MatmulPrecision::full || x.dtype() != DType::f32) return x;
+  if (const Tensor stored = as_bf16(x)) return stored;  // weights that a file has so
   Tensor y = Tensor::empty(x.shape(), DType::bf16, x.device());
   kernel::cast(x.device(), {x, y});
   return y;

@@ -92,6 +92,9 @@ struct GgufFile {
   /// type for others.
   Tensor dequantize(const GgufTensor&) const;
   Tensor dequantize(std::string_view name) const { return dequantize(at(name)); }
+  /// The same elements, kept as the file has them (core/compact_weights.h) where that is a matrix of
+  /// another type than F32.
+  Tensor compact(const GgufTensor&) const;
 };
 
 /// Maps the file read-only. Everything is checked before anything is allocated for it: counts

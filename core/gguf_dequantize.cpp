@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstring>
 
+#include "core/compact_weights.h"
 #include "core/dtype.h"
 #include "core/error.h"
 #include "core/gguf.h"
@@ -184,6 +185,24 @@ const GgufLayout* gguf_layout(uint32_t type) {
   return nullptr;
 }
 
+void detail::dequantize_blocks(CompactType type, const std::byte* in, int64_t blocks, float* out) {
+  const GgufLayout& layout = *gguf_layout(uint32_t(type));
+  const auto* bytes = reinterpret_cast<const uint8_t*>(in);
+  const Unpack unpack = unpack_of(uint32_t(type));
+#pragma omp parallel for schedule(static) if (blocks > 10000)
+  for (int64_t i = 0; i < blocks; ++i)
+    unpack(bytes + size_t(i) * layout.bytes, out + size_t(i) * layout.elements);
+}
+
+Tensor GgufFile::compact(const GgufTensor& tensor) const {
+  const GgufLayout& layout = *gguf_layout(tensor.type);
+  if (!layout.readable || tensor.type == 0 || tensor.shape.rank() != 2) return dequantize(tensor);
+  const int64_t rows = tensor.shape[0], columns = tensor.shape[1];
+  return compact_tensor({CompactType(tensor.type), tensor.bytes.data(),
+                         columns / int64_t(layout.elements) * int64_t(layout.bytes), rows, columns},
+                        mapped);
+}
+
 Tensor GgufFile::dequantize(const GgufTensor& tensor) const {
   const GgufLayout& layout = *gguf_layout(tensor.type);
   if (!layout.readable)
@@ -197,13 +216,9 @@ Tensor GgufFile::dequantize(const GgufTensor& tensor) const {
     return Tensor::over(mapped, tensor.shape, DType::f32, offset / 4);
   }
   Tensor result = Tensor::empty(tensor.shape, DType::f32);
-  float* out = result.mutable_data<float>();
-  const auto* in = reinterpret_cast<const uint8_t*>(tensor.bytes.data());
-  const Unpack unpack = unpack_of(tensor.type);
-  const auto blocks = int64_t(tensor.bytes.size() / layout.bytes);
-#pragma omp parallel for schedule(static) if (blocks > 10000)
-  for (int64_t i = 0; i < blocks; ++i)
-    unpack(in + size_t(i) * layout.bytes, out + size_t(i) * layout.elements);
+  detail::dequantize_blocks(CompactType(tensor.type), tensor.bytes.data(),
+                            int64_t(tensor.bytes.size() / layout.bytes),
+                            result.mutable_data<float>());
   return result;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/compact_weights.h"
 #include "core/error.h"
 #include "core/files.h"
 
@@ -101,7 +102,7 @@ GgufWriter::Saved GgufWriter::save(const std::string& file) const {
   AtomicFile out(file);
   out.write(head.data(), head.size());
   for (const Planned& tensor : tensors_) {
-    const Tensor values = tensor.read().to(Device{}).to(DType::f32).contiguous();
+    const Tensor values = widened(tensor.read().to(Device{}).to(DType::f32).contiguous());
     if (values.shape() != tensor.shape)
       throw InternalError(fmt::format("tensor {} is {}, said to be {}", tensor.name,
                                       values.shape().str(), tensor.shape.str()));

@@ -7,6 +7,7 @@
 #include <optional>
 #include <unordered_set>
 
+#include "core/compact_weights.h"
 #include "core/config.h"
 #include "core/error.h"
 #include "core/files.h"
@@ -317,7 +318,7 @@ void write_safetensors(const std::string& file, const NamedTensors& tensors,
   output.write(&header_bytes, 8);
   output.write(text.data(), text.size());
   for (size_t i : order) {
-    const Tensor plain = tensors[i].second.to(Device{}).contiguous();
+    const Tensor plain = widened(tensors[i].second.to(Device{}).contiguous());
     if (plain.bytes() > 0) output.write(plain.raw(), plain.bytes());
   }
   output.commit();

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/compact_weights.h"
 #include "core/cuda.h"
 #include "core/dry_run.h"
 #include "core/error.h"
@@ -113,9 +114,22 @@ bool on_cpu(const Tensor& t) {
 bool has_no_values(const Tensor& t) {
   return without_values(t.bytes(), is_floating(t.dtype()));
 }
+void* first_byte(Storage& storage, bool for_writing) {
+  void* data = storage.data();
+  return data != nullptr || storage.bytes() == 0
+             ? data
+             : detail::elements_of_compact(storage, for_writing);
+}
 // The same elements on the CPU: t itself, where it lives there.
 Tensor host(const Tensor& t) {
   return on_cpu(t) ? t : t.to(Device{});
+}
+
+// Whole rows of weights that are stored otherwise.
+void copy_from_compact(Tensor& target, const Tensor& source) {
+  if (target.dtype() != DType::f32 || !on_cpu(target) || !target.is_contiguous())
+    return target.copy_from(widened(source));
+  widen_into(source, target.mutable_data<float>());
 }
 
 }  // namespace
@@ -195,12 +209,12 @@ bool Tensor::is_contiguous() const {
 }
 const void* Tensor::raw() const {
   if (!storage_) throw InternalError("an undefined tensor was read");
-  return static_cast<const char*>(storage_->data()) + size_t(offset_) * size_of(dtype_);
+  return static_cast<const char*>(first_byte(*storage_, false)) + size_t(offset_) * size_of(dtype_);
 }
 void* Tensor::mutable_raw() {
   if (!storage_) throw InternalError("an undefined tensor was written");
   storage_->bump();
-  return static_cast<char*>(storage_->data()) + size_t(offset_) * size_of(dtype_);
+  return static_cast<char*>(first_byte(*storage_, true)) + size_t(offset_) * size_of(dtype_);
 }
 void Tensor::check_dtype(DType wanted) const {
   if (dtype_ != wanted)
@@ -299,6 +313,12 @@ Tensor Tensor::to(DType dtype) const {
 void Tensor::copy_from(const Tensor& source) {
   require(source.shape_ == shape_, "copy_from: {} into {}", source, *this);
   if (has_no_values(*this)) return storage_->bump();
+  if (is_compact(source)) {
+    if (compact_rows(source)) return copy_from_compact(*this, source);
+    Tensor wide = source;
+    wide.storage_ = detail::wide_copy_of_compact(*source.storage_);
+    return copy_from(wide);
+  }
   if (source.dtype_ == dtype_ && source.is_contiguous() && is_contiguous()) {
     if (bytes() == 0) return;
     if (on_cpu(*this) && on_cpu(source)) {

@@ -1,6 +1,7 @@
 #pragma once
 /// Matrix products.
 
+#include "core/compact_weights.h"
 #include "kernels/demands.h"
 #include "kernels/kernel.h"
 #include "kernels/work.h"
@@ -12,7 +13,8 @@ namespace reverie {
 /// one stride must be 1, the other >= the row length); c is row-major with any row stride. a, b and
 /// c are of one dtype, f32 or f64, or a and b are bf16 and c is f32: then products are exact and
 /// sums are in f32. f32 goes to the library (oneDNN, CBLAS), f64 to our own tiles; bf16 goes to
-/// oneDNN where has_bf16_dot_products(), and is widened to f32 elsewhere.
+/// oneDNN where has_bf16_dot_products(), and is widened to f32 elsewhere. On the CPU, b of f32 may be
+/// compact (core/compact_weights.h): it is then read as it is stored.
 struct Matmul {
   const Tensor& a;
   const Tensor& b;
@@ -51,7 +53,8 @@ inline void check(const Matmul& a) {
           "matmul: c {} with strides {} must be row-major", a.c, a.c.strides());
 }
 inline profile::Work work(const Matmul& a) {
-  return computed(2.0 * double(a.c.numel()) * double(a.a.size(-1)), a.a, a.b, a.c);
+  return {2.0 * double(a.c.numel()) * double(a.a.size(-1)),
+          touched(a.a, a.c).bytes + double(stored_bytes(a.b))};
 }
 namespace kernel {
 inline constinit Kernel<Matmul> matmul{"matmul"};

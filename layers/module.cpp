@@ -156,7 +156,8 @@ void Module::load(const std::vector<StoredTensor>& tensors, bool strict) {
     Tensor target = v.tensor();
     const Tensor source = t->read();
     // The parameter may be these bytes already.
-    if (source.raw() == target.raw() && source.dtype() == target.dtype() && source.is_contiguous())
+    if (source.shares_storage_with(target) && source.offset() == target.offset() &&
+        source.dtype() == target.dtype() && source.is_contiguous())
       continue;
     target.copy_from(source);
   }

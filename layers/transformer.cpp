@@ -7,6 +7,7 @@
 #include "autograd/ops/reduce.h"
 #include "autograd/ops/shape.h"
 #include "autograd/rematerialize.h"
+#include "core/compact_weights.h"
 
 namespace reverie {
 // ---- attention -----------------------------------------------------------------
@@ -282,7 +283,7 @@ Tensor Transformer::typical_rows(int64_t count, Generator& random) const {
 
 Tensor Transformer::mean_row() const {
   NoGrad no_grad;
-  return scale(mean(embedding_, 0), shape_.embedding_scale)
+  return scale(mean(Variable(widened(embedding_.tensor())), 0), shape_.embedding_scale)
       .tensor()
       .clone()
       .view({1, shape_.features});

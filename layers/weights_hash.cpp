@@ -1,5 +1,6 @@
 #include "layers/weights_hash.h"
 
+#include "core/compact_weights.h"
 #include "core/dry_run.h"
 #include "core/error.h"
 #include "core/files.h"
@@ -11,7 +12,7 @@ std::string hash_of_weights(const NamedTensors& weights) {
   std::string all;
   for (const auto& [name, tensor] : weights) {
     const Tensor bytes = tensor.to(Device{}).contiguous();
-    all += fmt::format("{} {} {}\n", name, bytes.str(), hash_bytes(bytes.raw(), bytes.bytes()));
+    all += fmt::format("{} {} {}\n", name, bytes.str(), hash_elements(bytes));
   }
   return hash_bytes(all.data(), all.size());
 }

@@ -2,6 +2,7 @@
 
 #include "autograd/ops/tensors.h"
 #include "autograd/precision.h"
+#include "core/compact_weights.h"
 #include "kernels/elementwise.h"
 #include "kernels/linear.h"
 
@@ -94,7 +95,8 @@ struct LinearProducts {
     else
       kernel::matmul(x.device(), Matmul{rows(x), w, 1.0, false, y_rows});
     if (ctx.needs(1)) r.x = x;
-    if (ctx.needs(0)) r.weight = weight;
+    // Compact weights are rounded again: their copies in bf16 would be most of a step's memory.
+    if (ctx.needs(0)) r.weight = is_compact(given_weight) ? given_weight : weight;
     x_shape = x.shape();
     weight_shape = weight.shape();
     return r;
@@ -125,7 +127,8 @@ struct LinearProducts {
     Tensor w, grad_rows;
     bool adds = false;
     if (ctx.needs(0)) {
-      w = maybe_transposed(weight, layout == WeightLayout::in_out);  // [out, in]
+      // [out, in]
+      w = maybe_transposed(rounded_for(precision, weight), layout == WeightLayout::in_out);
       Tensor* sum = ctx.sum_so_far(0);
       adds = sum != nullptr && sum->dtype() == dtype;
       if (!adds) grads[0] = Tensor::empty(x_shape, dtype, device);

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "core/tensor.h"
+#include "kernels/cpu/compact_view.h"
 
 namespace reverie::cpu {
 namespace {
@@ -47,6 +48,27 @@ View writable(Tensor& t) {
 
 bool defined(const Tensor& t) {
   return t.defined();
+}
+
+View shape_view(const Tensor& t) {
+  return layout(t);
+}
+
+CompactView compact_view(const Tensor& t) {
+  CompactView v{};
+  if (!is_compact(t) || t.rank() != 2) return v;
+  auto rows = compact_rows(t);
+  if (!rows) {
+    v.transposed = true;
+    rows = compact_rows(t.transpose(0, 1));
+    if (!rows) return v;
+  }
+  v.bytes = reinterpret_cast<const uint8_t*>(rows->bytes);
+  v.type = rows->type;
+  v.row_bytes = rows->row_bytes;
+  v.rows = rows->rows;
+  v.columns = rows->columns;
+  return v;
 }
 
 void* scratch(Slot slot, size_t bytes) {

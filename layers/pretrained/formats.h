@@ -17,7 +17,8 @@ namespace reverie {
 struct PretrainedFiles {
   Json component;  ///< {"type": "llama", ...}
   std::vector<StoredTensor> tensors;
-  std::set<std::string> in_place;  ///< names of those whose read() is a view of the mapped file
+  /// Names of those whose read() is a view of the mapped file, or compact (core/compact_weights.h).
+  std::set<std::string> in_place;
   /// Norm weights are w where the family multiplies by 1 + w (see TransformerShape).
   bool norms_as_published = true;
   std::optional<int32_t> bos;

@@ -50,7 +50,7 @@ std::vector<StoredTensor> tensors_of(const std::shared_ptr<const GgufFile>& file
   for (const GgufTensor& t : file->tensors) {
     if (t.name == "rope_freqs.weight") continue;  // see rope_scaling()
     StoredTensor s{published_name(shape, t.name), t.shape, DType::f32,
-                   [file, &t] { return file->dequantize(t); }};
+                   [file, &t] { return file->compact(t); }};
     // A tied output projection may be stored all the same.
     if (shape.tied && s.name == shape.names.head + ".weight") continue;
     if (family.gguf_turns_neighbours() && is_projection(s.name, shape.names.query))
@@ -83,7 +83,7 @@ PretrainedFiles open_gguf_model(const std::string& path) {
   const TransformerShape shape = shape_of(family, out.component, path);
   out.tensors = tensors_of(file, family, shape);
   for (const GgufTensor& t : file->tensors)
-    if (t.type == 0) out.in_place.insert(published_name(shape, t.name));
+    if (t.type == 0 || t.shape.rank() == 2) out.in_place.insert(published_name(shape, t.name));
   out.norms_as_published = false;  // the converter adds the 1
   out.bos = token(*file, "bos");
   for (const char* end : {"eos", "eot", "eom"})  // of the text, of a turn, of a message

@@ -4,6 +4,7 @@
 #include <fstream>
 #include <map>
 
+#include "core/compact_weights.h"
 #include "core/dry_run.h"
 #include "core/error.h"
 #include "core/files.h"
@@ -72,20 +73,36 @@ void add_one(StoredTensor& norm) {
   };
 }
 
+// What the file has for a frozen parameter of f32, without a copy where possible: its own bytes, or a
+// matrix of another type as compact. Undefined: it must be copied. Learned positions are added to
+// rows as they are, and are read wide.
+Tensor weights_in_place(const StoredTensor& t, const Variable& parameter, bool compact) {
+  const bool narrow = t.dtype == DType::bf16 || t.dtype == DType::f16;
+  if (t.shape != parameter.shape() || parameter.device() != Device{} ||
+      (t.dtype != parameter.dtype() && !(narrow && parameter.dtype() == DType::f32)))
+    return {};
+  Tensor weights = t.read();
+  if (!weights.is_contiguous()) return {};
+  if (weights.dtype() != parameter.dtype()) {
+    if (!compact || weights.rank() != 2) return {};
+    weights = compact_tensor(weights);
+  }
+  return is_compact(weights) && !compact ? Tensor() : weights;
+}
+
 // Frozen weights that the file has as the model wants them stay there: processes share its pages. Who
 // writes into them all the same gets pages of its own.
-void share_weights(const Module& model, PretrainedFiles& files) {
+void share_weights(const Module& model, const std::string& positions, PretrainedFiles& files) {
+  const bool compact = keeps_weights_compact();
   std::map<std::string, Variable> parameters;
   for (const auto& [name, v] : model.parameters()) parameters.emplace(name, v);
   for (StoredTensor& t : files.tensors) {
     const auto found = parameters.find(t.name);
     if (found == parameters.end() || !files.in_place.contains(t.name)) continue;
-    Variable& v = found->second;
-    if (t.shape != v.shape() || t.dtype != v.dtype() || v.device() != Device{}) continue;
-    const Tensor weights = t.read();
-    if (weights.dtype() != v.dtype() || !weights.is_contiguous()) continue;
-    allow_private_writes(*weights.storage());
-    v.set_tensor(weights);
+    const Tensor weights = weights_in_place(t, found->second, compact && t.name != positions);
+    if (!weights) continue;
+    if (!is_compact(weights)) allow_private_writes(*weights.storage());
+    found->second.set_tensor(weights);
     t.read = [weights] { return weights; };
   }
 }
@@ -109,6 +126,13 @@ std::string missing_bias(const Family& family, const TransformerShape& shape,
 
 Tensor half_split_rows(const Tensor& weight, int64_t heads) {
   const int64_t half = weight.size(0) / heads / 2;
+  if (compact_rows(weight)) {
+    std::vector<int64_t> order;
+    for (int64_t head = 0; head < heads; ++head)
+      for (int64_t part = 0; part < 2; ++part)
+        for (int64_t i = 0; i < half; ++i) order.push_back((head * half + i) * 2 + part);
+    return compact_rows_in_order(weight, order);
+  }
   return weight.contiguous()
       .view({heads, half, 2, weight.numel() / weight.size(0)})
       .transpose(1, 2)
@@ -146,7 +170,7 @@ LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& op
     if (t.name == positions) shorten(t, shape.block_size, path);
     if (shape.norm_stored_minus_one && files.norms_as_published && t.shape.rank() == 1) add_one(t);
   }
-  if (options.frozen && !shape_only) share_weights(*loaded.model, files);
+  if (options.frozen && !shape_only) share_weights(*loaded.model, positions, files);
   try {
     if (!shape_only) loaded.model->load(files.tensors);
   } catch (const DataError&) {

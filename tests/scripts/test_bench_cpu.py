@@ -20,7 +20,7 @@ sys.path.insert(0, str(SCRIPTS))
 import bench  # noqa: E402
 from benchmarking import machine, programs, tables  # noqa: E402
 from benchmarking.pytorch import PyTorchError, Worker  # noqa: E402
-from benchmarking.cpu import benchmarks, decoding, driver, latents, memories, pytorch, random_gpt2, report, shapes, sweeps, tokenization  # noqa: E402
+from benchmarking.cpu import benchmarks, decoding, driver, latents, memories, pytorch, random_gpt2, report, shapes, stored, sweeps, tokenization  # noqa: E402
 
 
 def rounds_of(*ms: float, **more: float) -> list[dict]:
@@ -471,6 +471,46 @@ class DecodingTest(unittest.TestCase):
         ends = [0, *(t["data_offsets"][1] for t in header.values())]
         self.assertEqual([t["data_offsets"][0] for t in header.values()], ends[:-1])
         self.assertEqual(len(weights), 8 + size + ends[-1])
+
+
+class StoredTest(unittest.TestCase):
+    def rounds(self, *speeds: float) -> list[dict]:
+        return [{q: 1.0 for q in stored.QUANTITIES} | {"tokens_per_cpu_second": s, "eval_max_rss_bytes": 1e9 * s} for s in speeds]
+
+    def test_ratios_are_of_one_round(self) -> None:
+        row = stored.row("m.gguf", {"before": self.rounds(1, 2, 4), "after": self.rounds(3, 4, 20)})
+        self.assertEqual(row["ratio"]["tokens_per_cpu_second"], 3)  # 3, 2 and 5
+        self.assertEqual(row["before"]["tokens_per_cpu_second"], 2)
+        self.assertIn("| m.gguf | before | 2.0 | 1.00 s | 2.00 GB |", report.stored_table([row]))
+        self.assertIn("|  | after / before | **3.00** | **1.00** | **3.00** |", report.stored_table([row]))
+
+    def test_before_is_another_program_or_widens(self) -> None:
+        with mock.patch.dict(os.environ, {"REVERIE_WEIGHTS": "f32"}):
+            own, after = stored.contenders(Path("now"), None)
+            self.assertEqual(own.environment(1)["REVERIE_WEIGHTS"], "f32")
+            self.assertNotIn("REVERIE_WEIGHTS", after.environment(1))
+            before, _ = stored.contenders(Path("now"), Path("then"))
+        self.assertEqual((before.program, before.weights), (Path("then"), ""))
+
+    def test_costs_are_of_the_process_and_failures_are_told(self) -> None:
+        me = stored.Contender("after", Path(sys.executable), "")
+        cost = stored.cost_of([sys.executable, "-c", "x = b'x' * (1 << 26); sum(range(3000000))"], me, 1)
+        self.assertGreater(cost.cpu_seconds, 0)
+        self.assertGreater(cost.max_rss_bytes, 1 << 26)
+        with self.assertRaisesRegex(programs.ProgramError, "status 3"):
+            stored.cost_of([sys.executable, "-c", "raise SystemExit(3)"], me, 1)
+
+    def test_differences_leave_loading_out(self) -> None:
+        seconds = {"1": 5.0, "129": 7.0, "3": 10.0, "5": 13.0}  # of tokens, and of windows
+
+        def cost(command: list[str], _contender: stored.Contender, _threads: int) -> stored.Cost:
+            if "--json" in command:
+                Path(command[-1]).write_text('{"perplexity": 9.5}')
+            return stored.Cost(seconds[command[command.index("--max-windows" if "eval" in command else "--max-tokens") + 1]], 1)
+
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(stored, "cost_of", cost):
+            found = stored.measure_once(stored.Contender("after", Path("reverie"), ""), Path("m"), Path("t"), 1, Path(folder))
+        self.assertEqual((found["tokens_per_cpu_second"], found["window_cpu_seconds"], found["perplexity"]), (64, 1.5, 9.5))
 
 
 class LatentsTest(unittest.TestCase):

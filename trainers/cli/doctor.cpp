@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "core/compact_weights.h"
 #include "core/cuda.h"
 #include "core/machine.h"
 #include "kernels/attention.h"
@@ -61,6 +62,9 @@ void add_doctor_command(CLI::App& app) {
                name_of(active_isa()), supported);
     fmt::print("threads      {} (OMP_NUM_THREADS overrides)\n", omp_get_max_threads());
     fmt::print("f32 matmul   {}\n", matmul_library());
+    fmt::print("weights      frozen ones of a published model {} (REVERIE_WEIGHTS=compact|f32)\n",
+               keeps_weights_compact() ? "stay as their file has them on device cpu"
+                                       : "are widened to f32 when they are read");
     const std::string mpi = mpi_library();
     fmt::print("ranks        {}; RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT (TCP)\n",
                mpi.empty() ? "no MPI in this build (libopenmpi-dev)" : "mpirun (" + mpi + ")");

@@ -9,6 +9,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "layers/kept_weights.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/cli/evaluate_run.h"
@@ -118,7 +119,8 @@ Json figures_json(const UsableModel& m, const std::string& text, const TextFigur
               {"perplexity", r.perplexity()},
               {"word_perplexity", r.word_perplexity()},
               {"bits_per_byte", r.bits_per_byte()},
-              {"begin_of_text", f.begin_of_text ? Json(*f.begin_of_text) : Json()}};
+              {"begin_of_text", f.begin_of_text ? Json(*f.begin_of_text) : Json()},
+              {"weights_bytes", kept_weights(*m.model).bytes}};
   if (f.verdict.asked() || f.verdict.leaks()) out["verdict"] = f.verdict.json();
   if (f.verdict.leaks()) out["label"] = f.verdict.label();
   if (f.augmented) {

@@ -8,6 +8,7 @@
 
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
+#include "layers/kept_weights.h"
 #include "trainers/text/quantities.h"
 #include "trainers/text/terminal.h"
 
@@ -38,8 +39,10 @@ std::string parameters_in_words(const RunView& t) {
     all += parameter.tensor().numel();
     if (parameter.requires_grad()) trained += parameter.tensor().numel();
   }
-  return format_integer(all) +
-         (trained == all ? ", all trained" : ", of which trained: " + format_integer(trained));
+  if (trained == all) return format_integer(all) + ", all trained";
+  const KeptWeights kept = kept_weights(t.model());
+  return fmt::format("{}, of which trained: {}{}", format_integer(all), format_integer(trained),
+                     kept.compact == 0 ? "" : "; " + kept_in_words(kept));
 }
 
 std::string device_in_words(const RunView& t) {

@@ -1,6 +1,7 @@
 #include "kernels/copy.h"
 
 #include "kernels/cpu/isa/bf16_output.h"
+#include "kernels/cpu/isa/compact_rows.h"
 
 namespace reverie::cpu::REVERIE_ISA {
 namespace {
@@ -130,7 +131,19 @@ void widen(const uint16_t* from, uint32_t* to, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; ++i) to[i] = uint32_t(from[i]) << 16;
 }
 
+// Weights that stay as a file has them, rounded to bf16.
+void narrow_compact(const CompactView& weights, const View& y) {
+  for_each(weights.rows, weights.columns, [&](int64_t row) {
+    const int64_t n = weights.columns;
+    auto* wide = static_cast<float*>(scratch(Slot::local, size_t(n) * sizeof(float)));
+    widen_rows(weights, row, 1, wide);
+    narrow(wide, pointer<uint16_t>(y) + row * n, 0, n);
+  });
+}
+
 void run_cast(const Cast& a) {
+  if (const CompactView compact = compact_view(a.x); compact.bytes != nullptr)
+    return narrow_compact(compact, writable(a.y));
   const View x = view(a.x), y = writable(a.y);
   if (x.dtype == DType::f32) {
     for_blocks(x.count, 1, [&](int64_t begin, int64_t end) {

@@ -1,11 +1,30 @@
 #include "kernels/embedding.h"
 
+#include "kernels/cpu/isa/compact_rows.h"
 #include "kernels/cpu/isa/parallel.h"
 
 namespace reverie::cpu::REVERIE_ISA {
 namespace {
 
+// Rows of a table that stays as a file has it.
+void look_up_compact(const EmbeddingForward& a, const CompactView& table) {
+  const View indices = view(a.indices), positions = view(a.positions), y = writable(a.y);
+  const int64_t first = a.first_position, period = a.period, width = table.columns;
+  const int32_t* index = pointer<int32_t>(indices);
+  const float* places = pointer<float>(positions);
+  float* out = pointer<float>(y);
+  for_each(indices.count, width, [&](int64_t n) {
+    float* to = out + n * width;
+    widen_rows(table, index[n], 1, to);
+    if (places == nullptr) return;
+    const float* place = places + (first + n % period) * width;
+    for (int64_t i = 0; i < width; ++i) to[i] += place[i];
+  });
+}
+
 void run_embedding_forward(const EmbeddingForward& a) {
+  if (const CompactView compact = compact_view(a.table); compact.bytes != nullptr)
+    return look_up_compact(a, compact);
   const View indices = view(a.indices), table = view(a.table), positions = view(a.positions),
              y = writable(a.y);
   const int64_t first = a.first_position, period = a.period;

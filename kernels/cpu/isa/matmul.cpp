@@ -1,6 +1,7 @@
 #include "kernels/matmul.h"
 
 #include "kernels/cpu/gemm_library.h"
+#include "kernels/cpu/isa/compact_rows.h"
 #include "kernels/cpu/isa/gemm_tiles.h"
 #include "kernels/cpu/isa/skinny_gemm.h"
 
@@ -252,7 +253,83 @@ void multiply_bf16(const Matmul& args, const View& a, const View& b, const View&
   }
 }
 
+// Rows of compact weights that are widened at a time: they stay in the second-level cache, or near.
+int64_t rows_of_panel(const CompactView& w) {
+  constexpr int64_t kPanel = 1 << 19;  // numbers
+  return smaller(w.rows, larger<int64_t>(64, kPanel / w.columns / 64 * 64));
+}
+
+// One product over all rows of a. `b` is the weights' shape.
+void multiply_compact(const Matmul& args, const CompactView& w, const View& a, const View& b,
+                      const View& c) {
+  const int rank = a.rank;
+  const int64_t m = rank == 3 ? a.size[0] * a.size[1] : a.size[0];
+  if (w.transposed && m <= kSkinnyRows) {
+    int64_t a_row = 0;
+    const float* rows = plain_rows<float>(pointer<float>(a), a.stride[rank - 2], a.stride[rank - 1],
+                                          m, w.columns, a_row);
+    return multiply_compact_rows({w, m, rows, a_row, pointer<float>(c), c.stride[rank - 2],
+                                  float(args.alpha), args.accumulate});
+  }
+  const int64_t each = rows_of_panel(w);
+  auto* panel =
+      static_cast<float*>(scratch(Slot::shared_second, size_t(each * w.columns) * sizeof(float)));
+  for (int64_t first = 0; first < w.rows; first += each) {
+    const int64_t count = smaller(each, w.rows - first);
+    constexpr int64_t kAtATime = 8;
+    for_each((count + kAtATime - 1) / kAtATime, kAtATime * w.columns, [&](int64_t i) {
+      const int64_t row = i * kAtATime;
+      widen_rows(w, first + row, smaller(kAtATime, count - row), panel + row * w.columns);
+    });
+    View left = a, right = b, to = c;
+    right.data = panel;
+    right.count = count * w.columns;
+    if (w.transposed) {  // so many columns of c
+      right.size[1] = count;
+      to.size[rank - 1] = count;
+      to.data = pointer<float>(c) + first;
+      multiply<float>(args, left, right, to);
+    } else {  // so many terms of all of c
+      right.size[0] = left.size[rank - 1] = count;
+      left.data = pointer<float>(a) + first * a.stride[rank - 1];
+      const Matmul part{args.a, args.b, args.alpha, args.accumulate || first > 0, args.c};
+      multiply<float>(part, left, right, to);
+    }
+  }
+}
+
+// One of a batch.
+View matrix_of(const View& batch, int64_t i) {
+  View v{};
+  v.dtype = batch.dtype;
+  v.rank = 2;
+  v.count = batch.size[1] * batch.size[2];
+  v.data = pointer<float>(batch) + i * batch.stride[0];
+  for (int d = 0; d < 2; ++d) {
+    v.size[d] = batch.size[d + 1];
+    v.stride[d] = batch.stride[d + 1];
+  }
+  return v;
+}
+
+// Whether b is weights that stay as a file has them, which few rows read as they are, and which are
+// widened panel by panel for many; if so, the product is done.
+bool multiply_compact(const Matmul& args) {
+  const CompactView w = compact_view(args.b);
+  if (w.bytes == nullptr) return false;
+  const View a = view(args.a), b = shape_view(args.b), c = writable(args.c);
+  if (a.count == 0) return true;
+  if (is_joined(a, b, c)) {
+    multiply_compact(args, w, a, b, c);
+  } else {
+    for (int64_t i = 0; i < a.size[0]; ++i)
+      multiply_compact(args, w, matrix_of(a, i), b, matrix_of(c, i));
+  }
+  return true;
+}
+
 void run_matmul(const Matmul& args) {
+  if (multiply_compact(args)) return;
   const View a = view(args.a), b = view(args.b), c = writable(args.c);
   if (a.dtype == DType::bf16) return multiply_bf16(args, a, b, c);
   for_float(a.dtype, [&](auto zero) { multiply<decltype(zero)>(args, a, b, c); });

@@ -8,7 +8,9 @@ texts at once, beside the speed at which memory is read; `tokenize` prepares --t
 GPT-2's byte pairs beside tiktoken, which is installed beside PyTorch, and compares all tokens.
 `latents` trains a coprocessor beside stories260K, or beside each --base, many insertion points in one
 step, beside the same loss by separate forwards and beside the products of such a step alone. `imm`
-trains the IMM in its five modes beside the same GPT without it.
+trains the IMM in its five modes beside the same GPT without it. `stored` lets each --base (a file of a
+published model) write and read --text with weights as its file has them, beside --before or, without
+it, beside the same program that widens them; CPU seconds, which others on the machine change little.
 
 Every round measures, one after the other and each alone, in an order that turns from round to round:
 - Reverie as its user gets it: `reverie train` on a prepared token file; the times of the steps from
@@ -40,10 +42,10 @@ from benchmarking.rounds import turned
 from benchmarking.tables import bytes_text, duration, median
 from benchmarking.works import SMALL, WORKS, Work
 
-from . import decoding, latents, memories, pytorch, report, sweeps, tokenization
+from . import decoding, latents, memories, pytorch, report, stored, sweeps, tokenization
 from .benchmarks import Benchmarks
 
-OTHER_WORKS = ("growth", "attention", "decode", "tokenize", "latents", "imm")  # and parts of the result
+OTHER_WORKS = ("growth", "attention", "decode", "tokenize", "latents", "imm", "stored")  # and parts of the result
 WORK_NAMES = (*WORKS, "all", *OTHER_WORKS)
 
 
@@ -242,6 +244,9 @@ def measure(options: argparse.Namespace, command: str) -> dict:
             finally:
                 while workers:
                     workers.pop().close()
+        if "stored" in options.work:
+            result["stored"] = stored.measure(options.reverie.resolve(), options.before, [Path(base).resolve() for base in options.base], text, options.threads,
+                                              neighbours, options.rounds, scratch, say)
         result["machine"]["gemm_library"] = benchmarks.library
         result["machine"] |= neighbours.summary()
         save(options.json, result)

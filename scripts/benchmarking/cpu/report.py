@@ -118,6 +118,20 @@ def imm_table(rows: list[dict]) -> str:
     ] for r in rows])
 
 
+def stored_table(rows: list[dict]) -> str:
+    heads = ["model", "", "tokens a CPU second", "a window read", "peak memory of eval", "of sample", "perplexity"]
+    lines = []
+    for r in rows:
+        for name in ("before", "after"):
+            x = r[name]
+            lines.append([r["model"] if name == "before" else "", name, f"{x['tokens_per_cpu_second']:.1f}", f"{x['window_cpu_seconds']:.2f} s",
+                          f"{x['eval_max_rss_bytes'] / 1e9:.2f} GB", f"{x['sample_max_rss_bytes'] / 1e9:.2f} GB", f"{x['perplexity']:.4f}"])
+        q = r["ratio"]
+        lines.append(["", "after / before", f"**{q['tokens_per_cpu_second']:.2f}**", f"**{q['window_cpu_seconds']:.2f}**", f"**{q['eval_max_rss_bytes']:.2f}**",
+                      f"**{q['sample_max_rss_bytes']:.2f}**", f"{q['perplexity']:.6f}"])
+    return table(heads, lines)
+
+
 def provenance(result: dict) -> str:
     m = result["machine"]
     lines = [
@@ -172,4 +186,9 @@ def markdown(result: dict) -> str:
                   "a quotient is the median over the rounds of a model's time over that of the GPT of the same round. Operations are those of `reverie plan`. "
                   + (f"More than {WANTED_OVERHEAD} times what their operations justify: {', '.join(r['model'] for r in over)}." if over
                      else f"No model takes more than {WANTED_OVERHEAD} times what its operations justify."), imm_table(i["rows"])]
+    if "stored" in result:
+        t = result["stored"]
+        parts += ["## Frozen weights as their file has them", f"`reverie sample` and `reverie eval --window {t['window']}` on {t['text']}. Before: {t['before']}. Times are CPU seconds in user mode, and "
+                  "differences of two runs (of lengths, of numbers of windows), so that loading does not count; memory is a process's peak, pages of the mapped file included. "
+                  "Ratios are medians over the rounds of after / before in one round.", stored_table(t["rows"])]
     return PAGE.between_marks("\n\n".join(parts))

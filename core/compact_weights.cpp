@@ -1,0 +1,195 @@
+#include "core/compact_weights.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <vector>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/gguf.h"
+
+namespace reverie {
+namespace {
+
+std::atomic<int64_t> g_widened{0};
+
+const GgufLayout& layout_of(CompactType type) {
+  return *gguf_layout(uint32_t(type));
+}
+
+// Storage without data() until somebody who does not know better asks for it. No other storage of
+// any bytes is without: allocators throw, and files are mapped or refused.
+class CompactStorage final : public Storage {
+ public:
+  CompactStorage(const CompactRows& rows, std::shared_ptr<Storage> owner)
+      : Storage(nullptr, size_t(rows.rows * rows.columns) * sizeof(float), Device{}, [] {}),
+        rows_(rows),
+        owner_(std::move(owner)) {}
+  // Null once the elements have been written.
+  const CompactRows* rows() const {
+    return written_.load(std::memory_order_acquire) ? nullptr : &rows_;
+  }
+  const std::shared_ptr<Storage>& owner() const { return owner_; }
+  void* wide(bool for_writing) {
+    const std::lock_guard lock(mutex_);
+    if (!wide_) {
+      auto wide = std::make_unique<Storage>(bytes(), Device{});
+      read(0, rows_.rows, static_cast<float*>(wide->data()));
+      wide_ = std::move(wide);
+      g_widened.fetch_add(1, std::memory_order_relaxed);
+    }
+    if (for_writing) written_.store(true, std::memory_order_release);
+    return wide_->data();
+  }
+  void read(int64_t first, int64_t count, float* out) const {
+    const int64_t blocks = rows_.columns / int64_t(layout_of(rows_.type).elements);
+    detail::dequantize_blocks(rows_.type, rows_.bytes + first * rows_.row_bytes, count * blocks,
+                              out);
+  }
+
+ private:
+  CompactRows rows_;
+  std::shared_ptr<Storage> owner_;
+  std::mutex mutex_;
+  std::unique_ptr<Storage> wide_;
+  std::atomic<bool> written_{false};
+};
+
+CompactStorage* compact_storage(const Tensor& t) {
+  if (!t.defined() || t.storage()->bytes() == 0 || t.storage()->data() != nullptr) return nullptr;
+  auto* storage = static_cast<CompactStorage*>(t.storage().get());
+  return storage->rows() != nullptr ? storage : nullptr;
+}
+
+}  // namespace
+
+namespace detail {
+
+void* elements_of_compact(Storage& storage, bool for_writing) {
+  return static_cast<CompactStorage&>(storage).wide(for_writing);
+}
+std::shared_ptr<Storage> wide_copy_of_compact(const Storage& storage) {
+  const auto& compact = static_cast<const CompactStorage&>(storage);
+  auto wide = std::make_shared<Storage>(compact.bytes(), Device{});
+  compact.read(0, compact.rows()->rows, static_cast<float*>(wide->data()));
+  return wide;
+}
+
+}  // namespace detail
+
+Tensor compact_tensor(const CompactRows& rows, std::shared_ptr<Storage> owner) {
+  const GgufLayout& layout = layout_of(rows.type);
+  const int64_t blocks = rows.columns / int64_t(layout.elements);
+  require(blocks * int64_t(layout.elements) == rows.columns &&
+              rows.row_bytes == blocks * int64_t(layout.bytes),
+          "compact weights: a row of {} {} takes no {} bytes", rows.columns, layout.name,
+          rows.row_bytes);
+  const Shape shape{rows.rows, rows.columns};
+  if (shape.numel() == 0) return Tensor::empty(shape, DType::f32);
+  return Tensor::over(std::make_shared<CompactStorage>(rows, std::move(owner)), shape, DType::f32);
+}
+
+Tensor compact_tensor(const Tensor& narrow) {
+  require(narrow.rank() == 2 && narrow.is_contiguous() && narrow.device() == Device{} &&
+              (narrow.dtype() == DType::f16 || narrow.dtype() == DType::bf16),
+          "compact weights: {}; wanted a contiguous matrix of f16 or bf16 on the cpu", narrow);
+  return compact_tensor({narrow.dtype() == DType::f16 ? CompactType::f16 : CompactType::bf16,
+                         static_cast<const std::byte*>(narrow.raw()), narrow.size(1) * 2,
+                         narrow.size(0), narrow.size(1)},
+                        narrow.storage());
+}
+
+std::optional<CompactRows> compact_rows(const Tensor& t) {
+  const CompactStorage* storage = compact_storage(t);
+  if (!storage || t.dtype() != DType::f32 || t.rank() < 1 || !t.is_contiguous()) return {};
+  CompactRows rows = *storage->rows();
+  if (t.size(-1) != rows.columns || t.offset() % rows.columns != 0) return {};
+  rows.bytes += t.offset() / rows.columns * rows.row_bytes;
+  rows.rows = t.numel() / rows.columns;
+  return rows;
+}
+
+bool is_compact(const Tensor& t) {
+  return compact_storage(t) != nullptr;
+}
+
+void widen_into(const Tensor& t, float* out) {
+  const auto rows = compact_rows(t);
+  require(bool(rows), "compact weights: {} is stored otherwise", t);
+  compact_storage(t)->read(t.offset() / rows->columns, rows->rows, out);
+}
+
+Tensor widened(const Tensor& t) {
+  if (!is_compact(t)) return t;
+  Tensor wide = Tensor::empty(t.shape(), DType::f32);
+  wide.copy_from(t);
+  return wide;
+}
+
+Tensor compact_rows_in_order(const Tensor& t, std::span<const int64_t> order) {
+  const auto rows = compact_rows(t);
+  require(rows && int64_t(order.size()) == rows->rows,
+          "compact weights: {} rows in order, but {} is stored otherwise", order.size(), t);
+  auto bytes = std::make_shared<Storage>(size_t(rows->rows * rows->row_bytes), Device{});
+  auto* to = static_cast<std::byte*>(bytes->data());
+  for (size_t i = 0; i < order.size(); ++i)
+    std::memcpy(to + i * size_t(rows->row_bytes), rows->bytes + order[i] * rows->row_bytes,
+                size_t(rows->row_bytes));
+  return compact_tensor({rows->type, to, rows->row_bytes, rows->rows, rows->columns}, bytes);
+}
+
+Tensor as_bf16(const Tensor& t) {
+  const auto rows = compact_rows(t);
+  if (!rows || rows->type != CompactType::bf16) return {};
+  const auto& owner = compact_storage(t)->owner();
+  const int64_t offset = rows->bytes - static_cast<const std::byte*>(owner->data());
+  return Tensor::over(owner, t.shape(), DType::bf16, offset / 2);
+}
+
+std::string hash_elements(const Tensor& t) {
+  const auto rows = compact_rows(t);
+  if (!rows) return hash_bytes(t.raw(), t.bytes());
+  constexpr int64_t kElements = 1 << 20;
+  const int64_t step = std::max<int64_t>(1, kElements / rows->columns);
+  std::vector<float> piece(size_t(std::min(step, rows->rows) * rows->columns));
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(),
+                                                                       &XXH3_freeState);
+  if (!state) throw MachineError("out of memory while hashing weights");
+  XXH3_128bits_reset(state.get());
+  const CompactStorage& storage = *compact_storage(t);
+  const int64_t first = t.offset() / rows->columns;
+  for (int64_t row = 0; row < rows->rows; row += step) {
+    const int64_t count = std::min(step, rows->rows - row);
+    storage.read(first + row, count, piece.data());
+    XXH3_128bits_update(state.get(), piece.data(), size_t(count * rows->columns) * sizeof(float));
+  }
+  const XXH128_hash_t hash = XXH3_128bits_digest(state.get());
+  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+}
+
+size_t stored_bytes(const Tensor& t) {
+  const CompactStorage* storage = compact_storage(t);
+  if (!storage) return t.bytes();
+  const CompactRows& rows = *storage->rows();
+  return size_t(double(t.numel()) * double(rows.row_bytes) / double(rows.columns));
+}
+
+int64_t widened_for_good() {
+  return g_widened.load(std::memory_order_relaxed);
+}
+
+bool keeps_weights_compact() {
+  const char* wanted = std::getenv("REVERIE_WEIGHTS");
+  const std::string_view name = wanted == nullptr ? "" : wanted;
+  if (name.empty() || name == "compact") return true;
+  if (name == "f32") return false;
+  throw ConfigError(
+      fmt::format("environment variable REVERIE_WEIGHTS is '{}'; wanted compact or f32", name));
+}
+
+}  // namespace reverie
