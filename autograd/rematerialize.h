@@ -17,4 +17,9 @@ namespace reverie {
 Variable rematerialize(const std::function<Variable(const std::vector<Variable>&)>& function,
                        const std::vector<Variable>& inputs);
 
+/// The same for a function with several results, which stay in memory: at least one, all defined.
+std::vector<Variable> rematerialize_all(
+    const std::function<std::vector<Variable>(const std::vector<Variable>&)>& function,
+    const std::vector<Variable>& inputs);
+
 }  // namespace reverie

@@ -29,6 +29,15 @@ namespace {
 
 constexpr const char* kDivergedFile = "diverged.txt";
 
+// Of models around others, "rematerialize" is younger than many a finished table; it is false there.
+void erase_young_rematerialize(Json& model) {
+  const std::string type = model.value("type", "");
+  if (type == "augmented" || type == "pretrained" || type == "coconut")
+    if (!model.value("rematerialize", true)) model.erase("rematerialize");
+  if (model.contains("decoder") && !model["decoder"].value("rematerialize", true))
+    model["decoder"].erase("rematerialize");
+}
+
 // Says where a run's directory will lie: by everything that decides what it will hold.
 class RunPlanner {
  public:
@@ -58,6 +67,7 @@ class RunPlanner {
     if (!experiment.data.generated.given()) all["data"].erase("generated");
     if (!experiment.data.problems.given()) all["data"].erase("problems");
     if (all["model"].value("insert", "") == "drawn") all["model"].erase("insert");
+    erase_young_rematerialize(all["model"]);
     if (!experiment.data.examples.told())
       for (const char* key : {"read", "tokens"}) all["data"]["examples"].erase(key);
     if (experiment.train.windows == 1) all["train"].erase("windows");
