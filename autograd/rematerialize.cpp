@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "autograd/node.h"
+#include "autograd/precision.h"
 #include "core/error.h"
 #include "core/random.h"
 
@@ -28,7 +29,7 @@ class RestoreGenerator {
 class RematerializeNode final : public Node {
  public:
   RematerializeNode(Function function, Generator random)
-      : function_(std::move(function)), random_(random) {}
+      : function_(std::move(function)), random_(random), precision_(matmul_precision()) {}
   std::string_view name() const override { return "rematerialize"; }
 
   // Sums of floats depend on their order, so contributions from inside must join those from outside
@@ -61,6 +62,7 @@ class RematerializeNode final : public Node {
     {
       const RestoreGenerator replay(random_);
       const WithGrad recording;
+      const MatmulPrecisionScope same_products(precision_);
       backward(function_(inputs), grads);
     }
     Grads result(edges.size());
@@ -71,6 +73,7 @@ class RematerializeNode final : public Node {
  private:
   Function function_;
   Generator random_;
+  MatmulPrecision precision_;
 };
 
 }  // namespace

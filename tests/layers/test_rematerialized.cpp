@@ -6,6 +6,7 @@
 
 #include "autograd/ops/elementwise.h"
 #include "autograd/ops/reduce.h"
+#include "autograd/precision.h"
 #include "core/storage.h"
 #include "layers/memory/explicit_decoder.h"
 #include "layers/model_checks.h"
@@ -63,7 +64,8 @@ void expect_same_bits(const Step& plain, const Step& again) {
 }
 
 // A model's step, after a first one in which threads get their scratch.
-Step model_step(Json config, bool rematerialize, DType dtype, int64_t length) {
+Step model_step(Json config, bool rematerialize, DType dtype, int64_t length,
+                MatmulPrecision products = MatmulPrecision::full) {
   if (rematerialize) config["rematerialize"] = true;
   const auto model = build_model(config, dtype, 3);
   fill_zero_parameters(*model, 3);
@@ -72,6 +74,7 @@ Step model_step(Json config, bool rematerialize, DType dtype, int64_t length) {
   Tensor targets = random_tokens(3, length, model->vocabulary_size(), 6);
   targets.mutable_data<int32_t>()[4] = -1;
   const auto loss = [&] {
+    const MatmulPrecisionScope forward(products);
     default_generator() = Generator(99);
     return model->loss(tokens, targets, 0.05);
   };
@@ -138,6 +141,23 @@ TEST(Rematerialized, ThoughtsThatAreFedBack) {
     for (const DType dtype : {DType::f32, DType::f64})
       expect_same_bits(model_step(config, false, dtype, 24), model_step(config, true, dtype, 24));
   }
+}
+
+// Some rows are kept in bf16, and backward comes after the scope's end.
+TEST(Rematerialized, ProductsOfBf16Operands) {
+  const auto expect_same = [](const Json& config, int64_t length) {
+    const Step plain = model_step(config, false, DType::f32, length, MatmulPrecision::bf16),
+               again = model_step(config, true, DType::f32, length, MatmulPrecision::bf16);
+    expect_same_bits(plain, again);
+    EXPECT_FALSE(bit_identical(plain.loss, model_step(config, false, DType::f32, length).loss));
+  };
+  for (const char* initial : {"base", "lora"}) {
+    Json config =
+        model_with_latents({{"type", "coprocessor"}, {"count", 3}, {"initial", initial}}, "gemma2");
+    config["groups"] = 12;
+    expect_same(config, 24);
+  }
+  expect_same({{"type", "pretrained"}, {"path", kBases + "gpt2"}}, 32);
 }
 
 // ---- contexts, with dropout ---------------------------------------------------------------------
