@@ -3,13 +3,15 @@
 #include <algorithm>
 
 #include "autograd/node.h"
+#include "autograd/precision.h"
 #include "core/error.h"
 #include "core/random.h"
 
 namespace reverie {
 namespace {
 
-using Function = std::function<Variable(const std::vector<Variable>&)>;
+using Variables = std::vector<Variable>;
+using Function = std::function<Variables(const Variables&)>;
 
 class RestoreGenerator {
  public:
@@ -27,7 +29,7 @@ class RestoreGenerator {
 class RematerializeNode final : public Node {
  public:
   RematerializeNode(Function function, Generator random)
-      : function_(std::move(function)), random_(random) {}
+      : function_(std::move(function)), random_(random), precision_(matmul_precision()) {}
   std::string_view name() const override { return "rematerialize"; }
 
   // Sums of floats depend on their order, so contributions from inside must join those from outside
@@ -60,8 +62,8 @@ class RematerializeNode final : public Node {
     {
       const RestoreGenerator replay(random_);
       const WithGrad recording;
-      const Variable output = function_(inputs);
-      backward({&output, 1}, grads);
+      const MatmulPrecisionScope same_products(precision_);
+      backward(function_(inputs), grads);
     }
     Grads result(edges.size());
     for (size_t i : stand_ins) result[i] = std::move(inputs[i].impl()->grad);
@@ -71,24 +73,29 @@ class RematerializeNode final : public Node {
  private:
   Function function_;
   Generator random_;
+  MatmulPrecision precision_;
 };
 
 }  // namespace
 
-Variable rematerialize(const Function& function, const std::vector<Variable>& inputs) {
+Variables rematerialize_all(const Function& function, const Variables& inputs) {
   if (!grad_enabled()) return function(inputs);
   const Generator before = default_generator();
-  Tensor value;
+  std::vector<Tensor> values;
   std::vector<std::shared_ptr<detail::VariableImpl>> leaves;
   {
     const NoGrad guard;
     LeafCollector collector;
-    std::vector<Variable> detached;
+    Variables detached;
     for (const Variable& v : inputs) detached.push_back(v ? v.detach() : Variable());
-    const Variable output = function(detached);
-    value = output.tensor();
-    if (output.is_leaf() && output.requires_grad()) leaves.push_back(output.impl());
-    if (!output.is_leaf() && output.requires_grad()) collector.recorded = output.impl()->producer;
+    for (const Variable& output : function(detached)) {
+      values.push_back(output.tensor());
+      if (!output.requires_grad()) continue;
+      if (output.is_leaf())
+        leaves.push_back(output.impl());
+      else
+        collector.recorded = output.impl()->producer;
+    }
     if (collector.recorded)
       throw UserError(
           fmt::format("rematerialize: the function reads a recorded result (of {}) that is not "
@@ -99,7 +106,11 @@ Variable rematerialize(const Function& function, const std::vector<Variable>& in
   const bool wanted =
       !leaves.empty() || std::any_of(inputs.begin(), inputs.end(),
                                      [](const Variable& v) { return v.requires_grad(); });
-  if (!wanted) return Variable(value);
+  Variables outputs;
+  if (!wanted) {
+    for (const Tensor& value : values) outputs.emplace_back(value);
+    return outputs;
+  }
   auto node = std::make_shared<RematerializeNode>(function, before);
   Tape tape("rematerialize");
   for (const Variable& v : inputs) tape.input(v);
@@ -111,7 +122,15 @@ Variable rematerialize(const Function& function, const std::vector<Variable>& in
   leaves.erase(std::unique(leaves.begin(), leaves.end()), leaves.end());
   for (const auto& leaf : leaves) node->context.save({leaf->value});
   node->inner_leaves = std::move(leaves);
-  return Tape::output(value, node, 0);
+  for (size_t i = 0; i < values.size(); ++i)
+    outputs.push_back(Tape::output(values[i], node, int(i)));
+  return outputs;
+}
+
+Variable rematerialize(const std::function<Variable(const Variables&)>& function,
+                       const Variables& inputs) {
+  return rematerialize_all([function](const Variables& in) { return Variables{function(in)}; },
+                           inputs)[0];
 }
 
 }  // namespace reverie

@@ -9,12 +9,17 @@
 namespace reverie {
 
 /// function(inputs), keeping only the inputs: the inside is computed again during backward, with the
-/// same random numbers (Philox place saved and restored), so that losses and gradients are
-/// bit-identical with and without. Inputs may be undefined. The function may read leaves
-/// (parameters) freely; reading any other recorded Variable that is not among its inputs is a
-/// UserError, and so is changing an input or a parameter before backward(). It runs twice: it should
-/// change nothing outside.
+/// same random numbers (Philox place saved and restored) and products of the same precision, so that
+/// losses and gradients are bit-identical with and without. Inputs may be undefined. The function
+/// may read leaves (parameters) freely; reading any other recorded Variable that is not among its
+/// inputs is a UserError, and so is changing an input or a parameter before backward(). It runs
+/// twice: it should change nothing outside.
 Variable rematerialize(const std::function<Variable(const std::vector<Variable>&)>& function,
                        const std::vector<Variable>& inputs);
+
+/// The same for a function with several results, which stay in memory: at least one, all defined.
+std::vector<Variable> rematerialize_all(
+    const std::function<std::vector<Variable>(const std::vector<Variable>&)>& function,
+    const std::vector<Variable>& inputs);
 
 }  // namespace reverie

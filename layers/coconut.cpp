@@ -19,6 +19,7 @@ namespace {
 struct CoconutOptions final : Fieldset {
   std::string base;
   std::optional<int64_t> thought_token;
+  bool rematerialize = false;
   void fields(Fields& f) override {
     f.path("base", base,
            "the model to train: a Hugging Face directory, a .gguf file or a llama2.c .bin file, "
@@ -26,6 +27,8 @@ struct CoconutOptions final : Fieldset {
     f.integer_or_auto("thought_token", thought_token, kNonNegative,
                       "the token that stands for a thought; auto: the vocabulary's last token, "
                       "as in data of examples");
+    f.boolean("rematerialize", rematerialize,
+              "recompute blocks in the backward pass instead of keeping their activations");
   }
 };
 
@@ -36,6 +39,7 @@ class Coconut final : public LanguageModel, public AroundPlainModel {
     options.dtype = build.dtype;
     options.device = build.device;
     options.frozen = false;
+    options.rematerialize = o.rematerialize;
     LoadedModel loaded = load_pretrained(o.base, options);
     auto* transformer = dynamic_cast<Transformer*>(loaded.model.get());
     require(transformer && !transformer->has_memory(),

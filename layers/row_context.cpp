@@ -29,21 +29,115 @@ Tensor group_positions(const Tensor& limits, int64_t shift, int64_t rows_per_gro
   return positions;
 }
 
+// Keys and values of one layer, under its own number; the layers before it, which nobody asks,
+// stand in with the same.
+KeyValues one_layer(int64_t layer, const Variable& key, const Variable& value) {
+  KeyValues rows;
+  rows.layers.assign(size_t(layer) + 1, {key, value});
+  return rows;
+}
+
+// One layer of a context that is made of keys and values: owns those that the context reads.
+template <class Context>
+class OneLayer final : public RowContext {
+ public:
+  // make(kept): the context, which refers to `kept`.
+  template <class Make>
+  OneLayer(std::vector<KeyValues> kept, const Make& make)
+      : kept_(std::move(kept)), rows_(make(kept_)) {}
+  const Tensor& positions() const override { return rows_.positions(); }
+  Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
+                  const AttentionSpec& spec) override {
+    return rows_.attend(layer, query, key, value, spec);
+  }
+  Variable wanted(const Variable& rows) const override { return rows_.wanted(rows); }
+  Variable attend_wanted(int64_t layer, const Variable& query, const Variable& key,
+                         const Variable& value, const AttentionSpec& spec) override {
+    return rows_.attend_wanted(layer, query, key, value, spec);
+  }
+
+ private:
+  std::vector<KeyValues> kept_;
+  Context rows_;
+};
+
+// One layer of a recorded context: leaves its keys and values.
+class OneRecordedLayer final : public RowContext {
+ public:
+  explicit OneRecordedLayer(std::unique_ptr<RowContext> rows) : rows_(std::move(rows)) {}
+  const Tensor& positions() const override { return rows_->positions(); }
+  Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
+                  const AttentionSpec& spec) override {
+    left_ = {key, value};
+    return rows_->attend(layer, query, key, value, spec);
+  }
+  std::vector<Variable> left() const override { return left_; }
+
+ private:
+  std::unique_ptr<RowContext> rows_;
+  std::vector<Variable> left_;
+};
+
+// One layer of rows behind a prefix that grows by them; leaves the longer prefix.
+class OneGrowingLayer final : public RowContext {
+ public:
+  // reads: the prefix's keys and values; none before the first rows.
+  OneGrowingLayer(const std::vector<Variable>& reads, int64_t first_position,
+                  const Tensor& positions)
+      : reads_(reads), first_position_(first_position), positions_(positions) {}
+  const Tensor& positions() const override { return positions_; }
+  Variable attend(int64_t, const Variable& query, const Variable& key, const Variable& value,
+                  const AttentionSpec& spec) override {
+    if (reads_.empty()) {
+      left_ = {key, value};
+      return attention(query, key, value, spec);
+    }
+    left_ = {concat({reads_[0], key}, 1), concat({reads_[1], value}, 1)};
+    AttentionSpec after = spec;
+    after.first_position = first_position_;
+    return attention(query, left_[0], left_[1], after);
+  }
+  std::vector<Variable> left() const override { return left_; }
+
+ private:
+  std::vector<Variable> reads_, left_;
+  int64_t first_position_;
+  Tensor positions_;
+};
+
 }  // namespace
 
 CausalContext::CausalContext(int64_t time) : positions_(counting(0, time)) {}
+RepeatedLayer CausalContext::repeated(int64_t) const {
+  const int64_t time = positions_.size(0);
+  return {{}, [time](const auto&) { return std::make_unique<CausalContext>(time); }};
+}
 Variable CausalContext::attend(int64_t, const Variable& query, const Variable& key,
                                const Variable& value, const AttentionSpec& spec) {
   return attention(query, key, value, spec);
 }
 
-Variable RecordingContext::attend(int64_t layer, const Variable& query, const Variable& key,
-                                  const Variable& value, const AttentionSpec& spec) {
+void RecordingContext::require_next(int64_t layer) const {
   require(int64_t(kept_.layers.size()) == layer,
           "layer {} came after {} recorded ones: keys and values of only one forward are kept",
           layer, kept_.layers.size());
+}
+Variable RecordingContext::attend(int64_t layer, const Variable& query, const Variable& key,
+                                  const Variable& value, const AttentionSpec& spec) {
+  require_next(layer);
   kept_.layers.push_back({key, value});
   return rows_.attend(layer, query, key, value, spec);
+}
+RepeatedLayer RecordingContext::repeated(int64_t layer) const {
+  const RepeatedLayer plain = rows_.repeated(layer);
+  if (!plain.context) return {};
+  return {plain.reads, [plain](const std::vector<Variable>& reads) {
+            return std::make_unique<OneRecordedLayer>(plain.context(reads));
+          }};
+}
+void RecordingContext::keep(int64_t layer, const std::vector<Variable>& left) {
+  require_next(layer);
+  kept_.layers.push_back({left.at(0), left.at(1)});
 }
 
 CacheContext::CacheContext(SequenceState& state, int64_t time)
@@ -93,15 +187,25 @@ GrowingPrefixContext::GrowingPrefixContext(KeyValues& known, int64_t time)
     : known_(known), first_position_(known.length()), positions_(counting(first_position_, time)) {}
 Variable GrowingPrefixContext::attend(int64_t layer, const Variable& query, const Variable& key,
                                       const Variable& value, const AttentionSpec& spec) {
-  if (first_position_ == 0) {
-    known_.layers.push_back({key, value});
-    return attention(query, key, value, spec);
+  const RepeatedLayer now = repeated(layer);
+  const auto rows = now.context(now.reads);
+  const Variable attended = rows->attend(layer, query, key, value, spec);
+  keep(layer, rows->left());
+  return attended;
+}
+RepeatedLayer GrowingPrefixContext::repeated(int64_t layer) const {
+  std::vector<Variable> reads;
+  if (first_position_ > 0) {
+    const LayerKeyValues& all = known_.layers.at(size_t(layer));
+    reads = {all.key, all.value};
   }
-  LayerKeyValues& all = known_.layers.at(size_t(layer));
-  all = {concat({all.key, key}, 1), concat({all.value, value}, 1)};
-  AttentionSpec after = spec;
-  after.first_position = first_position_;
-  return attention(query, all.key, all.value, after);
+  return {reads, [first = first_position_, at = positions_](const std::vector<Variable>& given) {
+            return std::make_unique<OneGrowingLayer>(given, first, at);
+          }};
+}
+void GrowingPrefixContext::keep(int64_t layer, const std::vector<Variable>& left) {
+  if (first_position_ == 0) known_.layers.emplace_back();
+  known_.layers.at(size_t(layer)) = {left.at(0), left.at(1)};
 }
 
 PackedGroupsContext::PackedGroupsContext(const KeyValues& text, const Tensor& limits,
@@ -169,6 +273,19 @@ Variable PackedGroupsContext::attend_wanted(int64_t layer, const Variable& query
   return RowContext::attend_wanted(layer, query, key, value, spec);
 }
 
+RepeatedLayer PackedGroupsContext::repeated(int64_t layer) const {
+  const LayerKeyValues& text = text_.layers.at(size_t(layer));
+  return {{text.key, text.value},
+          [layer, limits = limits_, rows = rows_per_group_, mask = mask_,
+           first = first_wanted_](const std::vector<Variable>& reads) {
+            return std::make_unique<OneLayer<PackedGroupsContext>>(
+                std::vector<KeyValues>{one_layer(layer, reads[0], reads[1])},
+                [&](const std::vector<KeyValues>& kept) {
+                  return PackedGroupsContext(kept[0], limits, rows, mask, first);
+                });
+          }};
+}
+
 PrefixedGroupsContext::PrefixedGroupsContext(const KeyValues& text, const Tensor& limits,
                                              const KeyValues& known, int64_t rows_per_group)
     : text_(text),
@@ -190,6 +307,21 @@ Variable PrefixedGroupsContext::attend(int64_t layer, const Variable& query, con
   };
   return grouped_attention(query, joined(known.key, key), joined(known.value, value), text.key,
                            text.value, limits_.to(query.device()), spec);
+}
+
+RepeatedLayer PrefixedGroupsContext::repeated(int64_t layer) const {
+  const LayerKeyValues &text = text_.layers.at(size_t(layer)),
+                       &known = known_.layers.at(size_t(layer));
+  const int64_t rows = positions_.size(1) / limits_.size(1);
+  return {{text.key, text.value, known.key, known.value},
+          [layer, limits = limits_, rows](const std::vector<Variable>& reads) {
+            return std::make_unique<OneLayer<PrefixedGroupsContext>>(
+                std::vector<KeyValues>{one_layer(layer, reads[0], reads[1]),
+                                       one_layer(layer, reads[2], reads[3])},
+                [&](const std::vector<KeyValues>& kept) {
+                  return PrefixedGroupsContext(kept[0], limits, kept[1], rows);
+                });
+          }};
 }
 
 }  // namespace reverie

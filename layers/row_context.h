@@ -3,6 +3,8 @@
 /// transformer are the same in training, in decoding and in a coprocessor's packed groups; only this
 /// differs.
 
+#include <functional>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -11,6 +13,15 @@
 #include "layers/sequence_state.h"
 
 namespace reverie {
+
+class RowContext;
+
+/// One layer of a context, for a block that is computed again in backward, when the context is gone.
+struct RepeatedLayer {
+  std::vector<Variable> reads;  ///< what attend() reads beside its arguments, gradients included
+  /// A context of that layer alone which reads these instead. Empty: its block is computed once.
+  std::function<std::unique_ptr<RowContext>(const std::vector<Variable>& reads)> context;
+};
 
 class RowContext {
  public:
@@ -32,6 +43,13 @@ class RowContext {
                                  const Variable& value, const AttentionSpec& spec) {
     return wanted(attend(layer, query, key, value, spec));
   }
+
+  // ---- rematerialisation: without these, blocks are computed once and keep what they computed ----
+  virtual RepeatedLayer repeated(int64_t layer) const { return {}; }
+  /// Values that attend() of a repeated layer made for others to read.
+  virtual std::vector<Variable> left() const { return {}; }
+  /// Keeps these values as attend() of the layer would have.
+  virtual void keep(int64_t layer, const std::vector<Variable>& left) {}
 };
 
 /// A text from its beginning.
@@ -42,6 +60,7 @@ class CausalContext final : public RowContext {
   Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
                   const AttentionSpec& spec) override;
   bool plain() const override { return true; }
+  RepeatedLayer repeated(int64_t layer) const override;
 
  private:
   Tensor positions_;
@@ -54,8 +73,12 @@ class RecordingContext final : public RowContext {
   const Tensor& positions() const override { return rows_.positions(); }
   Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
                   const AttentionSpec& spec) override;
+  RepeatedLayer repeated(int64_t layer) const override;
+  void keep(int64_t layer, const std::vector<Variable>& left) override;
 
  private:
+  void require_next(int64_t layer) const;
+
   RowContext& rows_;
   KeyValues& kept_;
 };
@@ -98,6 +121,8 @@ class GrowingPrefixContext final : public RowContext {
   const Tensor& positions() const override { return positions_; }
   Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
                   const AttentionSpec& spec) override;
+  RepeatedLayer repeated(int64_t layer) const override;
+  void keep(int64_t layer, const std::vector<Variable>& left) override;
 
  private:
   KeyValues& known_;
@@ -128,6 +153,7 @@ class PackedGroupsContext final : public RowContext {
   Variable wanted(const Variable& rows) const override;
   Variable attend_wanted(int64_t layer, const Variable& query, const Variable& key,
                          const Variable& value, const AttentionSpec& spec) override;
+  RepeatedLayer repeated(int64_t layer) const override;
 
  private:
   const KeyValues& text_;
@@ -147,6 +173,7 @@ class PrefixedGroupsContext final : public RowContext {
   const Tensor& positions() const override { return positions_; }
   Variable attend(int64_t layer, const Variable& query, const Variable& key, const Variable& value,
                   const AttentionSpec& spec) override;
+  RepeatedLayer repeated(int64_t layer) const override;
 
  private:
   const KeyValues& text_;

@@ -155,22 +155,32 @@ BlockStack::BlockStack(const TransformerShape& s, const Build& build) : shape_(s
       &child<NormLayer>(name(s.names.final_norm), s.norm, s.features, s.bias, s.norm_eps, build);
 }
 
+Variable BlockStack::through_block(int64_t i, const Variable& x, RowContext& context) const {
+  const TransformerBlock* block = blocks_[size_t(i)];
+  const bool only_wanted = size_t(i) + 1 == blocks_.size();
+  RepeatedLayer layer;
+  if (shape_.rematerialize && grad_enabled()) layer = context.repeated(i);
+  if (!layer.context) return block->forward(x, context, only_wanted);
+  std::vector<Variable> inputs = {x};
+  inputs.insert(inputs.end(), layer.reads.begin(), layer.reads.end());
+  const std::vector<Variable> made = rematerialize_all(
+      [block, only_wanted, repeat = layer.context](const std::vector<Variable>& in) {
+        const auto rows = repeat({in.begin() + 1, in.end()});
+        std::vector<Variable> results = {block->forward(in[0], *rows, only_wanted)};
+        for (const Variable& left : rows->left()) results.push_back(left);
+        return results;
+      },
+      inputs);
+  context.keep(i, {made.begin() + 1, made.end()});
+  return made[0];
+}
+
 Variable BlockStack::forward(Variable x, RowContext& context, MemoryModule* memory,
                              MemoryState* state) const {
-  for (size_t i = 0; i < blocks_.size(); ++i) {
-    const TransformerBlock* block = blocks_[i];
-    if (memory) x = memory->before_block({int64_t(i), x}, *state);
-    // What a context carries outlives the block, so only plain rows are computed twice.
-    if (shape_.rematerialize && context.plain())
-      x = rematerialize(
-          [block](const std::vector<Variable>& in) {
-            CausalContext rows(in[0].size(1));
-            return block->forward(in[0], rows);
-          },
-          {x});
-    else
-      x = block->forward(x, context, i + 1 == blocks_.size());
-    if (memory) x = memory->after_block({int64_t(i), x}, *state);
+  for (int64_t i = 0; i < int64_t(blocks_.size()); ++i) {
+    if (memory) x = memory->before_block({i, x}, *state);
+    x = through_block(i, x, context);
+    if (memory) x = memory->after_block({i, x}, *state);
   }
   return final_norm_->forward(x);
 }
@@ -178,7 +188,7 @@ Variable BlockStack::forward(Variable x, RowContext& context, MemoryModule* memo
 KeyValues BlockStack::keys_and_values(Variable x, RowContext& context) const {
   KeyValues made;
   RecordingContext rows(context, made);
-  for (size_t i = 0; i + 1 < blocks_.size(); ++i) x = blocks_[i]->forward(x, rows);
+  for (int64_t i = 0; i + 1 < int64_t(blocks_.size()); ++i) x = through_block(i, x, rows);
   made.layers.push_back(blocks_.back()->keys_and_values(x, context));
   return made;
 }

@@ -86,6 +86,9 @@ class BlockStack final : public Module {
   double unwanted_row_flops(double keys) const;
 
  private:
+  /// Block i, which is computed again in backward where the shape and the context allow.
+  Variable through_block(int64_t i, const Variable& x, RowContext&) const;
+
   TransformerShape shape_;
   std::vector<TransformerBlock*> blocks_;
   NormLayer* final_norm_;

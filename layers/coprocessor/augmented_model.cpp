@@ -73,6 +73,9 @@ void AugmentedOptions::fields(Fields& f) {
             "number of tokens between the text that the latents are made from and the place "
             "where they arrive");
   f.boolean("train_base", train_base, "train the base as well; otherwise it is frozen");
+  f.boolean("rematerialize", rematerialize,
+            "recompute blocks of the base and of the latents' source in the backward pass instead "
+            "of keeping their activations");
   f.rule(
       delay + ahead <= block_size,
       fmt::format("a delay of {} and {} tokens ahead do not fit a text of {} tokens (block_size)",
@@ -140,6 +143,7 @@ AugmentedModel::AugmentedModel(const AugmentedOptions& o, const Build& build) : 
   pretrained.dtype = build.dtype;
   pretrained.device = build.device;
   pretrained.frozen = !o.train_base;
+  pretrained.rematerialize = o.rematerialize;
   LoadedModel loaded = load_pretrained(o.base, pretrained);
   auto* transformer = dynamic_cast<Transformer*>(loaded.model.get());
   require(transformer && !transformer->has_memory(),

@@ -31,7 +31,7 @@ struct AugmentedOptions final : Fieldset {
   Component latents;
   int64_t block_size = 256, groups = 16, ahead = 16, delay = 0;
   std::string insert = "drawn";
-  bool train_base = false;
+  bool train_base = false, rematerialize = false;
   void fields(Fields&) override;
 };
 

@@ -19,6 +19,7 @@ class GroupsBesideText final : public RowContext {
                   const AttentionSpec& spec) override {
     return rows_.attend(layer, query, key, value, spec);
   }
+  RepeatedLayer repeated(int64_t layer) const override { return rows_.repeated(layer); }
 
  private:
   KeyValues text_;

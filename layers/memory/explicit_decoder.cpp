@@ -99,6 +99,8 @@ void DecoderOptions::fields(Fields& f) {
   f.integer("n_head", n_head, {1, 1024}, "heads of both attentions; divides n_embd");
   f.integer("n_embd", n_embd, {1, 1 << 20}, "width");
   f.number("dropout", dropout, {0, 0.99}, "dropout of attention weights and residual branches");
+  f.boolean("rematerialize", rematerialize,
+            "recompute blocks in the backward pass instead of keeping their activations");
   f.rule(n_embd % n_head == 0,
          fmt::format("decoder: n_embd {} is not a multiple of n_head {}", n_embd, n_head));
 }
@@ -112,7 +114,8 @@ ExplicitDecoder::ExplicitDecoder(const DecoderOptions& o, const DecoderShape& sh
                       {"n_layer", o.n_layer},
                       {"n_head", o.n_head},
                       {"n_embd", o.n_embd},
-                      {"dropout", o.dropout}};
+                      {"dropout", o.dropout},
+                      {"rematerialize", o.rematerialize}};
   text_ = dynamic_cast<Transformer*>(
       &adopt("text", ModelRegistry::instance().make(
                          resolve_component(ModelRegistry::instance(), Config(model, "$")), build)));

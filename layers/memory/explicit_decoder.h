@@ -10,6 +10,7 @@ namespace reverie {
 struct DecoderOptions final : Fieldset {
   int64_t n_layer = 2, n_head = 2, n_embd = 64;
   double dropout = 0;
+  bool rematerialize = false;
   void fields(Fields&) override;
 };
 

@@ -155,6 +155,7 @@ LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& op
   const bool shape_only = dry_run();
   PretrainedFiles files = shape_only ? open_shape(path) : open_files(path);
   if (options.block_size) files.component["block_size"] = *options.block_size;
+  if (options.rematerialize) files.component["rematerialize"] = true;
   if (!shape_only) check_size(files, path);
 
   LoadedModel loaded;

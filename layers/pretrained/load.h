@@ -18,6 +18,7 @@ struct PretrainedOptions {
   /// Longest sequence, instead of the model's own. Rotary models work at any (beyond what they were
   /// trained for, worse); learned positions cannot be extended.
   std::optional<int64_t> block_size = {};
+  bool rematerialize = false;  ///< TransformerShape::rematerialize, which no file says
 };
 
 struct LoadedModel {

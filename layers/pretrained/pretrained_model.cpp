@@ -13,6 +13,7 @@ struct PretrainedModelOptions final : Fieldset {
   std::string path;
   std::optional<int64_t> block_size, rank;
   double alpha = 16;
+  bool rematerialize = false;
   void fields(Fields& f) override {
     f.path("path", path,
            "the initial weights: a Hugging Face directory, a .gguf file or a llama2.c .bin file");
@@ -22,6 +23,8 @@ struct PretrainedModelOptions final : Fieldset {
                       "train low-rank updates (LoRA) of this rank for the blocks' projections "
                       "and freeze the model's weights; auto: train all weights");
     f.number("alpha", alpha, {1e-6, 1e6}, "updates are multiplied by alpha / rank");
+    f.boolean("rematerialize", rematerialize,
+              "recompute blocks in the backward pass instead of keeping their activations");
   }
 };
 
@@ -35,6 +38,7 @@ class PretrainedModel final : public LanguageModel,
     options.device = build.device;
     options.frozen = o.rank.has_value();
     options.block_size = o.block_size;
+    options.rematerialize = o.rematerialize;
     LoadedModel loaded = load_pretrained(o.path, options);
     component_ = loaded.component;
     ends_ = loaded.ends;

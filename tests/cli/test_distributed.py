@@ -373,8 +373,9 @@ class DistributedTest(unittest.TestCase):
         self.assertEqual(status, 1, output)
         self.assertRegex(output, r"rank 1 \(.*\) gave no sign of life for 2 s")
 
-    def test_tables_run_in_one_process(self):
-        status, output = self.finish(self.start([REVERIE, "repro", ROOT / "configs/tables/imm_shakespeare.json"], WORLD_SIZE="2", RANK="0"))
+    def test_sweeps_run_in_one_process(self):
+        command = [REVERIE, "sweep", ROOT / "configs/shakespeare_gpt.json", "--set", "optimizer.learning_rate=1e-3,3e-4"]
+        status, output = self.finish(self.start(command, WORLD_SIZE="2", RANK="0"))
         self.assertEqual(status, 2, output)
         self.assertIn("one process", output)
 

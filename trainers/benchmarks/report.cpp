@@ -94,13 +94,13 @@ Json head_json(const BenchmarkReport& r) {
   if (!d.split.empty()) out["split"] = d.split;
   if (r.other_data) out["other_data"] = true;
   out["verdict"] = r.result.verdict.json();
-  if (r.result.verdict.leaks()) out["label"] = r.result.verdict.label();
+  if (!r.result.verdict.label().empty()) out["label"] = r.result.verdict.label();
   return out;
 }
 
 Json comparison_json(const Comparison& c) {
   Json out = {{"model", c.model}, {"log", c.log}, {"verdict", c.verdict.json()}};
-  if (c.verdict.leaks()) out["label"] = c.verdict.label();
+  if (!c.verdict.label().empty()) out["label"] = c.verdict.label();
   for (const Comparison::Line& line : c.lines)
     out["measures"][line.measure] = {{"value", line.its},
                                      {"difference", line.difference.mean},

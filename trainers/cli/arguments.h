@@ -73,6 +73,17 @@ struct ConfigArguments {
   ExperimentOptions experiment() const { return read_experiment(config(), directory()); }
 };
 
+constexpr const char* kShrinkHelp =
+    "divide widths, depth, vocabulary, steps, batch and the like by K, and use random weights for "
+    "a "
+    "base and generated text where there is none: tries the same code in seconds. Everything says "
+    "\"shrunk by K\"";
+inline void add_shrink(CLI::App& command, int64_t& shrink) {
+  command.add_option("--shrink", shrink, kShrinkHelp)
+      ->type_name("K")
+      ->check(CLI::Range(int64_t(1), int64_t(1) << 40));
+}
+
 /// Also RUN@STEP, RUN@best and a checkpoint's folder: see find_run().
 inline bool names_run(const std::string& path) {
   return find_run(path).has_value();

@@ -65,7 +65,7 @@ void run_memory(const MemoryArguments& a) {
   out["dataset"] = opened.data.name();
   out["dataset_hash"] = opened.data.hash;
   out["verdict"] = verdict.json();
-  if (verdict.leaks()) out["label"] = verdict.label();
+  if (!verdict.label().empty()) out["label"] = verdict.label();
   if (opened.other) out["other_data"] = {{"trained_on", r.data_hash}, {"note", opened.note}};
   if (!a.json.empty()) write_file_atomically(a.json, json_text_replacing(out, 2) + "\n");
   fmt::print("{}\n{}{}\n", r.checkpoint,

@@ -122,7 +122,7 @@ Json figures_json(const UsableModel& m, const std::string& text, const TextFigur
               {"begin_of_text", f.begin_of_text ? Json(*f.begin_of_text) : Json()},
               {"weights_bytes", kept_weights(*m.model).bytes}};
   if (f.verdict.asked() || f.verdict.leaks()) out["verdict"] = f.verdict.json();
-  if (f.verdict.leaks()) out["label"] = f.verdict.label();
+  if (!f.verdict.label().empty()) out["label"] = f.verdict.label();
   if (f.augmented) {
     out["augmented"] = f.augmented->json();
     out["augmented"]["perplexity"] = std::exp(f.augmented->loss);
@@ -156,7 +156,8 @@ std::string figures_text(const UsableModel& m, const TextFigures& f) {
 void evaluate_text(const EvalArguments& a) {
   const UsableModel m = open_language_model(a.model, a.tokenizer);
   constexpr int kWarning = 9;  // columns of "warning: "
-  if (m.verdict.leaks()) log_warning("{}", fit_terminal(STDERR_FILENO, m.verdict.line(), kWarning));
+  if (!m.verdict.label().empty())
+    log_warning("{}", fit_terminal(STDERR_FILENO, m.verdict.line(), kWarning));
   const TextFigures figures = measure_text(m, a);
   if (!a.json.empty())
     write_file_atomically(a.json, json_text_replacing(figures_json(m, a.text, figures), 2) + "\n");

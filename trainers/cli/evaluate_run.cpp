@@ -143,7 +143,7 @@ Json losses_json(const std::string& run, const LoadedRun& r, const Dataset& data
               {"dataset", data.name()},
               {"dataset_hash", data.hash},
               {"verdict", verdict.json()}};
-  if (verdict.leaks()) out["label"] = verdict.label();
+  if (!verdict.label().empty()) out["label"] = verdict.label();
   return out;
 }
 

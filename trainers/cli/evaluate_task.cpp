@@ -95,7 +95,7 @@ void evaluate_task(const std::string& path, const std::string& tokenizer, const 
   if (!a.against.empty()) other = read_sample_log(a.against, task, items);
   const UsableModel model = open_language_model(path, tokenizer);
   constexpr int kWarning = 9;  // columns of "warning: "
-  if (model.verdict.leaks())
+  if (!model.verdict.label().empty())
     log_warning("{}", fit_terminal(STDERR_FILENO, model.verdict.line(), kWarning));
   BenchmarkOptions options;
   options.latents = a.latents;

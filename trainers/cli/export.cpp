@@ -60,7 +60,7 @@ void add_export_options(CLI::App& command, ExportArguments& a) {
 void export_run(const std::string& directory, const ExportArguments& a) {
   LoadedRun run = load_run(directory);
   if (!a.tokenizer.empty()) run.tokenizer = load_tokenizer_for(a.tokenizer);
-  if (run.verdict.leaks()) log_warning("the exported model: {}", run.verdict.line());
+  if (!run.verdict.label().empty()) log_warning("the exported model: {}", run.verdict.line());
   if (!a.state.empty()) {
     export_trained_state(
         {*run.model, run.options.model, run.tokenizer.get(), run.verdict, run.options.plugins},

@@ -1,11 +1,15 @@
 #include <fmt/format.h>
+#include <stdlib.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "core/json.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
+#include "trainers/exporting/random_base.h"
+#include "trainers/runs/shrunk_experiment.h"
 #include "trainers/tables/repro.h"
 #include "trainers/training/plan.h"
 
@@ -18,8 +22,37 @@ struct PlanArguments {
   std::vector<std::string> of_table;
   int ranks = 1;
   double utilisation = 0.4;
+  int64_t shrink = 1;
   bool as_json = false;
 };
+
+// Where the shape of a shrunk base lies while it is planned.
+class ScratchFolder {
+ public:
+  ScratchFolder()
+      : path_((std::filesystem::temp_directory_path() / "reverie-plan-XXXXXX").string()) {
+    if (::mkdtemp(path_.data()) == nullptr)
+      throw MachineError("cannot make a temporary folder " + path_);
+  }
+  ~ScratchFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+ExperimentOptions experiment_of(const PlanArguments& a, const std::string& scratch) {
+  if (a.shrink == 1) return a.config.experiment();
+  const ShrunkExperiment shrunk =
+      shrunk_experiment(a.config.config(), a.config.directory(), {a.shrink, scratch, true, false});
+  if (!shrunk.base.empty()) write_random_base(shrunk.base_shape, shrunk.base);
+  return read_experiment(shrunk.config, a.config.directory());
+}
 
 std::string names_of_gpus() {
   std::string names;
@@ -64,7 +97,9 @@ void print(const Plan& p) {
       p.ranks > 1 ? ", a sharded optimizer gathered on rank 0 for a checkpoint" : "");
 }
 
-void plan(const PlanArguments& a) {
+void plan(PlanArguments& a) {
+  // Tensors of a plan are on the CPU, wherever those of the run will be.
+  a.config.overrides.push_back("device=cpu");
   if (!a.gpu.empty()) find_gpu(a.gpu);
   if (Config::from_file(a.config.file, a.config.lenient).has("presets")) {
     require(!a.as_json, "--json is for the plan of one experiment; {} is a table", a.config.file);
@@ -75,6 +110,7 @@ void plan(const PlanArguments& a) {
     o.directory = "runs";
     o.overrides = a.config.overrides;
     o.table_overrides = a.of_table;
+    o.shrink = a.shrink;
     std::optional<CostOptions> costs;
     if (a.ranks > 1 || !a.gpu.empty()) costs = CostOptions{a.ranks, a.gpu, a.utilisation};
     fmt::print("{}", plan_table_text(o, costs));
@@ -83,11 +119,13 @@ void plan(const PlanArguments& a) {
   if (!a.of_table.empty())
     throw ConfigError(
         fmt::format("--set-table changes a table; {} is one experiment: use --set", a.config.file));
-  const ExperimentOptions options = a.config.experiment();
+  const ScratchFolder scratch;
+  const ExperimentOptions options = experiment_of(a, scratch.path());
   const Plan p = plan_run(options, a.ranks);
   const bool bf16 = options.precision == "bf16";
   if (a.as_json) {
     Json out = p.json();
+    if (options.shrunk_by > 1) out["shrunk_by"] = options.shrunk_by;
     if (!a.gpu.empty()) {
       const GpuRates& gpu = find_gpu(a.gpu);
       out["gpu"] = {{"name", gpu.name},
@@ -99,6 +137,8 @@ void plan(const PlanArguments& a) {
     fmt::print("{}\n", json_text(out, 2));
     return;
   }
+  if (options.shrunk_by > 1)
+    fmt::print("shrunk by {}: these are no sizes of the experiment itself\n", options.shrunk_by);
   print(p);
   if (!a.gpu.empty()) fmt::print("{}", on_gpu(p, find_gpu(a.gpu), a, bf16));
 }
@@ -129,6 +169,7 @@ void add_plan_command(CLI::App& app) {
                    "forecast")
       ->check(CLI::Range(0.001, 1.0))
       ->capture_default_str();
+  add_shrink(*command, a->shrink);
   command->add_flag("--json", a->as_json, "print JSON");
   command->callback([a] { plan(*a); });
 }

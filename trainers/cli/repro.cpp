@@ -12,6 +12,8 @@
 #include "trainers/distributed/launch.h"
 #include "trainers/runs/run_directory.h"
 #include "trainers/tables/repro.h"
+#include "trainers/tables/table_ranks.h"
+#include "trainers/text/activity.h"
 
 namespace reverie {
 namespace {
@@ -21,26 +23,56 @@ std::string command_of(const ReproOptions& o) {
       fmt::format("reverie repro {} --preset {}", shell_word(o.table_file), shell_word(o.preset));
   for (const auto& s : o.table_overrides) command += " --set-table " + shell_word(s);
   for (const auto& s : o.overrides) command += " --set " + shell_word(s);
+  if (o.shrink > 1) command += fmt::format(" --shrink {}", o.shrink);
   return o.lenient ? command + " --lenient" : command;
+}
+
+// One of several ranks: whatever ends it ends the others.
+void run_as_rank(ReproOptions& o, std::shared_ptr<Communicator> host) {
+  int status = 0;
+  try {
+    share_cores(*host);
+    TableRanks ranks(host);
+    if (ranks.first()) {
+      log_info("{} ranks over {}: the first one plans, measures and writes the table", host->size(),
+               host->kind());
+      o.ranks = &ranks;
+      status = run_table(o);
+      ranks.end(status);
+    } else {
+      set_log_level(LogLevel::error);
+      Activity::show_all(false);
+      status = ranks.follow();
+    }
+  } catch (const std::exception& e) {
+    const auto* error = dynamic_cast<const Error*>(&e);
+    const auto* interrupted = dynamic_cast<const Interrupted*>(&e);
+    status = interrupted ? 128 + interrupted->signal
+                         : int(error ? error->exit_code() : ExitCode::runtime);
+    if (host->first() || !host->failing_together())
+      log_error("rank {}: {}", host->rank(), e.what());
+    if (!host->failing_together()) host->abort(status, e.what());
+  }
+  if (status != 0) exit_with(status);
 }
 
 void run(ReproOptions& o) {
   if (o.table_file.empty())
     throw ConfigError(
         "which table? Give its definition: reverie repro configs/tables/imm_shakespeare.json");
-  if (launched_as_rank())
-    throw ConfigError(
-        "repro runs in one process: with several ranks, train a table's models one by one");
   if (o.directory.empty())
-    o.directory =
-        fmt::format("runs/{}-{}", std::filesystem::path(o.table_file).stem().string(), o.preset);
+    o.directory = fmt::format("runs/{}-{}{}", std::filesystem::path(o.table_file).stem().string(),
+                              o.preset, o.shrink > 1 ? fmt::format("-shrunk-{}", o.shrink) : "");
   if (std::filesystem::exists(std::filesystem::path(o.directory) / kConfigFile))
     throw ConfigError(fmt::format(
         "{} is the directory of a run: a table's pages would replace the run's; name another "
         "(--run-dir)",
         o.directory));
   o.command = command_of(o);
+  if (o.shrink > 1)
+    log_info("shrunk by {}: no figure below is one of this table's own sizes", o.shrink);
   SignalGuard signals;
+  if (launched_as_rank()) return run_as_rank(o, communicator_from_environment());
   try {
     if (const int status = run_table(o)) exit_with(status);
   } catch (const Interrupted& i) {
@@ -79,6 +111,7 @@ void add_repro_command(CLI::App& app) {
                    "override one value of the table itself: --set-table "
                    "presets.laptop.base_model=PATH (repeatable)")
       ->allow_extra_args(false);
+  add_shrink(*command, o->shrink);
   command->add_flag("--lenient", o->lenient,
                     "the table may hold // comments and commas before closing brackets");
   command

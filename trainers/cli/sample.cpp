@@ -113,7 +113,7 @@ void write_lines(const Json& written, const std::string& file) {
 Json print_explanation(const UsableModel& m, const std::vector<int32_t>& prompt,
                        const SampleArguments& a) {
   const Explanation explanation = explain(m, prompt, a.explain, a.tokenizer);
-  if (explanation.verdict.leaks()) log_warning("{}", explanation.verdict.line());
+  if (!explanation.verdict.label().empty()) log_warning("{}", explanation.verdict.line());
   if (const std::string unlike = explanation.unlike_training(); !unlike.empty())
     log_warning("{}, and this prompt has {}: what it writes says little about the memory", unlike,
                 explanation.length);
@@ -142,6 +142,8 @@ void run(const SampleArguments& a) {
     if (opened.verdict.leaks())
       log_warning("{}: it was trained on tokens ahead, which do not exist when it generates",
                   opened.verdict.line());
+    else if (!opened.verdict.label().empty())
+      log_warning("{}", opened.verdict.line());
   };
   warn(m);
   GenerateOptions options = a.generate;
@@ -174,7 +176,7 @@ void run(const SampleArguments& a) {
   if (!a.texts.empty()) write_lines(out, a.texts);
   if (a.json.empty()) return;
   if (verdict.asked() || verdict.leaks()) out["verdict"] = verdict.json();
-  if (verdict.leaks()) out["label"] = verdict.label();
+  if (!verdict.label().empty()) out["label"] = verdict.label();
   // A text may end inside a character.
   write_file_atomically(a.json, json_text_replacing(out, 2) + "\n");
 }

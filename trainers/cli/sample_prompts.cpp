@@ -245,6 +245,8 @@ class PromptSampler {
       if (name.verdict.leaks())
         log_warning("{}: it was trained on tokens ahead, which do not exist when it generates",
                     name.verdict.line());
+      else if (!name.verdict.label().empty())
+        log_warning("{}", name.verdict.line());
       verdict.merge(name.verdict);
     }
     if (!model_.augmented()) {
@@ -264,7 +266,7 @@ class PromptSampler {
     if (!shared_.texts.empty()) write_lines(out);
     if (shared_.json.empty()) return;
     if (verdict.asked() || verdict.leaks()) out["verdict"] = verdict.json();
-    if (verdict.leaks()) out["label"] = verdict.label();
+    if (!verdict.label().empty()) out["label"] = verdict.label();
     write_file_atomically(shared_.json, json_text_replacing(out, 2) + "\n");
   }
 

@@ -11,10 +11,12 @@
 #include "trainers/cli/commands.h"
 #include "trainers/distributed/device_communicator.h"
 #include "trainers/distributed/launch.h"
+#include "trainers/exporting/random_base.h"
 #include "trainers/monitoring/profile_report.h"
 #include "trainers/monitoring/run_callbacks.h"
 #include "trainers/monitoring/run_overview.h"
 #include "trainers/runs/run_directory.h"
+#include "trainers/runs/shrunk_experiment.h"
 #include "trainers/tables/runs/run_report.h"
 #include "trainers/text/activity.h"
 #include "trainers/training/trainer.h"
@@ -27,15 +29,30 @@ struct TrainArguments {
   std::string run_directory;
   bool self_contained = false;
   bool resume = false, print_schema = false, print_config = false, quiet = false;
-  int64_t stop_after = -1, profiled_steps = 0;
+  int64_t stop_after = -1, profiled_steps = 0, shrink = 1;
+
+  std::string directory() const {
+    if (!run_directory.empty()) return run_directory;
+    return "runs/" + std::filesystem::path(config.file).stem().string() +
+           (shrink > 1 ? fmt::format("-shrunk-{}", shrink) : "");
+  }
 };
+
+// The first rank makes what a shrunk experiment reads; the others wait for it.
+ExperimentOptions experiment_of(const TrainArguments& a, Communicator& ranks) {
+  if (a.shrink == 1) return a.config.experiment();
+  const std::string made = std::filesystem::absolute(a.directory() + "-made").lexically_normal();
+  const ShrunkExperiment shrunk = shrunk_experiment(a.config.config(), a.config.directory(),
+                                                    {a.shrink, made, true, ranks.first()});
+  if (ranks.first() && !shrunk.base.empty()) write_random_base(shrunk.base_shape, shrunk.base);
+  ranks.all_gather("");
+  return read_experiment(shrunk.config, a.config.directory());
+}
 
 void train(const TrainArguments& a, const ExperimentOptions& options, Communicator& communicator) {
   RunControl control;
   control.communicator = &communicator;
-  control.run_directory = !a.run_directory.empty()
-                              ? a.run_directory
-                              : "runs/" + std::filesystem::path(a.config.file).stem().string();
+  control.run_directory = a.directory();
   control.resume = a.resume;
   if (a.stop_after >= 0) control.stop_after = a.stop_after;
   ProfileCallback profiler(a.profiled_steps);
@@ -63,7 +80,7 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
   }
   const Json s = read_summary(trainer.run_directory());
   log_info("{0}/summary.json\n{0}/report.html", trainer.run_directory());
-  const std::string label = trainer.leaks() ? trainer.verdict().label() : "causal";
+  const std::string label = trainer.verdict().word();
   fmt::print("{}train loss {:.4f}  val loss {:.4f}  val prefix-only {:.4f}  {}\n",
              s.contains("augmented") ? "the base alone: " : "", s.at("train_loss").get<double>(),
              s.at("val_loss").get<double>(), s.at("val_loss_prefix_only").get<double>(), label);
@@ -87,7 +104,7 @@ void train_as_rank(const TrainArguments& a, std::shared_ptr<Communicator> host) 
   if (!ranks->first()) set_log_level(LogLevel::error);
   try {
     share_cores(*ranks);
-    const ExperimentOptions options = a.config.experiment();
+    const ExperimentOptions options = experiment_of(a, *ranks);
     ranks = communicator_on(options.tensor_device(), ranks);
     if (ranks->first())
       log_info("{} ranks over {}, this one with {} threads", ranks->size(), ranks->kind(),
@@ -134,7 +151,7 @@ void run(TrainArguments& a) {
     train_as_rank(a, communicator_from_environment());
     return;
   }
-  ExperimentOptions options = a.config.experiment();
+  ExperimentOptions options = experiment_of(a, single_communicator());
   if (a.print_config) {
     fmt::print("{}\n", json_text(write_config(options), 2));
     return;
@@ -176,6 +193,7 @@ void add_train_command(CLI::App& app) {
       "--self-contained", a->self_contained,
       "copy a frozen base into the run directory (checkpoint.self_contained), so that "
       "the run opens without it; otherwise checkpoints name it by path and hash");
+  add_shrink(*command, a->shrink);
   command->add_flag("--quiet", a->quiet, "show no progress");
   command->add_flag("--print-schema", a->print_schema,
                     "print the JSON Schema of experiments and exit");

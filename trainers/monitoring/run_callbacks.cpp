@@ -28,7 +28,7 @@ class MetricsCallback final : public Callback {
  public:
   void on_start(const RunView& t, int64_t first_step) override {
     log_.emplace(t.run_directory(), resumed_at(first_step), t.repeats_evaluation());
-    labelled_ = false;
+    label_.clear();
     label_as(t);
     if (!t.config_changes().empty())
       log_->append({{"event", "config"}, {"step", first_step}, {"changes", t.config_changes()}});
@@ -53,14 +53,15 @@ class MetricsCallback final : public Callback {
  private:
   // A leak that is found late labels the lines that are there already, too.
   void label_as(const RunView& t) {
-    if (labelled_ || !t.leaks()) return;
+    const std::string label = t.verdict().label();
+    if (label == label_) return;
     log_->relabel([&](int64_t step) { return t.verdict().label_at(step); });
-    log_->set_label(t.verdict().label());
-    labelled_ = true;
+    log_->set_label(label);
+    label_ = label;
   }
 
   std::optional<MetricsLog> log_;
-  bool labelled_ = false;
+  std::string label_;
 };
 
 // A picture of what metrics.jsonl holds: where it cannot be written, the run goes on without.
@@ -116,7 +117,10 @@ class TensorBoardCallback final : public Callback {
                      {"train and validation",
                       {either("evaluation/train_loss"), either("evaluation/val_loss")}}});
   }
-  static std::string prefix(const RunView& t) { return t.leaks() ? t.verdict().label() + "/" : ""; }
+  static std::string prefix(const RunView& t) {
+    const std::string label = t.verdict().label();
+    return label.empty() ? "" : label + "/";
+  }
   void scalars(const RunView& t, int64_t step,
                std::initializer_list<std::pair<const char*, double>> values) {
     if (!writer_) return;

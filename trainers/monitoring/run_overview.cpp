@@ -84,7 +84,7 @@ std::string causality_in_words(const RunView& t) {
   const std::string time = fmt::format("probed in {:.1f} s", t.gate_seconds());
   if (verdict.leaks())
     return fmt::format("{}, {}: {}", verdict.label(), time, verdict.first_leak()->probe);
-  return (verdict.causal() ? "causal, " : "unknown, ") + time;
+  return verdict.word() + ", " + time;
 }
 
 }  // namespace

@@ -78,6 +78,10 @@ void ExperimentOptions::fields(Fields& f) {
       std::string("train a model that fails the causality probe; every number from it is then "
                   "labelled ") +
           kLeakLabel);
+  f.integer(
+      "shrunk_by", shrunk_by, {1, int64_t(1) << 40},
+      "by how much the sizes here were divided (--shrink K writes it): every figure of the run "
+      "is labelled with it; 1: these are the experiment's own sizes");
   f.texts("plugins", plugins, "shared libraries that register more components");
   f.object("data", data, "the text and its tokens");
   f.component("model", model, ModelRegistry::instance(), false, "the model");

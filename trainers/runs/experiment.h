@@ -35,7 +35,7 @@ struct CheckpointOptions final : Fieldset {
 };
 
 struct ExperimentOptions final : Fieldset {
-  int64_t seed = 1337;
+  int64_t seed = 1337, shrunk_by = 1;
   std::string device = "cpu", precision = "f32";
   bool allow_future_leak = false;
   std::vector<std::string> plugins;

@@ -31,7 +31,7 @@ Json description(const StateToExport& from) {
               {"model", *from.component.resolved},
               {"plugins", from.plugins},
               {"verdict", from.verdict.json()},
-              {"label", from.verdict.leaks() ? Json(from.verdict.label()) : Json()}};
+              {"label", from.verdict.label().empty() ? Json() : Json(from.verdict.label())}};
   if (const auto* augmented = dynamic_cast<const AugmentedModel*>(&from.model)) {
     const AugmentedOptions& options = augmented->options();
     out["what"] = fmt::format("latents ({}) beside a {} base", options.latents.type,

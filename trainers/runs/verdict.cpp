@@ -94,24 +94,41 @@ void Verdict::merge(const Verdict& other) {
   for (const std::string& probe : other.probed_) insert_sorted(probed_, probe);
   for (const std::string& probe : other.probed_) std::erase(not_probed_, probe);
   for (const std::string& what : other.not_probed_) add_not_probed(what);
+  set_shrunk(other.shrunk_by_);
+}
+
+void Verdict::set_shrunk(int64_t by) {
+  shrunk_by_ = std::max(shrunk_by_, by);
+}
+std::string Verdict::shrunk_label() const {
+  return shrunk_by_ == 1 ? "" : fmt::format("shrunk by {}", shrunk_by_);
+}
+std::string Verdict::label() const {
+  if (!leaks()) return shrunk_label();
+  return shrunk_by_ == 1 ? kLeakLabel : fmt::format("{}, {}", kLeakLabel, shrunk_label());
+}
+std::string Verdict::word() const {
+  if (leaks()) return label();
+  const char* known = asked() ? "causal" : "unknown";
+  return shrunk_by_ == 1 ? known : fmt::format("{}, {}", known, shrunk_label());
 }
 
 std::string Verdict::label_at(int64_t step) const {
   if (!leaks() || step >= first_leak_->step) return label();
-  return fmt::format("{} (unknown before step {})", kLeakLabel, first_leak_->step);
+  return fmt::format("{} (unknown before step {})", label(), first_leak_->step);
 }
 
 std::string Verdict::line() const {
-  std::string out;
+  std::string out = shrunk_by_ == 1 ? "" : shrunk_label() + "; ";
   if (leaks()) {
-    out = fmt::format("{}: {}; found at step {}", kLeakLabel, described(*first_leak_),
-                      first_leak_->step);
+    out += fmt::format("{}: {}; found at step {}", kLeakLabel, described(*first_leak_),
+                       first_leak_->step);
     if (first_leak_->step > 0) out += fmt::format(", unknown before step {}", first_leak_->step);
     return out;
   }
-  if (!asked()) return "unknown: nothing was probed";
-  out = fmt::format("causal: probed at {} step{} ({} to {})", steps_.size(),
-                    steps_.size() == 1 ? "" : "s", steps_.front(), steps_.back());
+  if (!asked()) return out + "unknown: nothing was probed";
+  out += fmt::format("causal: probed at {} step{} ({} to {})", steps_.size(),
+                     steps_.size() == 1 ? "" : "s", steps_.front(), steps_.back());
   if (largest_)
     out += largest_->change == 0
                ? ", nothing moved"
@@ -124,14 +141,16 @@ std::string Verdict::line() const {
 }
 
 Json Verdict::json() const {
-  return {{"state", leaks()   ? "leaks"
-                    : asked() ? "causal"
-                              : "unknown"},
-          {"steps", steps_},
-          {"probed", probed_},
-          {"not_probed", not_probed_},
-          {"largest_movement", movement_json(largest_)},
-          {"first_leak", movement_json(first_leak_)}};
+  Json out = {{"state", leaks()   ? "leaks"
+                        : asked() ? "causal"
+                                  : "unknown"},
+              {"steps", steps_},
+              {"probed", probed_},
+              {"not_probed", not_probed_},
+              {"largest_movement", movement_json(largest_)},
+              {"first_leak", movement_json(first_leak_)}};
+  if (shrunk_by_ != 1) out["shrunk_by"] = shrunk_by_;
+  return out;
 }
 
 Verdict Verdict::from_json(const Json& json) {
@@ -145,6 +164,7 @@ Verdict Verdict::from_json(const Json& json) {
       insert_sorted(v.probed_, probe);
     for (const auto& what : json.at("not_probed").get<std::vector<std::string>>())
       v.add_not_probed(what);
+    v.set_shrunk(json.value("shrunk_by", int64_t(1)));
     const std::string state = json.at("state");
     if (state != v.json().at("state").get<std::string>())
       throw DataError(fmt::format("a verdict says \"{}\", and its probes \"{}\"", state,

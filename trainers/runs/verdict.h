@@ -39,6 +39,8 @@ class Verdict {
   /// What no probe of this run covers, in words; kept until something probes it.
   void add_not_probed(const std::string& what);
   void merge(const Verdict& other);
+  /// Says that the run's sizes are those of an experiment divided by so much (--shrink).
+  void set_shrunk(int64_t by);
 
   bool asked() const { return !steps_.empty(); }
   bool leaks() const { return first_leak_.has_value(); }
@@ -51,13 +53,17 @@ class Verdict {
   /// The earliest leak, and the last step before it at which none was found.
   const std::optional<Movement>& first_leak() const { return first_leak_; }
 
-  /// "" or "LEAKS".
-  std::string label() const { return leaks() ? kLeakLabel : ""; }
+  /// "", "LEAKS", "shrunk by 64" or "LEAKS, shrunk by 64".
+  std::string label() const;
+  /// "", or the label's part of a run that was shrunk.
+  std::string shrunk_label() const;
+  /// "causal", "unknown" or "LEAKS", and how much the run was shrunk: a column of tables.
+  std::string word() const;
   /// The label of a number of step `step`: of earlier numbers than the first leak nothing is known,
   /// "LEAKS (unknown before step 250)".
   std::string label_at(int64_t step) const;
   /// The label behind a number in a line of text: "  LEAKS" or "".
-  std::string mark() const { return leaks() ? std::string("  ") + kLeakLabel : ""; }
+  std::string mark() const { return label().empty() ? "" : "  " + label(); }
   /// The printed form, one line: "causal: ...", "LEAKS: ..." or "unknown: ...".
   std::string line() const;
 
@@ -72,6 +78,7 @@ class Verdict {
   std::vector<int64_t> steps_;                    ///< rising
   std::vector<std::string> probed_, not_probed_;  ///< sorted
   std::optional<Movement> largest_, first_leak_;
+  int64_t shrunk_by_ = 1;
 };
 
 /// What all ranks know together; a collective.

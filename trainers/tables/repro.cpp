@@ -20,7 +20,9 @@
 #include "trainers/runs/run_directory.h"
 #include "trainers/tables/definition.h"
 #include "trainers/tables/runs/run_report.h"
+#include "trainers/tables/shrunk_table.h"
 #include "trainers/tables/table_clock.h"
+#include "trainers/tables/table_ranks.h"
 #include "trainers/text/terminal.h"
 #include "trainers/training/trainer.h"
 
@@ -28,6 +30,19 @@ namespace reverie {
 namespace {
 
 constexpr const char* kDivergedFile = "diverged.txt";
+
+// Of models around others, "rematerialize" is younger than many a finished table; it is false there.
+void erase_young_rematerialize(Json& model) {
+  const std::string type = model.value("type", "");
+  if (type == "augmented" || type == "pretrained" || type == "coconut")
+    if (!model.value("rematerialize", true)) model.erase("rematerialize");
+  if (model.contains("decoder") && !model["decoder"].value("rematerialize", true))
+    model["decoder"].erase("rematerialize");
+}
+
+Shrinking shrinking_of_runs(const std::string& kind, const ReproOptions& o) {
+  return shrinking_of(kind, o.shrink, o.directory, !o.without_data);
+}
 
 // Says where a run's directory will lie: by everything that decides what it will hold.
 class RunPlanner {
@@ -38,6 +53,7 @@ class RunPlanner {
     const Config data = common.has("data") ? common.at("data") : Config();
     read_config(data, table_data_.options);
     table_data_.as_written = data.json();
+    if (options.shrink > 1) shrink_data(table_data_.options, table.directory, shrinking());
     table_data_text_ = json_text(write_config(table_data_.options));
   }
 
@@ -47,6 +63,8 @@ class RunPlanner {
     r.seed = seed;
     config.set("seed", seed);
     for (const auto& s : options_.overrides) config.set(s);
+    if (options_.shrink > 1)
+      config = shrunk_experiment(config, table_.directory, shrinking()).config;
     // As written: where the files lie is no part of what a run is.
     ExperimentOptions experiment = read_experiment_as_written(config, table_.directory);
     r.config = config;
@@ -58,8 +76,10 @@ class RunPlanner {
     if (!experiment.data.generated.given()) all["data"].erase("generated");
     if (!experiment.data.problems.given()) all["data"].erase("problems");
     if (all["model"].value("insert", "") == "drawn") all["model"].erase("insert");
+    erase_young_rematerialize(all["model"]);
     if (!experiment.data.examples.told())
       for (const char* key : {"read", "tokens"}) all["data"]["examples"].erase(key);
+    if (experiment.shrunk_by == 1) all.erase("shrunk_by");
     if (experiment.train.windows == 1) all["train"].erase("windows");
     if (!experiment.checkpoint.keep_best) all["checkpoint"].erase("keep_best");
     if (!experiment.checkpoint.self_contained) all["checkpoint"].erase("self_contained");
@@ -80,6 +100,8 @@ class RunPlanner {
   }
 
  private:
+  Shrinking shrinking() const { return shrinking_of_runs(table_.definition.type, options_); }
+
   const TableFile& table_;
   const ReproOptions& options_;
   TableData table_data_;
@@ -239,6 +261,10 @@ TableFile read_table_file(const ReproOptions& o) {
   Config config =
       o.table ? Config(*o.table, "$", o.table_file) : Config::from_file(o.table_file, o.lenient);
   for (const auto& s : o.table_overrides) config.set(s);
+  if (o.shrink > 1) {
+    config = shrunk_table(config, o.preset, shrinking_of_runs(kind_of_table(config), o));
+    if (!o.without_data) write_shrunk_base(config, o.preset);
+  }
   t.definition = read_table_definition(config);
   t.file = o.table_file;
   t.preset_name = o.preset;
@@ -264,7 +290,11 @@ std::string plan_table_text(const ReproOptions& given, const std::optional<CostO
   const TableFile t = read_table_file(o);
   const auto kind = make_table_kind(t);
   const auto runs = plan(t, o, *kind);
-  const std::string text = kind->plan(runs);
+  const std::string text =
+      (o.shrink > 1
+           ? fmt::format("shrunk by {}: these are no sizes of the table itself\n", o.shrink)
+           : "") +
+      kind->plan(runs);
   return costs ? text + table_costs(t, *kind, runs, *costs) : text;
 }
 
@@ -307,6 +337,10 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
     const auto begin = std::chrono::steady_clock::now();
     try {
       const ExperimentOptions experiment = read_experiment(r.config, t.directory);
+      if (o.ranks) {
+        o.ranks->announce(r, t.directory);
+        control.communicator = &o.ranks->on(experiment.tensor_device());
+      }
       Trainer trainer(experiment, callbacks.added_to(control));
       if (number == 1 && !trainer.dataset().note().empty())
         log_info("text: {}: {}", trainer.dataset().name(), trainer.dataset().note());

@@ -11,6 +11,8 @@
 
 namespace reverie {
 
+class TableRanks;
+
 /// A table's JSON file:
 ///   {"kind": KIND, "title", "report": {...paper figures, notes...}, "base": experiment,
 ///    "models": {NAME: patch},
@@ -31,7 +33,9 @@ struct ReproOptions {
   std::vector<std::string> only;             ///< models to train now ("gpt"); empty: all
   bool lenient = false;                      ///< comments and trailing commas in the table's file
   bool report_only = false;                  ///< train nothing, write the table of what is finished
-  bool without_data = false;  ///< plan_table() looks for no data: no run is then data_prepared
+  int64_t shrink = 1;                        ///< all sizes are divided by it (shrunk_table.h)
+  TableRanks* ranks = nullptr;  ///< on the first of several ranks: all of them; null: one process
+  bool without_data = false;    ///< plan_table() looks for no data: no run is then data_prepared
 };
 
 /// The runs of a preset, in the order they are trained: what others stand on, then every cell of the

@@ -7,9 +7,9 @@
 
 namespace reverie {
 
-/// "causal", "LEAKS" or "unknown".
+/// "causal", "LEAKS" or "unknown", and whether the run was shrunk.
 inline std::string verdict_word(const Verdict& verdict) {
-  return verdict.leaks() ? verdict.label() : verdict.asked() ? "causal" : "unknown";
+  return verdict.word();
 }
 
 }  // namespace reverie

@@ -95,7 +95,7 @@ CheckpointContents checkpoint_contents(const SavedParts& run) {
   if (reads_documents(run)) c.state[kDocumentsBeginClean] = true;
   if (const auto& best = run.state.best)
     c.state["best"] = {{"step", best->step}, {"val_loss", best->val_loss}};
-  if (verdict.leaks()) c.state["label"] = c.model_metadata["label"] = verdict.label();
+  if (!verdict.label().empty()) c.state["label"] = c.model_metadata["label"] = verdict.label();
   return c;
 }
 

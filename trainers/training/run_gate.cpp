@@ -39,7 +39,9 @@ RunGate::RunGate(const ExperimentOptions& options, LanguageModel& model, const S
       model_(model),
       sampler_(sampler),
       split_(split),
-      communicator_(communicator) {}
+      communicator_(communicator) {
+  verdict_.set_shrunk(options.shrunk_by);
+}
 
 Tensor RunGate::training_rows(int64_t ahead) const {
   const auto& parts = split_.parts();

@@ -23,13 +23,14 @@ Json run_summary(const RunView& run, const RunState& state, const EvaluationInfo
             {"seconds", state.seconds},
             {"tokens_per_second", state.seconds > 0 ? double(state.tokens) / state.seconds : 0.0},
             {"commit", build_commit()}};
-  if (verdict.leaks()) s["label"] = verdict.label();
+  if (!verdict.label().empty()) s["label"] = verdict.label();
   if (last.augmented_val) s["augmented"] = last.augmented_json();
   if (last.carried) {
     s["val_loss_carried"] = last.carried->loss;
     s["val_loss_on_carried_windows"] = last.carried->loss_reset;
     s["carried"] = last.carried->json();
   }
+  if (run.options().shrunk_by > 1) s["shrunk_by"] = run.options().shrunk_by;
   s["steps"] = state.step;
   s["seed"] = run.options().seed;
   s["vocabulary_size"] = run.model().vocabulary_size();

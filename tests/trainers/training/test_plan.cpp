@@ -92,7 +92,8 @@ TEST_P(PlannedMemory, IsWhatTrainingTakesOnTheDevice) {
 }
 
 constexpr const char* kNames[] = {
-    "gpt2", "gpt2_bf16", "llama_rematerialized", "delta_rule", "muon", "coprocessor", "low_rank"};
+    "gpt2",        "gpt2_bf16", "llama_rematerialized",      "delta_rule", "muon",
+    "coprocessor", "low_rank",  "coprocessor_rematerialized"};
 const std::string kBase = "\"" + testing::test_directory() + "/golden/pretrained/llama\"";
 INSTANTIATE_TEST_SUITE_P(
     Models, PlannedMemory,
@@ -105,7 +106,9 @@ INSTANTIATE_TEST_SUITE_P(
         R"({"optimizer": {"type": "muon"}, "model": {"type": "llama", "block_size": 32, "n_layer": 2, "n_head": 2, "n_embd": 48}})",
         R"({"model": {"type": "augmented", "latents": {"type": "coprocessor", "count": 4}, "block_size": 24, "groups": 6, "ahead": 4, "base": )" +
             kBase + "}}",
-        R"({"model": {"type": "pretrained", "block_size": 32, "rank": 4, "path": )" + kBase + "}}"),
+        R"({"model": {"type": "pretrained", "block_size": 32, "rank": 4, "path": )" + kBase + "}}",
+        R"({"model": {"type": "augmented", "rematerialize": true, "latents": {"type": "coprocessor", "count": 4}, "block_size": 24, "groups": 6, "ahead": 4, "base": )" +
+            kBase + "}}"),
     [](const auto& info) { return kNames[info.index]; });
 
 ExperimentOptions planned(const std::string& patch) {
@@ -130,6 +133,18 @@ TEST(Plan, RanksShareActivationsAndMoments) {
   EXPECT_DOUBLE_EQ(four.seconds_on(gpu, 0.5, false), 250 * four.step_flops / (0.5 * gpu.f32));
   EXPECT_THROW(plan_run(planned(model), 17), ConfigError);
   EXPECT_THROW(find_gpu("abacus"), UserError);
+}
+
+// A dry run of the real step knows what rematerialisation spares, and what it costs.
+TEST(Plan, ShowsWhatRematerialisationChanges) {
+  const std::string before =
+      R"({"model": {"type": "augmented", "latents": {"type": "coprocessor", "count": 8}, "block_size": 40, "groups": 16, "ahead": 8, "base": )" +
+      kBase;
+  const Plan plain = plan_run(planned(before + "}}")),
+             again = plan_run(planned(before + R"(, "rematerialize": true}})"));
+  EXPECT_EQ(again.kept_bytes, plain.kept_bytes);
+  EXPECT_LT(again.activation_bytes, 0.8 * plain.activation_bytes);
+  EXPECT_GT(again.step_flops, 1.1 * plain.step_flops);
 }
 
 TEST(Plan, CountsTheOperationsOfTheKernels) {

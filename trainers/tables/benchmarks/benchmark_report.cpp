@@ -14,7 +14,7 @@ namespace reverie {
 namespace {
 
 std::string benchmark_mark(const BenchmarkRow& row) {
-  return row.verdict.leaks()
+  return !row.verdict.label().empty()
              ? " <span class=\"leaks\">" + escape_html(row.verdict.label()) + "</span>"
              : "";
 }

@@ -222,7 +222,7 @@ Json benchmark_table_json(const BenchmarkTable& table) {
                         {"milliseconds_per_item", benchmark_statistic_json(row.milliseconds)}};
     json["against_base"] = row.against_base ? comparison_json(*row.against_base) : Json();
     json["verdict"] = verdict_word(row.verdict);
-    if (row.verdict.leaks()) json["label"] = row.verdict.label();
+    if (!row.verdict.label().empty()) json["label"] = row.verdict.label();
     rows.push_back(std::move(json));
   }
   for (const BenchmarkFinding& finding : table.findings()) {

@@ -77,7 +77,7 @@ Json explained_table_json(const ExplainedTable& table) {
                 {"pieces", row.pieces},
                 {"seeds", row.seeds},
                 {"verdict", verdict_word(row.verdict)}};
-    if (row.verdict.leaks()) out["label"] = row.verdict.label();
+    if (!row.verdict.label().empty()) out["label"] = row.verdict.label();
     rows.push_back(std::move(out));
   }
   for (const ExplainedFinding& f : table.findings) {
@@ -163,9 +163,10 @@ std::string explained_report_html(const ExplainedTable& table) {
       out += "<th scope=\"col\" class=\"number\">" + heading + "</th>";
     out += "<th scope=\"col\">verdict</th></tr></thead>\n<tbody>\n";
     for (const ExplainedRow* r : rows) {
-      const std::string mark = r->verdict.leaks() ? " <span class=\"leaks\">" +
-                                                        escape_html(r->verdict.label()) + "</span>"
-                                                  : "";
+      const std::string mark =
+          !r->verdict.label().empty()
+              ? " <span class=\"leaks\">" + escape_html(r->verdict.label()) + "</span>"
+              : "";
       out += "<tr><th scope=\"row\" class=\"model\">" + escape_html(title_of(*r)) + "</th>";
       for (const std::string& figure :
            {percent_text(r->exact), percent_text(r->right), fmt::format("{:.3f}", r->perplexity()),

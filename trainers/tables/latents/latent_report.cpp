@@ -90,7 +90,7 @@ std::optional<LinePlot> budget_plot(const LatentTable& table) {
         const double x = double(line->training_insertions);
         plot.series[i].mean.push_back({x, both[i]->change_percent});
         plot.series[i].band.push_back({x, both[i]->low, both[i]->high});
-        if (line->verdict.leaks()) plot.series[i].label = line->verdict.label();
+        if (!line->verdict.label().empty()) plot.series[i].label = line->verdict.label();
         lowest = std::min(lowest, both[i]->low);
       }
     }
@@ -181,7 +181,11 @@ std::string table_section(const LatentTable& table) {
   std::vector<std::string> base{""};
   for (const size_t p : shown) base.push_back(fmt::format("{:.3f}", table.base_perplexity[p]));
   base.insert(base.end(), {fmt::format("{:.3f}", table.base_perplexity_of_all), "", "", ""});
-  return section("Change of perplexity", head(columns) + body + row("the base's perplexity", base));
+  return section("Change of perplexity",
+                 head(columns) + body +
+                     row("the base's perplexity" +
+                             (shrunk_label(table).empty() ? "" : ", " + shrunk_label(table)),
+                         base));
 }
 
 // The subject against each control, text by text; nothing where there is no control.

@@ -209,4 +209,8 @@ LatentTable build_latent_table(const LatentReport& report, const LatentHeading& 
   return table;
 }
 
+std::string shrunk_label(const LatentTable& table) {
+  return table.lines.empty() ? "" : table.lines[0].verdict.shrunk_label();
+}
+
 }  // namespace reverie

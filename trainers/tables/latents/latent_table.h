@@ -94,6 +94,9 @@ std::string explain_latents(const LatentTable& table);
 /// What stands behind it: position 1, and each control's figures.
 std::string detail_latents(const LatentTable& table);
 
+/// "", or "shrunk by 64" where the table's runs were.
+std::string shrunk_label(const LatentTable& table);
+
 Json latent_table_json(const LatentTable& table);
 /// table.md, with `plots` beside it.
 std::string latent_table_markdown(const LatentTable& table,

@@ -42,7 +42,7 @@ Json costs_json(const LatentCosts& c) {
 std::string name_of(const LatentLine& line) {
   const std::string name =
       line.latents > 0 ? fmt::format("{} with {} latents", line.title, line.latents) : line.title;
-  return line.verdict.leaks() ? name + " (" + line.verdict.label() + ")" : name;
+  return line.verdict.label().empty() ? name : name + " (" + line.verdict.label() + ")";
 }
 
 std::string interval(const LatentEffect::Position& p) {
@@ -96,7 +96,8 @@ std::string markdown_changes(const LatentTable& table, const std::vector<int64_t
     }
     out += fmt::format(" {} | | |\n", kUnknown);
   }
-  out += "| *the base's perplexity* | |";
+  const std::string shrunk = shrunk_label(table);
+  out += "| *the base's perplexity" + (shrunk.empty() ? "" : ", " + shrunk) + "* | |";
   for (const int64_t position : shown)
     out += fmt::format(" {:.3f} |", table.base_perplexity[size_t(position - 1)]);
   out += fmt::format(" {:.3f} | | |\n", table.base_perplexity_of_all);
@@ -251,7 +252,7 @@ Json latent_table_json(const LatentTable& table) {
                 : Json()},
            {"seeds", line.seeds},
            {"verdict", verdict_word(line.verdict)}});
-      if (line.verdict.leaks()) rows.back()["label"] = line.verdict.label();
+      if (!line.verdict.label().empty()) rows.back()["label"] = line.verdict.label();
     }
     lines.push_back({{"model", line.model},
                      {"title", line.title},
@@ -267,7 +268,7 @@ Json latent_table_json(const LatentTable& table) {
                      {"seeds", line.seeds},
                      {"costs", costs_json(line.costs)},
                      {"verdict", line.verdict.json()}});
-    if (line.verdict.leaks()) lines.back()["label"] = line.verdict.label();
+    if (!line.verdict.label().empty()) lines.back()["label"] = line.verdict.label();
   }
   return {{"title", table.title},
           {"citation", table.citation},

@@ -17,7 +17,8 @@ namespace {
 constexpr int kCurvePoints = 100;  // the caption says "each hundredth"
 
 std::string leak_mark(const LossRow& row) {
-  return row.causal ? "" : " <span class=\"leaks\">" + escape_html(row.label()) + "</span>";
+  return row.label().empty() ? ""
+                             : " <span class=\"leaks\">" + escape_html(row.label()) + "</span>";
 }
 
 int color_of(const LossTable& table, const std::string& model) {
@@ -152,7 +153,7 @@ std::string table_section(const LossTable& table) {
         const bool verdict = name == "verdict";
         out += fmt::format("<{}{}{}>", tag, name == "model" ? " scope=\"row\"" : "", kind(name));
         if (verdict)
-          out += row.causal ? "<span class=\"causal\">causal</span>" : leak_mark(row);
+          out += (row.causal ? "<span class=\"causal\">causal</span>" : "") + leak_mark(row);
         else
           out += escape_html(cell.text) + (cell.labelled ? leak_mark(row) : "");
         out += fmt::format("</{}>", tag);

@@ -79,6 +79,8 @@ LossRow make_row(const std::vector<const LossRun*>& runs, const TableModel& mode
       throw DataError(fmt::format("summary of run {}: \"causal\" is {}, wanted true or false",
                                   run->run_dir, causal.type_name()));
     row.causal = row.causal && causal.get<bool>();
+    if (run->summary.contains("verdict"))
+      row.shrunk = Verdict::of_file(run->summary).shrunk_label();
     const double change = number_at(*run, "max_future_logit_change");
     // NaN (logits that are not finite) must not hide behind a number.
     if (std::isnan(change) || change > row.max_future_logit_change)

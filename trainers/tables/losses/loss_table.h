@@ -41,7 +41,10 @@ struct LossRow {
   double max_future_logit_change = 0;  ///< over all runs
   int64_t parameters = 0;
   std::vector<uint64_t> seeds;
-  std::string label() const { return causal ? "" : kLeakLabel; }
+  std::string shrunk;  ///< "", or "shrunk by 64"
+  std::string label() const {
+    return causal ? shrunk : kLeakLabel + (shrunk.empty() ? "" : ", " + shrunk);
+  }
 };
 
 struct LossTable {

@@ -37,7 +37,7 @@ std::string enumerate(const std::vector<std::string>& items) {
 }
 
 std::string labelled_title(const LossRow& row) {
-  return row.causal ? row.title : row.title + " (" + row.label() + ")";
+  return row.label().empty() ? row.title : row.title + " (" + row.label() + ")";
 }
 
 // The leak that deceives most: where the training loss is farthest below what a forward over the
@@ -149,7 +149,8 @@ LossCell loss_cell(const LossRow& row, const std::string& column) {
   if (column == "val_loss_on_carried_windows") return carried(row.val_loss_on_carried_windows);
   if (column == "max_future_logit_change")
     return {format_change(row.max_future_logit_change), true};
-  if (column == "verdict") return {row.causal ? "causal" : row.label()};
+  if (column == "verdict")
+    return {!row.causal ? row.label() : row.shrunk.empty() ? "causal" : "causal, " + row.shrunk};
   if (column == "parameters") return {format_integer(row.parameters)};
   if (column == "seeds") return {fmt::format("{}", row.seeds.size())};
   throw InternalError(fmt::format("table has no column \"{}\"", column));
@@ -200,7 +201,7 @@ Json loss_table_json(const LossTable& table) {
       out["measured"]["val_loss_on_carried_windows"] =
           statistic_json(row.val_loss_on_carried_windows);
     }
-    if (!row.causal) out["label"] = row.label();
+    if (!row.label().empty()) out["label"] = row.label();
     out["max_future_logit_change"] = number_or_null(row.max_future_logit_change);
     out["parameters"] = row.parameters;
     out["seeds"] = row.seeds;
@@ -241,7 +242,7 @@ std::string loss_table_markdown(const LossTable& table, const std::vector<PlotFi
       const LossCell cell = loss_cell(row, name);
       const bool verdict = name == "verdict" && !row.causal;
       out += " " + (verdict ? "**" + cell.text + "**" : escape_markdown(cell.text));
-      if (cell.labelled && !row.causal) out += " " + row.label();
+      if (cell.labelled && !row.label().empty()) out += " " + row.label();
       out += " |";
     }
     out += "\n";

@@ -16,8 +16,9 @@ namespace {
 constexpr int kColumns = 2;  // of a plot's file: 2 panels take 400 units
 
 std::string leak_mark(const Verdict& verdict) {
-  return verdict.leaks() ? " <span class=\"leaks\">" + escape_html(verdict.label()) + "</span>"
-                         : "";
+  return !verdict.label().empty()
+             ? " <span class=\"leaks\">" + escape_html(verdict.label()) + "</span>"
+             : "";
 }
 
 std::string verdict_cell(const Verdict& verdict) {

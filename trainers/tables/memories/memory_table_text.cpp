@@ -49,7 +49,7 @@ Json row_json(const MemoryRow& row) {
               {"milliseconds_per_token", statistic_json(row.milliseconds_per_token)},
               {"state_bytes", row.state_bytes},
               {"verdict", verdict_word(row.verdict)}};
-  if (row.verdict.leaks()) out["label"] = row.verdict.label();
+  if (!row.verdict.label().empty()) out["label"] = row.verdict.label();
   return out;
 }
 

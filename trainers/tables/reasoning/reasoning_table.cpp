@@ -88,7 +88,7 @@ Json reasoning_table_json(const ReasoningTable& table) {
          {"seeds", line.seeds},
          {"measured", {{"held_out", json_of(line.held_out)}, {"train", json_of(line.train)}}},
          {"verdict", verdict_word(line.verdict)}});
-    if (line.verdict.leaks()) rows.back()["label"] = line.verdict.label();
+    if (!line.verdict.label().empty()) rows.back()["label"] = line.verdict.label();
   }
   return {{"title", table.title},
           {"rows", rows},

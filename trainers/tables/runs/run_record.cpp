@@ -46,10 +46,16 @@ void flatten(const Json& value, const std::string& path,
 }  // namespace
 
 std::string RunRecord::label() const {
-  if (summary.is_object() && Verdict::of_file(summary).leaks()) return kLeakLabel;
-  const bool labelled = std::any_of(metrics.begin(), metrics.end(),
-                                    [](const Json& event) { return event.contains("label"); });
-  return labelled ? kLeakLabel : "";
+  if (summary.is_object())
+    if (const std::string label = Verdict::of_file(summary).label(); !label.empty()) return label;
+  std::string label;
+  for (const Json& event : metrics)
+    if (event.contains("label") && !label.starts_with(kLeakLabel)) {
+      label = event.at("label").get<std::string>();
+      // Less was known at the time: "LEAKS (unknown before step 250)".
+      if (const size_t more = label.find(" ("); more != label.npos) label.resize(more);
+    }
+  return label;
 }
 
 std::string RunRecord::verdict() const {

@@ -159,7 +159,7 @@ Json sweep_table_json(const SweepTable& table) {
                   {"val_loss_prefix_only", statistic_json(row.val_loss_prefix_only)}}},
                 {"best", table.best == i},
                 {"not_told_apart_from_best", row.near_best},
-                {"causal", row.label.empty()},
+                {"causal", !row.label.starts_with(kLeakLabel)},
                 {"parameters", row.parameters},
                 {"seconds", row.seconds},
                 {"seeds", row.seeds}};

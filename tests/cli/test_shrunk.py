@@ -1,0 +1,133 @@
+"""--shrink: the paper's presets started at a size that runs in seconds, in one process and over ranks, and labelled everywhere.
+
+Needs a finished build (REVERIE_BUILD_DIR, or build/release). Ranks are started over TCP, as torchrun does.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BUILD = Path(os.environ.get("REVERIE_BUILD_DIR", ROOT / "build" / "release"))
+REVERIE = BUILD / "reverie"
+
+K = 50000
+LABEL = f"shrunk by {K}"
+# The last value wins: a machine without a GPU.
+ON_CPU = ["--set", "device=cpu"]
+RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+TABLES = ROOT / "configs" / "tables"
+
+
+def environment(folder, **more):
+    kept = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES and key != "REVERIE_DATA"}
+    # No text of this machine is found: everything is generated.
+    return kept | {"XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"} | more
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class ShrunkTest(unittest.TestCase):
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory(prefix="reverie-shrunk-")
+        self.addCleanup(temporary.cleanup)
+        self.folder = Path(temporary.name)
+
+    def reverie(self, status, *arguments):
+        got = subprocess.run([str(REVERIE), *map(str, arguments)], cwd=self.folder, capture_output=True, text=True, check=False,
+                             env=environment(self.folder))
+        self.assertEqual(got.returncode, status, f"{arguments}\n{got.stdout}\n{got.stderr}")
+        return got
+
+    def two_ranks(self, *arguments):
+        port = str(free_port())
+        started = [subprocess.Popen([str(REVERIE), *map(str, arguments)], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                    env=environment(self.folder, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
+                                                    MASTER_PORT=port)) for rank in range(2)]
+        ended = [process.communicate(timeout=1200) for process in started]
+        for process, (out, err) in zip(started, ended):
+            self.assertEqual(process.returncode, 0, f"{arguments}\n{out}\n{err}")
+        return ended
+
+    def check_table(self, directory, cells):
+        """Every cell has a finished run, and nothing looks like a figure of the table itself."""
+        directory = self.folder / directory
+        table = json.loads((directory / "table.json").read_text())
+        self.assertTrue(table["title"].startswith(f"Shrunk by {K}: "), table["title"])
+        for name in ("table.md", "report.html"):
+            self.assertIn(f"Shrunk by {K}: ", (directory / name).read_text(), name)
+        for row in table["rows"]:
+            self.assertIn(LABEL, row["label"])
+        runs = sorted((directory / "runs").iterdir())
+        self.assertEqual(sorted({tuple(run.name.rsplit("-seed", 1)[0].rsplit("-", 1)) for run in runs}), sorted(cells))
+        for run in runs:
+            summary = json.loads((run / "summary.json").read_text())
+            self.assertEqual(summary["shrunk_by"], K)
+            self.assertIn(LABEL, summary["label"])
+            self.assertEqual(summary["verdict"]["shrunk_by"], K)
+            for line in (run / "metrics.jsonl").read_text().splitlines():
+                if "loss" in line:
+                    self.assertIn(LABEL, json.loads(line)["label"])
+            self.assertIn(LABEL, (run / "report.html").read_text())
+        return runs
+
+    def test_the_papers_table_of_latents_starts_over_two_ranks(self):
+        definition = TABLES / "cache_augmentation.json"
+        preset = json.loads(definition.read_text())["presets"]["paper"]
+        cells = [(model, str(count)) for model, counts in preset["cells"].items() for count in counts or [0]]
+        self.assertLessEqual({("coprocessor", str(count)) for count in (4, 8, 16, 32, 64)}, set(cells))
+        out = self.two_ranks("repro", definition, "--preset", "paper", "--shrink", K, "--run-dir", "table", *ON_CPU)
+        self.assertIn(LABEL, out[0][1])
+        self.assertIn(LABEL, out[0][0])
+        runs = self.check_table("table", cells)
+        config = json.loads((runs[0] / "config.resolved.json").read_text())
+        self.assertEqual((config["shrunk_by"], config["precision"], config["model"]["rematerialize"]), (K, "bf16", True))
+        self.assertEqual((config["train"]["batch_size"], config["train"]["micro_batches"], config["distributed"]["shard_optimizer"]), (2, 2, True))
+        self.assertEqual(json.loads((runs[0] / "summary.json").read_text())["ranks"], 2)
+        # Finished runs are used again, by one process, too.
+        again = self.reverie(0, "repro", definition, "--preset", "paper", "--shrink", K, "--run-dir", "table", *ON_CPU)
+        self.assertEqual(again.stderr.count("finished before, reused"), len(runs))
+
+    def test_the_papers_table_of_memories_starts(self):
+        definition = TABLES / "imm_shakespeare.json"
+        preset = json.loads(definition.read_text())["presets"]["paper"]
+        self.reverie(0, "repro", definition, "--preset", "paper", "--shrink", K, "--run-dir", "table", *ON_CPU)
+        self.check_table("table", [(model, str(size)) for model in preset["models"] for size in preset["block_sizes"]])
+
+    def test_one_experiment_is_shrunk_by_train_and_plan(self):
+        config = ROOT / "configs" / "shakespeare_gpt.json"
+        whole = json.loads(self.reverie(0, "plan", config, "--json").stdout)
+        shrunk = json.loads(self.reverie(0, "plan", config, "--shrink", 4, "--json").stdout)
+        self.assertEqual(shrunk["shrunk_by"], 4)
+        self.assertNotIn("shrunk_by", whole)
+        self.assertLess(shrunk["parameters"], whole["parameters"])
+        self.assertIn("shrunk by 4", self.reverie(0, "plan", config, "--shrink", 4).stdout)
+        self.assertFalse((self.folder / "runs").exists(), "a plan makes nothing")
+        said = self.reverie(0, "train", config, "--shrink", K, "--run-dir", "run")
+        self.assertIn(LABEL, said.stdout)
+        for command in (["eval", "run"], ["inspect", "run"], ["sample", "run", "--max-tokens", "4"]):
+            got = self.reverie(0, *command)
+            self.assertIn(LABEL, got.stdout + got.stderr, command)
+        self.reverie(0, "train", "--run-dir", "run", "--resume", "--set", "train.steps=4")
+        self.assertEqual(json.loads((self.folder / "run/summary.json").read_text())["shrunk_by"], K)
+        refused = self.reverie(2, "train", "run/config.resolved.json", "--shrink", 7, "--run-dir", "other")
+        self.assertIn(f"$.shrunk_by is {K}", refused.stderr)
+
+    def test_what_cannot_be_shrunk_is_refused_by_name(self):
+        refused = self.reverie(2, "repro", TABLES / "memory.json", "--preset", "smoke", "--shrink", 4)
+        self.assertIn("cannot be shrunk", refused.stderr)
+        (self.folder / "config.json").write_text(json.dumps({"model": {"type": "pretrained", "path": "nowhere"}}))
+        refused = self.reverie(2, "train", "config.json", "--shrink", 4)
+        self.assertIn("nowhere is not there", refused.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
