@@ -5,9 +5,11 @@ Needs a finished build (REVERIE_BUILD_DIR, or build/release). Ranks are started 
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -47,11 +49,14 @@ class ShrunkTest(unittest.TestCase):
         self.assertEqual(got.returncode, status, f"{arguments}\n{got.stdout}\n{got.stderr}")
         return got
 
-    def two_ranks(self, *arguments):
+    def start_two_ranks(self, *arguments):
         port = str(free_port())
-        started = [subprocess.Popen([str(REVERIE), *map(str, arguments)], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        return [subprocess.Popen([str(REVERIE), *map(str, arguments)], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                     env=environment(self.folder, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
                                                     MASTER_PORT=port)) for rank in range(2)]
+
+    def two_ranks(self, *arguments):
+        started = self.start_two_ranks(*arguments)
         ended = [process.communicate(timeout=1200) for process in started]
         for process, (out, err) in zip(started, ended):
             self.assertEqual(process.returncode, 0, f"{arguments}\n{out}\n{err}")
@@ -101,6 +106,19 @@ class ShrunkTest(unittest.TestCase):
         preset = json.loads(definition.read_text())["presets"]["paper"]
         self.reverie(0, "repro", definition, "--preset", "paper", "--shrink", K, "--run-dir", "table", *ON_CPU)
         self.check_table("table", [(model, str(size)) for model in preset["models"] for size in preset["block_sizes"]])
+
+    def test_a_signal_to_one_rank_stops_the_table(self):
+        command = ["repro", TABLES / "imm_shakespeare.json", "--preset", "paper", "--shrink", K, "--only", "gpt", "--run-dir", "table", *ON_CPU]
+        ranks = self.start_two_ranks(*command, "--set", f"train.steps={K * 100000}", "--set", f"evaluation.interval={K * 1000}")
+        for _ in range(600):
+            if any(self.folder.glob("table/runs/*/metrics.jsonl")):
+                break
+            time.sleep(0.2)
+        ranks[1].send_signal(signal.SIGTERM)
+        ended = [rank.communicate(timeout=300) for rank in ranks]
+        self.assertEqual([rank.returncode for rank in ranks], [128 + signal.SIGTERM] * 2, ended)
+        self.assertIn("the same command continues from there", ended[0][1])
+        self.assertTrue(any(self.folder.glob("table/runs/*/checkpoints/step_*/COMPLETE")))
 
     def test_one_experiment_is_shrunk_by_train_and_plan(self):
         config = ROOT / "configs" / "shakespeare_gpt.json"

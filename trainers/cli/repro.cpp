@@ -27,6 +27,11 @@ std::string command_of(const ReproOptions& o) {
   return o.lenient ? command + " --lenient" : command;
 }
 
+void say_shrunk(const ReproOptions& o) {
+  if (o.shrink > 1)
+    log_info("shrunk by {}: no figure below is one of this table's own sizes", o.shrink);
+}
+
 // One of several ranks: whatever ends it ends the others.
 void run_as_rank(ReproOptions& o, std::shared_ptr<Communicator> host) {
   int status = 0;
@@ -36,6 +41,7 @@ void run_as_rank(ReproOptions& o, std::shared_ptr<Communicator> host) {
     if (ranks.first()) {
       log_info("{} ranks over {}: the first one plans, measures and writes the table", host->size(),
                host->kind());
+      say_shrunk(o);
       o.ranks = &ranks;
       status = run_table(o);
       ranks.end(status);
@@ -69,10 +75,9 @@ void run(ReproOptions& o) {
         "(--run-dir)",
         o.directory));
   o.command = command_of(o);
-  if (o.shrink > 1)
-    log_info("shrunk by {}: no figure below is one of this table's own sizes", o.shrink);
   SignalGuard signals;
   if (launched_as_rank()) return run_as_rank(o, communicator_from_environment());
+  say_shrunk(o);
   try {
     if (const int status = run_table(o)) exit_with(status);
   } catch (const Interrupted& i) {

@@ -307,15 +307,15 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
   TableClock clock = clock_of(runs, t, o, wanted);
   RunReportCallback report;
   size_t number = 0;
-  const auto interrupted = [](const std::string& where) {
+  const auto interrupted = [](const std::string& where, int signal) {
     log_info("stopped in {}; the same command continues from there", where);
-    return requested_signal() ? 128 + requested_signal() : 0;
+    return signal ? 128 + signal : 0;
   };
   for (const PlannedRun& r : runs) {
     ++number;
     const std::string context = fmt::format("run {}/{} {}{} seed {}", number, runs.size(),
                                             r.trial ? "trial of " : "", place_of(r), r.seed);
-    if (pending_signal()) return interrupted(context);
+    if (pending_signal()) return interrupted(context, requested_signal());
     if (run_finished(r.directory)) {
       complete_finished_run(r.directory);
       kind.measure_finished(r);
@@ -344,7 +344,8 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
       Trainer trainer(experiment, callbacks.added_to(control));
       if (number == 1 && !trainer.dataset().note().empty())
         log_info("text: {}: {}", trainer.dataset().name(), trainer.dataset().note());
-      if (trainer.run() == RunEnd::stopped) return interrupted(context);
+      // Another rank may have got the signal.
+      if (trainer.run() == RunEnd::stopped) return interrupted(context, trainer.stop_signal());
     } catch (const DivergedError& e) {
       if (!r.trial) throw;
       log_warning("{} diverged: {}", context, e.what());

@@ -156,19 +156,30 @@ Plan plan_run(const ExperimentOptions& given, int ranks) {
                           int64_t(o.distributed.bucket_megabytes * (1 << 20)));
   std::optional<MatmulPrecisionScope> precision(o.matmul_precision());
   memory.reset_peak();
-  profile::start();
   model->train(true);
-  for (size_t i = 0; i < split.parts().size(); ++i) {
-    const Tensor tokens = random_tokens(*model, split.parts()[i].rows, random);
+  const auto& parts = split.parts();
+  double flops = 0, of_part = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    // Parts behind the second are like it, unless they are smaller or the last.
+    const bool known = !split.exact() && i >= 2 && i + 1 < parts.size();
+    if (known && parts[i].rows == parts[i - 1].rows) {
+      flops += of_part;
+      continue;
+    }
+    profile::start();
+    const Tensor tokens = random_tokens(*model, parts[i].rows, random);
     const Variable loss = loss_of(*model, tokens, o.train.windows);
-    reducer.begin_part(i + 1 == split.parts().size());
+    reducer.begin_part(i + 1 == parts.size());
     backward(loss);
     reducer.end_part();
+    of_part = flops_of(profile::stop());
+    flops += of_part;
   }
+  profile::start();
   reducer.wait();
   reducer.set_reached(reducer.reached());
   optimizer->step(0, parameters.gradient_norm());
-  const double flops = flops_of(profile::stop());
+  flops += flops_of(profile::stop());
   p.step_flops = flops * double(o.train.batch_size) / double(rows_of(split, others.rank()));
   const AllocatorStats after = memory.stats();
   p.peak_bytes = double(after.peak - before);
