@@ -4,6 +4,7 @@
     scripts/bench.py --work all --rounds 5 --json cpu_speed.json --markdown docs/results/cpu_speed.md
     scripts/bench.py --work small --precision f32 --rounds 1 --json /tmp/look.json
     scripts/bench.py --work growth attention decode tokenize latents imm --json more.json
+    scripts/bench.py --work gate --against OTHER/reverie --json docs/results/gate_cost.json --markdown docs/results/gate_cost.md
     scripts/bench.py --device cuda --json gpu_speed.json --markdown gpu_speed.md
     scripts/bench.py --device cuda --work kernels --json /tmp/kernels.json
     scripts/bench.py --device cpu --tiny --json /tmp/trial.json       tries the works of the GPU; no figures
@@ -35,7 +36,7 @@ from benchmarking.tables import WANTED_ROUNDS
 RESULTS = ROOT / "docs" / "results"
 PRECISIONS = ("f32", "bf16")
 # Options that one driver alone knows.
-CPU_ONLY = ("threads", "steps", "upgrade_pytorch", "base", "text")
+CPU_ONLY = ("threads", "steps", "upgrade_pytorch", "base", "text", "against", "models")
 CUDA_ONLY = ("batch", "no_pytorch", "seconds")
 
 
@@ -61,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
                       help="of `latents`, one table each: stories260K (alone unless others are named), a model's file or folder, or random weights of "
                            "Llama's shape, as llama:width=96,heads=3,kv_heads=1,hidden=256,layers=5,vocabulary=512")
     only.add_argument("--text", type=Path, help="train on this text, and tokenise it, instead of tiny Shakespeare")
+    only.add_argument("--against", type=Path, metavar="PROGRAM", help="of `gate`: another build of reverie, measured in turn with the first")
+    only.add_argument("--models", nargs="+", choices=["small", "baby", "smollm2"], help="of `gate` (all)")
     only = p.add_argument_group("on a GPU")
     only.add_argument("--batch", type=int, metavar="N", help="sequences of a step of gpt2, for both (16); fewer where memory does not hold them")
     only.add_argument("--no-pytorch", action="store_true", help="leave PyTorch out")

@@ -8,7 +8,9 @@ texts at once, beside the speed at which memory is read; `tokenize` prepares --t
 GPT-2's byte pairs beside tiktoken, which is installed beside PyTorch, and compares all tokens.
 `latents` trains a coprocessor beside stories260K, or beside each --base, many insertion points in one
 step, beside the same loss by separate forwards and beside the products of such a step alone. `imm`
-trains the IMM in its five modes beside the same GPT without it.
+trains the IMM in its five modes beside the same GPT without it. `gate` counts the CPU seconds of a
+start, an evaluation and an end of `reverie train` (small, baby, a coprocessor beside SmolLM2), beside
+another build of Reverie (--against).
 
 Every round measures, one after the other and each alone, in an order that turns from round to round:
 - Reverie as its user gets it: `reverie train` on a prepared token file; the times of the steps from
@@ -40,10 +42,10 @@ from benchmarking.rounds import turned
 from benchmarking.tables import bytes_text, duration, median
 from benchmarking.works import SMALL, WORKS, Work
 
-from . import decoding, latents, memories, pytorch, report, sweeps, tokenization
+from . import decoding, gate, latents, memories, pytorch, report, sweeps, tokenization
 from .benchmarks import Benchmarks
 
-OTHER_WORKS = ("growth", "attention", "decode", "tokenize", "latents", "imm")  # and parts of the result
+OTHER_WORKS = ("growth", "attention", "decode", "tokenize", "latents", "imm", "gate")  # and parts of the result
 WORK_NAMES = (*WORKS, "all", *OTHER_WORKS)
 
 
@@ -242,7 +244,10 @@ def measure(options: argparse.Namespace, command: str) -> dict:
             finally:
                 while workers:
                     workers.pop().close()
-        result["machine"]["gemm_library"] = benchmarks.library
+        if "gate" in options.work:
+            result["gate"] = gate.measure(options.reverie, options.against, neighbours, options.rounds, options.threads, options.models or [], text, scratch, say)
+        if set(options.work) != {"gate"}:
+            result["machine"]["gemm_library"] = benchmarks.library
         result["machine"] |= neighbours.summary()
         save(options.json, result)
     if not result["machine"]["quiet"]:
