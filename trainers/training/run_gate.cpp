@@ -76,12 +76,23 @@ Verdict RunGate::ask_rows(const Tensor& rows, const Tensor& donors, const Sequen
   Asking asking{when.step, forwards, when.turn, train};
   if (train) asking.precision = options_.matmul_precision();
   const auto planned = int64_t(plan_cuts(rows.size(0), length, forwards, when.turn).size());
+  const auto swept = [&](Verdict verdict) {
+    if (train && when.moment == GateMoment::end && verdict.largest())
+      trained_change_ = verdict.largest()->change;
+    return verdict;
+  };
   if (in_full(rows, planned + 2, when.moment))
-    return ask_cuts(model_, rows, donors, carried, asking);
+    return swept(ask_cuts(model_, rows, donors, carried, asking));
   const GateMoment moment = train && when.all ? when.moment : GateMoment::evaluation;
   asking.most_forwards =
       short_form_forwards(moment, forward_flops(model_, std::min(rows.size(0), kFewTexts), length));
-  Verdict verdict = ask_few_rows(model_, rows, donors, carried, asking);
+  Verdict verdict = swept(ask_few_rows(model_, rows, donors, carried, asking));
+  // Prefix-only scores ask every cut in eval mode at each evaluation.
+  if (when.all && (train || when.moment == GateMoment::start))
+    verdict.add_not_probed(
+        fmt::format("{}: every cut in {} mode at the model's own size",
+                    when.moment == GateMoment::start ? "before the first step" : "at the end",
+                    train ? "train" : "eval"));
   if (!train) return verdict;
   if (when.moment != GateMoment::start ||
       forward_flops(model_, rows.size(0), length) <= first_forward_limit())
@@ -244,10 +255,10 @@ Verdict RunGate::ask_start_live(const EvaluationWindows& validation,
     found.merge(ask_live(validation, carried, second));
     return found;
   }
-  const RedrawnParameters opened(model_, all_zero);
-  found.merge(ask_live(validation, carried, first));
-  found.add_not_probed(
-      "before the first step: the live model with all weights redrawn, and every cut at its size");
+  const RedrawnParameters opened(
+      model_, [](const Variable& p) { return p.requires_grad() && all_zero(p); });
+  found.merge(ask_live(validation, carried, {0, 0, GateMoment::start, true}));
+  found.add_not_probed("before the first step: the live model with all weights redrawn");
   return found;
 }
 
@@ -293,12 +304,11 @@ double RunGate::largest_change() const {
   return std::max(found, trained_change_.value_or(0));
 }
 
-Verdict RunGate::ask_trained_copy(const Verdict& live, int64_t step) {
+Verdict RunGate::ask_trained_copy(int64_t step) {
   Verdict found;
   if (!communicator_.first()) return found;
   if (copy_probe_flops(model_) > copy_probe_limit()) {
     found.add_not_probed("at the end: a copy of the trained weights in f64");
-    if (live.largest()) trained_change_ = live.largest()->change;
     return found;
   }
   const NamedTensors weights = model_.state();
@@ -320,7 +330,7 @@ PrefixScores RunGate::ask_at_evaluation(const EvaluationWindows& validation,
   const Verdict live =
       augmented ? ask_live_latents(*augmented, when) : ask_live(validation, carried, when);
   found.merge(live);
-  if (last && !augmented) found.merge(ask_trained_copy(live, step));
+  if (last && !augmented) found.merge(ask_trained_copy(step));
   const bool known = verdict_.leaks();
   verdict_.merge(agreed_verdict(found, communicator_));
   if (verdict_.leaks() && !known && communicator_.first()) {

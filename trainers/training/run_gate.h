@@ -44,8 +44,8 @@ class RunGate {
   /// What an earlier process found out about this run.
   void remember(const Verdict& earlier) { verdict_.merge(earlier); }
   const Verdict& verdict() const { return verdict_; }
-  /// How far later tokens moved a logit: at the end, in f64, where nothing leaks; else by the gravest
-  /// leak.
+  /// How far later tokens moved a logit: at the end, in f64 (of a large model: in the live one),
+  /// where nothing leaks; else by the gravest leak.
   double largest_change() const;
 
  private:
@@ -72,7 +72,7 @@ class RunGate {
   Verdict ask_start_live(const EvaluationWindows& validation,
                          const std::optional<ConsecutiveWindows>& texts);
   /// The trained weights in f64 (of the first rank), or a note that there was no such copy.
-  Verdict ask_trained_copy(const Verdict& live, int64_t step);
+  Verdict ask_trained_copy(int64_t step);
   /// Whether so many forwards of the rows of training steps may be made at this moment.
   bool in_full(const Tensor& rows, int64_t forwards, GateMoment moment) const;
 
