@@ -5,6 +5,7 @@
     scripts/bench.py --work small --precision f32 --rounds 1 --json /tmp/look.json
     scripts/bench.py --work growth attention decode tokenize latents imm --json more.json
     scripts/bench.py --work stored --base gemma.gguf --threads 1 --json stored.json
+    scripts/bench.py --work gate --against OTHER/reverie --json gate_cost.json --markdown docs/results/gate_cost.md
     scripts/bench.py --device cuda --json gpu_speed.json --markdown gpu_speed.md
     scripts/bench.py --device cuda --work kernels --json /tmp/kernels.json
     scripts/bench.py --device cpu --tiny --json /tmp/trial.json       tries the works of the GPU; no figures
@@ -36,7 +37,7 @@ from benchmarking.tables import WANTED_ROUNDS
 RESULTS = ROOT / "docs" / "results"
 PRECISIONS = ("f32", "bf16")
 # Options that one driver alone knows.
-CPU_ONLY = ("threads", "steps", "upgrade_pytorch", "base", "text", "before")
+CPU_ONLY = ("threads", "steps", "upgrade_pytorch", "base", "text", "against", "models")
 CUDA_ONLY = ("batch", "no_pytorch", "seconds")
 
 
@@ -62,7 +63,9 @@ def parser() -> argparse.ArgumentParser:
                       help="of `latents`, one table each: stories260K (alone unless others are named), a model's file or folder, or random weights of "
                            "Llama's shape, as llama:width=96,heads=3,kv_heads=1,hidden=256,layers=5,vocabulary=512")
     only.add_argument("--text", type=Path, help="train on this text, tokenise it and read it, instead of tiny Shakespeare")
-    only.add_argument("--before", type=Path, metavar="PROGRAM", help="of `stored`: a program of an earlier commit, instead of this one with REVERIE_WEIGHTS=f32")
+    only.add_argument("--against", type=Path, metavar="PROGRAM", help="of `gate` and `stored`: another build of reverie, measured in turn with the first (without it, "
+                                                                      "`stored` takes this one with REVERIE_WEIGHTS=f32)")
+    only.add_argument("--models", nargs="+", choices=["small", "baby", "smollm2"], help="of `gate` (all)")
     only = p.add_argument_group("on a GPU")
     only.add_argument("--batch", type=int, metavar="N", help="sequences of a step of gpt2, for both (16); fewer where memory does not hold them")
     only.add_argument("--no-pytorch", action="store_true", help="leave PyTorch out")
@@ -81,9 +84,9 @@ def check(p: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         if work not in options.driver.WORK_NAMES:
             p.error(f"argument --work: invalid choice: '{work}' (of device {options.device} choose from {', '.join(options.driver.WORK_NAMES)})")
     if options.driver is cpu and options.work and "stored" in options.work:
-        for file in [*(options.base or ["stories260K"]), *filter(None, [options.before])]:
+        for file in [*(options.base or ["stories260K"]), *filter(None, [options.against])]:
             if not Path(file).exists():
-                p.error(f"--work stored: {file} is not there; --base names files of published models, --before a program")
+                p.error(f"--work stored: {file} is not there; --base names files of published models, --against a program")
     if options.driver is cpu and not options.work:
         p.error(f"--work is missing; wanted some of {', '.join(cpu.WORK_NAMES)}")
     for name in ("rounds", "threads", "steps", "batch"):

@@ -59,6 +59,27 @@ class RunsTest(unittest.TestCase):
     def start(self, name, run, *more, **popen):
         return subprocess.Popen([str(REVERIE), "train", f"{name}.json", "--run-dir", run, *more], cwd=self.folder, **popen)
 
+    def test_a_second_process_is_refused_before_the_gate_of_the_first_has_ended(self):
+        self.config("slow_gate", model={"block_size": 256, "n_layer": 4, "n_embd": 256}, train={"steps": 1, "batch_size": 32})
+        run = self.folder / "contested"
+        first = self.start("slow_gate", run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        try:
+            while not (run / "run.lock").exists():
+                self.assertIsNone(first.poll())
+                time.sleep(0.002)
+            first.send_signal(signal.SIGSTOP)  # where it is: the gate takes seconds
+            self.assertEqual([file.name for file in run.iterdir()], ["run.lock"])
+            refused = self.expect(1, "train", "slow_gate.json", "--run-dir", run)
+            self.assertIn("both would write the same checkpoints", refused.stderr)
+            self.assertNotIn("causality", refused.stdout)
+            self.assertEqual([file.name for file in run.iterdir()], ["run.lock"])
+        finally:
+            first.kill()
+            first.wait()
+        # What a killed process left is no run, and in nobody's way.
+        self.config("after", train={"steps": 1, "batch_size": 2}, evaluation={"interval": 0})
+        self.expect(0, "train", "after.json", "--run-dir", run)
+
     def wait_for_steps(self, run, count):
         metrics = self.folder / run / "metrics.jsonl"
         deadline = time.monotonic() + 120

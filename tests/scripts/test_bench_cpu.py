@@ -20,7 +20,7 @@ sys.path.insert(0, str(SCRIPTS))
 import bench  # noqa: E402
 from benchmarking import machine, programs, tables  # noqa: E402
 from benchmarking.pytorch import PyTorchError, Worker  # noqa: E402
-from benchmarking.cpu import benchmarks, decoding, driver, latents, memories, pytorch, random_gpt2, report, shapes, stored, sweeps, tokenization  # noqa: E402
+from benchmarking.cpu import benchmarks, decoding, driver, gate, latents, memories, pytorch, random_gpt2, report, shapes, stored, sweeps, tokenization  # noqa: E402
 
 
 def rounds_of(*ms: float, **more: float) -> list[dict]:
@@ -33,6 +33,42 @@ def reverie_rounds(*ms: float) -> list[dict]:
 
 def bound_rounds(*ms: float) -> list[dict]:
     return rounds_of(*ms, bound_causal_ms=9.0, gflops=200.0)
+
+
+class GateTest(unittest.TestCase):
+    PROGRAM = """#!/bin/sh
+work() { i=0; while [ $i -lt 60000 ]; do i=$((i + 1)); done; }
+[ "$1" = train ] || exit 9
+echo "causality   causal, probed in 0.3 s"
+echo "step 1/2  50 %  loss 4.2"
+work
+echo "step 1: train 4.1  val 4.2  val prefix-only 4.2"
+echo "step 2/2  100 %  loss 4.1"
+echo "step 2/2  100 %  loss 4.1  val 4.2"
+work
+"""
+
+    def test_a_run_is_split_into_its_parts(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            program = Path(folder) / "reverie"
+            program.write_text(self.PROGRAM)
+            program.chmod(0o755)
+            figures = gate.one_run(program, {"evaluation": {"interval": 1}}, 1, Path(folder))
+            self.assertLessEqual(set(gate.FIGURES), set(figures))
+            self.assertEqual(figures["gate_seconds_by_the_clock"], 0.3)
+            self.assertLessEqual(figures["start"], figures["first_step"])
+            self.assertGreater(figures["evaluation"], 0)
+            self.assertGreater(figures["end"], 0)
+            program.write_text("#!/bin/sh\necho no model >&2\nexit 3\n")
+            with self.assertRaisesRegex(programs.ProgramError, "status 3.*\n.*no model"):
+                gate.one_run(program, {}, 1, Path(folder))
+
+    def test_a_table_shows_both_builds_and_their_quotient(self) -> None:
+        after = {"start": 2.0, "first_step": 3.0, "evaluation": 1.0, "end": 0.5, "peak_bytes": 1 << 30}
+        text = report.gate_table([{"model": "baby", "before": {k: 4 * v for k, v in after.items()}, "after": after}])
+        self.assertIn("| baby | 8.00 → **2.00** (4.0) | 12.00 → **3.00** (4.0) |", text)
+        self.assertIn("4.0 GiB → 1.0 GiB", text)
+        self.assertIn("| small | **2.00** |", report.gate_table([{"model": "small", "after": after}]))
 
 
 class ShapesTest(unittest.TestCase):

@@ -104,27 +104,95 @@ double prefix_forwards(LanguageModel& model, const Batch& batch, Tensor& states)
   return sum;
 }
 
+// Rows of a batch that short forms ask.
+constexpr int64_t kFewRows = 4;
+
+std::vector<int64_t> few_rows_of(int64_t rows, int64_t turn) {
+  std::vector<int64_t> few;
+  if (rows <= kFewRows) {
+    for (int64_t r = 0; r < rows; ++r) few.push_back(r);
+    return few;
+  }
+  const int64_t between = rows - 2, first = 1 + turn % between,
+                second = 1 + (turn + between / 2) % between;
+  few = {0, std::min(first, second), std::max(first, second), rows - 1};
+  return few;
+}
+
+Tensor chosen_rows(const Tensor& tokens, const std::vector<int64_t>& rows) {
+  Tensor some = Tensor::empty({int64_t(rows.size()), tokens.size(1)}, tokens.dtype());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    Tensor place = some.slice(0, int64_t(i), int64_t(i) + 1);
+    place.copy_from(tokens.slice(0, rows[i], rows[i] + 1));
+  }
+  return some;
+}
+
+std::vector<ComparedRows> whole_rows(int64_t rows, int64_t length) {
+  std::vector<ComparedRows> all;
+  for (int64_t r = 0; r < rows; ++r) all.push_back({r, 0, length, r, 0, ""});
+  return all;
+}
+
+// Forwards of a live model that draw the same dropout every time, and what they are called.
+class LiveForwards {
+ public:
+  LiveForwards(LanguageModel& model, const SequenceState* carried, const Asking& asking,
+               int64_t length)
+      : model_(model),
+        carried_(carried),
+        asking_(asking),
+        rounding_(rounding_of(model, length)),
+        mode_(model, asking.train, asking.precision) {}
+
+  Tensor hidden(const Tensor& tokens, SequenceState* state = nullptr) {
+    default_generator() = Generator(uint64_t(asking_.turn) + 1);
+    SequenceState own = carried_ && !state ? *carried_ : SequenceState();
+    const Tensor out = model_.hidden(tokens, state ? state : carried_ ? &own : nullptr).tensor();
+    draws_ = draws_ || default_generator().offset() != 0;
+    return out;
+  }
+  // Whether a forward drew random numbers.
+  bool draws() const { return draws_; }
+  const Rounding& rounding() const { return rounding_; }
+  std::string how(int64_t rows, int64_t length) const {
+    return fmt::format("{} mode, {} x {} tokens, {}{}{}", asking_.train ? "train" : "eval", rows,
+                       length, rounding_.text,
+                       asking_.precision == MatmulPrecision::bf16 ? ", bf16" : "",
+                       carried_ ? ", carried memory" : "");
+  }
+  std::string site() const { return asking_.train ? "train mode" : "eval mode"; }
+
+ private:
+  LanguageModel& model_;
+  const SequenceState* carried_;
+  Asking asking_;
+  Rounding rounding_;
+  ProbingMode mode_;
+  bool draws_ = false;
+};
+
+// The carried state of these rows; of a text that begins, there is none.
+std::optional<SequenceState> state_of_rows(const SequenceState* carried,
+                                           const std::vector<int64_t>& rows) {
+  if (!carried) return std::nullopt;
+  SequenceState some = *carried;
+  some.memory = carried->memory.rows(rows);
+  return some;
+}
+
 }  // namespace
 
 Verdict ask_cuts(LanguageModel& model, const Tensor& tokens, const Tensor& donors,
                  const SequenceState* carried, const Asking& asking) {
-  const ProbingMode mode(model, asking.train, asking.precision);
   const int64_t rows = tokens.size(0), length = tokens.size(1),
                 vocabulary = model.vocabulary_size();
-  const Rounding rounding = rounding_of(model, length);
-  const std::string how =
-      fmt::format("{} mode, {} x {} tokens, {}{}{}", asking.train ? "train" : "eval", rows, length,
-                  rounding.text, asking.precision == MatmulPrecision::bf16 ? ", bf16" : "",
-                  carried ? ", carried memory" : "");
-  const auto hidden_of = [&](const Tensor& t) {
-    default_generator() = Generator(uint64_t(asking.turn) + 1);
-    SequenceState state = carried ? *carried : SequenceState();
-    return model.hidden(t, carried ? &state : nullptr).tensor();
-  };
-  const std::string site = asking.train ? "train mode" : "eval mode";
+  LiveForwards forwards(model, carried, asking, length);
+  const auto hidden_of = [&](const Tensor& t) { return forwards.hidden(t); };
+  const std::string site = forwards.site(), how = forwards.how(rows, length);
   Verdict verdict;
   const auto add = [&](const std::string& what, const HiddenMovement& found) {
-    verdict.add(found.movement(what + ", " + how, rounding.same_shape, asking.step));
+    verdict.add(found.movement(what + ", " + how, forwards.rounding().same_shape, asking.step));
   };
   const Tensor base = hidden_of(tokens);
   require_finite(base, site);
@@ -133,16 +201,15 @@ Verdict ask_cuts(LanguageModel& model, const Tensor& tokens, const Tensor& donor
   sweep_cuts(hidden_of, tokens, base, donors, plan, vocabulary, site, cuts);
   add(fmt::format("other text behind {} of {} cuts", cuts_in(plan, length), length - 1), cuts);
 
-  std::vector<ComparedRows> all;
-  for (int64_t r = 0; r < rows; ++r) all.push_back({r, 0, length, r, 0, ""});
-  again.compare(base, hidden_of(tokens), all, site);
-  add("the same text again", again);
+  if (asking.again) {
+    again.compare(base, hidden_of(tokens), whole_rows(rows, length), site);
+    add("the same text again", again);
+  }
 
   if (carried && rows > 1 && donors.size(0) == rows) {
     const auto after = [&](const Tensor& first) {
       SequenceState state = *carried;
-      default_generator() = Generator(uint64_t(asking.turn) + 1);
-      model.hidden(first, &state);
+      forwards.hidden(first, &state);
       return model.hidden(donors, &state).tensor();
     };
     const int64_t whole = asking.turn % rows;
@@ -152,6 +219,63 @@ Verdict ask_cuts(LanguageModel& model, const Tensor& tokens, const Tensor& donor
     past.compare(after(tokens), after(with_other_suffixes(tokens, donors, all_but_one, vocabulary)),
                  {{whole, 0, length, whole, 0, "the other rows' past"}}, site);
     add("other rows' past", past);
+  }
+  return verdict;
+}
+
+Verdict ask_few_rows(LanguageModel& model, const Tensor& tokens, const Tensor& donors,
+                     const SequenceState* carried, const Asking& asking) {
+  const std::vector<int64_t> few = few_rows_of(tokens.size(0), asking.turn);
+  const auto state = state_of_rows(carried, few);
+  Asking fewer = asking;
+  fewer.again = false;
+  return ask_cuts(model, chosen_rows(tokens, few),
+                  chosen_rows(donors, few_rows_of(donors.size(0), asking.turn)),
+                  state ? &*state : nullptr, fewer);
+}
+
+Verdict ask_whole_batch(LanguageModel& model, const Tensor& tokens, const Tensor& donors,
+                        const SequenceState* carried, const Asking& asking) {
+  const int64_t rows = tokens.size(0), length = tokens.size(1);
+  const std::vector<int64_t> few = few_rows_of(rows, asking.turn);
+  Verdict verdict;
+  if (int64_t(few.size()) == rows || length < 2) return verdict;
+  LiveForwards forwards(model, carried, asking, length);
+  const std::string site = forwards.site(), how = forwards.how(rows, length);
+  // Two windows, the second from where the first ended, where memory is carried.
+  const bool second = carried && donors.size(0) == rows && donors.size(1) == length;
+  const auto read = [&](const std::vector<int64_t>* of) {
+    const auto part = [&](const Tensor& t) { return of ? chosen_rows(t, *of) : t; };
+    SequenceState state;
+    if (carried) state = of ? *state_of_rows(carried, *of) : *carried;
+    std::vector<Tensor> out{forwards.hidden(part(tokens), carried ? &state : nullptr)};
+    if (second) out.push_back(forwards.hidden(part(donors), &state));
+    return out;
+  };
+  const std::vector<Tensor> base = read(nullptr);
+  require_finite(base[0], site);
+  if (forwards.draws() || asking.precision == MatmulPrecision::bf16) {
+    const CutPlan one{plan_cuts(rows, length, 1, asking.turn).front()};
+    HiddenMovement cuts(model);
+    sweep_cuts([&](const Tensor& t) { return forwards.hidden(t); }, tokens, base[0], donors, one,
+               model.vocabulary_size(), site, cuts);
+    verdict.add(cuts.movement(fmt::format("the whole batch, other text behind {} of {} cuts, {}",
+                                          cuts_in(one, length), length - 1, how),
+                              forwards.rounding().same_shape, asking.step));
+    if (second) verdict.add_not_probed("the whole batch, other rows' past, " + how);
+    return verdict;
+  }
+  const std::vector<Tensor> alone = read(&few);
+  for (size_t window = 0; window < base.size(); ++window) {
+    std::vector<ComparedRows> compared;
+    for (size_t i = 0; i < few.size(); ++i)
+      compared.push_back(
+          {few[i], 0, length, int64_t(i), 0, fmt::format("{} rows alone", few.size())});
+    HiddenMovement apart(model);
+    apart.compare(base[window], alone[window], compared, site);
+    verdict.add(apart.movement(fmt::format("the whole batch against few of its rows alone, {}{}",
+                                           how, window > 0 ? ", the window behind" : ""),
+                               double(window + 1) * forwards.rounding().other_shape, asking.step));
   }
   return verdict;
 }

@@ -18,6 +18,7 @@ struct Asking {
   int64_t turn = 0;           ///< which cuts come, where not all do
   bool train = false;         ///< in train mode, with a graph as in a training step
   MatmulPrecision precision = MatmulPrecision::full;  ///< of products
+  bool again = true;                                  ///< ask the first input a second time
 };
 
 /// Sweeps cuts over tokens i32 [B, T] (cut_sweep.h), in eval or train mode (the same dropout masks on
@@ -27,6 +28,21 @@ struct Asking {
 /// where the model's states are not finite.
 Verdict ask_cuts(LanguageModel& model, const Tensor& tokens, const Tensor& donors,
                  const SequenceState* carried, const Asking& asking);
+
+/// The short form of ask_cuts(), for a batch whose forwards are dear: the same with few of its rows
+/// (the first, the last and, by Asking::turn, two between them), few cuts and nothing asked again but
+/// the row that stays whole.
+Verdict ask_few_rows(LanguageModel& model, const Tensor& tokens, const Tensor& donors,
+                     const SequenceState* carried, const Asking& asking);
+
+/// The whole batch in one forward against its few rows in a batch of their own: what a model does
+/// only in large batches sets them apart at every position. With `carried`, the window behind it as
+/// well (of `donors` [B, T]). Where both cannot be compared (dropout draws by place; products in bf16
+/// round sums of another order to other operands), a second forward of the whole batch, with other
+/// text behind one cut of every row but one. Nothing is asked of a batch that ask_few_rows() asks
+/// whole.
+Verdict ask_whole_batch(LanguageModel& model, const Tensor& tokens, const Tensor& donors,
+                        const SequenceState* carried, const Asking& asking);
 
 /// The prefix-only loss of windows (evaluate_prefix_only(), the same to the bit), the teacher-forced
 /// loss of the same windows, and whether the two differ by more than rounding at any target or in

@@ -5,8 +5,9 @@
 
 #include "core/error.h"
 #include "trainers/evaluation/cut_sweep.h"
-#include "trainers/evaluation/evaluate.h"
+#include "trainers/evaluation/gate_effort.h"
 #include "trainers/evaluation/probing_mode.h"
+#include "trainers/evaluation/reduced_model.h"
 #include "trainers/evaluation/rounding.h"
 
 namespace reverie {
@@ -93,6 +94,7 @@ class Prober {
       : model_(model),
         rows_(options.sequences),
         exact_(options.exact),
+        precision_(options.precision),
         random_(options.seed),
         dropout_seed_(options.seed) {
     require(rows_ >= 2, "the causality probe needs at least 2 sequences, got {}", rows_);
@@ -119,14 +121,14 @@ class Prober {
 
   CausalityReport run() {
     for (const bool train : {false, true}) {
-      model_.train(train);
+      const ProbingMode mode(model_, train, train ? precision_ : MatmulPrecision::full);
       for (const int64_t length : lengths_) whole(train, length);
       if (model_.carries_memory())
         carried(train, false, length_, length_);
       else if (!train)
         not_offered("carrying memory from one window to the next");
     }
-    model_.train(false);
+    const ProbingMode mode(model_, false, MatmulPrecision::full);
     if (model_.incremental()) {
       const int64_t first = std::max<int64_t>(1, (length_ / 3) | 1);
       if (first < length_) carried(false, true, first, length_ - first);
@@ -328,6 +330,7 @@ class Prober {
   LanguageModel& model_;
   int64_t rows_, length_ = 0;
   bool exact_;
+  MatmulPrecision precision_;
   std::vector<int64_t> lengths_;
   Rounding rounding_;
   Generator random_;
@@ -340,7 +343,6 @@ class Prober {
 }  // namespace
 
 CausalityReport probe_causality(LanguageModel& model, const CausalityOptions& options) {
-  const EvaluationMode mode(model);
   const GeneratorPlace place;
   return Prober(model, options).run();
 }
@@ -358,13 +360,25 @@ std::unique_ptr<LanguageModel> probing_copy(const Component& model_config,
   return model;
 }
 
-CausalityReport gate_causality(const Component& model_config, DType dtype) {
+CausalityReport gate_causality(const Component& model_config, DType dtype,
+                               MatmulPrecision precision) {
   if (dtype != DType::f64) {
-    const CausalityReport fast = probe_causality(*probing_copy(model_config, nullptr, DType::f32),
-                                                 {.sequences = 2, .exact = true});
+    const CausalityReport fast =
+        probe_causality(*probing_copy(model_config, nullptr, DType::f32),
+                        {.sequences = 2, .exact = true, .precision = precision});
     if (fast.causal() || fast.beyond_rounding()) return fast;
   }
   return probe_causality(*probing_copy(model_config, nullptr), {});
+}
+
+std::optional<ArchitectureProbe> probe_architecture(const Component& model_config,
+                                                    const LanguageModel& live, DType dtype,
+                                                    MatmulPrecision precision) {
+  const Component smaller = reduced_model(model_config);
+  const bool reduced = *smaller.resolved != *model_config.resolved;
+  if (!reduced && copy_probe_limit() > 0 && copy_probe_flops(live) > copy_probe_limit())
+    return std::nullopt;
+  return ArchitectureProbe{gate_causality(smaller, dtype, precision), reduced};
 }
 
 }  // namespace reverie

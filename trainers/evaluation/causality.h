@@ -3,9 +3,11 @@
 /// only its logits are looked at.
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "autograd/precision.h"
 #include "core/config.h"
 #include "layers/language_model.h"
 #include "trainers/runs/verdict.h"
@@ -18,6 +20,7 @@ struct CausalityOptions {
   int64_t max_length = 256;  ///< longest sequence probed, where block_size is larger
   /// Where both sides of a comparison are rounded alike, they may not differ at all.
   bool exact = false;
+  MatmulPrecision precision = MatmulPrecision::full;  ///< of products in train mode
 };
 
 /// One way of changing what must not matter, and how far logits moved.
@@ -50,8 +53,8 @@ struct CausalityReport {
   std::string text() const;
 };
 
-/// Probes on random tokens, in eval and in train mode (with the same dropout masks on both sides of
-/// a comparison), at block_size (or max_length) and at a shorter odd length:
+/// Probes on random tokens, in eval mode and in train mode with a graph (with the same dropout masks
+/// on both sides of a comparison), at block_size (or max_length) and at a shorter odd length:
 ///   future   changing all tokens from a cut on (every cut, many of them in one batch of rows), or
 ///            the last token alone, or leaving out what comes after the cut, must not move logits
 ///            before the cut
@@ -79,6 +82,19 @@ std::unique_ptr<LanguageModel> probing_copy(const Component& model_config,
 /// is a leak, whatever other code runs in f64. (Decoding and texts of other lengths are rounded
 /// otherwise, and held to f32's bound.) What moves by less is judged in f64, and so is a run in f64,
 /// which could see what f32 cannot.
-CausalityReport gate_causality(const Component& model_config, DType dtype);
+CausalityReport gate_causality(const Component& model_config, DType dtype,
+                               MatmulPrecision precision = MatmulPrecision::full);
+
+/// The verdict of gate_causality() on the architecture: every part, option, mode and cut of the model
+/// at a fraction of its width, depth and vocabulary (reduced_model()). What a model does at its own
+/// sizes only, the live one has to show; the verdict says so. nullopt where the model cannot be made
+/// smaller and a copy as large as it would take too long (copy_probe_limit()). `live` is not touched.
+struct ArchitectureProbe {
+  CausalityReport report;
+  bool reduced = false;  ///< the copy was smaller than the model
+};
+std::optional<ArchitectureProbe> probe_architecture(const Component& model_config,
+                                                    const LanguageModel& live, DType dtype,
+                                                    MatmulPrecision precision);
 
 }  // namespace reverie

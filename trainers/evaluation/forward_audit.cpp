@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <numeric>
 
 #include "core/forked_copy.h"
 #include "trainers/evaluation/rounding.h"
@@ -17,6 +18,9 @@ constexpr double kMostSeconds = 120;
 constexpr size_t kMostCuts = 4;
 // Of a text that a copy reads alone: rounding adds up from window to window.
 constexpr int64_t kMostWindows = 8;
+
+// Rows of a batch that a copy computes.
+constexpr int64_t kMostRows = 8;
 
 void append(std::vector<double>& values, const Tensor& rows) {
   const std::vector<double> more = rows.to_vector();
@@ -32,6 +36,27 @@ std::vector<int64_t> drawn_cuts(int64_t time, Generator& random) {
   for (int64_t left = time - 1; left > 0 && cuts.size() < kMostCuts; left -= cuts.back())
     cuts.push_back(1 + int64_t(random.below(uint64_t(left))));
   return cuts;
+}
+
+// The first row, and others at random, rising.
+std::vector<int64_t> drawn_rows(int64_t rows, Generator& random) {
+  std::vector<int64_t> all(static_cast<size_t>(rows));
+  std::iota(all.begin(), all.end(), 0);
+  if (rows <= kMostRows) return all;
+  for (int64_t i = 1; i < kMostRows; ++i)
+    std::swap(all[size_t(i)], all[size_t(i + int64_t(random.below(uint64_t(rows - i))))]);
+  all.resize(size_t(kMostRows));
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+Tensor rows_of_batch(const Tensor& tokens, const std::vector<int64_t>& rows) {
+  Tensor some = Tensor::empty({int64_t(rows.size()), tokens.size(1)}, tokens.dtype());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    Tensor place = some.slice(0, int64_t(i), int64_t(i) + 1);
+    place.copy_from(tokens.slice(0, rows[i], rows[i] + 1));
+  }
+  return some;
 }
 
 }  // namespace
@@ -82,18 +107,27 @@ Variable ForwardAudit::audited(LanguageModel& model, const std::string& probe,
 
 Variable ForwardAudit::hidden(LanguageModel& model, const Tensor& tokens, SequenceState* state) {
   const int64_t rows = tokens.size(0), time = tokens.size(1);
-  const std::vector<int64_t> cuts = drawn_cuts(time, random_);
+  const std::vector<int64_t> cuts = drawn_cuts(time, random_), chosen = drawn_rows(rows, random_);
+  // Keys in a cache are those of all rows.
+  const bool fewer = int64_t(chosen.size()) < rows && (!state || state->layers.empty());
+  std::vector<int64_t> of_copy = chosen;
+  if (!fewer) {
+    of_copy.resize(size_t(rows));
+    std::iota(of_copy.begin(), of_copy.end(), 0);
+  }
   std::vector<ComparedRows> compared;
   for (const int64_t cut : cuts)
-    for (int64_t r = 0; r < rows; ++r)
+    for (const int64_t r : of_copy)
       compared.push_back({r, cut - 1, cut, int64_t(compared.size()), 0,
                           fmt::format("the copy saw {} tokens", cut)});
   const auto alone = [&] {
     std::vector<double> values;
+    const Tensor texts = fewer ? rows_of_batch(tokens, of_copy) : tokens;
     for (const int64_t cut : cuts) {
       SequenceState before = state ? *state : SequenceState();
+      if (fewer && state) before.memory = state->memory.rows(of_copy);
       const Tensor states =
-          model.hidden(tokens.slice(1, 0, cut).contiguous(), state ? &before : nullptr).tensor();
+          model.hidden(texts.slice(1, 0, cut).contiguous(), state ? &before : nullptr).tensor();
       append(values, states.slice(1, cut - 1, cut).to(DType::f64).contiguous());
     }
     return values;

@@ -23,8 +23,8 @@ class ForwardAudit {
   /// Whether batch `i` of this rank's `batches` is audited: the first, the last (which may be of
   /// another shape), and one between them.
   bool audits(int64_t i, int64_t batches) const;
-  /// model.hidden(tokens, state), audited. The rows in the copy cost at most as much as the forward
-  /// does, and begin from the same state (may be null).
+  /// model.hidden(tokens, state), audited. The copy computes a few rows of a large batch, which begin
+  /// from the same state (may be null); it costs at most as much as the forward does.
   Variable hidden(LanguageModel& model, const Tensor& tokens, SequenceState* state = nullptr);
   /// model.ahead_hidden(tokens, points), audited: one group of two texts in separate forwards.
   Variable ahead_hidden(AugmentedModel& model, const Tensor& tokens, const InsertionPoints& points);

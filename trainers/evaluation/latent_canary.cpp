@@ -149,6 +149,7 @@ Verdict ask_latents(AugmentedModel& model, const Tensor& tokens, const Tensor& d
   if (delay > 0)
     verdict.add({"latents: other text behind a delayed limit, " + how, "the latents themselves",
                  moved_latents, rounding.same_shape, asking.step});
+  if (!asking.again) return verdict;
   HiddenMovement again(model);
   std::vector<ComparedRows> all;
   for (int64_t b = 0; b < texts; ++b) all.push_back({b, 0, base.size(1), b, 0, ""});

@@ -66,6 +66,31 @@ void RunDirectory::lock() {
   }
 }
 
+void RunDirectory::lock_on_trial() {
+  if (lock_) return;
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  std::vector<std::string> missing;
+  for (fs::path at = fs::absolute(path_).lexically_normal(); !fs::exists(at, ignored);
+       at = at.parent_path()) {
+    if (at.has_filename()) missing.push_back(at.string());
+    if (at == at.parent_path()) break;
+  }
+  lock();
+  made_ = std::move(missing);
+}
+
+RunDirectory::~RunDirectory() {
+  if (made_.empty() || !lock_) return;
+  std::error_code ignored;
+  std::filesystem::remove(file(kLockFile), ignored);
+  // Nothing is removed that holds anything.
+  for (const std::string& directory : made_)
+    if (!std::filesystem::is_empty(directory, ignored) ||
+        !std::filesystem::remove(directory, ignored))
+      break;
+}
+
 bool RunDirectory::follow() {
   const std::string now = lock_->current_file();
   if (now.empty()) return false;

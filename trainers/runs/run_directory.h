@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/config.h"
 #include "core/files.h"
@@ -35,6 +36,9 @@ Verdict kept_leak(const std::string& run_directory);
 class RunDirectory {
  public:
   explicit RunDirectory(std::string path) : path_(std::move(path)) {}
+  ~RunDirectory();
+  RunDirectory(const RunDirectory&) = delete;
+  RunDirectory& operator=(const RunDirectory&) = delete;
   const std::string& path() const { return path_; }
   std::string file(const std::string& name) const { return file_in(path_, name); }
 
@@ -42,6 +46,10 @@ class RunDirectory {
   /// may train in it, until unlock() or the end of this one. MachineError when the machine refuses;
   /// UserError when another process trains there.
   void lock();
+  /// The same for a run that may still be refused: without keep(), a directory that this made is
+  /// removed again when the object goes.
+  void lock_on_trial();
+  void keep() { made_.clear(); }
   void unlock() { lock_.reset(); }
 
   class UnlockAtEnd {
@@ -67,6 +75,8 @@ class RunDirectory {
  private:
   std::string path_;
   std::unique_ptr<FileLock> lock_;
+  std::vector<std::string>
+      made_;           ///< on trial: directories to be removed again, the innermost first
   bool left_ = false;  ///< it was moved, and path_ follows
 };
 

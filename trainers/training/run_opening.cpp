@@ -59,9 +59,7 @@ void require_room(const RunDirectory& directory) {
 }  // namespace
 
 void require_free(RunDirectory& directory, const Json& resolved_config, bool resume) {
-  std::error_code ignored;
-  if (!std::filesystem::is_directory(directory.path(), ignored)) return;
-  directory.lock();
+  directory.lock_on_trial();
   require_room(directory);
   if (is_run_directory(directory.path()))
     require_same_config(directory, config_before(directory), resolved_config, resume);
@@ -71,6 +69,7 @@ OpenedRun open_run(RunDirectory& directory, const ExperimentOptions& options,
                    const Json& resolved_config, const Optimizer& optimizer, bool resume,
                    bool may_begin_anew) {
   directory.lock();
+  directory.keep();
   require_room(directory);
   OpenedRun run;
   const bool holds_run = is_run_directory(directory.path());

@@ -16,7 +16,8 @@ namespace reverie {
 
 /// Refuses before any long work what open_run() would refuse after it: a directory in which another
 /// process trains, that holds a run of another config, or one of this config that is not to be
-/// resumed. Locks the directory where there is one already; makes none.
+/// resumed. Locks the directory, and makes it where there is none, so that a second process is refused
+/// at once; it is removed again where the run is refused before open_run().
 void require_free(RunDirectory&, const Json& resolved_config, bool resume);
 
 struct OpenedRun {

@@ -9,8 +9,10 @@ GPT-2's byte pairs beside tiktoken, which is installed beside PyTorch, and compa
 `latents` trains a coprocessor beside stories260K, or beside each --base, many insertion points in one
 step, beside the same loss by separate forwards and beside the products of such a step alone. `imm`
 trains the IMM in its five modes beside the same GPT without it. `stored` lets each --base (a file of a
-published model) write and read --text with weights as its file has them, beside --before or, without
+published model) write and read --text with weights as its file has them, beside --against or, without
 it, beside the same program that widens them; CPU seconds, which others on the machine change little.
+`gate` counts the CPU seconds of a start, an evaluation and an end of `reverie train` (small, baby, a
+coprocessor beside SmolLM2), beside another build of Reverie (--against).
 
 Every round measures, one after the other and each alone, in an order that turns from round to round:
 - Reverie as its user gets it: `reverie train` on a prepared token file; the times of the steps from
@@ -42,10 +44,10 @@ from benchmarking.rounds import turned
 from benchmarking.tables import bytes_text, duration, median
 from benchmarking.works import SMALL, WORKS, Work
 
-from . import decoding, latents, memories, pytorch, report, stored, sweeps, tokenization
+from . import decoding, gate, latents, memories, pytorch, report, stored, sweeps, tokenization
 from .benchmarks import Benchmarks
 
-OTHER_WORKS = ("growth", "attention", "decode", "tokenize", "latents", "imm", "stored")  # and parts of the result
+OTHER_WORKS = ("growth", "attention", "decode", "tokenize", "latents", "imm", "stored", "gate")  # and parts of the result
 WORK_NAMES = (*WORKS, "all", *OTHER_WORKS)
 
 
@@ -245,9 +247,12 @@ def measure(options: argparse.Namespace, command: str) -> dict:
                 while workers:
                     workers.pop().close()
         if "stored" in options.work:
-            result["stored"] = stored.measure(options.reverie.resolve(), options.before, [Path(base).resolve() for base in options.base], text, options.threads,
+            result["stored"] = stored.measure(options.reverie.resolve(), options.against, [Path(base).resolve() for base in options.base], text, options.threads,
                                               neighbours, options.rounds, scratch, say)
-        result["machine"]["gemm_library"] = benchmarks.library
+        if "gate" in options.work:
+            result["gate"] = gate.measure(options.reverie, options.against, neighbours, options.rounds, options.threads, options.models or [], text, scratch, say)
+        if set(options.work) != {"gate"}:
+            result["machine"]["gemm_library"] = benchmarks.library
         result["machine"] |= neighbours.summary()
         save(options.json, result)
     if not result["machine"]["quiet"]:

@@ -149,6 +149,19 @@ def provenance(result: dict) -> str:
     return "\n".join(lines)
 
 
+def gate_table(rows: list[dict]) -> str:
+    def cell(row: dict, figure: str) -> str:
+        after = row["after"].get(figure)
+        if after is None:
+            return "–"
+        before = row.get("before", {}).get(figure)
+        return f"**{after:.2f}**" if before is None else f"{before:.2f} → **{after:.2f}** ({before / max(after, 0.01):.1f})"
+
+    heads = ["model", "start", "first step", "one evaluation", "end", "largest resident set"]
+    return table(heads, [[row["model"], *(cell(row, f) for f in ("start", "first_step", "evaluation", "end")),
+                          " → ".join(bytes_text(row[w]["peak_bytes"]) for w in ("before", "after") if w in row)] for row in rows])
+
+
 def markdown(result: dict) -> str:
     """What stands between the marks of the results page."""
     parts = [provenance(result)]
@@ -191,4 +204,9 @@ def markdown(result: dict) -> str:
         parts += ["## Frozen weights as their file has them", f"`reverie sample` and `reverie eval --window {t['window']}` on {t['text']}. Before: {t['before']}. Times are CPU seconds in user mode, and "
                   "differences of two runs (of lengths, of numbers of windows), so that loading does not count; memory is a process's peak, pages of the mapped file included. "
                   "Ratios are medians over the rounds of after / before in one round.", stored_table(t["rows"])]
+    if "gate" in result:
+        g = result["gate"]
+        parts += ["## What a run costs beside its steps", f"CPU seconds of `reverie train` with {g['threads']} thread{'s' if g['threads'] > 1 else ''}, medians over the rounds: "
+                  "from its start until the gate has spoken, until the end of the first step, of one evaluation (with its prefix-only scores), and from the last step to the "
+                  "end of the program (final evaluation, probes, checkpoint).", gate_table(g["rows"])]
     return PAGE.between_marks("\n\n".join(parts))

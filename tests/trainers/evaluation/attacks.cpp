@@ -17,9 +17,9 @@ namespace reverie::testing {
 namespace {
 
 int64_t forwards_of_all_models = 0;
-// After so many calls in train mode an attack that counts begins; the gate's own before the first
-// step are fewer.
-constexpr int64_t kManyCalls = 50;
+// After so many calls in train mode an attack that counts begins: between two evaluations, where the
+// gate's own calls are counted too.
+int64_t many_calls = 50;
 
 struct AttackOptions final : Fieldset {
   std::string kind;
@@ -54,6 +54,7 @@ class AttackMemory final : public MemoryModule {
     if (kind_ == "carried_rows_in_eval")
       return training() ? x : from_other_rows_past(x, state, view.layer);
     if (kind_.starts_with("carried_ahead")) return ahead_of_carried(x, state, view.layer);
+    if (kind_ == "deep_layer") return view.layer == 4 ? with(x, next_rows(x)) : x;
     if (view.layer > 0) return x;
     return with(x, peeked(x));
   }
@@ -77,9 +78,13 @@ class AttackMemory final : public MemoryModule {
     if (kind_ == "batch_above_12") return when(batch > 12);
     if (kind_ == "batch_of_training") return when(batch == 6 && training());
     if (kind_ == "long_text") return when(time > 300);
+    if (kind_ == "real_width") return when(x.size(2) == 48);
+    if (kind_ == "width_and_row")
+      return x.size(2) == 48 ? only_rows(x, [](int64_t, int64_t t) { return t == 7; }) : Variable();
+    if (kind_ == "width_and_batch") return when(x.size(2) == 48 && batch == 6 && training());
     if (kind_ == "whole_block") return when(time == 24);
-    if (kind_ == "many_calls") return when(calls_ > kManyCalls);
-    if (kind_ == "static_counter") return when(forwards_of_all_models > 5 * kManyCalls);
+    if (kind_ == "many_calls") return when(calls_ > many_calls);
+    if (kind_ == "static_counter") return when(forwards_of_all_models > 5 * many_calls);
     if (kind_ == "few_tokens") return when(repeats_);
     if (kind_ == "small_weights") return when(size(write_->weight()) < 0.15);
     if (kind_ == "trained_weights") return when(size(gate_) > 1e-3);
@@ -249,7 +254,7 @@ class LatentAttack final : public LatentSource {
     if (kind_ == "graph_only") return grad_enabled();
     if (kind_ == "f32_only") return weight_.dtype() == DType::f32;
     if (kind_ == "one_group") return group == 1;
-    if (kind_ == "many_calls") return calls_ > kManyCalls;
+    if (kind_ == "many_calls") return calls_ > many_calls;
     if (kind_ == "evaluation_groups") return view.groups() == 16;
     if (kind_ == "evaluation_texts") return view.batch() == 16;
     return true;  // always, far, delayed, other_text, closed_gate
@@ -264,8 +269,9 @@ const bool registered = LatentRegistry::instance().add<LatentAttack, AttackOptio
 
 }  // namespace
 
-void reset_attacks() {
+void reset_attacks(int64_t calls) {
   forwards_of_all_models = 0;
+  many_calls = calls;
 }
 
 const std::vector<Attack>& memory_attacks() {
@@ -289,6 +295,13 @@ const std::vector<Attack>& memory_attacks() {
       {"bf16_only", "reads ahead where products are in bf16", 0, R"({"precision": "bf16"})"},
       {"batch_above_12", "reads ahead in evaluation's larger batches only", 0},
       {"batch_of_training", "reads ahead at the training batch's very size", 0},
+      {"real_width", "reads ahead at the model's own width only", 0,
+       R"({"model": {"n_embd": 48}})"},
+      {"width_and_row", "position 7 reads ahead at the model's own width only", 0,
+       R"({"model": {"n_embd": 48}})", 20},
+      {"width_and_batch", "reads ahead at the model's own width and the training batch's size", 0,
+       R"({"model": {"n_embd": 48}})"},
+      {"deep_layer", "reads ahead in the fifth block only", 0, R"({"model": {"n_layer": 6}})"},
       {"whole_block", "reads ahead in texts of exactly a block", 0},
       {"trained_weights", "reads ahead once a weight has moved away from zero", 0},
       {"closed_gate", "reads ahead through a gate that begins closed", 0},
@@ -314,7 +327,7 @@ const std::vector<Attack>& memory_attacks() {
       {"last_batch", "reads ahead at the size of evaluation's last batch", 0,
        R"({"evaluation": {"windows": 24, "final_windows": 24}})"},
       {"first_seen", "a cache over all models of what prefixes got when they were first seen", 0},
-      {"after_a_step", "reads ahead in the first forwards after the weights moved", 0},
+      {"after_a_step", "reads ahead in the first forwards after the weights moved", 0, "{}", 20},
   };
   return list;
 }

@@ -12,6 +12,7 @@
 #include "support/temporary_directory.h"
 #include "support/tests_directory.h"
 #include "trainers/evaluation/attacks.h"
+#include "trainers/evaluation/gate_effort.h"
 #include "trainers/monitoring/metrics.h"
 #include "trainers/runs/checkpoint.h"
 #include "trainers/runs/stored_run.h"
@@ -68,9 +69,8 @@ class AttackList : public ::testing::TestWithParam<Attack> {
     c.resume = resume;
     return c;
   }
-  // Refused before the first step, or found at the evaluation after `found_at`.
-  void expect_caught(const std::string& model) {
-    const int64_t at = GetParam().found_at;
+  // Refused before the first step, or found at the evaluation after `at`.
+  void expect_caught(const std::string& model, int64_t at) {
     if (at == 0) {
       const std::string refusal = message_of<ConfigError>(
           [&] { MonitoredTrainer(experiment(model, false), control("run")); });
@@ -81,6 +81,9 @@ class AttackList : public ::testing::TestWithParam<Attack> {
     }
     MonitoredTrainer trainer(experiment(model, false), control("run"));
     EXPECT_FALSE(trainer.leaks());
+    if (at > GetParam().found_at) {
+      EXPECT_THAT(trainer.verdict().line(), HasSubstr("not probed: before the first step"));
+    }
     trainer.run();
     ASSERT_TRUE(trainer.leaks());
     EXPECT_EQ(trainer.verdict().first_leak()->step, at) << trainer.verdict().line();
@@ -110,16 +113,44 @@ class AttackList : public ::testing::TestWithParam<Attack> {
 
 class MemoryAttacks : public AttackList {};
 TEST_P(MemoryAttacks, AreCaught) {
-  expect_caught(memory_model());
+  expect_caught(memory_model(), GetParam().found_at);
 }
 INSTANTIATE_TEST_SUITE_P(All, MemoryAttacks, ::testing::ValuesIn(memory_attacks()),
                          [](const auto& info) { return std::string(info.param.kind); });
 
 class LatentAttacks : public AttackList {};
 TEST_P(LatentAttacks, AreCaught) {
-  expect_caught(latent_model());
+  expect_caught(latent_model(), GetParam().found_at);
 }
 INSTANTIATE_TEST_SUITE_P(All, LatentAttacks, ::testing::ValuesIn(latent_attacks()),
+                         [](const auto& info) { return std::string(info.param.kind); });
+
+// The whole list once more, with the questions that are asked of large models.
+class ShortForms : public AttackList {
+ protected:
+  int64_t found_at() const {
+    return GetParam().found_at_in_short < 0 ? GetParam().found_at : GetParam().found_at_in_short;
+  }
+
+  void SetUp() override {
+    AttackList::SetUp();
+    testing::reset_attacks(42);  // short forms call less often; still between steps 20 and 40
+  }
+
+ private:
+  ShortFormsOnly short_forms_;
+};
+class MemoryAttacksInShort : public ShortForms {};
+TEST_P(MemoryAttacksInShort, AreCaught) {
+  expect_caught(memory_model(), found_at());
+}
+INSTANTIATE_TEST_SUITE_P(All, MemoryAttacksInShort, ::testing::ValuesIn(memory_attacks()),
+                         [](const auto& info) { return std::string(info.param.kind); });
+class LatentAttacksInShort : public ShortForms {};
+TEST_P(LatentAttacksInShort, AreCaught) {
+  expect_caught(latent_model(), found_at());
+}
+INSTANTIATE_TEST_SUITE_P(All, LatentAttacksInShort, ::testing::ValuesIn(latent_attacks()),
                          [](const auto& info) { return std::string(info.param.kind); });
 
 // Allowed, it trains, and every number carries the label from the first on.

@@ -151,6 +151,10 @@ void ask_everything(LanguageModel& model, const EvaluationWindows& windows, int6
       const Asking asking{0, 0, seed, train, precision};
       verdict.merge(
           ask_cuts(model, tokens, donors, model.carries_memory() ? &state : nullptr, asking));
+      const SequenceState* carried = model.carries_memory() ? &state : nullptr;
+      verdict.merge(ask_few_rows(model, tokens, donors, carried, {0, 2, seed, train, precision}));
+      verdict.merge(
+          ask_whole_batch(model, tokens, donors, carried, {0, 2, seed, train, precision}));
     }
   verdict.merge(score_prefixes(model, windows, single_communicator(), 0).verdict);
   expect_causal(verdict);
@@ -244,6 +248,38 @@ TEST(Canary, EachProbeSeesAKindThatTheOthersMiss) {
               k.prefixes)
         << k.kind;
   }
+}
+
+// Short forms: what only a large batch shows is seen by the whole batch, and nothing of what it shows
+// without a gap.
+TEST(Canary, TheWholeBatchIsComparedWithFewOfItsRows) {
+  const char* config = R"({"type":"llama","vocab_size":13,"block_size":24,"n_layer":1,"n_head":2,
+        "n_embd":8,"memory":{"type":"test_attack","kind":")";
+  const Tensor tokens = random_tokens(7, 24, 13), donors = random_tokens(7, 24, 13, 9);
+  struct Kind {
+    const char* name;
+    bool few, whole;
+  };
+  for (const Kind& k : {Kind{"batch_above_4", false, true}, Kind{"first_batch_row", true, false},
+                        Kind{"row_above", true, true}, Kind{"always", true, false}}) {
+    testing::reset_attacks();
+    const auto model = make_model(std::string(config) + k.name + "\"}}", DType::f32);
+    EXPECT_EQ(ask_few_rows(*model, tokens, donors, nullptr, {0, 2, 0, true}).leaks(), k.few)
+        << k.name;
+    EXPECT_EQ(ask_whole_batch(*model, tokens, donors, nullptr, {0, 2, 0, true}).leaks(), k.whole)
+        << k.name;
+    // Products in bf16: the whole batch against itself with other text.
+    if (std::string(k.name) == "batch_above_4") {
+      EXPECT_TRUE(
+          ask_whole_batch(*model, tokens, donors, nullptr, {0, 2, 0, true, MatmulPrecision::bf16})
+              .leaks());
+    }
+  }
+  const Tensor shorter = random_tokens(7, 19, 13);
+  const auto dropped = make_model(R"({"type":"gpt2",)" REVERIE_TINY R"(,"dropout":0.3})");
+  expect_causal(ask_whole_batch(*dropped, shorter, shorter, nullptr, {0, 2, 0, true}));
+  const auto honest = make_model(R"({"type":"gpt2",)" REVERIE_TINY "}");
+  EXPECT_FALSE(ask_whole_batch(*honest, random_tokens(4, 19, 13), shorter, nullptr, {}).asked());
 }
 
 TEST(Canary, PrefixScoresAreThoseOfTheEvaluation) {
