@@ -6,7 +6,6 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
 #include <vector>
 
 #include "core/error.h"
@@ -35,16 +34,21 @@ class CompactStorage final : public Storage {
     return written_.load(std::memory_order_acquire) ? nullptr : &rows_;
   }
   const std::shared_ptr<Storage>& owner() const { return owner_; }
+  ~CompactStorage() { delete wide_.load(); }
+  // Without a mutex: a copy of the process that is made meanwhile could never take it.
   void* wide(bool for_writing) {
-    const std::lock_guard lock(mutex_);
-    if (!wide_) {
-      auto wide = std::make_unique<Storage>(bytes(), Device{});
-      read(0, rows_.rows, static_cast<float*>(wide->data()));
-      wide_ = std::move(wide);
-      g_widened.fetch_add(1, std::memory_order_relaxed);
+    Storage* wide = wide_.load(std::memory_order_acquire);
+    if (!wide) {
+      auto made = std::make_unique<Storage>(bytes(), Device{});
+      read(0, rows_.rows, static_cast<float*>(made->data()));
+      // Whoever is first gives the elements; the others' are the same.
+      if (wide_.compare_exchange_strong(wide, made.get(), std::memory_order_acq_rel)) {
+        wide = made.release();
+        g_widened.fetch_add(1, std::memory_order_relaxed);
+      }
     }
     if (for_writing) written_.store(true, std::memory_order_release);
-    return wide_->data();
+    return wide->data();
   }
   void read(int64_t first, int64_t count, float* out) const {
     const int64_t blocks = rows_.columns / int64_t(layout_of(rows_.type).elements);
@@ -55,8 +59,7 @@ class CompactStorage final : public Storage {
  private:
   CompactRows rows_;
   std::shared_ptr<Storage> owner_;
-  std::mutex mutex_;
-  std::unique_ptr<Storage> wide_;
+  std::atomic<Storage*> wide_{nullptr};
   std::atomic<bool> written_{false};
 };
 
