@@ -119,15 +119,6 @@ std::vector<int64_t> few_rows_of(int64_t rows, int64_t turn) {
   return few;
 }
 
-Tensor chosen_rows(const Tensor& tokens, const std::vector<int64_t>& rows) {
-  Tensor some = Tensor::empty({int64_t(rows.size()), tokens.size(1)}, tokens.dtype());
-  for (size_t i = 0; i < rows.size(); ++i) {
-    Tensor place = some.slice(0, int64_t(i), int64_t(i) + 1);
-    place.copy_from(tokens.slice(0, rows[i], rows[i] + 1));
-  }
-  return some;
-}
-
 std::vector<ComparedRows> whole_rows(int64_t rows, int64_t length) {
   std::vector<ComparedRows> all;
   for (int64_t r = 0; r < rows; ++r) all.push_back({r, 0, length, r, 0, ""});

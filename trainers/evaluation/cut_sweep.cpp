@@ -55,6 +55,15 @@ int64_t cuts_in(const CutPlan& plan, int64_t length) {
   return int64_t(cuts.size());
 }
 
+Tensor chosen_rows(const Tensor& tokens, const std::vector<int64_t>& rows) {
+  Tensor some = Tensor::empty({int64_t(rows.size()), tokens.size(1)}, tokens.dtype());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    Tensor place = some.slice(0, int64_t(i), int64_t(i) + 1);
+    place.copy_from(tokens.slice(0, rows[i], rows[i] + 1));
+  }
+  return some;
+}
+
 Tensor with_other_suffixes(const Tensor& tokens, const Tensor& donors,
                            const std::vector<int64_t>& cuts, int64_t vocabulary) {
   Tensor other = tokens.clone();

@@ -23,6 +23,9 @@ CutPlan plan_cuts(int64_t rows, int64_t length, int64_t most_forwards, int64_t t
 /// How many different ones.
 int64_t cuts_in(const CutPlan& plan, int64_t length);
 
+/// These rows of tokens i32 [B, T] (CPU), in this order.
+Tensor chosen_rows(const Tensor& tokens, const std::vector<int64_t>& rows);
+
 /// tokens i32 [B, T] (CPU) with what stands behind each row's cut taken from a row of `donors` i32
 /// [D, T], so that real text is replaced by real text. The first token behind a cut is always
 /// another one than before: from a donor, else from anywhere in `donors`, else the next in the

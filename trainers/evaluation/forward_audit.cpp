@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "core/forked_copy.h"
+#include "trainers/evaluation/cut_sweep.h"
 #include "trainers/evaluation/rounding.h"
 #include "trainers/evaluation/separate_group.h"
 
@@ -48,15 +49,6 @@ std::vector<int64_t> drawn_rows(int64_t rows, Generator& random) {
   all.resize(size_t(kMostRows));
   std::sort(all.begin(), all.end());
   return all;
-}
-
-Tensor rows_of_batch(const Tensor& tokens, const std::vector<int64_t>& rows) {
-  Tensor some = Tensor::empty({int64_t(rows.size()), tokens.size(1)}, tokens.dtype());
-  for (size_t i = 0; i < rows.size(); ++i) {
-    Tensor place = some.slice(0, int64_t(i), int64_t(i) + 1);
-    place.copy_from(tokens.slice(0, rows[i], rows[i] + 1));
-  }
-  return some;
 }
 
 }  // namespace
@@ -122,7 +114,7 @@ Variable ForwardAudit::hidden(LanguageModel& model, const Tensor& tokens, Sequen
                           fmt::format("the copy saw {} tokens", cut)});
   const auto alone = [&] {
     std::vector<double> values;
-    const Tensor texts = fewer ? rows_of_batch(tokens, of_copy) : tokens;
+    const Tensor texts = fewer ? chosen_rows(tokens, of_copy) : tokens;
     for (const int64_t cut : cuts) {
       SequenceState before = state ? *state : SequenceState();
       if (fewer && state) before.memory = state->memory.rows(of_copy);
