@@ -84,7 +84,7 @@ class RunsTest(unittest.TestCase):
         finally:
             first.kill()
             first.wait()
-        # What a killed process left is no run, and in nobody's way.
+        # The lock file of a killed process does not refuse the next run.
         self.config("after", train={"steps": 1, "batch_size": 2}, evaluation={"interval": 0})
         self.expect(0, "train", "after.json", "--run-dir", run)
 

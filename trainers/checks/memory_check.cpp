@@ -137,7 +137,7 @@ MemoryCheck check_memory(LanguageModel& model, const ConsecutiveWindows& windows
   }
   const CarriedLosses read =
       read_carried(model, windows, others, single_communicator(), progress, audit);
-  // Of the first two, the verdict is made; others may have no window that they are asked of.
+  // The verdict is made from the first two. The others may have no window to be asked of.
   for (size_t i = 0; i < std::min<size_t>(2, others.size()); ++i)
     require(
         read.others[i].all().targets > 0,

@@ -10,7 +10,7 @@ namespace {
 constexpr double kFullFormAtStart = 1.2e10, kFullFormAtEvaluation = 4e9;
 // A batch of 64 texts of 256 tokens through 11 million parameters is 3.7e11.
 constexpr double kFirstForward = 6e11;
-// Of all short forwards of the end together.
+// All short forwards at the end of a run together take no more.
 constexpr double kShortFormAtEnd = 1.5e11;
 constexpr int64_t kFewestForwards = 2;
 // Texts in all forwards of probe_causality(), both modes and lengths together.

@@ -17,11 +17,12 @@ double first_forward_limit();
 /// Cuts of the short form, and of the short form of the end, where all are worth more.
 int64_t short_form_forwards(GateMoment moment, double flops_of_forward);
 
-/// Of one forward over `rows` texts of `length` tokens; with `groups` insertion points in each.
+/// Floating-point operations of one forward over `rows` texts of `length` tokens. packed_flops(): of
+/// one over texts with `groups` insertion points each.
 double forward_flops(const LanguageModel& model, int64_t rows, int64_t length);
 double packed_flops(const AugmentedModel& model, int64_t texts, int64_t length, int64_t groups);
 
-/// Of probe_causality() on a copy at full size.
+/// Floating-point operations of probe_causality() on a copy at full size.
 double copy_probe_flops(const LanguageModel& model);
 /// The most that such a copy may take; above it, none is made.
 double copy_probe_limit();

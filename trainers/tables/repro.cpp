@@ -31,7 +31,8 @@ namespace {
 
 constexpr const char* kDivergedFile = "diverged.txt";
 
-// Of models around others, "rematerialize" is younger than many a finished table; it is false there.
+// Tables that were finished before models around others had "rematerialize" lack the key. Where it
+// is false, the names of their runs must not change.
 void erase_young_rematerialize(Json& model) {
   const std::string type = model.value("type", "");
   if (type == "augmented" || type == "pretrained" || type == "coconut")
