@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "trainers/runs/stored_run.h"
 
 namespace reverie {
 
@@ -38,9 +39,14 @@ Json read_summary(const std::string& directory) {
 }
 
 Verdict kept_leak(const std::string& run_directory) {
-  const std::string file = file_in(run_directory, kLeakFile);
-  if (!std::filesystem::exists(file)) return {};
-  return Verdict::of_file(read_stored_json(file).json());
+  Verdict verdict;
+  if (const std::string file = file_in(run_directory, kLeakFile); std::filesystem::exists(file))
+    verdict = Verdict::of_file(read_stored_json(file).json());
+  if (is_run_directory(run_directory)) {
+    const Json config = read_stored_json(file_in(run_directory, kConfigFile)).json();
+    if (config.contains("model")) verdict.merge(verdict_of_base(config["model"]));
+  }
+  return verdict;
 }
 void keep_leak(const std::string& run_directory, const Verdict& verdict) {
   if (!verdict.leaks()) return;

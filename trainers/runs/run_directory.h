@@ -30,6 +30,7 @@ Json read_summary(const std::string& run_directory);
 /// Keeps a verdict that leaks in leak.json, beside those that were kept before: whatever ends the
 /// process afterwards, it stays. Nothing where it does not leak.
 void keep_leak(const std::string& run_directory, const Verdict& verdict);
+/// What was kept, and what is known of the run beside whose frozen weights this one stands.
 Verdict kept_leak(const std::string& run_directory);
 
 /// The directory of a run that trains. Ranks other than the first know its path alone.

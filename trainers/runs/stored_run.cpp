@@ -7,7 +7,6 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/random.h"
-#include "layers/model_options.h"
 #include "trainers/runs/base_files.h"
 #include "trainers/runs/checkpoint.h"
 #include "trainers/runs/checkpoint_weights.h"
@@ -30,23 +29,26 @@ Verdict verdict_on_disk(const std::string& run_directory, const Json& state) {
   return verdict;
 }
 
-Verdict verdict_of_base(const Component& model) {
+Verdict verdict_of_base(const Json& model) {
   Verdict verdict;
-  const auto path = configured_base(model);
-  const auto base = path ? find_run(*path) : std::nullopt;
-  if (!base) return verdict;
-  Verdict known = verdict_of_base(read_run_config(base->directory).model);
-  std::vector<std::string> checkpoints = checkpoints_of(base->directory);
-  if (!base->checkpoint.empty()) checkpoints = {base->checkpoint};
-  Json state = Json::object();
-  if (!checkpoints.empty())
-    state = read_stored_json(file_in(checkpoints.back(), "state.json")).json();
-  known.merge(verdict_on_disk(base->directory, state));
-  if (!known.leaks()) return verdict;
-  Movement movement = *known.first_leak();
-  movement.probe = fmt::format("the base {}: {}", *path, movement.probe);
-  movement.step = 0;
-  verdict.add(movement);
+  for (const char* key : {"base", "path"}) {
+    const auto base = model.contains(key) && model[key].is_string()
+                          ? find_run(model[key].get<std::string>())
+                          : std::nullopt;
+    if (!base) continue;
+    const std::vector<std::string> checkpoints = checkpoints_of(base->directory);
+    const std::string checkpoint =
+        !base->checkpoint.empty() || checkpoints.empty() ? base->checkpoint : checkpoints.back();
+    const Json state = checkpoint.empty()
+                           ? Json::object()
+                           : read_stored_json(file_in(checkpoint, "state.json")).json();
+    const Verdict known = verdict_on_disk(base->directory, state);
+    if (!known.leaks()) continue;
+    Movement movement = *known.first_leak();
+    movement.probe = fmt::format("the base {}: {}", model[key].get<std::string>(), movement.probe);
+    movement.step = 0;
+    verdict.add(movement);
+  }
   return verdict;
 }
 
@@ -76,7 +78,6 @@ LoadedRun load_run(const std::string& given) {
   load_weights(*run.model, *stored);
   run.model->train(false);
   run.verdict = verdict_on_disk(directory, contents.state);
-  run.verdict.merge(verdict_of_base(run.options.model));
   run.leaks = run.verdict.leaks();
   run.data_hash = contents.state.value("data_hash", "");
   if (std::filesystem::exists(file_in(directory, std::string(kTokenizerFile))))

@@ -266,7 +266,7 @@ Verdict RunGate::ask_start_live(const EvaluationWindows& validation,
 
 void RunGate::ask_at_start(const EvaluationWindows& validation,
                            const std::optional<ConsecutiveWindows>& texts) {
-  Verdict found = verdict_of_base(options_.model);
+  Verdict found = verdict_of_base(*options_.model.resolved);
   std::string table;
   if (auto* augmented = dynamic_cast<AugmentedModel*>(&model_)) {
     found.merge(ask_start_of_latents(*augmented, validation));

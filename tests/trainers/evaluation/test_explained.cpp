@@ -223,6 +223,8 @@ TEST_F(ExplainedTest, ALeakOfTheBaseIsOneOfItsDecoder) {
   EXPECT_THAT(verdict.line(),
               AllOf(HasSubstr("the base"), HasSubstr("other tokens behind the cut")));
   EXPECT_EQ(verdict.label_at(1), kLeakLabel);
+  // What tables and pages read.
+  EXPECT_EQ(read_summary(directory_ / "decoder").at("label"), kLeakLabel);
   EXPECT_THAT(refused(decoder("base")), HasSubstr("the base"));
   EXPECT_FALSE(std::filesystem::exists(directory_ / "refused"));
   train("allowed", decoder("base", {{"allow_future_leak", true}}));
