@@ -1,10 +1,10 @@
 #include <fmt/format.h>
-#include <stdlib.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "core/json.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
@@ -24,26 +24,6 @@ struct PlanArguments {
   double utilisation = 0.4;
   int64_t shrink = 1;
   bool as_json = false;
-};
-
-// Where the shape of a shrunk base lies while it is planned.
-class ScratchFolder {
- public:
-  ScratchFolder()
-      : path_((std::filesystem::temp_directory_path() / "reverie-plan-XXXXXX").string()) {
-    if (::mkdtemp(path_.data()) == nullptr)
-      throw MachineError("cannot make a temporary folder " + path_);
-  }
-  ~ScratchFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
 };
 
 ExperimentOptions experiment_of(const PlanArguments& a, const std::string& scratch) {
@@ -119,7 +99,8 @@ void plan(PlanArguments& a) {
   if (!a.of_table.empty())
     throw ConfigError(
         fmt::format("--set-table changes a table; {} is one experiment: use --set", a.config.file));
-  const ScratchFolder scratch;
+  // For the shape of a shrunk base.
+  const TemporaryFolder scratch(std::filesystem::temp_directory_path() / "reverie", "plan");
   const ExperimentOptions options = experiment_of(a, scratch.path());
   const Plan p = plan_run(options, a.ranks);
   const bool bf16 = options.precision == "bf16";

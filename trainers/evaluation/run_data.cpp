@@ -1,12 +1,9 @@
 #include "trainers/evaluation/run_data.h"
 
-#include <stdlib.h>
-
-#include <cerrno>
 #include <filesystem>
-#include <system_error>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "datasets/text_input.h"
 
 namespace reverie {
@@ -14,28 +11,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() : path_((fs::temp_directory_path() / "reverie-data-XXXXXX").string()) {
-    if (::mkdtemp(path_.data()) == nullptr)
-      throw MachineError(fmt::format("cannot make a temporary folder {}: {}", path_,
-                                     std::generic_category().message(errno)));
-  }
-  ~TemporaryDirectory() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
 // Token files stay readable while they are open, although their folder is gone.
 Dataset open_apart(DataOptions options) {
-  const TemporaryDirectory folder;
+  const TemporaryFolder folder(std::filesystem::temp_directory_path() / "reverie", "data");
   options.prepared_directory = folder.path();
   return prepare_and_open(options);
 }

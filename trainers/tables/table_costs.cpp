@@ -1,7 +1,5 @@
 #include "trainers/tables/table_costs.h"
 
-#include <stdlib.h>
-
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -25,9 +23,6 @@ namespace fs = std::filesystem;
 class StandInBase {
  public:
   explicit StandInBase(const Json& shape) {
-    path_ = (fs::temp_directory_path() / "reverie-shape-XXXXXX").string();
-    if (::mkdtemp(path_.data()) == nullptr)
-      throw MachineError("cannot make a temporary folder " + path_);
     const DryRun dry;
     const Component component = with_vocabulary_of_data(
         resolve_component(ModelRegistry::instance(), Config(shape, "$")), kUnknownVocabulary);
@@ -35,19 +30,13 @@ class StandInBase {
     const auto model =
         ModelRegistry::instance().make(component, Build{random, DType::f32, Device{}, false});
     const PlainModel plain = plain_model(*model, component);
-    write_file_atomically(path_ + "/config.json", json_text(hugging_face_config(plain, {}), 2));
+    write_file_atomically(path() + "/config.json", json_text(hugging_face_config(plain, {}), 2));
   }
-  ~StandInBase() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  StandInBase(const StandInBase&) = delete;
-  StandInBase& operator=(const StandInBase&) = delete;
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return folder_.path(); }
 
  private:
   static constexpr int64_t kUnknownVocabulary = 65;  // as plan_run() takes it
-  std::string path_;
+  TemporaryFolder folder_{fs::temp_directory_path() / "reverie", "shape"};
 };
 
 Plan plan_of(const TableFile& t, const TableKind& kind, const std::vector<PlannedRun>& all,
