@@ -75,9 +75,8 @@ struct ConfigArguments {
 
 constexpr const char* kShrinkHelp =
     "divide widths, depth, vocabulary, steps, batch and the like by K, and use random weights for "
-    "a "
-    "base and generated text where there is none: tries the same code in seconds. Everything says "
-    "\"shrunk by K\"";
+    "a base and generated text where there is none: tries the same code in seconds. Everything "
+    "says \"shrunk by K\"";
 inline void add_shrink(CLI::App& command, int64_t& shrink) {
   command.add_option("--shrink", shrink, kShrinkHelp)
       ->type_name("K")

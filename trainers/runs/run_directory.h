@@ -76,8 +76,8 @@ class RunDirectory {
  private:
   std::string path_;
   std::unique_ptr<FileLock> lock_;
-  std::vector<std::string>
-      made_;           ///< on trial: directories to be removed again, the innermost first
+  /// On trial: directories to be removed again, the innermost first.
+  std::vector<std::string> made_;
   bool left_ = false;  ///< it was moved, and path_ follows
 };
 

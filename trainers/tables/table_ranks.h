@@ -15,7 +15,6 @@ class TableRanks {
  public:
   explicit TableRanks(std::shared_ptr<Communicator> host) : host_(std::move(host)) {}
   bool first() const { return host_->first(); }
-  Communicator& host() { return *host_; }
 
   /// On the first rank: the others train this run with it, whose plug-ins lie beside `directory`.
   void announce(const PlannedRun&, const std::string& directory);

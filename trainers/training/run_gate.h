@@ -20,17 +20,18 @@ class RunGate {
           Communicator&);
 
   /// Asks a copy of the architecture with redrawn weights (probe_architecture()), then the live model
-  /// with its own weights and with redrawn ones, at the sizes of training and of evaluation. Of a
-  /// large model in short forms (gate_effort.h): the verdict lists what was left out. ConfigError,
-  /// before anything is written, where it leaks and the config does not allow it. `texts`: of a model whose memory
-  /// is carried.
+  /// with its own weights and with redrawn ones, at the sizes of training and of evaluation. A large
+  /// model is asked in short forms (gate_effort.h), and the verdict lists what was left out. `texts`:
+  /// of a model whose memory is carried. ConfigError, before anything is written, where it leaks and
+  /// the config does not allow it.
   void ask_at_start(const EvaluationWindows& validation,
                     const std::optional<ConsecutiveWindows>& texts = std::nullopt);
 
   /// Scores `prefix` windows prefix by prefix, and asks the live model: in eval mode on a batch of
   /// `validation`, in train mode on the rows of the next training step, beside `carried` memory (may
   /// be null). Few cuts at a time, other ones at each evaluation; `last`: all of them, and a copy of
-  /// the trained weights in f64, unless the model is large. Warns when a leak is found that was not known.
+  /// the trained weights in f64, unless the model is large. Warns when a leak is found that was not
+  /// known.
   /// `audited`: what the audit of this evaluation's own forwards found.
   PrefixScores ask_at_evaluation(const EvaluationWindows& validation,
                                  const EvaluationWindows& prefix, const SequenceState* carried,
