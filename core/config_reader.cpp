@@ -8,6 +8,7 @@
 #include "core/config.h"
 #include "core/config_internal.h"
 #include "core/error.h"
+#include "core/listed.h"
 #include "core/registry.h"
 
 namespace reverie {
@@ -131,6 +132,7 @@ class Reader final : public Fields {
     });
   }
   void entries(std::string_view key, Entries& value, std::string_view) override {
+    if (auto* list = dynamic_cast<ListedEntries*>(&value)) return read_list(key, *list);
     visit(key, false, "an object", [&](const Json& json) {
       const Config given(json, here(key), config_.source());
       Reader reader(given, "");
@@ -195,6 +197,24 @@ class Reader final : public Fields {
     needed_ = std::exchange(required_, false);
     const auto found = config_.json().find(key);
     return found == config_.json().end() ? nullptr : &*found;
+  }
+  void read_list(std::string_view key, ListedEntries& list) {
+    const std::string wanted = "an array of objects";
+    visit(key, false, wanted, [&](const Json& json) {
+      if (!json.is_array()) refuse(here(key), wanted, json);
+      list.clear();
+      require_some(!json.empty(), key, wanted);
+      std::string all;
+      for (const Json& element : json) {
+        const Config given(element, path_join(here(key), list.size()), config_.source());
+        try {
+          read_config(given, list.append());
+        } catch (const ConfigError& e) {
+          all += (all.empty() ? "" : "\n") + std::string(e.what());
+        }
+      }
+      if (!all.empty()) throw ConfigError(all);
+    });
   }
   template <class Read>
   void visit(std::string_view key, bool required, const std::string& wanted, Read&& read) {
@@ -286,6 +306,11 @@ class Writer final : public Fields {
   }
   void patch(std::string_view key, Json& value, std::string_view) override { put(key, value); }
   void entries(std::string_view key, Entries& value, std::string_view) override {
+    if (auto* list = dynamic_cast<ListedEntries*>(&value)) {
+      Json all = Json::array();
+      for (size_t i = 0; i < list->size(); ++i) all.push_back(write_config(list->at(i)));
+      return put(key, std::move(all));
+    }
     Writer inner;
     for (const std::string& name : value.names()) value.describe(name, inner);
     put(key, std::move(inner.result));

@@ -10,6 +10,7 @@
 #include "core/config_internal.h"
 #include "core/error.h"
 #include "core/json.h"
+#include "core/listed.h"
 #include "core/registry.h"
 
 namespace reverie {
@@ -100,6 +101,9 @@ class SchemaWriter final : public Fields {
     const std::string any = "any";
     SchemaWriter inner(definitions_);
     value.describe_new(any, inner);
+    if (dynamic_cast<ListedEntries*>(&value) != nullptr)
+      return put(key, {{"type", "array"}, {"items", std::move(inner.properties_[any])}}, nullptr,
+                 false, doc);
     put(key, {{"type", "object"}, {"additionalProperties", std::move(inner.properties_[any])}},
         nullptr, false, doc);
   }
@@ -239,9 +243,10 @@ class HelpWriter final : public Fields {
     line(key, "an object", false, nullptr, doc);
   }
   void entries(std::string_view key, Entries& value, std::string_view doc) override {
-    line(key, "an object", false, nullptr, doc);
+    const bool list = dynamic_cast<ListedEntries*>(&value) != nullptr;
+    line(key, list ? "an array of objects" : "an object", false, nullptr, doc);
     HelpWriter inner(out_, indent_ + 2, described_);
-    value.describe_new("NAME", inner);
+    value.describe_new(list ? "each" : "NAME", inner);
   }
   void object(std::string_view key, Fieldset& value, std::string_view doc) override {
     line(key, "an object", false, nullptr, doc);

@@ -2,11 +2,14 @@
 /// The "data" object of a config.
 
 #include <string>
+#include <vector>
 
 #include "core/config.h"
 #include "datasets/examples.h"
 
 namespace reverie {
+
+struct MixEntry;
 
 struct DataOptions : Fieldset {
   std::string name;   ///< "": "tinyshakespeare", or with `path` the file's own name
@@ -25,9 +28,21 @@ struct DataOptions : Fieldset {
   int64_t vocabulary_size = 0;       ///< for .bin files of others; 0: as they say
   bool special_tokens = true;
   bool verify = true;
+  std::vector<MixEntry> mix;  ///< not empty: all of it is in the entries, but `name`
   /// No field: prepare_dataset() may replace other data in prepared_directory.
   bool replace = false;
 
+  void fields(Fields&) override;
+
+ protected:
+  /// What an entry of a mix may say, too.
+  void text_fields(Fields&);
+  void token_fields(Fields&);
+};
+
+/// A text of a mix.
+struct MixEntry final : DataOptions {
+  double weight = 0;  ///< its share of the drawn rows, among the weights of all entries
   void fields(Fields&) override;
 };
 

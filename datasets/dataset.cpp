@@ -7,7 +7,9 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "datasets/bin_files.h"
 #include "datasets/layouts/layout.h"
+#include "datasets/mixed_dataset.h"
 
 namespace reverie {
 
@@ -54,20 +56,6 @@ void open_task(Dataset& data, const std::string& directory, bool verify) {
   data.test_answers = answers_of(data.test, kTestAnswersFile);
 }
 
-// The one file of `directory` with this name or this ending.
-std::string find_bin(const std::string& directory, const std::string& name) {
-  std::vector<std::string> found;
-  for (const auto& entry : fs::directory_iterator(directory)) {
-    const std::string file = entry.path().filename().string();
-    if (file == name || file.ends_with("_" + name)) found.push_back(entry.path().string());
-  }
-  require(found.size() == 1,
-          "the data directory {} has neither {} nor exactly one {} or *_{} ({} found); prepare it "
-          "with reverie prepare",
-          directory, kDatasetFile, name, name, found.size());
-  return found.front();
-}
-
 Dataset open_bin_directory(const DataOptions& options) {
   Dataset data;
   OpenTokensOptions open{options.verify, options.vocabulary_size};
@@ -75,8 +63,15 @@ Dataset open_bin_directory(const DataOptions& options) {
     data.tokenizer = load_tokenizer(options.path);
     if (open.vocabulary_size == 0) open.vocabulary_size = data.tokenizer->vocabulary_size();
   }
-  data.train = open_tokens(find_bin(options.path, "train.bin"), open);
-  data.validation = open_tokens(find_bin(options.path, "val.bin"), open);
+  const auto open_all = [&](const char* part) {
+    std::vector<TokenFile> files;
+    for (const std::string& file : find_bin_files(options.path, part))
+      files.push_back(open_tokens(file, open));
+    return files;
+  };
+  const std::vector<TokenFile> train = open_all("train"), validation = open_all("val");
+  data.train = TokenFile::joined(train);
+  data.validation = TokenFile::joined(validation);
   require(data.train.vocabulary_size() == data.validation.vocabulary_size(),
           "{} has a vocabulary of {}, {} of {}", data.train.path(), data.train.vocabulary_size(),
           data.validation.path(), data.validation.vocabulary_size());
@@ -93,6 +88,10 @@ Dataset open_bin_directory(const DataOptions& options) {
       {"validation",
        {{"tokens", data.validation.count()}, {"checksum", data.validation.checksum()}}}};
   data.hash = hash_of(data);
+  if (train.size() > 1 || validation.size() > 1) {
+    data.train_mix = layout_of_shards(name, train);
+    data.validation_mix = layout_of_shards(name, validation);
+  }
   return data;
 }
 
@@ -120,10 +119,11 @@ std::string Dataset::note() const {
   return provenance.at("source").at("note").get<std::string>();
 }
 
-TargetRule Dataset::rule_with(const TokenFile& answers) const {
+TargetRule Dataset::rule_with(const TokenFile& answers, const std::optional<MixLayout>& mix) const {
   TargetRule rule(examples);
   rule.task = task;
   rule.answers = answers;
+  rule.mix = mix;
   return rule;
 }
 
@@ -142,6 +142,7 @@ void Dataset::require_vocabulary(int64_t model_vocabulary_size) const {
 }
 
 Dataset open_dataset(const DatasetDescription& d) {
+  if (d.is_mix()) return open_mix(d);
   if (find_prepared_data(d) != PreparedData::current) {
     const std::string how = prepared_difference(d);
     throw UserError(fmt::format("{} holds no data prepared from {}{}; prepare them first",
@@ -168,7 +169,11 @@ Dataset open_dataset(const DatasetDescription& d) {
 std::optional<std::string> prepared_hash(const DatasetDescription& d) {
   if (find_prepared_data(d) != PreparedData::current) return std::nullopt;
   DatasetDescription headers_alone = d;
-  if (!read_provenance(d.directory).is_null()) headers_alone.options.verify = false;
+  const auto verify_unless_prepared = [](DatasetDescription& text) {
+    if (!read_provenance(text.directory).is_null()) text.options.verify = false;
+  };
+  if (!d.is_mix()) verify_unless_prepared(headers_alone);
+  for (DatasetDescription& text : headers_alone.mix) verify_unless_prepared(text);
   return open_dataset(headers_alone).hash;
 }
 

@@ -13,6 +13,7 @@
 #include "datasets/description.h"
 #include "datasets/documents.h"
 #include "datasets/examples.h"
+#include "datasets/mix_layout.h"
 #include "datasets/prepare.h"
 #include "datasets/task_data.h"
 #include "datasets/token_file.h"
@@ -31,13 +32,15 @@ struct Dataset {
   std::optional<DocumentMark> documents;  ///< where the text was split into documents
   std::optional<ExampleLayout> examples;  ///< where it is examples: files of such records
   std::optional<TaskLayout> task;         ///< where it is a generated task
-  TokenFile test;                         ///< of a generated task
+  /// Where there are several files, of a mix or shards; then the tokens are joined from all of them.
+  std::optional<MixLayout> train_mix, validation_mix;
+  TokenFile test;  ///< of a generated task
   /// Labels of a generated task's tokens, see read_distances().
   TokenFile train_answers, validation_answers, test_answers;
 
   /// Which targets of train and of validation are learnt and scored.
-  TargetRule train_rule() const { return rule_with(train_answers); }
-  TargetRule validation_rule() const { return rule_with(validation_answers); }
+  TargetRule train_rule() const { return rule_with(train_answers, train_mix); }
+  TargetRule validation_rule() const { return rule_with(validation_answers, validation_mix); }
   int64_t vocabulary_size() const { return train.vocabulary_size(); }
   std::string name() const;  ///< of the text, for tables: "tinyshakespeare"
   /// What tables must say of the text: "not the paper's text: ..."; may be empty.
@@ -48,13 +51,14 @@ struct Dataset {
   void require_vocabulary(int64_t model_vocabulary_size) const;
 
  private:
-  TargetRule rule_with(const TokenFile& answers) const;
+  TargetRule rule_with(const TokenFile& answers, const std::optional<MixLayout>& mix) const;
 };
 
 /// Reads prepared token files; writes nothing. Where `path` is a directory: a prepared one
 /// (dataset.json), or one of nanoGPT or llm.c with train.bin and val.bin (or *_train.bin,
-/// *_val.bin). UserError when nothing is prepared, or other data are; DataError when a token file is
-/// damaged, or is not of the tokenizer beside it.
+/// *_val.bin, or shards: *_train_000001.bin, ...). UserError when nothing is prepared, or other data
+/// are, or the texts of a mix do not fit together; DataError when a token file is damaged, or is not
+/// of the tokenizer beside it.
 Dataset open_dataset(const DatasetDescription& description);
 
 /// The hash that the opened data set would have, from the headers of its token files (files without

@@ -9,6 +9,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "datasets/compressed.h"
+#include "datasets/mixed_dataset.h"
 #include "datasets/tokenizers/bpe_tokenizer.h"
 
 namespace reverie {
@@ -184,6 +185,11 @@ Json read_provenance(const std::string& directory) {
 DatasetDescription describe_dataset(const DataOptions& options) {
   DatasetDescription d;
   d.options = options;
+  if (!options.mix.empty()) {
+    require_alone(options);
+    for (const MixEntry& entry : options.mix) d.mix.push_back(describe_dataset(entry));
+    return d;
+  }
   if (is_token_directory(options.path)) {
     d.directory = options.path;
     return d;
@@ -197,12 +203,23 @@ DatasetDescription describe_dataset(const DataOptions& options) {
 }
 
 PreparedData find_prepared_data(const DatasetDescription& d) {
+  if (d.is_mix()) {  // the one that needs the most
+    PreparedData found = PreparedData::current;
+    for (const DatasetDescription& entry : d.mix) {
+      const PreparedData own = find_prepared_data(entry);
+      if (found == PreparedData::current || own == PreparedData::other) found = own;
+    }
+    return found;
+  }
   if (d.is_token_directory()) return PreparedData::current;
   if (!fs::exists(d.directory) || fs::is_empty(d.directory)) return PreparedData::missing;
   return is_current(d.directory, d) ? PreparedData::current : PreparedData::other;
 }
 
 std::string prepared_difference(const DatasetDescription& d) {
+  for (const DatasetDescription& entry : d.mix)
+    if (std::string how = prepared_difference(entry); !how.empty()) return how;
+  if (d.is_mix()) return "";
   const Json there = d.is_token_directory() ? Json() : read_provenance(d.directory);
   return there.is_null() ? "" : difference(there, d);
 }

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -30,8 +31,11 @@ struct DatasetDescription {
   std::shared_ptr<const Tokenizer> tokenizer;  ///< null: it is made from the text
   /// All that must be equal for prepared files to be used again, but the tokenizer made from files.
   Json creation;
+  /// Of the entries of a mix; then all of the above is empty but the options.
+  std::vector<DatasetDescription> mix;
 
-  bool is_token_directory() const { return !layout; }
+  bool is_mix() const { return !mix.empty(); }
+  bool is_token_directory() const { return !layout && !is_mix(); }
 };
 
 /// Reads the text (its hash), the tokenizer's files and what is prepared already; writes nothing.

@@ -85,6 +85,10 @@ ConsecutiveWindows::ConsecutiveWindows(TokenFile tokens, const std::optional<Doc
   require(block_size >= 1, "block_size is {}; wanted at least 1", block_size);
   require(window_count >= 0, "{} evaluation windows were asked for; wanted 0 (all) or more",
           window_count);
+  require(!tokens_.is_joined(),
+          "the tokens of {} and others are a mix or shards ($.data), whose texts are not read one "
+          "window after another: wanted one text in one file",
+          tokens_.path());
   std::vector<Passage> all = documents_in(tokens_, mark);
   require(!all.empty(), "{} has {} tokens and no text with a token to predict", tokens_.path(),
           tokens_.count());

@@ -160,7 +160,8 @@ void require_room(const DatasetDescription& d) {
 }  // namespace
 
 std::string prepare_dataset(const DatasetDescription& d, const PrepareProgress& progress) {
-  if (d.is_token_directory()) return d.directory;
+  for (const DatasetDescription& entry : d.mix) prepare_dataset(entry, progress);
+  if (d.is_mix() || d.is_token_directory()) return d.directory;
   const std::string& directory = d.directory;
   const auto is_current = [&] { return find_prepared_data(d) == PreparedData::current; };
   for (const char* purpose : {"preparing", "old"}) remove_orphans(directory, purpose);

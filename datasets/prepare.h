@@ -22,7 +22,8 @@ using PrepareProgress = std::function<void(int64_t done, int64_t total)>;
 /// in that part; so are the documents of a directory, of a pattern and of .jsonl files. Examples
 /// become records, see ExampleLayout. A "bpe" vocabulary is learnt from the part of train.tok alone.
 /// A generated task has a test split and labels of its answers besides (task_data.h), and its first
-/// documents as text. Nothing is made for a directory of token files. UserError when the directory holds something
+/// documents as text. Nothing is made for a directory of token files; of a mix, every entry is made,
+/// and "" returned. UserError when the directory holds something
 /// else, such as data of another text, of other options or of another vocabulary; DataError when the
 /// text is empty or not UTF-8.
 std::string prepare_dataset(const DatasetDescription& description,

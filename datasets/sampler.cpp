@@ -49,6 +49,33 @@ int64_t records_in(const TokenFile& tokens, const ExampleLayout& layout) {
   return tokens.count() / layout.length;
 }
 
+// How many windows of each entry: in all as many as are asked for (0: as fit), if they fit.
+std::vector<int64_t> windows_by_share(const MixLayout& mix, int64_t block_size, int64_t asked) {
+  constexpr double kRounding = 1e-9;
+  int64_t all = asked;
+  for (const MixLayout::Entry& entry : mix.entries) {
+    const auto fit = int64_t(double(entry.windows(block_size)) / entry.share + kRounding);
+    all = all == 0 ? fit : std::min(all, fit);
+  }
+  std::vector<int64_t> counts;
+  std::vector<std::pair<double, size_t>> rests;  // what rounding down took, the largest first
+  int64_t given = 0;
+  for (const MixLayout::Entry& entry : mix.entries) {
+    const double wanted = double(all) * entry.share;
+    counts.push_back(std::min(int64_t(wanted + kRounding), entry.windows(block_size)));
+    rests.emplace_back(double(counts.back()) - wanted, rests.size());
+    given += counts.back();
+  }
+  std::stable_sort(rests.begin(), rests.end());
+  for (size_t i = 0; i < rests.size() && given < all; ++i) {
+    const size_t e = rests[i].second;
+    if (counts[e] == mix.entries[e].windows(block_size)) continue;
+    ++counts[e];
+    ++given;
+  }
+  return counts;
+}
+
 }  // namespace
 
 Batch read_windows(const TokenFile& tokens, const std::vector<int64_t>& starts,
@@ -129,6 +156,11 @@ EvaluationWindows::EvaluationWindows(TokenFile tokens, int64_t batch_size, int64
                                      int64_t window_count)
     : tokens_(std::move(tokens)), batch_size_(batch_size), block_size_(block_size) {
   check_sizes(tokens_, batch_size, block_size);
+  require(
+      !tokens_.is_joined(),
+      "the tokens of {} and others are a mix or shards ($.data), which this measurement does not "
+      "read: wanted one text in one file",
+      tokens_.path());
   require(window_count >= 0, "{} evaluation windows were asked for; wanted 0 (all) or more",
           window_count);
   const int64_t fit = (tokens_.count() - 1) / block_size;
@@ -201,10 +233,39 @@ EvaluationWindows EvaluationWindows::of_task(TokenFile tokens, const TargetRule&
   return windows;
 }
 
+EvaluationWindows EvaluationWindows::of_mix(TokenFile tokens, const MixLayout& mix,
+                                            int64_t batch_size, int64_t block_size,
+                                            int64_t window_count) {
+  require(window_count >= 0, "{} evaluation windows were asked for; wanted 0 (all) or more",
+          window_count);
+  check_sizes(tokens, batch_size, block_size);
+  mix.require_windows(block_size, "held-out");
+  EvaluationWindows windows;
+  windows.tokens_ = std::move(tokens);
+  windows.batch_size_ = batch_size;
+  windows.block_size_ = block_size;
+  const std::vector<int64_t> counts = windows_by_share(mix, block_size, window_count);
+  for (size_t e = 0; e < counts.size(); ++e) {
+    const MixLayout::Entry& entry = mix.entries[e];
+    const int64_t fit = entry.windows(block_size);
+    auto shard = entry.shards.begin();
+    int64_t before = 0;  // windows of the shards before this one
+    for (int64_t i = 0; i < counts[e]; ++i) {
+      const int64_t window = i * fit / counts[e];
+      while (window - before >= shard->windows(block_size))
+        before += (shard++)->windows(block_size);
+      windows.starts_.push_back(shard->first + (window - before) * block_size);
+    }
+  }
+  windows.window_count_ = int64_t(windows.starts_.size());
+  return windows;
+}
+
 EvaluationWindows EvaluationWindows::over(TokenFile tokens, const TargetRule& rule,
                                           int64_t batch_size, int64_t block_size, int64_t count) {
   if (rule.examples) return of_examples(std::move(tokens), *rule.examples, batch_size, count);
   if (rule.task) return of_task(std::move(tokens), rule, batch_size, block_size, count);
+  if (rule.mix) return of_mix(std::move(tokens), *rule.mix, batch_size, block_size, count);
   return EvaluationWindows(std::move(tokens), batch_size, block_size, count);
 }
 

@@ -110,7 +110,7 @@ class SequentialSampler final : public Sampler {
 class EvaluationWindows {
  public:
   /// At most `window_count` windows; 0 or more than fit: all that fit, side by side, and a shorter
-  /// one of what is left, as a batch of its own. UserError when none fits.
+  /// one of what is left, as a batch of its own. UserError when none fits, and for joined files.
   EvaluationWindows(TokenFile tokens, int64_t batch_size, int64_t block_size, int64_t window_count);
   /// The same over documents: every window begins where one does, and no document is in two windows,
   /// so that windows are independent samples of documents. Evenly spaced among those that fit.
@@ -124,7 +124,13 @@ class EvaluationWindows {
   /// `window_count` windows (0: all), evenly spaced. UserError where the block_size does not fit.
   static EvaluationWindows of_task(TokenFile tokens, const TargetRule& rule, int64_t batch_size,
                                    int64_t block_size, int64_t window_count);
-  /// of_examples() or of_task() where the rule names one, else windows of block_size.
+  /// Windows of a mix, in proportion to the shares of its entries, to the nearest window, so that their
+  /// mean is in proportion, too: as many as are asked for, or as the entry that runs out first
+  /// allows (0: so many). Of an entry, evenly spaced over its shards. UserError naming an entry in
+  /// which none fits.
+  static EvaluationWindows of_mix(TokenFile tokens, const MixLayout& mix, int64_t batch_size,
+                                  int64_t block_size, int64_t window_count);
+  /// of_examples(), of_task() or of_mix() where the rule names one, else windows of block_size.
   static EvaluationWindows over(TokenFile tokens, const TargetRule& rule, int64_t batch_size,
                                 int64_t block_size, int64_t count);
   int64_t window_count() const { return window_count_ + (rest_ > 0); }
@@ -136,9 +142,11 @@ class EvaluationWindows {
   Batch batch(int64_t index) const;
 
  private:
+  EvaluationWindows() = default;
+
   TokenFile tokens_;
-  int64_t batch_size_, block_size_;
-  int64_t window_count_;         ///< of block_size
+  int64_t batch_size_ = 1, block_size_ = 1;
+  int64_t window_count_ = 0;     ///< of block_size
   int64_t rest_ = 0;             ///< tokens of the shorter window behind them; 0: there is none
   std::vector<int64_t> starts_;  ///< of windows over documents or examples; empty: evenly spaced
   TargetRule rule_;

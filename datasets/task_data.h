@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "datasets/examples.h"
+#include "datasets/mix_layout.h"
 #include "datasets/token_file.h"
 
 namespace reverie {
@@ -37,11 +38,13 @@ inline constexpr const char *kTrainAnswersFile = "train_answers.tok",
 /// The distance, in windows, of each token first .. first + out.size() - 1; -1 where it is no answer.
 void read_distances(const TokenFile& answers, int64_t first, std::span<int32_t> out);
 
-/// Which targets of a token file are learnt: all, what an example teaches, or the answers of a task.
+/// How a token file is divided, and which of its targets are learnt: all, what an example teaches, or
+/// the answers of a task.
 struct TargetRule {
   std::optional<ExampleLayout> examples;
   std::optional<TaskLayout> task;
-  TokenFile answers;  ///< labels, where there is a task
+  TokenFile answers;             ///< labels, where there is a task
+  std::optional<MixLayout> mix;  ///< where the tokens are those of several files
 
   TargetRule() = default;
   TargetRule(std::optional<ExampleLayout> of_examples) : examples(of_examples) {}

@@ -10,6 +10,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "datasets/bin_files.h"
 #include "datasets/compressed.h"
 #include "datasets/documents.h"
 #include "datasets/utf8.h"
@@ -162,7 +163,7 @@ bool is_token_directory(const std::string& path) {
   if (!fs::is_directory(path)) return false;
   for (const auto& entry : fs::directory_iterator(path)) {
     const std::string name = entry.path().filename().string();
-    if (name == "dataset.json" || name == "train.bin" || name.ends_with("_train.bin")) return true;
+    if (name == "dataset.json" || is_bin_file(name, "train")) return true;
   }
   return false;
 }

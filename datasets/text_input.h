@@ -23,7 +23,8 @@ struct TextFiles {
 /// is none. `as_text`: a .jsonl file is a text as any other.
 TextFiles find_text_files(const std::string& path, bool as_text);
 
-/// Whether `path` is a directory of token files: prepared ones, or train.bin or *_train.bin.
+/// Whether `path` is a directory of token files: prepared ones, or train.bin or *_train.bin, or shards
+/// of one (bin_files.h).
 bool is_token_directory(const std::string& path);
 
 struct TextInput {

@@ -234,6 +234,7 @@ void TokenFile::copy(int64_t first, std::span<int32_t> out) const {
   require(first >= 0 && first <= count_ && count <= count_ - first,
           "tokens {} to {} were asked of {}, which has {}", first, first + count, path_, count_);
   if (count == 0) return;
+  if (parts_) return copy_from_parts(first_ + first, out);
   const auto take = [&]<class T>(T) {
     thread_local std::vector<T> tokens;
     tokens.resize(out.size());
@@ -249,7 +250,43 @@ void TokenFile::copy(int64_t first, std::span<int32_t> out) const {
     take(uint32_t());
 }
 
+void TokenFile::copy_from_parts(int64_t first, std::span<int32_t> out) const {
+  for (const TokenFile& part : *parts_) {
+    if (out.empty()) return;
+    if (first < part.count()) {
+      const int64_t here = std::min(part.count() - first, int64_t(out.size()));
+      part.copy(first, out.first(size_t(here)));
+      out = out.subspan(size_t(here));
+      first = 0;
+    } else {
+      first -= part.count();
+    }
+  }
+}
+
+TokenFile TokenFile::joined(const std::vector<TokenFile>& files) {
+  require(!files.empty(), "no token file was given to join");
+  if (files.size() == 1) return files.front();
+  TokenFile all = files.front();
+  all.file_.reset();
+  all.first_ = all.count_ = 0;
+  all.source_hash_.clear();
+  std::string checksums;
+  for (const TokenFile& file : files) {
+    require(file.vocabulary_size() == all.vocabulary_size(),
+            "{} has a vocabulary of {} tokens, {} of {}: wanted token files of one tokenizer",
+            all.path(), all.vocabulary_size(), file.path(), file.vocabulary_size());
+    all.count_ += file.count();
+    checksums += fmt::format("{} {}\n", file.count(), file.checksum());
+  }
+  all.checksum_ = hash_bytes(checksums.data(), checksums.size());
+  all.parts_ = std::make_shared<const std::vector<TokenFile>>(files);
+  return all;
+}
+
 void TokenFile::require_unchanged() const {
+  if (parts_)
+    for (const TokenFile& part : *parts_) part.require_unchanged();
   if (!file_ || file_->unchanged()) return;
   const std::string found = hash_payload(*file_, header_bytes_);  // DataError when it is shorter
   if (found == checksum_) return;                                 // touched, not altered

@@ -19,6 +19,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/files.h"
 
@@ -35,8 +36,8 @@ struct OpenTokensOptions {
   int64_t vocabulary_size = 0;
 };
 
-/// Tokens in an open file, or a range of them. A value: copies and slices share the file. Reading is
-/// const and safe from many threads.
+/// Tokens in an open file, a range of them, or several files as one. A value: copies and slices share
+/// the files. Reading is const and safe from many threads.
 class TokenFile {
  public:
   TokenFile() = default;  ///< no tokens
@@ -58,6 +59,12 @@ class TokenFile {
   /// with the position of a token that is not below vocabulary_size(), or when the file was cut
   /// short since it was opened.
   void copy(int64_t first, std::span<int32_t> out) const;
+  /// The tokens of one file after another; a single file is itself. UserError when there is none, or
+  /// their vocabularies are not as large. What belongs to one file is the first's: path(), width(),
+  /// format(), tokenizer_hash(); checksum() is made of all.
+  static TokenFile joined(const std::vector<TokenFile>& files);
+  /// Whether there are several files, whose texts do not go on into one another.
+  bool is_joined() const { return parts_ != nullptr; }
   /// Tokens first .. first + count - 1 as a TokenFile of their own.
   TokenFile slice(int64_t first, int64_t count) const;
   /// DataError when the file's tokens are others than when it was opened. Reads them only where the
@@ -67,8 +74,10 @@ class TokenFile {
  private:
   friend TokenFile open_tokens(const std::string&, const OpenTokensOptions&);
   [[noreturn]] void report_token(int64_t index, uint32_t token) const;
+  void copy_from_parts(int64_t first, std::span<int32_t> out) const;
 
-  std::shared_ptr<OpenFile> file_;
+  std::shared_ptr<OpenFile> file_;  ///< null where there are parts
+  std::shared_ptr<const std::vector<TokenFile>> parts_;
   size_t header_bytes_ = 0;
   int64_t first_ = 0;  ///< of this range in the file
   int64_t count_ = 0;

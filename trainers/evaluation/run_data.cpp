@@ -1,6 +1,7 @@
 #include "trainers/evaluation/run_data.h"
 
 #include <filesystem>
+#include <vector>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -11,10 +12,21 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// The texts of the data that are prepared: one, or those of a mix.
+std::vector<DataOptions*> texts_to_prepare(DataOptions& options) {
+  std::vector<DataOptions*> texts;
+  if (options.mix.empty()) texts.push_back(&options);
+  for (MixEntry& entry : options.mix) texts.push_back(&entry);
+  std::erase_if(texts, [](const DataOptions* text) { return is_token_directory(text->path); });
+  return texts;
+}
+
 // Token files stay readable while they are open, although their folder is gone.
 Dataset open_apart(DataOptions options) {
   const TemporaryFolder folder(std::filesystem::temp_directory_path() / "reverie", "data");
-  options.prepared_directory = folder.path();
+  int text_count = 0;
+  for (DataOptions* text : texts_to_prepare(options))
+    text->prepared_directory = fmt::format("{}/{}", folder.path(), text_count++);
   return prepare_and_open(options);
 }
 
@@ -39,10 +51,13 @@ RunData open_run_data(const std::string& run_directory, const LoadedRun& run, bo
         "--other-data to score the text as it is now, with the run's own tokenizer and the label "
         "OTHER DATA",
         what));
-  if (run.tokenizer && !is_token_directory(options.path)) {
-    DataOptions own = options;
-    own.tokenizer = "pretrained";
-    own.tokenizer_files = run_directory;
+  DataOptions own = options;
+  const std::vector<DataOptions*> texts = texts_to_prepare(own);
+  if (run.tokenizer && !texts.empty()) {
+    for (DataOptions* text : texts) {
+      text->tokenizer = "pretrained";
+      text->tokenizer_files = run_directory;
+    }
     out.data = open_apart(own);
   }
   out.data.require_vocabulary(run.model->vocabulary_size());

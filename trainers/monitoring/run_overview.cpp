@@ -62,9 +62,11 @@ std::string data_in_words(const RunView& t) {
   const std::filesystem::path file = std::filesystem::path(t.options().data.path).filename();
   const bool other = !file.empty() && file.stem() != data.name() &&
                      std::filesystem::is_regular_file(t.options().data.path);
-  return fmt::format("{}{}, {} tokens, {} held out, vocabulary {}", data.name(),
-                     other ? " (" + file.string() + ")" : "", format_integer(data.train.count()),
-                     format_integer(data.validation.count()),
+  std::string more = other ? " (" + file.string() + ")" : "";
+  if (data.train_mix && data.train_mix->entries.size() > 1)
+    more = " (" + data.train_mix->in_words() + ")";
+  return fmt::format("{}{}, {} tokens, {} held out, vocabulary {}", data.name(), more,
+                     format_integer(data.train.count()), format_integer(data.validation.count()),
                      format_integer(data.vocabulary_size()));
 }
 
@@ -73,8 +75,14 @@ std::string training_in_words(const RunView& t) {
   const int64_t each = o.batch_size * o.windows * t.model().block_size(), all = each * o.steps;
   std::string out = fmt::format("{} x {} tokens = {}", several(o.steps, "step"),
                                 format_integer(each), format_count(double(all)));
-  if (!t.dataset().examples && t.dataset().train.count() > 0)
-    out += fmt::format(", {:.3g} times the text", double(all) / double(t.dataset().train.count()));
+  const Dataset& data = t.dataset();
+  if (data.train_mix) {
+    for (const MixLayout::Entry& entry : data.train_mix->entries)
+      out += fmt::format(", {:.3g} times {}", entry.share * double(all) / double(entry.tokens()),
+                         entry.name);
+  } else if (!data.examples && data.train.count() > 0) {
+    out += fmt::format(", {:.3g} times the text", double(all) / double(data.train.count()));
+  }
   if (t.step() > 0) out += fmt::format("; goes on from step {}", format_integer(t.step()));
   return out;
 }

@@ -155,6 +155,10 @@ Json shrunk_model(Json model, const Shrinking& s) {
 }
 
 void shrink_data(DataOptions& d, const std::string& config_directory, const Shrinking& s) {
+  if (!d.mix.empty())
+    throw ConfigError(
+        "--shrink: $.data.mix is given, and a text made up in place of each would need their one "
+        "tokenizer: wanted one text, such as --set data.mix=[] --set data.path=TEXT");
   if (d.generated.given() || d.problems.given() || d.examples.given()) return;
   if (!has_small_text(d, config_directory)) {
     d.name = kGeneratedName;
@@ -175,8 +179,9 @@ void shrink_data(DataOptions& d, const std::string& config_directory, const Shri
     d.train_bpe = std::max(kBytes, d.train_bpe / s.by);
   }
   d.prepared_directory.clear();
-  d.prepared_directory =
-      fmt::format("{}/tokens-{}", s.directory, short_hash(json_text(write_config(d))));
+  Json written = write_config(d);
+  written.erase("mix");  // empty; directories were named before there were mixes
+  d.prepared_directory = fmt::format("{}/tokens-{}", s.directory, short_hash(json_text(written)));
 }
 
 ShrunkExperiment shrunk_experiment(const Config& config, const std::string& config_directory,

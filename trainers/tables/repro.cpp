@@ -76,6 +76,7 @@ class RunPlanner {
     if (experiment.data.train_bpe == 0) all["data"].erase("train_bpe");
     if (!experiment.data.generated.given()) all["data"].erase("generated");
     if (!experiment.data.problems.given()) all["data"].erase("problems");
+    if (experiment.data.mix.empty()) all["data"].erase("mix");
     if (all["model"].value("insert", "") == "drawn") all["model"].erase("insert");
     erase_young_rematerialize(all["model"]);
     if (!experiment.data.examples.told())

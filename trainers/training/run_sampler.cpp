@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "datasets/document_sampler.h"
+#include "datasets/mix_sampler.h"
 #include "datasets/task_sampler.h"
 #include "trainers/runs/explained_model.h"
 
@@ -54,6 +55,15 @@ std::unique_ptr<Sampler> make_sampler(const Dataset& data, const LanguageModel& 
             "block_size {}: wanted a number that divides {}",
             windows, data.task->type, blocks, model.block_size(), blocks);
     return std::make_unique<TaskSampler>(data.train, data.train_rule(), batch, block, seed);
+  }
+  if (data.train_mix) {
+    require(!model.carries_memory(),
+            "$.data is a mix or shards ({}), whose rows are drawn from all its files, and "
+            "$.model.memory carries state from one batch to the next: wanted one text or documents "
+            "in one file, which are read in order, or a memory that is not carried (carry_state: "
+            "false)",
+            data.train_mix->in_words());
+    return std::make_unique<MixSampler>(data.train, *data.train_mix, batch, block, seed);
   }
   if (model.carries_memory() && data.documents)
     return std::make_unique<DocumentSampler>(data.train, *data.documents, batch, block, seed);

@@ -9,7 +9,8 @@
 
 namespace reverie {
 
-/// Examples or whole documents of a task where the data has them; for a model that carries memory,
+/// Examples or whole documents of a task where the data has them; rows of a mix or of shards by their
+/// shares; for a model that carries memory,
 /// documents or one text in consecutive windows; else random windows of the model's block_size;
 /// `windows` of them one after another to a row. UserError where the data do not fit the model.
 std::unique_ptr<Sampler> make_sampler(const Dataset&, const LanguageModel&, int64_t batch_size,

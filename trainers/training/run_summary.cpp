@@ -35,6 +35,8 @@ Json run_summary(const RunView& run, const RunState& state, const EvaluationInfo
   s["seed"] = run.options().seed;
   s["vocabulary_size"] = run.model().vocabulary_size();
   s["dataset"] = {{"name", data.name()}, {"note", data.note()}, {"hash", data.hash}};
+  if (data.train_mix && data.train_mix->entries.size() > 1)
+    s["dataset"]["mix"] = data.train_mix->in_words();
   s["numerics"] = numerics;
   if (run.communicator().size() > 1) s["ranks"] = run.communicator().size();
   return s;

@@ -111,6 +111,11 @@ bool has_memory(const Config& experiment) {
 
 void require_fit_for_memory_table(const ExperimentOptions& e, const std::string& where,
                                   bool is_oracle, bool may_have_memory) {
+  if (!e.data.mix.empty())
+    throw ConfigError(
+        fmt::format("{}: $.data.mix is given: wanted $.data.generated, or one text that is read in "
+                    "order",
+                    where));
   if (e.data.examples.given())
     throw ConfigError(
         fmt::format("{}: $.data.examples are texts of one window each: wanted $.data.generated, or "
