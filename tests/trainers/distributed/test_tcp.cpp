@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <random>
+#include <string_view>
 
 #include "support/message_of.h"
 #include "trainers/distributed/ranks.h"
@@ -201,7 +202,9 @@ class Rank1 {
                       where = fmt::format("REVERIE_TEST_PORT={}", port);
     std::vector<char*> environment{const_cast<char*>(what.c_str()),
                                    const_cast<char*>(where.c_str())};
-    for (char** e = environ; *e; ++e) environment.push_back(*e);
+    // A shard's number would be the child's too, whose one test stands in the first shard alone.
+    for (char** e = environ; *e; ++e)
+      if (!std::string_view(*e).starts_with("GTEST_")) environment.push_back(*e);
     environment.push_back(nullptr);
     const char* arguments[] = {"test",
                                "--gtest_also_run_disabled_tests",
