@@ -2,7 +2,7 @@
 """Checks that lm-eval, asking `reverie serve`, scores items as lm-eval's `hf` model does on the export of the same model.
 
     scripts/check_lm_eval_server.py --reverie build/release/reverie --data DATA
-    scripts/check_lm_eval_server.py --model model.gguf --items 50 --steps 20
+    scripts/check_lm_eval_server.py --model model.gguf --items 50 --steps 20 --f64
 
 Needs torch, transformers and lm-eval with its API client (lm-eval[api]); no network. DATA (or REVERIE_DATA) holds
 tasks/ (choice and text items as JSON lines), gpt2-bpe/ and tinyshakespeare/. Trains a small GPT-2 on GPT-2's byte pairs for
@@ -14,7 +14,8 @@ server finds the place of the latents by itself (--latents-behind), against requ
 
 Prints, for every task, items, accuracy on both sides and the largest difference of a log-likelihood. Exit code 0: all
 within 1e-4 (1e-6 of the figure where that is more: `hf` sums in f32, in which a text of 600 nats has steps of 6e-5), and
-the same texts; 5: not; 77: lm-eval is not installed here.
+the same texts; 5: not; 77: lm-eval is not installed here. With --f64 the server, `reverie eval` and `hf` compute in f64
+(transformers keeps norms and rotary angles in f32 there).
 """
 
 import argparse
@@ -188,7 +189,7 @@ HARNESS = {
 BEHIND_ANSWER = ("choice", "yesno", "problem", "greedy")  # their contexts end with "Answer:"
 
 
-def harness(program, model, name, folder, *options):
+def harness(program, model, name, folder, options):
     """The same items by `reverie eval --task`: (figures, responses), or None where it has no --task."""
     if "--task" not in run(program, "eval", "--help"):
         return None
@@ -204,17 +205,17 @@ def harness(program, model, name, folder, *options):
     return measures, [list(zip(item["log_likelihoods"], item["greedy"])) for item in items]
 
 
-def check_base(server, exported, definitions, folder, program):
+def check_base(server, exported, definitions, folder, program, f64):
     from lm_eval.models.huggingface import HFLM
 
     where = {"pretrained": str(exported.parent), "gguf_file": exported.name} if exported.is_file() else {"pretrained": str(exported)}
-    hf = HFLM(**where, device="cpu", dtype="float32", batch_size=1, max_length=CONTEXT - 1,
+    hf = HFLM(**where, device="cpu", dtype="float64" if f64 else "float32", batch_size=1, max_length=CONTEXT - 1,
               add_bos_token=False, attn_implementation="eager")  # fmt: skip
     theirs = evaluate(hf, definitions)
     ours = evaluate(server.client(server.names()[0]), definitions)
     good = [compare("base", name, ours[name], theirs[name], "served", "hf") for name in definitions]
     for name in HARNESS:
-        own = harness(program, exported, name, folder)
+        own = harness(program, exported, name, folder, f64)
         good += [compare("base", name, ours[name], own, "served", "eval --task")] if own else []
     return good
 
@@ -240,7 +241,7 @@ def with_places(server, name, items):
     return {"acc,none": right / len(items)}, out
 
 
-def check_latents(server, definitions, folder, beside, program):
+def check_latents(server, definitions, folder, beside, program, f64):
     name = server.names()[1]
     some = {task: definitions[task] for task in BEHIND_ANSWER}
     ours = evaluate(server.client(name), some)
@@ -252,7 +253,7 @@ def check_latents(server, definitions, folder, beside, program):
     placed = with_places(server, name, items)
     good = [compare("latents", "choice", ours["choice"], placed, "served", "with latents_after")]
     for task in BEHIND_ANSWER:
-        own = harness(program, beside, task, folder, "--latents")
+        own = harness(program, beside, task, folder, ["--latents", *f64])
         good += [compare("latents", task, ours[task], own, "served", "eval --task --latents")] if own else []
     return good
 
@@ -281,6 +282,7 @@ def main():
     parser.add_argument("--model", type=Path, help="a .gguf file or a Hugging Face directory, instead of a small GPT-2")
     parser.add_argument("--items", type=int, default=60, help="items of each task")
     parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--f64", action="store_const", const=["--f64"], default=[], help="compute in f64, on all sides")
     arguments = parser.parse_args()
     program = arguments.harness or arguments.reverie
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
@@ -300,10 +302,11 @@ def main():
             "type": "augmented", "base": str(exported), "latents": {"type": "coprocessor", "count": 8, "initial": "base"},
             "block_size": CONTEXT, "groups": 8, "ahead": 8})  # fmt: skip
         definitions = tasks(arguments.data, folder, arguments.items)
-        server = Server(arguments.reverie, exported, "--coprocessor", beside, "--latents-behind", "Answer:")
+        server = Server(arguments.reverie, exported, "--coprocessor", beside, "--latents-behind", "Answer:",
+                        *arguments.f64)  # fmt: skip
         try:
-            good = check_base(server, exported, definitions, folder, program)
-            good += check_latents(server, definitions, folder, beside, program)
+            good = check_base(server, exported, definitions, folder, program, arguments.f64)
+            good += check_latents(server, definitions, folder, beside, program, arguments.f64)
         finally:
             server.end()
     sys.exit(0 if all(good) else 5)

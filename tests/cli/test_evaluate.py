@@ -99,6 +99,26 @@ class EvaluateTest(unittest.TestCase):
         self.assertGreater(every["insertions"], behind["insertions"])
         self.assertTrue(every["rule"].startswith("at every offset"), every["rule"])
 
+    def test_f64_is_the_same_model_rounded_finer(self):
+        self.train_beside_a_base()
+        (self.here / "other.txt").write_text(self.text[:2000])
+        seen = []
+        for model, extra in (("writer", ()), ("writer_hf", ("--tokenizer", "writer")), ("beside", ())):
+            arguments = ["eval", model, "--text", "other.txt", "--window", 32, *extra]
+            f32, f64 = self.figures(*arguments), self.figures(*arguments, "--f64")
+            self.assertEqual(f64["model"], f32["model"] + ", in f64")
+            self.assertGreater(f64["weights_bytes"], f32["weights_bytes"])
+            self.assertNotEqual(f64["nll"], f32["nll"])
+            self.assertAlmostEqual(f64["nll"], f32["nll"], places=5)
+            seen.append(f64["nll"])
+            if model == "beside":
+                self.assertNotEqual(f64["augmented"]["loss"], f32["augmented"]["loss"])
+                self.assertAlmostEqual(f64["augmented"]["loss"], f32["augmented"]["loss"], places=5)
+        # One base, in three files.
+        self.assertAlmostEqual(seen[1], seen[0], places=10)
+        self.assertAlmostEqual(seen[2], seen[0], places=10)
+        self.assertIn("--f64 belongs to", self.expect(2, "eval", "writer", "--f64").stderr)
+
     def test_losses_of_a_run_with_latents_have_names_of_their_own(self):
         self.train_beside_a_base()
         summary = json.loads((self.here / "beside" / "summary.json").read_text())

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 
 #include <nlohmann/json.hpp>
+#include <type_traits>
 
 #include "core/error.h"
 #include "core/fixtures.h"
@@ -32,6 +33,14 @@ TEST(Config, ParsesJsonAndKeepsTheOrderOfKeys) {
   EXPECT_FALSE(c.has("y"));
   EXPECT_EQ(Config::parse("7", "").json(), 7);
   EXPECT_TRUE(Config().json().is_object());
+}
+
+TEST(Config, AValueOutlivesTheConfigThatItWasReadThrough) {
+  const Config config =
+      Config::parse(R"({"a": {"b": "a text that is longer than any that fits"}})", "test");
+  const Json& value = config.at("a").at("b").json();
+  EXPECT_EQ(value, "a text that is longer than any that fits");
+  static_assert(!std::is_reference_v<decltype(Config().json())>);
 }
 
 TEST(Config, DuplicateKeysAreRefusedWithTheirPath) {

@@ -32,7 +32,8 @@ struct EvalArguments {
   EvalRunArguments run;
   TaskArguments task;
   // For any model on a text.
-  std::string text, tokenizer, characters;
+  OpenOptions open;
+  std::string text, characters;
   PerplexityOptions perplexity;
   InsertionRule insertions;  // of a model with latents; its positions are the model's
 };
@@ -154,7 +155,7 @@ std::string figures_text(const UsableModel& m, const TextFigures& f) {
 }
 
 void evaluate_text(const EvalArguments& a) {
-  const UsableModel m = open_language_model(a.model, a.tokenizer);
+  const UsableModel m = open_language_model(a.model, a.open);
   constexpr int kWarning = 9;  // columns of "warning: "
   if (!m.verdict.label().empty())
     log_warning("{}", fit_terminal(STDERR_FILENO, m.verdict.line(), kWarning));
@@ -167,9 +168,10 @@ void evaluate_text(const EvalArguments& a) {
 }
 
 void add_text_options(CLI::App& command, EvalArguments& a, CLI::Option* text) {
-  command.add_option("--tokenizer", a.tokenizer,
+  command.add_option("--tokenizer", a.open.tokenizer,
                      "of --text and --task: a tokenizer's file or directory, if the model comes "
                      "without one");
+  command.add_flag("--f64", a.open.f64, std::string("of --text and --task: ") + kF64Help);
   command.add_option("--chars", a.characters, "A:B: only the characters from A to B of the text")
       ->needs(text);
   command
@@ -223,16 +225,20 @@ void add_latent_options(CLI::App& command, InsertionRule& insertions, CLI::Optio
 void evaluate(const EvalArguments& a) {
   require_outputs({{"--json", a.json}, {"--log-samples", a.task.sample_log}},
                   {{"the model", a.model},
-                   {"the tokenizer (--tokenizer)", a.tokenizer},
+                   {"the tokenizer (--tokenizer)", a.open.tokenizer},
                    {"the text (--text)", a.text},
                    {"the task's definition (--task)", a.task.task},
                    {"the items (--data)", a.task.data},
                    {"the other model's log (--against)", a.task.against}});
   if (!a.text.empty()) return evaluate_text(a);
-  if (!a.task.task.empty()) return evaluate_task(a.model, a.tokenizer, a.json, a.task);
-  if (!a.tokenizer.empty())
+  if (!a.task.task.empty()) return evaluate_task(a.model, a.open, a.json, a.task);
+  if (!a.open.tokenizer.empty())
     throw ConfigError(
         "--tokenizer belongs to --text and --task: a run's own data is in tokens already");
+  if (a.open.f64)
+    throw ConfigError(
+        "--f64 belongs to --text and --task: a run is measured on its own data in the type that it "
+        "was trained in");
   if (!names_run(a.model))
     throw ConfigError(fmt::format(
         "{} is no run directory, so it has no data of its own: name a text (--text FILE) or "

@@ -14,7 +14,6 @@
 #include "layers/coprocessor/augmented_model.h"
 #include "trainers/benchmarks/report.h"
 #include "trainers/cli/evaluate_run.h"
-#include "trainers/evaluation/model_source.h"
 #include "trainers/runs/output_files.h"
 #include "trainers/runs/run_directory.h"
 #include "trainers/runs/run_reference.h"
@@ -85,7 +84,7 @@ void add_task_options(CLI::App& command, TaskArguments& a, const std::vector<std
       ->check(CLI::PositiveNumber);
 }
 
-void evaluate_task(const std::string& path, const std::string& tokenizer, const std::string& json,
+void evaluate_task(const std::string& path, const OpenOptions& open, const std::string& json,
                    const TaskArguments& a) {
   const DefinitionFile task = read_benchmark(a.task);
   const BenchmarkItems items = read_items(task, {a.shots, a.limit, a.data});
@@ -93,7 +92,7 @@ void evaluate_task(const std::string& path, const std::string& tokenizer, const 
                   {{"the task's items", items.data_file}});
   std::optional<OtherResult> other;
   if (!a.against.empty()) other = read_sample_log(a.against, task, items);
-  const UsableModel model = open_language_model(path, tokenizer);
+  const UsableModel model = open_language_model(path, open);
   constexpr int kWarning = 9;  // columns of "warning: "
   if (!model.verdict.label().empty())
     log_warning("{}", fit_terminal(STDERR_FILENO, model.verdict.line(), kWarning));

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "trainers/evaluation/model_source.h"
+
 namespace reverie {
 
 struct TaskArguments {
@@ -18,7 +20,7 @@ struct TaskArguments {
 
 /// Adds --task and the options that belong to it; the options `others` cannot stand beside it.
 void add_task_options(CLI::App& command, TaskArguments& a, const std::vector<std::string>& others);
-void evaluate_task(const std::string& model, const std::string& tokenizer, const std::string& json,
+void evaluate_task(const std::string& model, const OpenOptions& open, const std::string& json,
                    const TaskArguments& a);
 
 }  // namespace reverie

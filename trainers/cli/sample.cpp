@@ -137,7 +137,7 @@ void run(const SampleArguments& a) {
   // A coprocessor's tokenizer serves the base, too.
   std::vector<OpenedCoprocessor> coprocessors = open_coprocessors(a.latents, a.tokenizer);
   const UsableModel m = open_language_model(
-      a.model, a.tokenizer, coprocessors.empty() ? nullptr : coprocessors.front().run.tokenizer);
+      a.model, {a.tokenizer, coprocessors.empty() ? nullptr : coprocessors.front().run.tokenizer});
   const auto warn = [](const UsableModel& opened) {
     if (opened.verdict.leaks())
       log_warning("{}: it was trained on tokens ahead, which do not exist when it generates",

@@ -218,7 +218,7 @@ std::vector<OpenedCoprocessor> open_coprocessors(const LatentArguments& argument
                                                  const std::string& tokenizer) {
   Opened opened;
   for (const std::string& path : arguments.runs)
-    opened.push_back({path, open_model(path, tokenizer), nullptr});
+    opened.push_back({path, open_model(path, {tokenizer}), nullptr});
   return opened;
 }
 

@@ -7,13 +7,14 @@ namespace reverie {
 namespace {
 
 struct ServeArguments {
-  std::string model, coprocessor, tokenizer;
+  std::string model, coprocessor;
+  OpenOptions open;
   std::optional<int64_t> late;
   ServeOptions options;
 };
 
 void run(const ServeArguments& a) {
-  ServedModel model(a.model, a.coprocessor, a.tokenizer, a.late);
+  ServedModel model(a.model, a.coprocessor, a.open, a.late);
   require(a.options.requests.latents_behind.empty() || model.augmented(),
           "--latents-behind applies to the latents of a --coprocessor: name one, or remove it");
   exit_with(128 + serve(model, a.options));
@@ -53,8 +54,9 @@ void add_serve_command(CLI::App& app) {
       "over HTTP");
   auto a = std::make_shared<ServeArguments>();
   command->add_option("run,--model", a->model, kModelPathHelp)->required();
-  command->add_option("--tokenizer", a->tokenizer,
+  command->add_option("--tokenizer", a->open.tokenizer,
                       "a tokenizer's file or directory, if the model comes without one");
+  command->add_flag("--f64", a->open.f64, kF64Help);
   command->add_option("--coprocessor", a->coprocessor,
                       "a run that trained latents beside this model (\"augmented\"): it is served "
                       "under a second name, MODEL+RUN");

@@ -46,7 +46,7 @@ Json Explanation::json() const {
 
 Explanation explain(const UsableModel& model, const std::vector<int32_t>& prompt,
                     const std::string& decoder, const std::string& tokenizer) {
-  const UsableModel run = open_model(decoder, tokenizer, model.tokenizer);
+  const UsableModel run = open_model(decoder, {tokenizer, model.tokenizer});
   auto* explained = dynamic_cast<ExplainedModel*>(run.model.get());
   require(explained != nullptr,
           "{} holds no decoder: wanted a run whose model is \"explained\" (--explain)", decoder);

@@ -57,6 +57,15 @@ void warn_of_other_tokenizer(const std::string& path, const Tokenizer& given,
         path, given_path);
 }
 
+// The run's model once more, with its weights widened. Its base has been checked by load_run().
+std::unique_ptr<LanguageModel> in_f64(const LoadedRun& run) {
+  ExperimentOptions options = run.options;
+  options.precision = "f64";
+  auto model = make_run_model(options);
+  model->load(run.model->state());
+  return model;
+}
+
 }  // namespace
 
 std::optional<int32_t> UsableModel::begin_of_text() const {
@@ -69,30 +78,32 @@ const Tokenizer& UsableModel::text() const {
   return *tokenizer;
 }
 
-UsableModel open_model(const std::string& path, const std::string& tokenizer,
-                       std::shared_ptr<const Tokenizer> or_else) {
+UsableModel open_model(const std::string& path, const OpenOptions& options) {
+  const std::string& tokenizer = options.tokenizer;
   const Activity activity("loading " + path);
   UsableModel usable;
   if (find_run(path)) {
     LoadedRun run = load_run(path);
-    usable.model = std::move(run.model);
+    usable.model = options.f64 ? in_f64(run) : std::move(run.model);
     usable.tokenizer = run.tokenizer;
     usable.description = run.checkpoint;
     usable.verdict = run.verdict;
     usable.step = run.step;
   } else if (is_trained_state(path)) {
+    require(!options.f64,
+            "{} holds the trained part of a model, which --f64 does not widen: give the run", path);
     LoadedState state = load_trained_state(path);
     usable.model = std::move(state.model);
     usable.verdict = state.verdict;
     usable.description = path;
     if (fs::exists(fs::path(path) / kTokenizerFile)) usable.tokenizer = load_tokenizer(path);
   } else {
-    LoadedModel loaded = load_pretrained(path);
+    LoadedModel loaded = load_pretrained(path, {.dtype = options.f64 ? DType::f64 : DType::f32});
     usable.model = std::move(loaded.model);
     usable.ends = loaded.ends;
     usable.description = path;
     if (tokenizer.empty())
-      if (const auto file = tokenizer_beside(path, or_else == nullptr))
+      if (const auto file = tokenizer_beside(path, options.or_else == nullptr))
         usable.tokenizer = load_tokenizer_for(*file);
   }
   if (!tokenizer.empty()) {
@@ -101,16 +112,16 @@ UsableModel open_model(const std::string& path, const std::string& tokenizer,
     usable.tokenizer = load_tokenizer_for(tokenizer);
     if (!own) warn_of_other_tokenizer(path, *usable.tokenizer, tokenizer);
   }
-  if (!usable.tokenizer) usable.tokenizer = std::move(or_else);
+  if (!usable.tokenizer) usable.tokenizer = options.or_else;
   if (usable.ends.empty()) usable.ends = ends_of_text(*usable.model, usable.tokenizer.get());
   if (usable.tokenizer) require_fitting(*usable.tokenizer, usable.model->vocabulary_size(), path);
+  if (options.f64) usable.description += ", in f64";
   usable.model->train(false);
   return usable;
 }
 
-UsableModel open_language_model(const std::string& path, const std::string& tokenizer,
-                                std::shared_ptr<const Tokenizer> or_else) {
-  UsableModel model = open_model(path, tokenizer, std::move(or_else));
+UsableModel open_language_model(const std::string& path, const OpenOptions& options) {
+  UsableModel model = open_model(path, options);
   if (const auto* explained = dynamic_cast<const ExplainedModel*>(model.model.get()))
     throw UserError(
         fmt::format("{} is a decoder, which writes of another run's memory and is no language "

@@ -31,15 +31,25 @@ struct UsableModel {
   const Tokenizer& text() const;
 };
 
-/// `path`: a run directory, or what load_pretrained() takes. `tokenizer`: a file or directory with
-/// another tokenizer than the one that lies with the model (""; a llama2.c .bin has one only where
-/// tokenizer.bin lies beside it).
-/// `or_else`: the tokenizer to take where none lies with the model.
-UsableModel open_model(const std::string& path, const std::string& tokenizer = "",
-                       std::shared_ptr<const Tokenizer> or_else = nullptr);
+inline constexpr const char* kF64Help =
+    "compute in f64, where sums of long texts are exact to about 1e-13: twice the memory of f32 or "
+    "more, several times its time";
+
+struct OpenOptions {
+  /// A file or directory with another tokenizer than the one that lies with the model; "": that one
+  /// (a llama2.c .bin has one only where tokenizer.bin lies beside it).
+  std::string tokenizer = {};
+  /// The tokenizer to take where none lies with the model.
+  std::shared_ptr<const Tokenizer> or_else = nullptr;
+  /// Weights widened to f64, in which all is computed then; otherwise as the run was trained, f32 for
+  /// published files.
+  bool f64 = false;
+};
+
+/// `path`: a run directory, or what load_pretrained() takes.
+UsableModel open_model(const std::string& path, const OpenOptions& = {});
 /// The same for a model that predicts text by itself: UserError for a decoder of another run's memory.
-UsableModel open_language_model(const std::string& path, const std::string& tokenizer = "",
-                                std::shared_ptr<const Tokenizer> or_else = nullptr);
+UsableModel open_language_model(const std::string& path, const OpenOptions& = {});
 
 class AugmentedModel;
 

@@ -19,12 +19,14 @@ std::string name_of(const std::string& path) {
 }  // namespace
 
 ServedModel::ServedModel(const std::string& model, const std::string& coprocessor,
-                         const std::string& tokenizer, std::optional<int64_t> late) {
+                         const OpenOptions& options, std::optional<int64_t> late) {
   require(!late || !coprocessor.empty(),
           "--latents-late applies to the latents of a --coprocessor: name one, or remove it");
   UsableModel run;
-  if (!coprocessor.empty()) run = open_language_model(coprocessor, tokenizer);
-  UsableModel m = open_language_model(model, tokenizer, run.tokenizer);
+  if (!coprocessor.empty()) run = open_language_model(coprocessor, options);
+  OpenOptions of_base = options;
+  of_base.or_else = run.tokenizer;
+  UsableModel m = open_language_model(model, of_base);
   m.text();
   tokenizer_ = m.tokenizer;
   ends_ = m.ends;

@@ -26,8 +26,8 @@ class ServedModel {
   /// `model` and `coprocessor` ("": none) as `reverie sample` takes them. `late`: tokens between the
   /// text that latents are made from and the place where they go in; not set: the run's own delay.
   /// UserError where they do not belong together, or where there is no tokenizer.
-  ServedModel(const std::string& model, const std::string& coprocessor,
-              const std::string& tokenizer, std::optional<int64_t> late);
+  ServedModel(const std::string& model, const std::string& coprocessor, const OpenOptions& options,
+              std::optional<int64_t> late);
   /// Models that are at hand already, for tests: names "base" and, for an AugmentedModel,
   /// "base+latents".
   ServedModel(std::unique_ptr<LanguageModel> model, std::shared_ptr<const Tokenizer> tokenizer,
