@@ -16,6 +16,7 @@ namespace reverie {
 namespace {
 
 std::atomic<int64_t> g_widened{0};
+std::atomic<int> g_wide_scopes{0};
 
 const GgufLayout& layout_of(CompactType type) {
   return *gguf_layout(uint32_t(type));
@@ -186,7 +187,15 @@ int64_t widened_for_good() {
   return g_widened.load(std::memory_order_relaxed);
 }
 
+WideWeights::WideWeights() {
+  ++g_wide_scopes;
+}
+WideWeights::~WideWeights() {
+  --g_wide_scopes;
+}
+
 bool keeps_weights_compact() {
+  if (g_wide_scopes > 0) return false;
   const char* wanted = std::getenv("REVERIE_WEIGHTS");
   const std::string_view name = wanted == nullptr ? "" : wanted;
   if (name.empty() || name == "compact") return true;

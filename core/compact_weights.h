@@ -69,8 +69,16 @@ size_t stored_bytes(const Tensor& t);
 int64_t widened_for_good();
 
 /// Whether frozen weights stay compact on the CPU: yes, unless the environment's REVERIE_WEIGHTS is
-/// "f32" ("compact" is the default; ConfigError for anything else).
+/// "f32" ("compact" is the default; ConfigError for anything else), or a WideWeights is alive.
 bool keeps_weights_compact();
+/// While one is alive in this process, weights that are opened are widened, as another device has them.
+class WideWeights {
+ public:
+  WideWeights();
+  ~WideWeights();
+  WideWeights(const WideWeights&) = delete;
+  WideWeights& operator=(const WideWeights&) = delete;
+};
 
 namespace detail {
 /// `blocks` blocks of a type that GgufFile::dequantize() reads, F32 excepted.

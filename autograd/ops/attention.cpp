@@ -78,11 +78,12 @@ struct PackedAttentionOp {
     Tensor lse = Tensor::empty({batch, spec.heads, time}, qkv.dtype(), qkv.device());
     const Parts p = parts(qkv);
     kernel::attention_forward(qkv.device(), {p.q, p.k, p.v, options, output, lse});
-    ctx.save({qkv, output, lse});
+    ctx.save({kept(ctx, qkv), kept(ctx, output), lse});
     return output.view({batch, time, spec.heads * dim});
   }
   Grads backward(Context& ctx, const Tensor& grad_y) {
-    const Tensor &qkv = ctx.saved(0), &output = ctx.saved(1);
+    const DType dtype = ctx.saved(2).dtype();
+    const Tensor qkv = restored(ctx.saved(0), dtype), output = restored(ctx.saved(1), dtype);
     Tensor grad_qkv = empty_like(qkv);
     const Parts p = parts(qkv);
     Parts g = parts(grad_qkv);
@@ -112,12 +113,13 @@ struct AttentionOp {
         query.device(),
         {split_heads(query, 0, spec.heads, dim), split_heads(key, 0, spec.kv_heads, dim),
          split_heads(value, 0, spec.kv_heads, dim), options, output, lse});
-    ctx.save({query, key, value, output, lse});
+    ctx.save({kept(ctx, query), kept(ctx, key), kept(ctx, value), kept(ctx, output), lse});
     return output.view(query.shape());
   }
   Grads backward(Context& ctx, const Tensor& grad_y) {
-    const Tensor &query = ctx.saved(0), &key = ctx.saved(1), &value = ctx.saved(2),
-                 &output = ctx.saved(3);
+    const DType dtype = ctx.saved(4).dtype();
+    const Tensor query = restored(ctx.saved(0), dtype), key = restored(ctx.saved(1), dtype),
+                 value = restored(ctx.saved(2), dtype), output = restored(ctx.saved(3), dtype);
     Tensor gq = empty_like(query), gk = empty_like(key), gv = empty_like(value);
     Tensor gq4 = split_heads(gq, 0, spec.heads, dim), gk4 = split_heads(gk, 0, spec.kv_heads, dim),
            gv4 = split_heads(gv, 0, spec.kv_heads, dim);
@@ -160,11 +162,14 @@ struct GroupedAttentionOp {
         {split_heads(query, 0, spec.heads, dim), split_heads(key, 0, spec.kv_heads, dim),
          split_heads(value, 0, spec.kv_heads, dim), context_heads(context_key),
          context_heads(context_value), limits, options, output, lse});
-    ctx.save({query, key, value, context_key, context_value, output, lse});
+    // Contexts are kept by whoever made them, too.
+    ctx.save({kept(ctx, query), kept(ctx, key), kept(ctx, value), context_key, context_value,
+              kept(ctx, output), lse});
     return output.view(query.shape());
   }
   Grads backward(Context& ctx, const Tensor& grad_y) {
-    const Tensor& output = ctx.saved(5);
+    const DType dtype = ctx.saved(6).dtype();
+    const Tensor output = restored(ctx.saved(5), dtype);
     Grads grads(5);
     Tensor heads[5], grad_heads[5];  // [B, .., .., D]
     for (size_t i = 0; i < 5; ++i) {
@@ -172,9 +177,10 @@ struct GroupedAttentionOp {
         return i < 3 ? split_heads(x, 0, i == 0 ? spec.heads : spec.kv_heads, dim)
                      : context_heads(x);
       };
-      heads[i] = split(ctx.saved(i));
+      const Tensor x = restored(ctx.saved(i), dtype);
+      heads[i] = split(x);
       if (!ctx.needs(i)) continue;
-      grads[i] = empty_like(ctx.saved(i));
+      grads[i] = empty_like(x);
       grad_heads[i] = split(grads[i]);
     }
     kernel::grouped_attention_backward(

@@ -155,11 +155,12 @@ struct GatedOp {
   Tensor forward(Context& ctx, const Tensor& gate, const Tensor& up) {
     Tensor y = empty_like(gate);
     kernel::gated_forward(gate.device(), {f, gate, up, y});
-    ctx.save({gate, up});
+    ctx.save({kept(ctx, gate), kept(ctx, up)});
     return y;
   }
   Grads backward(Context& ctx, const Tensor& grad_y) {
-    const Tensor &gate = ctx.saved(0), &up = ctx.saved(1);
+    const Tensor gate = restored(ctx.saved(0), grad_y.dtype()),
+                 up = restored(ctx.saved(1), grad_y.dtype());
     Tensor grad_gate = reused(grad_y), grad_up = reused(up);
     kernel::gated_backward(grad_y.device(), {f, gate, up, grad_y, grad_gate, grad_up});
     return {grad_gate, grad_up};

@@ -183,12 +183,12 @@ struct LinearActivationOp {
     // Backward wants the slope alone, which takes the place of what it was computed from.
     const bool wanted = ctx.needs(0) || ctx.needs(1) || ctx.needs(2);
     kernel::bias_activation_forward(y.device(), {f, rows(r.y), bias, y, wanted ? &r.y : nullptr});
-    ctx.save({r.x, r.weight, wanted ? r.y : Tensor()});
+    ctx.save({r.x, r.weight, wanted ? kept(ctx, r.y) : Tensor()});
     return y;
   }
   Grads backward(Context& ctx, const Tensor& grad_y) {
     Grads grads(3);
-    const Tensor& slope = ctx.saved(2);
+    const Tensor slope = restored(ctx.saved(2), grad_y.dtype());
     // Sums want it in full.
     const ReadBy only = ctx.needs(2) ? ReadBy::any : ReadBy::matmul;
     Tensor g = Tensor::empty(slope.shape(), stored_dtype(products.precision, only, slope.dtype()),

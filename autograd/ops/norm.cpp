@@ -24,9 +24,10 @@ struct NormState {
                          {kind, rows(x), residual, weight, bias, eps, sum, y, mean, rstd});
   }
   // Gradients of x, weight, bias; weight and bias are inputs `first` and `first` + 1.
-  Grads back(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& mean,
+  Grads back(Context& ctx, const Tensor& kept_x, const Tensor& weight, const Tensor& mean,
              const Tensor& rstd, const Tensor& grad_y, const Tensor& grad_sum, bool want_x,
              size_t first) const {
+    const Tensor x = restored(kept_x, rstd.dtype());
     Tensor grad_x, grad_weight, grad_bias;
     if (want_x) grad_x = empty_like(x);
     if (ctx.needs(first)) grad_weight = Tensor::empty({x.size(-1)}, x.dtype(), x.device());
@@ -43,7 +44,7 @@ struct NormOp {
   Tensor forward(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& bias) {
     Tensor sum, y, mean, rstd;
     state.run(x, {}, weight, bias, sum, y, mean, rstd);
-    ctx.save({x, weight, mean, rstd});
+    ctx.save({kept(ctx, x), weight, mean, rstd});
     return y;
   }
   Grads backward(Context& ctx, const Tensor& grad_y) {
@@ -59,7 +60,7 @@ struct ResidualNormOp {
                               const Tensor& weight, const Tensor& bias) {
     Tensor sum, y, mean, rstd;
     state.run(x, residual, weight, bias, sum, y, mean, rstd);
-    ctx.save({sum, weight, mean, rstd});
+    ctx.save({kept(ctx, sum), weight, mean, rstd});
     return {sum, y};
   }
   Grads backward(Context& ctx, std::span<const Tensor> grads) {

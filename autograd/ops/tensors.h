@@ -2,6 +2,7 @@
 /// Small things that the ops share.
 
 #include "autograd/node.h"
+#include "autograd/precision.h"
 #include "kernels/copy.h"
 #include "kernels/reduce.h"
 
@@ -23,6 +24,20 @@ inline Tensor contiguous(const Tensor& x) {
   Tensor y = empty_like(x);
   kernel::strided_copy(x.device(), {x, false, y});
   return y;
+}
+
+/// An activation as backward keeps it: in bf16 where products are in bf16 (autograd/precision.h).
+inline Tensor kept(const Context& ctx, const Tensor& x) {
+  const bool rounds = ctx.recording() && x &&
+                      stored_dtype(matmul_precision(), ReadBy::matmul, x.dtype()) != x.dtype();
+  return rounds ? rounded_for(matmul_precision(), contiguous(x)) : x;
+}
+/// What was kept, in `dtype` again.
+inline Tensor restored(const Tensor& kept, DType dtype) {
+  if (!kept || kept.dtype() == dtype) return kept;
+  Tensor x = Tensor::empty(kept.shape(), dtype, kept.device());
+  kernel::cast(kept.device(), {kept, x});
+  return x;
 }
 
 /// [.., C] as [rows, C].

@@ -91,7 +91,8 @@ Tensor weights_in_place(const StoredTensor& t, const Variable& parameter, bool c
 }
 
 // Frozen weights that the file has as the model wants them stay there: processes share its pages. Who
-// writes into them all the same gets pages of its own.
+// writes into them all the same gets pages of its own. A dry run shares compact ones alone: what lies
+// in memory as f32 takes as much of it wherever it lies.
 void share_weights(const Module& model, const std::string& positions, PretrainedFiles& files) {
   const bool compact = keeps_weights_compact();
   std::map<std::string, Variable> parameters;
@@ -100,7 +101,7 @@ void share_weights(const Module& model, const std::string& positions, Pretrained
     const auto found = parameters.find(t.name);
     if (found == parameters.end() || !files.in_place.contains(t.name)) continue;
     const Tensor weights = weights_in_place(t, found->second, compact && t.name != positions);
-    if (!weights) continue;
+    if (!weights || (dry_run() && !is_compact(weights))) continue;
     if (!is_compact(weights)) allow_private_writes(*weights.storage());
     found->second.set_tensor(weights);
     t.read = [weights] { return weights; };
@@ -171,7 +172,7 @@ LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& op
     if (t.name == positions) shorten(t, shape.block_size, path);
     if (shape.norm_stored_minus_one && files.norms_as_published && t.shape.rank() == 1) add_one(t);
   }
-  if (options.frozen && !shape_only) share_weights(*loaded.model, positions, files);
+  if (options.frozen) share_weights(*loaded.model, positions, files);
   try {
     if (!shape_only) loaded.model->load(files.tensors);
   } catch (const DataError&) {

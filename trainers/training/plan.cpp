@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "autograd/ops/elementwise.h"
+#include "core/compact_weights.h"
 #include "core/dry_run.h"
 #include "core/error.h"
 #include "core/profile.h"
@@ -96,7 +97,7 @@ void settle_planned_vocabulary(ExperimentOptions& o) {
 
 void count_weights(const Module& model, Plan& p) {
   for (const auto& [name, v] : model.parameters()) {
-    const auto bytes = double(v.tensor().bytes());
+    const auto bytes = double(stored_bytes(v.tensor()));
     p.parameters += v.tensor().numel();
     p.weight_bytes += bytes;
     if (v.requires_grad())
@@ -104,6 +105,14 @@ void count_weights(const Module& model, Plan& p) {
     else
       p.frozen_bytes += bytes;
   }
+}
+
+// What stays as its file has it, which no allocator knows of.
+double compact_bytes(const Module& model) {
+  double bytes = 0;
+  for (const auto& [name, v] : model.parameters())
+    if (is_compact(v.tensor())) bytes += double(stored_bytes(v.tensor()));
+  return bytes;
 }
 
 }  // namespace
@@ -134,6 +143,8 @@ Plan plan_run(const ExperimentOptions& given, int ranks) {
   ExperimentOptions o = given;
   settle_planned_vocabulary(o);
   const DryRun dry;
+  std::optional<WideWeights> wide;
+  if (o.device != "cpu") wide.emplace();
   Allocator& memory = allocator({});
   const size_t before = memory.stats().in_use;
   AbsentRanks others(busiest_rank(o, ranks), ranks);
@@ -147,6 +158,7 @@ Plan plan_run(const ExperimentOptions& given, int ranks) {
   p.steps = o.train.steps;
   count_weights(*model, p);
   p.gradient_bytes = p.weight_bytes - p.frozen_bytes;
+  const double compact = compact_bytes(*model);
   p.tokens_per_step = o.train.batch_size * o.train.windows * model->block_size();
 
   FlatParameters parameters(*model, others, o.distributed.shard_optimizer);
@@ -182,8 +194,8 @@ Plan plan_run(const ExperimentOptions& given, int ranks) {
   flops += flops_of(profile::stop());
   p.step_flops = flops * double(o.train.batch_size) / double(rows_of(split, others.rank()));
   const AllocatorStats after = memory.stats();
-  p.peak_bytes = double(after.peak - before);
-  p.kept_bytes = double(after.in_use - before);
+  p.peak_bytes = double(after.peak - before) + compact;
+  p.kept_bytes = double(after.in_use - before) + compact;
   p.activation_bytes = p.peak_bytes - p.kept_bytes;
 
   precision.reset();
@@ -194,7 +206,7 @@ Plan plan_run(const ExperimentOptions& given, int ranks) {
     const int64_t windows = std::min(o.evaluation.batch_size, o.evaluation.windows);
     loss_of(*model, random_tokens(*model, windows, random), 1);
   }
-  p.evaluation_peak_bytes = double(memory.stats().peak - before);
+  p.evaluation_peak_bytes = double(memory.stats().peak - before) + compact;
   default_generator() = dropout;
   return p;
 }

@@ -12,9 +12,12 @@
 #include "core/error.h"
 #include "core/signals.h"
 #include "core/storage.h"
+#include "layers/kept_weights.h"
+#include "layers/pretrained/gguf_model_writer.h"
 #include "layers/pretrained/load.h"
 #include "support/temporary_directory.h"
 #include "support/tests_directory.h"
+#include "support/tiny_models.h"
 #include "trainers/training/monitored_trainer.h"
 
 namespace reverie {
@@ -145,6 +148,43 @@ TEST(Plan, ShowsWhatRematerialisationChanges) {
   EXPECT_EQ(again.kept_bytes, plain.kept_bytes);
   EXPECT_LT(again.activation_bytes, 0.8 * plain.activation_bytes);
   EXPECT_GT(again.step_flops, 1.1 * plain.step_flops);
+}
+
+// In bf16, what backward reads again is kept in 16 bits (autograd/precision.h).
+TEST(Plan, ActivationsAreKeptInBf16) {
+  const std::string llama =
+      R"({"train": {"batch_size": 4}, "model": {"type": "llama", "vocab_size": 64, "block_size": 64, "n_layer": 12, "n_head": 2, "n_embd": 96}, "precision": ")";
+  const Plan f32 = plan_run(planned(llama + "f32\"}")), bf16 = plan_run(planned(llama + "bf16\"}"));
+  EXPECT_EQ(bf16.kept_bytes, f32.kept_bytes);
+  EXPECT_LT(bf16.activation_bytes, 0.65 * f32.activation_bytes);
+}
+
+// A quantised base on the CPU takes what its file takes; on a GPU its weights are widened.
+TEST(Plan, CompactWeightsTakeWhatTheirFileTakes) {
+  const TemporaryDirectory directory;
+  const std::string file = directory / "base.gguf";
+  const auto component = R"({"type": "llama", "vocab_size": 96, "block_size": 40, "n_layer": 2,
+                             "n_head": 2, "n_embd": 64})";
+  GgufWriter out;
+  write_gguf_model(
+      out,
+      plain_model(*testing::make_model(component, DType::f32), testing::model_component(component)),
+      GgufTensorType::q8_0);
+  out.text("tokenizer.ggml.model", "no_vocab");
+  out.save(file);
+  ExperimentOptions o = planned(
+      R"({"precision": "bf16", "model": {"type": "augmented", "latents": {"type": "coprocessor", "count": 4}, "block_size": 24, "groups": 4, "ahead": 4, "base": ")" +
+      file + "\"}}");
+  const Plan on_cpu = plan_run(o);
+  const LoadedModel base = load_pretrained(file);
+  EXPECT_EQ(on_cpu.frozen_bytes, double(kept_weights(*base.model).bytes));
+  o.device = "cuda";
+  const Plan on_gpu = plan_run(o);
+  EXPECT_EQ(on_gpu.frozen_bytes, double(kept_weights(*base.model).wide));
+  EXPECT_LT(on_cpu.frozen_bytes, 0.4 * on_gpu.frozen_bytes);
+  EXPECT_NEAR(on_gpu.kept_bytes - on_cpu.kept_bytes, on_gpu.frozen_bytes - on_cpu.frozen_bytes,
+              0.02 * on_gpu.frozen_bytes);
+  EXPECT_EQ(on_gpu.trained_parameters, on_cpu.trained_parameters);
 }
 
 TEST(Plan, CountsTheOperationsOfTheKernels) {
