@@ -229,7 +229,7 @@ class PromptSampler {
         shared_(shared),
         asked_(asked_prompts(a, shared)),
         chat_(template_for(a, shared)),
-        model_(shared.model, shared.coprocessor, shared.tokenizer, shared.late) {
+        model_(shared.model, shared.coprocessor, {shared.tokenizer}, shared.late) {
     for (const FilePrompt& prompt : asked_) prompts_.push_back(read_prompt(prompt, chat_, model_));
     if (model_.augmented())
       for (const Prompt& prompt : prompts_) require_fits(prompt);

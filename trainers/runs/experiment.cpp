@@ -72,7 +72,8 @@ void ExperimentOptions::fields(Fields& f) {
          "device that holds the tensors; cuda needs a build with CUDA and a GPU");
   f.text("precision", precision, {"f32", "bf16", "f64"},
          "type of parameters and activations; bf16: products of training steps have bf16 "
-         "operands, and everything else is f32; f64 is for checks");
+         "operands, activations are kept for the backward pass in bf16, and everything else is "
+         "f32; f64 is for checks");
   f.boolean(
       "allow_future_leak", allow_future_leak,
       std::string("train a model that fails the causality probe; every number from it is then "
