@@ -206,7 +206,8 @@ TEST(Table, LossesWithMemoryCarriedStandWhereARunCarriesSome) {
   EXPECT_EQ(loss_cell(slots, "val_loss_carried").text, "1.750 \u00b1 0.000");
   EXPECT_EQ(loss_cell(slots, "val_loss_on_carried_windows").text, "1.850 \u00b1 0.000");
   EXPECT_EQ(loss_cell(*table.find("gpt", 64), "val_loss_carried").text, "\u2013");
-  for (const Json& row : loss_table_json(table).at("rows"))
+  const Json json = loss_table_json(table);
+  for (const Json& row : json.at("rows"))
     EXPECT_EQ(row.at("measured").contains("val_loss_carried"), row.at("model") == "imm_slots");
   EXPECT_THAT(loss_report_html(table, runs), HasSubstr("val, memory carried"));
 }
