@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     only.add_argument("--text", type=Path, help="train on this text, tokenise it and read it, instead of tiny Shakespeare")
     only.add_argument("--against", type=Path, metavar="PROGRAM", help="of `gate` and `stored`: another build of reverie, measured in turn with the first (without it, "
                                                                       "`stored` takes this one with REVERIE_WEIGHTS=f32)")
-    only.add_argument("--models", nargs="+", choices=["small", "baby", "smollm2"], help="of `gate` (all)")
+    only.add_argument("--models", nargs="+", choices=["small", "baby", "smollm2", "smollm2_rematerialized"], help="of `gate` (all)")
     only = p.add_argument_group("on a GPU")
     only.add_argument("--batch", type=int, metavar="N", help="sequences of a step of gpt2, for both (16); fewer where memory does not hold them")
     only.add_argument("--no-pytorch", action="store_true", help="leave PyTorch out")

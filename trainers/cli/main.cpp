@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -71,11 +72,26 @@ int finish_output(int status) {
   return int(reverie::ExitCode::runtime);
 }
 
+// "..." behind an option's type stands for several values in a row: an option that takes one each time
+// it is given has none.
+class HelpFormatter final : public CLI::Formatter {
+ public:
+  std::string make_option_opts(const CLI::Option* option) const override {
+    std::string text = CLI::Formatter::make_option_opts(option);
+    constexpr std::string_view kSeveral = " ...";
+    if (const size_t at = text.find(kSeveral);
+        at != std::string::npos && !option->get_allow_extra_args())
+      text.erase(at, kSeveral.size());
+    return text;
+  }
+};
+
 void add_commands(CLI::App& app) {
   using namespace reverie;
   app.name("reverie");
   app.require_subcommand(1);
   app.set_version_flag("--version", fmt::format("reverie 0.1.0 ({})", build_commit()));
+  app.formatter(std::make_shared<HelpFormatter>());
   app.get_formatter()->column_width(34);
   add_train_command(app);
   add_eval_command(app);

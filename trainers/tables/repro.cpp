@@ -172,7 +172,7 @@ std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKin
     merge_patch(config, *preliminary);
     runs.push_back(planner.run({"base", 0}, preset.seeds[0], std::move(config)));
     runs[0].in_table = false;
-    kind.set_preliminary(runs[0].directory);
+    kind.set_preliminary(runs[0]);
   }
   const auto cells = kind.cells();
   for (const PlannedCell& cell : cells) {

@@ -82,8 +82,8 @@ class TableKind {
   virtual void check(const PlannedRun&) const {}
   /// The patch of a run that has to be there before all others, such as the base that they share.
   virtual std::optional<Json> preliminary() const { return std::nullopt; }
-  /// Where it will lie; called before merge_level_patch() and set_cell_values().
-  virtual void set_preliminary(const std::string& run_directory) {}
+  /// It, as planned; called before merge_level_patch() and set_cell_values().
+  virtual void set_preliminary(const PlannedRun&) {}
   /// Trials, trained before the cells; and which of them there are, called before set_cell_values(). What
   /// is decided by trials that have not all finished is not known yet.
   virtual std::vector<PlannedTrial> trials() const { return {}; }

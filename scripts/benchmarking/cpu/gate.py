@@ -43,8 +43,8 @@ def fetched(name: str, pattern: str) -> Path:
 
 
 def experiments(shakespeare: Path) -> dict[str, dict]:
-    """The three models: nanoGPT's CPU recipe, its shakespeare_char, and a coprocessor beside SmolLM2 (the sizes of the
-    preset `smollm2` of configs/tables/cache_augmentation.json), which reads Shakespeare."""
+    """The models: nanoGPT's CPU recipe, its shakespeare_char, and a coprocessor beside SmolLM2 (the sizes of the
+    preset `smollm2` of configs/tables/cache_augmentation.json), which reads Shakespeare, plain and rematerialised."""
     text = {"data": {"path": str(shakespeare), "tokenizer": "char"}}
     few = {"windows": 64, "interval": 1, "prefix_only_windows": 1, "final_windows": 64, "final_prefix_only_windows": 1}
     found = {
@@ -60,7 +60,13 @@ def experiments(shakespeare: Path) -> dict[str, dict]:
         "train": {"steps": STEPS, "batch_size": 1},
         "evaluation": {"windows": 8, "interval": 1, "prefix_only_windows": 1, "final_windows": 8, "final_prefix_only_windows": 1},
     }
+    found["smollm2_rematerialized"] = found["smollm2"] | {"model": found["smollm2"]["model"] | {"rematerialize": True}}
     return found
+
+
+def as_before(config: dict) -> dict:
+    """What the build before can do: without rematerialisation."""
+    return config | {"model": {key: value for key, value in config["model"].items() if key != "rematerialize"}}
 
 
 def used_by(pid: int) -> float:
@@ -117,7 +123,7 @@ def measure(program: Path, other: Path | None, neighbours: Neighbours, rounds: i
             for which in turned(list(programs), number):
                 with tempfile.TemporaryDirectory(dir=scratch, prefix=f"gate-{name}-") as folder:
                     neighbours.start()
-                    figures = one_run(programs[which], config, threads, Path(folder))
+                    figures = one_run(programs[which], as_before(config) if which == "before" else config, threads, Path(folder))
                     figures["others_cpu_share"] = neighbours.stop()
                 found[which].append(figures)
                 say(f"gate, {name}, {which}, round {number + 1} of {rounds}: " + ", ".join(f"{k} {figures[k]:.2f} s" for k in FIGURES if k in figures))

@@ -208,5 +208,6 @@ def markdown(result: dict) -> str:
         g = result["gate"]
         parts += ["## What a run costs beside its steps", f"CPU seconds of `reverie train` with {g['threads']} thread{'s' if g['threads'] > 1 else ''}, medians over the rounds: "
                   "from its start until the gate has spoken, until the end of the first step, of one evaluation (with its prefix-only scores), and from the last step to the "
-                  "end of the program (final evaluation, probes, checkpoint).", gate_table(g["rows"])]
+                  "end of the program (final evaluation, probes, checkpoint). `smollm2` is a coprocessor of 16 latents beside SmolLM2 135M in bf16; before, "
+                  "`smollm2_rematerialized` is not rematerialised, either.", gate_table(g["rows"])]
     return PAGE.between_marks("\n\n".join(parts))

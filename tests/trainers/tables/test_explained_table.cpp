@@ -230,5 +230,17 @@ TEST_F(ExplainedReproTest, OtherModelsThanDecodersAreRefused) {
               HasSubstr("$.model.type is \"llama\""));
 }
 
+TEST_F(ExplainedReproTest, ABaseWithoutMemoryIsRefusedBeforeItIsTrained) {
+  ReproOptions o = options({{"base_run", {{"model", {{"memory", nullptr}}}}}});
+  o.without_data = true;
+  EXPECT_THAT(message_of<ConfigError>([&] { plan_table(o); }),
+              AllOf(HasSubstr("memory on facts"), HasSubstr("$.base_run.model.memory")));
+  // Controls alone ask for none.
+  ReproOptions controls = options(
+      {{"base_run", {{"model", {{"memory", nullptr}}}}}, {"models", {{"memory", nullptr}}}});
+  controls.without_data = true;
+  EXPECT_EQ(plan_table(controls).size(), 5u);
+}
+
 }  // namespace
 }  // namespace reverie

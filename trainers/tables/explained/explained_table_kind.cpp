@@ -92,7 +92,12 @@ class ExplainedTableKind final : public TableKind {
     merge_patch(patch, preset_.base_run);
     return patch.json();
   }
-  void set_preliminary(const std::string& run_directory) override { base_ = run_directory; }
+  void set_preliminary(const PlannedRun& run) override {
+    base_ = run.directory;
+    const Json& model = run.config.json().at("model");
+    base_remembers_ = model.value("type", "") == "augmented" ||
+                      (model.contains("memory") && !model["memory"].is_null());
+  }
   void merge_level_patch(const PlannedCell& cell, Config& config) const override {
     merge_patch(config, definition_.decoder_run);
     merge_patch(config, preset_.decoder_run);
@@ -103,6 +108,12 @@ class ExplainedTableKind final : public TableKind {
       throw ConfigError(fmt::format(
           "{} on {}: $.model.type is \"{}\", wanted \"explained\": the table compares decoders",
           cell.model, cell.level_name, type));
+    if (config.json()["model"].value("reads", "memory") == "memory" && !base_remembers_)
+      throw ConfigError(
+          fmt::format("{} on {}: $.model.reads is memory, but the base has none: wanted "
+                      "$.base_run.model.memory, "
+                      "or \"reads\": \"final_state\"",
+                      cell.model, cell.level_name));
     config.set("model.base", base_);
   }
   void measure_finished(const PlannedRun& run) const override;
@@ -152,6 +163,7 @@ class ExplainedTableKind final : public TableKind {
   ExplainedPreset preset_;
   std::vector<std::string> models_, uses_;
   std::string base_;
+  bool base_remembers_ = false;    // it has a memory that a decoder may read
   mutable std::string base_hash_;  // as it is on disk; "": not read yet
 };
 

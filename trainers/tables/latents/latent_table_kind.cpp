@@ -63,9 +63,7 @@ class LatentTableKind final : public TableKind {
     if (preset_.pretraining.is_null()) return std::nullopt;
     return preset_.pretraining;
   }
-  void set_preliminary(const std::string& run_directory) override {
-    base_ = export_of(run_directory);
-  }
+  void set_preliminary(const PlannedRun& run) override { base_ = export_of(run.directory); }
   void merge_level_patch(const PlannedCell& cell, Config& config) const override {
     if (cell.level == 0) return;
     merge_patch(config, definition_.augmented);

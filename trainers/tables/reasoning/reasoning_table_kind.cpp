@@ -83,7 +83,7 @@ class ReasoningTableKind final : public TableKind {
     return cells;
   }
   std::optional<Json> preliminary() const override { return preset_.pretraining; }
-  void set_preliminary(const std::string& run_directory) override { first_ = run_directory; }
+  void set_preliminary(const PlannedRun& run) override { first_ = run.directory; }
   void merge_level_patch(const PlannedCell& cell, Config& config) const override {
     config.set("data.examples.stage", cell.level);
   }
