@@ -198,7 +198,7 @@ class CliTest(unittest.TestCase):
         table = ROOT / "docs" / "results" / "cache_augmentation.csv"
         got = self.expect(0, "report", "--plots-of", table, "--out", self.folder / "plots").stdout
         self.assertIn("![", got)
-        self.assertEqual(len(list((self.folder / "plots").glob("cache_augmentation_*_latents.svg"))), 3)
+        self.assertEqual(len(list((self.folder / "plots").glob("cache_augmentation_*_latents.svg"))), 5)
         self.assertIn("nothing to plot", self.expect(1, "report", "--plots-of", self.config("no_table")).stderr)
 
     def test_train_eval_sample_inspect(self):
