@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/storage.h"
 #include "kernels/reduce.h"
 
 namespace reverie {
@@ -52,16 +53,20 @@ FlatParameters::FlatParameters(Module& module, Communicator& communicator, bool 
       size += aligned(m.variable.tensor().numel(), dtype);
     }
     b.begin = share_ends(b.members, size, sharded_ ? communicator_.size() : 1);
-    for (Tensor* t : {&b.values, &b.gradients}) *t = Tensor::zeros({size}, dtype, device);
+    b.values = Tensor::zeros({size}, dtype, device);
     for (Member& m : b.members) {
-      const auto place = [&](const Tensor& bucket) {
-        return Tensor::over(bucket.storage(), m.variable.shape(), dtype, m.offset);
-      };
-      Tensor value = place(b.values);
+      Tensor value = Tensor::over(b.values.storage(), m.variable.shape(), dtype, m.offset);
       value.copy_from(m.variable.tensor());
       m.variable.set_tensor(value);
-      m.variable.set_grad_buffer(place(b.gradients));
     }
+  }
+  // The blocks that the parameters lay in are of sizes that nobody else asks for.
+  allocator(device).release_cached();
+  for (Bucket& b : buckets_) {
+    b.gradients = Tensor::zeros({b.values.numel()}, dtype, device);
+    for (Member& m : b.members)
+      m.variable.set_grad_buffer(
+          Tensor::over(b.gradients.storage(), m.variable.shape(), dtype, m.offset));
   }
 }
 

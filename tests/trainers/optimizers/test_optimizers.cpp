@@ -5,6 +5,7 @@
 
 #include <mutex>
 
+#include "core/storage.h"
 #include "support/message_of.h"
 #include "trainers/distributed/ranks.h"
 #include "trainers/optimizers/optimizer_support.h"
@@ -67,6 +68,21 @@ TEST_P(EveryOptimizer, MovesEveryParameterAgainstItsGradient) {
     for (size_t j = 0; j < now.size(); ++j) along += (now[j] - then[j]) * gradient[j];
     EXPECT_LT(along, 0) << kShapes[i].first;
   }
+}
+
+// A model's own memory is not taken twice: where its parameters lay before is given back.
+TEST(FlatParameters, TakeTheMemoryOfValuesAndGradients) {
+  Allocator& memory = allocator({});
+  memory.release_cached();
+  const auto cached = [&] { return memory.stats().reserved - memory.stats().in_use; };
+  const size_t before = cached();
+  Parameters parameters({{"a", {1024, 1024}}, {"b", {2048, 1024}}}, DType::f32);
+  const std::vector<double> value = parameters.all[1].tensor().to_vector();
+  const size_t one = memory.stats().in_use;
+  FlatParameters flat(parameters);
+  EXPECT_NEAR(double(memory.stats().in_use), 2.0 * double(one), 0.1 * double(one));
+  EXPECT_LT(cached(), before + (size_t(1) << 20));
+  EXPECT_EQ(parameters.all[1].tensor().to_vector(), value);
 }
 
 TEST_P(EveryOptimizer, ResumesBitExactly) {
