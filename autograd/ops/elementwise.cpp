@@ -135,11 +135,11 @@ struct BiasActivationOp {
     Tensor y = empty_like(x);
     Tensor slope = ctx.needs(0) || ctx.needs(1) ? empty_like(x) : Tensor();
     kernel::bias_activation_forward(x.device(), {f, rows(x), bias, y, slope ? &slope : nullptr});
-    ctx.save({slope});
+    ctx.save({kept(ctx, slope)});
     return y;
   }
   Grads backward(Context& ctx, const Tensor& grad_y) {
-    const Tensor& slope = ctx.saved(0);
+    const Tensor slope = restored(ctx.saved(0), grad_y.dtype());
     Tensor grad_x = empty_like(slope);
     kernel::bias_activation_backward(slope.device(), {slope, grad_y, grad_x});
     Grads grads(2);
