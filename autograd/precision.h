@@ -9,9 +9,9 @@ namespace reverie {
 /// rounded to bf16; sums, results, weights and their gradients stay in f32. Within attention, the
 /// weights of values and dL/dscores are rounded likewise (grouped_attention stays full); the forward
 /// passes of norms and everything else are not touched. What an op rounded for its forward pass its
-/// backward pass uses again (Micikevicius et al. 2018, mixed precision training), and activations
-/// that attention, norms and gated or activated layers keep for it are kept in bf16; statistics of
-/// norms and softmax in f32.
+/// backward pass uses again (Micikevicius et al. 2018, mixed precision training). For it, attention,
+/// norms, and gated or activated layers keep their activations in bf16, and statistics of norms and
+/// softmax in f32.
 enum class MatmulPrecision : uint8_t { full, bf16 };
 
 /// This thread's precision; full unless a scope says otherwise.

@@ -31,7 +31,7 @@ struct DatasetDescription {
   std::shared_ptr<const Tokenizer> tokenizer;  ///< null: it is made from the text
   /// All that must be equal for prepared files to be used again, but the tokenizer made from files.
   Json creation;
-  /// Of the entries of a mix; then all of the above is empty but the options.
+  /// One for each entry of a mix. A mix has no other values here than these and the options.
   std::vector<DatasetDescription> mix;
 
   bool is_mix() const { return !mix.empty(); }

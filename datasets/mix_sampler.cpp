@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kPartBits = 32;
 
-// Of the first n rows, how many an entry takes.
+// How many of the first n rows an entry takes.
 uint64_t rows_taken(uint64_t n, uint64_t part, uint64_t phase) {
   return uint64_t((static_cast<unsigned __int128>(n) * part + phase) >> kPartBits);
 }
