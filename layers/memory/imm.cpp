@@ -8,6 +8,7 @@
 
 #include "autograd/ops/reduce.h"
 #include "autograd/ops/shape.h"
+#include "core/error.h"
 
 namespace reverie {
 namespace {
@@ -89,8 +90,11 @@ Variable Imm::keys_of(const Variable& slots) const {
 }
 
 Variable Imm::read(const Variable& query, const Variable& keys, const Variable& values) const {
-  const Variable scores = matmul(query, keys, false, true);  // [B, T, n]
-  Variable weights = softmax(scores, 1 / std::sqrt(double(key_size_)));
+  return read_by(matmul(query, keys, false, true), values, {});
+}
+
+Variable Imm::read_by(const Variable& scores, const Variable& values, const Tensor& valid) const {
+  Variable weights = softmax(scores, 1 / std::sqrt(double(key_size_)), valid);
   if (training()) weights = dropout(weights, dropout_);
   return matmul(weights, values);
 }
@@ -138,24 +142,12 @@ Variable Imm::running_mean(const Variable& x, MemoryState& state, const std::str
   return merge(x, r);
 }
 
-Variable Imm::slots_of(const MemoryState& state, const std::string& layer, int64_t batch,
-                       int64_t count) const {
-  std::vector<Variable> slots;
-  for (int64_t i = 0; i < count; ++i) {
-    const auto it = state.values.find(layer + "slot" + std::to_string(i));
-    const Variable& like = write_->weight();
-    slots.push_back(it == state.values.end() ? zeros({batch, 1, features_}, like) : it->second);
-  }
-  return concat(slots, 1);
-}
-
-Variable Imm::slots_by_age(const MemoryState& state, const std::string& layer, int64_t batch,
-                           int64_t written) const {
-  const int64_t count = mode_ == ImmMode::segment ? slots_ : std::min(written, slots_);
-  const Variable slots = slots_of(state, layer, batch, count);
-  const int64_t oldest = count == slots_ ? written % slots_ : 0;
-  if (oldest == 0) return slots;
-  return concat({slice(slots, 1, oldest, count), slice(slots, 1, 0, oldest)}, 1);
+Variable Imm::slots_of(const MemoryState& state, const std::string& layer, int64_t batch) const {
+  const auto held = state.values.find(layer + "slots");
+  const int64_t count = held == state.values.end() ? 0 : held->second.size(1);
+  if (count == slots_) return held->second;
+  const Variable empty = zeros({batch, slots_ - count, features_}, write_->weight());
+  return count == 0 ? empty : concat({empty, held->second}, 1);
 }
 
 std::vector<Variable> Imm::readable(const MemoryState& state, int64_t batch) const {
@@ -164,7 +156,7 @@ std::vector<Variable> Imm::readable(const MemoryState& state, int64_t batch) con
   for (int64_t i = 0; i < layers_; ++i) {
     const std::string layer = std::to_string(i) + ".";
     if (mode_ != ImmMode::causal_mean) {
-      rows.push_back(slots_of(state, layer, batch, slots_));
+      rows.push_back(slots_of(state, layer, batch));
       continue;
     }
     const auto sum = state.values.find(layer + "sum");
@@ -179,96 +171,120 @@ std::vector<Variable> Imm::readable(const MemoryState& state, int64_t batch) con
 
 namespace {
 
-// Keys and values of the slots that rows may read, the oldest first. Each slot's are computed once.
-class Bank {
- public:
-  Bank(int64_t capacity, const Variable& keys, const Variable& values)
-      : capacity_(size_t(capacity)), keys_(keys), values_(values) {}
-  bool empty() const { return count() == 0; }
-  void write(const Variable& key, const Variable& value) {
-    written_.emplace_back(key, value);
-    if (count() <= capacity_) return;
-    if (begin_ < held())
-      ++begin_;
-    else
-      written_.erase(written_.begin());
-  }
-  Variable keys() const {
-    return joined(keys_, [](const auto& one) { return one.first; });
-  }
-  Variable values() const {
-    return joined(values_, [](const auto& one) { return one.second; });
-  }
-
- private:
-  int64_t held() const { return keys_.defined() ? keys_.size(1) : 0; }
-  size_t count() const { return size_t(held() - begin_) + written_.size(); }
-  template <class Part>
-  Variable joined(const Variable& held_ones, const Part& part) const {
-    std::vector<Variable> parts;
-    if (begin_ < held())
-      parts.push_back(begin_ == 0 ? held_ones : slice(held_ones, 1, begin_, held()));
-    for (const auto& one : written_) parts.push_back(part(one));
-    return parts.size() == 1 ? parts[0] : concat(parts, 1);
-  }
-
-  size_t capacity_;
-  Variable keys_, values_;  // of the slots that the window found, [B, n, ..]
-  int64_t begin_ = 0;       // those before it were written anew
-  std::vector<std::pair<Variable, Variable>> written_;
-};
+Variable rows_of(const Variable& x, int64_t begin, int64_t end) {
+  return begin == 0 && end == x.size(1) ? x : slice(x, 1, begin, end);
+}
+// x [B, n, ..] and, behind it, y; x may be undefined.
+Variable joined(const Variable& x, const Variable& y) {
+  return x ? concat({x, y}, 1) : y;
+}
+// The last n, at most.
+Variable newest(const Variable& x, int64_t n) {
+  const int64_t count = x.size(1);
+  return rows_of(x, std::max<int64_t>(0, count - n), count);
+}
 
 }  // namespace
 
+Variable Imm::read_of_pieces(const Variable& query, const Variable& keys, const Variable& values,
+                             int64_t before) const {
+  const int64_t batch = query.size(0), time = query.size(1), columns = keys.size(1);
+  std::vector<int32_t> seen_by_row;
+  std::vector<double> overwritten(size_t(time * columns), 0);
+  for (int64_t t = 0; t < time; ++t) {
+    const int64_t seen = before + t / piece_;
+    seen_by_row.push_back(int32_t(seen));
+    for (int64_t j = 0; j < seen - slots_; ++j) overwritten[size_t(t * columns + j)] = -1e30;
+  }
+  std::vector<int32_t> valid;
+  for (int64_t b = 0; b < batch; ++b)
+    valid.insert(valid.end(), seen_by_row.begin(), seen_by_row.end());
+  const auto on_device = [&](const Tensor& t) { return t.to(query.device()); };
+  Variable scores = matmul(query, keys, false, true);  // [B, T, columns]
+  if (before + (time - 1) / piece_ > slots_)
+    scores = add(
+        scores,
+        Variable(on_device(Tensor::from<double>({time, columns}, overwritten).to(query.dtype()))));
+  return read_by(scores, values, on_device(Tensor::from<int32_t>({batch * time}, valid)));
+}
+
 // Rows are taken in pieces that end where a segment (chunk) ends: within a piece the memory does
-// not change.
+// not change. What whole pieces write does not depend on what their rows read, so that as many as
+// there are slots are taken at once.
 Variable Imm::in_pieces(const Variable& x, MemoryState& state, const std::string& layer) {
   const int64_t batch = x.size(0), time = x.size(1);
   int64_t& seen = state.counters[layer + "rows"];
   const Variable gate = mode_ == ImmMode::slots ? sigmoid(merge_gate_->forward(x)) : Variable();
   const Variable query = query_->forward(x);
-  Variable keys, values;
-  // Empty slots count in a segment's softmax, and not in that of gated slots.
-  if (mode_ == ImmMode::segment || seen >= piece_) {
-    const Variable slots = slots_by_age(state, layer, batch, seen / piece_);
+  const std::string slots_name = layer + "slots", partial_name = layer + "partial";
+  // Oldest first. Empty slots count in a segment's softmax, and not in that of gated slots.
+  Variable slots, keys, values;
+  if (const auto held = state.values.find(slots_name); held != state.values.end())
+    slots = held->second;
+  require(
+      slots || seen < piece_,
+      "memory of layer {}: {} rows were read, and no slots are there: it was stored by an earlier "
+      "version; train anew",
+      layer.substr(0, layer.size() - 1), seen);
+  if (mode_ == ImmMode::segment) slots = slots_of(state, layer, batch);
+  if (slots) {
     keys = keys_of(slots);
     values = value_->forward(slots);
   }
-  Bank bank(slots_, keys, values);
   std::vector<Variable> reads;
   for (int64_t begin = 0; begin < time;) {
-    const int64_t end = std::min(time, begin + piece_ - seen % piece_), number = seen / piece_;
-    const Variable piece = slice(x, 1, begin, end);
-    reads.push_back(bank.empty() ? zeros(piece.shape(), x)
-                                 : read(slice(query, 1, begin, end), bank.keys(), bank.values()));
-
-    const std::string partial_name = layer + "partial",
-                      slot_name = layer + "slot" + std::to_string(number % slots_);
-    Variable total = sum(piece, 1);
-    if (const auto it = state.values.find(partial_name); it != state.values.end())
-      total = add(total, it->second);
+    const int64_t begun = seen % piece_, whole = begun == 0 ? (time - begin) / piece_ : 0,
+                  pieces = std::clamp<int64_t>(whole, 1, slots_),
+                  end = std::min(time, begin + pieces * piece_ - begun),
+                  before = slots ? slots.size(1) : 0;
+    Variable total = sum(
+        reshape(rows_of(x, begin, end), {batch * pieces, (end - begin) / pieces, features_}), 1);
+    if (begun > 0) total = add(total, state.values.at(partial_name));
     seen += end - begin;
-    begin = end;
-    if (seen % piece_ != 0) {
+    Variable written;
+    if (seen % piece_ == 0) {
+      state.values.erase(partial_name);
+      written =
+          written_by(reshape(scale(total, 1 / double(piece_)), {batch, pieces, features_}), slots);
+      slots = newest(joined(slots, written), slots_);
+    } else {
       state.values[partial_name] = total;
-      continue;
     }
-    state.values.erase(partial_name);
-    // write() is affine, so the mean of write(x) is write(mean of x).
-    const Variable mean_x = scale(total, 1 / double(piece_));
-    Variable written = reshape(write_->forward(mean_x), {batch, 1, features_});
-    if (mode_ == ImmMode::slots) {
-      const Variable g = sigmoid(write_gate_->forward(mean_x));  // [B, 1]
-      const Variable g3 = reshape(g, {batch, 1, 1});
-      written = multiply(written, g3);
-      if (const auto it = state.values.find(slot_name); it != state.values.end())
-        written = add(written, multiply(it->second, affine(g3, -1, 1)));
+    const Variable asked = rows_of(query, begin, end);
+    const bool read_again = written && (pieces > 1 || end < time);
+    const Variable all_keys = read_again ? joined(keys, keys_of(written)) : keys,
+                   all_values = read_again ? joined(values, value_->forward(written)) : values;
+    if (pieces > 1)
+      reads.push_back(read_of_pieces(asked, all_keys, all_values, before));
+    else
+      reads.push_back(before == 0 ? zeros({batch, end - begin, features_}, x)
+                                  : read(asked, keys, values));
+    if (end < time && read_again) {
+      keys = newest(all_keys, slots_);
+      values = newest(all_values, slots_);
     }
-    state.values[slot_name] = written;
-    if (begin < time) bank.write(keys_of(written), value_->forward(written));
+    begin = end;
   }
+  if (slots) state.values[slots_name] = slots;
   const Variable r = reads.size() == 1 ? reads[0] : concat(reads, 1);
   return mode_ == ImmMode::slots ? add(x, multiply(r, gate)) : merge(x, r);
+}
+
+Variable Imm::written_by(const Variable& means, const Variable& slots) const {
+  // write() is affine, so the mean of write(x) is write(mean of x).
+  const Variable written = write_->forward(means);
+  if (mode_ == ImmMode::segment) return written;
+  const Variable g = sigmoid(write_gate_->forward(means));  // [B, n, 1]
+  const Variable gated = multiply(written, g);
+  const int64_t batch = means.size(0), n = means.size(1), held = slots ? slots.size(1) : 0,
+                into_empty = std::clamp<int64_t>(slots_ - held, 0, n);
+  if (into_empty == n) return gated;
+  const Variable overwritten = rows_of(slots, 0, n - into_empty);  // the oldest
+  return add(gated,
+             multiply(into_empty == 0
+                          ? overwritten
+                          : concat({zeros({batch, into_empty, features_}, means), overwritten}, 1),
+                      affine(g, -1, 1)));
 }
 
 double Imm::flops_per_token() const {

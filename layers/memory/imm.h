@@ -49,16 +49,21 @@ class Imm final : public MemoryModule {
   Variable whole_block(const Variable& x);
   Variable running_mean(const Variable& x, MemoryState&, const std::string& layer);
   Variable in_pieces(const Variable& x, MemoryState&, const std::string& layer);
-  /// The slots of a layer as [B, n, d]; those never written are zero.
-  Variable slots_of(const MemoryState&, const std::string& layer, int64_t batch,
-                    int64_t count) const;
-  /// The same after `written` writes, the oldest first; of gated slots those written so far.
-  Variable slots_by_age(const MemoryState&, const std::string& layer, int64_t batch,
-                        int64_t written) const;
+  /// All slots of a layer [B, N, d], the oldest first; those never written are zero, before them.
+  Variable slots_of(const MemoryState&, const std::string& layer, int64_t batch) const;
+  /// What pieces with the given means [B, n, d], n <= N, write, with the slots so far, the oldest
+  /// first (undefined: none).
+  Variable written_by(const Variable& means, const Variable& slots) const;
   /// M P^T [B, n, k] of slots M [B, n, d].
   Variable keys_of(const Variable& slots) const;
   /// softmax(q K^T / sqrt(k)) V for queries [B, T, k], keys [B, n, k] and values [B, n, d].
   Variable read(const Variable& query, const Variable& keys, const Variable& values) const;
+  /// The same from scores [B, T, n]; valid: as softmax() has it.
+  Variable read_by(const Variable& scores, const Variable& values, const Tensor& valid) const;
+  /// read() for the rows of whole pieces, of which each sees the N newest slots: of `before` slots, and
+  /// of those that the pieces before its own wrote, which stand behind them in keys and values.
+  Variable read_of_pieces(const Variable& query, const Variable& keys, const Variable& values,
+                          int64_t before) const;
   Variable merge(const Variable& x, const Variable& r) const {
     return layer_norm(add(x, r), {}, {}, 1e-5);
   }
