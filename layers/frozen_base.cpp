@@ -1,11 +1,13 @@
 #include "layers/frozen_base.h"
 
+#include <nlohmann/json.hpp>
 #include <set>
 
 namespace reverie {
 
-FrozenBase frozen_base(const std::string& path, const std::string& prefix, const Module& opened) {
-  FrozenBase base{path, prefix, {}, opened.weights_hash(), true};
+FrozenBase frozen_base(const std::string& path, const std::string& prefix, const Module& opened,
+                       const Component& component) {
+  FrozenBase base{path, prefix, {}, opened.weights_hash(), component.resolved->dump(), true};
   for (const auto& [name, parameter] : opened.parameters())
     base.parameters.push_back(prefix + name);
   return base;

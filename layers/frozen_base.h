@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/config.h"
 #include "layers/module.h"
 
 namespace reverie {
@@ -14,6 +15,7 @@ struct FrozenBase {
   std::string prefix;                   ///< of its parameters' names in the model: "base."
   std::vector<std::string> parameters;  ///< their names; none where they are no part of the model
   std::string hash;                     ///< Module::weights_hash() of the base
+  std::string model;                    ///< JSON: what a config would say to build its like
   /// False: a checkpoint gave it other weights than its files have, so that checkpoints hold them.
   bool in_files = true;
 };
@@ -26,8 +28,10 @@ class BesideFrozenBase {
   virtual FrozenBase* frozen_base() = 0;
 };
 
-/// `opened`: the base as its files have it, before anything else became part of it.
-FrozenBase frozen_base(const std::string& path, const std::string& prefix, const Module& opened);
+/// `opened`: the base as its files have it, before anything else became part of it; `component`: what
+/// a config would say to build its like.
+FrozenBase frozen_base(const std::string& path, const std::string& prefix, const Module& opened,
+                       const Component& component);
 
 /// Null where the model has none.
 FrozenBase* frozen_base_of(Module& model);

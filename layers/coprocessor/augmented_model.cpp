@@ -153,7 +153,7 @@ AugmentedModel::AugmentedModel(const AugmentedOptions& o, const Build& build) : 
           o.base);
   ends_ = loaded.ends;
   base_ = static_cast<Transformer*>(&adopt("base", std::move(loaded.model)));
-  if (!o.train_base) frozen_ = reverie::frozen_base(o.base, "base.", *base_);
+  if (!o.train_base) frozen_ = reverie::frozen_base(o.base, "base.", *base_, loaded.component);
   source_ = static_cast<LatentSource*>(
       &adopt("latents", LatentRegistry::instance().make(o.latents, LatentSite{*base_, build})));
   require(o.train_base || source_->parameter_count() > 0,

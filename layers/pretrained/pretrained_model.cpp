@@ -44,7 +44,7 @@ class PretrainedModel final : public LanguageModel,
     ends_ = loaded.ends;
     model_ = static_cast<Transformer*>(&adopt("", std::move(loaded.model)));
     if (o.rank) {
-      frozen_ = reverie::frozen_base(o.path, "", *model_);
+      frozen_ = reverie::frozen_base(o.path, "", *model_, component_);
       low_rank_scale_ = o.alpha / double(*o.rank);
       add_low_rank_updates(*model_, *o.rank, o.alpha, build);
     }

@@ -15,6 +15,25 @@
 namespace reverie {
 namespace {
 
+// What a config may say of a base, and what its weights' shapes say.
+bool is_judged_elsewhere(const std::string& key) {
+  return key == "block_size" || key == "rematerialize" || key == "vocab_size";
+}
+
+// The same weights make another model where its files now say otherwise (rope_theta, say). Records of
+// earlier versions, and fields that only one of both knows, are no evidence.
+void require_recorded_model(const FrozenBase& base, const Json& record,
+                            const std::string& checkpoint) {
+  if (!record.contains("model")) return;
+  const Json now = Json::parse(base.model), &wanted = record.at("model");
+  for (const auto& [key, value] : wanted.items())
+    if (now.contains(key) && now.at(key) != value && !is_judged_elsewhere(key))
+      throw DataError(fmt::format(
+          "the base {} is another model than the one that {} was trained beside, with the same "
+          "weights: its {} is {}, wanted {} (state.json, \"{}\"). Restore the base's files",
+          base.path, checkpoint, key, now.at(key).dump(), value.dump(), kBaseKey));
+}
+
 // The checkpoint's weights, and those of the base as the model has them.
 NamedTensors with_own_base(const FrozenBase& base, const LanguageModel& model,
                            const NamedTensors& stored) {
@@ -39,8 +58,10 @@ void save_weights(LanguageModel& model, CheckpointContents& to) {
           "file, then continue with --resume",
           base->path, now, base->hash));
   to.model = weights_beside(*base, to.model);
-  to.state[kBaseKey] = {
-      {"path", base->path}, {"weights_hash", base->hash}, {"tensors", base->parameters.size()}};
+  to.state[kBaseKey] = {{"path", base->path},
+                        {"weights_hash", base->hash},
+                        {"model", Json::parse(base->model)},
+                        {"tensors", base->parameters.size()}};
   to.model_metadata["base"] = base->path;
   to.model_metadata["base_weights_hash"] = base->hash;
 }
@@ -91,7 +112,8 @@ void require_recorded_base(LanguageModel& model, const Json& state, const std::s
                     "of two runs",
                     checkpoint, wanted.at("path").get<std::string>()));
   const std::string hash = wanted.at("weights_hash");
-  if (base->hash == hash || dry_run()) return;
+  if (dry_run()) return;
+  if (base->hash == hash) return require_recorded_model(*base, wanted, checkpoint);
   throw DataError(fmt::format(
       "the base {} has other weights than those that {} was trained beside: their hash is {}, "
       "wanted "

@@ -8,7 +8,7 @@
 
 namespace reverie {
 
-/// Key of a checkpoint's state that names the frozen base: {"path", "weights_hash", "tensors" (of the
+/// Key of a checkpoint's state that names the frozen base: {"path", "weights_hash", "model", "tensors" (of the
 /// base that the checkpoint leaves out)}. Checkpoints without it hold every weight of the model.
 inline constexpr const char* kBaseKey = "base";
 

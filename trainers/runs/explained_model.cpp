@@ -72,7 +72,7 @@ ExplainedModel::ExplainedModel(const ExplainedOptions& o, const Build& build)
   require(dynamic_cast<const ExplainedModel*>(run.model.get()) == nullptr,
           "$.model.base {} is itself a decoder of a run's memory: wanted the run that it reads",
           o.base);
-  frozen_ = {o.base, "", {}, run.model->weights_hash(), true};
+  frozen_ = {o.base, "", {}, run.model->weights_hash(), run.options.model.resolved->dump(), true};
   require(
       o.base_hash.empty() || o.base_hash == frozen_.hash || dry_run(),
       "the base {} was retrained or replaced: its weights have the hash {} now, and the decoder "
