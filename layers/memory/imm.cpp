@@ -90,13 +90,12 @@ Variable Imm::keys_of(const Variable& slots) const {
 }
 
 Variable Imm::read(const Variable& query, const Variable& keys, const Variable& values) const {
-  return read_by(matmul(query, keys, false, true), values, {});
+  return matmul(weights_by(matmul(query, keys, false, true)), values);
 }
 
-Variable Imm::read_by(const Variable& scores, const Variable& values, const Tensor& valid) const {
-  Variable weights = softmax(scores, 1 / std::sqrt(double(key_size_)), valid);
-  if (training()) weights = dropout(weights, dropout_);
-  return matmul(weights, values);
+Variable Imm::weights_by(const Variable& scores, const Tensor& valid) const {
+  const Variable weights = softmax(scores, 1 / std::sqrt(double(key_size_)), valid);
+  return training() ? dropout(weights, dropout_) : weights;
 }
 
 Variable Imm::whole_block(const Variable& x) {
@@ -186,26 +185,22 @@ Variable newest(const Variable& x, int64_t n) {
 
 }  // namespace
 
-Variable Imm::read_of_pieces(const Variable& query, const Variable& keys, const Variable& values,
-                             int64_t before) const {
-  const int64_t batch = query.size(0), time = query.size(1), columns = keys.size(1);
-  std::vector<int32_t> seen_by_row;
+Variable Imm::weights_of_pieces(const Variable& scores, int64_t before) const {
+  const int64_t batch = scores.size(0), time = scores.size(1), columns = scores.size(2);
+  std::vector<int32_t> valid;
   std::vector<double> overwritten(size_t(time * columns), 0);
   for (int64_t t = 0; t < time; ++t) {
-    const int64_t seen = before + t / piece_;
-    seen_by_row.push_back(int32_t(seen));
-    for (int64_t j = 0; j < seen - slots_; ++j) overwritten[size_t(t * columns + j)] = -1e30;
+    valid.push_back(int32_t(before + t / piece_));
+    for (int64_t j = 0; j < valid.back() - slots_; ++j)
+      overwritten[size_t(t * columns + j)] = -1e30;
   }
-  std::vector<int32_t> valid;
-  for (int64_t b = 0; b < batch; ++b)
-    valid.insert(valid.end(), seen_by_row.begin(), seen_by_row.end());
-  const auto on_device = [&](const Tensor& t) { return t.to(query.device()); };
-  Variable scores = matmul(query, keys, false, true);  // [B, T, columns]
-  if (before + (time - 1) / piece_ > slots_)
-    scores = add(
-        scores,
-        Variable(on_device(Tensor::from<double>({time, columns}, overwritten).to(query.dtype()))));
-  return read_by(scores, values, on_device(Tensor::from<int32_t>({batch * time}, valid)));
+  const bool overwrites = valid.back() > slots_;
+  valid.resize(size_t(batch * time));
+  for (size_t i = size_t(time); i < valid.size(); ++i) valid[i] = valid[i - size_t(time)];
+  const Device device = scores.device();
+  const Tensor mask = Tensor::from<double>({time, columns}, overwritten).to(scores.dtype());
+  return weights_by(overwrites ? add(scores, Variable(mask.to(device))) : scores,
+                    Tensor::from<int32_t>({batch * time}, valid).to(device));
 }
 
 // Rows are taken in pieces that end where a segment (chunk) ends: within a piece the memory does
@@ -250,15 +245,19 @@ Variable Imm::in_pieces(const Variable& x, MemoryState& state, const std::string
     } else {
       state.values[partial_name] = total;
     }
-    const Variable asked = rows_of(query, begin, end);
     const bool read_again = written && (pieces > 1 || end < time);
     const Variable all_keys = read_again ? joined(keys, keys_of(written)) : keys,
                    all_values = read_again ? joined(values, value_->forward(written)) : values;
-    if (pieces > 1)
-      reads.push_back(read_of_pieces(asked, all_keys, all_values, before));
-    else
-      reads.push_back(before == 0 ? zeros({batch, end - begin, features_}, x)
-                                  : read(asked, keys, values));
+    if (pieces > 1 || before > 0) {
+      const Variable scores =
+          matmul(rows_of(query, begin, end), pieces > 1 ? all_keys : keys, false, true);
+      Variable weights = pieces > 1 ? weights_of_pieces(scores, before) : weights_by(scores);
+      // gate * (weights V) = (gate * weights) V, and rows of weights are short.
+      if (gate) weights = multiply(weights, rows_of(gate, begin, end));
+      reads.push_back(matmul(weights, pieces > 1 ? all_values : values));
+    } else {
+      reads.push_back(zeros({batch, end - begin, features_}, x));
+    }
     if (end < time && read_again) {
       keys = newest(all_keys, slots_);
       values = newest(all_values, slots_);
@@ -267,7 +266,7 @@ Variable Imm::in_pieces(const Variable& x, MemoryState& state, const std::string
   }
   if (slots) state.values[slots_name] = slots;
   const Variable r = reads.size() == 1 ? reads[0] : concat(reads, 1);
-  return mode_ == ImmMode::slots ? add(x, multiply(r, gate)) : merge(x, r);
+  return gate ? add(x, r) : merge(x, r);
 }
 
 Variable Imm::written_by(const Variable& means, const Variable& slots) const {

@@ -58,12 +58,11 @@ class Imm final : public MemoryModule {
   Variable keys_of(const Variable& slots) const;
   /// softmax(q K^T / sqrt(k)) V for queries [B, T, k], keys [B, n, k] and values [B, n, d].
   Variable read(const Variable& query, const Variable& keys, const Variable& values) const;
-  /// The same from scores [B, T, n]; valid: as softmax() has it.
-  Variable read_by(const Variable& scores, const Variable& values, const Tensor& valid) const;
-  /// read() for the rows of whole pieces, of which each sees the N newest slots: of `before` slots, and
-  /// of those that the pieces before its own wrote, which stand behind them in keys and values.
-  Variable read_of_pieces(const Variable& query, const Variable& keys, const Variable& values,
-                          int64_t before) const;
+  /// The weights of values, from scores [B, T, n]; valid: as softmax() has it.
+  Variable weights_by(const Variable& scores, const Tensor& valid = {}) const;
+  /// The same for the rows of whole pieces, of which each sees the N newest slots: of `before` slots,
+  /// and of those that the pieces before its own wrote, whose columns stand behind them.
+  Variable weights_of_pieces(const Variable& scores, int64_t before) const;
   Variable merge(const Variable& x, const Variable& r) const {
     return layer_norm(add(x, r), {}, {}, 1e-5);
   }
