@@ -269,6 +269,17 @@ EvaluationWindows EvaluationWindows::over(TokenFile tokens, const TargetRule& ru
   return EvaluationWindows(std::move(tokens), batch_size, block_size, count);
 }
 
+EvaluationWindows EvaluationWindows::where(const std::function<bool(int64_t)>& wanted) const {
+  EvaluationWindows some = *this;
+  some.starts_.clear();
+  for (int64_t i = 0; i < window_count_; ++i)
+    if (wanted(i)) some.starts_.push_back(window_start(i));
+  require(!some.starts_.empty(), "none of {} evaluation windows is wanted", window_count_);
+  some.window_count_ = int64_t(some.starts_.size());
+  some.rest_ = 0;
+  return some;
+}
+
 int64_t EvaluationWindows::window_start(int64_t window) const {
   require(window >= 0 && window < window_count(), "evaluation window {} of {}", window,
           window_count());

@@ -2,6 +2,7 @@
 /// Batches for language modelling: which windows of a token file a step trains on.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -133,6 +134,8 @@ class EvaluationWindows {
   /// of_examples(), of_task() or of_mix() where the rule names one, else windows of block_size.
   static EvaluationWindows over(TokenFile tokens, const TargetRule& rule, int64_t batch_size,
                                 int64_t block_size, int64_t count);
+  /// Those that `wanted` says of their numbers, in their order; of whole windows alone. At least one.
+  EvaluationWindows where(const std::function<bool(int64_t)>& wanted) const;
   int64_t window_count() const { return window_count_ + (rest_ > 0); }
   int64_t window_start(int64_t window) const;
   int64_t batch_count() const {

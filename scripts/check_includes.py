@@ -21,10 +21,10 @@ ROOMS = {
     "trainers": ["core", "kernels", "autograd", "layers", "datasets"],
 }
 # Inside trainers: each room may include itself and those above it in this list, but for those it names.
-TRAINERS = ["text", "distributed", "optimizers", "runs", "evaluation", "exporting", "training", "monitoring", "reports",
-            "checks", "benchmarks", "tables", "serving", "cli"]
+TRAINERS = ["text", "distributed", "optimizers", "runs", "probes", "evaluation", "generation", "exporting", "training",
+            "monitoring", "reports", "checks", "benchmarks", "tables", "serving", "cli"]
 NOT_BELOW = {
-    "reports": ["distributed", "optimizers", "runs", "evaluation", "exporting", "training", "monitoring"],  # knows no run
+    "reports": ["distributed", "optimizers", "runs", "probes", "evaluation", "generation", "exporting", "training", "monitoring"],  # knows no run
     "training": ["exporting"],
     "monitoring": ["exporting"],
     "serving": ["optimizers", "exporting", "training", "monitoring", "reports", "checks", "benchmarks",

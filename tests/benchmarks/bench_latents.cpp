@@ -23,9 +23,9 @@
 #include "tests/benchmarks/program.h"
 #include "tests/benchmarks/timing.h"
 #include "trainers/checks/mask_check.h"
-#include "trainers/evaluation/separate_group.h"
 #include "trainers/monitoring/profile_report.h"
 #include "trainers/optimizers/optimizer.h"
+#include "trainers/probes/separate_group.h"
 
 namespace reverie::benchmark {
 namespace {

@@ -67,6 +67,21 @@ class MixTest(unittest.TestCase):
         refused = self.expect(2, "train", "mix.json", "--run-dir", "halves", "--resume", "--set", "data.mix.1.weight=2")
         self.assertIn("$.data.mix", refused.stderr)
 
+    def test_each_text_has_a_loss_of_its_own(self):
+        self.train("by_text")
+        summary = json.loads((self.folder / "by_text" / "summary.json").read_text())
+        books, web = summary["val_loss_by_entry"]
+        self.assertEqual([books["entry"], web["entry"]], ["books", "web"])
+        self.assertEqual([books["predictions"], web["predictions"]], [6 * 16, 2 * 16])  # final_windows, by share
+        self.assertAlmostEqual(summary["val_loss"], (3 * books["loss"] + web["loss"]) / 4, places=6)
+        self.assertNotAlmostEqual(books["loss"], web["loss"], places=2)
+        events = [json.loads(line) for line in (self.folder / "by_text" / "metrics.jsonl").read_text().splitlines()]
+        evaluations = [e for e in events if e["event"] == "eval"]
+        self.assertEqual(evaluations[-1]["val_loss_by_entry"], summary["val_loss_by_entry"])
+        evaluated = self.expect(0, "eval", "by_text", "--windows", 8, "--json", "by_text.json").stdout
+        self.assertRegex(evaluated, r"  books +\d+\.\d+ nats .*\(96 predictions\)")
+        self.assertEqual(json.loads((self.folder / "by_text.json").read_text())["val_loss_by_entry"], summary["val_loss_by_entry"])
+
     def test_parts_of_a_batch_read_its_rows(self):
         exact = ("--set", "train.exact_sums=on", "--set", "model.dropout=0")
         self.train("one_part", *exact)

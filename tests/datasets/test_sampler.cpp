@@ -160,6 +160,22 @@ TEST(EvaluationWindows, AllThatFitStandSideBySide) {
   EXPECT_THROW(windows.batch(3), UserError);
 }
 
+TEST(EvaluationWindows, SomeOfThemKeepTheirPlaces) {
+  const TemporaryDirectory directory;
+  const TokenFile tokens = counting_tokens(directory, 101);
+  const EvaluationWindows all(tokens, 4, 10, 0);  // ten, and nothing is left
+  const EvaluationWindows odd = all.where([](int64_t i) { return i % 2 == 1; });
+  ASSERT_EQ(odd.window_count(), 5);
+  ASSERT_EQ(odd.batch_count(), 2);
+  for (int64_t i = 0; i < 5; ++i) EXPECT_EQ(odd.window_start(i), 10 * (2 * i + 1));
+  EXPECT_EQ(odd.batch(1).targets.to_vector().front(), 91);
+  // A shorter window at the end is none of them.
+  const EvaluationWindows with_rest(tokens, 4, 11, 0);
+  ASSERT_EQ(with_rest.window_count(), 10);
+  EXPECT_EQ(with_rest.where([](int64_t) { return true; }).window_count(), 9);
+  EXPECT_THROWS_SAYING(all.where([](int64_t) { return false; }), UserError, "none of 10");
+}
+
 // 99 targets in windows of 10: nine, and one of the nine that are left.
 TEST(EvaluationWindows, WhatIsLeftIsAShorterWindow) {
   const TemporaryDirectory directory;

@@ -11,7 +11,7 @@
 #include "autograd/ops/elementwise.h"
 #include "support/registered_components.h"
 #include "support/temporary_directory.h"
-#include "trainers/evaluation/causality.h"
+#include "trainers/probes/causality.h"
 #include "trainers/runs/checkpoint.h"
 #include "trainers/training/monitored_trainer.h"
 

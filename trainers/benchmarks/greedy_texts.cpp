@@ -8,8 +8,8 @@
 #include "core/parallel.h"
 #include "core/signals.h"
 #include "layers/forked_state.h"
-#include "trainers/evaluation/ending_text.h"
-#include "trainers/evaluation/generate.h"
+#include "trainers/generation/ending_text.h"
+#include "trainers/generation/generate.h"
 
 namespace reverie {
 namespace {

@@ -7,7 +7,7 @@
 #include "layers/coprocessor/augmented_model.h"
 #include "layers/language_model.h"
 #include "trainers/benchmarks/batches.h"
-#include "trainers/evaluation/forward_audit.h"
+#include "trainers/probes/forward_audit.h"
 
 namespace reverie {
 

@@ -8,7 +8,7 @@
 
 #include "autograd/ops/elementwise.h"
 #include "core/error.h"
-#include "trainers/evaluation/separate_group.h"
+#include "trainers/probes/separate_group.h"
 
 namespace reverie {
 namespace {

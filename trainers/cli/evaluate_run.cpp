@@ -12,11 +12,11 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
-#include "trainers/evaluation/answer_accuracy.h"
-#include "trainers/evaluation/forward_audit.h"
 #include "trainers/evaluation/run_data.h"
 #include "trainers/evaluation/split_losses.h"
 #include "trainers/evaluation/task_accuracy.h"
+#include "trainers/generation/answer_accuracy.h"
+#include "trainers/probes/forward_audit.h"
 #include "trainers/runs/run_reference.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/text/activity.h"
@@ -109,13 +109,17 @@ std::string report_carried(const CarriedResult& c, Json& out, const std::string&
 std::string report_losses(const SplitLosses& losses, const std::string& label) {
   const EvaluationResult &t = losses.train, &v = losses.validation,
                          &p = losses.prefixes.prefix_only, &same = losses.prefixes.same_windows;
-  const auto line = [&](const char* name, const EvaluationResult& e) {
+  const auto line = [&](const std::string& name, const EvaluationResult& e) {
     return fmt::format("{:<32}{:.4f} nats  perplexity {:.3f}{}", name, e.loss, std::exp(e.loss),
                        label);
   };
-  return fmt::format("{}\n{}  ({} predictions)\n{}  ({} predictions)\n",
+  std::string entries;
+  for (const EntryLoss& e : losses.entries)
+    entries +=
+        fmt::format("{}  ({} predictions)\n", line("  " + e.entry, e.result), e.result.targets);
+  return fmt::format("{}\n{}  ({} predictions)\n{}{}  ({} predictions)\n",
                      line("train, teacher-forced", t), line("validation, teacher-forced", v),
-                     v.targets, line("validation, prefix-only", p), p.targets) +
+                     v.targets, entries, line("validation, prefix-only", p), p.targets) +
          fmt::format("  teacher-forced, same windows  {:.4f} nats{}\n", same.loss, label);
 }
 
@@ -143,6 +147,7 @@ Json losses_json(const std::string& run, const LoadedRun& r, const Dataset& data
               {"dataset", data.name()},
               {"dataset_hash", data.hash},
               {"verdict", verdict.json()}};
+  if (!losses.entries.empty()) out["val_loss_by_entry"] = entries_json(losses.entries);
   if (!verdict.label().empty()) out["label"] = verdict.label();
   return out;
 }

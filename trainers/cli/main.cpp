@@ -22,7 +22,7 @@
 #include "core/machine.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
-#include "trainers/evaluation/latents_aside.h"
+#include "trainers/generation/latents_aside.h"
 #include "trainers/text/activity.h"
 
 namespace {

@@ -16,10 +16,10 @@
 #include "trainers/cli/commands.h"
 #include "trainers/cli/sample_latents.h"
 #include "trainers/cli/sample_prompts.h"
-#include "trainers/evaluation/explanation.h"
-#include "trainers/evaluation/generate.h"
 #include "trainers/evaluation/model_source.h"
 #include "trainers/evaluation/written_text.h"
+#include "trainers/generation/explanation.h"
+#include "trainers/generation/generate.h"
 #include "trainers/runs/output_files.h"
 
 namespace reverie {

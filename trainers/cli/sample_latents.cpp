@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "trainers/evaluation/latents_aside.h"
+#include "trainers/generation/latents_aside.h"
 #include "trainers/text/activity.h"
 
 namespace reverie {

@@ -11,8 +11,8 @@
 
 #include "core/json.h"
 #include "layers/coprocessor/augmented_model.h"
-#include "trainers/evaluation/generate.h"
 #include "trainers/evaluation/model_source.h"
+#include "trainers/generation/generate.h"
 
 namespace reverie {
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "trainers/evaluation/generate.h"
+#include "trainers/generation/generate.h"
 
 namespace reverie {
 

@@ -10,9 +10,9 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "core/signals.h"
-#include "trainers/evaluation/cut_sweep.h"
-#include "trainers/evaluation/probing_mode.h"
-#include "trainers/evaluation/rounding.h"
+#include "trainers/probes/cut_sweep.h"
+#include "trainers/probes/probing_mode.h"
+#include "trainers/probes/rounding.h"
 
 namespace reverie {
 namespace {

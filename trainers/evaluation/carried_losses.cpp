@@ -5,8 +5,8 @@
 
 #include "core/error.h"
 #include "core/signals.h"
-#include "trainers/evaluation/forward_audit.h"
-#include "trainers/evaluation/movement.h"
+#include "trainers/probes/forward_audit.h"
+#include "trainers/probes/movement.h"
 
 namespace reverie {
 namespace {

@@ -6,7 +6,7 @@
 #include "core/error.h"
 #include "core/signals.h"
 #include "layers/coprocessor/augmented_model.h"
-#include "trainers/evaluation/forward_audit.h"
+#include "trainers/probes/forward_audit.h"
 
 namespace reverie {
 namespace {

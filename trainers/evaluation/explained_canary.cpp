@@ -5,9 +5,9 @@
 #include <algorithm>
 
 #include "core/random.h"
-#include "trainers/evaluation/movement.h"
-#include "trainers/evaluation/probing_mode.h"
-#include "trainers/evaluation/rounding.h"
+#include "trainers/probes/movement.h"
+#include "trainers/probes/probing_mode.h"
+#include "trainers/probes/rounding.h"
 
 namespace reverie {
 namespace {

@@ -7,10 +7,10 @@
 
 #include "core/error.h"
 #include "core/random.h"
-#include "trainers/evaluation/cut_sweep.h"
-#include "trainers/evaluation/probing_mode.h"
-#include "trainers/evaluation/rounding.h"
-#include "trainers/evaluation/separate_group.h"
+#include "trainers/probes/cut_sweep.h"
+#include "trainers/probes/probing_mode.h"
+#include "trainers/probes/rounding.h"
+#include "trainers/probes/separate_group.h"
 
 namespace reverie {
 namespace {

@@ -9,7 +9,7 @@
 #include "datasets/tokenizers/unicode_classes.h"
 #include "datasets/utf8.h"
 #include "trainers/evaluation/evaluate.h"
-#include "trainers/evaluation/forward_audit.h"
+#include "trainers/probes/forward_audit.h"
 
 namespace reverie {
 namespace {

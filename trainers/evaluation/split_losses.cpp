@@ -1,5 +1,8 @@
 #include "trainers/evaluation/split_losses.h"
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
 #include "core/log.h"
 #include "trainers/evaluation/evaluate.h"
 #include "trainers/text/activity.h"
@@ -13,7 +16,43 @@ EvaluationWindows validation_of(const Dataset& data, int64_t batch_size, int64_t
                                  count);
 }
 
+std::vector<EvaluationSplits::Entry> entries_of(const EvaluationWindows& windows,
+                                                const std::optional<MixLayout>& mix) {
+  std::vector<EvaluationSplits::Entry> found;
+  if (!mix || mix->entries.size() < 2) return found;
+  for (const MixLayout::Entry& entry : mix->entries) {
+    const auto is_its = [&](int64_t window) {
+      const int64_t start = windows.window_start(window);
+      return std::any_of(entry.shards.begin(), entry.shards.end(), [&](const auto& shard) {
+        return start >= shard.first && start < shard.first + shard.count;
+      });
+    };
+    bool any = false;
+    for (int64_t i = 0; i < windows.window_count() && !any; ++i) any = is_its(i);
+    if (any) found.push_back({entry.name, windows.where(is_its)});
+  }
+  return found;
+}
+
+// The mean over all targets, whichever text they are of.
+EvaluationResult mean_of(const std::vector<EntryLoss>& entries) {
+  EvaluationResult all;
+  for (const EntryLoss& e : entries) {
+    all.loss += e.result.loss * double(e.result.targets);
+    all.targets += e.result.targets;
+  }
+  all.loss /= double(all.targets);
+  return all;
+}
+
 }  // namespace
+
+Json entries_json(const std::vector<EntryLoss>& entries) {
+  Json out;
+  for (const EntryLoss& e : entries)
+    out.push_back({{"entry", e.entry}, {"loss", e.result.loss}, {"predictions", e.result.targets}});
+  return out;
+}
 
 std::optional<ConsecutiveWindows> carried_texts(const Dataset& data, const LanguageModel& model,
                                                 int64_t batch_size, int64_t count) {
@@ -28,7 +67,8 @@ EvaluationSplits::EvaluationSplits(const Dataset& data, int64_t batch_size, int6
     : validation(validation_of(data, batch_size, block_size, count)),
       train(EvaluationWindows::over(data.train, data.train_rule(), batch_size, block_size,
                                     validation.window_count())),
-      prefix(validation_of(data, batch_size, block_size, prefix_count)) {}
+      prefix(validation_of(data, batch_size, block_size, prefix_count)),
+      entries(entries_of(validation, data.validation_mix)) {}
 
 SplitLosses evaluate_splits(LanguageModel& model, const EvaluationSplits& splits,
                             Communicator& communicator, const std::string& what,
@@ -38,7 +78,11 @@ SplitLosses evaluate_splits(LanguageModel& model, const EvaluationSplits& splits
   SplitLosses losses;
   losses.train = evaluate(model, splits.train, communicator, progress, &audit);
   activity.now(what + ": validation");
-  losses.validation = evaluate(model, splits.validation, communicator, progress, &audit);
+  for (const EvaluationSplits::Entry& e : splits.entries)
+    losses.entries.push_back({e.name, evaluate(model, e.windows, communicator, progress, &audit)});
+  losses.validation = losses.entries.empty()
+                          ? evaluate(model, splits.validation, communicator, progress, &audit)
+                          : mean_of(losses.entries);
   if (auto* augmented = dynamic_cast<AugmentedModel*>(&model)) {
     activity.now(what + ": behind latents");
     losses.augmented = evaluate_augmented(*augmented, splits.validation,

@@ -9,8 +9,8 @@
 #include "datasets/passages.h"
 #include "trainers/evaluation/canary.h"
 #include "trainers/evaluation/carried_losses.h"
-#include "trainers/evaluation/forward_audit.h"
 #include "trainers/evaluation/insertion_losses.h"
+#include "trainers/probes/forward_audit.h"
 
 namespace reverie {
 
@@ -21,6 +21,13 @@ struct EvaluationSplits {
   EvaluationSplits(const Dataset&, int64_t batch_size, int64_t block_size, int64_t count,
                    int64_t prefix_count);
   EvaluationWindows validation, train, prefix;
+  /// Those of validation, text by text, where it is a mix; else empty. Texts of which none is read are
+  /// left out.
+  struct Entry {
+    std::string name;
+    EvaluationWindows windows;
+  };
+  std::vector<Entry> entries;
   std::optional<ConsecutiveWindows> texts;  ///< carried_texts(), where they are to be read
 };
 
@@ -29,8 +36,17 @@ struct EvaluationSplits {
 std::optional<ConsecutiveWindows> carried_texts(const Dataset&, const LanguageModel&,
                                                 int64_t batch_size, int64_t count);
 
+/// Of one text of a mix.
+struct EntryLoss {
+  std::string entry;
+  EvaluationResult result;
+};
+/// [{"entry", "loss", "predictions"}, ...]; null where there are none.
+Json entries_json(const std::vector<EntryLoss>& entries);
+
 struct SplitLosses {
   EvaluationResult train, validation;  ///< teacher-forced
+  std::vector<EntryLoss> entries;      ///< of validation, whose mean is over them; empty: no mix
   PrefixScores prefixes;
   std::optional<AugmentedResult> augmented;  ///< of validation, behind latents; absent without any
   std::optional<CarriedResult> carried;      ///< of validation; absent where no memory is carried

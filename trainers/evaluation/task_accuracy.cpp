@@ -11,7 +11,7 @@
 #include "datasets/sampler.h"
 #include "trainers/evaluation/carried_losses.h"
 #include "trainers/evaluation/evaluate.h"
-#include "trainers/evaluation/forward_audit.h"
+#include "trainers/probes/forward_audit.h"
 
 namespace reverie {
 namespace {

@@ -9,7 +9,7 @@
 #include "core/signals.h"
 #include "datasets/sampler.h"
 #include "trainers/evaluation/evaluate.h"
-#include "trainers/evaluation/movement.h"
+#include "trainers/probes/movement.h"
 
 namespace reverie {
 namespace {

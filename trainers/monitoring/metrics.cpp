@@ -106,6 +106,7 @@ void MetricsLog::eval(const EvalMetrics& m) {
   if (m.val_loss_carried) event["val_loss_carried"] = *m.val_loss_carried;
   if (m.val_loss_on_carried_windows)
     event["val_loss_on_carried_windows"] = *m.val_loss_on_carried_windows;
+  if (!m.val_loss_by_entry.is_null()) event["val_loss_by_entry"] = m.val_loss_by_entry;
   if (!m.augmented.is_null()) event["augmented"] = m.augmented;
   append(std::move(event));
 }

@@ -6,7 +6,8 @@
 ///   {"event":"eval","step","train_loss","val_loss","val_loss_prefix_only"}; with latents, these are
 ///   the
 ///    base's, of every token, and "augmented" holds {"train_loss", "val_loss",
-///    "base_loss_on_same_predictions", "predictions", "insertions", "positions", "rule"}
+///    "base_loss_on_same_predictions", "predictions", "insertions", "positions", "rule"}; of a mix,
+///    "val_loss_by_entry" is [{"entry", "loss", "predictions"}, ...]
 ///   {"event":"sample","step","text"}
 ///   {"event":"config","step","changes":["$.train.steps: 1000 -> 2000", ...]}: resumed so
 ///
@@ -37,6 +38,7 @@ struct EvalMetrics {
   double train_loss = 0, val_loss = 0;  ///< teacher-forced
   double val_loss_prefix_only = 0;      ///< each position from a forward over its own prefix alone
   Json augmented = {};                  ///< behind latents (EvaluationInfo); null: there are none
+  Json val_loss_by_entry = {};          ///< entries_json() of a mix; null: one text
   /// Memory carried from window to window, and reset on the same windows; absent: none is carried.
   std::optional<double> val_loss_carried = {}, val_loss_on_carried_windows = {};
 };

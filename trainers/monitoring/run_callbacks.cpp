@@ -39,7 +39,12 @@ class MetricsCallback final : public Callback {
   }
   void on_evaluation(const RunView& t, const EvaluationInfo& e) override {
     label_as(t);
-    EvalMetrics m{e.step, e.train_loss, e.val_loss, e.val_loss_prefix_only, e.augmented_json()};
+    EvalMetrics m{e.step,
+                  e.train_loss,
+                  e.val_loss,
+                  e.val_loss_prefix_only,
+                  e.augmented_json(),
+                  entries_json(e.val_entries)};
     if (e.carried) {
       m.val_loss_carried = e.carried->loss;
       m.val_loss_on_carried_windows = e.carried->loss_reset;

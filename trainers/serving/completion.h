@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "trainers/evaluation/token_choice.h"
-#include "trainers/evaluation/token_scores.h"
+#include "trainers/generation/token_choice.h"
+#include "trainers/generation/token_scores.h"
 
 namespace reverie {
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "layers/sequence_state.h"
-#include "trainers/evaluation/ending_text.h"
+#include "trainers/generation/ending_text.h"
 #include "trainers/serving/completion.h"
 #include "trainers/serving/served_model.h"
 

@@ -8,8 +8,7 @@
 #include "datasets/dataset.h"
 #include "layers/language_model.h"
 #include "trainers/distributed/communicator.h"
-#include "trainers/evaluation/carried_losses.h"
-#include "trainers/evaluation/insertion_losses.h"
+#include "trainers/evaluation/split_losses.h"
 #include "trainers/runs/experiment.h"
 #include "trainers/runs/verdict.h"
 
@@ -28,7 +27,8 @@ struct EvaluationInfo {
       0;  ///< teacher-forced on exactly the windows of val_loss_prefix_only
   /// The losses behind latents, for a model with them; the losses above are then its base's.
   std::optional<AugmentedResult> augmented_train, augmented_val;
-  Json augmented_json() const;  ///< null without latents
+  Json augmented_json() const;         ///< null without latents
+  std::vector<EntryLoss> val_entries;  ///< text by text, where validation is a mix
   /// Of validation, memory carried from window to window; absent where the model carries none.
   std::optional<CarriedResult> carried;
 };

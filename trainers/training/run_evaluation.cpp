@@ -57,6 +57,7 @@ EvaluationInfo RunEvaluation::run(RunGate& gate, int64_t step, const SequenceSta
   e.val_loss_same_windows = losses.prefixes.same_windows.loss;
   e.augmented_val = losses.augmented;
   e.carried = losses.carried;
+  e.val_entries = losses.entries;
   return e;
 }
 

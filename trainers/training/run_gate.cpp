@@ -7,12 +7,12 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "trainers/evaluation/causality.h"
-#include "trainers/evaluation/cut_sweep.h"
 #include "trainers/evaluation/explained_canary.h"
 #include "trainers/evaluation/insertion_losses.h"
 #include "trainers/evaluation/latent_canary.h"
-#include "trainers/evaluation/probing_mode.h"
+#include "trainers/probes/causality.h"
+#include "trainers/probes/cut_sweep.h"
+#include "trainers/probes/probing_mode.h"
 #include "trainers/runs/stored_run.h"
 
 namespace reverie {

@@ -24,6 +24,7 @@ Json run_summary(const RunView& run, const RunState& state, const EvaluationInfo
             {"tokens_per_second", state.seconds > 0 ? double(state.tokens) / state.seconds : 0.0},
             {"commit", build_commit()}};
   if (!verdict.label().empty()) s["label"] = verdict.label();
+  if (!last.val_entries.empty()) s["val_loss_by_entry"] = entries_json(last.val_entries);
   if (last.augmented_val) s["augmented"] = last.augmented_json();
   if (last.carried) {
     s["val_loss_carried"] = last.carried->loss;

@@ -4,8 +4,8 @@
 #include "core/log.h"
 #include "core/random.h"
 #include "core/signals.h"
-#include "trainers/evaluation/generate.h"
 #include "trainers/evaluation/written_text.h"
+#include "trainers/generation/generate.h"
 #include "trainers/runs/stored_run.h"
 
 namespace reverie {

@@ -19,9 +19,9 @@
 #include "support/tests_directory.h"
 #include "trainers/benchmarks/continuation_scores.h"
 #include "trainers/benchmarks/greedy_texts.h"
-#include "trainers/evaluation/answer_accuracy.h"
 #include "trainers/evaluation/evaluate.h"
 #include "trainers/evaluation/insertion_losses.h"
+#include "trainers/generation/answer_accuracy.h"
 
 namespace reverie {
 namespace {

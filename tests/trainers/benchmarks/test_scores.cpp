@@ -19,7 +19,7 @@
 #include "trainers/benchmarks/greedy_texts.h"
 #include "trainers/checks/mask_check.h"
 #include "trainers/evaluation/evaluate.h"
-#include "trainers/evaluation/generate.h"
+#include "trainers/generation/generate.h"
 
 namespace reverie {
 namespace {

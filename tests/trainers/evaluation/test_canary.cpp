@@ -21,9 +21,9 @@
 #include "support/tiny_models.h"
 #include "trainers/checks/mask_check.h"
 #include "trainers/evaluation/attacks.h"
-#include "trainers/evaluation/cut_sweep.h"
 #include "trainers/evaluation/latent_canary.h"
-#include "trainers/evaluation/rounding.h"
+#include "trainers/probes/cut_sweep.h"
+#include "trainers/probes/rounding.h"
 
 namespace reverie {
 namespace {

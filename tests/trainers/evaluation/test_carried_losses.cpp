@@ -17,8 +17,8 @@
 #include "support/temporary_directory.h"
 #include "support/tiny_models.h"
 #include "trainers/distributed/ranks.h"
-#include "trainers/evaluation/forward_audit.h"
-#include "trainers/evaluation/movement.h"
+#include "trainers/probes/forward_audit.h"
+#include "trainers/probes/movement.h"
 
 namespace reverie {
 namespace {

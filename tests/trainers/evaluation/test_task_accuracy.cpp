@@ -11,7 +11,7 @@
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
 #include "support/tiny_models.h"
-#include "trainers/evaluation/forward_audit.h"
+#include "trainers/probes/forward_audit.h"
 
 namespace reverie {
 namespace {

@@ -13,8 +13,8 @@
 #include "support/temporary_directory.h"
 #include "support/tests_directory.h"
 #include "support/tiny_models.h"
-#include "trainers/evaluation/generate.h"
 #include "trainers/evaluation/model_source.h"
+#include "trainers/generation/generate.h"
 #include "trainers/monitoring/metrics.h"
 #include "trainers/training/monitored_trainer.h"
 

@@ -9,7 +9,7 @@
 #include "datasets/tokenizers/char_tokenizer.h"
 #include "support/message_of.h"
 #include "support/tiny_models.h"
-#include "trainers/evaluation/stop_strings.h"
+#include "trainers/generation/stop_strings.h"
 #include "trainers/serving/completion_answer.h"
 #include "trainers/serving/completion_request.h"
 #include "trainers/serving/tokenizer_answers.h"

@@ -15,7 +15,7 @@
 #include "support/tests_directory.h"
 #include "support/tiny_models.h"
 #include "trainers/checks/mask_check.h"
-#include "trainers/evaluation/generate.h"
+#include "trainers/generation/generate.h"
 #include "trainers/serving/model_worker.h"
 
 namespace reverie {

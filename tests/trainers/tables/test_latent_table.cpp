@@ -17,6 +17,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/signals.h"
+#include "datasets/dataset.h"
 #include "layers/pretrained/load.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
@@ -589,6 +590,34 @@ TEST_F(LatentReproTest, AModelTrainedOnOtherDataIsMeasuredOnTheTables) {
                                       {"tokenizer", "word"},
                                       {"prepared_directory", directory_ / "other_words"}};
   EXPECT_THAT(message_of<UserError>([&] { run_table(options(t)); }), HasSubstr("tokenizer"));
+}
+
+TEST_F(LatentReproTest, AMixIsMeasuredByItsShares) {
+  std::ofstream other(directory_ / "other.txt");
+  for (int i = 0; i < 400; ++i)
+    other << "made-up text, to be learnt. The " << i * 31 % 97 << ". line of a\n";
+  other.close();
+  Json t = table();
+  DataOptions first;
+  first.path = directory_ / "text.txt";
+  first.prepared_directory = directory_ / "tokens";
+  prepare_and_open(first);
+  t["base"]["data"] = {{"mix",
+                        {{{"path", directory_ / "tokens"}, {"weight", 3}},
+                         {{"path", directory_ / "other.txt"},
+                          {"tokenizer", "pretrained"},
+                          {"tokenizer_files", directory_ / "tokens"},
+                          {"prepared_directory", directory_ / "other_tokens"},
+                          {"weight", 1}}}}};
+  t["measure"]["windows"] = 8;
+  t["presets"]["tiny"]["cells"] = {{"coprocessor", {2}}, {"continued", Json::array()}};
+  t["presets"]["tiny"]["seeds"] = {1};
+  const ReproOptions o = options(t);
+  ASSERT_EQ(run_table(o), 0);
+  const Json written = parse_json(read_file(o.directory + "/table.json"));
+  EXPECT_EQ(written["finished_runs"], 2);
+  for (const Json& line : written["all_positions"]) EXPECT_EQ(line["texts"], 8);
+  EXPECT_THAT(written["provenance"]["dataset"]["name"].get<std::string>(), HasSubstr("+"));
 }
 
 TEST_F(LatentReproTest, OtherCoprocessorsAreRowsLikeTheFirst) {

@@ -34,7 +34,7 @@ constexpr const char* kMeasurementFile = "latent_effect.json";
 constexpr const char* kFormat = "reverie latent effect 2";
 
 // Texts on which learning rates are chosen; the others are measured for the table.
-constexpr size_t kSelectionStep = 4;
+constexpr int64_t kSelectionStep = 4;
 
 Json rate_patch(double rate) {
   return {{"optimizer", {{"learning_rate", rate}, {"minimum_learning_rate", rate / 10}}}};
@@ -295,14 +295,10 @@ void LatentTableKind::measure(const PlannedRun& run) const {
   const Dataset data = data_of(run, loaded);
   const int64_t length = loaded.model->block_size();
   // Whole windows: a shorter one at the end would be a text of another length.
-  const auto keep = [&](PositionLosses& losses) {
-    if (!has_trials()) return;
-    std::vector<PositionLosses::Text> kept;
-    for (size_t i = 0; i < losses.texts.size(); ++i)
-      if ((i % kSelectionStep == 0) == run.trial) kept.push_back(std::move(losses.texts[i]));
-    losses.texts = std::move(kept);
-  };
   const auto windows = [&](int64_t count) {
+    if (data.validation_mix)
+      return EvaluationWindows::of_mix(data.validation, *data.validation_mix, measure_.batch_size,
+                                       length, count);
     const int64_t fit = (data.validation.count() - 1) / length;
     if (!data.documents) count = count == 0 ? fit : std::min(count, fit);
     return data.documents ? EvaluationWindows::of_documents(data.validation, *data.documents,
@@ -310,17 +306,20 @@ void LatentTableKind::measure(const PlannedRun& run) const {
                           : EvaluationWindows(data.validation, measure_.batch_size, length, count);
   };
   EvaluationWindows texts = windows(measure_.windows);
+  if (has_trials())
+    texts = texts.where([&](int64_t i) { return (i % kSelectionStep == 0) == run.trial; });
   // A text alone in its batch has nobody to change latents with.
-  if (texts.window_count() % measure_.batch_size == 1) texts = windows(texts.window_count() - 1);
+  if (const int64_t count = texts.window_count(); count > 1 && count % measure_.batch_size == 1)
+    texts = texts.where([&](int64_t i) { return i + 1 < count; });
   LatentEffectOptions options;
   options.rule = rule_;
   LatentMeasurement m = measure_latents(*loaded.model, *base.model, texts, options,
                                         is_shuffled(run.cell.model) && !run.trial);
-  keep(m.own);
-  if (m.shuffled) keep(*m.shuffled);
-  // A source may keep still at the run's sizes and read ahead at the table's.
+  // A source may keep still at the run's sizes and read ahead at the table's. No figure of a trial is in
+  // the table.
   Verdict verdict = loaded.verdict;
-  if (auto* augmented = dynamic_cast<AugmentedModel*>(loaded.model.get())) {
+  auto* augmented = dynamic_cast<AugmentedModel*>(loaded.model.get());
+  if (augmented && !run.trial) {
     const Tensor tokens = texts.batch(0).tokens, last = texts.batch(texts.batch_count() - 1).tokens,
                  donors = last.size(1) == tokens.size(1) ? last : tokens;
     const int64_t groups = measure_.points;

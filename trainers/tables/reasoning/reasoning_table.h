@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "trainers/evaluation/answer_accuracy.h"
+#include "trainers/generation/answer_accuracy.h"
 #include "trainers/reports/provenance.h"
 #include "trainers/runs/verdict.h"
 #include "trainers/tables/definition.h"

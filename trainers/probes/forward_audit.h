@@ -1,0 +1,78 @@
+#pragma once
+/// Audits the forwards that numbers come through. Before such a forward, a copy of this process
+/// computes a few of its rows from nothing but the text up to them. The copy has the live model as it
+/// is at that moment: its counters, caches and statics, none of which has seen the rest of the text.
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/random.h"
+#include "datasets/passages.h"
+#include "layers/coprocessor/augmented_model.h"
+#include "trainers/probes/movement.h"
+
+namespace reverie {
+
+class ForwardAudit {
+ public:
+  /// `turn`: which batch between the first and the last is audited, and which rows. With several
+  /// ranks nothing is: a copy of one would lack the threads of the others. The verdict says so.
+  ForwardAudit(int64_t step, int64_t turn, int ranks = 1);
+
+  /// Whether batch `i` of this rank's `batches` is audited: the first, the last (which may be of
+  /// another shape), and one between them.
+  bool audits(int64_t i, int64_t batches) const;
+  /// model.hidden(tokens, state), audited. The copy computes a few rows of a large batch, which begin
+  /// from the same state (may be null); it costs at most as much as the forward does.
+  Variable hidden(LanguageModel& model, const Tensor& tokens, SequenceState* state = nullptr);
+  /// model.ahead_hidden(tokens, points), audited: one group of two texts in separate forwards.
+  Variable ahead_hidden(AugmentedModel& model, const Tensor& tokens, const InsertionPoints& points);
+
+  /// Texts that are read in consecutive windows with their memory carried. Before the first window,
+  /// a copy reads one of them alone, from a clean memory, each window cut off behind a row: neither
+  /// later windows nor the texts beside it are there. Its first windows are compared, and of later
+  /// ones some as by hidden(), beside the memory that was carried to them.
+  class Reading {
+   public:
+    Reading(ForwardAudit& audit, LanguageModel& model, const ConsecutiveWindows& windows,
+            int64_t group);
+    /// model.hidden(tokens, &state): window `window` of the group.
+    Variable hidden(const Tensor& tokens, SequenceState& state, int64_t window);
+
+   private:
+    struct Window {
+      Tensor tokens;    ///< of the text, [1, T]
+      int64_t cut = 0;  ///< the copy saw so many of them
+      std::vector<double> alone;
+    };
+    void read_alone();
+
+    ForwardAudit& audit_;
+    LanguageModel& model_;
+    int64_t row_ = 0;
+    std::vector<Window> windows_;
+    std::vector<int64_t> later_;  ///< windows that hidden() audits
+  };
+
+  /// What was found so far.
+  const Verdict& verdict() const { return verdict_; }
+
+ private:
+  /// Notes why this forward cannot be audited; false where it can.
+  bool refused(const LanguageModel& model, const std::string& probe);
+
+  /// The result of `forward`. `compared`: rows of it, each with a piece of `length` rows that `alone`
+  /// computes in the copy (f64 [pieces, length, C]); `time`: tokens of a text, for the bound.
+  Variable audited(LanguageModel& model, const std::string& probe, const std::string& site,
+                   int64_t time, const std::vector<ComparedRows>& compared, int64_t length,
+                   const std::function<std::vector<double>()>& alone,
+                   const std::function<Variable()>& forward);
+
+  int64_t step_, turn_;
+  int ranks_;
+  Generator random_;
+  Verdict verdict_;
+};
+
+}  // namespace reverie

@@ -1,0 +1,37 @@
+#include "trainers/probes/probing_mode.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace reverie {
+
+void redraw_parameter(const std::string& name, const Variable& parameter, Generator& random) {
+  const Shape& shape = parameter.shape();
+  // A weight's layout is not known here; its larger size bounds the fan-in.
+  double fan_in = 1;
+  for (int i = 0; i < shape.rank(); ++i) fan_in = std::max(fan_in, double(shape[i]));
+  const bool bias = name.ends_with("bias");
+  const double mean = shape.rank() >= 2 || bias ? 0 : 1;
+  Tensor target = parameter.tensor();
+  target.copy_from(random.normal(shape, mean, shape.rank() >= 2 ? 1 / std::sqrt(fan_in) : 0.1,
+                                 target.dtype())
+                       .to(target.device()));
+}
+
+RedrawnParameters::RedrawnParameters(Module& model,
+                                     const std::function<bool(const Variable&)>& chosen) {
+  Generator random(1);
+  for (const auto& [name, parameter] : model.parameters()) {
+    if (!chosen(parameter)) continue;
+    before_.emplace_back(parameter, parameter.tensor().clone());
+    redraw_parameter(name, parameter, random);
+  }
+}
+RedrawnParameters::~RedrawnParameters() {
+  for (auto& [parameter, values] : before_) {
+    Tensor target = parameter.tensor();
+    target.copy_from(values);
+  }
+}
+
+}  // namespace reverie
