@@ -187,20 +187,16 @@ Variable newest(const Variable& x, int64_t n) {
 
 Variable Imm::weights_of_pieces(const Variable& scores, int64_t before) const {
   const int64_t batch = scores.size(0), time = scores.size(1), columns = scores.size(2);
+  const auto seen_by = [&](int64_t t) { return before + t / piece_; };
   std::vector<int32_t> valid;
+  for (int64_t i = 0; i < batch * time; ++i) valid.push_back(int32_t(seen_by(i % time)));
+  const Tensor leading = Tensor::from<int32_t>({batch * time}, valid).to(scores.device());
+  if (seen_by(time - 1) <= slots_) return weights_by(scores, leading);
   std::vector<double> overwritten(size_t(time * columns), 0);
-  for (int64_t t = 0; t < time; ++t) {
-    valid.push_back(int32_t(before + t / piece_));
-    for (int64_t j = 0; j < valid.back() - slots_; ++j)
-      overwritten[size_t(t * columns + j)] = -1e30;
-  }
-  const bool overwrites = valid.back() > slots_;
-  valid.resize(size_t(batch * time));
-  for (size_t i = size_t(time); i < valid.size(); ++i) valid[i] = valid[i - size_t(time)];
-  const Device device = scores.device();
+  for (int64_t t = 0; t < time; ++t)
+    for (int64_t j = 0; j < seen_by(t) - slots_; ++j) overwritten[size_t(t * columns + j)] = -1e30;
   const Tensor mask = Tensor::from<double>({time, columns}, overwritten).to(scores.dtype());
-  return weights_by(overwrites ? add(scores, Variable(mask.to(device))) : scores,
-                    Tensor::from<int32_t>({batch * time}, valid).to(device));
+  return weights_by(add(scores, Variable(mask.to(scores.device()))), leading);
 }
 
 // Rows are taken in pieces that end where a segment (chunk) ends: within a piece the memory does
@@ -232,18 +228,20 @@ Variable Imm::in_pieces(const Variable& x, MemoryState& state, const std::string
                   pieces = std::clamp<int64_t>(whole, 1, slots_),
                   end = std::min(time, begin + pieces * piece_ - begun),
                   before = slots ? slots.size(1) : 0;
-    Variable total = sum(
-        reshape(rows_of(x, begin, end), {batch * pieces, (end - begin) / pieces, features_}), 1);
-    if (begun > 0) total = add(total, state.values.at(partial_name));
+    const Variable rows =
+        reshape(rows_of(x, begin, end), {batch * pieces, (end - begin) / pieces, features_});
     seen += end - begin;
     Variable written;
     if (seen % piece_ == 0) {
+      const Variable means =
+          begun == 0 ? mean(rows, 1)
+                     : scale(add(sum(rows, 1), state.values.at(partial_name)), 1 / double(piece_));
       state.values.erase(partial_name);
-      written =
-          written_by(reshape(scale(total, 1 / double(piece_)), {batch, pieces, features_}), slots);
+      written = written_by(reshape(means, {batch, pieces, features_}), slots);
       slots = newest(joined(slots, written), slots_);
     } else {
-      state.values[partial_name] = total;
+      const Variable total = sum(rows, 1);
+      state.values[partial_name] = begun == 0 ? total : add(total, state.values.at(partial_name));
     }
     const bool read_again = written && (pieces > 1 || end < time);
     const Variable all_keys = read_again ? joined(keys, keys_of(written)) : keys,
