@@ -134,7 +134,7 @@ class EvaluationWindows {
   /// of_examples(), of_task() or of_mix() where the rule names one, else windows of block_size.
   static EvaluationWindows over(TokenFile tokens, const TargetRule& rule, int64_t batch_size,
                                 int64_t block_size, int64_t count);
-  /// Those that `wanted` says of their numbers, in their order; of whole windows alone. At least one.
+  /// The whole windows whose numbers are wanted, in their order. UserError where there are none.
   EvaluationWindows where(const std::function<bool(int64_t)>& wanted) const;
   int64_t window_count() const { return window_count_ + (rest_ > 0); }
   int64_t window_start(int64_t window) const;

@@ -36,7 +36,7 @@ struct EvaluationSplits {
 std::optional<ConsecutiveWindows> carried_texts(const Dataset&, const LanguageModel&,
                                                 int64_t batch_size, int64_t count);
 
-/// Of one text of a mix.
+/// The loss of one text of a mix.
 struct EntryLoss {
   std::string entry;
   EvaluationResult result;

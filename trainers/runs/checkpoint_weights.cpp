@@ -15,9 +15,10 @@
 namespace reverie {
 namespace {
 
-// What a config may say of a base, and what its weights' shapes say.
+// Where files lie, what the config sets, and what the shapes of the weights decide.
 bool is_judged_elsewhere(const std::string& key) {
-  return key == "block_size" || key == "rematerialize" || key == "vocab_size";
+  return key == "path" || key == "base" || key == "base_hash" || key == "block_size" ||
+         key == "rematerialize" || key == "vocab_size";
 }
 
 // The same weights make another model where its files now say otherwise (rope_theta, say). Records of

@@ -312,6 +312,23 @@ TEST_F(FrozenBaseTest, LowRankUpdatesAreExportedWithTheBaseTheyStandBeside) {
               HasSubstr("other weights"));
 }
 
+TEST_F(FrozenBaseTest, ABaseIsTheSameModelWhereverItsFilesLie) {
+  train("run", experiment());
+  const LoadedRun run = load("run");
+  FrozenBase& base = *frozen_base_of(*run.model);
+  Json record = newest_base_record(directory_ / "run");
+  const auto refuse = [&] {
+    require_recorded_base(*run.model, {{kBaseKey, record}}, "the checkpoint");
+  };
+  EXPECT_EQ(record.at("model"), parse_json(base.model));
+  // As a run that is itself beside a base, which was moved.
+  record["model"] = {{"type", "augmented"}, {"base", "here"}, {"ahead", 4}};
+  base.model = R"({"type": "augmented", "base": "there", "ahead": 4})";
+  EXPECT_NO_THROW(refuse());
+  base.model = R"({"type": "augmented", "base": "there", "ahead": 8})";
+  EXPECT_THAT(message_of<DataError>(refuse), HasSubstr("its ahead is 8, wanted 4"));
+}
+
 TEST_F(FrozenBaseTest, RanksOpenTheBaseAndDoNotSendIt) {
   const auto train_with = [&](const std::string& name, int ranks, bool resume,
                               std::optional<int64_t> stop) {

@@ -592,7 +592,7 @@ TEST_F(LatentReproTest, AModelTrainedOnOtherDataIsMeasuredOnTheTables) {
   EXPECT_THAT(message_of<UserError>([&] { run_table(options(t)); }), HasSubstr("tokenizer"));
 }
 
-TEST_F(LatentReproTest, AMixIsMeasuredByItsShares) {
+TEST_F(LatentReproTest, AMixIsMeasured) {
   std::ofstream other(directory_ / "other.txt");
   for (int i = 0; i < 400; ++i)
     other << "made-up text, to be learnt. The " << i * 31 % 97 << ". line of a\n";

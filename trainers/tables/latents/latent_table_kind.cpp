@@ -31,7 +31,7 @@ namespace reverie {
 namespace {
 
 constexpr const char* kMeasurementFile = "latent_effect.json";
-constexpr const char* kFormat = "reverie latent effect 2";
+constexpr const char* kFormat = "reverie latent effect 3";
 
 // Texts on which learning rates are chosen; the others are measured for the table.
 constexpr int64_t kSelectionStep = 4;
