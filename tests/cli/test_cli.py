@@ -232,6 +232,21 @@ class CliTest(unittest.TestCase):
         # A finished run is not trained again by accident.
         self.assertIn("--resume", self.expect(2, "train", self.folder / "plain.json", "--run-dir", run).stderr)
 
+    def test_a_stopped_sample_keeps_the_texts_it_wrote(self):
+        run = self.train("stopped_writer")
+        texts = self.folder / "kept.jsonl"
+        asked = [str(REVERIE), "sample", str(run), "--prompt", "The ", "--max-tokens", "20", "--samples", "1000000", "--texts", str(texts)]
+        with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            shown = ""
+            for line in process.stdout:
+                shown += line
+                if line.startswith("---- 40 of"):  # the first ones were written before
+                    process.kill()
+        lines = [json.loads(line)["text"] for line in texts.read_text().splitlines()]
+        self.assertGreaterEqual(len(lines), 32)
+        self.assertEqual(len(lines) % 32, 0)
+        self.assertTrue(shown.startswith("".join(f"---- {i + 1} of 1000000\n{t}\n" for i, t in enumerate(lines[:32]))))
+
     def test_perplexity_of_a_text(self):
         run = self.folder / "reader"
         self.expect(0, "train", self.config("reader"), "--run-dir", run)

@@ -56,11 +56,20 @@ void print(const std::string& text) {
 // Texts generated at once: more would not be faster, and their caches take memory.
 constexpr int64_t kTogether = 32;
 
+// {"text": TEXT} for each text.
+void write_lines(const Json& samples, const std::string& file) {
+  std::string lines;
+  for (const Json& sample : samples)
+    lines += json_text_replacing(Json{{"text", sample["text"]}}) + "\n";
+  write_file_atomically(file, lines);
+}
+
 // Lets the model write after the prompt and prints it -> {"tokens", "text"} or {"samples": [..]},
-// and the speed.
+// and the speed. The texts go to `lines`, too, if it is named: many of them as they are written, so
+// that whoever stops the program keeps what there is.
 Json write_texts(LanguageModel& model, const Tokenizer& tokenizer,
-                 const std::vector<int32_t>& prompt, int64_t count,
-                 const GenerateOptions& options) {
+                 const std::vector<int32_t>& prompt, int64_t count, const GenerateOptions& options,
+                 const std::string& lines) {
   // One text is shown as it comes, several one after the other.
   const bool live = count == 1;
   std::vector<std::string> texts(static_cast<size_t>(std::max<int64_t>(1, count)));
@@ -71,8 +80,10 @@ Json write_texts(LanguageModel& model, const Tokenizer& tokenizer,
   };
   const auto begin = Clock::now();
   Clock::time_point first = begin, last = begin;  // tokens
-  std::vector<std::vector<int32_t>> tokens;
-  for (int64_t done = 0; done < count; done = int64_t(tokens.size())) {
+  Json samples = Json::array();
+  size_t later = 0;  // tokens after the first ones, which come with the prompt
+  while (int64_t(samples.size()) < count) {
+    const auto done = int64_t(samples.size());
     GenerateOptions part = options;
     part.seed += uint64_t(done);
     const auto write = [&](int64_t i, int32_t token) {
@@ -80,33 +91,24 @@ Json write_texts(LanguageModel& model, const Tokenizer& tokenizer,
       if (first == begin) first = last;
       show(done + i, decoders[size_t(done + i)].next(token));
     };
-    for (auto& text :
-         generate_samples(model, prompt, std::min(kTogether, count - done), part, write))
-      tokens.push_back(std::move(text));
-    if (count > kTogether) log_info("{} of {} texts written", tokens.size(), count);
-  }
-  Json samples = Json::array();
-  size_t later = 0;  // tokens after the first ones, which come with the prompt
-  for (size_t i = 0; i < texts.size(); ++i) {
-    show(int64_t(i), decoders[i].finish());
-    print(live ? "\n" : fmt::format("---- {} of {}\n{}\n", i + 1, count, texts[i]));
-    samples.push_back({{"tokens", tokens[i]}, {"text", texts[i]}});
-    later += tokens[i].empty() ? 0 : tokens[i].size() - 1;
+    for (const auto& tokens :
+         generate_samples(model, prompt, std::min(kTogether, count - done), part, write)) {
+      const size_t i = samples.size();
+      show(int64_t(i), decoders[i].finish());
+      print(live ? "\n" : fmt::format("---- {} of {}\n{}\n", i + 1, count, texts[i]));
+      samples.push_back({{"tokens", tokens}, {"text", texts[i]}});
+      later += tokens.empty() ? 0 : tokens.size() - 1;
+    }
+    if (!lines.empty()) write_lines(samples, lines);
+    if (count > kTogether)
+      log_info("{} of {} texts written{}", samples.size(), count,
+               lines.empty() ? "" : ", all of them to " + lines);
   }
   Json out = live ? samples[0] : Json{{"samples", samples}};
   const double after = seconds_between(first, last);
   out["first_token_seconds"] = seconds_between(begin, first);
   out["tokens_per_second"] = later > 0 ? Json(double(later) / after) : Json();
   return out;
-}
-
-// {"text": TEXT} for each text, or for the ones with latents.
-void write_lines(const Json& written, const std::string& file) {
-  const Json& last = written.contains("with_latents") ? written["with_latents"] : written;
-  std::string lines;
-  for (const Json& sample : last.contains("samples") ? last["samples"] : Json{last})
-    lines += json_text_replacing(Json{{"text", sample["text"]}}) + "\n";
-  write_file_atomically(file, lines);
 }
 
 // A decoder's text about the memory that the prompt left in the run's model.
@@ -160,7 +162,7 @@ void run(const SampleArguments& a) {
           augmented->options().latents.type, a.model));
       out["latents"] = 0;
     }
-    out.update(write_texts(*m.model, m.text(), prompt, a.samples, options));
+    out.update(write_texts(*m.model, m.text(), prompt, a.samples, options, a.texts));
   } else {
     put_beside(coprocessors, m, a.model);
     for (const OpenedCoprocessor& c : coprocessors) {
@@ -168,12 +170,14 @@ void run(const SampleArguments& a) {
       verdict.merge(c.run.verdict);
     }
     const auto write = [&](LanguageModel& model, const GenerateOptions& with) {
-      return write_texts(model, m.text(), prompt, a.samples, with);
+      return write_texts(model, m.text(), prompt, a.samples, with, "");
     };
     write_with_latents(coprocessors, prompt, a.latents, options, write, out);
+    const Json& written = out["with_latents"];
+    if (!a.texts.empty())
+      write_lines(written.contains("samples") ? written["samples"] : Json{written}, a.texts);
   }
   if (!a.explain.empty()) out["explained"] = print_explanation(m, prompt, a);
-  if (!a.texts.empty()) write_lines(out, a.texts);
   if (a.json.empty()) return;
   if (verdict.asked() || verdict.leaks()) out["verdict"] = verdict.json();
   if (!verdict.label().empty()) out["label"] = verdict.label();
