@@ -8,6 +8,7 @@
 #include <cstring>
 #include <vector>
 
+#include "core/cuda.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/gguf.h"
@@ -16,7 +17,7 @@ namespace reverie {
 namespace {
 
 std::atomic<int64_t> g_widened{0};
-std::atomic<int> g_wide_scopes{0};
+std::atomic<int> g_scopes_as_on_gpu{0};
 
 const GgufLayout& layout_of(CompactType type) {
   return *gguf_layout(uint32_t(type));
@@ -27,7 +28,7 @@ const GgufLayout& layout_of(CompactType type) {
 class CompactStorage final : public Storage {
  public:
   CompactStorage(const CompactRows& rows, std::shared_ptr<Storage> owner)
-      : Storage(nullptr, size_t(rows.rows * rows.columns) * sizeof(float), Device{}, [] {}),
+      : Storage(nullptr, size_t(rows.rows * rows.columns) * sizeof(float), owner->device(), [] {}),
         rows_(rows),
         owner_(std::move(owner)) {}
   // Null once the elements have been written.
@@ -40,8 +41,7 @@ class CompactStorage final : public Storage {
   void* wide(bool for_writing) {
     Storage* wide = wide_.load(std::memory_order_acquire);
     if (!wide) {
-      auto made = std::make_unique<Storage>(bytes(), Device{});
-      read(0, rows_.rows, static_cast<float*>(made->data()));
+      std::unique_ptr<Storage> made = wide_copy();
       // Whoever is first gives the elements; the others' are the same.
       if (wide_.compare_exchange_strong(wide, made.get(), std::memory_order_acq_rel)) {
         wide = made.release();
@@ -51,6 +51,23 @@ class CompactStorage final : public Storage {
     if (for_writing) written_.store(true, std::memory_order_release);
     return wide->data();
   }
+  std::unique_ptr<Storage> wide_copy() const {
+    auto copy = std::make_unique<Storage>(bytes(), device());
+    if (device() == Device{}) {
+      read(0, rows_.rows, static_cast<float*>(copy->data()));
+    } else {
+      // By way of the host, which has the other number type.
+      const Tensor host = narrow().to(Device{}).to(DType::f32);
+      cuda::copy(copy->data(), host.raw(), bytes(), cuda::Direction::to_device);
+    }
+    return copy;
+  }
+  // All rows as they are: of bf16.
+  Tensor narrow() const {
+    const int64_t offset = rows_.bytes - static_cast<const std::byte*>(owner_->data());
+    return Tensor::over(owner_, {rows_.rows, rows_.columns}, DType::bf16, offset / 2);
+  }
+  // On the CPU.
   void read(int64_t first, int64_t count, float* out) const {
     const int64_t blocks = rows_.columns / int64_t(layout_of(rows_.type).elements);
     detail::dequantize_blocks(rows_.type, rows_.bytes + first * rows_.row_bytes, count * blocks,
@@ -78,10 +95,7 @@ void* elements_of_compact(Storage& storage, bool for_writing) {
   return static_cast<CompactStorage&>(storage).wide(for_writing);
 }
 std::shared_ptr<Storage> wide_copy_of_compact(const Storage& storage) {
-  const auto& compact = static_cast<const CompactStorage&>(storage);
-  auto wide = std::make_shared<Storage>(compact.bytes(), Device{});
-  compact.read(0, compact.rows()->rows, static_cast<float*>(wide->data()));
-  return wide;
+  return static_cast<const CompactStorage&>(storage).wide_copy();
 }
 
 }  // namespace detail
@@ -95,13 +109,16 @@ Tensor compact_tensor(const CompactRows& rows, std::shared_ptr<Storage> owner) {
           rows.row_bytes);
   const Shape shape{rows.rows, rows.columns};
   if (shape.numel() == 0) return Tensor::empty(shape, DType::f32);
+  require(owner->device() == Device{} || rows.type == CompactType::bf16,
+          "compact weights: {} on {}; a GPU reads those of bf16 alone", layout.name,
+          name_of(owner->device().kind));
   return Tensor::over(std::make_shared<CompactStorage>(rows, std::move(owner)), shape, DType::f32);
 }
 
 Tensor compact_tensor(const Tensor& narrow) {
-  require(narrow.rank() == 2 && narrow.is_contiguous() && narrow.device() == Device{} &&
+  require(narrow.rank() == 2 && narrow.is_contiguous() &&
               (narrow.dtype() == DType::f16 || narrow.dtype() == DType::bf16),
-          "compact weights: {}; wanted a contiguous matrix of f16 or bf16 on the cpu", narrow);
+          "compact weights: {}; wanted a contiguous matrix of f16 or bf16", narrow);
   return compact_tensor({narrow.dtype() == DType::f16 ? CompactType::f16 : CompactType::bf16,
                          static_cast<const std::byte*>(narrow.raw()), narrow.size(1) * 2,
                          narrow.size(0), narrow.size(1)},
@@ -124,13 +141,14 @@ bool is_compact(const Tensor& t) {
 
 void widen_into(const Tensor& t, float* out) {
   const auto rows = compact_rows(t);
-  require(bool(rows), "compact weights: {} is stored otherwise", t);
+  require(rows && t.device() == Device{},
+          "compact weights: {} is stored otherwise, or on another device", t);
   compact_storage(t)->read(t.offset() / rows->columns, rows->rows, out);
 }
 
 Tensor widened(const Tensor& t) {
   if (!is_compact(t)) return t;
-  Tensor wide = Tensor::empty(t.shape(), DType::f32);
+  Tensor wide = Tensor::empty(t.shape(), DType::f32, t.device());
   wide.copy_from(t);
   return wide;
 }
@@ -150,9 +168,8 @@ Tensor compact_rows_in_order(const Tensor& t, std::span<const int64_t> order) {
 Tensor as_bf16(const Tensor& t) {
   const auto rows = compact_rows(t);
   if (!rows || rows->type != CompactType::bf16) return {};
-  const auto& owner = compact_storage(t)->owner();
-  const int64_t offset = rows->bytes - static_cast<const std::byte*>(owner->data());
-  return Tensor::over(owner, t.shape(), DType::bf16, offset / 2);
+  const int64_t first = t.offset() / rows->columns;
+  return compact_storage(t)->narrow().slice(0, first, first + rows->rows).view(t.shape());
 }
 
 std::string hash_elements(const Tensor& t) {
@@ -187,21 +204,24 @@ int64_t widened_for_good() {
   return g_widened.load(std::memory_order_relaxed);
 }
 
-WideWeights::WideWeights() {
-  ++g_wide_scopes;
-}
-WideWeights::~WideWeights() {
-  --g_wide_scopes;
-}
-
 bool keeps_weights_compact() {
-  if (g_wide_scopes > 0) return false;
   const char* wanted = std::getenv("REVERIE_WEIGHTS");
   const std::string_view name = wanted == nullptr ? "" : wanted;
   if (name.empty() || name == "compact") return true;
   if (name == "f32") return false;
   throw ConfigError(
       fmt::format("environment variable REVERIE_WEIGHTS is '{}'; wanted compact or f32", name));
+}
+bool keeps_compact(CompactType type, Device device) {
+  const bool on_gpu = device.kind != DeviceKind::cpu || g_scopes_as_on_gpu > 0;
+  return keeps_weights_compact() && (!on_gpu || type == CompactType::bf16);
+}
+
+WeightsAsOn::WeightsAsOn(Device device) : counted_(device.kind != DeviceKind::cpu) {
+  if (counted_) ++g_scopes_as_on_gpu;
+}
+WeightsAsOn::~WeightsAsOn() {
+  if (counted_) --g_scopes_as_on_gpu;
 }
 
 }  // namespace reverie

@@ -2,8 +2,8 @@
 /// Matrices of weights that stay in memory as a file has them: in blocks of few bits, or in 16 bits.
 /// To everyone else they are ordinary tensors of f32: whoever reads their elements finds them, bit
 /// for bit what dequantising gives, at the cost of a second, wide copy that stays (Tensor::raw).
-/// Those who know this header read them as they are: matrix products and look-ups on the CPU,
-/// copies (Tensor::copy_from) and hashes.
+/// Those who know this header read them as they are: matrix products, look-ups, copies
+/// (Tensor::copy_from) and hashes. On a GPU there are those of bf16 alone.
 
 #include <cstdint>
 #include <memory>
@@ -29,7 +29,7 @@ enum class CompactType : uint32_t {
   bf16 = 30
 };
 
-/// Rows as they are stored, one after the other.
+/// Rows as they are stored, one after the other; `bytes` is an address on their tensor's device.
 struct CompactRows {
   CompactType type;
   const std::byte* bytes;  ///< of the first
@@ -37,8 +37,9 @@ struct CompactRows {
   int64_t rows, columns;
 };
 
-/// f32 [rows, columns] over such rows, which `owner` keeps alive: read only, on the CPU. A write to
-/// the tensor widens it for good. UserError where a row is no whole number of blocks.
+/// f32 [rows, columns] over such rows, which `owner` keeps alive: read only, on the owner's device. A
+/// write to the tensor widens it for good. UserError where a row is no whole number of blocks, or the
+/// type is not bf16 on a GPU.
 Tensor compact_tensor(const CompactRows&, std::shared_ptr<Storage> owner);
 
 /// How t is stored; nullopt: as an ordinary tensor, or it is not one or several whole rows in their
@@ -47,14 +48,14 @@ std::optional<CompactRows> compact_rows(const Tensor& t);
 /// Whether its storage is compact, whatever part of it t sees.
 bool is_compact(const Tensor& t);
 
-/// The elements of t, of which compact_rows(t) is given, in their order.
+/// The elements of t on the CPU, of which compact_rows(t) is given, in their order.
 void widen_into(const Tensor& t, float* out);
 /// t itself, or an ordinary tensor of the same elements.
 Tensor widened(const Tensor& t);
 /// The rows of t (compact_rows(t) is given) in another order, stored likewise: row i is row order[i]
 /// of t.
 Tensor compact_rows_in_order(const Tensor& t, std::span<const int64_t> order);
-/// A contiguous tensor of f16 or bf16 on the CPU, of two dimensions, as f32 over the same bytes.
+/// A contiguous tensor of f16 or bf16, of two dimensions, as f32 over the same bytes.
 Tensor compact_tensor(const Tensor& narrow);
 /// A compact tensor of bf16, as that, over the same bytes; undefined for any other.
 Tensor as_bf16(const Tensor& t);
@@ -68,16 +69,22 @@ size_t stored_bytes(const Tensor& t);
 /// How many compact tensors have been widened for good in this process: tests and reports ask.
 int64_t widened_for_good();
 
-/// Whether frozen weights stay compact on the CPU: yes, unless the environment's REVERIE_WEIGHTS is
-/// "f32" ("compact" is the default; ConfigError for anything else), or a WideWeights is alive.
+/// Whether frozen weights stay compact where a device can read them so: yes, unless the environment's
+/// REVERIE_WEIGHTS is "f32" ("compact" is the default; ConfigError for anything else).
 bool keeps_weights_compact();
-/// While one is alive in this process, weights that are opened are widened, as another device has them.
-class WideWeights {
+/// The same of weights of one type on one device.
+bool keeps_compact(CompactType type, Device device);
+/// While one is alive in this process, weights that are opened on the CPU are kept as on `device`:
+/// for a dry run of what happens there.
+class WeightsAsOn {
  public:
-  WideWeights();
-  ~WideWeights();
-  WideWeights(const WideWeights&) = delete;
-  WideWeights& operator=(const WideWeights&) = delete;
+  explicit WeightsAsOn(Device device);
+  ~WeightsAsOn();
+  WeightsAsOn(const WeightsAsOn&) = delete;
+  WeightsAsOn& operator=(const WeightsAsOn&) = delete;
+
+ private:
+  bool counted_;
 };
 
 namespace detail {

@@ -127,6 +127,7 @@ Tensor host(const Tensor& t) {
 
 // Whole rows of weights that are stored otherwise.
 void copy_from_compact(Tensor& target, const Tensor& source) {
+  if (!on_cpu(source)) return target.copy_from(as_bf16(source));
   if (target.dtype() != DType::f32 || !on_cpu(target) || !target.is_contiguous())
     return target.copy_from(widened(source));
   widen_into(source, target.mutable_data<float>());
@@ -338,7 +339,7 @@ void Tensor::copy_from(const Tensor& source) {
       Tensor copy = t;
       if (on_cpu(t)) return copy;
       copy.storage_ = std::make_shared<Storage>(t.storage_->bytes(), Device{});
-      cuda::copy(copy.storage_->data(), t.storage_->data(), t.storage_->bytes(),
+      cuda::copy(copy.storage_->data(), first_byte(*t.storage_, false), t.storage_->bytes(),
                  cuda::Direction::to_host);
       return copy;
     };
@@ -346,7 +347,7 @@ void Tensor::copy_from(const Tensor& source) {
     mine.copy_from(on_host(source));
     if (!on_cpu(*this)) {
       storage_->bump();
-      cuda::copy(storage_->data(), mine.storage_->data(), storage_->bytes(),
+      cuda::copy(first_byte(*storage_, true), mine.storage_->data(), storage_->bytes(),
                  cuda::Direction::to_device);
     }
     return;

@@ -73,34 +73,36 @@ void add_one(StoredTensor& norm) {
   };
 }
 
-// What the file has for a frozen parameter of f32, without a copy where possible: its own bytes, or a
-// matrix of another type as compact. Undefined: it must be copied. Learned positions are added to
-// rows as they are, and are read wide.
+// What the file has for a frozen parameter of f32, without a wide copy where possible: its own bytes,
+// or a matrix of another type as compact, on the parameter's device. Undefined: it must be copied.
 Tensor weights_in_place(const StoredTensor& t, const Variable& parameter, bool compact) {
   const bool narrow = t.dtype == DType::bf16 || t.dtype == DType::f16;
-  if (t.shape != parameter.shape() || parameter.device() != Device{} ||
+  if (t.shape != parameter.shape() ||
       (t.dtype != parameter.dtype() && !(narrow && parameter.dtype() == DType::f32)))
     return {};
   Tensor weights = t.read();
   if (!weights.is_contiguous()) return {};
-  if (weights.dtype() != parameter.dtype()) {
-    if (!compact || weights.rank() != 2) return {};
-    weights = compact_tensor(weights);
-  }
-  return is_compact(weights) && !compact ? Tensor() : weights;
+  if (weights.dtype() == parameter.dtype() && !is_compact(weights))
+    return parameter.device() == Device{} ? weights : Tensor();
+  if (!compact || weights.rank() != 2) return {};
+  if (!is_compact(weights)) weights = compact_tensor(weights);
+  const CompactType type = compact_rows(weights)->type;
+  if (!keeps_compact(type, parameter.device())) return {};
+  return parameter.device() == Device{} ? weights
+                                        : compact_tensor(as_bf16(weights).to(parameter.device()));
 }
 
 // Frozen weights that the file has as the model wants them stay there: processes share its pages. Who
-// writes into them all the same gets pages of its own. A dry run shares compact ones alone: what lies
-// in memory as f32 takes as much of it wherever it lies.
+// writes into them all the same gets pages of its own. Learned positions are added to rows as they
+// are, and are read wide. A dry run shares compact ones alone: what lies in memory as f32 takes as
+// much of it wherever it lies.
 void share_weights(const Module& model, const std::string& positions, PretrainedFiles& files) {
-  const bool compact = keeps_weights_compact();
   std::map<std::string, Variable> parameters;
   for (const auto& [name, v] : model.parameters()) parameters.emplace(name, v);
   for (StoredTensor& t : files.tensors) {
     const auto found = parameters.find(t.name);
     if (found == parameters.end() || !files.in_place.contains(t.name)) continue;
-    const Tensor weights = weights_in_place(t, found->second, compact && t.name != positions);
+    const Tensor weights = weights_in_place(t, found->second, t.name != positions);
     if (!weights || (dry_run() && !is_compact(weights))) continue;
     if (!is_compact(weights)) allow_private_writes(*weights.storage());
     found->second.set_tensor(weights);

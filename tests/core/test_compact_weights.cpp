@@ -129,5 +129,20 @@ TEST(CompactWeights, TheEnvironmentDecides) {
   EXPECT_TRUE(keeps_weights_compact());
 }
 
+TEST(CompactWeights, AGpuKeepsOnesOfBf16) {
+  constexpr Device kCpu, kGpu{DeviceKind::cuda, 0};
+  for (const CompactType type : {CompactType::bf16, CompactType::f16, CompactType::q4_k}) {
+    EXPECT_TRUE(keeps_compact(type, kCpu));
+    EXPECT_EQ(keeps_compact(type, kGpu), type == CompactType::bf16);
+    const WeightsAsOn cpu(kCpu);
+    EXPECT_TRUE(keeps_compact(type, kCpu));
+    const WeightsAsOn gpu(kGpu);
+    EXPECT_EQ(keeps_compact(type, kCpu), type == CompactType::bf16);
+  }
+  ::setenv("REVERIE_WEIGHTS", "f32", 1);
+  EXPECT_FALSE(keeps_compact(CompactType::bf16, kGpu));
+  ::unsetenv("REVERIE_WEIGHTS");
+}
+
 }  // namespace
 }  // namespace reverie

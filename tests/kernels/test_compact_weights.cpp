@@ -1,12 +1,14 @@
 // Weights that stay as a file has them: every kernel that reads them as they are gives what it gives
 // for the widened ones.
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstring>
 
 #include "core/compact_weights.h"
+#include "core/cuda.h"
 #include "core/error.h"
 #include "core/gguf.h"
 #include "core/random.h"
@@ -14,6 +16,7 @@
 #include "kernels/embedding.h"
 #include "kernels/linear.h"
 #include "kernels/matmul.h"
+#include "support/message_of.h"
 
 namespace reverie::test {
 namespace {
@@ -243,6 +246,83 @@ TEST_P(EveryIsa, AChangedBitIsSeen) {
     kernel::embedding_forward({}, {last, wide, Tensor(), 0, 1, z});
     EXPECT_FALSE(bit_identical(y, z)) << name_of(type);
   }
+}
+
+// On a GPU, weights of bf16 stay so.
+class OnAGpu : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!cuda::status().usable) GTEST_SKIP() << "device cuda: " << cuda::status().in_words;
+    weights = compact_tensor(as_bf16(random_weights(CompactType::bf16, 67, 83, 31)).to(gpu));
+    wide = widened(weights);
+    widened_before = widened_for_good();
+  }
+  void TearDown() override {
+    if (IsSkipped()) return;
+    EXPECT_EQ(widened_for_good(), widened_before);
+  }
+  static constexpr Device gpu{DeviceKind::cuda, 0};
+  Tensor weights, wide;
+  int64_t widened_before = 0;
+};
+
+TEST_F(OnAGpu, ProductsAndLookUpsGiveTheBitsOfTheWidenedWeights) {
+  EXPECT_EQ(stored_bytes(weights), wide.bytes() / 2);
+  EXPECT_EQ(weights.device(), gpu);
+  for (const Tensor& first : {random({5, 83}, 32), random({2, 5, 83}, 33)}) {
+    const Tensor a = first.to(gpu), g = random({5, 67}, 34).to(gpu),
+                 onto = random({5, 83}, 35).to(gpu);
+    Shape shape = a.shape();
+    shape[-1] = 67;
+    Tensor got = Tensor::empty(shape, DType::f32, gpu), wanted = got.clone();
+    kernel::matmul(gpu, {a, weights.transpose(0, 1), 0.5, false, got});
+    kernel::matmul(gpu, {a, wide.transpose(0, 1), 0.5, false, wanted});
+    EXPECT_TRUE(bit_identical(got, wanted));
+    Tensor back = onto.clone(), wanted_back = onto.clone();
+    kernel::matmul(gpu, {g, weights, 1.0, true, back});
+    kernel::matmul(gpu, {g, wide, 1.0, true, wanted_back});
+    EXPECT_TRUE(bit_identical(back, wanted_back));
+  }
+  const Tensor x = random({5, 83}, 36).to(gpu), bias = random({67}, 37).to(gpu),
+               indices = Tensor::from<int32_t>({3}, {66, 0, 41}).to(gpu);
+  Tensor y = Tensor::empty({5, 67}, DType::f32, gpu), z = y.clone();
+  kernel::linear_forward(gpu, {x, weights.transpose(0, 1), bias, y});
+  kernel::linear_forward(gpu, {x, wide.transpose(0, 1), bias, z});
+  EXPECT_TRUE(bit_identical(y, z));
+  Tensor found = Tensor::empty({3, 83}, DType::f32, gpu), wanted = found.clone();
+  kernel::embedding_forward(gpu, {indices, weights, Tensor(), 0, 1, found});
+  kernel::embedding_forward(gpu, {indices, wide, Tensor(), 0, 1, wanted});
+  EXPECT_TRUE(bit_identical(found, wanted));
+}
+
+// The comparison above can fail.
+TEST_F(OnAGpu, AChangedBitIsSeen) {
+  Tensor narrow = as_bf16(weights).to(Device{});
+  static_cast<BFloat16*>(narrow.mutable_raw())[66 * 83 + 20].bits ^= 1 << 7;
+  const Tensor changed = compact_tensor(narrow.to(gpu)),
+               a = Tensor::full({5, 83}, 1, DType::f32, gpu);
+  Tensor got = Tensor::empty({5, 67}, DType::f32, gpu), wanted = got.clone();
+  kernel::matmul(gpu, {a, changed.transpose(0, 1), 1.0, false, got});
+  kernel::matmul(gpu, {a, wide.transpose(0, 1), 1.0, false, wanted});
+  EXPECT_FALSE(bit_identical(got, wanted));
+}
+
+TEST_F(OnAGpu, OthersSeeElements) {
+  EXPECT_TRUE(bit_identical(weights.to(Device{}), wide.to(Device{})));
+  EXPECT_TRUE(bit_identical(weights.slice(0, 3, 9), wide.slice(0, 3, 9)));
+  EXPECT_TRUE(bit_identical(weights.transpose(0, 1).contiguous(), wide.transpose(0, 1)));
+  EXPECT_EQ(widened_for_good(), widened_before);
+  // Whoever reads memory, or writes, has all of it in f32 from then on.
+  EXPECT_TRUE(bit_identical(as_bf16(weights.slice(0, 3, 9)).to(DType::f32), wide.slice(0, 3, 9)));
+  Tensor written = weights;
+  written.fill(2);
+  EXPECT_EQ(widened_for_good(), ++widened_before);
+  EXPECT_TRUE(bit_identical(written.to(Device{}), Tensor::full({67, 83}, 2, DType::f32)));
+  EXPECT_FALSE(is_compact(written));
+  EXPECT_THAT(testing::message_of<UserError>([] {
+                compact_tensor(Tensor::zeros({2, 3}, DType::f16, gpu));
+              }),
+              ::testing::HasSubstr("a GPU reads those of bf16 alone"));
 }
 
 INSTANTIATE_TEST_SUITE_P(CompactWeights, EveryIsa,

@@ -7,6 +7,7 @@
 
 #include "autograd/precision.h"
 #include "core/compact_weights.h"
+#include "core/cuda.h"
 #include "core/gguf_writer.h"
 #include "core/safetensors.h"
 #include "layers/kept_weights.h"
@@ -40,9 +41,9 @@ void write_model(const std::string& json, GgufTensorType type, const std::string
   out.save(file);
 }
 
-LoadedModel load_wide(const std::string& path) {
+LoadedModel load_wide(const std::string& path, const PretrainedOptions& options = {}) {
   ::setenv("REVERIE_WEIGHTS", "f32", 1);
-  LoadedModel loaded = load_pretrained(path);
+  LoadedModel loaded = load_pretrained(path, options);
   ::unsetenv("REVERIE_WEIGHTS");
   return loaded;
 }
@@ -154,27 +155,31 @@ INSTANTIATE_TEST_SUITE_P(Files, CompactModels,
                                                               GgufTensorType::f16)),
                          [](const auto& info) { return std::to_string(info.index); });
 
-// A Hugging Face file in 16 bits.
+// A Hugging Face directory of kModels[0] with weights in 16 bits.
+void write_narrow_directory(const TemporaryDirectory& directory, DType dtype) {
+  const auto model = make_model(kModels[0], DType::f32);
+  int64_t hidden = 0;
+  for (const auto& [name, t] : model->state())
+    if (name.ends_with("gate_proj.weight")) hidden = t.size(0);
+  testing::write(directory / "config.json", R"({"model_type":"llama","vocab_size":96,
+        "max_position_embeddings":40,"num_hidden_layers":2,"num_attention_heads":2,
+        "num_key_value_heads":1,"hidden_size":64,"intermediate_size":)" +
+                                                std::to_string(hidden) +
+                                                R"(,"tie_word_embeddings":true,
+        "rms_norm_eps":1e-5,"rope_theta":10000.0,"hidden_act":"silu"})");
+  NamedTensors narrow;
+  for (const auto& [name, t] : model->state()) narrow.emplace_back(name, t.to(dtype));
+  write_safetensors(directory / "model.safetensors", narrow);
+}
+constexpr int64_t kMatrices = 1 + 2 * 7;  // the table, and those of two blocks
+
 TEST(CompactSafetensors, StayMapped) {
   for (const DType dtype : {DType::bf16, DType::f16}) {
     const TemporaryDirectory directory;
-    const std::string json = kModels[0];
-    const auto model = make_model(json, DType::f32);
-    int64_t hidden = 0;
-    for (const auto& [name, t] : model->state())
-      if (name.ends_with("gate_proj.weight")) hidden = t.size(0);
-    testing::write(directory / "config.json", R"({"model_type":"llama","vocab_size":96,
-        "max_position_embeddings":40,"num_hidden_layers":2,"num_attention_heads":2,
-        "num_key_value_heads":1,"hidden_size":64,"intermediate_size":)" +
-                                                  std::to_string(hidden) +
-                                                  R"(,"tie_word_embeddings":true,
-        "rms_norm_eps":1e-5,"rope_theta":10000.0,"hidden_act":"silu"})");
-    NamedTensors narrow;
-    for (const auto& [name, t] : model->state()) narrow.emplace_back(name, t.to(dtype));
-    write_safetensors(directory / "model.safetensors", narrow);
+    write_narrow_directory(directory, dtype);
     const LoadedModel compact = load_pretrained(directory.path()),
                       wide = load_wide(directory.path());
-    EXPECT_EQ(kept_weights(*compact.model).compact, 1 + 2 * 7);
+    EXPECT_EQ(kept_weights(*compact.model).compact, kMatrices);
     EXPECT_EQ(kept_weights(*wide.model).compact, 0);
     const Tensor tokens = testing::random_tokens(1, 24, kVocabulary);
     const Logits got = logits_of_both_ways(*compact.model, tokens),
@@ -182,6 +187,44 @@ TEST(CompactSafetensors, StayMapped) {
     EXPECT_TRUE(bit_identical(got.by_token, wanted.by_token));
     EXPECT_LT(relative(got.at_once, wanted.at_once), 2e-5);
   }
+}
+
+// On a GPU, those of bf16 stay so: in products of bf16 they are read as they are, in those of f32
+// each is widened for the product alone. The same numbers are multiplied, by the same library.
+TEST(CompactSafetensors, StayNarrowOnAGpu) {
+  if (!cuda::status().usable) GTEST_SKIP() << "device cuda: " << cuda::status().in_words;
+  PretrainedOptions on_gpu;
+  on_gpu.device = {DeviceKind::cuda, 0};
+  const int64_t before = widened_for_good();
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    const TemporaryDirectory directory;
+    write_narrow_directory(directory, dtype);
+    const LoadedModel compact = load_pretrained(directory.path(), on_gpu),
+                      wide = load_wide(directory.path(), on_gpu);
+    EXPECT_EQ(kept_weights(*compact.model).compact, dtype == DType::bf16 ? kMatrices : 0);
+    EXPECT_EQ(kept_weights(*wide.model).compact, 0);
+    EXPECT_EQ(compact.model->weights_hash(), wide.model->weights_hash());
+    const Tensor tokens = testing::random_tokens(1, 24, kVocabulary).to(on_gpu.device),
+                 targets = testing::random_tokens(1, 24, kVocabulary, 4).to(on_gpu.device);
+    for (const auto precision : {MatmulPrecision::full, MatmulPrecision::bf16}) {
+      const MatmulPrecisionScope scope(precision);
+      std::vector<Tensor> logits, gradients;
+      for (LanguageModel* model : {compact.model.get(), wide.model.get()}) {
+        logits.push_back(model->logits(tokens).tensor());
+        Generator random(5);
+        if (precision == MatmulPrecision::full)
+          add_low_rank_updates(*model, 2, 4, Build{random, DType::f32, on_gpu.device});
+        for (auto& [name, v] : model->parameters()) Variable(v).clear_grad();
+        backward(model->loss(tokens, targets, 1.0 / 24));
+        for (const auto& [name, v] : model->parameters())
+          if (name.ends_with("0.self_attn.q_proj.lora_b")) gradients.push_back(v.grad());
+      }
+      EXPECT_TRUE(bit_identical(logits[0], logits[1]));
+      ASSERT_EQ(gradients.size(), 2u);
+      EXPECT_TRUE(bit_identical(gradients[0], gradients[1]));
+    }
+  }
+  EXPECT_EQ(widened_for_good(), before);
 }
 
 }  // namespace

@@ -63,8 +63,9 @@ void add_doctor_command(CLI::App& app) {
     fmt::print("threads      {} (OMP_NUM_THREADS overrides)\n", omp_get_max_threads());
     fmt::print("f32 matmul   {}\n", matmul_library());
     fmt::print("weights      frozen ones of a published model {} (REVERIE_WEIGHTS=compact|f32)\n",
-               keeps_weights_compact() ? "stay as their file has them on device cpu"
-                                       : "are widened to f32 when they are read");
+               keeps_weights_compact()
+                   ? "stay as their file has them (on device cuda: those of bf16)"
+                   : "are widened to f32 when they are read");
     const std::string mpi = mpi_library();
     fmt::print("ranks        {}; RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT (TCP)\n",
                mpi.empty() ? "no MPI in this build (libopenmpi-dev)" : "mpirun (" + mpi + ")");

@@ -143,8 +143,7 @@ Plan plan_run(const ExperimentOptions& given, int ranks) {
   ExperimentOptions o = given;
   settle_planned_vocabulary(o);
   const DryRun dry;
-  std::optional<WideWeights> wide;
-  if (o.device != "cpu") wide.emplace();
+  const WeightsAsOn device(o.device == "cpu" ? Device{} : Device{DeviceKind::cuda, 0});
   Allocator& memory = allocator({});
   const size_t before = memory.stats().in_use;
   AbsentRanks others(busiest_rank(o, ranks), ranks);
