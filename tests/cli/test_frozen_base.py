@@ -81,10 +81,11 @@ class FrozenBaseTest(unittest.TestCase):
 
     def test_the_same_weights_in_another_model_are_refused(self):
         self.reverie(0, "train", "run.json", "--run-dir", "run", "--stop-after", "2", "--quiet")
+        self.reverie(0, "inspect", "run", "--export-state", "state")
         config = self.folder / "base/config.json"
         before = config.read_text()
         config.write_text(json.dumps(json.loads(before) | {"rms_norm_eps": 0.1}))
-        for command in (["eval", "run"], ["train", "--run-dir", "run", "--resume"]):
+        for command in (["eval", "run"], ["train", "--run-dir", "run", "--resume"], ["sample", "state", "--prompt", "The "]):
             self.assertRegex(self.reverie(3, *command).stderr, "another model than the one that.*its rms_norm_eps is 0.1, wanted")
         config.write_text(before)
         self.opens("run")

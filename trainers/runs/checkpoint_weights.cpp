@@ -23,16 +23,15 @@ bool is_judged_elsewhere(const std::string& key) {
 
 // The same weights make another model where its files now say otherwise (rope_theta, say). Records of
 // earlier versions, and fields that only one of both knows, are no evidence.
-void require_recorded_model(const FrozenBase& base, const Json& record,
-                            const std::string& checkpoint) {
+void require_recorded_model(const FrozenBase& base, const Json& record, const std::string& of) {
   if (!record.contains("model")) return;
   const Json now = Json::parse(base.model), &wanted = record.at("model");
   for (const auto& [key, value] : wanted.items())
     if (now.contains(key) && now.at(key) != value && !is_judged_elsewhere(key))
       throw DataError(fmt::format(
           "the base {} is another model than the one that {} was trained beside, with the same "
-          "weights: its {} is {}, wanted {} (state.json, \"{}\"). Restore the base's files",
-          base.path, checkpoint, key, now.at(key).dump(), value.dump(), kBaseKey));
+          "weights: its {} is {}, wanted {}. Restore the base's files",
+          base.path, of, key, now.at(key).dump(), value.dump()));
 }
 
 // The checkpoint's weights, and those of the base as the model has them.
@@ -45,6 +44,20 @@ NamedTensors with_own_base(const FrozenBase& base, const LanguageModel& model,
 }
 
 }  // namespace
+
+Json record_of(const FrozenBase& base) {
+  return {{"path", base.path}, {"weights_hash", base.hash}, {"model", Json::parse(base.model)}};
+}
+
+void require_recorded(const FrozenBase& base, const Json& record, const std::string& of,
+                      const std::string& advice) {
+  const std::string wanted = record.at("weights_hash");
+  if (base.hash == wanted) return require_recorded_model(base, record, of);
+  throw DataError(
+      fmt::format("the base {} has other weights than those that {} was trained beside: their hash "
+                  "is {}, wanted {}. Restore the base{}",
+                  base.path, of, base.hash, wanted, advice));
+}
 
 void save_weights(LanguageModel& model, CheckpointContents& to) {
   to.model = model.state();
@@ -59,10 +72,8 @@ void save_weights(LanguageModel& model, CheckpointContents& to) {
           "file, then continue with --resume",
           base->path, now, base->hash));
   to.model = weights_beside(*base, to.model);
-  to.state[kBaseKey] = {{"path", base->path},
-                        {"weights_hash", base->hash},
-                        {"model", Json::parse(base->model)},
-                        {"tensors", base->parameters.size()}};
+  to.state[kBaseKey] = record_of(*base);
+  to.state[kBaseKey]["tensors"] = base->parameters.size();
   to.model_metadata["base"] = base->path;
   to.model_metadata["base_weights_hash"] = base->hash;
 }
@@ -112,16 +123,14 @@ void require_recorded_base(LanguageModel& model, const Json& state, const std::s
                     "checkpoint are "
                     "of two runs",
                     checkpoint, wanted.at("path").get<std::string>()));
-  const std::string hash = wanted.at("weights_hash");
   if (dry_run()) return;
-  if (base->hash == hash) return require_recorded_model(*base, wanted, checkpoint);
-  throw DataError(fmt::format(
-      "the base {} has other weights than those that {} was trained beside: their hash is {}, "
-      "wanted "
-      "{} (state.json, \"{}\"). Restore the base, or say where the right one lies: reverie inspect "
-      "RUN --base PATH (in train --resume: --set model.base=PATH, or model.path=PATH for a "
-      "\"pretrained\" model)",
-      base->path, checkpoint, base->hash, hash, kBaseKey));
+  require_recorded(
+      *base, wanted, checkpoint,
+      fmt::format(
+          ", or say where the right one lies: reverie inspect RUN --base PATH (in train --resume: "
+          "--set model.base=PATH, or model.path=PATH for a \"pretrained\" model); state.json names "
+          "it under \"{}\"",
+          kBaseKey));
 }
 
 }  // namespace reverie

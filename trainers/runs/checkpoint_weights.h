@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "layers/frozen_base.h"
 #include "layers/language_model.h"
 #include "trainers/runs/checkpoint.h"
 
@@ -11,6 +12,13 @@ namespace reverie {
 /// Key of a checkpoint's state that names the frozen base: {"path", "weights_hash", "model", "tensors" (of the
 /// base that the checkpoint leaves out)}. Checkpoints without it hold every weight of the model.
 inline constexpr const char* kBaseKey = "base";
+
+/// What files say of a base that they leave out: {"path", "weights_hash", "model"}.
+Json record_of(const FrozenBase& base);
+/// DataError, with `advice` at its end, unless the base is the one of the record: its weights, and what
+/// its files make of them. `of`: whose record it is.
+void require_recorded(const FrozenBase& base, const Json& record, const std::string& of,
+                      const std::string& advice = "");
 
 /// Fills in `model`, and names the base in state and metadata. InternalError where the base's weights
 /// have changed since it was opened.

@@ -11,6 +11,7 @@
 #include "layers/coprocessor/augmented_model.h"
 #include "layers/frozen_base.h"
 #include "layers/model_options.h"
+#include "trainers/runs/checkpoint_weights.h"
 #include "trainers/runs/run_directory.h"
 
 namespace reverie {
@@ -38,14 +39,13 @@ Json description(const StateToExport& from) {
                               options.train_base ? "trained" : "frozen");
     out["base"] = {{"path", options.base}, {"weights_hash", augmented->base().weights_hash()}};
   } else {
-    if (const FrozenBase* base = frozen_base_of(from.model))
-      out["base"] = {{"path", base->path}, {"weights_hash", base->hash}};
     const Component memory = configured_memory(from.component);
     out["what"] = fmt::format("a {} model", from.component.type);
     if (memory.given())
       out["what"] =
           fmt::format("a {} model with a memory module ({})", from.component.type, memory.type);
   }
+  if (const FrozenBase* base = frozen_base_of(from.model)) out["base"] = record_of(*base);
   return out;
 }
 
@@ -87,14 +87,8 @@ LoadedState load_trained_state(const std::string& directory) {
   loaded.model = ModelRegistry::instance().make(component, Build{random, DType::f32, Device{}});
   loaded.verdict = Verdict::of_file(config.json());
   // Exports of earlier versions name no base of low-rank updates.
-  if (const FrozenBase* base = frozen_base_of(*loaded.model); base && config.has("base")) {
-    const std::string wanted = config.at("base").at("weights_hash").json().get<std::string>();
-    if (base->hash != wanted)
-      throw DataError(
-          fmt::format("{}: the base {} has other weights than those it was trained beside: their "
-                      "hash is {}, wanted {}. Restore the base",
-                      file, base->path, base->hash, wanted));
-  }
+  if (const FrozenBase* base = frozen_base_of(*loaded.model); base && config.has("base"))
+    require_recorded(*base, config.at("base").json(), file);
   // What was not trained stays as the base's files have it.
   const SafetensorsFile state = read_safetensors(in(directory, kState));
   NamedTensors all = state.tensors;
