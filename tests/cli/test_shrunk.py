@@ -19,8 +19,17 @@ REVERIE = BUILD / "reverie"
 
 K = 50000
 LABEL = f"shrunk by {K}"
-# The last value wins: a machine without a GPU.
-ON_CPU = ["--set", "device=cpu"]
+
+
+def device():
+    """cuda where the build's kernels run on a GPU or in emulation, else cpu."""
+    said = subprocess.run([str(REVERIE), "doctor"], capture_output=True, text=True, check=False).stdout
+    cuda = next((line for line in said.splitlines() if line.startswith("cuda ")), "")
+    return "cuda" if "emulated" in cuda or "GiB, compute capability" in cuda else "cpu"
+
+
+# The last value wins.
+ON_DEVICE = ["--set", f"device={device()}"]
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 TABLES = ROOT / "configs" / "tables"
 
@@ -89,7 +98,7 @@ class ShrunkTest(unittest.TestCase):
         preset = json.loads(definition.read_text())["presets"]["paper"]
         cells = [(model, str(count)) for model, counts in preset["cells"].items() for count in counts or [0]]
         self.assertLessEqual({("coprocessor", str(count)) for count in (4, 8, 16, 32, 64)}, set(cells))
-        out = self.two_ranks("repro", definition, "--preset", "paper", "--shrink", K, "--run-dir", "table", *ON_CPU)
+        out = self.two_ranks("repro", definition, "--preset", "paper", "--shrink", K, "--run-dir", "table", *ON_DEVICE)
         self.assertIn(LABEL, out[0][1])
         self.assertIn(LABEL, out[0][0])
         runs = self.check_table("table", cells)
@@ -98,17 +107,17 @@ class ShrunkTest(unittest.TestCase):
         self.assertEqual((config["train"]["batch_size"], config["train"]["micro_batches"], config["distributed"]["shard_optimizer"]), (2, 2, True))
         self.assertEqual(json.loads((runs[0] / "summary.json").read_text())["ranks"], 2)
         # Finished runs are used again, by one process, too.
-        again = self.reverie(0, "repro", definition, "--preset", "paper", "--shrink", K, "--run-dir", "table", *ON_CPU)
+        again = self.reverie(0, "repro", definition, "--preset", "paper", "--shrink", K, "--run-dir", "table", *ON_DEVICE)
         self.assertEqual(again.stderr.count("finished before, reused"), len(runs))
 
     def test_the_papers_table_of_memories_starts(self):
         definition = TABLES / "imm_shakespeare.json"
         preset = json.loads(definition.read_text())["presets"]["paper"]
-        self.reverie(0, "repro", definition, "--preset", "paper", "--shrink", K, "--run-dir", "table", *ON_CPU)
+        self.reverie(0, "repro", definition, "--preset", "paper", "--shrink", K, "--run-dir", "table", *ON_DEVICE)
         self.check_table("table", [(model, str(size)) for model in preset["models"] for size in preset["block_sizes"]])
 
     def test_a_signal_to_one_rank_stops_the_table(self):
-        command = ["repro", TABLES / "imm_shakespeare.json", "--preset", "paper", "--shrink", K, "--only", "gpt", "--run-dir", "table", *ON_CPU]
+        command = ["repro", TABLES / "imm_shakespeare.json", "--preset", "paper", "--shrink", K, "--only", "gpt", "--run-dir", "table", *ON_DEVICE]
         ranks = self.start_two_ranks(*command, "--set", f"train.steps={K * 100000}", "--set", f"evaluation.interval={K * 1000}")
         for _ in range(600):
             if any(self.folder.glob("table/runs/*/metrics.jsonl")):
