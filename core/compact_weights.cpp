@@ -155,7 +155,7 @@ Tensor widened(const Tensor& t) {
 
 Tensor compact_rows_in_order(const Tensor& t, std::span<const int64_t> order) {
   const auto rows = compact_rows(t);
-  require(rows && int64_t(order.size()) == rows->rows,
+  require(rows && t.device() == Device{} && int64_t(order.size()) == rows->rows,
           "compact weights: {} rows in order, but {} is stored otherwise", order.size(), t);
   auto bytes = std::make_shared<Storage>(size_t(rows->rows * rows->row_bytes), Device{});
   auto* to = static_cast<std::byte*>(bytes->data());
@@ -174,6 +174,7 @@ Tensor as_bf16(const Tensor& t) {
 
 std::string hash_elements(const Tensor& t) {
   const auto rows = compact_rows(t);
+  require(t.device() == Device{}, "hash_elements: {}; wanted a tensor on the cpu", t);
   if (!rows) return hash_bytes(t.raw(), t.bytes());
   constexpr int64_t kElements = 1 << 20;
   const int64_t step = std::max<int64_t>(1, kElements / rows->columns);

@@ -13,8 +13,8 @@ namespace reverie {
 /// one stride must be 1, the other >= the row length); c is row-major with any row stride. a, b and
 /// c are of one dtype, f32 or f64, or a and b are bf16 and c is f32: then products are exact and
 /// sums are in f32. f32 goes to the library (oneDNN, CBLAS), f64 to our own tiles; bf16 goes to
-/// oneDNN where has_bf16_dot_products(), and is widened to f32 elsewhere. On the CPU, b of f32 may be
-/// compact (core/compact_weights.h): it is then read as it is stored.
+/// oneDNN where has_bf16_dot_products(), and is widened to f32 elsewhere. b of f32 may be compact
+/// (core/compact_weights.h): the CPU reads it as it is stored, a GPU through wide_operand().
 struct Matmul {
   const Tensor& a;
   const Tensor& b;
@@ -59,6 +59,10 @@ inline profile::Work work(const Matmul& a) {
 namespace kernel {
 inline constinit Kernel<Matmul> matmul{"matmul"};
 }
+
+/// b as a GPU's products of f32 read it: itself, or a copy of a compact matrix in f32. Whoever multiplies
+/// by the same b many times asks once.
+Tensor wide_operand(const Tensor& b);
 
 /// Two products of which neither's c is an operand of the other, as the two of a linear layer's
 /// backward pass. Where two threads multiply on the CPU, each takes a product of its own: that is

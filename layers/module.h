@@ -21,11 +21,14 @@ struct Build {
   /// false: weights are about to be loaded, so nothing is drawn for them and their bytes are
   /// whatever the allocator gives.
   bool initialize = true;
+  /// With initialize == false: weights lie on the CPU, where pages that nobody touches cost nothing,
+  /// until they are loaded to their place.
+  bool weights_on_host = false;
 
   /// A weight's initial value: normal around 0.
   Tensor weights(const Shape& shape, double stddev) const {
     return initialize ? random.normal(shape, 0, stddev, dtype).to(device)
-                      : Tensor::empty(shape, dtype, device);
+                      : Tensor::empty(shape, dtype, weights_on_host ? Device{} : device);
   }
 };
 

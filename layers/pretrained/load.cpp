@@ -30,9 +30,13 @@ PretrainedFiles open_files(const std::string& path) {
                   path));
 }
 
-// For a dry run: no weights are needed beside a config.json.
+// For a dry run: no weights are needed beside a config.json. Where they are, how they are stored counts.
 PretrainedFiles open_shape(const std::string& path) {
-  return std::filesystem::is_directory(path) ? open_hugging_face_shape(path) : open_files(path);
+  const auto has = [&](const char* name) { return std::filesystem::exists(path + "/" + name); };
+  return std::filesystem::is_directory(path) && !has("model.safetensors") &&
+                 !has("model.safetensors.index.json")
+             ? open_hugging_face_shape(path)
+             : open_files(path);
 }
 
 // A short config can describe a model that no memory holds: the files must be able to fill it.
@@ -74,8 +78,9 @@ void add_one(StoredTensor& norm) {
 }
 
 // What the file has for a frozen parameter of f32, without a wide copy where possible: its own bytes,
-// or a matrix of another type as compact, on the parameter's device. Undefined: it must be copied.
-Tensor weights_in_place(const StoredTensor& t, const Variable& parameter, bool compact) {
+// or a matrix of another type as compact, on `device`. Undefined: it must be copied.
+Tensor weights_in_place(const StoredTensor& t, const Variable& parameter, bool compact,
+                        Device device) {
   const bool narrow = t.dtype == DType::bf16 || t.dtype == DType::f16;
   if (t.shape != parameter.shape() ||
       (t.dtype != parameter.dtype() && !(narrow && parameter.dtype() == DType::f32)))
@@ -83,26 +88,26 @@ Tensor weights_in_place(const StoredTensor& t, const Variable& parameter, bool c
   Tensor weights = t.read();
   if (!weights.is_contiguous()) return {};
   if (weights.dtype() == parameter.dtype() && !is_compact(weights))
-    return parameter.device() == Device{} ? weights : Tensor();
+    return device == Device{} ? weights : Tensor();
   if (!compact || weights.rank() != 2) return {};
   if (!is_compact(weights)) weights = compact_tensor(weights);
   const CompactType type = compact_rows(weights)->type;
-  if (!keeps_compact(type, parameter.device())) return {};
-  return parameter.device() == Device{} ? weights
-                                        : compact_tensor(as_bf16(weights).to(parameter.device()));
+  if (!keeps_compact(type, device)) return {};
+  return device == Device{} ? weights : compact_tensor(as_bf16(weights).to(device));
 }
 
 // Frozen weights that the file has as the model wants them stay there: processes share its pages. Who
 // writes into them all the same gets pages of its own. Learned positions are added to rows as they
 // are, and are read wide. A dry run shares compact ones alone: what lies in memory as f32 takes as
 // much of it wherever it lies.
-void share_weights(const Module& model, const std::string& positions, PretrainedFiles& files) {
+void share_weights(const Module& model, const std::string& positions, PretrainedFiles& files,
+                   Device device) {
   std::map<std::string, Variable> parameters;
   for (const auto& [name, v] : model.parameters()) parameters.emplace(name, v);
   for (StoredTensor& t : files.tensors) {
     const auto found = parameters.find(t.name);
     if (found == parameters.end() || !files.in_place.contains(t.name)) continue;
-    const Tensor weights = weights_in_place(t, found->second, t.name != positions);
+    const Tensor weights = weights_in_place(t, found->second, t.name != positions, device);
     if (!weights || (dry_run() && !is_compact(weights))) continue;
     if (!is_compact(weights)) allow_private_writes(*weights.storage());
     found->second.set_tensor(weights);
@@ -166,7 +171,7 @@ LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& op
       resolve_component(ModelRegistry::instance(), Config(files.component, "$", path));
   Generator unused;
   loaded.model = ModelRegistry::instance().make(
-      loaded.component, Build{unused, options.dtype, options.device, false});
+      loaded.component, Build{unused, options.dtype, options.device, false, options.frozen});
   const auto& transformer = dynamic_cast<const Transformer&>(*loaded.model);
   const TransformerShape& shape = transformer.shape();
   const std::string positions = shape.names.root + "." + shape.names.positions + ".weight";
@@ -174,7 +179,13 @@ LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& op
     if (t.name == positions) shorten(t, shape.block_size, path);
     if (shape.norm_stored_minus_one && files.norms_as_published && t.shape.rank() == 1) add_one(t);
   }
-  if (options.frozen) share_weights(*loaded.model, positions, files);
+  if (options.frozen) {
+    share_weights(*loaded.model, positions, files, options.device);
+    for (auto& [name, parameter] : loaded.model->parameters())
+      if (parameter.device() != options.device)
+        Variable(parameter).set_tensor(
+            Tensor::empty(parameter.shape(), parameter.dtype(), options.device));
+  }
   try {
     if (!shape_only) loaded.model->load(files.tensors);
   } catch (const DataError&) {

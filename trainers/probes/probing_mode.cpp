@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/compact_weights.h"
+
 namespace reverie {
 
 void redraw_parameter(const std::string& name, const Variable& parameter, Generator& random) {
@@ -13,9 +15,9 @@ void redraw_parameter(const std::string& name, const Variable& parameter, Genera
   const bool bias = name.ends_with("bias");
   const double mean = shape.rank() >= 2 || bias ? 0 : 1;
   Tensor target = parameter.tensor();
-  target.copy_from(random.normal(shape, mean, shape.rank() >= 2 ? 1 / std::sqrt(fan_in) : 0.1,
-                                 target.dtype())
-                       .to(target.device()));
+  target.copy_from(
+      random.normal(shape, mean, shape.rank() >= 2 ? 1 / std::sqrt(fan_in) : 0.1, target.dtype())
+          .to(target.device()));
 }
 
 RedrawnParameters::RedrawnParameters(Module& model,
@@ -23,12 +25,23 @@ RedrawnParameters::RedrawnParameters(Module& model,
   Generator random(1);
   for (const auto& [name, parameter] : model.parameters()) {
     if (!chosen(parameter)) continue;
-    before_.emplace_back(parameter, parameter.tensor().clone());
+    const Tensor& values = parameter.tensor();
+    if (is_compact(values)) {  // a write would widen it for good
+      before_.emplace_back(parameter, values);
+      Variable(parameter).set_tensor(
+          Tensor::empty(parameter.shape(), parameter.dtype(), parameter.device()));
+    } else {
+      before_.emplace_back(parameter, values.clone());
+    }
     redraw_parameter(name, parameter, random);
   }
 }
 RedrawnParameters::~RedrawnParameters() {
   for (auto& [parameter, values] : before_) {
+    if (is_compact(values)) {
+      parameter.set_tensor(values);
+      continue;
+    }
     Tensor target = parameter.tensor();
     target.copy_from(values);
   }

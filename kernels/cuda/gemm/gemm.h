@@ -17,9 +17,6 @@ inline constexpr size_t kVectorAlignment = 16;
 /// False, and nothing done, where the library cannot: then there is another way. `vector`:
 /// contiguous, of c's dtype, on a boundary of kVectorAlignment; undefined without an epilogue.
 bool multiply(const Matmul&, Epilogue = Epilogue::none, Tensor vector = {});
-/// b of a product of f32, as the library reads it: b itself, or where it is compact
-/// (core/compact_weights.h) a copy in f32, for this product alone.
-Tensor for_library(const Tensor& b);
 /// Where it begins. Counts as a write where the epilogue writes.
 inline void* begin_of(Tensor& vector, Epilogue epilogue) {
   if (epilogue == Epilogue::none) return nullptr;

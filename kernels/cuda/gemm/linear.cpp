@@ -19,7 +19,7 @@ bool same_numbers(const Tensor& operand, const Tensor& t) {
 
 void run_linear_forward(const LinearForward& args) {
   const Tensor bias = on_boundary(args.bias) ? args.bias : args.bias.clone();
-  const Tensor weight = for_library(args.weight);
+  const Tensor weight = wide_operand(args.weight);
   if (!multiply({args.x, weight, 1.0, false, args.y}, Epilogue::bias, bias))
     linear_forward_by_parts(args.y.device(), {args.x, weight, args.bias, args.y});
 }

@@ -2,25 +2,13 @@
 
 #include "kernels/matmul.h"
 
-#include "kernels/copy.h"
 #include "kernels/cuda/gemm/gemm.h"
 
 namespace reverie::cuda {
-
-Tensor for_library(const Tensor& b) {
-  if (!is_compact(b)) return b;
-  const bool turned = !compact_rows(b);
-  const Tensor narrow = as_bf16(turned ? b.transpose(-2, -1) : b);
-  if (!narrow) return b;  // part of its rows, which its elements' reader widens
-  Tensor wide = Tensor::empty(narrow.shape(), DType::f32, narrow.device());
-  kernel::cast(narrow.device(), {narrow, wide});
-  return turned ? wide.transpose(-2, -1) : wide;
-}
-
 namespace {
 
 void run_matmul(const Matmul& args) {
-  multiply({args.a, for_library(args.b), args.alpha, args.accumulate, args.c});
+  multiply({args.a, wide_operand(args.b), args.alpha, args.accumulate, args.c});
 }
 void run_matmul_pair(const MatmulPair& args) {
   run_matmul(args.first);
