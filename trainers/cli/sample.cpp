@@ -79,35 +79,45 @@ Json write_texts(LanguageModel& model, const Tokenizer& tokenizer,
     if (live) print(more);
   };
   const auto begin = Clock::now();
-  Clock::time_point first = begin, last = begin;  // tokens
+  double to_first = 0, after_first = 0;  // seconds to the first token, and from it, of all pieces
+  size_t kept = 0;                       // texts that are in the file
   Json samples = Json::array();
   size_t later = 0;  // tokens after the first ones, which come with the prompt
   while (int64_t(samples.size()) < count) {
     const auto done = int64_t(samples.size());
     GenerateOptions part = options;
     part.seed += uint64_t(done);
+    const auto piece = Clock::now();
+    Clock::time_point first = piece, last = piece;  // tokens
     const auto write = [&](int64_t i, int32_t token) {
       last = Clock::now();
-      if (first == begin) first = last;
+      if (first == piece) first = last;
       show(done + i, decoders[size_t(done + i)].next(token));
     };
-    for (const auto& tokens :
-         generate_samples(model, prompt, std::min(kTogether, count - done), part, write)) {
+    const auto written =
+        generate_samples(model, prompt, std::min(kTogether, count - done), part, write);
+    if (done == 0) to_first = seconds_between(begin, first);
+    after_first += seconds_between(first, last);
+    for (const auto& tokens : written) {
       const size_t i = samples.size();
       show(int64_t(i), decoders[i].finish());
       print(live ? "\n" : fmt::format("---- {} of {}\n{}\n", i + 1, count, texts[i]));
       samples.push_back({{"tokens", tokens}, {"text", texts[i]}});
       later += tokens.empty() ? 0 : tokens.size() - 1;
     }
-    if (!lines.empty()) write_lines(samples, lines);
+    // All again, now and then: a tenth more than there were.
+    if (!lines.empty() &&
+        (samples.size() >= kept + kept / 10 || int64_t(samples.size()) == count)) {
+      write_lines(samples, lines);
+      kept = samples.size();
+    }
     if (count > kTogether)
       log_info("{} of {} texts written{}", samples.size(), count,
-               lines.empty() ? "" : ", all of them to " + lines);
+               lines.empty() ? "" : fmt::format(", {} of them to {}", kept, lines));
   }
   Json out = live ? samples[0] : Json{{"samples", samples}};
-  const double after = seconds_between(first, last);
-  out["first_token_seconds"] = seconds_between(begin, first);
-  out["tokens_per_second"] = later > 0 ? Json(double(later) / after) : Json();
+  out["first_token_seconds"] = to_first;
+  out["tokens_per_second"] = later > 0 ? Json(double(later) / after_first) : Json();
   return out;
 }
 
