@@ -51,7 +51,11 @@ Json record_of(const FrozenBase& base) {
 
 void require_recorded(const FrozenBase& base, const Json& record, const std::string& of,
                       const std::string& advice) {
-  const std::string wanted = record.at("weights_hash");
+  const Json hash = record.is_object() ? record.value("weights_hash", Json()) : Json();
+  if (!hash.is_string())
+    throw DataError(
+        fmt::format("{}: what it says of its base is damaged: no \"weights_hash\"", of));
+  const auto wanted = hash.get<std::string>();
   if (base.hash == wanted) return require_recorded_model(base, record, of);
   throw DataError(
       fmt::format("the base {} has other weights than those that {} was trained beside: their hash "

@@ -21,9 +21,8 @@ struct StateToExport {
 
 /// Writes into `directory`
 ///   config.json: what it is. "model_type" is "reverie_TYPE", which transformers does not take for
-///     something else; "model", the component; "base", where it stands beside one, its path and the
-///     hash of its weights; its "verdict", and "label" where the model
-///     leaks;
+///     something else; "model", the component; "base", where it stands beside one, its path, the
+///     hash of its weights and its model; its "verdict", and "label" where the model leaks;
 ///   state.safetensors: every parameter that was trained, under its own name, and no other;
 ///   memory.safetensors: where the model has a memory module, that module's alone;
 ///   reverie_tokenizer.json: the tokenizer.
