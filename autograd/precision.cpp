@@ -1,6 +1,7 @@
 #include "autograd/precision.h"
 
 #include "core/compact_weights.h"
+#include "core/rounded_copy.h"
 #include "kernels/copy.h"
 
 namespace reverie {
@@ -28,7 +29,8 @@ DType stored_dtype(MatmulPrecision p, ReadBy read_by, DType dtype) {
 
 Tensor rounded_for(MatmulPrecision p, const Tensor& x) {
   if (p == MatmulPrecision::full || x.dtype() != DType::f32) return x;
-  if (const Tensor stored = as_bf16(x)) return stored;  // weights that a file has so
+  if (const Tensor stored = as_bf16(x)) return stored;   // weights that a file has so
+  if (const Tensor kept = rounded_copy(x)) return kept;  // trained weights, rounded for this step
   Tensor y = Tensor::empty(x.shape(), DType::bf16, x.device());
   kernel::cast(x.device(), {x, y});
   return y;

@@ -36,6 +36,7 @@ enum class ReadBy : uint8_t { any, matmul };
 DType stored_dtype(MatmulPrecision, ReadBy, DType dtype);
 
 /// x as an operand of a product in precision p: in bf16 where p says so and x is f32, else itself.
+/// Weights that lie in bf16 already (core/compact_weights.h, core/rounded_copy.h) are not copied.
 Tensor rounded_for(MatmulPrecision p, const Tensor& x);
 
 }  // namespace reverie

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <utility>
 
 #include "core/device.h"
 
@@ -50,12 +51,23 @@ class Storage {
   uint32_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump() { version_.fetch_add(1, std::memory_order_relaxed); }
 
+  /// A copy in bf16 (core/rounded_copy.h) that is good for this version alone; null for any other.
+  void keep_rounded(std::shared_ptr<Storage> copy) {
+    rounded_ = std::move(copy);
+    rounded_version_ = version();
+  }
+  std::shared_ptr<Storage> rounded() const {
+    return rounded_ && rounded_version_ == version() ? rounded_ : nullptr;
+  }
+
  private:
   void* data_ = nullptr;
   size_t bytes_ = 0;
   Device device_;
   std::function<void()> release_;
   std::atomic<uint32_t> version_{0};
+  std::shared_ptr<Storage> rounded_;
+  uint32_t rounded_version_ = 0;
 };
 
 }  // namespace reverie

@@ -17,7 +17,11 @@ class Places final : public IdleFields {
   int64_t *vocabulary = nullptr, *block_size = nullptr;
   Component* memory = nullptr;
   std::string* base = nullptr;
+  bool rematerialize = false;
 
+  void boolean(std::string_view key, bool& value, std::string_view) override {
+    if (key == "rematerialize") rematerialize = value;
+  }
   void integer(std::string_view key, int64_t& value, Range<int64_t>, std::string_view) override {
     if (key == "vocab_size") vocabulary = &value;
     if (key == "block_size") block_size = &value;
@@ -59,6 +63,11 @@ Component configured_memory(const Component& model) {
   const auto options = copied_options(model);
   const Places places(*options);
   return places.memory ? *places.memory : Component();
+}
+
+bool configured_rematerialize(const Component& model) {
+  const auto options = copied_options(model);
+  return Places(*options).rematerialize;
 }
 
 std::optional<std::string> configured_base(const Component& model) {

@@ -6,6 +6,7 @@
 ///   block_size  an integer, or "auto": longest sequence, in tokens
 ///   base, path  a path: where a model lies that this one is built of
 ///   memory      a component of MemoryRegistry, which may be null
+///   rematerialize  true: backward computes activations again instead of keeping them
 
 #include <optional>
 #include <string>
@@ -20,6 +21,8 @@ std::optional<int64_t> configured_vocabulary(const Component& model);
 std::optional<int64_t> configured_block_size(const Component& model);
 /// Not given() where the model has no such option, or it is null.
 Component configured_memory(const Component& model);
+/// False where the model has no such option.
+bool configured_rematerialize(const Component& model);
 
 /// Whether the model's vocabulary is to be the data's (vocab_size 0).
 bool takes_vocabulary_of_data(const Component& model);

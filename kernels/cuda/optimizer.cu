@@ -15,7 +15,8 @@ struct Update {
 };
 
 template <bool kWhole, class T>
-__global__ void update(Update<T> u, int64_t count, const T* grad, T* parameter, T* m, T* v) {
+__global__ void update(Update<T> u, int64_t count, const T* grad, T* parameter, T* m, T* v,
+                       uint16_t* rounded) {
   constexpr int kPack = kPackOf<T>;
   const int64_t step = int64_t(gridDim.x) * blockDim.x * kPack;
   for (int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * kPack; i < count; i += step) {
@@ -34,12 +35,17 @@ __global__ void update(Update<T> u, int64_t count, const T* grad, T* parameter, 
     store<kWhole, kPack>(parameter + i, p, left);
     store<kWhole, kPack>(m + i, first, left);
     store<kWhole, kPack>(v + i, second, left);
+    if (rounded == nullptr) continue;
+    Pack<uint16_t, kPack> low;
+    for (int k = 0; k < kPack; ++k) low.at[k] = bf16_bits(float(p.at[k]));
+    store<kWhole, kPack>(rounded + i, low, left);
   }
 }
 
 void run_adamw(const AdamW& a) {
   const View parameter = writable(a.parameter), grad = view(a.grad), m = writable(a.m),
              v = writable(a.v);
+  uint16_t* rounded = a.rounded != nullptr ? pointer<uint16_t>(writable(*a.rounded)) : nullptr;
   // Bias corrections in double: 1 - b2^t loses most of its digits in f32 at the first steps.
   const double correct_m = 1.0 / (1.0 - std::pow(a.beta1, double(a.step)));
   const double correct_v = 1.0 / (1.0 - std::pow(a.beta2, double(a.step)));
@@ -54,11 +60,12 @@ void run_adamw(const AdamW& a) {
                       T(std::sqrt(correct_v)),
                       T(a.grad_scale),
                       T(a.lr * a.weight_decay)};
-    with_choice(on_pack_boundaries({parameter.data, grad.data, m.data, v.data}), [&](auto whole) {
-      Launch(blocks_for(parameter.count, int64_t(kThreads) * kPackOf<T>), kThreads)(
-          update<decltype(whole)::value, T>, u, parameter.count, pointer<const T>(grad),
-          pointer<T>(parameter), pointer<T>(m), pointer<T>(v));
-    });
+    with_choice(on_pack_boundaries({parameter.data, grad.data, m.data, v.data, rounded}),
+                [&](auto whole) {
+                  Launch(blocks_for(parameter.count, int64_t(kThreads) * kPackOf<T>), kThreads)(
+                      update<decltype(whole)::value, T>, u, parameter.count, pointer<const T>(grad),
+                      pointer<T>(parameter), pointer<T>(m), pointer<T>(v), rounded);
+                });
   });
 }
 

@@ -10,6 +10,8 @@
 
 #include "core/error.h"
 #include "core/fixtures.h"
+#include "core/rounded_copy.h"
+#include "support/message_of.h"
 
 namespace reverie {
 namespace {
@@ -301,6 +303,31 @@ TEST(CpuAllocator, ServesManyThreads) {
     });
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(allocator({}).stats().in_use, before);
+}
+
+TEST(RoundedCopy, IsGoodUntilTheNextWrite) {
+  Tensor weights = counting({4, 6}), rounded = weights.to(DType::bf16);
+  EXPECT_FALSE(rounded_copy(weights));
+  keep_rounded_copy(weights, rounded);
+  EXPECT_TRUE(bit_identical(rounded_copy(weights), rounded));
+  EXPECT_TRUE(rounded_copy(weights).shares_storage_with(rounded));
+  const Tensor rows = rounded_copy(weights.slice(0, 1, 3));
+  EXPECT_TRUE(bit_identical(rows, rounded.slice(0, 1, 3)));
+  EXPECT_TRUE(bit_identical(rounded_copy(weights.view({24})), rounded.view({24})));
+  EXPECT_FALSE(rounded_copy(weights.transpose(0, 1)));
+  EXPECT_FALSE(rounded_copy(rounded));
+  weights.fill(1);
+  EXPECT_FALSE(rounded_copy(weights));
+  EXPECT_FALSE(rounded_copy(Tensor()));
+}
+
+TEST(RoundedCopy, WantsWholeStoragesOfOneShape) {
+  const Tensor weights = counting({4, 6}), rounded = weights.to(DType::bf16);
+  for (const auto& [w, r] : {std::pair{weights, weights},
+                             {weights, rounded.slice(0, 0, 2)},
+                             {weights.slice(0, 0, 2), rounded.slice(0, 0, 2)}})
+    EXPECT_THAT(testing::message_of<UserError>([&] { keep_rounded_copy(w, r); }),
+                HasSubstr("wanted whole storages of f32 and bf16"));
 }
 
 }  // namespace

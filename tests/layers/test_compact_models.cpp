@@ -4,10 +4,12 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
 
 #include "autograd/precision.h"
 #include "core/compact_weights.h"
 #include "core/cuda.h"
+#include "core/dry_run.h"
 #include "core/gguf_writer.h"
 #include "core/safetensors.h"
 #include "layers/kept_weights.h"
@@ -189,6 +191,23 @@ TEST(CompactSafetensors, StayMapped) {
   }
 }
 
+// A dry run looks at how weights are stored where they are, and at config.json alone where not.
+TEST(CompactSafetensors, ADryRunKnowsThem) {
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    const TemporaryDirectory directory;
+    write_narrow_directory(directory, dtype);
+    const DryRun dry;
+    EXPECT_EQ(kept_weights(*load_pretrained(directory.path()).model).compact, kMatrices);
+    {
+      const WeightsAsOn gpu(Device{DeviceKind::cuda, 0});
+      EXPECT_EQ(kept_weights(*load_pretrained(directory.path()).model).compact,
+                dtype == DType::bf16 ? kMatrices : 0);
+    }
+    std::filesystem::remove(directory / "model.safetensors");
+    EXPECT_EQ(kept_weights(*load_pretrained(directory.path()).model).compact, 0);
+  }
+}
+
 // On a GPU, those of bf16 stay so: in products of bf16 they are read as they are, in those of f32
 // each is widened for the product alone. The same numbers are multiplied, by the same library.
 TEST(CompactSafetensors, StayNarrowOnAGpu) {
@@ -199,8 +218,14 @@ TEST(CompactSafetensors, StayNarrowOnAGpu) {
   for (const DType dtype : {DType::bf16, DType::f16}) {
     const TemporaryDirectory directory;
     write_narrow_directory(directory, dtype);
-    const LoadedModel compact = load_pretrained(directory.path(), on_gpu),
-                      wide = load_wide(directory.path(), on_gpu);
+    Allocator& memory = allocator(on_gpu.device);
+    const size_t in_use = memory.stats().in_use;
+    memory.reset_peak();
+    const LoadedModel compact = load_pretrained(directory.path(), on_gpu);
+    if (dtype == DType::bf16) {  // never in f32, not even before they are read
+      EXPECT_LT(memory.stats().peak - in_use, 0.75 * double(kept_weights(*compact.model).wide));
+    }
+    const LoadedModel wide = load_wide(directory.path(), on_gpu);
     EXPECT_EQ(kept_weights(*compact.model).compact, dtype == DType::bf16 ? kMatrices : 0);
     EXPECT_EQ(kept_weights(*wide.model).compact, 0);
     EXPECT_EQ(compact.model->weights_hash(), wide.model->weights_hash());

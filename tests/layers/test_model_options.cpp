@@ -52,6 +52,8 @@ TEST(ModelOptions, AreThoseOfTheConfigInEveryFamily) {
     EXPECT_EQ(configured_vocabulary(plain), 0);
     EXPECT_EQ(configured_block_size(plain), 24);
     EXPECT_FALSE(configured_memory(plain).given());
+    EXPECT_FALSE(configured_rematerialize(plain));
+    EXPECT_TRUE(configured_rematerialize(model_component(type + R"(, "rematerialize": true})")));
     EXPECT_TRUE(takes_vocabulary_of_data(plain));
     const Component memory =
         model_component(type + R"(, "vocab_size": 7, "memory": {"type": "imm"}})");
@@ -66,6 +68,7 @@ TEST(ModelOptions, AModelHasNoneOfThoseItLeavesOut) {
   const Component bare = model_component(R"({"type": "test_bare"})");
   EXPECT_TRUE(takes_vocabulary_of_data(bare));
   EXPECT_EQ(configured_block_size(bare), std::nullopt);
+  EXPECT_FALSE(configured_rematerialize(bare));
   EXPECT_FALSE(configured_memory(bare).given()) << "a field of another kind is no memory module";
   EXPECT_THROW(with_memory(bare, Component()), InternalError);
   Generator random(1);

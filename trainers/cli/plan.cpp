@@ -66,6 +66,7 @@ void print(const Plan& p) {
   line("frozen weights", p.frozen_bytes);
   line("trained weights", p.weight_bytes - p.frozen_bytes);
   line("gradients", p.gradient_bytes);
+  if (p.rounded_bytes > 0) line("copies in bf16", p.rounded_bytes, " (of trained matrices)");
   line("optimizer", p.optimizer_bytes);
   line("kept between steps", p.kept_bytes, " (all of these, padded)");
   line("activations", p.activation_bytes);

@@ -1,3 +1,4 @@
+#include "core/rounded_copy.h"
 #include "kernels/optimizer.h"
 #include "trainers/optimizers/optimizer.h"
 
@@ -37,9 +38,12 @@ class AdamWOptimizer final : public Optimizer {
       Tensor values = parameters_.own_share(at.bucket, at.bucket.values), first = at.first.flat(),
              second = at.second.flat();
       const Tensor gradients = parameters_.own_share(at.bucket, at.bucket.gradients);
+      // Where other ranks' shares are to come, all are rounded together, before the next step.
+      Tensor* rounded = at.bucket.rounded && !parameters_.sharded() ? &at.bucket.rounded : nullptr;
       if (values.numel() > 0)
         kernel::adamw(values.device(), {values, gradients, first, second, rate, o_.beta1, o_.beta2,
-                                        o_.eps, at.weight_decay, steps_, gradient_scale});
+                                        o_.eps, at.weight_decay, steps_, gradient_scale, rounded});
+      if (rounded != nullptr) keep_rounded_copy(at.bucket.values, *rounded);
       parameters_.exchange_values(at.bucket);
     }
   }

@@ -3,7 +3,9 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/rounded_copy.h"
 #include "core/storage.h"
+#include "kernels/copy.h"
 #include "kernels/reduce.h"
 
 namespace reverie {
@@ -33,7 +35,7 @@ std::vector<int64_t> share_ends(const std::vector<FlatParameters::Member>& membe
 
 }  // namespace
 
-FlatParameters::FlatParameters(Module& module, Communicator& communicator, bool shard)
+FlatParameters::FlatParameters(Module& module, Communicator& communicator, bool shard, bool round)
     : communicator_(communicator), sharded_(shard && communicator.size() > 1), buckets_(2) {
   DType dtype = DType::f32;
   Device device;
@@ -68,6 +70,15 @@ FlatParameters::FlatParameters(Module& module, Communicator& communicator, bool 
       m.variable.set_grad_buffer(
           Tensor::over(b.gradients.storage(), m.variable.shape(), dtype, m.offset));
   }
+  if (Bucket& b = matrices(); round && dtype == DType::f32 && !b.members.empty())
+    b.rounded = Tensor::empty({b.values.numel()}, DType::bf16, device);
+}
+
+void FlatParameters::round_matrices() {
+  Bucket& b = matrices();
+  if (!b.rounded || rounded_copy(b.values)) return;
+  kernel::cast(b.values.device(), {b.values, b.rounded});
+  keep_rounded_copy(b.values, b.rounded);
 }
 
 void FlatParameters::clear_gradients() {

@@ -18,6 +18,8 @@ namespace reverie {
 /// With `shard` (ZeRO-1: Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion
 /// Parameter Models", 2020) each rank updates a share of every bucket and gets the rest from the
 /// others. Shares end between parameters, so that an optimizer sees whole matrices.
+///
+/// With `round`, matrices of f32 have a copy in bf16 beside them, for products of bf16.
 class FlatParameters {
  public:
   struct Member {
@@ -29,11 +31,12 @@ class FlatParameters {
   struct Bucket {
     std::vector<Member> members;
     Tensor values, gradients;    ///< [elements], each member at a multiple of 64 bytes
+    Tensor rounded;              ///< `values` in bf16 (core/rounded_copy.h), where that is kept
     std::vector<int64_t> begin;  ///< of every rank's share, in elements; the last entry is the end
   };
 
   explicit FlatParameters(Module& module, Communicator& communicator = single_communicator(),
-                          bool shard = false);
+                          bool shard = false, bool round = false);
   FlatParameters(const FlatParameters&) = delete;
   FlatParameters& operator=(const FlatParameters&) = delete;
 
@@ -43,6 +46,9 @@ class FlatParameters {
   Communicator& communicator() const { return communicator_; }
   bool sharded() const { return sharded_; }
 
+  /// Rounds again what was written since, by other than an optimizer that does it while it updates:
+  /// before a step.
+  void round_matrices();
   void clear_gradients();
   std::vector<FlatGradients> flat_gradients() const;
   /// Global L2 norm over all gradients, in double. Gradients that no backward reached become 0.

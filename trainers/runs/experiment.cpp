@@ -9,6 +9,7 @@
 #include "core/plugin.h"
 #include "core/registry.h"
 #include "layers/language_model.h"
+#include "layers/model_options.h"
 #include "trainers/runs/earlier_spellings.h"
 #include "trainers/runs/verdict.h"
 
@@ -64,6 +65,9 @@ void CheckpointOptions::fields(Fields& f) {
   f.boolean("self_contained", self_contained,
             "copy the files of a frozen base into the run directory, so that the run opens without "
             "them; otherwise its checkpoints name the base by path and hash");
+}
+bool ExperimentOptions::keeps_rounded_copies() const {
+  return matmul_precision() == MatmulPrecision::bf16 && !configured_rematerialize(model);
 }
 void ExperimentOptions::fields(Fields& f) {
   f.integer("seed", seed, {0, int64_t(1) << 53},

@@ -62,6 +62,9 @@ struct ExperimentOptions final : Fieldset {
   MatmulPrecision matmul_precision() const {
     return precision == "bf16" ? MatmulPrecision::bf16 : MatmulPrecision::full;
   }
+  /// Whether trained matrices have a copy in bf16 (core/rounded_copy.h). Without rematerialisation
+  /// it takes the place of the copies that backward would keep; with it, the memory is wanted.
+  bool keeps_rounded_copies() const;
 };
 
 /// Loads the plugins that `config` names (relative to `directory`), then reads it strictly and makes

@@ -100,7 +100,7 @@ LearningRateRange find_learning_rate(const ExperimentOptions& given,
   Generator random(derive_seed(uint64_t(o.seed), 0));
   auto model = ModelRegistry::instance().make(
       o.model, Build{random, o.parameter_dtype(), o.tensor_device()});
-  FlatParameters parameters(*model);
+  FlatParameters parameters(*model, single_communicator(), false, o.keeps_rounded_copies());
   const auto optimizer = OptimizerRegistry::instance().make(o.optimizer, parameters);
   require(!model->carries_memory(),
           "a model that carries memory from step to step has no learning-rate test: its loss "
@@ -117,6 +117,7 @@ LearningRateRange find_learning_rate(const ExperimentOptions& given,
     const double rate =
         range.low * std::pow(range.high / range.low, double(step) / double(range.steps - 1));
     const MatmulPrecisionScope precision(o.matmul_precision());
+    parameters.round_matrices();
     parameters.clear_gradients();
     const double loss =
         loss_and_gradient(*model, batches, split, step, sampler->target_count(step));

@@ -127,6 +127,7 @@ Json Plan::json() const {
           {"weight_bytes", weight_bytes},
           {"frozen_bytes", frozen_bytes},
           {"gradient_bytes", gradient_bytes},
+          {"rounded_bytes", rounded_bytes},
           {"optimizer_bytes", optimizer_bytes},
           {"kept_bytes", kept_bytes},
           {"activation_bytes", activation_bytes},
@@ -160,14 +161,18 @@ Plan plan_run(const ExperimentOptions& given, int ranks) {
   const double compact = compact_bytes(*model);
   p.tokens_per_step = o.train.batch_size * o.train.windows * model->block_size();
 
-  FlatParameters parameters(*model, others, o.distributed.shard_optimizer);
+  FlatParameters parameters(*model, others, o.distributed.shard_optimizer,
+                            o.keeps_rounded_copies());
   const auto optimizer = OptimizerRegistry::instance().make(o.optimizer, parameters);
   p.optimizer_bytes = double(optimizer->state_bytes());
+  if (const Tensor& rounded = parameters.matrices().rounded)
+    p.rounded_bytes = double(rounded.bytes());
   GradientReducer reducer(parameters.flat_gradients(), others, split.tree(), split.exact(),
                           int64_t(o.distributed.bucket_megabytes * (1 << 20)));
   std::optional<MatmulPrecisionScope> precision(o.matmul_precision());
   memory.reset_peak();
   model->train(true);
+  parameters.round_matrices();
   const auto& parts = split.parts();
   double flops = 0, of_part = 0;
   for (size_t i = 0; i < parts.size(); ++i) {

@@ -15,6 +15,7 @@ struct Plan {
   /// (ranks on one machine share mapped ones).
   double weight_bytes = 0, frozen_bytes = 0;
   double gradient_bytes = 0;         ///< of the trained
+  double rounded_bytes = 0;          ///< copies of trained matrices in bf16 (core/rounded_copy.h)
   double optimizer_bytes = 0;        ///< this rank's share of what the optimizer keeps
   double kept_bytes = 0;             ///< between steps: all of these, padded
   double activation_bytes = 0;       ///< what one step takes besides, at its peak

@@ -69,7 +69,8 @@ void Trainer::build() {
   model_ = make_run_model(options_);
   dataset_.require_vocabulary(model_->vocabulary_size());  // of a model that came with its own
   parameters_ = std::make_unique<FlatParameters>(*model_, communicator(),
-                                                 options_.distributed.shard_optimizer);
+                                                 options_.distributed.shard_optimizer,
+                                                 options_.keeps_rounded_copies());
   optimizer_ = OptimizerRegistry::instance().make(options_.optimizer, *parameters_);
   reducer_ = std::make_unique<GradientReducer>(
       parameters_->flat_gradients(), communicator(), split_.tree(), split_.exact(),
@@ -183,6 +184,7 @@ StepInfo Trainer::train_step() {
   const profile::Scope profiled(profile::Kind::step, "step");
   const MatmulPrecisionScope precision(options_.matmul_precision());
   model_->train(true);
+  parameters_->round_matrices();
   parameters_->clear_gradients();
   const auto [loss, targets, signal] = gradient_of_next_batch();
   agreed_signal_ = signal;

@@ -1,5 +1,6 @@
 #include "kernels/optimizer.h"
 
+#include "kernels/cpu/isa/bf16_output.h"
 #include "kernels/cpu/isa/parallel.h"
 #include "kernels/fmath.h"
 
@@ -9,6 +10,7 @@ namespace {
 void run_adamw(const AdamW& a) {
   const View parameter = writable(a.parameter), grad = view(a.grad), m = writable(a.m),
              v = writable(a.v);
+  uint16_t* rounded = a.rounded != nullptr ? pointer<uint16_t>(writable(*a.rounded)) : nullptr;
   // Bias corrections in double: 1 - b2^t loses most of its digits in f32 at the first steps.
   const double correct_m = 1.0 / (1.0 - __builtin_pow(a.beta1, double(a.step)));
   const double correct_v = 1.0 / (1.0 - __builtin_pow(a.beta2, double(a.step)));
@@ -31,6 +33,9 @@ void run_adamw(const AdamW& a) {
         second[i] = v_i;
         p[i] -= rate * m_i / (fmath::sqrt(v_i) * root_correct_v + eps) + decay * p[i];
       }
+      if (rounded == nullptr) return;
+#pragma omp simd
+      for (int64_t i = begin; i < end; ++i) rounded[i] = bf16_bits(float(p[i]));
     });
   });
 }

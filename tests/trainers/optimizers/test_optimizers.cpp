@@ -5,6 +5,7 @@
 
 #include <mutex>
 
+#include "core/rounded_copy.h"
 #include "core/storage.h"
 #include "support/message_of.h"
 #include "trainers/distributed/ranks.h"
@@ -143,6 +144,54 @@ TEST_P(EveryOptimizer, SharesChangeNoBit) {
                 Each(IsEmpty()));
     EXPECT_EQ(bytes, optimizer->state_bytes()) << ranks << " ranks";
   }
+}
+
+// Copies in bf16 change no number, on one rank and on three, and are those of the newest values.
+TEST_P(EveryOptimizer, KeepsMatricesRoundedBesideThem) {
+  Parameters alone(kShapes, DType::f32);
+  FlatParameters flat(alone);
+  const auto optimizer = make_optimizer(config(), flat);
+  run_steps(*optimizer, flat, alone, 0, 3);
+  for (const int ranks : {1, 3})
+    EXPECT_THAT(testing::run_ranks(ranks,
+                                   [&](Communicator& communicator) {
+                                     Parameters mine(kShapes, DType::f32);
+                                     FlatParameters shared(mine, communicator, true, true);
+                                     const auto own = make_optimizer(config(), shared);
+                                     for (int step = 0; step < 3; ++step) {
+                                       shared.round_matrices();
+                                       run_steps(*own, shared, mine, step, step + 1);
+                                     }
+                                     shared.round_matrices();
+                                     expect_same(alone, mine);
+                                     for (const Variable& v : mine.all) {
+                                       const Tensor kept = rounded_copy(v.tensor());
+                                       ASSERT_EQ(kept.defined(), v.rank() >= 2);
+                                       if (!kept) continue;
+                                       EXPECT_TRUE(bit_identical(kept, v.tensor().to(DType::bf16)));
+                                     }
+                                   }),
+                Each(IsEmpty()));
+}
+
+// AdamW rounds what it writes, in the same pass.
+TEST(FlatParameters, AdamWLeavesNothingToRound) {
+  Parameters parameters(kShapes, DType::f32);
+  FlatParameters flat(parameters, single_communicator(), false, true);
+  const auto optimizer = make_optimizer({{"type", "adamw"}}, flat);
+  EXPECT_FALSE(rounded_copy(flat.matrices().values));
+  run_steps(*optimizer, flat, parameters, 0, 1);
+  const Tensor& weight = parameters.all[0].tensor();
+  EXPECT_TRUE(bit_identical(rounded_copy(weight), weight.to(DType::bf16)));
+  flat.matrices().values.fill(0.3);
+  EXPECT_FALSE(rounded_copy(weight));
+  flat.round_matrices();
+  EXPECT_TRUE(bit_identical(rounded_copy(weight), weight.to(DType::bf16)));
+  EXPECT_FALSE(flat.vectors().rounded);
+  Parameters wide(kShapes, DType::f64);
+  FlatParameters flat_wide(wide, single_communicator(), false, true);
+  flat_wide.round_matrices();
+  EXPECT_FALSE(flat_wide.matrices().rounded);
 }
 
 TEST(FlatParameters, SharesEndBetweenParameters) {
