@@ -38,19 +38,24 @@ ReadingPlan plan_readings(const std::vector<Reading>& readings, int64_t tokens, 
   };
   std::vector<size_t> order(readings.size());
   std::iota(order.begin(), order.end(), size_t(0));
-  const auto length = [&](size_t i) { return readings[i].context.size(); };
+  const auto whole = [&](size_t i) { return share && readings[i].continuations.size() == 1; };
+  const auto length = [&](size_t i) {
+    return whole(i) ? size_t(readings[i].length_with_continuation()) : readings[i].context.size();
+  };
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
     if (beginning(a) != beginning(b)) return beginning(a) < beginning(b);
+    if (whole(a) != whole(b)) return whole(b);
     return length(a) > length(b);
   });
   for (size_t i = 0; i < order.size();) {
-    ReadingBatch batch{beginning(order[i]), {}};
+    ReadingBatch batch{beginning(order[i]), {}, whole(order[i])};
     const size_t wanted = length(order[i]),
                  new_tokens = wanted - plan.beginnings[batch.beginning].size();
     const int64_t most =
         std::min(kMostTexts, most_texts(tokens, int64_t(new_tokens), int64_t(wanted)));
-    for (; i < order.size() && int64_t(batch.readings.size()) < most &&
-           length(order[i]) == wanted && beginning(order[i]) == batch.beginning;
+    for (;
+         i < order.size() && int64_t(batch.readings.size()) < most && length(order[i]) == wanted &&
+         beginning(order[i]) == batch.beginning && whole(order[i]) == batch.whole;
          ++i)
       batch.readings.push_back(order[i]);
     plan.batches.push_back(std::move(batch));

@@ -13,6 +13,8 @@ namespace reverie {
 struct ReadingBatch {
   size_t beginning = 0;          ///< place in ReadingPlan::beginnings
   std::vector<size_t> readings;  ///< places in the list of readings
+  /// Each has one continuation and is read together with it: their lengths are equal with it.
+  bool whole = false;
 };
 
 struct ReadingPlan {
@@ -24,7 +26,8 @@ struct ReadingPlan {
 /// of which there may be `tokens` in all, and keys and values of `length` tokens, which bound memory.
 int64_t most_texts(int64_t tokens, int64_t new_tokens, int64_t length);
 
-/// `tokens`: most in one forward. `share`: whether common beginnings are read once.
+/// `tokens`: most in one forward. `share`: whether common beginnings are read once, and contexts
+/// together with what follows, where that is a single continuation.
 ReadingPlan plan_readings(const std::vector<Reading>& readings, int64_t tokens, bool share);
 
 }  // namespace reverie

@@ -144,6 +144,21 @@ void score_from_cache(TextReader& reader, const std::vector<Reading>& readings,
   score_rests(reader, read.state, std::move(rests), audited, scores);
 }
 
+// A context with one continuation, in one forward: nothing else goes on from its cache.
+void score_with_continuation(TextReader& reader, const std::vector<Reading>& readings,
+                             const ReadingPlan& plan, const ReadingBatch& batch, bool audited,
+                             Scores& scores) {
+  const Variable states = reader.read_whole(readings, plan, batch, audited);
+  const int64_t time = states.size(1);
+  std::vector<Wanted> wanted;
+  for (size_t b = 0; b < batch.readings.size(); ++b) {
+    const std::vector<int32_t>& rest = readings[batch.readings[b]].continuations.front().tokens;
+    const int64_t first = int64_t(b + 1) * time - int64_t(rest.size());
+    for (size_t t = 0; t < rest.size(); ++t) wanted.push_back({first + int64_t(t), rest[t], b, 0});
+  }
+  add_scores(reader.model(), flat(states), wanted, scores);
+}
+
 void score_whole_texts(TextReader& reader, const std::vector<Reading>& readings,
                        const ReadingBatch& batch, bool audited, Scores& scores) {
   std::map<size_t, std::vector<std::pair<size_t, size_t>>> by_length;
@@ -184,7 +199,9 @@ std::vector<std::vector<ContinuationScore>> score_continuations(
     const ReadingBatch& batch, bool audited) {
   Scores scores;
   for (const size_t i : batch.readings) scores.emplace_back(readings[i].continuations.size());
-  if (reader.caches())
+  if (batch.whole)
+    score_with_continuation(reader, readings, plan, batch, audited, scores);
+  else if (reader.caches())
     score_from_cache(reader, readings, plan, batch, audited, scores);
   else
     score_whole_texts(reader, readings, batch, audited, scores);

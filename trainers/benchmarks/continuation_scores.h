@@ -14,7 +14,8 @@ struct ContinuationScore {
 };
 
 /// Scores the continuations of one batch of readings, in the order of readings and their
-/// continuations. A model with a cache reads each context once; its continuations fork from there.
+/// continuations. A model with a cache reads each context once; its continuations fork from there, and
+/// a single one is read with it.
 /// Another reads context and continuation as one text, beside none but texts of the same length.
 /// DivergedError, naming the item, where a log-likelihood is not finite.
 std::vector<std::vector<ContinuationScore>> score_continuations(

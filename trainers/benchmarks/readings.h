@@ -22,6 +22,11 @@ struct Reading {
   std::vector<Continuation> continuations;
   std::string part;  ///< readings of one part may begin alike
   bool cut = false;  ///< its beginning did not fit
+
+  /// Tokens that one forward over the context and its only continuation reads.
+  int64_t length_with_continuation() const {
+    return int64_t(context.size() + continuations.front().tokens.size()) - 1;
+  }
 };
 
 /// How a model takes texts.

@@ -45,7 +45,8 @@ std::vector<Reading> random_readings(size_t count, int64_t longest, size_t begin
     reading.context = front;
     const auto own = draw(1 + int64_t(random.below(uint64_t(longest))));
     reading.context.insert(reading.context.end(), own.begin(), own.end());
-    for (size_t c = 0; c < 3; ++c)
+    const size_t choices = i % 3 == 2 ? 1 : 3;  // a single one is read with its context
+    for (size_t c = 0; c < choices; ++c)
       reading.continuations.push_back({i, c, draw(1 + int64_t(random.below(5)))});
     readings.push_back(reading);
   }
@@ -99,7 +100,7 @@ TEST_P(ContinuationScores, AreThoseOfEachTextAloneToTheBitWhateverTheBatch) {
              some = scores_of(*model, readings, 40);
   bool any_greedy = false;
   for (size_t i = 0; i < readings.size(); ++i)
-    for (size_t c = 0; c < 3; ++c) {
+    for (size_t c = 0; c < readings[i].continuations.size(); ++c) {
       EXPECT_EQ(one[i][c].log_likelihood, all[i][c].log_likelihood) << i << " " << c;
       EXPECT_EQ(one[i][c].log_likelihood, some[i][c].log_likelihood) << i << " " << c;
       const ContinuationScore wanted =
@@ -116,7 +117,7 @@ TEST_P(ContinuationScores, DifferByLessThanRoundingInF32) {
   const std::vector<Reading> readings = random_readings(30, 12);
   const auto one = scores_of(*model, readings, 1), all = scores_of(*model, readings, 4096);
   for (size_t i = 0; i < readings.size(); ++i)
-    for (size_t c = 0; c < 3; ++c)
+    for (size_t c = 0; c < readings[i].continuations.size(); ++c)
       EXPECT_NEAR(one[i][c].log_likelihood, all[i][c].log_likelihood,
                   1e-5 * std::max(1.0, std::abs(one[i][c].log_likelihood)));
 }
@@ -136,7 +137,7 @@ TEST(ContinuationScoresBehindABeginning, AreTheSameWhetherItIsReadOnceOrEachTime
   EXPECT_EQ(plan_readings(readings, 4096, false).beginnings.size(), 1u);
   const auto all = scores_of(*model, readings, 4096), one = scores_of(*model, readings, 1);
   for (size_t i = 0; i < readings.size(); ++i)
-    for (size_t c = 0; c < 3; ++c) {
+    for (size_t c = 0; c < readings[i].continuations.size(); ++c) {
       EXPECT_EQ(one[i][c].log_likelihood, all[i][c].log_likelihood);
       EXPECT_NEAR(
           all[i][c].log_likelihood,
@@ -160,10 +161,17 @@ TEST(ReadingPlans, KeepPartsAndCutReadingsApart) {
     for (const size_t i : batch.readings) {
       ++seen[i];
       const auto& beginning = plan.beginnings[batch.beginning];
-      EXPECT_EQ(readings[i].context.size(), readings[batch.readings[0]].context.size());
+      const Reading& first = readings[batch.readings[0]];
+      EXPECT_EQ(batch.whole, readings[i].continuations.size() == 1);
+      if (batch.whole)
+        EXPECT_EQ(readings[i].length_with_continuation(), first.length_with_continuation());
+      else
+        EXPECT_EQ(readings[i].context.size(), first.context.size());
       EXPECT_TRUE(std::equal(beginning.begin(), beginning.end(), readings[i].context.begin()));
       EXPECT_GT(readings[i].context.size(), beginning.size());
-      tokens += readings[i].context.size() - beginning.size();
+      tokens += (batch.whole ? size_t(readings[i].length_with_continuation())
+                             : readings[i].context.size()) -
+                beginning.size();
       if (i == 0) {
         EXPECT_TRUE(beginning.empty());
       }
@@ -198,7 +206,7 @@ TEST_P(ContinuationScoresBehindLatents, AreThoseOfPackedGroups) {
              base = scores_of(*model, readings, 4096, false);
   const EvaluationMode mode(*model);
   for (size_t i = 0; i < readings.size(); ++i)
-    for (size_t c = 0; c < 3; ++c) {
+    for (size_t c = 0; c < readings[i].continuations.size(); ++c) {
       const std::vector<int32_t>& wanted = readings[i].continuations[c].tokens;
       std::vector<int32_t> text = readings[i].context;
       text.insert(text.end(), wanted.begin(), wanted.end());
@@ -254,7 +262,8 @@ CharTokenizer letters() {
 TEST_P(GreedyTexts, AreThoseWrittenAlone) {
   const auto model = make_model(GetParam().json);
   const CharTokenizer tokenizer = letters();
-  const std::vector<Reading> prompts = random_readings(25, 6);
+  std::vector<Reading> prompts = random_readings(25, 6);
+  for (Reading& prompt : prompts) prompt.continuations.clear();
   const EvaluationMode mode(*model);
   for (const int64_t batch_tokens : {1, 4096}) {
     TextReader reader(*model, {false, batch_tokens, nullptr});
