@@ -144,29 +144,17 @@ void score_from_cache(TextReader& reader, const std::vector<Reading>& readings,
   score_rests(reader, read.state, std::move(rests), audited, scores);
 }
 
-// A context with one continuation, in one forward: nothing else goes on from its cache.
-void score_with_continuation(TextReader& reader, const std::vector<Reading>& readings,
-                             const ReadingPlan& plan, const ReadingBatch& batch, bool audited,
-                             Scores& scores) {
-  const Variable states = reader.read_whole(readings, plan, batch, audited);
-  const int64_t time = states.size(1);
-  std::vector<Wanted> wanted;
-  for (size_t b = 0; b < batch.readings.size(); ++b) {
-    const std::vector<int32_t>& rest = readings[batch.readings[b]].continuations.front().tokens;
-    const int64_t first = int64_t(b + 1) * time - int64_t(rest.size());
-    for (size_t t = 0; t < rest.size(); ++t) wanted.push_back({first + int64_t(t), rest[t], b, 0});
-  }
-  add_scores(reader.model(), flat(states), wanted, scores);
-}
-
+// Contexts with their continuations behind the batch's common beginning, as texts of their own.
 void score_whole_texts(TextReader& reader, const std::vector<Reading>& readings,
-                       const ReadingBatch& batch, bool audited, Scores& scores) {
+                       const ReadingPlan& plan, const ReadingBatch& batch, bool audited,
+                       Scores& scores) {
+  const size_t known = plan.beginnings[batch.beginning].size();
   std::map<size_t, std::vector<std::pair<size_t, size_t>>> by_length;
   for (size_t b = 0; b < batch.readings.size(); ++b) {
     const Reading& reading = readings[batch.readings[b]];
     for (size_t c = 0; c < reading.continuations.size(); ++c)
-      by_length[reading.context.size() + reading.continuations[c].tokens.size() - 1].emplace_back(
-          b, c);
+      by_length[reading.context.size() - known + reading.continuations[c].tokens.size() - 1]
+          .emplace_back(b, c);
   }
   for (const auto& [length, texts] : by_length) {
     const size_t most =
@@ -179,15 +167,16 @@ void score_whole_texts(TextReader& reader, const std::vector<Reading>& readings,
         const auto [b, c] = texts[i];
         const Reading& reading = readings[batch.readings[b]];
         const std::vector<int32_t>& rest = reading.continuations[c].tokens;
-        tokens.insert(tokens.end(), reading.context.begin(), reading.context.end());
+        tokens.insert(tokens.end(), reading.context.begin() + std::ptrdiff_t(known),
+                      reading.context.end());
         tokens.insert(tokens.end(), rest.begin(), rest.end() - 1);
+        const size_t first = (i - begin + 1) * length - rest.size();
         for (size_t t = 0; t < rest.size(); ++t)
-          wanted.push_back(
-              {int64_t((i - begin) * length + reading.context.size() - 1 + t), rest[t], b, c});
+          wanted.push_back({int64_t(first + t), rest[t], b, c});
       }
       const Tensor read = Tensor::from<int32_t>({int64_t(end - begin), int64_t(length)}, tokens);
-      add_scores(reader.model(), flat(reader.hidden(read, nullptr, audited && begin == 0)), wanted,
-                 scores);
+      const Variable states = reader.read_behind(plan, batch, read, audited && begin == 0);
+      add_scores(reader.model(), flat(states), wanted, scores);
     }
   }
 }
@@ -199,12 +188,10 @@ std::vector<std::vector<ContinuationScore>> score_continuations(
     const ReadingBatch& batch, bool audited) {
   Scores scores;
   for (const size_t i : batch.readings) scores.emplace_back(readings[i].continuations.size());
-  if (batch.whole)
-    score_with_continuation(reader, readings, plan, batch, audited, scores);
-  else if (reader.caches())
+  if (reader.caches() && !batch.whole)
     score_from_cache(reader, readings, plan, batch, audited, scores);
   else
-    score_whole_texts(reader, readings, batch, audited, scores);
+    score_whole_texts(reader, readings, plan, batch, audited, scores);
   for (size_t b = 0; b < scores.size(); ++b)
     for (size_t c = 0; c < scores[b].size(); ++c)
       if (!std::isfinite(scores[b][c].log_likelihood))

@@ -5,22 +5,6 @@
 #include "layers/forked_state.h"
 
 namespace reverie {
-namespace {
-
-/// i32 [B, T], a row for each reading of the batch; row_of(reading, row) writes T tokens.
-template <class RowOf>
-Tensor token_rows(const std::vector<Reading>& readings, const ReadingBatch& batch,
-                  const RowOf& row_of) {
-  std::vector<int32_t> tokens, row;
-  for (const size_t i : batch.readings) {
-    row_of(readings[i], row);
-    tokens.insert(tokens.end(), row.begin(), row.end());
-  }
-  const int64_t count = int64_t(batch.readings.size());
-  return Tensor::from<int32_t>({count, int64_t(tokens.size()) / count}, tokens);
-}
-
-}  // namespace
 
 TextReader::TextReader(LanguageModel& model, const ReaderOptions& options)
     : model_(model), options_(options) {
@@ -56,7 +40,7 @@ Variable TextReader::latents_of_others(const std::vector<Reading>& readings,
 }
 
 SequenceState TextReader::behind_beginning(const ReadingPlan& plan, const ReadingBatch& batch,
-                                           bool audited) {
+                                           int64_t count, bool audited) {
   const std::vector<int32_t>& beginning = plan.beginnings[batch.beginning];
   if (beginning.empty()) {
     SequenceState fresh;
@@ -70,32 +54,29 @@ SequenceState TextReader::behind_beginning(const ReadingPlan& plan, const Readin
     hidden(Tensor::from<int32_t>({1, int64_t(beginning.size())}, beginning), &beginning_, audited);
     known_ = batch.beginning;
   }
-  return forked_state(beginning_, std::vector<int64_t>(batch.readings.size(), 0));
+  return forked_state(beginning_, std::vector<int64_t>(size_t(count), 0));
 }
 
-Variable TextReader::read_whole(const std::vector<Reading>& readings, const ReadingPlan& plan,
-                                const ReadingBatch& batch, bool audited) {
-  const auto known = std::ptrdiff_t(plan.beginnings[batch.beginning].size());
-  const Tensor read = token_rows(readings, batch, [&](const Reading& r, std::vector<int32_t>& row) {
-    row.assign(r.context.begin() + known, r.context.end());
-    const std::vector<int32_t>& rest = r.continuations.front().tokens;
-    row.insert(row.end(), rest.begin(), rest.end() - 1);
-  });
-  if (known == 0) return hidden(read, nullptr, audited);
-  SequenceState state = behind_beginning(plan, batch, audited);
-  return hidden(read, &state, audited);
+Variable TextReader::read_behind(const ReadingPlan& plan, const ReadingBatch& batch,
+                                 const Tensor& tokens, bool audited) {
+  if (plan.beginnings[batch.beginning].empty()) return hidden(tokens, nullptr, audited);
+  SequenceState state = behind_beginning(plan, batch, tokens.size(0), audited);
+  return hidden(tokens, &state, audited);
 }
 
 ReadBatch TextReader::read(const std::vector<Reading>& readings, const ReadingPlan& plan,
                            const ReadingBatch& batch, bool audited) {
   if (batch.whole) throw InternalError("a batch of contexts that go with their continuations");
-  const auto known = std::ptrdiff_t(plan.beginnings[batch.beginning].size());
+  const size_t known = plan.beginnings[batch.beginning].size();
+  const int64_t count = int64_t(batch.readings.size());
   ReadBatch out;
-  out.state = behind_beginning(plan, batch, audited);
-  const Tensor read = token_rows(readings, batch, [&](const Reading& r, std::vector<int32_t>& row) {
-    row.assign(r.context.begin() + known, r.context.end());
-  });
-  const int64_t time = read.size(1);
+  out.state = behind_beginning(plan, batch, count, audited);
+  std::vector<int32_t> tokens;
+  for (const size_t i : batch.readings)
+    tokens.insert(tokens.end(), readings[i].context.begin() + std::ptrdiff_t(known),
+                  readings[i].context.end());
+  const int64_t time = int64_t(tokens.size()) / count;
+  const Tensor read = Tensor::from<int32_t>({count, time}, tokens);
   const Variable states = hidden(read, &out.state, audited);
   if (augmented_) {
     Variable latents = augmented_->latents_for(out.state, states, read);

@@ -43,16 +43,16 @@ class TextReader {
   /// Reads the contexts of a batch behind their common beginning, which is kept for the next batch.
   ReadBatch read(const std::vector<Reading>& readings, const ReadingPlan& plan,
                  const ReadingBatch& batch, bool audited);
-  /// Final hidden states [B, T, C] of a whole batch's contexts behind their common beginning, each
-  /// with its continuation but for the last token.
-  Variable read_whole(const std::vector<Reading>& readings, const ReadingPlan& plan,
-                      const ReadingBatch& batch, bool audited);
+  /// Final hidden states [N, T, C] of tokens [N, T] behind the batch's common beginning.
+  Variable read_behind(const ReadingPlan& plan, const ReadingBatch& batch, const Tensor& tokens,
+                       bool audited);
   /// model().hidden(), audited where asked for.
   Variable hidden(const Tensor& tokens, SequenceState* state, bool audited);
 
  private:
-  /// The state behind the batch's common beginning, which is read unless it is known.
-  SequenceState behind_beginning(const ReadingPlan& plan, const ReadingBatch& batch, bool audited);
+  /// The state of `count` texts behind the batch's common beginning, which is read unless it is known.
+  SequenceState behind_beginning(const ReadingPlan& plan, const ReadingBatch& batch, int64_t count,
+                                 bool audited);
   Variable latents_of_others(const std::vector<Reading>& readings, const ReadingBatch& batch,
                              const Variable& own);
 
