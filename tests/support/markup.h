@@ -13,7 +13,7 @@ namespace reverie::testing {
 // and not repeated, and no stray < or & stands outside. `xml`: there are no elements without an
 // end, and void ones end in "/>".
 inline std::string markup_fault(const std::string& text, bool xml) {
-  static const std::set<std::string> kVoid{"meta", "br", "hr", "img", "link"};
+  static const std::set<std::string> kVoid{"meta", "br", "hr", "img", "link", "wbr"};
   std::vector<std::string> open;
   size_t at = 0;
   const auto starts = [&](const std::string& part) {

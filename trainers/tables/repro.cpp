@@ -240,13 +240,20 @@ std::string place_of(const PlannedRun& r) {
   return r.cell.level > 0 ? fmt::format("{}/{}", r.cell.model, r.cell.level) : r.cell.model;
 }
 
-// Where trials come first, the clock knows of them alone until the cells' configs are known.
+// The part of a table's runs that `train_missing` trains.
+struct TablePart {
+  std::function<bool(const PlannedRun&)> includes;  // the others are counted and timed alone
+  std::function<bool(const PlannedRun&)> wanted;    // false: used if finished, never trained
+};
+
+// While trials run, the cells' configs are not final; their steps are, and those the clock needs.
 TableClock clock_of(const std::vector<PlannedRun>& runs, const TableFile& t, const ReproOptions& o,
-                    const std::function<bool(const PlannedRun&)>& wanted) {
+                    const TablePart& part) {
   std::vector<TableClock::Run> list;
   for (const PlannedRun& r : runs)
-    list.push_back({place_of(r), read_experiment(r.config, t.directory).train.steps,
-                    !o.report_only && wanted(r)});
+    list.push_back(
+        {place_of(r), read_experiment(r.config, t.directory).train.steps,
+         !o.report_only && part.wanted(r) && (part.includes(r) || !run_finished(r.directory))});
   return TableClock(std::move(list));
 }
 
@@ -300,13 +307,12 @@ std::string plan_table_text(const ReproOptions& given, const std::optional<CostO
   return costs ? text + table_costs(t, *kind, runs, *costs) : text;
 }
 
-// Trains those of the runs that are missing and `wanted`, in order. The exit code of a run that was
-// stopped.
+// Trains those of the part's runs that are missing and wanted, in order. The exit code of a run that
+// was stopped.
 std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, const TableKind& kind,
-                                 const std::vector<PlannedRun>& runs,
-                                 const std::function<bool(const PlannedRun&)>& wanted,
+                                 const std::vector<PlannedRun>& runs, const TablePart& part,
                                  bool& leak_found) {
-  TableClock clock = clock_of(runs, t, o, wanted);
+  TableClock clock = clock_of(runs, t, o, part);
   RunReportCallback report;
   size_t number = 0;
   const auto interrupted = [](const std::string& where, int signal) {
@@ -315,6 +321,7 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
   };
   for (const PlannedRun& r : runs) {
     ++number;
+    if (!part.includes(r)) continue;
     const std::string context = fmt::format("run {}/{} {}{} seed {}", number, runs.size(),
                                             r.trial ? "trial of " : "", place_of(r), r.seed);
     if (pending_signal()) return interrupted(context, requested_signal());
@@ -323,10 +330,10 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
       kind.measure_finished(r);
       leak_found = leak_found || leaks_unallowed(r);
       clock.finished(number - 1, read_summary(r.directory).value("seconds", 0.0));
-      if (wanted(r) && !o.report_only) log_info("{}: finished before, reused", context);
+      if (part.wanted(r) && !o.report_only) log_info("{}: finished before, reused", context);
       continue;
     }
-    if (o.report_only || !wanted(r) || trial_diverged(r)) continue;
+    if (o.report_only || !part.wanted(r) || trial_diverged(r)) continue;
     RunControl control;
     control.run_directory = r.directory;
     control.resume = true;
@@ -376,20 +383,21 @@ int run_table(const ReproOptions& o) {
   const auto asked_for = [&](const PlannedRun& r) {
     return o.only.empty() || std::find(o.only.begin(), o.only.end(), r.cell.model) != o.only.end();
   };
-  if (std::any_of(runs.begin(), runs.end(), [](const PlannedRun& r) { return r.trial; })) {
+  const auto stands_first = [](const PlannedRun& r) { return !r.in_table; };
+  const bool trials =
+      std::any_of(runs.begin(), runs.end(), [](const PlannedRun& r) { return r.trial; });
+  if (trials) {
     // What the cells' configs are is known when all trials are.
-    std::vector<PlannedRun> first;
-    for (const PlannedRun& r : runs)
-      if (!r.in_table) first.push_back(r);
-    if (const auto stopped = train_missing(
-            t, o, *kind, first, [&](const PlannedRun& r) { return !r.trial || asked_for(r); },
-            leak_found))
+    const auto wanted = [&](const PlannedRun& r) {
+      return r.in_table || r.trial ? asked_for(r) : true;
+    };
+    if (const auto stopped = train_missing(t, o, *kind, runs, {stands_first, wanted}, leak_found))
       return *stopped;
     runs = plan_with_data(t, o, *kind);
   }
-  if (const auto stopped = train_missing(
-          t, o, *kind, runs,
-          [&](const PlannedRun& r) { return !r.in_table ? !r.trial : asked_for(r); }, leak_found))
+  const auto wanted = [&](const PlannedRun& r) { return r.in_table ? asked_for(r) : !trials; };
+  const auto all = [](const PlannedRun&) { return true; };
+  if (const auto stopped = train_missing(t, o, *kind, runs, {all, wanted}, leak_found))
     return *stopped;
   if (!o.report_only) kind->measure_given();
   const auto files = write_table(*kind, runs);

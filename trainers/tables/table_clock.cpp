@@ -1,6 +1,7 @@
 #include "trainers/tables/table_clock.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace reverie {
 
@@ -12,20 +13,26 @@ void TableClock::finished(size_t run, double seconds) {
 double TableClock::seconds_after(size_t run, double seconds) const {
   std::vector<Known> known = known_;
   known.push_back({runs_[run].cell, runs_[run].steps, seconds});
-  double all_seconds = 0, all_steps = 0;
-  for (const Known& k : known) {
-    all_seconds += k.seconds;
-    all_steps += double(std::max<int64_t>(1, k.steps));
-  }
+  // Mean seconds of a step: of a cell's runs (nothing where it has none), or of all.
+  const auto a_step = [&](const std::string* cell) {
+    double seconds = 0, steps = 0;
+    for (const Known& k : known) {
+      if (cell && k.cell != *cell) continue;
+      seconds += k.seconds;
+      steps += double(std::max<int64_t>(1, k.steps));
+    }
+    return steps > 0 ? std::optional(seconds / steps) : std::nullopt;
+  };
   double left = 0;
   for (size_t i = run + 1; i < runs_.size(); ++i) {
-    if (!runs_[i].wanted) continue;
+    const Run& r = runs_[i];
+    if (!r.wanted) continue;
     const auto same = std::find_if(known.begin(), known.end(), [&](const Known& k) {
-      return k.cell == runs_[i].cell && k.steps == runs_[i].steps;
+      return k.cell == r.cell && k.steps == r.steps;
     });
-    left += same != known.end()
-                ? same->seconds
-                : all_seconds / all_steps * double(std::max<int64_t>(1, runs_[i].steps));
+    left += same != known.end() ? same->seconds
+                                : a_step(&r.cell).value_or(*a_step(nullptr)) *
+                                      double(std::max<int64_t>(1, r.steps));
   }
   return left;
 }

@@ -8,7 +8,8 @@
 namespace reverie {
 
 /// Knows of each planned run which cell it is of and how many steps it has. Runs of the same cell
-/// take the same time; of a cell that none has finished yet, the mean time of a step stands in.
+/// and length take the same time; one of another length, such as a cell's own after its trials, the
+/// cell's time of a step; of a cell that none has finished yet, the mean over all stands in.
 class TableClock {
  public:
   struct Run {

@@ -184,7 +184,8 @@ TEST(Comparison, SaysWhatDiffersAndWhichIsBest) {
   EXPECT_THAT(html, HasSubstr("The lowest validation loss is 2.000 nats per token, of fast."));
   EXPECT_EQ(count(html, "<tr class=\"best\">"), 1u);
   EXPECT_THAT(html, HasSubstr("<tr class=\"best\"><th scope=\"row\" class=\"model\">fast</th>"));
-  EXPECT_THAT(html, HasSubstr("<th scope=\"row\" class=\"model\">optimizer.learning_rate</th>"));
+  EXPECT_THAT(html,
+              HasSubstr("<th scope=\"row\" class=\"model\">optimizer.<wbr>learning_rate</th>"));
 }
 
 TEST(Comparison, AComponentThatOnlySomeHaveStandsInOneRow) {

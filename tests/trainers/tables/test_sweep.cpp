@@ -218,5 +218,13 @@ TEST(TableClock, RunsOfOneCellTakeTheSameTimeAndOthersTheMeanOfAStep) {
   EXPECT_DOUBLE_EQ(some.seconds_after(0, 20), 0);
 }
 
+TEST(TableClock, ACellsRunsAreTimedByItsTrials) {
+  // Trials of 10 steps of a slow and a quick cell, then their runs of 30.
+  TableClock clock({{"slow", 10}, {"quick", 10}, {"slow", 30}, {"quick", 30}});
+  EXPECT_DOUBLE_EQ(clock.seconds_after(0, 100), 100 + 300 + 300);
+  clock.finished(0, 100);
+  EXPECT_DOUBLE_EQ(clock.seconds_after(1, 10), 300 + 30);
+}
+
 }  // namespace
 }  // namespace reverie

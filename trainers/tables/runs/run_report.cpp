@@ -249,6 +249,13 @@ std::string results_table(const std::vector<RunRecord>& runs, const RunRecord* b
   return out + "</tbody>\n</table>\n</div>\n</section>\n";
 }
 
+// A key's path, which a narrow column breaks behind its dots.
+std::string path_html(const std::string& path) {
+  std::string out;
+  for (const char c : escape_html(path)) out += c == '.' ? ".<wbr>" : std::string(1, c);
+  return out;
+}
+
 std::string difference_table(const std::vector<RunRecord>& runs) {
   const auto rows = differing_values(runs);
   std::string out = "<section>\n<h2>What differs in their configs</h2>\n";
@@ -259,7 +266,7 @@ std::string difference_table(const std::vector<RunRecord>& runs) {
   for (const RunRecord& run : runs) out += "<th scope=\"col\">" + escape_html(run.name) + "</th>";
   out += "</tr></thead>\n<tbody>\n";
   for (const ConfigDifference& row : rows) {
-    out += "<tr><th scope=\"row\" class=\"model\">" + escape_html(row.path) + "</th>";
+    out += "<tr><th scope=\"row\" class=\"model\">" + path_html(row.path) + "</th>";
     for (const std::string& value : row.values)
       out += "<td>" + (value.empty() ? std::string(kUnknown) : escape_html(value)) + "</td>";
     out += "</tr>\n";
