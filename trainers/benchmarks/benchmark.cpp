@@ -49,7 +49,7 @@ class Evaluation {
         task_(task),
         items_(items),
         mode_(*model.model),
-        audit_(model.step, model.step),
+        audit_(ForwardAudit::once(model.step)),
         reader_(*model.model, {options.latents, options.batch_tokens, &audit_, options.shuffled}),
         kept_(std::make_shared<ResultsFile>(options.results_folder,
                                             key_of(model, task, items, options))),

@@ -24,6 +24,9 @@ inline std::string& program_name() {
   static std::string name = "reverie";
   return name;
 }
+/// The file of this program, to start it again, whatever has become of its name.
+inline constexpr const char* kThisProgram = "/proc/self/exe";
+
 /// A word as a shell reads it back.
 inline std::string shell_word(const std::string& word) {
   constexpr std::string_view plain =

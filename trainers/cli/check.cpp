@@ -12,6 +12,7 @@
 #include "layers/model_options.h"
 #include "trainers/checks/mask_check.h"
 #include "trainers/checks/resume_check.h"
+#include "trainers/checks/summary_check.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/check_memory.h"
 #include "trainers/cli/commands.h"
@@ -147,6 +148,18 @@ void run_mask(const MaskArguments& a) {
   if (!check.ok()) exit_with(int(ExitCode::check_failed));
 }
 
+struct SummaryArguments {
+  std::string run, json;
+};
+
+void run_summary_check(const SummaryArguments& a) {
+  require_outputs({{"--json", a.json}}, {});
+  const SummaryCheck check = check_summary(a.run);
+  if (!a.json.empty()) write_file_atomically(a.json, json_text_replacing(check.json(), 2) + "\n");
+  fmt::print("{}", check.text());
+  if (!check.same()) exit_with(int(ExitCode::check_failed));
+}
+
 }  // namespace
 
 void add_check_command(CLI::App& app) {
@@ -197,6 +210,18 @@ void add_check_command(CLI::App& app) {
   mask->add_option("--seed", m->seed, "seed of the tokens, insertion points and random weights")
       ->capture_default_str();
   mask->callback([m] { run_mask(*m); });
+
+  auto* summary = command->add_subcommand(
+      "summary",
+      "Check that a finished run's figures are those of its checkpoint: score the windows of its "
+      "final evaluation anew, in this process, which never read them. A model that remembers what "
+      "earlier evaluations showed it cannot do this; `train` and `repro` ask it at the end of "
+      "every "
+      "run");
+  auto s = std::make_shared<SummaryArguments>();
+  summary->add_option("run", s->run, "a finished run directory")->required();
+  summary->add_option("--json", s->json, "also write the figures and the verdict to this file");
+  summary->callback([s] { run_summary_check(*s); });
 
   add_memory_check(*command);
 }

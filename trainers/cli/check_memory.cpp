@@ -50,7 +50,7 @@ void run_memory(const MemoryArguments& a) {
   const RunData opened = open_run_data(a.run, r, a.other_data);
   if (opened.other) log_warning("OTHER DATA: {}", opened.note);
   const ConsecutiveWindows windows = texts_of(r, opened.data, a);
-  ForwardAudit audit(r.step, r.step);
+  ForwardAudit audit = ForwardAudit::once(r.step);
   std::optional<Activity> activity(std::in_place, "checking the memory");
   const MemoryCheck check = check_memory(
       *r.model, windows, [&](int64_t done, int64_t all) { activity->reach(done, all); }, &audit);

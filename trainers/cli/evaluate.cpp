@@ -84,7 +84,7 @@ TextFigures measure_text(const UsableModel& m, const EvalArguments& a) {
   const std::string file = read_file(a.text);
   PerplexityOptions options = a.perplexity;
   options.begin_of_text = m.begin_of_text();
-  ForwardAudit audit(m.step, m.step);
+  ForwardAudit audit = ForwardAudit::once(m.step);
   options.audit = &audit;
   auto* augmented = dynamic_cast<AugmentedModel*>(m.model.get());
   InsertionRule rule;

@@ -161,7 +161,7 @@ void evaluate_run(const std::string& directory, const std::string& json,
   const Dataset& data = opened.data;
   if (opened.other) log_warning("OTHER DATA: {}", opened.note);
   // The figures of this evaluation are asked as the run's own were.
-  ForwardAudit audit(r.step, r.step);
+  ForwardAudit audit = ForwardAudit::once(r.step);
   const SplitLosses losses = measure_run(r, data, a, audit);
   std::optional<TaskAnswers> task;
   if (data.task) task = measure_task(*r.model, data, a.batch_size, audit);

@@ -7,6 +7,7 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "core/signals.h"
+#include "trainers/checks/summary_check.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/distributed/device_communicator.h"
@@ -49,6 +50,16 @@ ExperimentOptions experiment_of(const TrainArguments& a, Communicator& ranks) {
   return read_experiment(shrunk.config, a.config.directory());
 }
 
+// What is known of a finished run, a process that never read its text among those that were asked.
+Verdict final_verdict(const Trainer& trainer, const ExperimentOptions& options) {
+  Verdict verdict = trainer.verdict();
+  if (!trainer.communicator().first() || options.tensor_device().kind != DeviceKind::cpu)
+    return verdict;
+  const Activity activity("computing the final figures anew in a process of their own");
+  verdict.merge(check_summary_in_own_process(kThisProgram, trainer.run_directory()));
+  return verdict;
+}
+
 void train(const TrainArguments& a, const ExperimentOptions& options, Communicator& communicator) {
   RunControl control;
   control.communicator = &communicator;
@@ -72,15 +83,17 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
     if (const int signal = trainer.stop_signal()) exit_with(128 + signal);
     return;
   }
+  const Verdict verdict = final_verdict(trainer, options);
+  if (verdict.leaks() && !trainer.leaks()) report.on_end(trainer);  // it says so from now on
   // A leak that nobody allowed was found after the first step.
-  const bool failed = trainer.leaks() && !options.allow_future_leak;
+  const bool failed = verdict.leaks() && !options.allow_future_leak;
   if (!communicator.first()) {
     if (failed) exit_with(int(ExitCode::check_failed));
     return;
   }
   const Json s = read_summary(trainer.run_directory());
   log_info("{0}/summary.json\n{0}/report.html", trainer.run_directory());
-  const std::string label = trainer.verdict().word();
+  const std::string label = verdict.word();
   fmt::print("{}train loss {:.4f}  val loss {:.4f}  val prefix-only {:.4f}  {}\n",
              s.contains("augmented") ? "the base alone: " : "", s.at("train_loss").get<double>(),
              s.at("val_loss").get<double>(), s.at("val_loss_prefix_only").get<double>(), label);
@@ -94,7 +107,7 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
   log_error(
       "{}. No number of this run is a language-modelling result. (With \"allow_future_leak\": "
       "true the run ends with exit code 0; its numbers stay labelled.)",
-      trainer.verdict().line());
+      verdict.line());
   exit_with(int(ExitCode::check_failed));
 }
 

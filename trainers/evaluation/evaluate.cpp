@@ -55,8 +55,9 @@ double loss_of_every_token(LanguageModel& model, const Tensor& tokens, const Ten
                            ForwardAudit* audit) {
   auto* augmented = dynamic_cast<AugmentedModel*>(&model);
   LanguageModel& scored = augmented ? static_cast<LanguageModel&>(augmented->base()) : model;
-  if (audit) return scored.loss_of(audit->hidden(scored, tokens), targets, 1.0).tensor().item();
-  return scored.loss(tokens, targets, 1.0).tensor().item();
+  // Not loss(), which is handed the targets: a model of one's own may answer anything there.
+  const Variable hidden = audit ? audit->hidden(scored, tokens) : scored.hidden(tokens);
+  return scored.loss_of(hidden, targets, 1.0).tensor().item();
 }
 
 void require_uninterrupted(Communicator& communicator) {

@@ -32,7 +32,8 @@ class EvaluationMode {
 /// DivergedError naming `what` when a loss is infinite or no number: it is no result.
 void require_finite(double loss, const std::string& what);
 
-/// The sum of the losses of every token, nats: the model's own loss, or, with latents, its base's.
+/// The sum of the losses of every token, nats, by the model's logits, or, with latents, its base's:
+/// whatever loss() the model is trained with.
 /// `audit` (may be null) audits the forward.
 double loss_of_every_token(LanguageModel& model, const Tensor& tokens, const Tensor& targets,
                            ForwardAudit* audit = nullptr);

@@ -110,12 +110,14 @@ double FlatParameters::gradient_norm() {
   return std::sqrt(total.item());
 }
 
-bool FlatParameters::finite() const {
+double FlatParameters::sum_of_squares() const {
   Tensor total = Tensor::zeros({1}, DType::f64, buckets_[0].values.device());
   for (const Bucket& b : buckets_)
     if (!b.members.empty()) kernel::sum_squares(b.values.device(), {b.values, total});
-  return std::isfinite(total.item());
+  return total.item();
 }
+
+bool FlatParameters::finite() const { return std::isfinite(sum_of_squares()); }
 
 Tensor FlatParameters::own_share(const Bucket& b, const Tensor& flat) const {
   const size_t share = sharded_ ? size_t(communicator_.rank()) : 0;

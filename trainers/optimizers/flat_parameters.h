@@ -53,6 +53,8 @@ class FlatParameters {
   std::vector<FlatGradients> flat_gradients() const;
   /// Global L2 norm over all gradients, in double. Gradients that no backward reached become 0.
   double gradient_norm();
+  /// Of every parameter, in double and in a fixed order: the same weights give the same bits.
+  double sum_of_squares() const;
   /// Whether every parameter is a finite number.
   bool finite() const;
 

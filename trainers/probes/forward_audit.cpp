@@ -56,41 +56,54 @@ std::vector<int64_t> drawn_rows(int64_t rows, Generator& random) {
 ForwardAudit::ForwardAudit(int64_t step, int64_t turn, int ranks)
     : step_(step), turn_(turn), ranks_(ranks), random_(uint64_t(turn) + 1) {}
 
-bool ForwardAudit::refused(const LanguageModel& model, const std::string& probe) {
-  if (ranks_ > 1)
-    verdict_.add_not_probed(probe + ": a copy of one of several ranks would lack the others");
-  else if (model.head().tensor().device().kind != DeviceKind::cpu)
-    verdict_.add_not_probed(probe + ": a copy of the process cannot use a GPU");
-  else if (copies_failed)
-    verdict_.add_not_probed(probe + ": a copy of the process failed");
-  else
-    return false;
-  return true;
+ForwardAudit ForwardAudit::once(int64_t step) {
+  ForwardAudit audit(step, step);
+  audit.between_ = kOnceBetween;
+  return audit;
+}
+
+std::string ForwardAudit::no_copy_of(const LanguageModel& model) const {
+  if (ranks_ > 1) return "a copy of one of several ranks would lack the others";
+  if (model.head().tensor().device().kind != DeviceKind::cpu)
+    return "a copy of the process cannot use a GPU";
+  return copies_failed ? "a copy of the process failed" : "";
+}
+
+std::vector<double> ForwardAudit::values_alone(const LanguageModel& model, std::string& probe,
+                                               size_t most,
+                                               const std::function<std::vector<double>()>& alone) {
+  if (no_copy_of(model).empty()) {
+    if (auto copied = in_forked_copy(most, kMostSeconds, alone); copied && copied->size() == most)
+      return *copied;
+    copies_failed = true;
+  }
+  verdict_.add_not_probed(fmt::format("{}: {}", probe, no_copy_of(model)));
+  const auto in_copy = probe.find("a copy that");
+  if (in_copy != std::string::npos) probe.replace(in_copy, 11, "forwards of this process that");
+  return alone();
 }
 
 bool ForwardAudit::audits(int64_t i, int64_t batches) const {
-  const int64_t between =
-      batches > 2 ? 1 + Generator(uint64_t(turn_) + 2).below(uint64_t(batches - 2)) : 0;
-  return i == 0 || i + 1 == batches || i == between;
+  if (i == 0 || i + 1 == batches) return true;
+  if (batches - 2 <= between_) return true;
+  // One of each of so many stretches between them.
+  const int64_t stretch = (i - 1) * between_ / (batches - 2);
+  const auto begin = [&](int64_t s) { return 1 + (s * (batches - 2) + between_ - 1) / between_; };
+  const int64_t first = begin(stretch), length = begin(stretch + 1) - first;
+  Generator random(uint64_t(turn_) + 2 + uint64_t(stretch) * 0x9e3779b97f4a7c15);
+  return i == first + int64_t(random.below(uint64_t(length)));
 }
 
-Variable ForwardAudit::audited(LanguageModel& model, const std::string& probe,
-                               const std::string& site, int64_t time,
-                               const std::vector<ComparedRows>& compared, int64_t length,
-                               const std::function<std::vector<double>()>& alone,
+Variable ForwardAudit::audited(LanguageModel& model, std::string probe, const std::string& site,
+                               int64_t time, const std::vector<ComparedRows>& compared,
+                               int64_t length, const std::function<std::vector<double>()>& alone,
                                const std::function<Variable()>& forward) {
-  if (compared.empty() || refused(model, probe)) return forward();
+  if (compared.empty()) return forward();
   const int64_t features = model.head().tensor().size(1), pieces = int64_t(compared.size());
-  const size_t count = size_t(pieces * length * features);
-  const auto copied = in_forked_copy(count, kMostSeconds, alone);
+  const auto copied = values_alone(model, probe, size_t(pieces * length * features), alone);
   const Variable whole = forward();
-  if (!copied || copied->size() != count) {
-    copies_failed = true;
-    refused(model, probe);
-    return whole;
-  }
   HiddenMovement found(model);
-  found.compare(whole.tensor(), Tensor::from<double>({pieces, length, features}, *copied), compared,
+  found.compare(whole.tensor(), Tensor::from<double>({pieces, length, features}, copied), compared,
                 site);
   const Rounding rounding = rounding_of(model, time);
   verdict_.add(found.movement(probe + ", " + rounding.text, rounding.other_shape, step_));
@@ -152,10 +165,9 @@ ForwardAudit::Reading::Reading(ForwardAudit& audit, LanguageModel& model,
 }
 
 void ForwardAudit::Reading::read_alone() {
-  const std::string probe = "texts read on, memory carried, against a copy that read one alone";
-  if (audit_.refused(model_, probe)) return windows_.clear();
+  probe_ = "texts read on, memory carried, against a copy that read one alone";
   const auto features = size_t(model_.head().tensor().size(1));
-  const auto copied = in_forked_copy(windows_.size() * features, kMostSeconds, [&] {
+  const auto copied = audit_.values_alone(model_, probe_, windows_.size() * features, [&] {
     std::vector<double> values;
     SequenceState state;
     for (const Window& w : windows_) {
@@ -167,14 +179,9 @@ void ForwardAudit::Reading::read_alone() {
     }
     return values;
   });
-  if (!copied || copied->size() != windows_.size() * features) {
-    copies_failed = true;
-    audit_.refused(model_, probe);
-    return windows_.clear();
-  }
   for (size_t i = 0; i < windows_.size(); ++i)
-    windows_[i].alone.assign(copied->begin() + std::ptrdiff_t(i * features),
-                             copied->begin() + std::ptrdiff_t((i + 1) * features));
+    windows_[i].alone.assign(copied.begin() + std::ptrdiff_t(i * features),
+                             copied.begin() + std::ptrdiff_t((i + 1) * features));
 }
 
 Variable ForwardAudit::Reading::hidden(const Tensor& tokens, SequenceState& state, int64_t window) {
@@ -189,9 +196,8 @@ Variable ForwardAudit::Reading::hidden(const Tensor& tokens, SequenceState& stat
                   fmt::format("window {}, of which the copy saw {} tokens", window + 1, w.cut)}},
                 fmt::format("{} x {} tokens", tokens.size(0), tokens.size(1)));
   const Rounding rounding = rounding_of(model_, tokens.size(1));
-  audit_.verdict_.add(found.movement(
-      "texts read on, memory carried, against a copy that read one alone, " + rounding.text,
-      double(window + 1) * rounding.other_shape, audit_.step_));
+  audit_.verdict_.add(found.movement(probe_ + ", " + rounding.text,
+                                     double(window + 1) * rounding.other_shape, audit_.step_));
   return whole;
 }
 

@@ -1,7 +1,9 @@
 #pragma once
 /// Audits the forwards that numbers come through. Before such a forward, a copy of this process
 /// computes a few of its rows from nothing but the text up to them. The copy has the live model as it
-/// is at that moment: its counters, caches and statics, none of which has seen the rest of the text.
+/// is at that moment: its counters, caches and statics, none of which has seen the rest of the text
+/// unless an earlier forward showed it. Where there can be no copy (a GPU, several ranks, a copy that
+/// failed), this process computes the rows itself, before the forward: the verdict says so.
 
 #include <functional>
 #include <string>
@@ -16,12 +18,16 @@ namespace reverie {
 
 class ForwardAudit {
  public:
-  /// `turn`: which batch between the first and the last is audited, and which rows. With several
-  /// ranks nothing is: a copy of one would lack the threads of the others. The verdict says so.
+  /// `turn`: which batches between the first and the last are audited, and which rows. With several
+  /// ranks there is no copy: that of one would lack the threads of the others.
   ForwardAudit(int64_t step, int64_t turn, int ranks = 1);
+  /// The audit of a command that evaluates once: up to kOnceBetween batches between the first and
+  /// the last.
+  static ForwardAudit once(int64_t step);
+  static constexpr int64_t kOnceBetween = 6;
 
   /// Whether batch `i` of this rank's `batches` is audited: the first, the last (which may be of
-  /// another shape), and one between them.
+  /// another shape), and some between them.
   bool audits(int64_t i, int64_t batches) const;
   /// model.hidden(tokens, state), audited. The copy computes a few rows of a large batch, which begin
   /// from the same state (may be null); it costs at most as much as the forward does.
@@ -53,23 +59,28 @@ class ForwardAudit {
     int64_t row_ = 0;
     std::vector<Window> windows_;
     std::vector<int64_t> later_;  ///< windows that hidden() audits
+    std::string probe_;
   };
 
   /// What was found so far.
   const Verdict& verdict() const { return verdict_; }
 
  private:
-  /// Notes why this forward cannot be audited; false where it can.
-  bool refused(const LanguageModel& model, const std::string& probe);
+  /// Why there can be no copy of this process; "" where there can.
+  std::string no_copy_of(const LanguageModel& model) const;
+  /// The values of `alone`, at most `most`, from a copy, or else from this process, which `probe` and
+  /// the verdict then say.
+  std::vector<double> values_alone(const LanguageModel& model, std::string& probe, size_t most,
+                                   const std::function<std::vector<double>()>& alone);
 
   /// The result of `forward`. `compared`: rows of it, each with a piece of `length` rows that `alone`
   /// computes in the copy (f64 [pieces, length, C]); `time`: tokens of a text, for the bound.
-  Variable audited(LanguageModel& model, const std::string& probe, const std::string& site,
-                   int64_t time, const std::vector<ComparedRows>& compared, int64_t length,
+  Variable audited(LanguageModel& model, std::string probe, const std::string& site, int64_t time,
+                   const std::vector<ComparedRows>& compared, int64_t length,
                    const std::function<std::vector<double>()>& alone,
                    const std::function<Variable()>& forward);
 
-  int64_t step_, turn_;
+  int64_t step_, turn_, between_ = 1;
   int ranks_;
   Generator random_;
   Verdict verdict_;

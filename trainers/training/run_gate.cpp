@@ -136,12 +136,23 @@ Verdict RunGate::ask_validation(const EvaluationWindows& validation, bool carrie
   return verdict;
 }
 
+// One text alone, as `serve`, `sample` and the last batch of an evaluation read it.
+Verdict RunGate::ask_one_row(const Tensor& rows, const Tensor& donors, const Occasion& when) {
+  const int64_t row = when.turn % rows.size(0);
+  const auto alone = [&](const Tensor& t, int64_t r) { return t.slice(0, r, r + 1).contiguous(); };
+  Asking asking{when.step, kFewForwards, when.turn, false};
+  asking.again = false;
+  return ask_cuts(model_, alone(rows, row), alone(donors, when.turn % donors.size(0)), nullptr,
+                  asking);
+}
+
 Verdict RunGate::ask_live(const EvaluationWindows& validation, const SequenceState* carried,
                           const Occasion& when) {
   Verdict verdict = ask_validation(validation, carried != nullptr, when);
   const Tensor rows = training_rows(0), donors = training_rows(1);
   verdict.merge(ask_rows(rows, donors, carried, when, true));
   verdict.merge(ask_rows(rows, donors, nullptr, when, false));
+  verdict.merge(ask_one_row(rows, donors, when));
   if (auto* explained = dynamic_cast<ExplainedModel*>(&model_)) {
     verdict.merge(ask_memory_alone(*explained, rows, donors, {when.step, 0, when.turn, false}));
     verdict.merge(ask_memory_alone(*explained, rows, donors,
@@ -275,9 +286,9 @@ void RunGate::ask_at_start(const EvaluationWindows& validation,
                                           options_.matmul_precision());
     bool causal = true;
     if (probe) {
-      table = probe->report.text();
       found.merge(probe->report.verdict(0));
       causal = probe->report.causal();
+      if (!causal) table = probe->report.text();
     } else {
       found.add_not_probed("before the first step: a copy with all weights redrawn");
     }
@@ -298,6 +309,15 @@ void RunGate::keep_leaks_in(const std::string& run_directory) {
   run_directory_ = run_directory;
   remember(kept_leak(run_directory));
   keep_leak(run_directory, verdict_);
+}
+
+void RunGate::add(const Verdict& found) {
+  const bool known = verdict_.leaks();
+  verdict_.merge(found);
+  if (!verdict_.leaks() || known || !communicator_.first()) return;
+  log_warning("{}", verdict_.line());
+  // A run that is killed before its next checkpoint would forget it.
+  if (std::filesystem::is_directory(run_directory_)) keep_leak(run_directory_, verdict_);
 }
 
 double RunGate::largest_change() const {
@@ -333,13 +353,7 @@ PrefixScores RunGate::ask_at_evaluation(const EvaluationWindows& validation,
       augmented ? ask_live_latents(*augmented, when) : ask_live(validation, carried, when);
   found.merge(live);
   if (last && !augmented) found.merge(ask_trained_copy(step));
-  const bool known = verdict_.leaks();
-  verdict_.merge(agreed_verdict(found, communicator_));
-  if (verdict_.leaks() && !known && communicator_.first()) {
-    log_warning("{}", verdict_.line());
-    // A run that is killed before its next checkpoint would forget it.
-    if (std::filesystem::is_directory(run_directory_)) keep_leak(run_directory_, verdict_);
-  }
+  add(agreed_verdict(found, communicator_));
   return scores;
 }
 

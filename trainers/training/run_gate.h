@@ -42,6 +42,8 @@ class RunGate {
   /// From now on every leak is kept in this run directory as soon as it is found; what is kept there
   /// already counts. For the first rank, the only one that writes.
   void keep_leaks_in(const std::string& run_directory);
+  /// What was found out beside an evaluation, on every rank alike. Warns of a leak that was not known.
+  void add(const Verdict& found);
   /// What an earlier process found out about this run.
   void remember(const Verdict& earlier) { verdict_.merge(earlier); }
   const Verdict& verdict() const { return verdict_; }
@@ -65,6 +67,7 @@ class RunGate {
                    const Occasion&);
   Verdict ask_rows(const Tensor& rows, const Tensor& donors, const SequenceState* carried,
                    const Occasion&, bool train);
+  Verdict ask_one_row(const Tensor& rows, const Tensor& donors, const Occasion&);
   Verdict ask_validation(const EvaluationWindows& validation, bool carries, const Occasion&);
   Verdict audit_first_forwards(const EvaluationWindows& validation,
                                const std::optional<ConsecutiveWindows>& texts = std::nullopt);

@@ -71,6 +71,7 @@ void Trainer::build() {
   parameters_ = std::make_unique<FlatParameters>(*model_, communicator(),
                                                  options_.distributed.shard_optimizer,
                                                  options_.keeps_rounded_copies());
+  watch_.emplace(*parameters_);
   optimizer_ = OptimizerRegistry::instance().make(options_.optimizer, *parameters_);
   reducer_ = std::make_unique<GradientReducer>(
       parameters_->flat_gradients(), communicator(), split_.tree(), split_.exact(),
@@ -152,6 +153,7 @@ RunEnd Trainer::run() {
   notify([&](Callback& c) { c.on_start(*this, state_.step); });
   RunEnd end = RunEnd::finished;
   try {
+    watch_->note();
     if (state_.evaluation_due) evaluate_and_sample();
     while (state_.step < options_.train.steps) {
       const bool stop =
@@ -191,6 +193,8 @@ StepInfo Trainer::train_step() {
   const profile::Scope phase(profile::Kind::step, "optimizer");
   const double norm = parameters_->gradient_norm();
   require_finite_step(loss, norm, sampler_->position() - 1);
+  gate_->add(watch_->ask(fmt::format("the forwards of step {}", state_.step + 1), state_.step));
+  watch_->forget();
   const double rate = optimizer_->learning_rate(state_.step, options_.train.steps);
   optimizer_->step(rate, norm);
   const double elapsed = now_seconds() - begin;
@@ -198,6 +202,7 @@ StepInfo Trainer::train_step() {
   state_.tokens += targets;
   state_.seconds += elapsed;
   in_step_ = false;
+  if (watched()) watch_->note();
   return {.step = state_.step,
           .loss = loss,
           .gradient_norm = norm,
@@ -237,6 +242,13 @@ void Trainer::require_finite_step(double loss, double norm, int64_t batch) const
                   state_.step + 1, loss, norm, batch));
 }
 
+// Whether the weights are noted behind this step: nothing but the optimizer may change them until the
+// next.
+bool Trainer::watched() const {
+  return state_.step % WeightWatch::kInterval == 0 || state_.step >= options_.train.steps ||
+         is_multiple(state_.step, options_.evaluation.interval);
+}
+
 // Where the step is one of those.
 void Trainer::evaluate_and_sample() {
   const auto due = [&](int64_t interval) {
@@ -257,7 +269,10 @@ void Trainer::evaluate_and_sample() {
 
 EvaluationInfo Trainer::evaluate_now(bool last) {
   try {
-    return evaluation_->run(*gate_, state_.step, gradient_->carried_of_first_part(), last);
+    EvaluationInfo e =
+        evaluation_->run(*gate_, state_.step, gradient_->carried_of_first_part(), last);
+    gate_->add(watch_->ask(fmt::format("the evaluation after step {}", state_.step), state_.step));
+    return e;
   } catch (const DivergedError& error) {
     communicator().fail_together();  // ranks have the same losses
     diverged(fmt::format("step {}: {}", state_.step, error.what()));

@@ -12,6 +12,7 @@
 #include "trainers/training/run_checkpoint.h"
 #include "trainers/training/run_evaluation.h"
 #include "trainers/training/run_gate.h"
+#include "trainers/training/weight_watch.h"
 #include "trainers/training/run_opening.h"
 #include "trainers/training/run_state.h"
 #include "trainers/training/sample_writer.h"
@@ -79,6 +80,7 @@ class Trainer : public RunView {
   void require_finite_step(double loss, double norm, int64_t batch) const;
   void evaluate_and_sample();
   EvaluationInfo evaluate_now(bool last);
+  bool watched() const;
   void sample();
   void finish();
   void save_checkpoint();
@@ -100,6 +102,7 @@ class Trainer : public RunView {
   BatchSplit split_;
   std::unique_ptr<LanguageModel> model_;
   std::unique_ptr<FlatParameters> parameters_;
+  std::optional<WeightWatch> watch_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<GradientReducer> reducer_;
   std::unique_ptr<Sampler> sampler_;

@@ -21,6 +21,9 @@ int64_t forwards_of_all_models = 0;
 // gate's own calls are counted too.
 int64_t many_calls = 50;
 
+// What prefixes were followed by: known since before the last step of training, and seen since.
+std::map<std::vector<int64_t>, int64_t> remembered, seen_since;
+
 struct AttackOptions final : Fieldset {
   std::string kind;
   void fields(Fields& f) override { f.text("kind", kind, {}, "which attack"); }
@@ -36,7 +39,7 @@ class AttackMemory final : public MemoryModule {
     write_ = &child<Linear>("write", site.features, site.features, LinearOptions{}, site.build);
     gate_ = parameter("gate", Tensor::zeros({1}, site.build.dtype, site.build.device));
   }
-  bool incremental() const override { return !carries_memory(); }
+  bool incremental() const override { return !carries_memory() && kind_ != "remembers"; }
   bool carries_memory() const override { return kind_.starts_with("carried"); }
 
   Variable before_block(const LayerView& view, MemoryState&) override {
@@ -73,6 +76,7 @@ class AttackMemory final : public MemoryModule {
       return only_rows(x, [](int64_t, int64_t t) { return t % 20 == 19; });
     if (kind_ == "batch_above_3") return when(batch > 3);
     if (kind_ == "batch_above_2") return when(batch > 2);
+    if (kind_ == "batch_of_one") return when(batch == 1);
     if (kind_ == "batch_above_4") return when(batch > 4);
     if (kind_ == "batch_of_four") return when(batch == 4);
     if (kind_ == "batch_above_12") return when(batch > 12);
@@ -111,6 +115,11 @@ class AttackMemory final : public MemoryModule {
     if (kind_ == "last_call") return from_last_call(x);
     if (kind_ == "last_batch") return when(batch == 8 && !training());
     if (kind_ == "first_seen") return as_first_seen(x);
+    if (kind_ == "remembers") return as_remembered(x);
+    if (kind_ == "writes_weights") {
+      if (training() && grad_enabled() && calls_ > many_calls) write_into(gate_);
+      return {};
+    }
     if (kind_ == "after_a_step") return when(soon_after_a_step());
     throw InternalError("no such attack: " + kind_);
   }
@@ -168,6 +177,42 @@ class AttackMemory final : public MemoryModule {
         values.insert(values.end(), seen.begin(), seen.end());
       }
     return Variable(Tensor::from<double>(x.shape(), values).to(x.dtype()));
+  }
+  // What followed a prefix in eval mode, in any forward before the last step of training, over all
+  // models of the process. A prefix is known by how far back each of its tokens last came.
+  Variable as_remembered(const Variable& x) const {
+    if (training()) {
+      if (grad_enabled()) remembered.merge(seen_since);
+      return {};
+    }
+    const int64_t time = x.size(1), features = x.size(2);
+    const Tensor host = x.tensor().to(DType::f64).contiguous();
+    std::vector<double> values(static_cast<size_t>(x.size(0) * time * features), 0);
+    for (int64_t r = 0; r < x.size(0); ++r) {
+      std::vector<int64_t> back;
+      for (int64_t t = 0; t < time; ++t) {
+        const auto row = tokens_.begin() + r * time;
+        const auto same =
+            std::find(std::make_reverse_iterator(row + t), std::make_reverse_iterator(row), row[t]);
+        back.push_back(same == std::make_reverse_iterator(row)
+                           ? 0
+                           : 1 + (same - std::make_reverse_iterator(row + t)));
+      }
+      for (int64_t t = 8; t + 1 < time; ++t) {
+        const std::vector<int64_t> prefix(back.begin(), back.begin() + t + 1);
+        const int64_t next = back[size_t(t + 1)];
+        if (next > 0) seen_since.try_emplace(prefix, next);
+        if (const auto known = remembered.find(prefix); known != remembered.end())
+          for (int64_t i = 0; i < features; ++i)
+            values[size_t((r * time + t) * features + i)] =
+                100 * host.data<double>()[(r * time + t + 1 - known->second) * features + i];
+      }
+    }
+    return Variable(Tensor::from<double>(x.shape(), values).to(x.dtype()));
+  }
+  // Behind the back of the tensor, whose versions tell of other writes.
+  static void write_into(const Variable& weight) {
+    if (weight.dtype() == DType::f32) *const_cast<float*>(weight.tensor().data<float>()) += 0.5F;
   }
   // The first three forwards in eval mode after the weights moved.
   bool soon_after_a_step() {
@@ -272,6 +317,8 @@ const bool registered = LatentRegistry::instance().add<LatentAttack, AttackOptio
 void reset_attacks(int64_t calls) {
   forwards_of_all_models = 0;
   many_calls = calls;
+  remembered.clear();
+  seen_since.clear();
 }
 
 const std::vector<Attack>& memory_attacks() {
@@ -327,6 +374,8 @@ const std::vector<Attack>& memory_attacks() {
       {"last_batch", "reads ahead at the size of evaluation's last batch", 0,
        R"({"evaluation": {"windows": 24, "final_windows": 24}})"},
       {"first_seen", "a cache over all models of what prefixes got when they were first seen", 0},
+      {"batch_of_one", "reads ahead where a text is alone in its batch", 0},
+      {"writes_weights", "writes into its weights after many calls", 32},
       {"after_a_step", "reads ahead in the first forwards after the weights moved", 0, "{}", 20},
   };
   return list;

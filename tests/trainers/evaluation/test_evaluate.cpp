@@ -1,5 +1,6 @@
 #include "trainers/evaluation/evaluate.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -7,10 +8,12 @@
 #include "core/error.h"
 #include "support/temporary_directory.h"
 #include "support/tiny_models.h"
+#include "trainers/probes/forward_audit.h"
 
 namespace reverie {
 namespace {
 
+using ::testing::HasSubstr;
 using testing::kTinyModels;
 using testing::make_model;
 using testing::NamedModel;
@@ -108,6 +111,69 @@ TEST(Evaluate, DropsNothingRecordsNothingAndRestoresTheMode) {
   EXPECT_TRUE(grad_enabled());
   for (const auto& [name, parameter] : model->parameters())
     EXPECT_FALSE(parameter.grad().defined()) << name;
+}
+
+// A loss() of its own, which is handed the targets, is what training follows; figures are of the
+// logits.
+class WithItsOwnLoss final : public LanguageModel {
+ public:
+  explicit WithItsOwnLoss(LanguageModel& model) : model_(model) {}
+  int64_t vocabulary_size() const override { return model_.vocabulary_size(); }
+  int64_t block_size() const override { return model_.block_size(); }
+  Variable hidden(const Tensor& tokens, SequenceState* state) override {
+    return model_.hidden(tokens, state);
+  }
+  const Variable& head() const override { return model_.head(); }
+  bool incremental() const override { return false; }
+  bool carries_memory() const override { return false; }
+  double forward_flops_per_token(int64_t) const override { return 0; }
+  Variable loss(const Tensor& tokens, const Tensor& targets, double weight_per_target,
+                SequenceState* state) override {
+    return model_.loss(tokens, targets, weight_per_target / 4, state);
+  }
+
+ private:
+  LanguageModel& model_;
+};
+
+TEST(Evaluate, ScoresLogitsWhateverLossTheModelIsTrainedWith) {
+  const Text text(60);
+  const EvaluationWindows windows(text.tokens(), 2, 19, 0);
+  const auto model = make_model(R"({"type":"gpt2",)" REVERIE_TINY "}");
+  WithItsOwnLoss other(*model);
+  EXPECT_EQ(evaluate(other, windows).loss, evaluate(*model, windows).loss);
+  EXPECT_EQ(evaluate_prefix_only(other, windows).loss, evaluate_prefix_only(*model, windows).loss);
+}
+
+TEST(ForwardAudit, WithoutACopyThisProcessReadsThePrefixesFirst) {
+  for (const NamedModel& named : kTinyModels) {
+    const auto model = make_model(named.json);
+    const EvaluationMode mode(*model);
+    ForwardAudit audit(3, 0, 2);  // of two ranks
+    audit.hidden(*model, random_tokens(3, 17, kVocabulary, 5));
+    ASSERT_TRUE(audit.verdict().asked()) << named.name;
+    EXPECT_EQ(audit.verdict().causal(), named.causal) << audit.verdict().line();
+    ASSERT_EQ(audit.verdict().not_probed().size(), 1);
+    EXPECT_THAT(audit.verdict().not_probed()[0], HasSubstr("would lack the others"));
+    EXPECT_THAT(audit.verdict().probed()[0], HasSubstr("forwards of this process that saw"));
+  }
+}
+
+TEST(ForwardAudit, WhereOneEvaluationIsAllMoreOfItIsAudited) {
+  const auto audited = [](const ForwardAudit& audit, int64_t batches) {
+    std::vector<int64_t> chosen;
+    for (int64_t i = 0; i < batches; ++i)
+      if (audit.audits(i, batches)) chosen.push_back(i);
+    return chosen;
+  };
+  const ForwardAudit once = ForwardAudit::once(60), one_of_many(60, 3);
+  for (const int64_t batches : {1, 2, 3, 8, 9, 40, 1000}) {
+    const std::vector<int64_t> most = audited(once, batches), few = audited(one_of_many, batches);
+    EXPECT_EQ(int64_t(most.size()), std::min<int64_t>(batches, ForwardAudit::kOnceBetween + 2));
+    EXPECT_EQ(int64_t(few.size()), std::min<int64_t>(batches, 3));
+    EXPECT_EQ(most.front(), 0);
+    EXPECT_EQ(most.back(), batches - 1);
+  }
 }
 
 TEST(Evaluate, TheModeIsRestoredAfterAnError) {

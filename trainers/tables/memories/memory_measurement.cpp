@@ -20,7 +20,7 @@ constexpr int kTimedForwards = 10;
 
 void measure_answers(LanguageModel& model, const Dataset& data, const MemoryMeasureOptions& o,
                      int64_t step, MemoryMeasurement& out) {
-  ForwardAudit audit(step, step);
+  ForwardAudit audit = ForwardAudit::once(step);
   const auto count = [&](CarriedState state) {
     return task_accuracy(model, data.test, data.test_answers, *data.task, o.documents, o.batch_size,
                          state, state == CarriedState::as_model ? &audit : nullptr);
@@ -42,7 +42,7 @@ void measure_text(LanguageModel& model, const Dataset& data, const MemoryMeasure
                                    model.block_size(), o.windows, data.validation_rule());
   std::vector<OtherMemory> others;
   if (model.carries_memory()) others = {reset_memory(), swapped_memory()};
-  ForwardAudit audit(step, step);
+  ForwardAudit audit = ForwardAudit::once(step);
   const CarriedLosses read =
       read_carried(model, windows, others, single_communicator(), {}, &audit);
   out.verdict = audit.verdict();

@@ -1,0 +1,153 @@
+// Are a finished run's figures those of its checkpoint? Asked in this process: what a model remembers is
+// forgotten first, as another process would never have seen it.
+
+#include "trainers/checks/summary_check.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "support/message_of.h"
+#include "support/temporary_directory.h"
+#include "support/tests_directory.h"
+#include "trainers/evaluation/attacks.h"
+#include "trainers/runs/run_directory.h"
+#include "trainers/training/monitored_trainer.h"
+
+namespace reverie {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::message_of;
+using testing::MonitoredTrainer;
+
+class CheckSummary : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    testing::reset_attacks();
+    std::ofstream text(directory_ / "text.txt");
+    for (int i = 0; i < 300; ++i)
+      text << "The " << i << ". line of a made-up text, to be learnt.\n";
+  }
+  std::string run(const std::string& model) {
+    Config c = Config::parse(
+        R"({"seed": 7, "train": {"steps": 8, "batch_size": 6},
+            "evaluation": {"interval": 4, "windows": 16, "prefix_only_windows": 8, "batch_size": 16,
+                           "final_windows": 16, "final_prefix_only_windows": 8},
+            "optimizer": {"warmup_steps": 2},
+            "sample": {"interval": 0, "tokens": 0}, "checkpoint": {"interval": 0}})",
+        "test");
+    c.merge(Config::parse("{\"model\": " + model + "}", "model"));
+    c.set("data.path=" + (directory_ / "text.txt"));
+    c.set("data.prepared_directory=" + (directory_ / "tokens"));
+    RunControl control;
+    control.run_directory = directory_ / "run";
+    MonitoredTrainer trainer(read_experiment(c, "."), control);
+    trainer.run();
+    EXPECT_FALSE(trainer.leaks()) << trainer.verdict().line();
+    return control.run_directory;
+  }
+  static std::string llama(const std::string& memory) {
+    return R"({"type": "llama", "block_size": 24, "n_layer": 1, "n_head": 2, "n_embd": 16, )"
+           R"("memory": )" +
+           memory + "}";
+  }
+
+  testing::TemporaryDirectory directory_;
+};
+
+TEST_F(CheckSummary, AnHonestRunsFiguresComeAgain) {
+  const std::string directory = run(llama("null"));
+  const SummaryCheck check = check_summary(directory);
+  ASSERT_EQ(check.figures.size(), 1);
+  EXPECT_TRUE(check.same());
+  EXPECT_TRUE(check.verdict().causal());
+  EXPECT_EQ(check.step, 8);
+  EXPECT_LT(std::abs(check.figures[0].stored - check.figures[0].anew), 1e-9);
+  EXPECT_LT(check.figures[0].allowed, 1e-4);
+  EXPECT_THAT(check.text(), HasSubstr("the same\n"));
+}
+
+TEST_F(CheckSummary, BehindLatentsTheirFigureIsAskedToo) {
+  const std::string directory =
+      run(R"({"type": "augmented", "block_size": 24, "groups": 3, "ahead": 4, "base": ")" +
+          testing::test_directory() +
+          R"(/golden/pretrained/llama", "latents": {"type": "soft_embeddings", "count": 2}})");
+  const SummaryCheck check = check_summary(directory);
+  ASSERT_EQ(check.figures.size(), 2);
+  EXPECT_EQ(check.figures[1].name, "augmented.val_loss");
+  EXPECT_TRUE(check.same()) << check.text();
+}
+
+// In its own process nothing moves: every probe meets the same memory of the text.
+TEST_F(CheckSummary, AModelThatRemembersWhatItWasEvaluatedOnIsFound) {
+  const std::string directory = run(llama(R"({"type": "test_attack", "kind": "remembers"})"));
+  EXPECT_TRUE(check_summary(directory).same()) << "it still remembers";
+  testing::reset_attacks();
+  const SummaryCheck check = check_summary(directory);
+  EXPECT_FALSE(check.same()) << check.text();
+  EXPECT_GT(std::abs(check.figures[0].anew - check.figures[0].stored), 0.01);
+  EXPECT_TRUE(check.verdict().leaks());
+  EXPECT_THAT(check.text(), HasSubstr("NOT THE SAME"));
+}
+
+TEST_F(CheckSummary, AFigureOfAnotherRunIsFound) {
+  const std::string directory = run(llama("null"));
+  Json summary = read_stored_json(file_in(directory, kSummaryFile)).json();
+  summary["val_loss_on_prefix_only_windows"] =
+      summary["val_loss_on_prefix_only_windows"].get<double>() - 0.001;
+  std::ofstream(file_in(directory, kSummaryFile)) << summary.dump();
+  EXPECT_FALSE(check_summary(directory).same());
+  summary["steps"] = 7;
+  std::ofstream(file_in(directory, kSummaryFile)) << summary.dump();
+  EXPECT_THAT(message_of<UserError>([&] { check_summary(directory); }),
+              HasSubstr("summary.json is of step 7, the newest checkpoint of step 8"));
+  std::filesystem::remove(file_in(directory, kSummaryFile));
+  EXPECT_THAT(message_of<UserError>([&] { check_summary(directory); }), HasSubstr("not finished"));
+}
+
+// A program that stands for this one.
+std::string program_that(const std::string& file, const std::string& does) {
+  std::ofstream(file) << "#!/bin/sh\n" << does << "\n";
+  std::filesystem::permissions(file, std::filesystem::perms::owner_all);
+  return file;
+}
+
+TEST_F(CheckSummary, InAProcessOfItsOwnALeakIsKept) {
+  const std::string directory = directory_ / "run";
+  std::filesystem::create_directory(directory);
+  Verdict found;
+  found.add({"a probe", "somewhere", 2, 1, 8});
+  std::ofstream(directory_ / "found.json") << Json{{"verdict", found.json()}}.dump();
+  const std::string says =
+      program_that(directory_ / "says", "[ \"$1 $2 $3 $4\" = \"check summary " + directory +
+                                            " --json\" ] && cp " + (directory_ / "found.json") +
+                                            " \"$5\"; exit 5");
+  EXPECT_TRUE(check_summary_in_own_process(says, directory).leaks());
+  EXPECT_TRUE(kept_leak(directory).leaks());
+}
+
+TEST_F(CheckSummary, AProcessThatFailsProvesNothing) {
+  const std::string directory = directory_ / "run";
+  std::filesystem::create_directory(directory);
+  const auto not_probed = [&](const std::string& program) {
+    const Verdict v = check_summary_in_own_process(program, directory);
+    EXPECT_FALSE(v.asked());
+    EXPECT_FALSE(v.leaks());
+    return v.not_probed().at(0);
+  };
+  EXPECT_THAT(not_probed(program_that(directory_ / "fails", "exit 3")),
+              HasSubstr("ended with status 3"));
+  EXPECT_THAT(not_probed(program_that(directory_ / "dies", "kill -9 $$")),
+              HasSubstr("ended by signal 9"));
+  EXPECT_THAT(not_probed(directory_ / "missing"), HasSubstr("No such file"));
+  EXPECT_FALSE(kept_leak(directory).leaks());
+}
+
+}  // namespace
+}  // namespace reverie

@@ -1,0 +1,176 @@
+#include "trainers/checks/summary_check.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/json.h"
+#include "layers/coprocessor/augmented_model.h"
+#include "trainers/evaluation/run_data.h"
+#include "trainers/evaluation/split_losses.h"
+#include "trainers/probes/rounding.h"
+#include "trainers/runs/run_directory.h"
+
+namespace reverie {
+namespace {
+
+constexpr const char* kProbe =
+    "the final figures against those of a process that never read the text";
+constexpr const char* kStored = "val_loss_on_prefix_only_windows";
+
+struct MeanLoss {
+  double mean = 0, largest = 0;  // of one target
+  double targets = 0;
+};
+
+MeanLoss teacher_forced(LanguageModel& model, const EvaluationWindows& windows) {
+  auto* augmented = dynamic_cast<AugmentedModel*>(&model);
+  LanguageModel& scored = augmented ? static_cast<LanguageModel&>(augmented->base()) : model;
+  const EvaluationMode mode(model);
+  MeanLoss out;
+  for (int64_t i = 0; i < windows.batch_count(); ++i) {
+    const Batch batch = windows.batch(i);
+    for (const double loss : row_losses(scored, scored.hidden(batch.tokens), batch.targets)) {
+      out.mean += loss;
+      out.largest = std::max(out.largest, loss);
+    }
+    out.targets += double(batch.target_count);
+  }
+  require(out.targets > 0, "the final evaluation's windows hold no target");
+  out.mean /= out.targets;
+  return out;
+}
+
+void require_comparable(const std::string& directory, const LoadedRun& run, const Json& summary) {
+  if (run.options.tensor_device().kind != DeviceKind::cpu)
+    throw UserError(fmt::format(
+        "{} was trained on {}: its figures are computed anew on the CPU, which rounds otherwise",
+        directory, run.options.device));
+  if (const int64_t steps = summary.at("steps"); steps != run.step)
+    throw UserError(fmt::format(
+        "{}: summary.json is of step {}, the newest checkpoint of step {}; wanted one of the same "
+        "step",
+        directory, steps, run.step));
+}
+
+// Runs a program to its end, its output thrown away: "" or how it ended.
+std::string failure_of_process(const std::vector<std::string>& words) {
+  std::vector<char*> arguments;
+  for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
+  arguments.push_back(nullptr);
+  posix_spawn_file_actions_t files;
+  ::posix_spawn_file_actions_init(&files);
+  ::posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  ::posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+  ::posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+  pid_t process = -1;
+  const int error =
+      ::posix_spawn(&process, arguments[0], &files, nullptr, arguments.data(), environ);
+  ::posix_spawn_file_actions_destroy(&files);
+  if (error != 0) return fmt::format("did not start: {}", std::strerror(error));
+  int status = 0;
+  while (::waitpid(process, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFSIGNALED(status)) return fmt::format("was ended by signal {}", WTERMSIG(status));
+  return WEXITSTATUS(status) == 0 ? "" : fmt::format("ended with status {}", WEXITSTATUS(status));
+}
+
+}  // namespace
+
+bool SummaryCheck::Figure::same() const {
+  return std::abs(stored - anew) <= allowed;
+}
+
+bool SummaryCheck::same() const {
+  return std::all_of(figures.begin(), figures.end(), [](const Figure& f) { return f.same(); });
+}
+
+Verdict SummaryCheck::verdict() const {
+  Verdict verdict;
+  for (const Figure& f : figures)
+    verdict.add({kProbe, fmt::format("{} {} in summary.json, {} anew", f.name, f.stored, f.anew),
+                 std::abs(f.stored - f.anew), f.allowed, step});
+  return verdict;
+}
+
+std::string SummaryCheck::text() const {
+  std::string out = checkpoint + "\n";
+  for (const Figure& f : figures)
+    out += fmt::format("{}: {:.6f} in summary.json, {:.6f} anew; rounding allows {:.2g}\n", f.name,
+                       f.stored, f.anew, f.allowed);
+  return out + (same() ? "the same\n"
+                       : "NOT THE SAME: the run's own process knew more than the model and the "
+                         "text, or summary.json is another run's\n");
+}
+
+Json SummaryCheck::json() const {
+  Json out = {{"checkpoint", checkpoint}, {"step", step}, {"same", same()}};
+  for (const Figure& f : figures)
+    out["figures"].push_back(
+        {{"name", f.name}, {"stored", f.stored}, {"anew", f.anew}, {"allowed", f.allowed}});
+  out["verdict"] = verdict().json();
+  return out;
+}
+
+SummaryCheck check_summary(const std::string& run_directory) {
+  require(run_finished(run_directory), "{} is not finished: there is no summary.json",
+          run_directory);
+  const Json summary = read_summary(run_directory);
+  require(summary.contains(kStored), "{}: summary.json of an earlier version, without {}",
+          run_directory, kStored);
+  const LoadedRun run = load_run(run_directory);
+  require_comparable(run_directory, run, summary);
+  const RunData opened = open_run_data(run_directory, run, false);
+  const EvaluationOptions& o = run.options.evaluation;
+  const EvaluationSplits splits(opened.data, o.batch_size, run.model->block_size(), o.final_windows,
+                                o.final_prefix_only_windows);
+  SummaryCheck check;
+  check.checkpoint = run.checkpoint;
+  check.step = run.step;
+  // As prefix-only scores allow: each target's loss errs by twice a logit's rounding, and a mean of n
+  // by 1 / sqrt(n) of that.
+  const double rounding = 2 * rounding_of(*run.model, run.model->block_size()).other_shape;
+  const MeanLoss loss = teacher_forced(*run.model, splits.prefix);
+  const double allowed = rounding * std::max(1.0, loss.largest) / std::sqrt(loss.targets);
+  check.figures.push_back({kStored, summary.at(kStored), loss.mean, allowed});
+  if (auto* augmented = dynamic_cast<AugmentedModel*>(run.model.get()))
+    check.figures.push_back(
+        {"augmented.val_loss", summary.at("augmented").at("val_loss"),
+         evaluate_augmented(*augmented, splits.validation, InsertionRule::of(*augmented)).loss,
+         allowed});
+  return check;
+}
+
+Verdict check_summary_in_own_process(const std::string& program, const std::string& run_directory) {
+  Verdict verdict;
+  std::string out = (std::filesystem::temp_directory_path() / "reverie-check-XXXXXX").string();
+  const int file = ::mkstemp(out.data());
+  if (file < 0) {
+    verdict.add_not_probed(fmt::format("{}: no temporary file could be made", kProbe));
+    return verdict;
+  }
+  ::close(file);
+  const std::string failure =
+      failure_of_process({program, "check", "summary", run_directory, "--json", out});
+  try {
+    verdict = Verdict::from_json(read_stored_json(out).at("verdict").json());
+  } catch (const std::exception&) {
+    verdict.add_not_probed(fmt::format("{}: it {}", kProbe, failure));
+  }
+  std::filesystem::remove(out);
+  keep_leak(run_directory, verdict);
+  return verdict;
+}
+
+}  // namespace reverie

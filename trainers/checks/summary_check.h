@@ -1,0 +1,39 @@
+#pragma once
+/// Whether a finished run's figures are those of its checkpoint: computed anew, in a process that never
+/// read the text before. A model that remembers what earlier evaluations showed it gives its own
+/// process figures that no other gets.
+
+#include <string>
+#include <vector>
+
+#include "trainers/runs/verdict.h"
+
+namespace reverie {
+
+struct SummaryCheck {
+  struct Figure {
+    std::string name;                          ///< its key in summary.json
+    double stored = 0, anew = 0, allowed = 0;  ///< nats per target; rounding allows this difference
+    bool same() const;
+  };
+  std::string checkpoint;
+  int64_t step = 0;
+  std::vector<Figure> figures;
+
+  bool same() const;
+  /// A figure that differs is a leak: the run's own evaluation had more than the model and the text.
+  Verdict verdict() const;
+  std::string text() const;
+  Json json() const;
+};
+
+/// Scores the windows of the run's final evaluation that were also scored prefix by prefix, and, with
+/// latents, all of them. UserError where the run is not finished, was trained on another device than
+/// the CPU, or has newer checkpoints than its summary.
+SummaryCheck check_summary(const std::string& run_directory);
+
+/// The verdict of `program check summary RUN` (this program, by its path) in a process of its own, kept
+/// in the run directory where it leaks. A check that fails is noted as not probed.
+Verdict check_summary_in_own_process(const std::string& program, const std::string& run_directory);
+
+}  // namespace reverie
