@@ -12,6 +12,7 @@
 #include "layers/model_options.h"
 #include "layers/pretrained/load.h"
 #include "trainers/runs/checkpoint_weights.h"
+#include "trainers/runs/resumption.h"
 #include "trainers/runs/run_directory.h"
 #include "trainers/runs/run_reference.h"
 #include "trainers/runs/stored_run.h"
@@ -71,6 +72,15 @@ void copy_run(const std::string& base, const fs::path& folder) {
     fsync_path(made.string());
 }
 
+// A config that an earlier version wrote has more keys now; the summary is of the same run still.
+void keep_config_hash(const RunDirectory& run, const Json& before, const Json& now) {
+  if (!run_finished(run.path())) return;
+  Json summary = read_stored_json(run.file(kSummaryFile)).json();
+  if (summary.value(kConfigHashKey, Json()) != config_hash(before)) return;
+  summary[kConfigHashKey] = config_hash(now);
+  run.write(kSummaryFile, summary);
+}
+
 }  // namespace
 
 Component with_base_found(const Component& model, const std::string& run_directory) {
@@ -127,7 +137,10 @@ void move_base(const std::string& run_directory, const std::string& path) {
   options.model = with_base(options.model, place);
   const auto newest = read_latest_checkpoint(run_directory);
   if (newest) load_weights(*make_run_model(options), *newest);
-  directory.write(kConfigFile, write_config(options));
+  const Json stored = read_stored_json(directory.file(kConfigFile)).json(),
+             moved = write_config(options);
+  directory.write(kConfigFile, moved);
+  keep_config_hash(directory, stored, moved);
   log_info("{}: its base lies at {} (before: {})", run_directory, place, *before);
 }
 

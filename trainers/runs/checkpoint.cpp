@@ -366,4 +366,14 @@ std::optional<std::string> latest_checkpoint(const std::string& run_directory) {
   return newest;
 }
 
+std::optional<std::string> stored_model_hash(const std::string& checkpoint) {
+  try {
+    const Json manifest = read_manifest(checkpoint);
+    const Json hash = manifest.value(Json::json_pointer("/files") / kModel / "xxh3_128", Json());
+    if (hash.is_string()) return hash.get<std::string>();
+  } catch (const UserError&) {  // whoever opens it says so
+  }
+  return std::nullopt;
+}
+
 }  // namespace reverie

@@ -62,5 +62,8 @@ struct StoredCheckpoint {
 std::optional<StoredCheckpoint> read_latest_checkpoint(const std::string& run_directory);
 /// Its directory alone.
 std::optional<std::string> latest_checkpoint(const std::string& run_directory);
+/// XXH3-128 of a complete checkpoint's model.safetensors as COMPLETE says, without reading the
+/// weights; nullopt where COMPLETE is damaged.
+std::optional<std::string> stored_model_hash(const std::string& checkpoint);
 
 }  // namespace reverie

@@ -9,11 +9,14 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "layers/frozen_base.h"
+#include "layers/model_options.h"
 #include "layers/weights_hash.h"
 #include "trainers/runs/run_directory.h"
 
 namespace reverie {
 namespace {
+
+constexpr const char* kInitialBaseFile = "initial_base.json";
 
 // Where files lie, what the config sets, and what the shapes of the weights decide.
 bool is_judged_elsewhere(const std::string& key) {
@@ -115,6 +118,32 @@ Json newest_base_record(const std::string& run_directory) {
   const bool readable = record.is_object() && record.value("path", Json()).is_string() &&
                         record.value("weights_hash", Json()).is_string();
   return readable ? record : Json();
+}
+
+std::optional<FrozenBase> trained_base(LanguageModel& model, const Component& component) {
+  const auto path = configured_base(component);
+  if (!path || frozen_base_of(model)) return std::nullopt;
+  constexpr std::string_view kPrefix = "base.";
+  NamedTensors all = model.state(), inner;
+  for (const auto& [name, tensor] : all)
+    if (name.starts_with(kPrefix)) inner.emplace_back(name.substr(kPrefix.size()), tensor);
+  FrozenBase base;
+  base.path = *path;
+  base.hash = hash_of_weights(inner.empty() ? all : inner);
+  return base;
+}
+
+void keep_initial_base(LanguageModel& model, const Component& component,
+                       const std::string& run_directory) {
+  const auto base = trained_base(model, component);
+  if (!base) return;
+  const Json record = {{"path", base->path}, {"weights_hash", base->hash}};
+  write_file_atomically(file_in(run_directory, kInitialBaseFile), json_text(record, 2) + "\n");
+}
+
+Json initial_base_record(const std::string& run_directory) {
+  const std::string file = file_in(run_directory, kInitialBaseFile);
+  return std::filesystem::exists(file) ? read_stored_json(file).json() : Json();
 }
 
 void require_recorded_base(LanguageModel& model, const Json& state, const std::string& checkpoint) {

@@ -1,6 +1,7 @@
 #pragma once
 /// The weights of a checkpoint: those that a run trains. A frozen base is named by path and hash.
 
+#include <optional>
 #include <string>
 
 #include "layers/frozen_base.h"
@@ -32,6 +33,16 @@ void load_weights(LanguageModel& model, const StoredCheckpoint& from);
 /// What the newest checkpoint of a run says of the base, before anything of it is verified; null where
 /// it says nothing that can be read. For messages and early refusals.
 Json newest_base_record(const std::string& run_directory);
+
+/// The base that this model trains, with the weights that it has now; nullopt where it has none, or a
+/// frozen one. `component`: the model's config.
+std::optional<FrozenBase> trained_base(LanguageModel& model, const Component& component);
+/// Keeps in the run directory with which weights of such a base the run begins: {"path",
+/// "weights_hash"}. Its checkpoints hold those that became of them.
+void keep_initial_base(LanguageModel& model, const Component& component,
+                       const std::string& run_directory);
+/// What keep_initial_base() wrote; null for runs of earlier versions and other models.
+Json initial_base_record(const std::string& run_directory);
 
 /// DataError unless the model's base is the one that this state of a checkpoint names, or it names
 /// none.

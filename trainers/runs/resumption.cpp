@@ -5,6 +5,8 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "core/files.h"
+#include "core/json.h"
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
 #include "trainers/runs/experiment.h"
@@ -15,11 +17,21 @@ namespace {
 // These change nothing of what is trained.
 constexpr std::array kMayChange = {"distributed", "evaluation", "sample", "checkpoint",
                                    "monitoring"};
+// These change nothing of what a finished run reports.
+constexpr std::array kBesideFigures = {"distributed", "sample", "checkpoint", "monitoring",
+                                       "plugins"};
 
 // Models whose base may lie elsewhere when a run goes on: its weights are known by their hash, or lie
 // in the checkpoint.
 constexpr std::array<std::pair<const char*, const char*>, 4> kBases = {
     {{"augmented", "base"}, {"coconut", "base"}, {"explained", "base"}, {"pretrained", "path"}}};
+
+void leave_out_paths(Json& value) {
+  if (value.is_structured())
+    for (Json& inner : value) leave_out_paths(inner);
+  else if (value.is_string() && value.get_ref<const std::string&>().starts_with('/'))
+    value = "";
+}
 
 }  // namespace
 
@@ -54,6 +66,17 @@ std::vector<std::string> obstacles_to_resuming(Json before, Json now) {
   if (now["train"]["steps"] > before["train"]["steps"])
     now["train"]["steps"] = before["train"]["steps"];
   return config_differences(before, now);
+}
+
+Json config_behind_figures(Json config) {
+  for (const char* key : kBesideFigures) config.erase(key);
+  leave_out_paths(config);
+  return config;
+}
+
+std::string config_hash(const Json& config) {
+  const std::string text = json_text(config_behind_figures(config));
+  return hash_bytes(text.data(), text.size());
 }
 
 }  // namespace reverie

@@ -23,4 +23,11 @@ Json in_todays_form(const Json& config, const std::string& run_directory);
 /// monitored and distributed.
 std::vector<std::string> obstacles_to_resuming(Json before, Json now);
 
+/// The part of a resolved config that decides a run's figures: without how it is sampled, saved,
+/// monitored and distributed, and without absolute paths, since tokens and bases are known by hashes.
+Json config_behind_figures(Json config);
+/// Hash of it. summary.json names the config that its figures are of under this key.
+std::string config_hash(const Json& config);
+inline constexpr const char* kConfigHashKey = "config_hash";
+
 }  // namespace reverie

@@ -19,6 +19,7 @@
 #include "trainers/runs/earlier_spellings.h"
 #include "trainers/runs/run_directory.h"
 #include "trainers/tables/definition.h"
+#include "trainers/tables/reused_runs.h"
 #include "trainers/tables/runs/run_report.h"
 #include "trainers/tables/shrunk_table.h"
 #include "trainers/tables/table_clock.h"
@@ -93,6 +94,7 @@ class RunPlanner {
     }
     const auto data_hash = data_hashes_[data];
     r.data_prepared = data_hash.has_value();
+    r.data_hash = data_hash;
     const std::string resolved = json_text(all) + data_hash.value_or("");
     const std::string level =
         cell.level_name.empty() ? std::to_string(cell.level) : cell.level_name;
@@ -263,6 +265,18 @@ bool leaks_unallowed(const PlannedRun& run) {
          !run.config.json().value("allow_future_leak", false);
 }
 
+[[noreturn]] void refuse_empty_report(const std::vector<PlannedRun>& runs, const ReproOptions& o) {
+  const auto planned = std::count_if(runs.begin(), runs.end(), [](auto& r) { return r.in_table; });
+  const std::string missing =
+      planned == 0 ? "nothing of this table has been measured yet"
+                   : fmt::format("none of the {} planned runs is finished and measured", planned);
+  throw UserError(fmt::format(
+      "--report-only: {}; looked for in {}/runs, where a run of another config (--preset, --set) "
+      "or "
+      "text has another directory. Leave out --report-only to train and measure what is missing",
+      missing, o.directory));
+}
+
 }  // namespace
 
 TableFile read_table_file(const ReproOptions& o) {
@@ -307,11 +321,12 @@ std::string plan_table_text(const ReproOptions& given, const std::optional<CostO
   return costs ? text + table_costs(t, *kind, runs, *costs) : text;
 }
 
-// Trains those of the part's runs that are missing and wanted, in order. The exit code of a run that
-// was stopped.
+// Trains those of the part's runs that are missing and wanted, in order; all that have finished are
+// checked first. The exit code of a run that was stopped.
 std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, const TableKind& kind,
                                  const std::vector<PlannedRun>& runs, const TablePart& part,
-                                 bool& leak_found) {
+                                 ReusedRuns& reused, bool& leak_found) {
+  reused.require_planned(runs);
   TableClock clock = clock_of(runs, t, o, part);
   RunReportCallback report;
   size_t number = 0;
@@ -326,6 +341,7 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
                                             r.trial ? "trial of " : "", place_of(r), r.seed);
     if (pending_signal()) return interrupted(context, requested_signal());
     if (run_finished(r.directory)) {
+      reused.require_planned(r);  // again: an earlier run's export may be its base
       complete_finished_run(r.directory);
       kind.measure_finished(r);
       leak_found = leak_found || leaks_unallowed(r);
@@ -379,6 +395,7 @@ int run_table(const ReproOptions& o) {
   const auto kind = make_table_kind(t);
   auto runs = plan_with_data(t, o, *kind);
   bool leak_found = false;  // after the first step of a run that does not allow it
+  ReusedRuns reused(t.directory);
   std::filesystem::create_directories(o.directory);
   const auto asked_for = [&](const PlannedRun& r) {
     return o.only.empty() || std::find(o.only.begin(), o.only.end(), r.cell.model) != o.only.end();
@@ -391,17 +408,19 @@ int run_table(const ReproOptions& o) {
     const auto wanted = [&](const PlannedRun& r) {
       return r.in_table || r.trial ? asked_for(r) : true;
     };
-    if (const auto stopped = train_missing(t, o, *kind, runs, {stands_first, wanted}, leak_found))
+    if (const auto stopped =
+            train_missing(t, o, *kind, runs, {stands_first, wanted}, reused, leak_found))
       return *stopped;
     runs = plan_with_data(t, o, *kind);
   }
   const auto wanted = [&](const PlannedRun& r) { return r.in_table ? asked_for(r) : !trials; };
   const auto all = [](const PlannedRun&) { return true; };
-  if (const auto stopped = train_missing(t, o, *kind, runs, {all, wanted}, leak_found))
+  if (const auto stopped = train_missing(t, o, *kind, runs, {all, wanted}, reused, leak_found))
     return *stopped;
   if (!o.report_only) kind->measure_given();
   const auto files = write_table(*kind, runs);
-  if (std::filesystem::exists(o.directory + "/table.md"))
+  if (files.empty() && o.report_only) refuse_empty_report(runs, o);
+  if (std::find(files.begin(), files.end(), "table.md") != files.end())
     fmt::print("{}\n", fit_terminal(STDOUT_FILENO, read_file(o.directory + "/table.md")));
   for (const auto& file : files) fmt::print("{}/{}\n", o.directory, file);
   return leak_found ? int(ExitCode::check_failed) : 0;

@@ -42,8 +42,9 @@ struct PlannedRun {
   /// The table's own "data", where this run is trained on other: a model's patch says so.
   std::optional<TableData> table_data;
   bool data_prepared = true;  ///< false: the directory is not yet the one that the run will have
-  bool in_table = true;       ///< false: others stand on it
-  bool trial = false;         ///< it decides a part of the others' configs
+  std::optional<std::string> data_hash = {};  ///< of its tokens, where they are prepared
+  bool in_table = true;                       ///< false: others stand on it
+  bool trial = false;                         ///< it decides a part of the others' configs
 };
 /// Whether a trial ended because its loss was not finite: that is a result, and no error.
 bool trial_diverged(const PlannedRun& run);

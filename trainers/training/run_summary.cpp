@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/machine.h"
+#include "trainers/runs/resumption.h"
 
 namespace reverie {
 
@@ -38,6 +39,7 @@ Json run_summary(const RunView& run, const RunState& state, const EvaluationInfo
   s["dataset"] = {{"name", data.name()}, {"note", data.note()}, {"hash", data.hash}};
   if (data.train_mix && data.train_mix->entries.size() > 1)
     s["dataset"]["mix"] = data.train_mix->in_words();
+  s[kConfigHashKey] = config_hash(run.resolved_config());
   s["numerics"] = numerics;
   if (run.communicator().size() > 1) s["ranks"] = run.communicator().size();
   return s;

@@ -123,6 +123,7 @@ void Trainer::open() {
   if (last_checkpoint_)
     tidy_checkpoints(directory_.path(), state_.step, options_.checkpoint.keep, state_.best_step());
   describe_run(directory_, options_, resolved_, dataset_, state_.step);
+  if (!last_checkpoint_) keep_initial_base(*model_, options_.model, directory_.path());
   if (options_.checkpoint.self_contained) copy_base(*model_, directory_.path());
 }
 

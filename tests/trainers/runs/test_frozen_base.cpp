@@ -23,6 +23,7 @@
 #include "trainers/exporting/hugging_face.h"
 #include "trainers/runs/base_files.h"
 #include "trainers/runs/checkpoint_weights.h"
+#include "trainers/runs/resumption.h"
 #include "trainers/runs/run_directory.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/runs/trained_state.h"
@@ -263,7 +264,16 @@ TEST_F(FrozenBaseTest, ABaseThatWasMovedIsFoundAgain) {
   train("run", experiment(kCoprocessor, {{"model", {{"base", moved}}}}), true);
   EXPECT_EQ(newest("run").contents.state.at(kBaseKey).at("path"), moved);
   EXPECT_THROW(load("whole"), DataError);
+  // An earlier version's config has fewer keys; the summary stays the one of this config.
+  Json earlier = parse_json(read_file(directory_ / "whole/config.resolved.json")),
+       summary = parse_json(read_file(directory_ / "whole/summary.json"));
+  earlier.erase("shrunk_by");
+  summary[kConfigHashKey] = config_hash(earlier);
+  write_file_atomically(directory_ / "whole/config.resolved.json", json_text(earlier));
+  write_file_atomically(directory_ / "whole/summary.json", json_text(summary));
   move_base(directory_ / "whole", moved);
+  EXPECT_EQ(parse_json(read_file(directory_ / "whole/summary.json")).at(kConfigHashKey),
+            config_hash(parse_json(read_file(directory_ / "whole/config.resolved.json"))));
   expect_same_run("whole", "run");
 }
 

@@ -22,6 +22,7 @@
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
 #include "support/tiny_models.h"
+#include "trainers/exporting/random_base.h"
 #include "trainers/tables/definitions.h"
 #include "trainers/tables/latents/latent_plan.h"
 #include "trainers/tables/repro.h"
@@ -536,6 +537,63 @@ TEST_F(LatentReproTest, WhatAKilledRunLeftUndoneIsDone) {
   ASSERT_EQ(run_table(o), 0);
   EXPECT_TRUE(std::filesystem::exists(page));
   EXPECT_FALSE(std::filesystem::exists(lock));
+}
+
+// The export that later runs begin with, and what was measured, are of the newest checkpoint.
+TEST_F(LatentReproTest, WhatWasMadeFromOtherWeightsIsMadeAnew) {
+  Json t = table();
+  t["presets"]["tiny"]["cells"] = {{"pause", {2}}};
+  t["presets"]["tiny"]["seeds"] = {1};
+  const ReproOptions o = options(t);
+  ASSERT_EQ(run_table(o), 0);
+  const auto runs = plan_table(o);
+  for (const std::string& file : {runs[0].directory + "/hugging_face/exported_from.json",
+                                  runs[1].directory + "/latent_effect.json"}) {
+    const Json made = parse_json(read_file(file));
+    Json stale = made;
+    stale["checkpoint_weights"] = "of other weights";
+    write_file_atomically(file, json_text(stale));
+    EXPECT_EQ(run_table(o), 0);
+    EXPECT_EQ(parse_json(read_file(file))["checkpoint_weights"], made["checkpoint_weights"]);
+  }
+}
+
+TEST_F(LatentReproTest, RunsBesideABaseThatWasReplacedAreRefused) {
+  const std::string base = directory_ / "base";
+  const auto replace_base = [&](int64_t width) {
+    std::filesystem::remove_all(base);
+    write_random_base({{"type", "llama"},
+                       {"vocab_size", 65},
+                       {"block_size", 32},
+                       {"n_layer", 2},
+                       {"n_head", 2},
+                       {"n_embd", 16},
+                       {"n_hidden", width}},
+                      base);
+  };
+  Json t = table();
+  Json& tiny = t["presets"]["tiny"];
+  tiny.erase("pretraining");
+  tiny["base_model"] = base;
+  // The first run's base is frozen, the second's is trained.
+  for (const Json& cells : {Json{{"pause", {2}}}, Json{{"continued", Json::array()}}}) {
+    tiny["cells"] = cells;
+    tiny["seeds"] = {1};
+    replace_base(32);
+    ASSERT_EQ(run_table(options(t)), 0);
+    replace_base(48);
+    tiny["seeds"] = {1, 2};
+    for (const bool report_only : {true, false}) {
+      ReproOptions o = options(t);
+      o.report_only = report_only;
+      EXPECT_THAT(message_of<DataError>([&] { run_table(o); }),
+                  AllOf(HasSubstr(base), HasSubstr("has other weights"),
+                        HasSubstr(plan_table(o)[0].directory), HasSubstr("another --run-dir")));
+      EXPECT_FALSE(std::filesystem::exists(plan_table(o)[1].directory));
+    }
+    replace_base(32);
+    EXPECT_EQ(run_table(options(t)), 0);
+  }
 }
 
 // A control trained on other text is measured on the table's text, and the table names both.

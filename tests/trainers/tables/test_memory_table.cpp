@@ -352,6 +352,16 @@ TEST_F(MemoryReproTest, TrainsMeasuresWritesAndReuses) {
   const auto written = std::filesystem::last_write_time(file);
   EXPECT_EQ(run_table(o), 0);
   EXPECT_EQ(std::filesystem::last_write_time(file), written);
+  // Figures of weights that are no more are measured anew.
+  const Json measured = parse_json(read_file(file));
+  Json stale = measured;
+  stale["checkpoint_weights"] = "of other weights";
+  stale["state_bytes"] = -1;
+  write_file_atomically(file, json_text(stale));
+  EXPECT_EQ(run_table(o), 0);
+  const Json anew = parse_json(read_file(file));
+  EXPECT_EQ(anew["state_bytes"], measured["state_bytes"]);
+  EXPECT_EQ(anew["checkpoint_weights"], measured["checkpoint_weights"]);
 }
 
 }  // namespace

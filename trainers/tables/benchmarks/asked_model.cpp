@@ -17,6 +17,7 @@
 #include "trainers/benchmarks/benchmark.h"
 #include "trainers/evaluation/model_source.h"
 #include "trainers/runs/run_directory.h"
+#include "trainers/tables/kept_measurement.h"
 
 namespace reverie {
 namespace {
@@ -115,7 +116,7 @@ void AskedBenchmarks::measure(const Row& row) const {
     if (definition.empty()) continue;
     const std::string file = file_of(row, name);
     const Json of = wanted(row, definition);
-    if (fs::exists(file) && read_stored_json(file).json().value("of", Json()) == of) continue;
+    if (!kept_measurement(file, of, row.path).is_null()) continue;
     const DefinitionFile read = read_benchmark(definition);
     ItemOptions first;
     first.limit = asked_.limit;
@@ -134,17 +135,18 @@ void AskedBenchmarks::measure(const Row& row) const {
     const BenchmarkResult result = run_benchmark(*model, read, items, options);
     const auto scored = double(std::max<int64_t>(1, int64_t(items.items.size()) - result.before));
     if (row.seed) keep_leak(row.path, result.verdict);
-    write_file_atomically(file, json_text(Json{{"of", of},
-                                               {"data", items.data_file},
-                                               {"items_hash", hash_file(items.data_file)},
-                                               {"all_items", items.all},
-                                               {"chance", items.chance},
-                                               {"measure", main_measure(result).name},
-                                               {"right", main_measure(result).values},
-                                               {"tokens", mean_tokens(result)},
-                                               {"milliseconds", 1000 * result.seconds / scored},
-                                               {"verdict", result.verdict.json()}}) +
-                                    "\n");
+    Json json = {{"of", of},
+                 {"data", items.data_file},
+                 {"items_hash", hash_file(items.data_file)},
+                 {"all_items", items.all},
+                 {"chance", items.chance},
+                 {"measure", main_measure(result).name},
+                 {"right", main_measure(result).values},
+                 {"tokens", mean_tokens(result)},
+                 {"milliseconds", 1000 * result.seconds / scored},
+                 {"verdict", result.verdict.json()}};
+    if (is_run_directory(row.path)) name_checkpoint(json, model->description);
+    write_file_atomically(file, json_text(json) + "\n");
     result.kept->remove();
   }
 }
@@ -166,9 +168,9 @@ std::vector<BenchmarkRun> AskedBenchmarks::finished() const {
     for (const auto& [name, task] : asked_.tasks) {
       const std::string& definition = definition_of(task, row);
       const std::string file = file_of(row, name);
-      if (definition.empty() || !fs::exists(file)) continue;
-      const Json json = read_stored_json(file).json();
-      if (json.value("of", Json()) != wanted(row, definition)) continue;
+      if (definition.empty()) continue;
+      const Json json = kept_measurement(file, wanted(row, definition), row.path);
+      if (json.is_null()) continue;
       BenchmarkRun run;
       run.cell = {name, row.model, row.latents, 0, row.shuffled};
       run.seed = row.seed;

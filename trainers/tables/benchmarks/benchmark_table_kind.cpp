@@ -5,7 +5,6 @@
 // base, "pretrained" as its path. A staged model's stage s is a run of its own.
 
 #include <algorithm>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -16,11 +15,12 @@
 #include "layers/coprocessor/augmented_model.h"
 #include "trainers/benchmarks/problem_answers.h"
 #include "trainers/evaluation/run_data.h"
-#include "trainers/exporting/hugging_face.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/tables/benchmarks/asked_model.h"
 #include "trainers/tables/benchmarks/benchmark_table.h"
 #include "trainers/tables/benchmarks/benchmark_table_definition.h"
+#include "trainers/tables/kept_measurement.h"
+#include "trainers/tables/run_export.h"
 #include "trainers/tables/table_kind.h"
 #include "trainers/text/activity.h"
 
@@ -132,9 +132,6 @@ class BenchmarkTableKind final : public TableKind {
         return cell;
     throw InternalError(fmt::format("no cell {} on {}", planned.model, planned.level_name));
   }
-  static std::string export_of(const std::string& run_directory) {
-    return run_directory + "/hugging_face";
-  }
   // Whether another model, or its own next stage, may begin with this run's weights.
   bool is_begun_with(const std::string& model) const {
     return among(definition_.staged, model) ||
@@ -219,17 +216,12 @@ void BenchmarkTableKind::check(const PlannedRun& run) const {
 }
 
 void BenchmarkTableKind::measure_finished(const PlannedRun& run) const {
-  const std::string exported = export_of(run.directory);
-  const bool is_exported =
-      !is_begun_with(run.cell.model) || std::filesystem::exists(exported + "/config.json");
-  if (is_exported && !measured(run).empty()) return;
+  const bool exported = !is_begun_with(run.cell.model) || is_exported(run.directory),
+             answered = !measured(run).empty();
+  if (exported && answered) return;
   const LoadedRun loaded = load_run(run.directory);
-  if (!is_exported) {
-    const std::string making = exported + ".making";
-    export_hugging_face(*loaded.model, loaded.options.model, loaded.tokenizer.get(), making);
-    rename_durably(making, exported);
-  }
-  if (measured(run).empty()) measure(at(run.cell), loaded, run.directory);
+  if (!exported) export_run(loaded, run.directory);
+  if (!answered) measure(at(run.cell), loaded, run.directory);
 }
 
 void BenchmarkTableKind::measure(const Cell& cell, const LoadedRun& loaded,
@@ -247,7 +239,6 @@ void BenchmarkTableKind::measure(const Cell& cell, const LoadedRun& loaded,
   const Component& problems = loaded.options.data.problems;
   Json json = {
       {"of", wanted(cell)},
-      {"checkpoint", loaded.checkpoint},
       {"items_hash", data.provenance.at("source").at("hash")},
       {"all_items", data.validation.count() / data.examples->length},
       {"chance",
@@ -259,6 +250,7 @@ void BenchmarkTableKind::measure(const Cell& cell, const LoadedRun& loaded,
     json["shuffled"] = answers_json(shuffled);
   }
   json["verdict"] = verdict.json();
+  name_checkpoint(json, loaded.checkpoint);
   keep_leak(directory, verdict);
   write_file_atomically(directory + "/" + kAnswersFile, json_text(json) + "\n");
 }
@@ -266,9 +258,8 @@ void BenchmarkTableKind::measure(const Cell& cell, const LoadedRun& loaded,
 std::vector<BenchmarkRun> BenchmarkTableKind::measured(const PlannedRun& run) const {
   const Cell& cell = at(run.cell);
   const std::string file = run.directory + "/" + kAnswersFile;
-  if (!std::filesystem::exists(file)) return {};
-  const Json json = read_stored_json(file).json();
-  if (json.value("of", Json()) != wanted(cell)) return {};
+  const Json json = kept_measurement(file, wanted(cell), run.directory);
+  if (json.is_null()) return {};
   std::vector<BenchmarkRun> out;
   try {
     for (const char* part : {"own", "shuffled"}) {

@@ -2,7 +2,6 @@
 // The base is trained first; its cells are decoders (models) on uses, whose patches have data of
 // examples.
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -12,6 +11,7 @@
 #include "trainers/evaluation/run_data.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/tables/explained/explained_table.h"
+#include "trainers/tables/kept_measurement.h"
 #include "trainers/tables/table_kind.h"
 #include "trainers/text/activity.h"
 
@@ -137,10 +137,7 @@ class ExplainedTableKind final : public TableKind {
             {"batch_size", preset_.measure.batch_size}};
   }
   Json stored(const std::string& directory) const {
-    const std::string file = directory + "/" + kMeasurementFile;
-    if (!std::filesystem::exists(file)) return nullptr;
-    Json json = Config::from_file(file).json();
-    return json.value("of", Json()) == wanted() ? json : Json();
+    return kept_measurement(directory + "/" + kMeasurementFile, wanted(), directory);
   }
 
   // Finished decoders stand in the table only beside the base that they were trained on.
@@ -182,7 +179,7 @@ void ExplainedTableKind::measure_finished(const PlannedRun& run) const {
   Json json = measured.json();
   json["of"] = wanted();
   json["reads"] = model->options().reads;
-  json["checkpoint"] = loaded.checkpoint;
+  name_checkpoint(json, loaded.checkpoint);
   json["verdict"] = loaded.verdict.json();
   write_file_atomically(run.directory + "/" + kMeasurementFile, json_text(json, 2) + "\n");
 }

@@ -18,11 +18,12 @@
 #include "layers/model_options.h"
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/latent_canary.h"
-#include "trainers/exporting/hugging_face.h"
 #include "trainers/runs/stored_run.h"
+#include "trainers/tables/kept_measurement.h"
 #include "trainers/tables/latents/latent_definition.h"
 #include "trainers/tables/latents/latent_plan.h"
 #include "trainers/tables/latents/latent_table.h"
+#include "trainers/tables/run_export.h"
 #include "trainers/tables/table_kind.h"
 #include "trainers/text/activity.h"
 #include "trainers/training/trainer.h"
@@ -83,9 +84,6 @@ class LatentTableKind final : public TableKind {
                                  int64_t planned) const override;
 
  private:
-  static std::string export_of(const std::string& run_directory) {
-    return run_directory + "/hugging_face";
-  }
   bool is_shuffled(const std::string& model) const {
     const auto& all = definition_.shuffled;
     return std::find(all.begin(), all.end(), model) != all.end();
@@ -247,28 +245,25 @@ std::string LatentTableKind::sweep_note() const {
 
 std::optional<LatentMeasurement> LatentTableKind::measurement_of(const PlannedRun& run) const {
   const std::string file = run.directory + "/" + kMeasurementFile;
-  if (!std::filesystem::exists(file)) return {};
-  const Config measured = read_stored_json(file);
-  if (measured.json().value("of", Json()) != wanted(run)) return {};
-  return LatentMeasurement::from_json(measured.at("measured").json());
+  const Json kept = kept_measurement(file, wanted(run), run.directory);
+  if (kept.is_null()) return {};
+  return LatentMeasurement::from_json(Config(kept, "$", file).at("measured").json());
 }
 
 void LatentTableKind::measure_finished(const PlannedRun& run) const {
   if (!run.in_table && !run.trial) {
-    const std::string directory = export_of(run.directory);
-    if (std::filesystem::exists(directory + "/config.json")) return;
-    LoadedRun loaded = load_run(run.directory);
-    const std::string making = directory + ".making";
-    export_hugging_face(*loaded.model, loaded.options.model, loaded.tokenizer.get(), making);
-    rename_durably(making, directory);
+    if (!is_exported(run.directory)) export_run(load_run(run.directory), run.directory);
     return;
   }
   const std::string file = run.directory + "/" + kMeasurementFile;
+  if (!kept_measurement(file, wanted(run), run.directory).is_null()) return;
   if (std::filesystem::exists(file)) {
     const Json of = read_stored_json(file).json().value("of", Json());
-    if (of == wanted(run)) return;
-    log_warning("{} was measured with other settings and is measured again: it has {}, wanted {}",
-                file, json_text(of), json_text(wanted(run)));
+    if (of == wanted(run))
+      log_warning("{} is of another checkpoint than the newest, which is measured now", file);
+    else
+      log_warning("{} was measured with other settings and is measured again: it has {}, wanted {}",
+                  file, json_text(of), json_text(wanted(run)));
   }
   measure(run);
 }
@@ -330,12 +325,9 @@ void LatentTableKind::measure(const PlannedRun& run) const {
   }
   if (verdict.leaks()) log_warning("{}: {}", run.directory, verdict.line());
   keep_leak(run.directory, verdict);
-  write_file_atomically(run.directory + "/" + kMeasurementFile,
-                        json_text(Json{{"of", wanted(run)},
-                                       {"checkpoint", loaded.checkpoint},
-                                       {"verdict", verdict.json()},
-                                       {"measured", m.json()}}) +
-                            "\n");
+  Json json = {{"of", wanted(run)}, {"verdict", verdict.json()}, {"measured", m.json()}};
+  name_checkpoint(json, loaded.checkpoint);
+  write_file_atomically(run.directory + "/" + kMeasurementFile, json_text(json) + "\n");
 }
 
 std::string LatentTableKind::plan(const std::vector<PlannedRun>& runs) const {

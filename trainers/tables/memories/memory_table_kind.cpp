@@ -2,7 +2,6 @@
 // tasks; a task's patch has its data and the model's block_size, one window.
 
 #include <algorithm>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -11,6 +10,7 @@
 #include "core/json.h"
 #include "trainers/evaluation/run_data.h"
 #include "trainers/runs/stored_run.h"
+#include "trainers/tables/kept_measurement.h"
 #include "trainers/tables/memories/memory_definition.h"
 #include "trainers/tables/memories/memory_table.h"
 #include "trainers/tables/run_costs.h"
@@ -91,10 +91,8 @@ class MemoryTableKind final : public TableKind {
   }
   // Where the run was measured as this table wants.
   std::optional<MemoryMeasurement> measurement_of(const std::string& directory) const {
-    const std::string file = directory + "/" + kMeasurementFile;
-    if (!std::filesystem::exists(file)) return std::nullopt;
-    const Json json = read_stored_json(file).json();
-    if (json.value("of", Json()) != wanted()) return std::nullopt;
+    const Json json = kept_measurement(directory + "/" + kMeasurementFile, wanted(), directory);
+    if (json.is_null()) return std::nullopt;
     return MemoryMeasurement::from_json(json);
   }
 
@@ -114,7 +112,7 @@ void MemoryTableKind::measure_finished(const PlannedRun& run) const {
   keep_leak(run.directory, measured.verdict);
   Json json = measured.json();
   json["of"] = wanted();
-  json["checkpoint"] = loaded.checkpoint;
+  name_checkpoint(json, loaded.checkpoint);
   write_file_atomically(run.directory + "/" + kMeasurementFile, json_text(json, 2) + "\n");
 }
 

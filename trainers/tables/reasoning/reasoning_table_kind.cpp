@@ -4,7 +4,6 @@
 // anew, on weights of its stage s - 1, and with data.examples.stage s unless the model says
 // another.
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -13,11 +12,12 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "layers/pretrained/load.h"
-#include "trainers/exporting/hugging_face.h"
 #include "trainers/generation/answer_accuracy.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/tables/definition.h"
+#include "trainers/tables/kept_measurement.h"
 #include "trainers/tables/reasoning/reasoning_table.h"
+#include "trainers/tables/run_export.h"
 #include "trainers/tables/table_kind.h"
 #include "trainers/training/trainer.h"
 
@@ -111,13 +111,14 @@ class ReasoningTableKind final : public TableKind {
                                  int64_t planned) const override;
 
  private:
-  static std::string export_of(const std::string& run_directory) {
-    return run_directory + "/hugging_face";
-  }
   Json wanted() const {
     return {{"format", kFormat},
             {"examples", measure_.examples},
             {"train_examples", measure_.train_examples}};
+  }
+  // Null where they were not counted as this table wants.
+  Json answers_of(const std::string& directory) const {
+    return kept_measurement(directory + "/" + kAnswersFile, wanted(), directory);
   }
   // Of a run, where its answers were counted as this table wants.
   std::optional<ReasoningRun> read(const std::string& directory, const std::string& model,
@@ -132,18 +133,11 @@ class ReasoningTableKind final : public TableKind {
 };
 
 void ReasoningTableKind::measure_finished(const PlannedRun& run) const {
-  const std::string file = run.directory + "/" + kAnswersFile, exported = export_of(run.directory);
-  const bool is_counted = std::filesystem::exists(file) &&
-                          read_stored_json(file).json().value("of", Json()) == wanted(),
-             is_exported = std::filesystem::exists(exported + "/config.json");
-  if (is_counted && is_exported) return;
-  LoadedRun loaded = load_run(run.directory);
-  if (!is_exported) {
-    const std::string making = exported + ".making";
-    export_hugging_face(*loaded.model, loaded.options.model, loaded.tokenizer.get(), making);
-    rename_durably(making, exported);
-  }
-  if (!is_counted) count_answers(loaded, file);
+  const bool answered = !answers_of(run.directory).is_null(), exported = is_exported(run.directory);
+  if (answered && exported) return;
+  const LoadedRun loaded = load_run(run.directory);
+  if (!exported) export_run(loaded, run.directory);
+  if (!answered) count_answers(loaded, run.directory + "/" + kAnswersFile);
 }
 
 void ReasoningTableKind::count_answers(const LoadedRun& run, const std::string& file) const {
@@ -157,22 +151,20 @@ void ReasoningTableKind::count_answers(const LoadedRun& run, const std::string& 
   };
   const Json held_out = count(data.validation, measure_.examples, "held-out"),
              train = count(data.train, measure_.train_examples, "training");
-  write_file_atomically(file, json_text(Json{{"of", wanted()},
-                                             {"checkpoint", run.checkpoint},
-                                             {"text_hash", data.provenance.at("source").at("hash")},
-                                             {"held_out", held_out},
-                                             {"train", train}},
-                                        2) +
-                                  "\n");
+  Json json = {{"of", wanted()},
+               {"text_hash", data.provenance.at("source").at("hash")},
+               {"held_out", held_out},
+               {"train", train}};
+  name_checkpoint(json, run.checkpoint);
+  write_file_atomically(file, json_text(json, 2) + "\n");
 }
 
 std::optional<ReasoningRun> ReasoningTableKind::read(const std::string& directory,
                                                      const std::string& model, int64_t stage,
                                                      int64_t seed) const {
-  const std::string file = directory + "/" + kAnswersFile;
-  if (!run_finished(directory) || !std::filesystem::exists(file)) return std::nullopt;
-  const Json answers = read_stored_json(file).json();
-  if (answers.value("of", Json()) != wanted()) return std::nullopt;
+  if (!run_finished(directory)) return std::nullopt;
+  const Json answers = answers_of(directory);
+  if (answers.is_null()) return std::nullopt;
   Json summary = read_summary(directory);
   // Stages lay the same text out differently.
   summary["dataset"]["hash"] = answers.at("text_hash");
