@@ -11,16 +11,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char *kCheckpoint = "checkpoint", *kWeights = "checkpoint_weights";
+constexpr const char *kCheckpointKey = "checkpoint", *kWeightsKey = "checkpoint_weights";
 
 bool has_weights_of(const Json& made, const std::string& checkpoint) {
   const auto hash = stored_model_hash(checkpoint);
-  return hash && made.at(kWeights) == *hash;
+  return hash && made.at(kWeightsKey) == *hash;
 }
 
 // Run directories may have moved since: the folder's name says the step.
 bool earlier_file_fits(const Json& made, const std::string& file, const std::string& newest) {
-  if (const Json named = made.value(kCheckpoint, Json()); named.is_string())
+  if (const Json named = made.value(kCheckpointKey, Json()); named.is_string())
     return fs::path(named.get<std::string>()).filename() == fs::path(newest).filename();
   return fs::last_write_time(file) >= fs::last_write_time(file_in(newest, "COMPLETE"));
 }
@@ -28,8 +28,8 @@ bool earlier_file_fits(const Json& made, const std::string& file, const std::str
 }  // namespace
 
 void name_checkpoint(Json& made, const std::string& checkpoint) {
-  made[kCheckpoint] = checkpoint;
-  made[kWeights] = stored_model_hash(checkpoint).value_or("");
+  made[kCheckpointKey] = checkpoint;
+  made[kWeightsKey] = stored_model_hash(checkpoint).value_or("");
 }
 
 bool is_of_newest_checkpoint(const Json& made, const std::string& file,
@@ -38,7 +38,7 @@ bool is_of_newest_checkpoint(const Json& made, const std::string& file,
   const auto checkpoints = checkpoints_of(run_directory);
   if (checkpoints.empty()) return true;
   const std::string& newest = checkpoints.back();
-  if (!made.contains(kWeights)) return earlier_file_fits(made, file, newest);
+  if (!made.contains(kWeightsKey)) return earlier_file_fits(made, file, newest);
   if (has_weights_of(made, newest)) return true;
   // load_run() passes over a damaged one.
   const auto whole = latest_checkpoint(run_directory);
