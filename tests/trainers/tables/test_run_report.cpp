@@ -14,6 +14,7 @@
 #include "support/markup.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
+#include "trainers/runs/run_directory.h"
 
 namespace reverie {
 namespace {
@@ -128,6 +129,61 @@ TEST(RunReport, NoLossOfALeakingRunStandsWithoutItsLabel) {
   // Hover values carry the label, too: every loss curve's values say so.
   EXPECT_THAT(html, HasSubstr("<title>validation LEAKS, step 300: 2.1</title>"));
   EXPECT_THAT(html, Not(HasSubstr("<title>validation, step")));
+}
+
+Verdict found_leak() {
+  Verdict verdict;
+  verdict.add({"other tokens behind the cut, eval mode", "row 0", 3.0, 1e-6, 300});
+  return verdict;
+}
+
+void expect_leak(const std::string& directory) {
+  const RunRecord run = read_run_record(directory);
+  EXPECT_EQ(run.label(), "LEAKS");
+  EXPECT_EQ(run.verdict(), "LEAKS");
+  const std::string html = run_report_html(run);
+  expect_sound(html);
+  EXPECT_THAT(html, HasSubstr("The model saw the tokens it was asked to predict"));
+  EXPECT_THAT(html, HasSubstr("LEAKS: "));  // what moved
+  for (const char* part : {"class=\"causal\"", "No logit depends", "passed the gate"})
+    EXPECT_THAT(html, Not(HasSubstr(part)));
+}
+
+TEST(RunReport, ALeakThatALaterCommandFoundIsOnThePage) {
+  TemporaryDirectory dir;
+  for (const bool finished : {true, false}) {
+    const std::string run =
+        write_run(dir / (finished ? "finished" : "killed"), {.finished = finished});
+    keep_leak(run, found_leak());
+    expect_leak(run);
+  }
+  const std::string html =
+      comparison_html({read_run_record(dir / "finished"), read_run_record(dir / "killed")}, "reverie report");
+  EXPECT_EQ(count(html, "<span class=\"causal\">causal</span>"), 0u);
+  EXPECT_THAT(html, HasSubstr("No run on this page has finished without a label"));
+}
+
+TEST(RunReport, ALeakOfTheBaseIsOnThePage) {
+  TemporaryDirectory dir;
+  keep_leak(write_run(dir / "base", {}), found_leak());
+  for (const bool finished : {true, false}) {
+    const std::string run =
+        write_run(dir / (finished ? "finished" : "killed"), {.finished = finished});
+    Json config = parse_json(read_file(run + "/config.resolved.json"));
+    config["model"]["base"] = dir / "base";
+    write_file_atomically(run + "/config.resolved.json", json_text(config));
+    expect_leak(run);
+  }
+}
+
+TEST(RunReport, ALeakOfAShrunkRunSaysBoth) {
+  TemporaryDirectory dir;
+  const std::string run = write_run(dir / "run", {.finished = false});
+  Json config = parse_json(read_file(run + "/config.resolved.json"));
+  config["shrunk_by"] = 4;
+  write_file_atomically(run + "/config.resolved.json", json_text(config));
+  keep_leak(run, found_leak());
+  EXPECT_EQ(read_run_record(run).label(), "LEAKS, shrunk by 4");
 }
 
 TEST(RunReport, CarriedMemoryIsShownByPositionAndOtherwiseNotSpokenOf) {

@@ -48,6 +48,7 @@ void flatten(const Json& value, const std::string& path,
 std::string RunRecord::label() const {
   if (summary.is_object())
     if (const std::string label = Verdict::of_file(summary).label(); !label.empty()) return label;
+  if (leak.leaks()) return leak.label();
   std::string label;
   for (const Json& event : metrics)
     if (event.contains("label") && !label.starts_with(kLeakLabel)) {
@@ -56,6 +57,10 @@ std::string RunRecord::label() const {
       if (const size_t more = label.find(" ("); more != label.npos) label.resize(more);
     }
   return label;
+}
+
+bool RunRecord::leaks() const {
+  return label().starts_with(kLeakLabel);
 }
 
 std::string RunRecord::verdict() const {
@@ -103,7 +108,9 @@ RunRecord read_run_record(const std::string& given) {
                     "`reverie train --run-dir` wrote",
                     directory, kConfigFile));
   run.config = read_stored_json(file_in(directory, kConfigFile)).json();
-  run.summary = read_if_there(file_in(directory, kSummaryFile));
+  if (run_finished(directory)) run.summary = read_summary(directory);
+  run.leak = kept_leak(directory);
+  run.leak.set_shrunk(run.config.value("shrunk_by", int64_t(1)));
   run.dataset = read_if_there(directory + "/dataset.json");
   run.metrics = read_metrics(directory);
   return run;

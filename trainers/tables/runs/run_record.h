@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "trainers/reports/svg_plot.h"
+#include "trainers/runs/verdict.h"
 
 #include "core/config.h"
 
@@ -15,13 +16,15 @@ namespace reverie {
 struct RunRecord {
   std::string directory, name;
   Json config;                ///< config.resolved.json
-  Json summary;               ///< summary.json; null while the run is not finished
+  Json summary;               ///< read_summary(); null while the run is not finished
   Json dataset;               ///< dataset.json; null where there is none
   std::vector<Json> metrics;  ///< metrics.jsonl
+  Verdict leak;               ///< kept_leak(): found by a later command, or the base's
 
   bool finished() const { return !summary.is_null(); }
-  /// "LEAKS", where the summary or any line of metrics says so; it stands beside every loss.
+  /// "LEAKS", where the summary, `leak` or any line of metrics says so; it stands beside every loss.
   std::string label() const;
+  bool leaks() const;  ///< label() says so; other labels ("shrunk by 4") do not
   /// "causal", "LEAKS", or that the trained weights are still to be probed.
   std::string verdict() const;
   int64_t last_step() const;

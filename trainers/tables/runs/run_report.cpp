@@ -93,6 +93,8 @@ std::string result_section(const RunRecord& run) {
     out += definition("training time", format_duration(run.figure("seconds")) + ", " +
                                            format_count(run.figure("tokens_per_second")) +
                                            " tokens a second");
+  } else if (run.leak.leaks()) {
+    out += definition("probes", escape_html(run.leak.line()));
   }
   out += definition("model", escape_html(model_text(run)));
   out += definition("data", escape_html(data_text(run)));
@@ -165,16 +167,17 @@ std::string config_section(const RunRecord& run) {
 }
 
 std::string lead_of(const RunRecord& run) {
+  const std::string leak =
+      "The model saw the tokens it was asked to predict: these numbers say nothing about "
+      "prediction.";
   if (!run.finished())
-    return fmt::format("Not finished: {} steps so far. Its losses are those of single evaluations.",
-                       steps_text(run));
+    return fmt::format(
+        "Not finished: {} steps so far. Its losses are those of single evaluations.{}",
+        steps_text(run), run.leaks() ? " " + leak : "");
   const std::string mark = run.label().empty() ? "" : " " + run.label();
   return fmt::format("Validation loss {} nats per token{}, prefix-only {}{}. {}",
                      loss_text(run, "val_loss"), mark, loss_text(run, "val_loss_prefix_only"), mark,
-                     run.label().empty()
-                         ? "No logit depends on what it must not see."
-                         : "The model saw the tokens it was asked to predict: these numbers say "
-                           "nothing about prediction.");
+                     run.leaks() ? leak : "No logit depends on what it must not see.");
 }
 
 Provenance provenance_of(const std::vector<RunRecord>& runs, const std::string& command) {
