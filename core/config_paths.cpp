@@ -1,11 +1,10 @@
-// Paths in a config, made absolute.
+#include "core/config_paths.h"
 
 #include <cctype>
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "core/config.h"
 #include "core/config_internal.h"
 #include "core/error.h"
 #include "core/idle_fields.h"
@@ -67,15 +66,13 @@ std::string absolute_path(const std::string& given, const std::string& directory
   return result;
 }
 
-class Resolver final : public IdleFields {
+class PathVisit final : public IdleFields {
  public:
-  explicit Resolver(const std::string& directory) : directory_(directory) {}
+  explicit PathVisit(const std::function<void(std::string&)>& change) : change_(change) {}
   void entries(std::string_view, Entries& value, std::string_view) override {
     for (const std::string& name : value.names()) value.describe(name, *this);
   }
-  void path(std::string_view, std::string& value, std::string_view) override {
-    value = absolute_path(value, directory_);
-  }
+  void path(std::string_view, std::string& value, std::string_view) override { change_(value); }
   void object(std::string_view, Fieldset& value, std::string_view) override { value.fields(*this); }
   void component(std::string_view, Component& value, const RegistryBase& registry, bool,
                  std::string_view) override {
@@ -90,14 +87,18 @@ class Resolver final : public IdleFields {
   }
 
  private:
-  const std::string& directory_;
+  const std::function<void(std::string&)>& change_;
 };
 
 }  // namespace
 
+void each_path(Fieldset& value, const std::function<void(std::string&)>& change) {
+  PathVisit visit(change);
+  value.fields(visit);
+}
+
 void resolve_paths(Fieldset& value, const std::string& directory) {
-  Resolver resolver(directory);
-  value.fields(resolver);
+  each_path(value, [&](std::string& path) { path = absolute_path(path, directory); });
 }
 
 }  // namespace reverie

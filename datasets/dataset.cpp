@@ -27,10 +27,15 @@ void require_below(const TokenFile& file, int64_t rows, const Tokenizer& tokeniz
   }
 }
 
+// The first part of what a data set's hash is of.
+std::string hashed_text(const std::string& train, const std::string& validation,
+                        const std::string& tokenizer, int64_t vocabulary_size) {
+  return fmt::format("{}\n{}\n{}\n{}\n", train, validation, tokenizer, vocabulary_size);
+}
+
 std::string hash_of(const Dataset& data) {
-  const std::string all =
-      fmt::format("{}\n{}\n{}\n{}\n", data.train.checksum(), data.validation.checksum(),
-                  data.train.tokenizer_hash(), data.vocabulary_size());
+  const std::string all = hashed_text(data.train.checksum(), data.validation.checksum(),
+                                      data.train.tokenizer_hash(), data.vocabulary_size());
   if (!data.task) return hash_bytes(all.data(), all.size());
   const std::string with_answers =
       fmt::format("{}{}\n{}\n{}\n{}\n", all, data.test.checksum(), data.train_answers.checksum(),
@@ -87,6 +92,7 @@ Dataset open_bin_directory(const DataOptions& options) {
       {"train", {{"tokens", data.train.count()}, {"checksum", data.train.checksum()}}},
       {"validation",
        {{"tokens", data.validation.count()}, {"checksum", data.validation.checksum()}}}};
+  if (data.tokenizer) data.provenance["tokenizer"]["hash"] = data.tokenizer->hash();
   data.hash = hash_of(data);
   if (train.size() > 1 || validation.size() > 1) {
     data.train_mix = layout_of_shards(name, train);
@@ -175,6 +181,25 @@ std::optional<std::string> prepared_hash(const DatasetDescription& d) {
   if (!d.is_mix()) verify_unless_prepared(headers_alone);
   for (DatasetDescription& text : headers_alone.mix) verify_unless_prepared(text);
   return open_dataset(headers_alone).hash;
+}
+
+std::optional<std::string> recorded_hash(const Json& provenance) {
+  try {
+    if (provenance.contains("mix")) return provenance.at("source").at("hash").get<std::string>();
+    if (!provenance.contains("creation")) return std::nullopt;
+    const RecordedLayout layout = recorded_layout(provenance);
+    if (layout.task) return std::nullopt;
+    const Json& tokenizer = provenance.at("tokenizer");
+    const auto checksum = [&](const char* part) {
+      return provenance.at(part).at("checksum").get<std::string>();
+    };
+    const std::string all = hashed_text(
+        checksum("train"), checksum("validation"), tokenizer.at("hash").get<std::string>(),
+        tokenizer.at("vocabulary_size").get<int64_t>() + layout.marks());
+    return hash_bytes(all.data(), all.size());
+  } catch (const Json::exception&) {
+    return std::nullopt;  // of another version
+  }
 }
 
 Dataset prepare_and_open(const DataOptions& options, const PrepareProgress& progress) {

@@ -65,6 +65,10 @@ Dataset open_dataset(const DatasetDescription& description);
 /// a header are read). nullopt where nothing is prepared.
 std::optional<std::string> prepared_hash(const DatasetDescription& description);
 
+/// The same from a dataset.json alone. nullopt where it does not say enough: of a generated task, and
+/// of the files of others.
+std::optional<std::string> recorded_hash(const Json& provenance);
+
 /// Describes, prepares what is missing, and opens.
 Dataset prepare_and_open(const DataOptions& options, const PrepareProgress& progress = {});
 

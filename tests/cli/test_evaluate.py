@@ -77,13 +77,15 @@ class EvaluateTest(unittest.TestCase):
         self.assertIn("16 offsets of each text, drawn by its own tokens from 1 to T - 3", shown.stdout)
         (self.here / "other.txt").write_text(self.text[:2000])
         alone = self.figures("eval", "writer", "--text", "other.txt", "--window", 32)
-        config = self.here / "beside" / "config.resolved.json"
+        # A run's own config cannot be edited: its checkpoint says which one it is.
+        self.expect(0, "inspect", "beside", "--export-state", "beside_state")
+        config = self.here / "beside_state" / "config.json"
         seen = []
         for groups in (1, 2, 8, 16):
             changed = json.loads(config.read_text())
             changed["model"]["groups"] = groups
             config.write_text(json.dumps(changed))
-            figures = self.figures("eval", "beside", "--text", "other.txt", "--window", 32)
+            figures = self.figures("eval", "beside_state", "--text", "other.txt", "--window", 32)
             figures["augmented"]["rule"]  # says where
             seen.append(figures)
         for figures in seen[1:]:

@@ -10,6 +10,7 @@
 #include "trainers/runs/base_files.h"
 #include "trainers/runs/checkpoint.h"
 #include "trainers/runs/checkpoint_weights.h"
+#include "trainers/runs/recorded_run.h"
 #include "trainers/runs/run_reference.h"
 #include "trainers/text/activity.h"
 
@@ -70,6 +71,9 @@ LoadedRun load_run(const std::string& given) {
           ? read_latest_checkpoint(directory)
           : std::optional(StoredCheckpoint{named->checkpoint, read_checkpoint(named->checkpoint)});
   if (!stored) throw UserError(fmt::format("{} has no complete checkpoint yet", directory));
+  if (std::filesystem::exists(file_in(directory, std::string(kTokenizerFile))))
+    run.tokenizer = load_tokenizer(directory);
+  require_one_run(directory, run.options, run.tokenizer.get(), *stored);
   const CheckpointContents& contents = stored->contents;
   run.checkpoint = stored->directory;
   run.step = contents.state.value("step", int64_t(0));
@@ -80,8 +84,6 @@ LoadedRun load_run(const std::string& given) {
   run.verdict = verdict_on_disk(directory, contents.state);
   run.leaks = run.verdict.leaks();
   run.data_hash = contents.state.value("data_hash", "");
-  if (std::filesystem::exists(file_in(directory, std::string(kTokenizerFile))))
-    run.tokenizer = load_tokenizer(directory);
   return run;
 }
 

@@ -308,5 +308,102 @@ TEST_F(RunTest, PathsAreThoseOfTheConfigAndTheRunOpensFromAnywhere) {
   fs::current_path(before);
 }
 
+// Runs "a" and others, whose directories are edited and mixed.
+class MixedRunTest : public RunTest {
+ protected:
+  void SetUp() override {
+    RunTest::SetUp();
+    train("a");
+  }
+  std::string in(const std::string& run, const std::string& file) const {
+    return directory_ / (run + "/" + file);
+  }
+  void edit(const std::string& run, const std::string& assignment) {
+    Config c = Config::from_file(in(run, kConfigFile));
+    c.set(assignment);
+    write_file_atomically(in(run, kConfigFile), c.json().dump());
+  }
+  void take(const std::string& file, const std::string& from) {
+    fs::remove_all(in("a", file));
+    fs::copy(in(from, file), in("a", file), fs::copy_options::recursive);
+  }
+  // Lines like those of "a" in another order, with `first` for the first letter of each.
+  void train_on_another_text(const std::string& run, char first) {
+    std::ofstream text(directory_ / (run + ".txt"));
+    for (int i = 299; i >= 0; --i)
+      text << first << "he " << i << ". line of a made-up text, to be learnt.\n";
+    text.close();
+    train(run, Json{{"data",
+                     {{"path", directory_ / (run + ".txt")},
+                      {"prepared_directory", directory_ / (run + "-tokens")}}}}
+                   .dump());
+  }
+  std::string refused() {
+    return message_of<DataError>([&] { load_run(directory_ / "a"); });
+  }
+};
+
+TEST_F(MixedRunTest, AnEditedConfigIsRefused) {
+  const std::string before = read_file(in("a", kConfigFile));
+  const std::pair<const char*, const char*> edits[] = {
+      {"model.n_head=4", "$.model.n_head: 2 -> 4"},
+      {"model.layer_norm_eps=0.1", "$.model.layer_norm_eps: "},
+      {"data.validation_fraction=0.2", "$.data.validation_fraction: 0.1 -> 0.2"},
+      {"optimizer.learning_rate=0.5", "$.optimizer.learning_rate: 0.01 -> 0.5"},
+      {"seed=8", "$.seed: 7 -> 8"}};
+  for (const auto& [assignment, said] : edits) {
+    edit("a", assignment);
+    EXPECT_THAT(refused(), AllOf(HasSubstr(in("a", kConfigFile)),
+                                 HasSubstr("step_00000006/state.json"), HasSubstr(said)));
+    write_file_atomically(in("a", kConfigFile), before);
+  }
+  EXPECT_NO_THROW(load_run(directory_ / "a"));
+}
+
+TEST_F(MixedRunTest, LengthsPlacesAndMeasurementsMayBeOthers) {
+  for (const char* assignment :
+       {"train.steps=100", "train.steps=4", "evaluation.windows=3", "sample.tokens=7",
+        "checkpoint.keep=1", "data.path=/elsewhere/text.txt", "data.prepared_directory=/elsewhere"})
+    edit("a", assignment);
+  EXPECT_NO_THROW(load_run(directory_ / "a"));
+  EXPECT_NO_THROW(load_run(directory_ / "a@4"));
+  fs::rename(directory_ / "a", directory_ / "moved");
+  EXPECT_NO_THROW(load_run(directory_ / "moved"));
+}
+
+TEST_F(MixedRunTest, OtherMachinesAndEarlierVersionsMayHaveWrittenTheCheckpoint) {
+  CheckpointContents c = read_latest_checkpoint(directory_ / "a").value().contents;
+  c.state["config"]["device"] = "cuda";
+  c.state["config"]["plugins"] = Json::array({"/nowhere/gone.so"});
+  c.state["config"]["checkpoint"].erase("keep_best");
+  write_checkpoint(directory_ / "a", 6, c, 0);
+  EXPECT_NO_THROW(load_run(directory_ / "a"));
+  c.state.erase("config");
+  c.state.erase("data_hash");
+  write_checkpoint(directory_ / "a", 6, c, 0);
+  edit("a", "seed=8");
+  EXPECT_NO_THROW(load_run(directory_ / "a"));
+  fs::remove(in("a", "dataset.json"));
+  EXPECT_NO_THROW(load_run(directory_ / "a"));
+}
+
+TEST_F(MixedRunTest, ACheckpointOfAnotherRunIsRefused) {
+  train("b", R"({"seed": 8})");
+  train_on_another_text("c", 'T');
+  take("checkpoints", "b");
+  EXPECT_THAT(refused(), HasSubstr("$.seed: 8 -> 7"));
+  take("checkpoints", "c");  // of the same config, but for the places of its files
+  EXPECT_THAT(refused(), AllOf(HasSubstr(in("a", "dataset.json")), HasSubstr("other data")));
+}
+
+TEST_F(MixedRunTest, ATokenizerOfAnotherRunIsRefused) {
+  train_on_another_text("c", 'Q');
+  take(std::string(kTokenizerFile), "c");
+  EXPECT_THAT(refused(), AllOf(HasSubstr(in("a", std::string(kTokenizerFile))),
+                               HasSubstr("another tokenizer than the run's")));
+  take("dataset.json", "c");  // with the description that goes with it
+  EXPECT_THAT(refused(), AllOf(HasSubstr(in("a", "dataset.json")), HasSubstr("other data")));
+}
+
 }  // namespace
 }  // namespace reverie
