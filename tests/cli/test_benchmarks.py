@@ -6,6 +6,7 @@ Needs a finished build (REVERIE_BUILD_DIR, or build/release).
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -196,11 +197,11 @@ class BenchmarkTest(unittest.TestCase):
         self.assertEqual(scores["base"], scores["alone"])
         self.assertNotEqual(scores["latents"], scores["base"])
 
-    def kill_in_the_middle(self, task, shape):
-        arguments = [str(REVERIE), "eval", "run", "--task", task, "--log-samples", "log.jsonl", "--batch-tokens", "1"]
-        self.expect(0, *arguments[1:])
-        whole = self.log("log.jsonl")
-        (self.here / "log.jsonl").unlink()
+    def evaluation(self, model, task):
+        return [str(REVERIE), "eval", model, "--task", task, "--log-samples", "log.jsonl", "--batch-tokens", "1"]
+
+    def kill(self, arguments, shape):
+        """Kills an evaluation behind some results, and gives the file that keeps them."""
         folder = self.here / "cache" / "reverie" / "evaluations"
         process = subprocess.Popen(arguments, cwd=self.here, env=self.environment(), stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL)  # fmt: skip
@@ -212,6 +213,14 @@ class BenchmarkTest(unittest.TestCase):
         process.send_signal(signal.SIGKILL)
         process.wait()
         (file,) = folder.glob("*.jsonl")  # it was killed before its end
+        return file
+
+    def kill_in_the_middle(self, task, shape):
+        arguments = self.evaluation("run", task)
+        self.expect(0, *arguments[1:])
+        whole = self.log("log.jsonl")
+        (self.here / "log.jsonl").unlink()
+        file = self.kill(arguments, shape)
         with open(file, "ab") as results:
             results.write(b'{"item":59,"result":{"log_l')  # a line that the kill cut off
         kept = file.read_bytes().count(shape)
@@ -223,10 +232,29 @@ class BenchmarkTest(unittest.TestCase):
         for log in (whole, again):
             self.assertEqual(log[0].pop("verdict")["state"], "causal")  # it tells of other rows
         self.assertEqual(again, whole)
-        self.assertEqual(list(folder.glob("*.jsonl")), [])
+        self.assertEqual(list(file.parent.glob("*.jsonl")), [])
 
     def test_a_killed_evaluation_goes_on(self):
         self.kill_in_the_middle("choice.json", b'"log_likelihoods"')
+
+    def test_the_same_weights_in_another_model_begin_anew(self):
+        self.expect(0, "inspect", "run", "--export-hf", "one")
+        shutil.copytree(self.here / "one", self.here / "two", dirs_exist_ok=True)
+        config = json.loads((self.here / "two" / "config.json").read_text())
+        config["rope_theta"] = 50.0
+        if "rope_parameters" in config:
+            config["rope_parameters"]["rope_theta"] = 50.0
+        (self.here / "two" / "config.json").write_text(json.dumps(config))
+        one, two = (self.evaluation(model, "choice.json") for model in ("one", "two"))
+        self.expect(0, *two[1:])
+        whole = self.log("log.jsonl")
+        self.kill(one, b'"log_likelihoods"')
+        got = self.expect(0, *two[1:], "--json", "figures.json")
+        self.assertNotIn("going on: ", got.stderr)
+        self.assertEqual(json.loads((self.here / "figures.json").read_text()).get("scored_before", 0), 0)
+        self.assertEqual(self.log("log.jsonl"), whole)
+        self.assertIn("going on: ", self.expect(0, *one[1:]).stderr)
+        self.assertNotEqual(self.log("log.jsonl")[1:], whole[1:])
 
     def test_killed_writing_goes_on(self):
         self.kill_in_the_middle("generate.json", b'"second_text"')

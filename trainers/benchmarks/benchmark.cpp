@@ -4,13 +4,17 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "core/machine.h"
+#include "core/plugin.h"
 #include "core/signals.h"
+#include "layers/kept_weights.h"
 #include "trainers/benchmarks/continuation_scores.h"
 #include "trainers/benchmarks/greedy_texts.h"
 #include "trainers/benchmarks/results_file.h"
@@ -25,14 +29,27 @@ Json definition_json(const BenchmarkDefinition& definition) {
   return write_config(copy);
 }
 
+// What makes scores of a model's weights: other programs, plugins and options make others.
+Json computation_of(const UsableModel& model) {
+  Json plugins = Json::array();
+  for (const std::string& file : loaded_plugins())
+    if (std::filesystem::is_regular_file(file)) plugins.push_back(hash_file(file));
+  return {{"config", hash_bytes(model.config.data(), model.config.size())},
+          {"dtype", std::string(name_of(model.model->head().dtype()))},
+          {"weights_bytes", kept_weights(*model.model).bytes},
+          {"commit", build_commit()},
+          {"plugins", std::move(plugins)}};
+}
+
 Json key_of(const UsableModel& model, const DefinitionFile& task, const BenchmarkItems& items,
             const BenchmarkOptions& options) {
-  Json key = {{"format", 1},
+  Json key = {{"format", 2},
               {"definition", definition_json(task.definition)},
               {"data", items.data_hash},
               {"shots", items.shots},
               {"items", items.items.size()},
               {"weights", model.model->weights_hash()},
+              {"computation", computation_of(model)},
               {"tokenizer", model.text().hash()},
               {"latents", options.latents},
               {"batch_tokens", options.batch_tokens}};

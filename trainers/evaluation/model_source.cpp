@@ -5,8 +5,10 @@
 #include <filesystem>
 
 #include "core/error.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "layers/coprocessor/augmented_model.h"
+#include "layers/frozen_base.h"
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/written_text.h"
 #include "trainers/runs/explained_model.h"
@@ -57,6 +59,13 @@ void warn_of_other_tokenizer(const std::string& path, const Tokenizer& given,
         path, given_path);
 }
 
+// The model's options, and those of a frozen base, which its own files say.
+std::string config_of(const Component& component, LanguageModel& model) {
+  Json config = {{"model", *component.resolved}};
+  if (const FrozenBase* base = frozen_base_of(model)) config["base"] = parse_json(base->model);
+  return json_text_replacing(config);
+}
+
 // The run's model once more, with its weights widened. Its base has been checked by load_run().
 std::unique_ptr<LanguageModel> in_f64(const LoadedRun& run) {
   ExperimentOptions options = run.options;
@@ -84,6 +93,7 @@ UsableModel open_model(const std::string& path, const OpenOptions& options) {
   UsableModel usable;
   if (find_run(path)) {
     LoadedRun run = load_run(path);
+    usable.config = config_of(run.options.model, *run.model);
     usable.model = options.f64 ? in_f64(run) : std::move(run.model);
     usable.tokenizer = run.tokenizer;
     usable.description = run.checkpoint;
@@ -93,12 +103,14 @@ UsableModel open_model(const std::string& path, const OpenOptions& options) {
     require(!options.f64,
             "{} holds the trained part of a model, which --f64 does not widen: give the run", path);
     LoadedState state = load_trained_state(path);
+    usable.config = config_of(state.component, *state.model);
     usable.model = std::move(state.model);
     usable.verdict = state.verdict;
     usable.description = path;
     if (fs::exists(fs::path(path) / kTokenizerFile)) usable.tokenizer = load_tokenizer(path);
   } else {
     LoadedModel loaded = load_pretrained(path, {.dtype = options.f64 ? DType::f64 : DType::f32});
+    usable.config = config_of(loaded.component, *loaded.model);
     usable.model = std::move(loaded.model);
     usable.ends = loaded.ends;
     usable.description = path;

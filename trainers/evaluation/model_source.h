@@ -22,8 +22,9 @@ struct UsableModel {
   std::shared_ptr<const Tokenizer> tokenizer;  ///< null: a run on token files that came without one
   std::vector<int32_t> ends;                   ///< each ends a text; see ends_of_text()
   std::string description;                     ///< what was opened, for people
-  Verdict verdict;                             ///< of a run; others publish none
-  int64_t step = 0;                            ///< of a run's checkpoint
+  std::string config;  ///< JSON: what computes with the weights, for cache keys
+  Verdict verdict;     ///< of a run; others publish none
+  int64_t step = 0;    ///< of a run's checkpoint
 
   /// The token to put before every text, where the model was trained to see one.
   std::optional<int32_t> begin_of_text() const;

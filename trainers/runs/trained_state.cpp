@@ -81,10 +81,11 @@ LoadedState load_trained_state(const std::string& directory) {
     throw DataError(fmt::format("{}: wanted \"format\": \"{}\"", file, kFormat));
   for (const std::string& plugin : config.json().value("plugins", std::vector<std::string>()))
     load_plugin(plugin, directory);
-  const Component component = resolve_component(ModelRegistry::instance(), config.at("model"));
   LoadedState loaded;
+  loaded.component = resolve_component(ModelRegistry::instance(), config.at("model"));
   Generator random;
-  loaded.model = ModelRegistry::instance().make(component, Build{random, DType::f32, Device{}});
+  loaded.model =
+      ModelRegistry::instance().make(loaded.component, Build{random, DType::f32, Device{}});
   loaded.verdict = Verdict::of_file(config.json());
   // Exports of earlier versions name no base of low-rank updates.
   if (const FrozenBase* base = frozen_base_of(*loaded.model); base && config.has("base"))

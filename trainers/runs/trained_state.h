@@ -33,6 +33,7 @@ void export_trained_state(const StateToExport&, const std::string& directory);
 bool is_trained_state(const std::string& directory);
 struct LoadedState {
   std::unique_ptr<LanguageModel> model;  ///< eval mode
+  Component component;
   Verdict verdict;
 };
 /// The model with its trained state; plugins and a base are read from where they stood. DataError
