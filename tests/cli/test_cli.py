@@ -256,6 +256,18 @@ class CliTest(unittest.TestCase):
         figures = json.loads((self.folder / "text.json").read_text())
         self.assertEqual((figures["tokens"], figures["windows"], figures["predictions"]), (300, 3, 45))
         self.assertAlmostEqual(figures["perplexity"], 2.718281828459045 ** figures["nll"], places=6)
+        # Which text it was, and how it was cut.
+        size = text.stat().st_size
+        self.assertEqual((figures["text"], figures["text_bytes"], figures["chars"]), (str(text), size, "10:310"))
+        self.assertEqual([figures[key] for key in ("window", "stride", "max_windows", "insertions")], [16, 16, 3, None])
+        self.assertIn(f"text.txt ({size} bytes, of them characters 10:310, 300 tokens)", " ".join(got.stdout.split()))
+        (self.folder / "same_size.txt").write_text(text.read_text().replace("0. line", "0. Line"))
+        for other, options in ((text, []), (self.folder / "same_size.txt", ["--window", 12, "--stride", 5])):
+            self.expect(0, "eval", run, "--text", other, "--max-windows", 3, *options, "--json", "other.json")
+            read = json.loads((self.folder / "other.json").read_text())
+            self.assertEqual((read["text_bytes"], read["chars"]), (size, None))
+            self.assertEqual((read["window"], read["stride"]), (12, 5) if options else (16, 16))
+            self.assertEqual(read["text_hash"] == figures["text_hash"], other == text)
         sampled = self.expect(0, "sample", "--model", run, "--prompt", "The ", "--max-tokens", 9, "--greedy", "--json", "sample.json").stdout
         written = json.loads((self.folder / "sample.json").read_text())
         self.assertEqual((written["text"] + "\n", len(written["tokens"])), (sampled, 9))
@@ -359,6 +371,17 @@ class CliTest(unittest.TestCase):
         self.expect(0, "inspect", run, "--export-state", "leaves_state")
         self.assertEqual(json.loads((self.folder / "leaves_state/config.json").read_text())["model_type"], "reverie_llama")
         self.assertIn("name a new directory", self.expect(1, "inspect", run, "--export-hf", self.folder).stderr)
+
+    def test_a_label_goes_with_the_exported_model(self):
+        run, text = self.train("labelled", model={"type": "llama"}, shrunk_by=4), self.folder / "text.txt"
+        self.expect(0, "inspect", run, "--export-hf", "labelled_hf", "--export-gguf", "labelled.gguf", "--dtype", "f32", "--without-tokenizer")
+        self.assertEqual(json.loads((self.folder / "labelled_hf/config.json").read_text())["reverie"]["label"], "shrunk by 4")
+        for model in ([run], ["labelled_hf"], ["labelled.gguf", "--tokenizer", run]):
+            shown = self.expect(0, "eval", *model, "--text", text, "--max-windows", 3, "--json", "labelled_text.json").stdout
+            self.assertRegex(shown, r"perplexity .*shrunk by 4")
+            figures = json.loads((self.folder / "labelled_text.json").read_text())
+            self.assertEqual((figures["label"], figures["verdict"]["shrunk_by"]), ("shrunk by 4", 4))
+            self.assertIn("shrunk by 4", self.expect(0, "sample", *model, "--prompt", "The ", "--max-tokens", 3).stderr)
 
     def test_an_export_without_its_tokenizer_is_refused(self):
         run = self.train("no_words")

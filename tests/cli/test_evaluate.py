@@ -91,6 +91,7 @@ class EvaluateTest(unittest.TestCase):
         for figures in seen[1:]:
             self.assertEqual(figures, seen[0])
         base, behind = seen[0]["perplexity"], seen[0]["augmented"]
+        self.assertEqual(seen[0]["insertions"], 16)
         self.assertAlmostEqual(base, alone["perplexity"], places=4)
         self.assertEqual(seen[0]["predictions"], alone["predictions"])
         self.assertNotAlmostEqual(behind["perplexity"], base, places=2)

@@ -138,7 +138,7 @@ class PluginTest(unittest.TestCase):
         state, text = self.folder / "decay-state", self.folder / "some.txt"
         self.done([self.reverie, "inspect", run, "--export-state", state])
         text.write_text((self.folder / "text.txt").read_text()[:300])
-        scored = [self.done([self.reverie, "eval", "--model", model, "--text", text]).splitlines()[2:6] for model in (run, state)]
+        scored = [self.done([self.reverie, "eval", "--model", model, "--text", text]).splitlines()[1:7] for model in (run, state)]
         self.assertEqual(*scored)
 
     def test_memory_that_is_carried_is_causal_too(self) -> None:

@@ -73,17 +73,30 @@ std::string_view characters_of(std::string_view text, const std::string& range) 
 
 // Everything that an evaluation on a text found.
 struct TextFigures {
+  std::string file_hash;
+  size_t file_bytes = 0;
+  PerplexityOptions options;  // as used: with the model's window where none was given
   PerplexityResult plain;
   std::optional<AugmentedResult> augmented;  // behind latents, where the model has such
-  std::optional<int32_t> begin_of_text;
   Verdict verdict;
-  int64_t tokens() const { return plain.tokens + (begin_of_text ? 1 : 0); }
+  int64_t tokens() const { return plain.tokens + (options.begin_of_text ? 1 : 0); }
 };
+
+// The given options with the defaults of the model in their places.
+PerplexityOptions options_for(const UsableModel& m, PerplexityOptions options) {
+  options.begin_of_text = m.begin_of_text();
+  if (options.window == 0) options.window = m.model->block_size() - (options.begin_of_text ? 1 : 0);
+  if (options.stride == 0) options.stride = options.window;
+  return options;
+}
 
 TextFigures measure_text(const UsableModel& m, const EvalArguments& a) {
   const std::string file = read_file(a.text);
-  PerplexityOptions options = a.perplexity;
-  options.begin_of_text = m.begin_of_text();
+  TextFigures out;
+  out.file_hash = hash_bytes(file.data(), file.size());
+  out.file_bytes = file.size();
+  out.options = options_for(m, a.perplexity);
+  PerplexityOptions options = out.options;
   ForwardAudit audit = ForwardAudit::once(m.step);
   options.audit = &audit;
   auto* augmented = dynamic_cast<AugmentedModel*>(m.model.get());
@@ -97,21 +110,27 @@ TextFigures measure_text(const UsableModel& m, const EvalArguments& a) {
     };
   }
   Activity activity("perplexity: windows");
-  TextFigures out;
   out.plain = perplexity(*m.model, m.text(), characters_of(file, a.characters), options,
                          [&](int64_t done, int64_t all) { activity.reach(done, all); });
   if (augmented) out.augmented = behind_latents.mean(rule);
-  out.begin_of_text = options.begin_of_text;
   out.verdict = m.verdict;
   out.verdict.merge(audit.verdict());
   return out;
 }
 
-Json figures_json(const UsableModel& m, const std::string& text, const TextFigures& f) {
+Json figures_json(const UsableModel& m, const EvalArguments& a, const TextFigures& f) {
   const PerplexityResult& r = f.plain;
+  const std::optional<int32_t>& begin = f.options.begin_of_text;
   Json out = {{"model", m.description},
-              {"text", text},
+              {"text", a.text},
+              {"text_bytes", f.file_bytes},
+              {"text_hash", f.file_hash},
+              {"chars", a.characters.empty() ? Json() : Json(a.characters)},
               {"tokens", f.tokens()},
+              {"window", f.options.window},
+              {"stride", f.options.stride},
+              {"max_windows", f.options.max_windows},
+              {"insertions", f.augmented ? Json(a.insertions.points) : Json()},
               {"windows", r.windows},
               {"predictions", r.predictions},
               {"bytes", r.bytes},
@@ -120,7 +139,7 @@ Json figures_json(const UsableModel& m, const std::string& text, const TextFigur
               {"perplexity", r.perplexity()},
               {"word_perplexity", r.word_perplexity()},
               {"bits_per_byte", r.bits_per_byte()},
-              {"begin_of_text", f.begin_of_text ? Json(*f.begin_of_text) : Json()},
+              {"begin_of_text", begin ? Json(*begin) : Json()},
               {"weights_bytes", kept_weights(*m.model).bytes}};
   if (f.verdict.asked() || f.verdict.leaks()) out["verdict"] = f.verdict.json();
   if (!f.verdict.label().empty()) out["label"] = f.verdict.label();
@@ -132,15 +151,18 @@ Json figures_json(const UsableModel& m, const std::string& text, const TextFigur
   return out;
 }
 
-std::string figures_text(const UsableModel& m, const TextFigures& f) {
+std::string figures_text(const UsableModel& m, const EvalArguments& a, const TextFigures& f) {
   const PerplexityResult& r = f.plain;
+  const std::optional<int32_t>& begin = f.options.begin_of_text;
   const std::string mark = f.verdict.mark();
   std::string out = m.description + "\n";
+  out +=
+      fmt::format("text            {}  ({} bytes{}, {} tokens)\n", a.text, f.file_bytes,
+                  a.characters.empty() ? "" : ", of them characters " + a.characters, f.tokens());
   if (f.augmented) out += "the base of this run, without latents, every token:\n";
-  out += fmt::format(
-      "tokens          {}  ({})\n", f.tokens(),
-      f.begin_of_text ? fmt::format("begin-of-text token {} before every window", *f.begin_of_text)
-                      : "no begin-of-text token");
+  out += fmt::format("tokens          {}  ({})\n", f.tokens(),
+                     begin ? fmt::format("begin-of-text token {} before every window", *begin)
+                           : "no begin-of-text token");
   out += fmt::format("predictions     {} in {} windows\n", r.predictions, r.windows);
   out += fmt::format("loss            {:.5f} nats per token{}\n", r.nll(), mark);
   out += fmt::format("perplexity      {:.4f} per token, {:.4g} per word{}\n", r.perplexity(),
@@ -161,8 +183,8 @@ void evaluate_text(const EvalArguments& a) {
     log_warning("{}", fit_terminal(STDERR_FILENO, m.verdict.line(), kWarning));
   const TextFigures figures = measure_text(m, a);
   if (!a.json.empty())
-    write_file_atomically(a.json, json_text_replacing(figures_json(m, a.text, figures), 2) + "\n");
-  fmt::print("{}", fit_terminal(STDOUT_FILENO, figures_text(m, figures)));
+    write_file_atomically(a.json, json_text_replacing(figures_json(m, a, figures), 2) + "\n");
+  fmt::print("{}", fit_terminal(STDOUT_FILENO, figures_text(m, a, figures)));
   if (const auto run = find_run(a.model)) keep_leak(run->directory, figures.verdict);
   report_verdict(m.verdict, figures.verdict);
 }

@@ -69,13 +69,14 @@ void export_run(const std::string& directory, const ExportArguments& a) {
   }
   if (!a.hugging_face.empty()) {
     export_hugging_face(*run.model, run.options.model, &tokenizer_of(run, directory),
-                        a.hugging_face);
+                        a.hugging_face, &run.verdict);
     fmt::print("{}\n", a.hugging_face);
   }
   if (!a.gguf.empty()) {
     const GgufTensorType type = gguf_tensor_type(a.dtype);
     const Tokenizer* tokenizer = a.without_tokenizer ? nullptr : &tokenizer_of(run, directory);
-    print_errors(export_gguf(*run.model, run.options.model, tokenizer, type, a.gguf), type);
+    print_errors(export_gguf(*run.model, run.options.model, tokenizer, type, a.gguf, &run.verdict),
+                 type);
     fmt::print("{}\n", a.gguf);
   }
 }

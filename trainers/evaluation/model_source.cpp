@@ -12,6 +12,7 @@
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/written_text.h"
 #include "trainers/runs/explained_model.h"
+#include "trainers/runs/exported_verdict.h"
 #include "trainers/runs/run_reference.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/runs/trained_state.h"
@@ -113,6 +114,7 @@ UsableModel open_model(const std::string& path, const OpenOptions& options) {
     usable.config = config_of(loaded.component, *loaded.model);
     usable.model = std::move(loaded.model);
     usable.ends = loaded.ends;
+    usable.verdict = verdict_of_export(path);
     usable.description = path;
     if (tokenizer.empty())
       if (const auto file = tokenizer_beside(path, options.or_else == nullptr))

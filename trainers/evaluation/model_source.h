@@ -23,7 +23,7 @@ struct UsableModel {
   std::vector<int32_t> ends;                   ///< each ends a text; see ends_of_text()
   std::string description;                     ///< what was opened, for people
   std::string config;  ///< JSON: what computes with the weights, for cache keys
-  Verdict verdict;     ///< of a run; others publish none
+  Verdict verdict;     ///< of a run, or of its export; others publish none
   int64_t step = 0;    ///< of a run's checkpoint
 
   /// The token to put before every text, where the model was trained to see one.

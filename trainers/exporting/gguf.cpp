@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "datasets/tokenizers/formats/gguf_tokenizer_writer.h"
 #include "layers/pretrained/gguf_model_writer.h"
+#include "trainers/runs/exported_verdict.h"
 
 namespace reverie {
 namespace {
@@ -26,13 +27,14 @@ uint32_t file_type(GgufTensorType type) {
 
 GgufWriter::Saved export_gguf(const LanguageModel& model, const Component& component,
                               const Tokenizer* tokenizer, GgufTensorType type,
-                              const std::string& file) {
+                              const std::string& file, const Verdict* verdict) {
   const PlainModel plain = plain_model(model, component);
   GgufWriter out;
   write_gguf_model(out, plain, type);
   out.text("general.type", "model");
   out.integer("general.file_type", file_type(type));
   out.integer("general.quantization_version", 2);
+  if (verdict) put_verdict(out, *verdict);
   if (tokenizer)
     write_gguf_tokenizer(out, *tokenizer, model.vocabulary_size());
   else

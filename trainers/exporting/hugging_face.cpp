@@ -13,6 +13,7 @@
 #include "layers/families/family.h"
 #include "layers/pretrained/hugging_face_writer.h"
 #include "trainers/evaluation/written_text.h"
+#include "trainers/runs/exported_verdict.h"
 
 namespace reverie {
 namespace {
@@ -56,7 +57,8 @@ Json ids_of(const Tokenizer& tokenizer, const std::vector<std::string>& texts,
 }  // namespace
 
 void export_hugging_face(LanguageModel& model, const Component& component,
-                         const Tokenizer* tokenizer, const std::string& directory) {
+                         const Tokenizer* tokenizer, const std::string& directory,
+                         const Verdict* verdict) {
   const PlainModel plain = plain_model(model, component);
   TextEnds ends{{}, ends_of_text(model, tokenizer)};
   std::vector<std::string> texts;
@@ -70,7 +72,8 @@ void export_hugging_face(LanguageModel& model, const Component& component,
         family_of_type(plain.component.type)->tokenizer_conflict(words.tokenizer);
     require(conflict.empty(), "{}", conflict);
   }
-  const Json config = hugging_face_config(plain, ends);
+  Json config = hugging_face_config(plain, ends);
+  if (verdict) put_verdict(config, *verdict);
   require_room(directory);
 
   fs::create_directories(directory);

@@ -10,11 +10,28 @@
 #include "trainers/runs/base_files.h"
 #include "trainers/runs/checkpoint.h"
 #include "trainers/runs/checkpoint_weights.h"
+#include "trainers/runs/exported_verdict.h"
 #include "trainers/runs/recorded_run.h"
 #include "trainers/runs/run_reference.h"
 #include "trainers/text/activity.h"
 
 namespace reverie {
+namespace {
+
+// What is known of the model at `path`: a run or its export.
+Verdict known_of(const std::string& path) {
+  const auto run = find_run(path);
+  if (!run) return verdict_of_export(path);
+  const std::vector<std::string> checkpoints = checkpoints_of(run->directory);
+  const std::string checkpoint =
+      !run->checkpoint.empty() || checkpoints.empty() ? run->checkpoint : checkpoints.back();
+  const Json state = checkpoint.empty()
+                         ? Json::object()
+                         : read_stored_json(file_in(checkpoint, "state.json")).json();
+  return verdict_on_disk(run->directory, state);
+}
+
+}  // namespace
 
 std::unique_ptr<LanguageModel> make_run_model(const ExperimentOptions& o) {
   const Activity activity("building the model");
@@ -33,20 +50,12 @@ Verdict verdict_on_disk(const std::string& run_directory, const Json& state) {
 Verdict verdict_of_base(const Json& model) {
   Verdict verdict;
   for (const char* key : {"base", "path"}) {
-    const auto base = model.contains(key) && model[key].is_string()
-                          ? find_run(model[key].get<std::string>())
-                          : std::nullopt;
-    if (!base) continue;
-    const std::vector<std::string> checkpoints = checkpoints_of(base->directory);
-    const std::string checkpoint =
-        !base->checkpoint.empty() || checkpoints.empty() ? base->checkpoint : checkpoints.back();
-    const Json state = checkpoint.empty()
-                           ? Json::object()
-                           : read_stored_json(file_in(checkpoint, "state.json")).json();
-    const Verdict known = verdict_on_disk(base->directory, state);
+    if (!model.contains(key) || !model[key].is_string()) continue;
+    const auto path = model[key].get<std::string>();
+    const Verdict known = known_of(path);
     if (!known.leaks()) continue;
     Movement movement = *known.first_leak();
-    movement.probe = fmt::format("the base {}: {}", model[key].get<std::string>(), movement.probe);
+    movement.probe = fmt::format("the base {}: {}", path, movement.probe);
     movement.step = 0;
     verdict.add(movement);
   }

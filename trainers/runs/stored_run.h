@@ -23,8 +23,8 @@ ExperimentOptions read_run_config(const std::string& run_directory);
 /// The verdict of a checkpoint's state, of the summary where the run has finished, and of leak.json:
 /// a leak in any of them stays.
 Verdict verdict_on_disk(const std::string& run_directory, const Json& state);
-/// What is known of the run that a model is built beside (`base` or `path` of its options as JSON): its
-/// leak, as one of the model's own from step 0; nothing where it is no run, or has no leak.
+/// What is known of the run, or its export, that a model is built beside (`base` or `path` of its
+/// options as JSON): its leak, as one of the model's own from step 0; nothing where there is none.
 Verdict verdict_of_base(const Json& model);
 
 /// The model of a run with the weights of its newest whole checkpoint, or of the one that is named

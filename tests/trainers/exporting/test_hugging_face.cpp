@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/gguf.h"
 #include "core/safetensors.h"
 #include "datasets/tokenizers/char_tokenizer.h"
 #include "layers/families/family.h"
@@ -17,7 +18,10 @@
 #include "support/temporary_directory.h"
 #include "support/tests_directory.h"
 #include "support/tiny_models.h"
+#include "trainers/exporting/gguf.h"
 #include "trainers/exporting/hugging_face.h"
+#include "trainers/runs/exported_verdict.h"
+#include "trainers/runs/stored_run.h"
 #include "trainers/runs/trained_state.h"
 
 namespace reverie {
@@ -313,6 +317,40 @@ TEST(TrainedState, IsWhatWasTrainedAndSaysWhatItIs) {
     EXPECT_THAT(name, HasSubstr(".memory."));
     EXPECT_TRUE(bit_identical(tensor, all.at(name)));
   }
+}
+
+TEST(ExportedVerdict, GoesWithTheModelAndToWhatStandsBesideIt) {
+  Verdict verdict;
+  verdict.add({.probe = "a probe", .where = "here", .change = 1, .allowed = 0, .step = 40});
+  verdict.add_not_probed("decoding");
+  verdict.set_shrunk(4);
+  const TemporaryDirectory directory;
+  const std::string json = R"({"type":"llama",)" REVERIE_TINY "}";
+  const auto model = make_model(json, DType::f32);
+  const Component component = model_component(json);
+  export_hugging_face(*model, component, nullptr, directory / "hf", &verdict);
+  export_gguf(*model, component, nullptr, GgufTensorType::f32, directory / "model.gguf", &verdict);
+  EXPECT_EQ(json_of(directory / "hf/config.json").at("reverie").at("label"), "LEAKS, shrunk by 4");
+  EXPECT_EQ(read_gguf(directory / "model.gguf").text("reverie.label"), "LEAKS, shrunk by 4");
+  for (const std::string& path : {directory / "hf", directory / "model.gguf"}) {
+    EXPECT_EQ(verdict_of_export(path).json(), verdict.json());
+    EXPECT_EQ(load_pretrained(path).component.type, "llama");
+    for (const char* key : {"base", "path"}) {
+      Json beside = Json::object();
+      beside[key] = path;
+      EXPECT_THAT(verdict_of_base(beside).line(), HasSubstr("LEAKS: the base " + path));
+    }
+  }
+}
+
+TEST(ExportedVerdict, IsUnknownWhereOthersPublishedTheModelAndRefusedWhereItIsDamaged) {
+  for (const std::string& path : {golden("llama"), std::string("nowhere"), std::string()})
+    EXPECT_EQ(verdict_of_export(path).json(), Verdict().json());
+  const TemporaryDirectory directory;
+  write_file_atomically(directory / "config.json",
+                        R"({"reverie": {"verdict": {"state": "causal"}}})");
+  EXPECT_THAT(testing::message_of<DataError>([&] { verdict_of_export(directory.path()); }),
+              HasSubstr(directory / "config.json"));
 }
 
 TEST(HfExport, RefusesWhatTransformersLacks) {
