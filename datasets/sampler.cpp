@@ -1,5 +1,7 @@
 #include "datasets/sampler.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -13,12 +15,16 @@ namespace {
 void check_sizes(const TokenFile& tokens, int64_t batch_size, int64_t block_size) {
   require(batch_size >= 1, "batch_size is {}; wanted at least 1", batch_size);
   require(block_size >= 1, "block_size is {}; wanted at least 1", block_size);
-  require(tokens.count() > block_size,
-          "block_size {} is larger than the data: {} has {} tokens, and a window takes block_size "
-          "+ 1; choose a "
-          "block_size of at most {}, or more data",
-          block_size, tokens.path().empty() ? "it" : tokens.path(), tokens.count(),
-          std::max<int64_t>(tokens.count() - 1, 0));
+  if (tokens.count() > block_size) return;
+  const std::string file = tokens.path().empty() ? "it" : tokens.path();
+  require(tokens.count() >= 2,
+          "the data are too few: {} has {} tokens, and a window takes block_size + 1 = {}; give "
+          "more data, or a $.data.validation_fraction that leaves some for both splits",
+          file, tokens.count(), block_size + 1);
+  throw UserError(fmt::format(
+      "block_size {} is larger than the data: {} has {} tokens, and a window takes block_size + 1; "
+      "choose a block_size of at most {}, or more data",
+      block_size, file, tokens.count(), tokens.count() - 1));
 }
 
 template <class Start>

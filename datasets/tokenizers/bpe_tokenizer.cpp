@@ -8,6 +8,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "datasets/tokenizers/byte_alphabet.h"
+#include "datasets/tokenizers/formats/tokenizer_config.h"
 #include "datasets/tokenizers/gpt2_split.h"
 #include "datasets/tokenizers/unicode_classes.h"
 #include "datasets/utf8.h"
@@ -143,7 +144,8 @@ std::shared_ptr<const BpeTokenizer> BpeTokenizer::from_gpt2_files(const std::str
                     merges_path = path(renamed ? "merges.txt" : "vocab.bpe");
   std::unordered_map<std::string, int32_t> encoder;
   try {
-    encoder = parse_json(read_file(encoder_path)).get<std::unordered_map<std::string, int32_t>>();
+    // Not Json, which keeps the order of its keys and looks for each among all before it.
+    encoder = parse_plain_json(encoder_path).get<std::unordered_map<std::string, int32_t>>();
   } catch (const nlohmann::json::exception& error) {
     throw DataError(fmt::format("{} is not a table of tokens: {}", encoder_path, error.what()));
   }

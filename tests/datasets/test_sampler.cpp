@@ -117,6 +117,9 @@ TEST(Samplers, ABlockLargerThanTheDataSaysBothNumbers) {
   EXPECT_THROWS_SAYING(RandomWindowSampler(tokens, 1, 100, 0), UserError, "64 tokens");
   EXPECT_THROWS_SAYING(RandomWindowSampler(tokens, 1, 100, 0), UserError, "at most 63");
   EXPECT_THROWS_SAYING(SequentialSampler(tokens, 1, 64), UserError, "64 tokens");
+  EXPECT_THROWS_SAYING(RandomWindowSampler(counting_tokens(directory, 1), 1, 64, 0), UserError,
+                       "a window takes block_size + 1 = 65; give more data, or a "
+                       "$.data.validation_fraction");
   EXPECT_THROWS_SAYING(SequentialSampler(tokens, 4, 16), UserError, "15 each");
   EXPECT_THROWS_SAYING(EvaluationWindows(tokens, 1, 64, 1), UserError, "64 tokens");
   EXPECT_THROWS_SAYING(EvaluationWindows(TokenFile(), 1, 8, 1), UserError, "0 tokens");
