@@ -128,7 +128,7 @@ class CliTest(unittest.TestCase):
         got = self.expect(0, "report", first, second, "--out", "both.html").stdout
         self.assertIn(f"report_a:{first}/tensorboard,report_b:{second}/tensorboard", got)
         both = (self.folder / "both.html").read_text()
-        self.assertIn("optimizer.learning_rate", both)
+        self.assertIn("optimizer.<wbr>learning_rate", both)
         self.assertIn("0.01", both)
         self.assertIn("is no run directory", self.expect(1, "report", self.folder).stderr)
         self.expect(2, "report")
@@ -153,6 +153,34 @@ class CliTest(unittest.TestCase):
         self.assertEqual([row["seeds"] for row in table["rows"]], [[7, 8], [7, 8]])
         for file in ("table.md", "report.html", "validation_loss.svg", "sweep.json"):
             self.assertTrue((self.folder / "sweep" / file).exists(), file)
+
+    def test_an_empty_argument_is_not_read_as_none(self):
+        run = self.train("for_empty")
+        for command in (["prepare", ""], ["train", self.config("empty"), "--run-dir", ""], ["inspect", run, "--export-hf", ""]):
+            self.assertIn(f"argument {len(command)} is empty", self.expect(2, *command).stderr)
+        self.assertFalse((self.folder / "runs").exists())
+        self.assertIn("the prompt is empty", self.expect(1, "sample", run, "--prompt", "", "--max-tokens", 2).stderr)
+
+    def test_nobody_elses_files_are_replaced_by_a_runs(self):
+        foreign = self.folder / "foreign"
+        foreign.mkdir()
+        (foreign / "report.html").write_text("mine")
+        self.assertIn("holds report.html and is no run directory", self.expect(1, "train", self.config("into_foreign"), "--run-dir", foreign).stderr)
+        self.assertEqual([f.name for f in foreign.iterdir() if f.name != "run.lock"], ["report.html"])
+        self.assertEqual((foreign / "report.html").read_text(), "mine")
+
+    def test_a_run_without_resume_says_so(self):
+        run = self.train("without_resume")
+        self.assertIn("add --resume", self.expect(2, "train", "--run-dir", run).stderr)
+        self.expect(2, "train", self.config("never_stops"), "--stop-after", -7)
+
+    def test_figures_are_asked_anew_in_a_process_that_never_read_the_text(self):
+        run = self.train("asked_anew")
+        self.assertTrue(self.expect(0, "check", "summary", run, "--json", "anew.json").stdout.endswith("the same\n"))
+        self.assertTrue(json.loads((self.folder / "anew.json").read_text())["same"])
+        file = run / "summary.json"
+        file.write_text(file.read_text().replace('"val_loss_on_prefix_only_windows": ', '"val_loss_on_prefix_only_windows": 0.5, "was": '))
+        self.assertIn("NOT THE SAME", self.expect(5, "check", "summary", run).stdout)
 
     def test_an_unknown_command_is_named(self):
         said = self.expect(2, "trian").stderr
@@ -261,7 +289,7 @@ class CliTest(unittest.TestCase):
         self.assertEqual((figures["text"], figures["text_bytes"], figures["chars"]), (str(text), size, "10:310"))
         self.assertEqual([figures[key] for key in ("window", "stride", "max_windows", "insertions")], [16, 16, 3, None])
         self.assertIn(f"text.txt ({size} bytes, of them characters 10:310, 300 tokens)", " ".join(got.stdout.split()))
-        (self.folder / "same_size.txt").write_text(text.read_text().replace("0. line", "0. Line"))
+        (self.folder / "same_size.txt").write_text(text.read_text().replace("0. line", "0. enil"))
         for other, options in ((text, []), (self.folder / "same_size.txt", ["--window", 12, "--stride", 5])):
             self.expect(0, "eval", run, "--text", other, "--max-windows", 3, *options, "--json", "other.json")
             read = json.loads((self.folder / "other.json").read_text())
@@ -273,6 +301,7 @@ class CliTest(unittest.TestCase):
         self.assertEqual((written["text"] + "\n", len(written["tokens"])), (sampled, 9))
         self.assertIn("--window", self.expect(1, "eval", run, "--text", text, "--window", 40).stderr)
         self.assertIn("--chars", self.expect(2, "eval", run, "--text", text, "--chars", "9:3").stderr)
+        self.assertIn("the text has only", self.expect(1, "eval", run, "--text", text, "--chars", "0:99999999").stderr)
         # A model without data of its own wants a text; one of an unknown form is named.
         tiny = ROOT / "tests/golden/pretrained/llama"
         self.assertIn("--text", self.expect(2, "eval", tiny).stderr)

@@ -50,7 +50,7 @@ ProblemAnswers answer_problems(LanguageModel& model, const TokenFile& tokens,
                                const ExampleLayout& layout, const ProblemAnswerOptions& options) {
   const EvaluationMode mode(model);
   const Questions questions = read_questions(tokens, layout, options.items);
-  ForwardAudit audit = ForwardAudit::once(options.step);
+  ForwardAudit audit(options.step, options.step);
   TextReader reader(model, {options.latents, options.batch_tokens, &audit, options.shuffled});
   const ReadingPlan plan = plan_readings(questions.prompts, options.batch_tokens, false);
   ProblemAnswers out;

@@ -9,6 +9,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "datasets/benchmarks/answers.h"
 #include "layers/kept_weights.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
@@ -67,7 +68,8 @@ std::string_view characters_of(std::string_view text, const std::string& range) 
     }
     ++seen;
   }
-  require(first < text.size(), "--chars {}: the text has only {} characters", range, seen);
+  require(first < text.size() && (end == INT64_MAX || seen >= end),
+          "--chars {}: the text has only {} characters", range, seen);
   return text.substr(first, last - first);
 }
 
@@ -156,9 +158,9 @@ std::string figures_text(const UsableModel& m, const EvalArguments& a, const Tex
   const std::optional<int32_t>& begin = f.options.begin_of_text;
   const std::string mark = f.verdict.mark();
   std::string out = m.description + "\n";
-  out +=
-      fmt::format("text            {}  ({} bytes{}, {} tokens)\n", a.text, f.file_bytes,
-                  a.characters.empty() ? "" : ", of them characters " + a.characters, f.tokens());
+  out += fmt::format(
+      "text            {}  ({} bytes{}, {} tokens)\n", with_replacements(a.text), f.file_bytes,
+      a.characters.empty() ? "" : ", of them characters " + a.characters, f.tokens());
   if (f.augmented) out += "the base of this run, without latents, every token:\n";
   out += fmt::format("tokens          {}  ({})\n", f.tokens(),
                      begin ? fmt::format("begin-of-text token {} before every window", *begin)

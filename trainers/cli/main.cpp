@@ -153,6 +153,17 @@ int parse_and_run(CLI::App& app, int argc, char** argv) {
   }
 }
 
+// The first argument that is empty and may not be, or 0. An empty file or directory would be read as
+// none, and something else be done.
+int empty_argument(int argc, char** argv) {
+  constexpr std::string_view texts[] = {"--prompt", "--stop"};
+  for (int i = 1; i < argc; ++i)
+    if (argv[i][0] == 0 && std::find(std::begin(texts), std::end(texts),
+                                     std::string_view(argv[i - 1])) == std::end(texts))
+      return i;
+  return 0;
+}
+
 int run(int argc, char** argv) {
   reverie::Activity::show_all(true);
   CLI::App app{
@@ -161,6 +172,13 @@ int run(int argc, char** argv) {
       "codes: 0 success; 1 error at run time; 2 wrong usage or config; 3 corrupt data; 4 "
       "training diverged; 5 check failed, or the run leaks; 128 + n stopped by signal n."};
   add_commands(app);
+  if (const int empty = empty_argument(argc, argv)) {
+    reverie::log_error(
+        "argument {} is empty: got \"\" behind {}; wanted a value, or the option left out (is a "
+        "variable of the shell not set?)",
+        empty, argv[empty - 1]);
+    return int(reverie::ExitCode::usage);
+  }
   if (argc > 1 && argv[1][0] != '-' && !is_command(app, argv[1]))
     return int(reverie::ExitCode::usage);
   return parse_and_run(app, argc, argv);

@@ -94,6 +94,7 @@ void add_repro_command(CLI::App& app) {
       "Reproduce a table: train the missing runs, and write table.md, table.json and "
       "report.html");
   auto o = std::make_shared<ReproOptions>();
+  o->program = kThisProgram;
   auto schema = std::make_shared<std::string>();
   command->add_option("table", o->table_file,
                       "table definition, e.g. configs/tables/imm_shakespeare.json");

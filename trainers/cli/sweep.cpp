@@ -128,10 +128,11 @@ std::string directory_of(const SweepArguments& a, const char* kind) {
 }
 
 void find_rate(const SweepArguments& a) {
-  Activity activity("range test");
+  std::optional<Activity> activity(std::in_place, "range test");
   const LearningRateRange range =
       find_learning_rate(a.config.experiment(), a.range,
-                         [&](int64_t done, int64_t all) { activity.reach(done, all); });
+                         [&](int64_t done, int64_t all) { activity->reach(done, all); });
+  activity.reset();
   const std::string directory = directory_of(a, "learning-rate");
   std::filesystem::create_directories(directory);
   write_file_atomically(directory + "/learning_rate.json",
@@ -174,6 +175,7 @@ void run(const SweepArguments& a) {
   o.report_only = a.report_only;
   o.config_directory = a.config.directory();
   o.command = command_of(a);
+  o.program = kThisProgram;
   // Nothing is written for a definition that is wrong.
   o.table = table;
   plan_table(o);

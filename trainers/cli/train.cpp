@@ -155,7 +155,11 @@ void run(TrainArguments& a) {
   const SignalGuard signals;
   if (a.config.file.empty())
     throw ConfigError(
-        a.resume && !a.run_directory.empty()
+        !a.resume && !a.run_directory.empty() && names_run(a.run_directory)
+            ? fmt::format("{} is a run: to go on with it, add --resume; to train another in its "
+                          "place, name a config and another --run-dir",
+                          a.run_directory)
+        : a.resume && !a.run_directory.empty()
             ? fmt::format("{} holds no run to resume: there is no config.resolved.json. To begin "
                           "one, name its config too",
                           a.run_directory)
@@ -191,8 +195,10 @@ void add_train_command(CLI::App& app) {
       "continue from the newest complete checkpoint, bit-exactly. The config is taken from the "
       "run directory; --set may lengthen the run (train.steps) and change its evaluation, "
       "sample, checkpoint and distributed options");
-  command->add_option("--stop-after", a->stop_after,
-                      "save a checkpoint and stop after this step; --resume continues the run");
+  command
+      ->add_option("--stop-after", a->stop_after,
+                   "save a checkpoint and stop after this step; --resume continues the run")
+      ->check(CLI::NonNegativeNumber);
   command
       ->add_option("--profile", a->profiled_steps,
                    "time this many steps by kernel and op, and compare with the machine's peak "

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace reverie {
 
 std::string escape_markdown(const std::string& text) {
@@ -11,6 +13,16 @@ std::string escape_markdown(const std::string& text) {
     out += c == '\n' || c == '\r' ? ' ' : c;
   }
   return out;
+}
+
+std::string code_span(const std::string& text) {
+  size_t longest = 0, run = 0;  // of backticks
+  for (const char c : text) longest = std::max(longest, run = c == '`' ? run + 1 : 0);
+  const std::string fence(longest + 1, '`'), space = longest > 0 ? " " : "";
+  std::string line = text;
+  std::replace_if(
+      line.begin(), line.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+  return fence + space + line + space + fence;
 }
 
 std::string markdown_plots(const std::vector<PlotFile>& plots) {
@@ -26,7 +38,8 @@ std::string markdown_notes(const std::vector<std::string>& notes, const Provenan
   for (const std::string& note : notes) out += "* " + escape_markdown(note) + "\n";
   out += "\n## Provenance\n\n";
   for (const auto& [name, value] : provenance_lines(provenance))
-    out += fmt::format("* {}: {}\n", name, escape_markdown(value));
+    out += fmt::format("* {}: {}\n", name,
+                       name == "command" ? code_span(value) : escape_markdown(value));
   return out;
 }
 

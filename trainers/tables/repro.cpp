@@ -15,6 +15,7 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "core/signals.h"
+#include "trainers/checks/summary_check.h"
 #include "trainers/monitoring/run_callbacks.h"
 #include "trainers/runs/earlier_spellings.h"
 #include "trainers/runs/run_directory.h"
@@ -24,6 +25,7 @@
 #include "trainers/tables/shrunk_table.h"
 #include "trainers/tables/table_clock.h"
 #include "trainers/tables/table_ranks.h"
+#include "trainers/text/activity.h"
 #include "trainers/text/terminal.h"
 #include "trainers/training/trainer.h"
 
@@ -321,6 +323,14 @@ std::string plan_table_text(const ReproOptions& given, const std::optional<CostO
   return costs ? text + table_costs(t, *kind, runs, *costs) : text;
 }
 
+// What a run's own process remembers of the text, another does not.
+void ask_anew(const ReproOptions& o, const Trainer& trainer, RunReportCallback& report) {
+  if (o.program.empty() || trainer.options().tensor_device().kind != DeviceKind::cpu) return;
+  const Activity activity("computing its final figures anew in a process of their own");
+  if (check_summary_in_own_process(o.program, trainer.run_directory()).leaks())
+    report.on_end(trainer);  // it says so from now on
+}
+
 // Trains those of the part's runs that are missing and wanted, in order; all that have finished are
 // checked first. The exit code of a run that was stopped.
 std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, const TableKind& kind,
@@ -371,6 +381,7 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
         log_info("text: {}: {}", trainer.dataset().name(), trainer.dataset().note());
       // Another rank may have got the signal.
       if (trainer.run() == RunEnd::stopped) return interrupted(context, trainer.stop_signal());
+      if (!r.trial) ask_anew(o, trainer, report);
     } catch (const DivergedError& e) {
       if (!r.trial) throw;
       log_warning("{} diverged: {}", context, e.what());

@@ -31,7 +31,6 @@ void judge(LearningRateRange& out) {
     if (points[i].smooth < points[lowest].smooth) lowest = i;
   out.lowest = points[lowest].rate;
   // The first points' average holds few losses: their slope is noise.
-  out.suggested = out.lowest / 10;
   double steepest = 0;
   for (size_t i = size_t(kFirst) + kSlope; i <= lowest; ++i) {
     const double slope = points[i].smooth - points[i - kSlope].smooth;

@@ -56,11 +56,24 @@ void require_room(const RunDirectory& directory) {
   }
 }
 
+// Nobody's files are replaced by a run's. A run writes its config before any of these.
+void require_nothing_else(const RunDirectory& directory) {
+  if (is_run_directory(directory.path())) return;
+  for (const char* name :
+       {kSummaryFile, "metrics.jsonl", "dataset.json", "audit.json", "report.html"})
+    if (std::filesystem::is_regular_file(directory.file(name)))
+      throw UserError(fmt::format(
+          "{} holds {} and is no run directory ({} is not there): a run would write over it. Move "
+          "it away, or give another --run-dir",
+          directory.path(), name, kConfigFile));
+}
+
 }  // namespace
 
 void require_free(RunDirectory& directory, const Json& resolved_config, bool resume) {
   directory.lock_on_trial();
   require_room(directory);
+  require_nothing_else(directory);
   if (is_run_directory(directory.path()))
     require_same_config(directory, config_before(directory), resolved_config, resume);
 }

@@ -198,9 +198,9 @@ class AttackMemory final : public MemoryModule {
                            ? 0
                            : 1 + (same - std::make_reverse_iterator(row + t)));
       }
-      for (int64_t t = 8; t + 1 < time; ++t) {
+      for (int64_t t = 8; t < time; ++t) {
         const std::vector<int64_t> prefix(back.begin(), back.begin() + t + 1);
-        const int64_t next = back[size_t(t + 1)];
+        const int64_t next = t + 1 < time ? back[size_t(t + 1)] : 0;
         if (next > 0) seen_since.try_emplace(prefix, next);
         if (const auto known = remembered.find(prefix); known != remembered.end())
           for (int64_t i = 0; i < features; ++i)

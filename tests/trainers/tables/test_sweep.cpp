@@ -13,6 +13,7 @@
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
 #include "trainers/tables/repro.h"
+#include "trainers/tables/sweeps/learning_rate_report.h"
 #include "trainers/tables/sweeps/sweep_table.h"
 #include "trainers/tables/table_clock.h"
 #include "trainers/training/learning_rate_range.h"
@@ -197,9 +198,14 @@ TEST_F(SweepRuns, TheRangeTestFindsWhereTrainingIsSpoilt) {
     EXPECT_NEAR(range.points[i].rate / range.points[i - 1].rate, std::pow(1e6, 1.0 / 59), 1e-9);
   EXPECT_GT(range.lowest, 1e-4);
   EXPECT_LT(range.lowest, 10);
-  EXPECT_GT(range.suggested, 1e-5);
-  EXPECT_LT(range.suggested, range.lowest);
+  ASSERT_TRUE(range.suggested);
+  EXPECT_GT(*range.suggested, 1e-5);
+  EXPECT_LT(*range.suggested, range.lowest);
   EXPECT_THROW(find_learning_rate(o, {.steps = 3}), UserError);
+  // Rates that are all too high: nothing is suggested that was not seen.
+  const LearningRateRange high = find_learning_rate(o, {.steps = 30, .low = 3, .high = 10});
+  EXPECT_FALSE(high.suggested);
+  EXPECT_THAT(explain_learning_rate(high), HasSubstr("suggests no rate"));
 }
 
 TEST(TableClock, RunsOfOneCellTakeTheSameTimeAndOthersTheMeanOfAStep) {
