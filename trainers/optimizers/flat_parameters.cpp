@@ -117,7 +117,9 @@ double FlatParameters::sum_of_squares() const {
   return total.item();
 }
 
-bool FlatParameters::finite() const { return std::isfinite(sum_of_squares()); }
+bool FlatParameters::finite() const {
+  return std::isfinite(sum_of_squares());
+}
 
 Tensor FlatParameters::own_share(const Bucket& b, const Tensor& flat) const {
   const size_t share = sharded_ ? size_t(communicator_.rank()) : 0;

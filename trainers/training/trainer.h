@@ -12,10 +12,10 @@
 #include "trainers/training/run_checkpoint.h"
 #include "trainers/training/run_evaluation.h"
 #include "trainers/training/run_gate.h"
-#include "trainers/training/weight_watch.h"
 #include "trainers/training/run_opening.h"
 #include "trainers/training/run_state.h"
 #include "trainers/training/sample_writer.h"
+#include "trainers/training/weight_watch.h"
 
 namespace reverie {
 

@@ -157,8 +157,8 @@ TEST(RunReport, ALeakThatALaterCommandFoundIsOnThePage) {
     keep_leak(run, found_leak());
     expect_leak(run);
   }
-  const std::string html =
-      comparison_html({read_run_record(dir / "finished"), read_run_record(dir / "killed")}, "reverie report");
+  const std::string html = comparison_html(
+      {read_run_record(dir / "finished"), read_run_record(dir / "killed")}, "reverie report");
   EXPECT_EQ(count(html, "<span class=\"causal\">causal</span>"), 0u);
   EXPECT_THAT(html, HasSubstr("No run on this page has finished without a label"));
 }
