@@ -17,6 +17,7 @@
 #include <optional>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "core/log.h"
 #include "core/plugin_internal.h"
 
@@ -27,7 +28,7 @@ namespace {
 
 struct Loaded {
   void* handle;
-  std::string file;
+  std::string file, hash;
 };
 std::mutex plugins_mutex;
 std::vector<Loaded>& plugins() {
@@ -149,7 +150,9 @@ void load_plugin(const std::string& file, const std::string& config_directory) {
         file, name, version(), kPluginApiVersion));
   if (loading_error)
     throw ConfigError(fmt::format("plugin \"{}\" ({}): {}", file, name, *loading_error));
-  plugins().push_back({handle, name});
+  // A bare name was found by the dynamic linker, wherever that is.
+  plugins().push_back(
+      {handle, name, std::filesystem::is_regular_file(name) ? hash_file(name) : ""});
   log_message(LogLevel::debug, "loaded plugin " + name);
 }
 
@@ -158,6 +161,15 @@ std::vector<std::string> loaded_plugins() {
   std::vector<std::string> files;
   for (const Loaded& plugin : plugins()) files.push_back(plugin.file);
   return files;
+}
+
+std::map<std::string, std::string> plugin_hashes() {
+  const std::lock_guard lock(plugins_mutex);
+  std::map<std::string, std::string> hashes;
+  for (const Loaded& plugin : plugins())
+    if (!plugin.hash.empty())
+      hashes[std::filesystem::path(plugin.file).filename().string()] = plugin.hash;
+  return hashes;
 }
 
 }  // namespace reverie

@@ -140,6 +140,15 @@ class PluginTest(unittest.TestCase):
         text.write_text((self.folder / "text.txt").read_text()[:300])
         scored = [self.done([self.reverie, "eval", "--model", model, "--text", text]).splitlines()[1:7] for model in (run, state)]
         self.assertEqual(*scored)
+        # A plugin that was rebuilt is another one, whatever it does.
+        plugin = self.folder / "decay_memory.so"
+        before = plugin.read_bytes()
+        try:
+            plugin.write_bytes(before + b"\0")
+            self.assertIn("OTHER PLUGIN: decay_memory.so", self.done([self.reverie, "eval", "--model", run, "--text", text]))
+        finally:
+            plugin.write_bytes(before)
+        self.assertNotIn("OTHER PLUGIN", self.done([self.reverie, "eval", "--model", run, "--text", text]))
 
     def test_memory_that_is_carried_is_causal_too(self) -> None:
         config = self.config("carried", {"type": "decay", "carry_state": True}, "decay_memory.so")

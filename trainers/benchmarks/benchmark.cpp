@@ -31,14 +31,11 @@ Json definition_json(const BenchmarkDefinition& definition) {
 
 // What makes scores of a model's weights: other programs, plugins and options make others.
 Json computation_of(const UsableModel& model) {
-  Json plugins = Json::array();
-  for (const std::string& file : loaded_plugins())
-    if (std::filesystem::is_regular_file(file)) plugins.push_back(hash_file(file));
   return {{"config", hash_bytes(model.config.data(), model.config.size())},
           {"dtype", std::string(name_of(model.model->head().dtype()))},
           {"weights_bytes", kept_weights(*model.model).bytes},
           {"commit", build_commit()},
-          {"plugins", std::move(plugins)}};
+          {"plugins", plugin_hashes()}};
 }
 
 Json key_of(const UsableModel& model, const DefinitionFile& task, const BenchmarkItems& items,

@@ -5,6 +5,8 @@
 
 #include "core/config_paths.h"
 #include "core/error.h"
+#include "core/log.h"
+#include "core/plugin.h"
 #include "datasets/dataset.h"
 #include "trainers/runs/resumption.h"
 #include "trainers/runs/run_directory.h"
@@ -78,6 +80,21 @@ void require_one_run(const std::string& run_directory, const ExperimentOptions& 
                      const Tokenizer* tokenizer, const StoredCheckpoint& stored) {
   require_recorded_config(run_directory, options, stored);
   require_recorded_data(run_directory, tokenizer, stored);
+}
+
+Verdict notes_on_plugins(const Json& state) {
+  Verdict verdict;
+  const Json then = state.value(kPluginsKey, Json::object());
+  for (const auto& [name, hash] : plugin_hashes()) {
+    const std::string recorded = then.value(name, hash);
+    if (recorded == hash) continue;
+    log_warning(
+        "OTHER PLUGIN: {} is not the file with which this run was trained (hash {}, then {}): its "
+        "figures and its verdict may be those of another model",
+        name, hash, recorded);
+    verdict.add_not_probed(fmt::format("the plugin {}, rebuilt since the run was trained", name));
+  }
+  return verdict;
 }
 
 }  // namespace reverie

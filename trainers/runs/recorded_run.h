@@ -6,6 +6,7 @@
 #include "datasets/tokenizers/tokenizer.h"
 #include "trainers/runs/checkpoint.h"
 #include "trainers/runs/experiment.h"
+#include "trainers/runs/verdict.h"
 
 namespace reverie {
 
@@ -15,5 +16,11 @@ namespace reverie {
 /// less, which is not compared.
 void require_one_run(const std::string& run_directory, const ExperimentOptions& options,
                      const Tokenizer* tokenizer, const StoredCheckpoint& stored);
+
+/// Of state.json: the plugins of the process that wrote it, and their hashes.
+inline constexpr const char* kPluginsKey = "plugins";
+/// Warns of plugins that were rebuilt since this state.json was written. The verdict says that it is of
+/// the earlier ones.
+Verdict notes_on_plugins(const Json& state);
 
 }  // namespace reverie

@@ -91,6 +91,7 @@ LoadedRun load_run(const std::string& given) {
   load_weights(*run.model, *stored);
   run.model->train(false);
   run.verdict = verdict_on_disk(directory, contents.state);
+  run.verdict.merge(notes_on_plugins(contents.state));
   run.leaks = run.verdict.leaks();
   run.data_hash = contents.state.value("data_hash", "");
   return run;

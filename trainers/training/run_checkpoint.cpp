@@ -6,9 +6,11 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "core/machine.h"
+#include "core/plugin.h"
 #include "core/random.h"
 #include "datasets/document_sampler.h"
 #include "trainers/runs/checkpoint_weights.h"
+#include "trainers/runs/recorded_run.h"
 #include "trainers/runs/resumption.h"
 #include "trainers/runs/stored_run.h"
 
@@ -88,6 +90,7 @@ CheckpointContents checkpoint_contents(const SavedParts& run) {
              {"numerics", numerics_of(run)},
              {"commit", build_commit()},
              {"config", run.resolved_config}};
+  if (const auto plugins = plugin_hashes(); !plugins.empty()) c.state[kPluginsKey] = plugins;
   save_weights(run.model, c);
   c.state["verdict"] = verdict.json();
   c.model_metadata["verdict"] = verdict.line();
@@ -103,6 +106,7 @@ void restore(const SavedParts& run, const StoredCheckpoint& stored,
              const std::string& run_directory) {
   require_same_run(run, stored, run_directory);
   const Json& state = stored.contents.state;
+  run.gate.remember(notes_on_plugins(state));
   load_weights(run.model, stored);
   run.state = state_in(state);
   run.sampler.seek(state.at("batch"));
