@@ -151,8 +151,7 @@ void load_plugin(const std::string& file, const std::string& config_directory) {
   if (loading_error)
     throw ConfigError(fmt::format("plugin \"{}\" ({}): {}", file, name, *loading_error));
   // A bare name was found by the dynamic linker, wherever that is.
-  plugins().push_back(
-      {handle, name, std::filesystem::is_regular_file(name) ? hash_file(name) : ""});
+  plugins().push_back({handle, name, name.find('/') == name.npos ? "" : hash_file(name)});
   log_message(LogLevel::debug, "loaded plugin " + name);
 }
 

@@ -10,11 +10,7 @@
 
 namespace reverie {
 
-namespace {
-
-void check_sizes(const TokenFile& tokens, int64_t batch_size, int64_t block_size) {
-  require(batch_size >= 1, "batch_size is {}; wanted at least 1", batch_size);
-  require(block_size >= 1, "block_size is {}; wanted at least 1", block_size);
+void require_window(const TokenFile& tokens, int64_t block_size) {
   if (tokens.count() > block_size) return;
   const std::string file = tokens.path().empty() ? "it" : tokens.path();
   require(tokens.count() >= 2,
@@ -25,6 +21,14 @@ void check_sizes(const TokenFile& tokens, int64_t batch_size, int64_t block_size
       "block_size {} is larger than the data: {} has {} tokens, and a window takes block_size + 1; "
       "choose a block_size of at most {}, or more data",
       block_size, file, tokens.count(), tokens.count() - 1));
+}
+
+namespace {
+
+void check_sizes(const TokenFile& tokens, int64_t batch_size, int64_t block_size) {
+  require(batch_size >= 1, "batch_size is {}; wanted at least 1", batch_size);
+  require(block_size >= 1, "block_size is {}; wanted at least 1", block_size);
+  require_window(tokens, block_size);
 }
 
 template <class Start>

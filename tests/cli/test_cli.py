@@ -6,6 +6,7 @@ Needs a finished build (REVERIE_BUILD_DIR, or build/release).
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,6 +91,17 @@ class CliTest(unittest.TestCase):
         self.assertIn("$.model.n_layer", self.expect(2, "train", self.config("range"), "--set", "model.n_layer=0").stderr)
         self.expect(2, "train", self.config("unknown_model", model={"type": "gpt3"}))
 
+    def test_all_that_is_wrong_is_said_in_one_go(self):
+        said = self.expect(2, "train", self.config("much"), "--set", "train.micro_batches=3", "--set", "data.tokenizer=bpe", "--set", "model.n_head=3",
+                           "--set", "checkpoint.keep_best=true", "--set", "evaluation.interval=0", "--set", "data.validation_fraction=0").stderr
+        for problem in ("micro_batches 3", "n_head 3", "$.data.train_bpe", "keep_best", "validation_fraction is 0"):
+            self.assertIn(problem, said)
+        self.assertIn("is for the tokenizer bpe", self.expect(2, "train", self.config("much"), "--set", "data.train_bpe=400").stderr)
+        # Of the data, both.
+        said = self.expect(1, "train", self.config("fits_not"), "--set", "model.vocab_size=3", "--set", "model.block_size=99999").stderr
+        self.assertIn("vocabulary_size 3", said)
+        self.assertIn("block_size 99999 is larger than the data", said)
+
     def test_set_overrides(self):
         got = self.expect(0, "train", "--set", "train.steps=3", "--set", "model.dropout=0.25", self.config("set"), "--print-config")
         config = json.loads(got.stdout)
@@ -144,6 +156,8 @@ class CliTest(unittest.TestCase):
     def test_sweep_trains_all_combinations_and_goes_on(self):
         sweep = ["sweep", self.config("swept"), "--set", "optimizer.learning_rate=1e-2,1e-3", "--run-dir", self.folder / "sweep"]
         self.expect(0, *sweep)
+        for swept in (self.folder / "sweep" / "runs").iterdir():
+            self.assertTrue(json.loads((swept / "summary_check.json").read_text())["same"])
         table = json.loads((self.folder / "sweep" / "table.json").read_text())
         self.assertEqual([row["values"]["optimizer.learning_rate"] for row in table["rows"]], [0.01, 0.001])
         self.assertEqual(sum(row["best"] for row in table["rows"]), 1)
@@ -176,11 +190,20 @@ class CliTest(unittest.TestCase):
 
     def test_figures_are_asked_anew_in_a_process_that_never_read_the_text(self):
         run = self.train("asked_anew")
+        self.assertTrue(json.loads((run / "summary_check.json").read_text())["same"])  # as `train` did
         self.assertTrue(self.expect(0, "check", "summary", run, "--json", "anew.json").stdout.endswith("the same\n"))
         self.assertTrue(json.loads((self.folder / "anew.json").read_text())["same"])
         file = run / "summary.json"
         file.write_text(file.read_text().replace('"val_loss_on_prefix_only_windows": ', '"val_loss_on_prefix_only_windows": 0.5, "was": '))
         self.assertIn("NOT THE SAME", self.expect(5, "check", "summary", run).stdout)
+
+    def test_options_of_which_one_would_be_ignored_are_refused(self):
+        run = self.train("ignores_nothing")
+        self.assertIn("excludes", self.expect(2, "sample", run, "--greedy", "--temperature", 0.5).stderr)
+        self.assertIn("excludes", self.expect(2, "sample", run, "--prompts", "prompts.txt", "--prompt", "T").stderr)
+        config = self.config("no_page")
+        self.assertIn("ends in .html", self.expect(2, "report", run, "--out", config).stderr)
+        self.assertTrue(json.loads(config.read_text()))
 
     def test_an_unknown_command_is_named(self):
         said = self.expect(2, "trian").stderr
@@ -193,6 +216,11 @@ class CliTest(unittest.TestCase):
                               ("train.steps=4", "nothing is varied"), ("train.steps=4,,5", "empty"), ("train.steps", "PATH=VALUE")):
             self.assertIn(said, self.expect(2, "sweep", self.config("swept"), "--set", setting, "--run-dir", out).stderr)
         self.assertFalse(out.exists())
+        # What only the data show is found before the first run, too.
+        for setting, said in (("model.block_size=16,99999", "block_size 99999"), ("model.vocab_size=0,3", "vocabulary_size 3")):
+            self.assertIn(said, self.expect(1, "sweep", self.config("swept"), "--set", setting, "--run-dir", out).stderr)
+            self.assertFalse((out / "runs").exists())
+            shutil.rmtree(out)
         schema = json.loads(self.expect(0, "sweep", "--print-schema").stdout)
         self.assertFalse(schema["additionalProperties"])
         self.assertIn("model", schema["properties"]["base"]["properties"])

@@ -29,7 +29,7 @@ Json definition_json(const BenchmarkDefinition& definition) {
   return write_config(copy);
 }
 
-// What makes scores of a model's weights: other programs, plugins and options make others.
+// Scores are of these beside the weights: other programs, plugins and options make others.
 Json computation_of(const UsableModel& model) {
   return {{"config", hash_bytes(model.config.data(), model.config.size())},
           {"dtype", std::string(name_of(model.model->head().dtype()))},

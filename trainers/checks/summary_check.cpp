@@ -15,41 +15,34 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "core/json.h"
+#include "core/log.h"
+#include "core/signals.h"
 #include "layers/coprocessor/augmented_model.h"
 #include "trainers/evaluation/run_data.h"
 #include "trainers/evaluation/split_losses.h"
 #include "trainers/probes/rounding.h"
 #include "trainers/runs/run_directory.h"
+#include "trainers/text/activity.h"
 
 namespace reverie {
 namespace {
 
 constexpr const char* kProbe =
     "the final figures against those of a process that never read the text";
-constexpr const char* kStored = "val_loss_on_prefix_only_windows";
+constexpr const char* kOnPrefixWindows = "val_loss_on_prefix_only_windows";
 
-struct MeanLoss {
-  double mean = 0, largest = 0;  // of one target
-  double targets = 0;
-};
-
-MeanLoss teacher_forced(LanguageModel& model, const EvaluationWindows& windows) {
+// The largest loss of one target.
+double largest_loss(LanguageModel& model, const EvaluationWindows& windows) {
   auto* augmented = dynamic_cast<AugmentedModel*>(&model);
   LanguageModel& scored = augmented ? static_cast<LanguageModel&>(augmented->base()) : model;
   const EvaluationMode mode(model);
-  MeanLoss out;
+  double largest = 0;
   for (int64_t i = 0; i < windows.batch_count(); ++i) {
     const Batch batch = windows.batch(i);
-    for (const double loss : row_losses(scored, scored.hidden(batch.tokens), batch.targets)) {
-      out.mean += loss;
-      out.largest = std::max(out.largest, loss);
-    }
-    out.targets += double(batch.target_count);
+    for (const double loss : row_losses(scored, scored.hidden(batch.tokens), batch.targets))
+      largest = std::max(largest, loss);
   }
-  require(out.targets > 0, "the final evaluation's windows hold no target");
-  out.mean /= out.targets;
-  return out;
+  return largest;
 }
 
 void require_comparable(const std::string& directory, const LoadedRun& run, const Json& summary) {
@@ -127,8 +120,8 @@ SummaryCheck check_summary(const std::string& run_directory) {
   require(run_finished(run_directory), "{} is not finished: there is no summary.json",
           run_directory);
   const Json summary = read_summary(run_directory);
-  require(summary.contains(kStored), "{}: summary.json of an earlier version, without {}",
-          run_directory, kStored);
+  require(summary.contains(kOnPrefixWindows), "{}: summary.json of an earlier version, without {}",
+          run_directory, kOnPrefixWindows);
   const LoadedRun run = load_run(run_directory);
   require_comparable(run_directory, run, summary);
   const RunData opened = open_run_data(run_directory, run, false);
@@ -138,37 +131,49 @@ SummaryCheck check_summary(const std::string& run_directory) {
   SummaryCheck check;
   check.checkpoint = run.checkpoint;
   check.step = run.step;
-  // As prefix-only scores allow: each target's loss errs by twice a logit's rounding, and a mean of n
-  // by 1 / sqrt(n) of that.
-  const double rounding = 2 * rounding_of(*run.model, run.model->block_size()).other_shape;
-  const MeanLoss loss = teacher_forced(*run.model, splits.prefix);
-  const double allowed = rounding * std::max(1.0, loss.largest) / std::sqrt(loss.targets);
-  check.figures.push_back({kStored, summary.at(kStored), loss.mean, allowed});
-  if (auto* augmented = dynamic_cast<AugmentedModel*>(run.model.get()))
-    check.figures.push_back(
-        {"augmented.val_loss", summary.at("augmented").at("val_loss"),
-         evaluate_augmented(*augmented, splits.validation, InsertionRule::of(*augmented)).loss,
-         allowed});
+  const double bound = rounding_of(*run.model, run.model->block_size()).other_shape,
+               largest = largest_loss(*run.model, splits.prefix);
+  const auto add = [&](const std::string& name, const Json& stored, double anew, int64_t targets) {
+    check.figures.push_back({name, stored, anew, allowed_in_mean(bound, largest, double(targets))});
+  };
+  const EvaluationResult prefix = evaluate(*run.model, splits.prefix),
+                         all = evaluate(*run.model, splits.validation);
+  add(kOnPrefixWindows, summary.at(kOnPrefixWindows), prefix.loss, prefix.targets);
+  add("val_loss", summary.at("val_loss"), all.loss, all.targets);
+  if (auto* augmented = dynamic_cast<AugmentedModel*>(run.model.get())) {
+    const AugmentedResult behind =
+        evaluate_augmented(*augmented, splits.validation, InsertionRule::of(*augmented));
+    add("augmented.val_loss", summary.at("augmented").at("val_loss"), behind.loss,
+        behind.predictions);
+  }
   return check;
 }
 
+bool summary_is_checked(const std::string& run_directory) {
+  const std::string file = file_in(run_directory, kSummaryCheckFile);
+  if (!std::filesystem::exists(file)) return false;
+  return read_stored_json(file).json().value("step", Json()) ==
+         read_summary(run_directory).value("steps", Json(-1));
+}
+
 Verdict check_summary_in_own_process(const std::string& program, const std::string& run_directory) {
-  Verdict verdict;
-  std::string out = (std::filesystem::temp_directory_path() / "reverie-check-XXXXXX").string();
-  const int file = ::mkstemp(out.data());
-  if (file < 0) {
-    verdict.add_not_probed(fmt::format("{}: no temporary file could be made", kProbe));
-    return verdict;
-  }
-  ::close(file);
+  const Activity activity("computing the final figures anew in a process of their own");
+  const std::string out = file_in(run_directory, kSummaryCheckFile);
+  std::filesystem::remove(out);
   const std::string failure =
       failure_of_process({program, "check", "summary", run_directory, "--json", out});
+  Verdict verdict;
   try {
     verdict = Verdict::from_json(read_stored_json(out).at("verdict").json());
   } catch (const std::exception&) {
     verdict.add_not_probed(fmt::format("{}: it {}", kProbe, failure));
+    if (pending_signal() == 0)
+      log_warning(
+          "{}: the final figures were not computed anew: the process for it {}. To see why: "
+          "reverie "
+          "check summary {}",
+          run_directory, failure, run_directory);
   }
-  std::filesystem::remove(out);
   keep_leak(run_directory, verdict);
   return verdict;
 }

@@ -1,6 +1,6 @@
 #pragma once
-/// Whether a finished run's figures are those of its checkpoint: computed anew, in a process that never
-/// read the text before. A model that remembers what earlier evaluations showed it gives its own
+/// Whether a finished run's figures are those of its checkpoint: computed anew, in a process that
+/// never read the text before. A model that remembers what earlier evaluations showed it gives its own
 /// process figures that no other gets.
 
 #include <string>
@@ -27,13 +27,18 @@ struct SummaryCheck {
   Json json() const;
 };
 
-/// Scores the windows of the run's final evaluation that were also scored prefix by prefix, and, with
-/// latents, all of them. UserError where the run is not finished, was trained on another device than
-/// the CPU, or has newer checkpoints than its summary.
+/// The teacher-forced losses of the final evaluation's windows, of those among them that were also
+/// scored prefix by prefix, and, with latents, the loss behind them. Training and carried losses are not
+/// computed. UserError where the run is not finished, was trained on another device than the CPU, or
+/// has newer checkpoints than its summary.
 SummaryCheck check_summary(const std::string& run_directory);
 
-/// The verdict of `program check summary RUN` (this program, by its path) in a process of its own, kept
-/// in the run directory where it leaks. A check that fails is noted as not probed.
+/// Where the outcome of check_summary_in_own_process() stands in a run directory.
+inline constexpr const char* kSummaryCheckFile = "summary_check.json";
+/// Whether the figures of this summary were computed anew before.
+bool summary_is_checked(const std::string& run_directory);
+/// The verdict of `program check summary RUN` in a process of its own. A leak is kept in the run
+/// directory. Where the process fails, the verdict says that it was not probed, and a warning why.
 Verdict check_summary_in_own_process(const std::string& program, const std::string& run_directory);
 
 }  // namespace reverie

@@ -24,7 +24,7 @@ inline std::string& program_name() {
   static std::string name = "reverie";
   return name;
 }
-/// The file of this program, to start it again, whatever has become of its name.
+/// The file of this program, to start it again.
 inline constexpr const char* kThisProgram = "/proc/self/exe";
 
 /// A word as a shell reads it back.

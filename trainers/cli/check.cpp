@@ -155,6 +155,7 @@ struct SummaryArguments {
 void run_summary_check(const SummaryArguments& a) {
   require_outputs({{"--json", a.json}}, {});
   const SummaryCheck check = check_summary(a.run);
+  keep_leak(a.run, check.verdict());
   if (!a.json.empty()) write_file_atomically(a.json, json_text_replacing(check.json(), 2) + "\n");
   fmt::print("{}", check.text());
   if (!check.same()) exit_with(int(ExitCode::check_failed));

@@ -115,8 +115,8 @@ bool is_command(const CLI::App& app, const std::string& word) {
   for (const CLI::App* command : app.get_subcommands(nullptr)) known.push_back(command->get_name());
   if (std::find(known.begin(), known.end(), word) != known.end()) return true;
   const auto near = reverie::nearest_name(word, known);
-  reverie::log_error("there is no command \"{}\"{}. Known commands: {}", word,
-                     near ? fmt::format("; did you mean \"{}\"?", *near) : "",
+  reverie::log_error("there is no command \"{}\"{} Known commands: {}", word,
+                     near ? fmt::format("; did you mean \"{}\"?", *near) : ".",
                      fmt::join(known, ", "));
   return false;
 }
@@ -156,7 +156,7 @@ int parse_and_run(CLI::App& app, int argc, char** argv) {
 // The first argument that is empty and may not be, or 0. An empty file or directory would be read as
 // none, and something else be done.
 int empty_argument(int argc, char** argv) {
-  constexpr std::string_view texts[] = {"--prompt", "--stop"};
+  constexpr std::string_view texts[] = {"--prompt", "--stop", "--system"};
   for (int i = 1; i < argc; ++i)
     if (argv[i][0] == 0 && std::find(std::begin(texts), std::end(texts),
                                      std::string_view(argv[i - 1])) == std::end(texts))

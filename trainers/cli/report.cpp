@@ -59,6 +59,9 @@ void run(const ReportArguments& a) {
     write_plots(a.plots_of, a.out);
     return;
   }
+  if (!a.out.empty() && std::filesystem::path(a.out).extension() != ".html")
+    throw ConfigError(fmt::format(
+        "--out {} is no page: wanted a file that ends in .html, which is replaced", a.out));
   std::vector<RunRecord> runs;
   for (const std::string& directory : a.runs) runs.push_back(read_run_record(directory));
   make_names_differ(runs);
@@ -71,8 +74,10 @@ void run(const ReportArguments& a) {
   }
   const std::string file = a.out.empty() ? "comparison.html" : a.out;
   require_outputs({{"--out", file}}, {});
-  write_file_atomically(
-      file, comparison_html(runs, fmt::format("reverie report {}", fmt::join(a.runs, " "))));
+  std::string command = "reverie report";
+  for (const std::string& directory : a.runs) command += " " + shell_word(directory);
+  if (!a.out.empty()) command += " --out " + shell_word(a.out);
+  write_file_atomically(file, comparison_html(runs, command));
   fmt::print("{}\n", file);
   fmt::print("{}\n", tensorboard_command(runs));
 }

@@ -246,7 +246,9 @@ void add_sample_command(CLI::App& app) {
   command->add_option("--seed", a->generate.seed, "seed of the random draws")
       ->capture_default_str();
   a->prompts.add_to(*command);
-  command->add_flag("--greedy", a->greedy, "the same as --temperature 0");
+  command->get_option("--prompts")->excludes(command->get_option("--prompt"));
+  command->add_flag("--greedy", a->greedy, "the same as --temperature 0")
+      ->excludes(command->get_option("--temperature"));
   command->add_flag("--past-end", a->past_end, "continue after the end-of-text token");
   command->add_option("--texts", a->texts,
                       "also write each text to this file as a line {\"text\": ...}, which training "

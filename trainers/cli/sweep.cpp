@@ -90,11 +90,18 @@ std::string command_of(const SweepArguments& a) {
   std::string command = "reverie sweep " + shell_word(a.config.file);
   for (const auto& s : a.config.overrides) command += " --set " + shell_word(s);
   if (a.config.lenient) command += " --lenient";
-  if (a.find_learning_rate) return command + " --find-learning-rate";
-  return command + fmt::format(" --seeds {}", a.seeds);
+  command +=
+      a.find_learning_rate
+          ? fmt::format(" --find-learning-rate --steps {} --lowest-rate {} --highest-rate {}",
+                        a.range.steps, a.range.low, a.range.high)
+          : fmt::format(" --seeds {}", a.seeds);
+  if (!a.run_directory.empty()) command += " --run-dir " + shell_word(a.run_directory);
+  return command;
 }
 
 Json table_of(const SweepArguments& a) {
+  // An error of the file comes before one of what varies.
+  Config::from_file(a.config.file, a.config.lenient);
   const Settings settings = settings_of(a.config.overrides);
   if (settings.vary.empty())
     throw ConfigError(

@@ -50,12 +50,11 @@ ExperimentOptions experiment_of(const TrainArguments& a, Communicator& ranks) {
   return read_experiment(shrunk.config, a.config.directory());
 }
 
-// What is known of a finished run, a process that never read its text among those that were asked.
+// The verdict on a finished run, after a process that never read its text was asked, too.
 Verdict final_verdict(const Trainer& trainer, const ExperimentOptions& options) {
   Verdict verdict = trainer.verdict();
   if (!trainer.communicator().first() || options.tensor_device().kind != DeviceKind::cpu)
     return verdict;
-  const Activity activity("computing the final figures anew in a process of their own");
   verdict.merge(check_summary_in_own_process(kThisProgram, trainer.run_directory()));
   return verdict;
 }

@@ -17,13 +17,6 @@
 namespace reverie {
 namespace {
 
-// Of a window's mean loss. A loss is a logit less the logarithm of a sum of logits' exponentials,
-// so that it errs by twice a logit's rounding; errors of n targets are independent enough for the
-// mean to err by 1 / sqrt(n) of one target's.
-double allowed_in_mean(double bound, double largest_loss, double targets) {
-  return 2 * bound * std::max(1.0, largest_loss) / std::sqrt(targets);
-}
-
 class PrefixComparison {
  public:
   PrefixComparison(LanguageModel& model, int64_t length, int64_t step)

@@ -1,8 +1,11 @@
 #include "trainers/optimizers/flat_parameters.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "core/rounded_copy.h"
 #include "core/storage.h"
 #include "kernels/copy.h"
@@ -115,6 +118,16 @@ double FlatParameters::sum_of_squares() const {
   for (const Bucket& b : buckets_)
     if (!b.members.empty()) kernel::sum_squares(b.values.device(), {b.values, total});
   return total.item();
+}
+
+std::string FlatParameters::fingerprint() const {
+  std::string out;
+  for (const Bucket& b : buckets_) {
+    if (b.members.empty()) continue;
+    if (b.values.device().kind != DeviceKind::cpu) return fmt::format("{:a}", sum_of_squares());
+    out += hash_bytes(b.values.raw(), b.values.bytes());
+  }
+  return out;
 }
 
 bool FlatParameters::finite() const {

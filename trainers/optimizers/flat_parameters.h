@@ -53,8 +53,8 @@ class FlatParameters {
   std::vector<FlatGradients> flat_gradients() const;
   /// Global L2 norm over all gradients, in double. Gradients that no backward reached become 0.
   double gradient_norm();
-  /// Of every parameter, in double and in a fixed order: the same weights give the same bits.
-  double sum_of_squares() const;
+  /// A text that the same weights give again: a hash of them all; on a GPU, of their norm.
+  std::string fingerprint() const;
   /// Whether every parameter is a finite number.
   bool finite() const;
 
@@ -66,6 +66,9 @@ class FlatParameters {
   void exchange_values(Bucket&);
 
  private:
+  /// Over all parameters, in double and in a fixed order.
+  double sum_of_squares() const;
+
   Communicator& communicator_;
   bool sharded_;
   std::vector<Bucket> buckets_;

@@ -24,4 +24,9 @@ Rounding rounding_of(LanguageModel& model, int64_t length) {
   return r;
 }
 
+double allowed_in_mean(double bound, double largest_loss, double targets) {
+  const double size = std::max(1.0, largest_loss);
+  return 2 * bound * size / std::sqrt(targets) + targets * 0x1p-53 * size;
+}
+
 }  // namespace reverie

@@ -6,11 +6,26 @@
 
 namespace reverie {
 
+namespace {
+constexpr std::string_view kMarkup = "\\`*_|<>[]#";
+}
+
 std::string escape_markdown(const std::string& text) {
   std::string out;
   for (const char c : text) {
-    if (std::string_view("\\`*_|<>[]#").find(c) != std::string_view::npos) out += '\\';
+    if (kMarkup.find(c) != std::string_view::npos) out += '\\';
     out += c == '\n' || c == '\r' ? ' ' : c;
+  }
+  return out;
+}
+
+std::string without_escapes(const std::string& markdown) {
+  std::string out;
+  for (size_t i = 0; i < markdown.size(); ++i) {
+    if (markdown[i] == '\\' && i + 1 < markdown.size() &&
+        kMarkup.find(markdown[i + 1]) != std::string_view::npos)
+      ++i;
+    out += markdown[i];
   }
   return out;
 }

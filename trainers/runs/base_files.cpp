@@ -72,15 +72,6 @@ void copy_run(const std::string& base, const fs::path& folder) {
     fsync_path(made.string());
 }
 
-// A config that an earlier version wrote has more keys now; the summary is of the same run still.
-void keep_config_hash(const RunDirectory& run, const Json& before, const Json& now) {
-  if (!run_finished(run.path())) return;
-  Json summary = read_stored_json(run.file(kSummaryFile)).json();
-  if (summary.value(kConfigHashKey, Json()) != config_hash(before)) return;
-  summary[kConfigHashKey] = config_hash(now);
-  run.write(kSummaryFile, summary);
-}
-
 }  // namespace
 
 Component with_base_found(const Component& model, const std::string& run_directory) {

@@ -41,7 +41,7 @@ std::optional<FrozenBase> trained_base(LanguageModel& model, const Component& co
 /// "weights_hash"}. Its checkpoints hold those that became of them.
 void keep_initial_base(LanguageModel& model, const Component& component,
                        const std::string& run_directory);
-/// What keep_initial_base() wrote; null for runs of earlier versions and other models.
+/// The record that keep_initial_base() wrote; null for runs of earlier versions and other models.
 Json initial_base_record(const std::string& run_directory);
 
 /// DataError unless the model's base is the one that this state of a checkpoint names, or it names

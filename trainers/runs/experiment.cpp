@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "core/plugin.h"
 #include "core/registry.h"
+#include "datasets/text_input.h"
 #include "layers/language_model.h"
 #include "layers/model_options.h"
 #include "trainers/runs/earlier_spellings.h"
@@ -113,6 +114,23 @@ std::string contradictions(const ExperimentOptions& o) {
     if (const std::string problem = rates.schedule->problem(rates.highest); !problem.empty())
       wrong(problem);
   }
+  if (o.device == "cuda" && !cuda::status().usable)
+    wrong(fmt::format("$.device is cuda: {}; use cpu", cuda::status().in_words));
+  const DataOptions& data = o.data;
+  if (data.tokenizer == "bpe" && data.train_bpe == 0)
+    wrong(
+        "$.data.tokenizer is bpe, byte pairs learnt from the text, and needs $.data.train_bpe, the "
+        "size of its vocabulary, such as 4096");
+  if (data.tokenizer != "bpe" && data.train_bpe != 0)
+    wrong(fmt::format(
+        "$.data.train_bpe is {}, which is for the tokenizer bpe; $.data.tokenizer is {}",
+        data.train_bpe, data.tokenizer));
+  const bool text = data.mix.empty() && !data.generated.options && !data.problems.options &&
+                    (data.path.empty() || !is_token_directory(data.path));
+  if (text && data.validation_fraction == 0)
+    wrong(
+        "$.data.validation_fraction is 0, so that nothing is held out for the evaluations: give a "
+        "share of the text, such as 0.1");
   if (o.checkpoint.keep_best && o.evaluation.interval == 0)
     wrong(
         "$.checkpoint.keep_best compares evaluations during training, but $.evaluation.interval "

@@ -17,7 +17,7 @@ namespace reverie {
 void require_one_run(const std::string& run_directory, const ExperimentOptions& options,
                      const Tokenizer* tokenizer, const StoredCheckpoint& stored);
 
-/// Of state.json: the plugins of the process that wrote it, and their hashes.
+/// In state.json: the plugins of the process that wrote it, and their hashes.
 inline constexpr const char* kPluginsKey = "plugins";
 /// Warns of plugins that were rebuilt since this state.json was written. The verdict says that it is of
 /// the earlier ones.

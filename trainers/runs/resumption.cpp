@@ -79,4 +79,12 @@ std::string config_hash(const Json& config) {
   return hash_bytes(text.data(), text.size());
 }
 
+void keep_config_hash(const RunDirectory& run, const Json& before, const Json& now) {
+  if (!run_finished(run.path())) return;
+  Json summary = read_stored_json(run.file(kSummaryFile)).json();
+  if (summary.value(kConfigHashKey, Json()) != config_hash(before)) return;
+  summary[kConfigHashKey] = config_hash(now);
+  run.write(kSummaryFile, summary);
+}
+
 }  // namespace reverie

@@ -6,6 +6,7 @@
 
 #include "core/config.h"
 #include "core/dtype.h"
+#include "trainers/runs/run_directory.h"
 
 namespace reverie {
 
@@ -29,5 +30,8 @@ Json config_behind_figures(Json config);
 /// Hash of it. summary.json names the config that its figures are of under this key.
 std::string config_hash(const Json& config);
 inline constexpr const char* kConfigHashKey = "config_hash";
+/// After a finished run's config.resolved.json was written again, with keys that an earlier version did
+/// not have or a base's new place: its summary is of this config then, if it was of the one before.
+void keep_config_hash(const RunDirectory& run, const Json& before, const Json& now);
 
 }  // namespace reverie

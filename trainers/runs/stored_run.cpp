@@ -18,10 +18,16 @@
 namespace reverie {
 namespace {
 
-// What is known of the model at `path`: a run or its export.
+// The verdict on the model at `path`: a run, or an export, in a table's run as well, of which more may
+// have become known since.
 Verdict known_of(const std::string& path) {
   const auto run = find_run(path);
-  if (!run) return verdict_of_export(path);
+  if (!run) {
+    Verdict verdict = verdict_of_export(path);
+    const auto parent = std::filesystem::path(path).parent_path().string();
+    if (!parent.empty() && is_run_directory(parent)) verdict.merge(known_of(parent));
+    return verdict;
+  }
   const std::vector<std::string> checkpoints = checkpoints_of(run->directory);
   const std::string checkpoint =
       !run->checkpoint.empty() || checkpoints.empty() ? run->checkpoint : checkpoints.back();

@@ -23,7 +23,7 @@ ExperimentOptions read_run_config(const std::string& run_directory);
 /// The verdict of a checkpoint's state, of the summary where the run has finished, and of leak.json:
 /// a leak in any of them stays.
 Verdict verdict_on_disk(const std::string& run_directory, const Json& state);
-/// What is known of the run, or its export, that a model is built beside (`base` or `path` of its
+/// The verdict on the run, or its export, that a model is built beside (`base` or `path` of its
 /// options as JSON): its leak, as one of the model's own from step 0; nothing where there is none.
 Verdict verdict_of_base(const Json& model);
 

@@ -17,7 +17,9 @@
 #include "core/signals.h"
 #include "trainers/checks/summary_check.h"
 #include "trainers/monitoring/run_callbacks.h"
+#include "trainers/reports/markdown.h"
 #include "trainers/runs/earlier_spellings.h"
+#include "trainers/runs/resumption.h"
 #include "trainers/runs/run_directory.h"
 #include "trainers/tables/definition.h"
 #include "trainers/tables/reused_runs.h"
@@ -25,8 +27,8 @@
 #include "trainers/tables/shrunk_table.h"
 #include "trainers/tables/table_clock.h"
 #include "trainers/tables/table_ranks.h"
-#include "trainers/text/activity.h"
 #include "trainers/text/terminal.h"
+#include "trainers/training/run_preparation.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
@@ -227,6 +229,27 @@ std::vector<PlannedRun> plan_with_data(const TableFile& t, const ReproOptions& o
   }
 }
 
+std::string place_of(const PlannedRun& r) {
+  if (!r.cell.level_name.empty()) return r.cell.model + "/" + r.cell.level_name;
+  return r.cell.level > 0 ? fmt::format("{}/{}", r.cell.model, r.cell.level) : r.cell.model;
+}
+
+// Errors that only the data show, of all runs before the first: a vocabulary or a block that does
+// not fit.
+void require_fitting(const TableFile& t, const std::vector<PlannedRun>& runs) {
+  for (const PlannedRun& r : runs) {
+    if (run_finished(r.directory)) continue;
+    ExperimentOptions options = read_experiment(r.config, t.directory);
+    // The run itself compares checksums. The entries of a mix say themselves whether they do.
+    if (options.data.mix.empty()) options.data.verify = false;
+    try {
+      settle_vocabulary(options, open_dataset(describe_dataset(options.data)));
+    } catch (const UserError& e) {
+      throw UserError(fmt::format("{} seed {}: {}", place_of(r), r.seed, e.what()));
+    }
+  }
+}
+
 // The table of what is finished. Returns the files written.
 std::vector<std::string> write_table(const TableKind& kind, const std::vector<PlannedRun>& runs) {
   std::vector<PlannedRun> finished;
@@ -237,11 +260,6 @@ std::vector<std::string> write_table(const TableKind& kind, const std::vector<Pl
   }
   if (finished.empty() && !kind.writes_without_runs()) return {};
   return kind.write(finished, planned);
-}
-
-std::string place_of(const PlannedRun& r) {
-  if (!r.cell.level_name.empty()) return r.cell.model + "/" + r.cell.level_name;
-  return r.cell.level > 0 ? fmt::format("{}/{}", r.cell.model, r.cell.level) : r.cell.model;
 }
 
 // The part of a table's runs that `train_missing` trains.
@@ -323,12 +341,15 @@ std::string plan_table_text(const ReproOptions& given, const std::optional<CostO
   return costs ? text + table_costs(t, *kind, runs, *costs) : text;
 }
 
-// What a run's own process remembers of the text, another does not.
-void ask_anew(const ReproOptions& o, const Trainer& trainer, RunReportCallback& report) {
-  if (o.program.empty() || trainer.options().tensor_device().kind != DeviceKind::cpu) return;
-  const Activity activity("computing its final figures anew in a process of their own");
-  if (check_summary_in_own_process(o.program, trainer.run_directory()).leaks())
-    report.on_end(trainer);  // it says so from now on
+// A run's own process may remember the text: another computes its figures anew, once.
+void ask_anew(const ReproOptions& o, const TableFile& t, const PlannedRun& r) {
+  if (r.trial || o.program.empty() || summary_is_checked(r.directory)) return;
+  // An earlier version's runs were finished without it.
+  if (!read_summary(r.directory).contains(kConfigHashKey)) return;
+  if (read_experiment(r.config, t.directory).tensor_device().kind != DeviceKind::cpu) return;
+  if (!check_summary_in_own_process(o.program, r.directory).leaks()) return;
+  // Its page says so from now on.
+  write_run_report(r.directory);
 }
 
 // Trains those of the part's runs that are missing and wanted, in order; all that have finished are
@@ -353,6 +374,7 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
     if (run_finished(r.directory)) {
       reused.require_planned(r);  // again: an earlier run's export may be its base
       complete_finished_run(r.directory);
+      if (!o.report_only && part.wanted(r)) ask_anew(o, t, r);
       kind.measure_finished(r);
       leak_found = leak_found || leaks_unallowed(r);
       clock.finished(number - 1, read_summary(r.directory).value("seconds", 0.0));
@@ -381,13 +403,13 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
         log_info("text: {}: {}", trainer.dataset().name(), trainer.dataset().note());
       // Another rank may have got the signal.
       if (trainer.run() == RunEnd::stopped) return interrupted(context, trainer.stop_signal());
-      if (!r.trial) ask_anew(o, trainer, report);
     } catch (const DivergedError& e) {
       if (!r.trial) throw;
       log_warning("{} diverged: {}", context, e.what());
       write_file_atomically(r.directory + "/" + kDivergedFile, std::string(e.what()) + "\n");
       continue;
     }
+    ask_anew(o, t, r);
     kind.measure_finished(r);
     leak_found = leak_found || leaks_unallowed(r);
     clock.finished(number - 1,
@@ -405,6 +427,7 @@ int run_table(const ReproOptions& o) {
   const TableFile t = read_table_file(o);
   const auto kind = make_table_kind(t);
   auto runs = plan_with_data(t, o, *kind);
+  if (!o.report_only) require_fitting(t, runs);
   bool leak_found = false;  // after the first step of a run that does not allow it
   ReusedRuns reused(t.directory);
   std::filesystem::create_directories(o.directory);
@@ -432,7 +455,8 @@ int run_table(const ReproOptions& o) {
   const auto files = write_table(*kind, runs);
   if (files.empty() && o.report_only) refuse_empty_report(runs, o);
   if (std::find(files.begin(), files.end(), "table.md") != files.end())
-    fmt::print("{}\n", fit_terminal(STDOUT_FILENO, read_file(o.directory + "/table.md")));
+    fmt::print("{}\n",
+               fit_terminal(STDOUT_FILENO, without_escapes(read_file(o.directory + "/table.md"))));
   for (const auto& file : files) fmt::print("{}/{}\n", o.directory, file);
   return leak_found ? int(ExitCode::check_failed) : 0;
 }

@@ -32,7 +32,7 @@ bool is_exported(const std::string& run_directory) {
 
 void export_run(const LoadedRun& run, const std::string& run_directory) {
   const std::string place = export_of(run_directory), making = place + ".making";
-  export_hugging_face(*run.model, run.options.model, run.tokenizer.get(), making);
+  export_hugging_face(*run.model, run.options.model, run.tokenizer.get(), making, &run.verdict);
   Json origin = Json::object();
   name_checkpoint(origin, run.checkpoint);
   write_file_atomically(file_in(making, kOrigin), json_text(origin, 2) + "\n");

@@ -25,7 +25,7 @@ struct LearningRateRange {
   /// Before it, the rate at which the smooth loss falls fastest; absent where it rises from the first
   /// rates on.
   std::optional<double> suggested;
-  bool ran_away = false;      ///< false: even `high` did not spoil training
+  bool ran_away = false;  ///< false: even `high` did not spoil training
   bool leaks = false;
   std::string label() const { return leaks ? kLeakLabel : ""; }
 };

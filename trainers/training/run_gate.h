@@ -42,7 +42,7 @@ class RunGate {
   /// From now on every leak is kept in this run directory as soon as it is found; what is kept there
   /// already counts. For the first rank, the only one that writes.
   void keep_leaks_in(const std::string& run_directory);
-  /// What was found out beside an evaluation, on every rank alike. Warns of a leak that was not known.
+  /// Takes a verdict that all ranks agree on. Warns of a leak that was not known.
   void add(const Verdict& found);
   /// What an earlier process found out about this run.
   void remember(const Verdict& earlier) { verdict_.merge(earlier); }

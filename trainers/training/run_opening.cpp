@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "datasets/tokenizers/tokenizer.h"
 #include "trainers/runs/resumption.h"
 #include "trainers/text/activity.h"
 
@@ -59,8 +60,8 @@ void require_room(const RunDirectory& directory) {
 // Nobody's files are replaced by a run's. A run writes its config before any of these.
 void require_nothing_else(const RunDirectory& directory) {
   if (is_run_directory(directory.path())) return;
-  for (const char* name :
-       {kSummaryFile, "metrics.jsonl", "dataset.json", "audit.json", "report.html"})
+  for (const std::string name : {kSummaryFile, "metrics.jsonl", "dataset.json", "audit.json",
+                                 "report.html", kTokenizerFile.data()})
     if (std::filesystem::is_regular_file(directory.file(name)))
       throw UserError(fmt::format(
           "{} holds {} and is no run directory ({} is not there): a run would write over it. Move "
@@ -115,7 +116,11 @@ void describe_run(const RunDirectory& directory, const ExperimentOptions& option
   if (run_finished(directory.path()) && step < options.train.steps)  // it gets longer
     rename_durably(directory.file(kSummaryFile),
                    directory.file(fmt::format("summary.step_{:08}.json", step)));
+  const bool finished = run_finished(directory.path());
+  const Json before =
+      finished ? read_stored_json(directory.file(kConfigFile)).json() : Json::object();
   directory.write(kConfigFile, resolved_config);
+  if (finished) keep_config_hash(directory, before, resolved_config);
   directory.write("dataset.json", data.provenance);
   if (data.tokenizer) data.tokenizer->save(directory.path());
 }

@@ -8,6 +8,7 @@
 #include "core/machine.h"
 #include "core/registry.h"
 #include "core/signals.h"
+#include "datasets/sampler.h"
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
 #include "layers/model_options.h"
@@ -30,7 +31,24 @@ Dataset open_data(const DataOptions& options, Communicator& communicator) {
 
 void settle_vocabulary(ExperimentOptions& options, const Dataset& data) {
   options.model = with_vocabulary_of_data(options.model, data.vocabulary_size());
-  data.require_vocabulary(configured_vocabulary(options.model).value_or(data.vocabulary_size()));
+  std::string problems;
+  const auto note = [&](const auto& check) {
+    try {
+      check();
+    } catch (const UserError& e) {
+      problems += (problems.empty() ? "" : "\n") + std::string(e.what());
+    }
+  };
+  note([&] {
+    data.require_vocabulary(configured_vocabulary(options.model).value_or(data.vocabulary_size()));
+  });
+  const auto block = configured_block_size(options.model);
+  if (block && *block > 0 && !data.examples && !data.task && !data.train_mix)
+    note([&] {
+      require_window(data.train, *block);
+      require_window(data.validation, *block);
+    });
+  if (!problems.empty()) throw UserError(problems);
 }
 
 void settle_base(ExperimentOptions& options) {

@@ -166,6 +166,7 @@ RunEnd Trainer::run() {
       }
       const StepInfo info = train_step();
       notify([&](Callback& c) { c.on_step(*this, info); });
+      if (watched()) watch_->note();  // a callback may have changed them on purpose
       evaluate_and_sample();
     }
     if (end == RunEnd::finished) finish();
@@ -194,7 +195,7 @@ StepInfo Trainer::train_step() {
   const profile::Scope phase(profile::Kind::step, "optimizer");
   const double norm = parameters_->gradient_norm();
   require_finite_step(loss, norm, sampler_->position() - 1);
-  gate_->add(watch_->ask(fmt::format("the forwards of step {}", state_.step + 1), state_.step));
+  ask_weights(fmt::format("between the updates of steps {} and {}", state_.step, state_.step + 1));
   watch_->forget();
   const double rate = optimizer_->learning_rate(state_.step, options_.train.steps);
   optimizer_->step(rate, norm);
@@ -203,7 +204,6 @@ StepInfo Trainer::train_step() {
   state_.tokens += targets;
   state_.seconds += elapsed;
   in_step_ = false;
-  if (watched()) watch_->note();
   return {.step = state_.step,
           .loss = loss,
           .gradient_norm = norm,
@@ -243,6 +243,12 @@ void Trainer::require_finite_step(double loss, double norm, int64_t batch) const
                   state_.step + 1, loss, norm, batch));
 }
 
+// A collective where they were noted, which all ranks do at the same steps.
+void Trainer::ask_weights(const std::string& during) {
+  if (!watch_->noted()) return;
+  gate_->add(agreed_verdict(watch_->ask(during, state_.step), communicator()));
+}
+
 // Whether the weights are noted behind this step: nothing but the optimizer may change them until the
 // next.
 bool Trainer::watched() const {
@@ -272,7 +278,7 @@ EvaluationInfo Trainer::evaluate_now(bool last) {
   try {
     EvaluationInfo e =
         evaluation_->run(*gate_, state_.step, gradient_->carried_of_first_part(), last);
-    gate_->add(watch_->ask(fmt::format("the evaluation after step {}", state_.step), state_.step));
+    ask_weights(fmt::format("the evaluation after step {}", state_.step));
     return e;
   } catch (const DivergedError& error) {
     communicator().fail_together();  // ranks have the same losses

@@ -81,6 +81,7 @@ class Trainer : public RunView {
   void evaluate_and_sample();
   EvaluationInfo evaluate_now(bool last);
   bool watched() const;
+  void ask_weights(const std::string& during);
   void sample();
   void finish();
   void save_checkpoint();

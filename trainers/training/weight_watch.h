@@ -1,6 +1,7 @@
 #pragma once
-/// Notices weights that something else than the optimizer changes: what an evaluation showed a model
-/// could lie in them afterwards, in checkpoints as well.
+/// Notices trained weights that something else than the optimizer changes: the text of an evaluation
+/// could lie in them afterwards, in checkpoints as well. Parameters that are not trained are not
+/// watched; on a GPU, only changes of the weights' norm are seen.
 
 #include <optional>
 #include <string>
@@ -17,15 +18,16 @@ class WeightWatch {
 
   explicit WeightWatch(const FlatParameters& parameters) : parameters_(parameters) {}
   /// The optimizer, or a checkpoint, has just written them.
-  void note() { noted_ = parameters_.sum_of_squares(); }
+  void note() { noted_ = parameters_.fingerprint(); }
   void forget() { noted_.reset(); }
+  bool noted() const { return noted_.has_value(); }
   /// A leak where they are not as they were noted; empty where they are, or were not noted. `during`:
-  /// "the forwards of step 101".
+  /// "the evaluation after step 100". Of this rank alone.
   Verdict ask(const std::string& during, int64_t step) const;
 
  private:
   const FlatParameters& parameters_;
-  std::optional<double> noted_;
+  std::optional<std::string> noted_;
 };
 
 }  // namespace reverie

@@ -34,7 +34,7 @@ class CheckSummary : public ::testing::Test {
     for (int i = 0; i < 300; ++i)
       text << "The " << i << ". line of a made-up text, to be learnt.\n";
   }
-  std::string run(const std::string& model) {
+  std::string run(const std::string& model, const std::string& patch = "{}") {
     Config c = Config::parse(
         R"({"seed": 7, "train": {"steps": 8, "batch_size": 6},
             "evaluation": {"interval": 4, "windows": 16, "prefix_only_windows": 8, "batch_size": 16,
@@ -43,6 +43,7 @@ class CheckSummary : public ::testing::Test {
             "sample": {"interval": 0, "tokens": 0}, "checkpoint": {"interval": 0}})",
         "test");
     c.merge(Config::parse("{\"model\": " + model + "}", "model"));
+    c.merge(Config::parse(patch, "patch"));
     c.set("data.path=" + (directory_ / "text.txt"));
     c.set("data.prepared_directory=" + (directory_ / "tokens"));
     RunControl control;
@@ -64,7 +65,8 @@ class CheckSummary : public ::testing::Test {
 TEST_F(CheckSummary, AnHonestRunsFiguresComeAgain) {
   const std::string directory = run(llama("null"));
   const SummaryCheck check = check_summary(directory);
-  ASSERT_EQ(check.figures.size(), 1);
+  ASSERT_EQ(check.figures.size(), 2);
+  EXPECT_EQ(check.figures[1].name, "val_loss");
   EXPECT_TRUE(check.same());
   EXPECT_TRUE(check.verdict().causal());
   EXPECT_EQ(check.step, 8);
@@ -79,9 +81,16 @@ TEST_F(CheckSummary, BehindLatentsTheirFigureIsAskedToo) {
           testing::test_directory() +
           R"(/golden/pretrained/llama", "latents": {"type": "soft_embeddings", "count": 2}})");
   const SummaryCheck check = check_summary(directory);
-  ASSERT_EQ(check.figures.size(), 2);
-  EXPECT_EQ(check.figures[1].name, "augmented.val_loss");
+  ASSERT_EQ(check.figures.size(), 3);
+  EXPECT_EQ(check.figures[2].name, "augmented.val_loss");
   EXPECT_TRUE(check.same()) << check.text();
+}
+
+TEST_F(CheckSummary, InDoublePrecisionOnlySumsMayDiffer) {
+  const std::string directory = run(llama("null"), R"({"precision": "f64"})");
+  const SummaryCheck check = check_summary(directory);
+  EXPECT_TRUE(check.same()) << check.text();
+  EXPECT_LT(check.figures[0].allowed, 1e-11);
 }
 
 // In its own process nothing moves: every probe meets the same memory of the text.
@@ -142,6 +151,7 @@ TEST_F(CheckSummary, AProcessThatFailsProvesNothing) {
   };
   EXPECT_THAT(not_probed(program_that(directory_ / "fails", "exit 3")),
               HasSubstr("ended with status 3"));
+  EXPECT_FALSE(std::filesystem::exists(file_in(directory, kSummaryCheckFile)));
   EXPECT_THAT(not_probed(program_that(directory_ / "dies", "kill -9 $$")),
               HasSubstr("ended by signal 9"));
   EXPECT_THAT(not_probed(directory_ / "missing"), HasSubstr("No such file"));

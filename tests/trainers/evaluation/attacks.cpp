@@ -116,6 +116,10 @@ class AttackMemory final : public MemoryModule {
     if (kind_ == "last_batch") return when(batch == 8 && !training());
     if (kind_ == "first_seen") return as_first_seen(x);
     if (kind_ == "remembers") return as_remembered(x);
+    if (kind_ == "writes_weights_in_eval") {
+      if (!training() && calls_ > many_calls) write_into(gate_);
+      return {};
+    }
     if (kind_ == "writes_weights") {
       if (training() && grad_enabled() && calls_ > many_calls) write_into(gate_);
       return {};
@@ -376,6 +380,7 @@ const std::vector<Attack>& memory_attacks() {
       {"first_seen", "a cache over all models of what prefixes got when they were first seen", 0},
       {"batch_of_one", "reads ahead where a text is alone in its batch", 0},
       {"writes_weights", "writes into its weights after many calls", 32},
+      {"writes_weights_in_eval", "writes into its weights in eval mode, after many calls", 40},
       {"after_a_step", "reads ahead in the first forwards after the weights moved", 0, "{}", 20},
   };
   return list;

@@ -21,6 +21,7 @@
 #include "trainers/exporting/gguf.h"
 #include "trainers/exporting/hugging_face.h"
 #include "trainers/runs/exported_verdict.h"
+#include "trainers/runs/run_directory.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/runs/trained_state.h"
 
@@ -341,6 +342,22 @@ TEST(ExportedVerdict, GoesWithTheModelAndToWhatStandsBesideIt) {
       EXPECT_THAT(verdict_of_base(beside).line(), HasSubstr("LEAKS: the base " + path));
     }
   }
+}
+
+// A table's runs stand on exports that lie in other runs.
+TEST(ExportedVerdict, ALeakThatIsFoundAfterTheExportIsKnownBesideIt) {
+  const TemporaryDirectory directory;
+  const std::string run = directory / "run", json = R"({"type":"llama",)" REVERIE_TINY "}";
+  std::filesystem::create_directory(run);
+  write_file_atomically(file_in(run, kConfigFile), R"({"model": {"type": "llama"}})");
+  export_hugging_face(*make_model(json, DType::f32), model_component(json), nullptr,
+                      run + "/hugging_face");
+  const Json beside = {{"base", run + "/hugging_face"}};
+  EXPECT_FALSE(verdict_of_base(beside).leaks());
+  Verdict verdict;
+  verdict.add({.probe = "a probe", .where = "here", .change = 1, .allowed = 0, .step = 40});
+  keep_leak(run, verdict);
+  EXPECT_TRUE(verdict_of_base(beside).leaks());
 }
 
 TEST(ExportedVerdict, IsUnknownWhereOthersPublishedTheModelAndRefusedWhereItIsDamaged) {

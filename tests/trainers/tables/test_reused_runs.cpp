@@ -14,6 +14,7 @@
 #include "core/json.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
+#include "trainers/checks/summary_check.h"
 #include "trainers/runs/resumption.h"
 #include "trainers/runs/run_directory.h"
 #include "trainers/tables/repro.h"
@@ -89,6 +90,42 @@ class ReusedRunsTest : public ::testing::Test {
   TemporaryDirectory folder_;
   std::vector<PlannedRun> runs_;
 };
+
+// A program that stands for this one, and finds this.
+std::string program_that_finds(const TemporaryDirectory& folder, double change) {
+  Verdict verdict;
+  verdict.add({"figures anew", "somewhere", change, 1, 4});
+  write_file_atomically(folder / "found.json",
+                        json_text({{"verdict", verdict.json()}, {"step", 4}}));
+  write_file_atomically(folder / "program", "#!/bin/sh\ncp '" + (folder / "found.json") +
+                                                "' \"$5\"; echo \"$3\" >> '" + (folder / "asked") +
+                                                "'\n");
+  fs::permissions(folder / "program", fs::perms::owner_all);
+  return folder / "program";
+}
+
+TEST_F(ReusedRunsTest, FiguresAreAskedAnewOnceInAProcessOfTheirOwn) {
+  ReproOptions o = options();
+  o.program = program_that_finds(folder_, 0);
+  ASSERT_EQ(run_table(o), 0);  // both were finished without
+  EXPECT_EQ(read_file(folder_ / "asked"), runs_[0].directory + "\n" + runs_[1].directory + "\n");
+  fs::remove_all(runs_[1].directory);
+  fs::remove(folder_ / "asked");
+  ASSERT_EQ(run_table(o), 0);
+  EXPECT_EQ(read_file(folder_ / "asked"), runs_[1].directory + "\n");
+  EXPECT_TRUE(fs::exists(file(1, kSummaryCheckFile)));
+}
+
+TEST_F(ReusedRunsTest, ALeakThatOnlyAnotherProcessSeesStandsInTheTable) {
+  ReproOptions o = options();
+  o.program = program_that_finds(folder_, 2);
+  EXPECT_EQ(run_table(o), int(ExitCode::check_failed));
+  for (const PlannedRun& r : runs_) {
+    EXPECT_TRUE(Verdict::of_file(read_summary(r.directory)).leaks());
+    EXPECT_THAT(read_file(file_in(r.directory, "report.html")), HasSubstr("LEAKS"));
+  }
+  EXPECT_THAT(read_file(o.directory + "/table.md"), HasSubstr("LEAKS"));
+}
 
 TEST_F(ReusedRunsTest, ALongerRunIsRefusedBeforeAnythingIsTrained) {
   resume(0, "train.steps", 6);
