@@ -37,7 +37,7 @@ from benchmarking.tables import WANTED_ROUNDS
 RESULTS = ROOT / "docs" / "results"
 PRECISIONS = ("f32", "bf16")
 # Options that one driver alone knows.
-CPU_ONLY = ("threads", "steps", "upgrade_pytorch", "base", "text", "against", "models")
+CPU_ONLY = ("threads", "steps", "upgrade_pytorch", "base", "text", "against", "llama_cpp", "models")
 CUDA_ONLY = ("batch", "no_pytorch", "seconds")
 
 
@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     only.add_argument("--text", type=Path, help="train on this text, tokenise it and read it, instead of tiny Shakespeare")
     only.add_argument("--against", type=Path, metavar="PROGRAM", help="of `gate` and `stored`: another build of reverie, measured in turn with the first (without it, "
                                                                       "`stored` takes this one with REVERIE_WEIGHTS=f32)")
+    only.add_argument("--llama-cpp", type=Path, metavar="PYTHON", help="of `stored`: a Python with the package llama-cpp-python, whose llama.cpp is measured in turn")
     only.add_argument("--models", nargs="+", choices=["small", "baby", "smollm2", "smollm2_rematerialized"], help="of `gate` (all)")
     only = p.add_argument_group("on a GPU")
     only.add_argument("--batch", type=int, metavar="N", help="sequences of a step of gpt2, for both (16); fewer where memory does not hold them")
@@ -84,9 +85,9 @@ def check(p: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         if work not in options.driver.WORK_NAMES:
             p.error(f"argument --work: invalid choice: '{work}' (of device {options.device} choose from {', '.join(options.driver.WORK_NAMES)})")
     if options.driver is cpu and options.work and "stored" in options.work:
-        for file in [*(options.base or ["stories260K"]), *filter(None, [options.against])]:
+        for file in [*(options.base or ["stories260K"]), *filter(None, [options.against, options.llama_cpp])]:
             if not Path(file).exists():
-                p.error(f"--work stored: {file} is not there; --base names files of published models, --against a program")
+                p.error(f"--work stored: {file} is not there; --base names files of published models, --against a program, --llama-cpp a Python")
     if options.driver is cpu and not options.work:
         p.error(f"--work is missing; wanted some of {', '.join(cpu.WORK_NAMES)}")
     for name in ("rounds", "threads", "steps", "batch"):

@@ -520,6 +520,22 @@ class StoredTest(unittest.TestCase):
         self.assertIn("| m.gguf | before | 2.0 | 1.00 s | 2.00 GB |", report.stored_table([row]))
         self.assertIn("|  | after / before | **3.00** | **1.00** | **3.00** |", report.stored_table([row]))
 
+    def test_llama_cpp_stands_beside_in_the_same_rounds(self) -> None:
+        without = [{q: r[q] for q in stored.COSTS} for r in self.rounds(2, 5, 5)]
+        row = stored.row("m.gguf", {"before": self.rounds(1, 2, 4), "after": self.rounds(3, 4, 20), stored.LLAMA_CPP: without})
+        self.assertEqual(row["ratio_llama_cpp"]["tokens_per_cpu_second"], 1.5)  # 1.5, 0.8 and 4
+        text = report.stored_table([row])
+        self.assertIn("|  | llama.cpp | 5.0 | 1.00 s | 5.00 GB | 0.00 GB |  |", text)
+        self.assertIn("|  | after / llama.cpp | **1.50** |", text)
+        self.assertEqual(report.llama_cpp_sentence({}), "")
+
+    def test_llama_cpp_is_asked_for_the_same_lengths(self) -> None:
+        writing, reading = stored.llama_cpp_commands(Path("python"), Path("m.gguf"), Path("t"), 1)
+        self.assertEqual([c[c.index("--write") + 1] for c in writing], [str(n) for n in stored.TOKENS])
+        self.assertEqual([c[c.index("--read") + 1] for c in reading], [str(n) for n in stored.WINDOWS])
+        with self.assertRaisesRegex(programs.ProgramError, "llama_cpp"):
+            stored.llama_cpp_contender(Path(sys.executable))
+
     def test_before_is_another_program_or_widens(self) -> None:
         with mock.patch.dict(os.environ, {"REVERIE_WEIGHTS": "f32"}):
             own, after = stored.contenders(Path("now"), None)

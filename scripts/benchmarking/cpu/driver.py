@@ -10,7 +10,8 @@ GPT-2's byte pairs beside tiktoken, which is installed beside PyTorch, and compa
 step, beside the same loss by separate forwards and beside the products of such a step alone. `imm`
 trains the IMM in its five modes beside the same GPT without it. `stored` lets each --base (a file of a
 published model) write and read --text with weights as its file has them, beside --against or, without
-it, beside the same program that widens them; CPU seconds, which others on the machine change little.
+it, beside the same program that widens them, and beside llama.cpp (--llama-cpp); CPU seconds, which
+others on the machine change little.
 `gate` counts the CPU seconds of a start, an evaluation and an end of `reverie train` (small, baby, a
 coprocessor beside SmolLM2), beside another build of Reverie (--against).
 
@@ -247,7 +248,7 @@ def measure(options: argparse.Namespace, command: str) -> dict:
                 while workers:
                     workers.pop().close()
         if "stored" in options.work:
-            result["stored"] = stored.measure(options.reverie.resolve(), options.against, [Path(base).resolve() for base in options.base], text, options.threads,
+            result["stored"] = stored.measure(options.reverie.resolve(), options.against, options.llama_cpp, [Path(base).resolve() for base in options.base], text, options.threads,
                                               neighbours, options.rounds, scratch, say)
         if "gate" in options.work:
             result["gate"] = gate.measure(options.reverie, options.against, neighbours, options.rounds, options.threads, options.models or [], text, scratch, say)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from benchmarking.tables import Page, bytes_text, duration, median, spread, table
 
 from .memories import WANTED_OVERHEAD
+from .stored import LLAMA_CPP
 
 MIB = 1 << 20
 PAGE = Page("scripts/bench.py", "CPU speed")
@@ -118,17 +119,29 @@ def imm_table(rows: list[dict]) -> str:
     ] for r in rows])
 
 
+def llama_cpp_sentence(stored: dict) -> str:
+    about = stored.get("llama_cpp")
+    return (f" llama.cpp is that of llama-cpp-python {about['version']} on the same files (`{about['system'].strip()}`); its memory holds an interpreter."
+            if about else "")
+
+
+def stored_costs(x: dict, name: str, model: str = "") -> list[str]:
+    return [model, name, f"{x['tokens_per_cpu_second']:.1f}", f"{x['window_cpu_seconds']:.2f} s", f"{x['eval_max_rss_bytes'] / 1e9:.2f} GB",
+            f"{x['sample_max_rss_bytes'] / 1e9:.2f} GB", f"{x['perplexity']:.4f}" if "perplexity" in x else ""]
+
+
+def stored_ratios(q: dict, name: str) -> list[str]:
+    return ["", name, *(f"**{q[k]:.2f}**" for k in ("tokens_per_cpu_second", "window_cpu_seconds", "eval_max_rss_bytes", "sample_max_rss_bytes")),
+            f"{q['perplexity']:.6f}" if "perplexity" in q else ""]
+
+
 def stored_table(rows: list[dict]) -> str:
     heads = ["model", "", "tokens a CPU second", "a window read", "peak memory of eval", "of sample", "perplexity"]
     lines = []
     for r in rows:
-        for name in ("before", "after"):
-            x = r[name]
-            lines.append([r["model"] if name == "before" else "", name, f"{x['tokens_per_cpu_second']:.1f}", f"{x['window_cpu_seconds']:.2f} s",
-                          f"{x['eval_max_rss_bytes'] / 1e9:.2f} GB", f"{x['sample_max_rss_bytes'] / 1e9:.2f} GB", f"{x['perplexity']:.4f}"])
-        q = r["ratio"]
-        lines.append(["", "after / before", f"**{q['tokens_per_cpu_second']:.2f}**", f"**{q['window_cpu_seconds']:.2f}**", f"**{q['eval_max_rss_bytes']:.2f}**",
-                      f"**{q['sample_max_rss_bytes']:.2f}**", f"{q['perplexity']:.6f}"])
+        lines += [stored_costs(r["before"], "before", r["model"]), stored_costs(r["after"], "after"), stored_ratios(r["ratio"], "after / before")]
+        if LLAMA_CPP in r:
+            lines += [stored_costs(r[LLAMA_CPP], LLAMA_CPP), stored_ratios(r["ratio_llama_cpp"], f"after / {LLAMA_CPP}")]
     return table(heads, lines)
 
 
@@ -203,7 +216,7 @@ def markdown(result: dict) -> str:
         t = result["stored"]
         parts += ["## Frozen weights as their file has them", f"`reverie sample` and `reverie eval --window {t['window']}` on {t['text']}. Before: {t['before']}. Times are CPU seconds in user mode, and "
                   "differences of two runs (of lengths, of numbers of windows), so that loading does not count; memory is a process's peak, pages of the mapped file included. "
-                  "Ratios are medians over the rounds of after / before in one round.", stored_table(t["rows"])]
+                  f"Ratios are medians over the rounds of quotients within one round.{llama_cpp_sentence(t)}", stored_table(t["rows"])]
     if "gate" in result:
         g = result["gate"]
         parts += ["## What a run costs beside its steps", f"CPU seconds of `reverie train` with {g['threads']} thread{'s' if g['threads'] > 1 else ''}, medians over the rounds: "

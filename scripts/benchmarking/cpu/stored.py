@@ -1,4 +1,4 @@
-"""Weights that stay in memory as their file has them, beside the same program (or an earlier one) that widens them.
+"""Weights that stay in memory as their file has them, beside the same program (or an earlier one) that widens them, and beside llama.cpp.
 
 Times are CPU seconds of whole processes in user mode, and differences between two of them: of a long
 and a short text that is written, of many and few windows that are read. So neither loading (whose
@@ -24,6 +24,8 @@ from benchmarking.tables import median
 TOKENS = (1, 129)  # written behind the prompt
 WINDOW, WINDOWS = 511, (3, 5)  # tokens of one; how many are read
 PROMPT = "The history of the city begins"
+LLAMA_CPP = "llama.cpp"
+LLAMA_CPP_WORKER = Path(__file__).parent / "llama_cpp_worker.py"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,19 @@ def contenders(program: Path, before: Path | None) -> list[Contender]:
     """`before`: an earlier program; without it this one widens."""
     earlier = Contender("before", before, "") if before else Contender("before", program, "f32")
     return [earlier, Contender("after", program, "")]
+
+
+def llama_cpp_contender(python: Path) -> Contender:
+    """llama.cpp by its Python package; ProgramError where that Python has none."""
+    run([str(python), "-c", "import llama_cpp"], 1)
+    return Contender(LLAMA_CPP, python, "")
+
+
+def llama_cpp_commands(python: Path, model: Path, text: Path, threads: int) -> tuple[list[list[str]], list[list[str]]]:
+    """Those that write TOKENS, and those that read WINDOWS."""
+    worker = [str(python), str(LLAMA_CPP_WORKER), str(model), "--threads", str(threads)]
+    return ([[*worker, "--write", str(n), "--prompt", PROMPT] for n in TOKENS],
+            [[*worker, "--read", str(n), "--window", str(WINDOW), "--text", str(text)] for n in WINDOWS])
 
 
 def commit_of(program: Path, threads: int) -> str:
@@ -73,45 +88,64 @@ def eval_command(program: Path, model: Path, text: Path, windows: int, out: Path
 
 
 def measure_once(contender: Contender, model: Path, text: Path, threads: int, scratch: Path) -> dict:
-    few, many = (cost_of(sample_command(contender.program, model, n), contender, threads) for n in TOKENS)
     out = scratch / "eval.json"
-    short, long = (cost_of(eval_command(contender.program, model, text, n, out), contender, threads) for n in WINDOWS)
-    return {
+    if contender.name == LLAMA_CPP:
+        writing, reading = llama_cpp_commands(contender.program, model, text, threads)
+    else:
+        writing = [sample_command(contender.program, model, n) for n in TOKENS]
+        reading = [eval_command(contender.program, model, text, n, out) for n in WINDOWS]
+    few, many = (cost_of(command, contender, threads) for command in writing)
+    short, long = (cost_of(command, contender, threads) for command in reading)
+    costs = {
         "tokens_per_cpu_second": (TOKENS[1] - TOKENS[0]) / (many.cpu_seconds - few.cpu_seconds),
         "window_cpu_seconds": (long.cpu_seconds - short.cpu_seconds) / (WINDOWS[1] - WINDOWS[0]),
         "eval_max_rss_bytes": long.max_rss_bytes,
         "sample_max_rss_bytes": many.max_rss_bytes,
         "sample_cpu_seconds": many.cpu_seconds,
-        "perplexity": json.loads(out.read_text())["perplexity"],
     }
+    return costs if contender.name == LLAMA_CPP else costs | {"perplexity": json.loads(out.read_text())["perplexity"]}
 
 
-QUANTITIES = ("tokens_per_cpu_second", "window_cpu_seconds", "eval_max_rss_bytes", "sample_max_rss_bytes", "sample_cpu_seconds", "perplexity")
+COSTS = ("tokens_per_cpu_second", "window_cpu_seconds", "eval_max_rss_bytes", "sample_max_rss_bytes", "sample_cpu_seconds")
+QUANTITIES = (*COSTS, "perplexity")
+
+
+def medians(rounds: list[dict]) -> dict:
+    return {q: median(r[q] for r in rounds) for q in rounds[0]}
+
+
+def quotients(above: list[dict], below: list[dict], quantities: tuple[str, ...]) -> dict:
+    """Medians of the quotients within a round."""
+    return {q: median(a[q] / b[q] for a, b in zip(above, below)) for q in quantities}
 
 
 def row(model: str, rounds: dict[str, list[dict]]) -> dict:
-    """Medians of each contender, and of the quotients after / before within a round."""
-    found = {name: {q: median(r[q] for r in each) for q in QUANTITIES} for name, each in rounds.items()}
-    ratios = {q: median(a[q] / b[q] for a, b in zip(rounds["after"], rounds["before"])) for q in QUANTITIES}
-    return {"model": model, **found, "ratio": ratios, "rounds": rounds}
+    """Medians of each contender, and of the quotients after / before and after / llama.cpp within a round."""
+    found = {name: medians(each) for name, each in rounds.items()}
+    ratios = {"ratio": quotients(rounds["after"], rounds["before"], QUANTITIES)}
+    if LLAMA_CPP in rounds:
+        ratios["ratio_llama_cpp"] = quotients(rounds["after"], rounds[LLAMA_CPP], COSTS)
+    return {"model": model, **found, **ratios, "rounds": rounds}
 
 
-def measure(program: Path, before: Path | None, models: list[Path], text: Path, threads: int, neighbours: Neighbours, rounds: int, scratch: Path,
-            say: Callable[[str], None]) -> dict:
+def measure(program: Path, before: Path | None, llama_cpp: Path | None, models: list[Path], text: Path, threads: int, neighbours: Neighbours, rounds: int,
+            scratch: Path, say: Callable[[str], None]) -> dict:
     both = contenders(program, before)
-    found: dict[Path, dict[str, list[dict]]] = {m: {c.name: [] for c in both} for m in models}
+    all_of_them = [*both, *([llama_cpp_contender(llama_cpp)] if llama_cpp else [])]
+    found: dict[Path, dict[str, list[dict]]] = {m: {c.name: [] for c in all_of_them} for m in models}
     for model in models:  # files are in memory
         cost_of(sample_command(program, model, 1), both[1], threads)
+    about = json.loads(run(llama_cpp_commands(llama_cpp, models[0], text, threads)[0][0], threads)) if llama_cpp else None
     for number in range(rounds):
         for model in models:
             begin = time.monotonic()
             neighbours.start()
-            for contender in turned(both, number):
+            for contender in turned(all_of_them, number):
                 found[model][contender.name].append(measure_once(contender, model, text, threads, scratch))
             share = neighbours.stop()
             last = {name: each[-1] for name, each in found[model].items()}
             say(f"stored, {model.name}, round {number + 1} of {rounds} ({time.monotonic() - begin:.0f} s, others {100 * share:.0f} % of the CPU): "
                 + "; ".join(f"{name} {x['tokens_per_cpu_second']:.1f} tokens a CPU second, a window {x['window_cpu_seconds']:.2f} s, eval {x['eval_max_rss_bytes'] / 1e9:.2f} GB"
                             for name, x in last.items()))
-    return {"before": commit_of(before, threads) if before else "this program with REVERIE_WEIGHTS=f32", "window": WINDOW, "text": text.name,
+    return {"before": commit_of(before, threads) if before else "this program with REVERIE_WEIGHTS=f32", "llama_cpp": about, "window": WINDOW, "text": text.name,
             "rows": [row(model.name, each) for model, each in found.items()]}
