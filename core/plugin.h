@@ -18,8 +18,8 @@ inline constexpr int kPluginApiVersion = REVERIE_PLUGIN_API_VERSION;
 /// name that is taken. Loading twice does nothing. Plugins stay loaded.
 void load_plugin(const std::string& file, const std::string& config_directory = ".");
 std::vector<std::string> loaded_plugins();
-/// The plugins that were loaded, by the names of their files without folders: the hash of each, as it
-/// was then.
+/// The plugins that were loaded, by the names of their files without folders: the hash of each, as
+/// it was then.
 std::map<std::string, std::string> plugin_hashes();
 
 }  // namespace reverie

@@ -65,8 +65,8 @@ Dataset open_dataset(const DatasetDescription& description);
 /// a header are read). nullopt where nothing is prepared.
 std::optional<std::string> prepared_hash(const DatasetDescription& description);
 
-/// The same from a dataset.json alone. nullopt where it does not say enough: of a generated task, and
-/// of the files of others.
+/// The same from a dataset.json alone. nullopt where it does not say enough: of a generated task,
+/// and of the files of others.
 std::optional<std::string> recorded_hash(const Json& provenance);
 
 /// Describes, prepares what is missing, and opens.

@@ -65,8 +65,8 @@ class Sampler {
   int64_t batch_size_, block_size_, position_ = 0;
 };
 
-/// UserError, with both numbers, unless a window of block_size tokens and its last target fit into the
-/// tokens.
+/// UserError, with both numbers, unless a window of block_size tokens and its last target fit into
+/// the tokens.
 void require_window(const TokenFile& tokens, int64_t block_size);
 
 /// Windows at random places, uniform and independent, as nanoGPT's get_batch: starts 0 .. count -

@@ -32,7 +32,8 @@ struct BenchmarkResult {
 
 /// Scores all items. Each result is kept as soon as it is there, under a key of the model (weights,
 /// config, dtype, program and plugins), the tokenizer, the task's definition, its data and the
-/// options; an evaluation of the same key goes on from there, in the same batches, so that it ends with the same figures.
+/// options; an evaluation of the same key goes on from there, in the same batches, so that it ends
+/// with the same figures.
 BenchmarkResult run_benchmark(const UsableModel& model, const DefinitionFile& task,
                               const BenchmarkItems& items, const BenchmarkOptions& options);
 

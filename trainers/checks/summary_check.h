@@ -1,7 +1,7 @@
 #pragma once
 /// Whether a finished run's figures are those of its checkpoint: computed anew, in a process that
-/// never read the text before. A model that remembers what earlier evaluations showed it gives its own
-/// process figures that no other gets.
+/// never read the text before. A model that remembers what earlier evaluations showed it gives its
+/// own process figures that no other gets.
 
 #include <string>
 #include <vector>
@@ -21,16 +21,17 @@ struct SummaryCheck {
   std::vector<Figure> figures;
 
   bool same() const;
-  /// A figure that differs is a leak: the run's own evaluation had more than the model and the text.
+  /// A figure that differs is a leak: the run's own evaluation had more than the model and the
+  /// text.
   Verdict verdict() const;
   std::string text() const;
   Json json() const;
 };
 
 /// The teacher-forced losses of the final evaluation's windows, of those among them that were also
-/// scored prefix by prefix, and, with latents, the loss behind them. Training and carried losses are not
-/// computed. UserError where the run is not finished, was trained on another device than the CPU, or
-/// has newer checkpoints than its summary.
+/// scored prefix by prefix, and, with latents, the loss behind them. Training and carried losses
+/// are not computed. UserError where the run is not finished, was trained on another device than
+/// the CPU, or has newer checkpoints than its summary.
 SummaryCheck check_summary(const std::string& run_directory);
 
 /// Where the outcome of check_summary_in_own_process() stands in a run directory.

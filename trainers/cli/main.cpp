@@ -153,8 +153,8 @@ int parse_and_run(CLI::App& app, int argc, char** argv) {
   }
 }
 
-// The first argument that is empty and may not be, or 0. An empty file or directory would be read as
-// none, and something else be done.
+// The first argument that is empty and may not be, or 0. An empty file or directory would be read
+// as none, and something else be done.
 int empty_argument(int argc, char** argv) {
   constexpr std::string_view texts[] = {"--prompt", "--stop", "--system"};
   for (int i = 1; i < argc; ++i)

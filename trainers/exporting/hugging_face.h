@@ -18,8 +18,9 @@ namespace reverie {
 ///   a fixed sequence and of 2,000 odd texts, for scripts/check_hf_export.py to compare with.
 /// A model around a plain one (pretrained, coconut) is written as that. `tokenizer` null: the
 /// model's files alone, for who keeps the tokenizer elsewhere. `verdict`: of the run, to stand in
-/// config.json (trainers/runs/exported_verdict.h); null: nothing is known. UserError, before anything is
-/// written, for what transformers cannot express; and for a directory that holds something else.
+/// config.json (trainers/runs/exported_verdict.h); null: nothing is known. UserError, before
+/// anything is written, for what transformers cannot express; and for a directory that holds
+/// something else.
 void export_hugging_face(LanguageModel& model, const Component& config, const Tokenizer* tokenizer,
                          const std::string& directory, const Verdict* verdict = nullptr);
 

@@ -1,9 +1,10 @@
 #pragma once
 /// Audits the forwards that numbers come through. Before such a forward, a copy of this process
-/// computes a few of its rows from nothing but the text up to them. The copy has the live model as it
-/// is at that moment: its counters, caches and statics, none of which has seen the rest of the text
-/// unless an earlier forward showed it. Where there can be no copy (a GPU, several ranks, a copy that
-/// failed), this process computes the rows itself, before the forward: the verdict says so.
+/// computes a few of its rows from nothing but the text up to them. The copy has the live model as
+/// it is at that moment: its counters, caches and statics, none of which has seen the rest of the
+/// text unless an earlier forward showed it. Where there can be no copy (a GPU, several ranks, a
+/// copy that failed), this process computes the rows itself, before the forward: the verdict says
+/// so.
 
 #include <functional>
 #include <string>
@@ -68,8 +69,8 @@ class ForwardAudit {
  private:
   /// Why there can be no copy of this process; "" where there can.
   std::string no_copy_of(const LanguageModel& model) const;
-  /// The values of `alone`, at most `most`, from a copy, or else from this process, which `probe` and
-  /// the verdict then say.
+  /// The values of `alone`, at most `most`, from a copy, or else from this process, which `probe`
+  /// and the verdict then say.
   std::vector<double> values_alone(const LanguageModel& model, std::string& probe, size_t most,
                                    const std::function<std::vector<double>()>& alone);
 

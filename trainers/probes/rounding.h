@@ -28,11 +28,11 @@ struct Rounding {
 /// sums are what may differ, and they are f32.
 Rounding rounding_of(LanguageModel& model, int64_t length);
 
-/// By how much the mean loss of `targets` tokens may differ where logits may by `bound` (for logits of
-/// size 1). A loss is a logit less the logarithm of a sum of logits' exponentials, so that it errs by
-/// twice a logit's rounding, and grows with the largest loss; errors of n targets are independent
-/// enough for the mean to err by 1 / sqrt(n) of one target's. The sum itself, in double, errs by at
-/// most n 2^-53 of the mean.
+/// By how much the mean loss of `targets` tokens may differ where logits may by `bound` (for logits
+/// of size 1). A loss is a logit less the logarithm of a sum of logits' exponentials, so that it
+/// errs by twice a logit's rounding, and grows with the largest loss; errors of n targets are
+/// independent enough for the mean to err by 1 / sqrt(n) of one target's. The sum itself, in
+/// double, errs by at most n 2^-53 of the mean.
 double allowed_in_mean(double bound, double largest_loss, double targets);
 
 }  // namespace reverie

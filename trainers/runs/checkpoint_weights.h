@@ -34,8 +34,8 @@ void load_weights(LanguageModel& model, const StoredCheckpoint& from);
 /// it says nothing that can be read. For messages and early refusals.
 Json newest_base_record(const std::string& run_directory);
 
-/// The base that this model trains, with the weights that it has now; nullopt where it has none, or a
-/// frozen one. `component`: the model's config.
+/// The base that this model trains, with the weights that it has now; nullopt where it has none, or
+/// a frozen one. `component`: the model's config.
 std::optional<FrozenBase> trained_base(LanguageModel& model, const Component& component);
 /// Keeps in the run directory with which weights of such a base the run begins: {"path",
 /// "weights_hash"}. Its checkpoints hold those that became of them.

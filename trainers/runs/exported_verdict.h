@@ -14,8 +14,8 @@ void put_verdict(Json& hugging_face_config, const Verdict& verdict);
 /// Adds reverie.verdict (JSON) and reverie.label.
 void put_verdict(GgufWriter& out, const Verdict& verdict);
 
-/// What such a directory or file says; nothing is known where others wrote it, or it cannot be read.
-/// DataError where it holds a verdict that is damaged.
+/// The verdict in such a directory or file; nothing is known where others wrote it, or it cannot be
+/// read. DataError where it holds a verdict that is damaged.
 Verdict verdict_of_export(const std::string& path);
 
 }  // namespace reverie

@@ -10,17 +10,17 @@
 
 namespace reverie {
 
-/// DataError where the config of the directory (`options`), its dataset.json or its `tokenizer` (null:
-/// it has none) are not of the run whose checkpoint this is. May differ: the number of steps, places
-/// of files and plugins, the device, and all that a resumed run may change. Earlier versions recorded
-/// less, which is not compared.
+/// DataError where the config of the directory (`options`), its dataset.json or its `tokenizer`
+/// (null: it has none) are not of the run whose checkpoint this is. May differ: the number of
+/// steps, places of files and plugins, the device, and all that a resumed run may change. Earlier
+/// versions recorded less, which is not compared.
 void require_one_run(const std::string& run_directory, const ExperimentOptions& options,
                      const Tokenizer* tokenizer, const StoredCheckpoint& stored);
 
 /// In state.json: the plugins of the process that wrote it, and their hashes.
 inline constexpr const char* kPluginsKey = "plugins";
-/// Warns of plugins that were rebuilt since this state.json was written. The verdict says that it is of
-/// the earlier ones.
+/// Warns of plugins that were rebuilt since this state.json was written. The verdict says that it
+/// is of the earlier ones.
 Verdict notes_on_plugins(const Json& state);
 
 }  // namespace reverie

@@ -25,13 +25,15 @@ Json in_todays_form(const Json& config, const std::string& run_directory);
 std::vector<std::string> obstacles_to_resuming(Json before, Json now);
 
 /// The part of a resolved config that decides a run's figures: without how it is sampled, saved,
-/// monitored and distributed, and without absolute paths, since tokens and bases are known by hashes.
+/// monitored and distributed, and without absolute paths, since tokens and bases are known by
+/// hashes.
 Json config_behind_figures(Json config);
 /// Hash of it. summary.json names the config that its figures are of under this key.
 std::string config_hash(const Json& config);
 inline constexpr const char* kConfigHashKey = "config_hash";
-/// After a finished run's config.resolved.json was written again, with keys that an earlier version did
-/// not have or a base's new place: its summary is of this config then, if it was of the one before.
+/// After a finished run's config.resolved.json was written again, with keys that an earlier version
+/// did not have or a base's new place: its summary is of this config then, if it was of the one
+/// before.
 void keep_config_hash(const RunDirectory& run, const Json& before, const Json& now);
 
 }  // namespace reverie

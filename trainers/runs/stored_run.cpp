@@ -18,8 +18,8 @@
 namespace reverie {
 namespace {
 
-// The verdict on the model at `path`: a run, or an export, in a table's run as well, of which more may
-// have become known since.
+// The verdict on the model at `path`: a run, or an export, in a table's run as well, of which more
+// may have become known since.
 Verdict known_of(const std::string& path) {
   const auto run = find_run(path);
   if (!run) {

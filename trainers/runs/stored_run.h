@@ -28,8 +28,8 @@ Verdict verdict_on_disk(const std::string& run_directory, const Json& state);
 Verdict verdict_of_base(const Json& model);
 
 /// The model of a run with the weights of its newest whole checkpoint, or of the one that is named
-/// (see find_run()), and the tokenizer it was trained with. DataError where config, data or tokenizer
-/// of the directory are not those that the checkpoint records.
+/// (see find_run()), and the tokenizer it was trained with. DataError where config, data or
+/// tokenizer of the directory are not those that the checkpoint records.
 struct LoadedRun {
   ExperimentOptions options;
   std::unique_ptr<LanguageModel> model;

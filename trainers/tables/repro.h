@@ -48,8 +48,8 @@ std::vector<PlannedRun> plan_table(const ReproOptions&);
 
 /// Trains what is missing (finished runs of the same resolved config are reused, interrupted ones
 /// resumed), writes table.md, table.json, report.html and what else the kind has into
-/// options.directory after every run, and returns 0, or 128 + n when signal n stopped it. DataError,
-/// before anything is trained, for a finished run that is not the planned one any more
+/// options.directory after every run, and returns 0, or 128 + n when signal n stopped it.
+/// DataError, before anything is trained, for a finished run that is not the planned one any more
 /// (reused_runs.h); UserError for a report of runs none of which has finished.
 int run_table(const ReproOptions&);
 

@@ -22,8 +22,8 @@ struct LearningRateRange {
   };
   std::vector<Point> points;  ///< up to where the loss ran away
   double lowest = 0;          ///< the rate at which the smooth loss is lowest
-  /// Before it, the rate at which the smooth loss falls fastest; absent where it rises from the first
-  /// rates on.
+  /// Before it, the rate at which the smooth loss falls fastest; absent where it rises from the
+  /// first rates on.
   std::optional<double> suggested;
   bool ran_away = false;  ///< false: even `high` did not spoil training
   bool leaks = false;

@@ -11,8 +11,8 @@ namespace reverie {
 /// Opens the data. Ranks may share a disk, so that only the first prepares what is missing.
 Dataset open_data(const DataOptions&, Communicator&);
 
-/// A vocabulary of 0 becomes the data's. UserError, with all that is wrong, where the model's vocabulary
-/// does not hold the data's tokens, or a split of a text holds no window of the model's.
+/// A vocabulary of 0 becomes the data's. UserError, with all that is wrong, where the model's
+/// vocabulary does not hold the data's tokens, or a split of a text holds no window of the model's.
 void settle_vocabulary(ExperimentOptions&, const Dataset&);
 
 /// A model beside a frozen run keeps the hash of that run's weights, so that another is refused later.

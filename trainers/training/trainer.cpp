@@ -249,8 +249,8 @@ void Trainer::ask_weights(const std::string& during) {
   gate_->add(agreed_verdict(watch_->ask(during, state_.step), communicator()));
 }
 
-// Whether the weights are noted behind this step: nothing but the optimizer may change them until the
-// next.
+// Whether the weights are noted behind this step: nothing but the optimizer may change them until
+// the next.
 bool Trainer::watched() const {
   return state_.step % WeightWatch::kInterval == 0 || state_.step >= options_.train.steps ||
          is_multiple(state_.step, options_.evaluation.interval);

@@ -1,7 +1,7 @@
 #pragma once
-/// Notices trained weights that something else than the optimizer changes: the text of an evaluation
-/// could lie in them afterwards, in checkpoints as well. Parameters that are not trained are not
-/// watched; on a GPU, only changes of the weights' norm are seen.
+/// Notices trained weights that something else than the optimizer changes: the text of an
+/// evaluation could lie in them afterwards, in checkpoints as well. Parameters that are not trained
+/// are not watched; on a GPU, only changes of the weights' norm are seen.
 
 #include <optional>
 #include <string>
@@ -21,8 +21,8 @@ class WeightWatch {
   void note() { noted_ = parameters_.fingerprint(); }
   void forget() { noted_.reset(); }
   bool noted() const { return noted_.has_value(); }
-  /// A leak where they are not as they were noted; empty where they are, or were not noted. `during`:
-  /// "the evaluation after step 100". Of this rank alone.
+  /// A leak where they are not as they were noted; empty where they are, or were not noted.
+  /// `during`: "the evaluation after step 100". Of this rank alone.
   Verdict ask(const std::string& during, int64_t step) const;
 
  private:

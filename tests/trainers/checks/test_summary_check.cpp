@@ -1,5 +1,5 @@
-// Are a finished run's figures those of its checkpoint? Asked in this process: what a model remembers is
-// forgotten first, as another process would never have seen it.
+// Are a finished run's figures those of its checkpoint? Asked in this process: what a model
+// remembers is forgotten first, as another process would never have seen it.
 
 #include "trainers/checks/summary_check.h"
 

@@ -22,7 +22,8 @@ struct RunRecord {
   Verdict leak;               ///< kept_leak(): found by a later command, or the base's
 
   bool finished() const { return !summary.is_null(); }
-  /// "LEAKS", where the summary, `leak` or any line of metrics says so; it stands beside every loss.
+  /// "LEAKS", where the summary, `leak` or any line of metrics says so; it stands beside every
+  /// loss.
   std::string label() const;
   bool leaks() const;  ///< label() says so; other labels ("shrunk by 4") do not
   /// "causal", "LEAKS", or that the trained weights are still to be probed.
