@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <unordered_set>
 
 #include "core/config.h"
@@ -417,6 +418,12 @@ const GgufTensor& GgufFile::at(std::string_view name) const {
   throw DataError(fmt::format("{}: no tensor \"{}\" among the {} of the file{}", path, name,
                               names.size(),
                               near ? fmt::format("; the nearest name is \"{}\"", *near) : ""));
+}
+
+bool is_gguf(const std::string& path) {
+  char magic[4] = {};
+  std::ifstream file(path, std::ios::binary);
+  return file.read(magic, sizeof magic) && std::string_view(magic, sizeof magic) == "GGUF";
 }
 
 }  // namespace reverie

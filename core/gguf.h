@@ -14,6 +14,9 @@
 
 namespace reverie {
 
+/// Whether a file begins as one; false where it cannot be read.
+bool is_gguf(const std::string& path);
+
 /// The format's own numbers.
 enum class GgufValueType : uint32_t {
   u8,

@@ -8,6 +8,7 @@
 #include "core/dry_run.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "core/gguf.h"
 #include "layers/families/family.h"
 #include "layers/pretrained/formats.h"
 
@@ -17,12 +18,9 @@ namespace {
 PretrainedFiles open_files(const std::string& path) {
   namespace fs = std::filesystem;
   if (fs::is_directory(path)) return open_hugging_face(path);
-  std::ifstream file(path, std::ios::binary);
-  require(bool(file), "cannot read {}: no such file or directory; check the path of the model",
-          path);
-  char magic[4] = {};
-  file.read(magic, 4);
-  if (std::string_view(magic, 4) == "GGUF" || path.ends_with(".gguf")) return open_gguf_model(path);
+  require(bool(std::ifstream(path, std::ios::binary)),
+          "cannot read {}: no such file or directory; check the path of the model", path);
+  if (is_gguf(path) || path.ends_with(".gguf")) return open_gguf_model(path);
   if (path.ends_with(".bin")) return open_llama2c(path);
   throw UserError(
       fmt::format("{}: the model's format is unknown; wanted a Hugging Face directory, a .gguf "

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -97,11 +96,18 @@ Verdict SummaryCheck::verdict() const {
   return verdict;
 }
 
+std::string SummaryCheck::label() const {
+  Verdict all = known;
+  all.merge(verdict());
+  return all.label();
+}
+
 std::string SummaryCheck::text() const {
   std::string out = checkpoint + "\n";
+  const std::string mark = label().empty() ? "" : "  " + label();
   for (const Figure& f : figures)
-    out += fmt::format("{}: {:.6f} in summary.json, {:.6f} anew; rounding allows {:.2g}\n", f.name,
-                       f.stored, f.anew, f.allowed);
+    out += fmt::format("{}: {:.6f} in summary.json, {:.6f} anew{}; rounding allows {:.2g}\n",
+                       f.name, f.stored, f.anew, mark, f.allowed);
   return out + (same() ? "the same\n"
                        : "NOT THE SAME: the run's own process knew more than the model and the "
                          "text, or summary.json is another run's\n");
@@ -113,6 +119,7 @@ Json SummaryCheck::json() const {
     out["figures"].push_back(
         {{"name", f.name}, {"stored", f.stored}, {"anew", f.anew}, {"allowed", f.allowed}});
   out["verdict"] = verdict().json();
+  if (!label().empty()) out["label"] = label();
   return out;
 }
 
@@ -131,6 +138,7 @@ SummaryCheck check_summary(const std::string& run_directory) {
   SummaryCheck check;
   check.checkpoint = run.checkpoint;
   check.step = run.step;
+  check.known = run.verdict;
   const double bound = rounding_of(*run.model, run.model->block_size()).other_shape,
                largest = largest_loss(*run.model, splits.prefix);
   const auto add = [&](const std::string& name, const Json& stored, double anew, int64_t targets) {

@@ -18,12 +18,15 @@ struct SummaryCheck {
   };
   std::string checkpoint;
   int64_t step = 0;
+  Verdict known;  ///< of the run, before this check
   std::vector<Figure> figures;
 
   bool same() const;
   /// A figure that differs is a leak: the run's own evaluation had more than the model and the
   /// text.
   Verdict verdict() const;
+  /// The label of every figure here: of what was known, and of what was found.
+  std::string label() const;
   std::string text() const;
   Json json() const;
 };

@@ -217,8 +217,7 @@ void add_check_command(CLI::App& app) {
       "Check that a finished run's figures are those of its checkpoint: score the windows of its "
       "final evaluation anew, in this process, which never read them. A model that remembers what "
       "earlier evaluations showed it cannot do this; `train` and `repro` ask it at the end of "
-      "every "
-      "run");
+      "every run");
   auto s = std::make_shared<SummaryArguments>();
   summary->add_option("run", s->run, "a finished run directory")->required();
   summary->add_option("--json", s->json, "also write the figures and the verdict to this file");

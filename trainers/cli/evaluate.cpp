@@ -77,28 +77,21 @@ std::string_view characters_of(std::string_view text, const std::string& range) 
 struct TextFigures {
   std::string file_hash;
   size_t file_bytes = 0;
-  PerplexityOptions options;  // as used: with the model's window where none was given
   PerplexityResult plain;
   std::optional<AugmentedResult> augmented;  // behind latents, where the model has such
+  std::optional<int32_t> begin_of_text;
   Verdict verdict;
-  int64_t tokens() const { return plain.tokens + (options.begin_of_text ? 1 : 0); }
+  int64_t tokens() const { return plain.tokens + (begin_of_text ? 1 : 0); }
 };
-
-// The given options with the defaults of the model in their places.
-PerplexityOptions options_for(const UsableModel& m, PerplexityOptions options) {
-  options.begin_of_text = m.begin_of_text();
-  if (options.window == 0) options.window = m.model->block_size() - (options.begin_of_text ? 1 : 0);
-  if (options.stride == 0) options.stride = options.window;
-  return options;
-}
 
 TextFigures measure_text(const UsableModel& m, const EvalArguments& a) {
   const std::string file = read_file(a.text);
   TextFigures out;
   out.file_hash = hash_bytes(file.data(), file.size());
   out.file_bytes = file.size();
-  out.options = options_for(m, a.perplexity);
-  PerplexityOptions options = out.options;
+  out.begin_of_text = m.begin_of_text();
+  PerplexityOptions options = a.perplexity;
+  options.begin_of_text = out.begin_of_text;
   ForwardAudit audit = ForwardAudit::once(m.step);
   options.audit = &audit;
   auto* augmented = dynamic_cast<AugmentedModel*>(m.model.get());
@@ -122,16 +115,15 @@ TextFigures measure_text(const UsableModel& m, const EvalArguments& a) {
 
 Json figures_json(const UsableModel& m, const EvalArguments& a, const TextFigures& f) {
   const PerplexityResult& r = f.plain;
-  const std::optional<int32_t>& begin = f.options.begin_of_text;
   Json out = {{"model", m.description},
               {"text", a.text},
               {"text_bytes", f.file_bytes},
               {"text_hash", f.file_hash},
               {"chars", a.characters.empty() ? Json() : Json(a.characters)},
               {"tokens", f.tokens()},
-              {"window", f.options.window},
-              {"stride", f.options.stride},
-              {"max_windows", f.options.max_windows},
+              {"window", r.window},
+              {"stride", r.stride},
+              {"max_windows", a.perplexity.max_windows},
               {"insertions", f.augmented ? Json(a.insertions.points) : Json()},
               {"windows", r.windows},
               {"predictions", r.predictions},
@@ -141,7 +133,7 @@ Json figures_json(const UsableModel& m, const EvalArguments& a, const TextFigure
               {"perplexity", r.perplexity()},
               {"word_perplexity", r.word_perplexity()},
               {"bits_per_byte", r.bits_per_byte()},
-              {"begin_of_text", begin ? Json(*begin) : Json()},
+              {"begin_of_text", f.begin_of_text ? Json(*f.begin_of_text) : Json()},
               {"weights_bytes", kept_weights(*m.model).bytes}};
   if (f.verdict.asked() || f.verdict.leaks()) out["verdict"] = f.verdict.json();
   if (!f.verdict.label().empty()) out["label"] = f.verdict.label();
@@ -155,16 +147,15 @@ Json figures_json(const UsableModel& m, const EvalArguments& a, const TextFigure
 
 std::string figures_text(const UsableModel& m, const EvalArguments& a, const TextFigures& f) {
   const PerplexityResult& r = f.plain;
-  const std::optional<int32_t>& begin = f.options.begin_of_text;
   const std::string mark = f.verdict.mark();
   std::string out = m.description + "\n";
-  out += fmt::format(
-      "text            {}  ({} bytes{}, {} tokens)\n", with_replacements(a.text), f.file_bytes,
-      a.characters.empty() ? "" : ", of them characters " + a.characters, f.tokens());
+  out += fmt::format("text            {}  ({} bytes{})\n", with_replacements(a.text), f.file_bytes,
+                     a.characters.empty() ? "" : ", of them characters " + a.characters);
   if (f.augmented) out += "the base of this run, without latents, every token:\n";
-  out += fmt::format("tokens          {}  ({})\n", f.tokens(),
-                     begin ? fmt::format("begin-of-text token {} before every window", *begin)
-                           : "no begin-of-text token");
+  out += fmt::format(
+      "tokens          {}  ({})\n", f.tokens(),
+      f.begin_of_text ? fmt::format("begin-of-text token {} before every window", *f.begin_of_text)
+                      : "no begin-of-text token");
   out += fmt::format("predictions     {} in {} windows\n", r.predictions, r.windows);
   out += fmt::format("loss            {:.5f} nats per token{}\n", r.nll(), mark);
   out += fmt::format("perplexity      {:.4f} per token, {:.4g} per word{}\n", r.perplexity(),

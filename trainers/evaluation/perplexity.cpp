@@ -98,6 +98,8 @@ PerplexityResult perplexity(LanguageModel& model, const Tokenizer& tokenizer, st
   const int64_t wanted = options.max_windows > 0 ? std::min(options.max_windows, windows) : windows;
   PerplexityResult result;
   result.tokens = all;
+  result.window = window;
+  result.stride = stride;
   const BytesOfTokens bytes(tokenizer, tokens, text.size());
   int64_t scored = 0;  // tokens before this one are done
   for (int64_t i = 0; i < wanted; ++i) {

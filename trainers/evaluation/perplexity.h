@@ -25,6 +25,7 @@ struct PerplexityOptions {
 
 struct PerplexityResult {
   int64_t tokens = 0, windows = 0, predictions = 0;  ///< tokens: of the whole text
+  int64_t window = 0, stride = 0;                    ///< as used, where the options left them open
   double nll_sum = 0;                                ///< nats, over all predictions
   /// Bytes and words of the text that was predicted. A text that was predicted as a whole has its
   /// own counts, whatever its tokens are. Where some tokens were not predicted, words are those of
@@ -43,8 +44,8 @@ struct PerplexityResult {
 /// shorter. A model with latents is scored as its base: every token, without latents. UserError where
 /// window, stride and the model's block_size do not fit together or the text (UTF-8) has nothing to
 /// predict; DivergedError when a window's loss is not finite.
-PerplexityResult perplexity(LanguageModel& model, const Tokenizer& tokenizer,
-                            std::string_view text, const PerplexityOptions& options,
+PerplexityResult perplexity(LanguageModel& model, const Tokenizer& tokenizer, std::string_view text,
+                            const PerplexityOptions& options,
                             const std::function<void(int64_t done, int64_t all)>& progress = {});
 
 /// Words of a UTF-8 text as lm-eval counts them, len(re.split(r"\s+", text)): one more than its runs

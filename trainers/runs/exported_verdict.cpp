@@ -1,7 +1,6 @@
 #include "trainers/runs/exported_verdict.h"
 
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -35,12 +34,6 @@ Verdict verdict_of_directory(const std::string& directory) {
   if (!config.is_object() || !config.contains(kRecord)) return {};
   const Json& record = config.at(kRecord);
   return read_verdict(record.is_object() ? record.value("verdict", Json()) : Json(), file);
-}
-
-bool is_gguf(const std::string& path) {
-  char magic[4] = {};
-  std::ifstream file(path, std::ios::binary);
-  return file.read(magic, sizeof magic) && std::string_view(magic, sizeof magic) == "GGUF";
 }
 
 std::string gguf_verdict(const std::string& file) {

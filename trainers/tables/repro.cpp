@@ -292,8 +292,7 @@ bool leaks_unallowed(const PlannedRun& run) {
                    : fmt::format("none of the {} planned runs is finished and measured", planned);
   throw UserError(fmt::format(
       "--report-only: {}; looked for in {}/runs, where a run of another config (--preset, --set) "
-      "or "
-      "text has another directory. Leave out --report-only to train and measure what is missing",
+      "or text has another directory. Leave out --report-only to train and measure what is missing",
       missing, o.directory));
 }
 

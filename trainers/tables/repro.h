@@ -34,9 +34,9 @@ struct ReproOptions {
   bool lenient = false;                      ///< comments and trailing commas in the table's file
   bool report_only = false;                  ///< train nothing, write the table of what is finished
   int64_t shrink = 1;                        ///< all sizes are divided by it (shrunk_table.h)
-  std::string program =
-      {};  ///< this program's file, which asks for the figures of each run anew in a
-           ///< process of their own (summary_check.h); empty: nobody does
+  /// This program's file, which computes each run's figures anew in a process of their own
+  /// (summary_check.h); empty: nobody does.
+  std::string program = {};
   TableRanks* ranks = nullptr;  ///< on the first of several ranks: all of them; null: one process
   bool without_data = false;    ///< plan_table() looks for no data: no run is then data_prepared
 };

@@ -12,7 +12,6 @@
 #include "trainers/runs/run_directory.h"
 #include "trainers/runs/run_reference.h"
 #include "trainers/runs/stored_run.h"
-#include "trainers/tables/runs/run_record.h"
 
 namespace reverie {
 namespace {
@@ -27,7 +26,7 @@ namespace fs = std::filesystem;
       run.directory, what));
 }
 
-// Its plug-ins may lie elsewhere now; planning has loaded the table's.
+// Its plugins may lie elsewhere now; planning has loaded the table's.
 ExperimentOptions config_of_run(const PlannedRun& run, Json config) {
   if (config.is_object()) config.erase("plugins");
   return read_experiment(Config(std::move(config), "$", file_in(run.directory, kConfigFile)),
@@ -47,16 +46,11 @@ Json as_resolved(ExperimentOptions planned, const ExperimentOptions& stored,
 }
 
 void require_config(const PlannedRun& run, const Json& got, const Json& wanted) {
-  std::vector<RunRecord> both(2);
-  both[0].config = config_behind_figures(got);
-  both[1].config = config_behind_figures(wanted);
-  const auto differences = differing_values(both);
+  const auto differences =
+      config_differences(config_behind_figures(got), config_behind_figures(wanted));
   if (differences.empty()) return;
-  const ConfigDifference& first = differences[0];
-  const auto said = [](const std::string& value) { return value.empty() ? "(absent)" : value; };
   const size_t more = differences.size() - 1;
-  refuse(run, fmt::format("in {}, {} is {}, wanted {}{}", kConfigFile, first.path,
-                          said(first.values[0]), said(first.values[1]),
+  refuse(run, fmt::format("in {} (got -> wanted), {}{}", kConfigFile, differences[0],
                           more > 0 ? fmt::format(" ({} more differ)", more) : ""));
 }
 

@@ -116,11 +116,11 @@ void describe_run(const RunDirectory& directory, const ExperimentOptions& option
   if (run_finished(directory.path()) && step < options.train.steps)  // it gets longer
     rename_durably(directory.file(kSummaryFile),
                    directory.file(fmt::format("summary.step_{:08}.json", step)));
-  const bool finished = run_finished(directory.path());
-  const Json before =
-      finished ? read_stored_json(directory.file(kConfigFile)).json() : Json::object();
+  const Json before = is_run_directory(directory.path())
+                          ? read_stored_json(directory.file(kConfigFile)).json()
+                          : Json::object();
   directory.write(kConfigFile, resolved_config);
-  if (finished) keep_config_hash(directory, before, resolved_config);
+  keep_config_hash(directory, before, resolved_config);
   directory.write("dataset.json", data.provenance);
   if (data.tokenizer) data.tokenizer->save(directory.path());
 }

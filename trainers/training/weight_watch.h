@@ -13,7 +13,7 @@ namespace reverie {
 
 class WeightWatch {
  public:
-  /// Of every so many steps one is watched, and those around an evaluation.
+  /// Every sixteenth step is watched, and those around an evaluation.
   static constexpr int64_t kInterval = 16;
 
   explicit WeightWatch(const FlatParameters& parameters) : parameters_(parameters) {}

@@ -132,7 +132,7 @@ TEST_F(ReusedRunsTest, ALongerRunIsRefusedBeforeAnythingIsTrained) {
   fs::remove_all(runs_[1].directory);
   for (const bool report_only : {true, false})
     EXPECT_THAT(refused(report_only),
-                AllOf(HasSubstr(runs_[0].directory), HasSubstr("train.steps is 6, wanted 4"),
+                AllOf(HasSubstr(runs_[0].directory), HasSubstr("train.steps: 6 -> 4"),
                       HasSubstr("Remove the directory")));
   EXPECT_FALSE(fs::exists(runs_[1].directory));
 }
@@ -141,7 +141,7 @@ TEST_F(ReusedRunsTest, ARunThatWasEvaluatedOtherwiseIsRefused) {
   fs::remove(file(0, kSummaryFile));
   resume(0, "evaluation.final_windows", 1);
   for (const bool report_only : {true, false})
-    EXPECT_THAT(refused(report_only), HasSubstr("evaluation.final_windows is 1, wanted 2"));
+    EXPECT_THAT(refused(report_only), HasSubstr("evaluation.final_windows: 1 -> 2"));
 }
 
 TEST_F(ReusedRunsTest, RunsThatChangedPlacesAreRefused) {
@@ -150,8 +150,8 @@ TEST_F(ReusedRunsTest, RunsThatChangedPlacesAreRefused) {
   fs::rename(runs_[1].directory, runs_[0].directory);
   fs::rename(aside, runs_[1].directory);
   for (const bool report_only : {true, false})
-    EXPECT_THAT(refused(report_only), AllOf(HasSubstr(runs_[0].directory),
-                                            HasSubstr("learning_rate is 0.001, wanted 0.01")));
+    EXPECT_THAT(refused(report_only),
+                AllOf(HasSubstr(runs_[0].directory), HasSubstr("learning_rate: 0.001 -> 0.01")));
 }
 
 TEST_F(ReusedRunsTest, ASummaryOfAnotherRunIsRefused) {
