@@ -13,6 +13,7 @@ namespace {
 
 std::atomic<LogLevel> lowest{LogLevel::info};
 std::atomic<void (*)()> prelude_hook{nullptr};
+std::atomic<std::string (*)(const std::string&, int)> layout_hook{nullptr};
 
 // The sink colours only when stderr is a terminal, and NO_COLOR is not set (no-color.org).
 std::unique_ptr<spdlog::logger> make_logger(const char* pattern) {
@@ -24,6 +25,20 @@ std::unique_ptr<spdlog::logger> make_logger(const char* pattern) {
   logger->set_level(spdlog::level::trace);  // `lowest` decides
   logger->flush_on(spdlog::level::trace);
   return logger;
+}
+
+// The pattern of `prefixed` writes the level, a colon and a space.
+int columns_of_prefix(LogLevel level) {
+  switch (level) {
+    case LogLevel::info:
+      return 0;
+    case LogLevel::warning:
+      return 9;
+    case LogLevel::debug:
+    case LogLevel::error:
+      return 7;
+  }
+  return 0;
 }
 
 struct Loggers {
@@ -45,8 +60,14 @@ void set_log_prelude(void (*prelude)()) {
   prelude_hook = prelude;
 }
 
-void log_message(LogLevel level, const std::string& message) {
+void set_log_layout(std::string (*layout)(const std::string&, int)) {
+  layout_hook = layout;
+}
+
+void log_message(LogLevel level, const std::string& text) {
   if (level < lowest.load()) return;
+  const auto layout = layout_hook.load();
+  const std::string message = layout ? layout(text, columns_of_prefix(level)) : text;
   Loggers& all = loggers();
   const std::lock_guard lock(all.mutex);
   if (const auto prelude = prelude_hook.load()) prelude();

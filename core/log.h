@@ -12,6 +12,8 @@ void set_log_level(LogLevel);
 void log_message(LogLevel, const std::string&);
 /// A hook that runs before a line is printed: a live progress line clears itself here.
 void set_log_prelude(void (*prelude)());
+/// A hook that lays a message out in lines; `before`: columns that "warning: " takes in front of it.
+void set_log_layout(std::string (*layout)(const std::string& message, int before));
 
 template <class... A>
 void log_info(fmt::format_string<A...> f, A&&... a) {

@@ -47,7 +47,7 @@ void require_tokenizer_of_first(const DatasetDescription& d, const std::vector<D
         first.vocabulary_size() == other.vocabulary_size() &&
             (!known || first.tokenizer->hash() == other.tokenizer->hash()),
         "{} has the tokenizer {}, and {} has {}: wanted one for all. Prepare the others by the "
-        "first's: reverie prepare TEXT --tokenizer pretrained --tokenizer-files DIRECTORY, with "
+        "first's: `reverie prepare TEXT --tokenizer pretrained --tokenizer-files DIRECTORY`, with "
         "the directory of its token files",
         entry_in_words(d, 0), described(first), entry_in_words(d, i), described(other));
   }

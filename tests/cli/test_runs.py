@@ -110,7 +110,7 @@ class RunsTest(unittest.TestCase):
         self.assertEqual(process.returncode, 128 + signal.SIGHUP)
         self.assertEqual(self.checkpoints("hangup"), [f"step_{max(self.steps('hangup')):08}"])
         # The command that is printed works when it is pasted.
-        command = said.strip().splitlines()[-1].split("go on with: ")[1]
+        command = said.strip().splitlines()[-1].split("go on with: ")[1].strip("`")
         self.assertEqual(command, f"{REVERIE} train --run-dir hangup --resume")
         more = str(max(self.steps("hangup")) + 2)
         subprocess.run(command + f" --stop-after {more} --quiet", shell=True, cwd=self.folder, check=True, capture_output=True)

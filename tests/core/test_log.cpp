@@ -48,5 +48,19 @@ TEST(Log, ThePreludeRunsBeforeEachLineThatIsPrinted) {
   EXPECT_EQ(stderr_of([] { log_info("c"); }), "c\n");
 }
 
+TEST(Log, TheLayoutKnowsWhatStandsInFront) {
+  set_log_layout([](const std::string& message, int before) {
+    return message + " behind " + std::to_string(before);
+  });
+  EXPECT_EQ(stderr_of([] {
+              log_info("a");
+              log_warning("b");
+              log_error("c");
+            }),
+            "a behind 0\nwarning: b behind 9\nerror: c behind 7\n");
+  set_log_layout(nullptr);
+  EXPECT_EQ(stderr_of([] { log_info("d"); }), "d\n");
+}
+
 }  // namespace
 }  // namespace reverie

@@ -171,9 +171,7 @@ std::string figures_text(const UsableModel& m, const EvalArguments& a, const Tex
 
 void evaluate_text(const EvalArguments& a) {
   const UsableModel m = open_language_model(a.model, a.open);
-  constexpr int kWarning = 9;  // columns of "warning: "
-  if (!m.verdict.label().empty())
-    log_warning("{}", fit_terminal(STDERR_FILENO, m.verdict.line(), kWarning));
+  if (!m.verdict.label().empty()) log_warning("{}", m.verdict.line());
   const TextFigures figures = measure_text(m, a);
   if (!a.json.empty())
     write_file_atomically(a.json, json_text_replacing(figures_json(m, a, figures), 2) + "\n");

@@ -93,9 +93,7 @@ void evaluate_task(const std::string& path, const OpenOptions& open, const std::
   std::optional<OtherResult> other;
   if (!a.against.empty()) other = read_sample_log(a.against, task, items);
   const UsableModel model = open_language_model(path, open);
-  constexpr int kWarning = 9;  // columns of "warning: "
-  if (!model.verdict.label().empty())
-    log_warning("{}", fit_terminal(STDERR_FILENO, model.verdict.line(), kWarning));
+  if (!model.verdict.label().empty()) log_warning("{}", model.verdict.line());
   BenchmarkOptions options;
   options.latents = a.latents;
   options.batch_tokens = a.batch_tokens;

@@ -24,6 +24,7 @@
 #include "trainers/cli/commands.h"
 #include "trainers/generation/latents_aside.h"
 #include "trainers/text/activity.h"
+#include "trainers/text/terminal.h"
 
 namespace {
 
@@ -74,6 +75,7 @@ int finish_output(int status) {
 
 // "..." behind an option's type stands for several values in a row: an option that takes one each time
 // it is given has none.
+// And lines are as wide as the terminal.
 class HelpFormatter final : public CLI::Formatter {
  public:
   std::string make_option_opts(const CLI::Option* option) const override {
@@ -83,6 +85,10 @@ class HelpFormatter final : public CLI::Formatter {
         at != std::string::npos && !option->get_allow_extra_args())
       text.erase(at, kSeveral.size());
     return text;
+  }
+  std::string make_help(const CLI::App* app, std::string name,
+                        CLI::AppFormatMode mode) const override {
+    return reverie::fit_list(STDOUT_FILENO, CLI::Formatter::make_help(app, name, mode));
   }
 };
 
@@ -166,9 +172,12 @@ int empty_argument(int argc, char** argv) {
 
 int run(int argc, char** argv) {
   reverie::Activity::show_all(true);
+  reverie::set_log_layout([](const std::string& message, int before) {
+    return reverie::fit_terminal(STDERR_FILENO, message, before);
+  });
   CLI::App app{
       "Reverie trains language models that think in latent space, and does not let them fool "
-      "you.\nStart with: reverie repro configs/tables/imm_shakespeare.json --preset smoke\nExit "
+      "you.\nStart with: `reverie repro configs/tables/imm_shakespeare.json --preset smoke`\nExit "
       "codes: 0 success; 1 error at run time; 2 wrong usage or config; 3 corrupt data; 4 "
       "training diverged; 5 check failed, or the run leaks; 128 + n stopped by signal n."};
   add_commands(app);

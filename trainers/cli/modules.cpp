@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "core/plugin.h"
 #include "core/registry.h"
@@ -11,6 +12,7 @@
 #include "trainers/cli/commands.h"
 #include "trainers/optimizers/optimizer.h"
 #include "trainers/tables/table_kind.h"
+#include "trainers/text/terminal.h"
 
 namespace reverie {
 namespace {
@@ -19,7 +21,8 @@ void list(const RegistryBase& registry) {
   for (const auto& name : registry.names()) {
     const auto& entry = registry.entry(name, "$");
     auto fields = entry.new_fieldset();
-    fmt::print("{} \"{}\": {}\n{}\n", registry.kind(), name, entry.doc, config_help(*fields));
+    fmt::print("{}\n", fit_list(STDOUT_FILENO, fmt::format("{} \"{}\": {}\n{}", registry.kind(),
+                                                           name, entry.doc, config_help(*fields))));
   }
 }
 

@@ -65,7 +65,7 @@ void run_as_rank(ReproOptions& o, std::shared_ptr<Communicator> host) {
 void run(ReproOptions& o) {
   if (o.table_file.empty())
     throw ConfigError(
-        "which table? Give its definition: reverie repro configs/tables/imm_shakespeare.json");
+        "which table? Give its definition: `reverie repro configs/tables/imm_shakespeare.json`");
   if (o.directory.empty())
     o.directory = fmt::format("runs/{}-{}{}", std::filesystem::path(o.table_file).stem().string(),
                               o.preset, o.shrink > 1 ? fmt::format("-shrunk-{}", o.shrink) : "");

@@ -109,9 +109,9 @@ Json table_of(const SweepArguments& a) {
         "optimizer.learning_rate=1e-3,3e-4");
   Config base = Config::from_file(a.config.file, a.config.lenient);
   if (base.has("presets"))
-    throw ConfigError(
-        fmt::format("{} is a table already, wanted an experiment; train it with: reverie repro {}",
-                    a.config.file, a.config.file));
+    throw ConfigError(fmt::format(
+        "{} is a table already, wanted an experiment; train it with: `reverie repro {}`",
+        a.config.file, a.config.file));
   for (const auto& s : settings.fixed) base.set(s);
   const int64_t first = base.json().value("seed", ExperimentOptions().seed);
   Json seeds = Json::array();

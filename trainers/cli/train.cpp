@@ -76,7 +76,7 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
   if (trainer.leaks())
     log_warning("{}; every number below carries that label", trainer.verdict().line());
   if (trainer.run() == RunEnd::stopped) {
-    log_info("stopped at step {}; go on with: {} train --run-dir {} --resume{}", trainer.step(),
+    log_info("stopped at step {}; go on with: `{} train --run-dir {} --resume`{}", trainer.step(),
              shell_word(program_name()), shell_word(control.run_directory),
              communicator.size() > 1 ? " (in as many ranks)" : "");
     if (const int signal = trainer.stop_signal()) exit_with(128 + signal);
@@ -162,7 +162,7 @@ void run(TrainArguments& a) {
             ? fmt::format("{} holds no run to resume: there is no config.resolved.json. To begin "
                           "one, name its config too",
                           a.run_directory)
-            : "which experiment? Give a JSON file: reverie train configs/shakespeare_gpt.json");
+            : "which experiment? Give a JSON file: `reverie train configs/shakespeare_gpt.json`");
   if (!a.print_config && launched_as_rank()) {
     train_as_rank(a, communicator_from_environment());
     return;

@@ -1,6 +1,5 @@
 #include "trainers/monitoring/run_callbacks.h"
 
-#include <unistd.h>
 
 #include <filesystem>
 #include <initializer_list>
@@ -15,7 +14,6 @@
 #include "trainers/monitoring/metrics.h"
 #include "trainers/monitoring/progress.h"
 #include "trainers/monitoring/tensorboard.h"
-#include "trainers/text/terminal.h"
 
 namespace reverie {
 namespace {
@@ -184,8 +182,7 @@ class ProgressCallback final : public Callback {
  private:
   void say(const RunView& t, const EvaluationInfo& e, const std::string& figures) const {
     const std::string context = options_.context.empty() ? "" : options_.context + "  ";
-    log_info("{}", fit_terminal(STDERR_FILENO, fmt::format("{}step {}: {}{}", context, e.step,
-                                                           figures, t.verdict().mark())));
+    log_info("{}step {}: {}{}", context, e.step, figures, t.verdict().mark());
   }
 
   MonitoringOptions options_;

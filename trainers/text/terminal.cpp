@@ -31,13 +31,38 @@ int columns_of_terminal(int stream) {
   return ::ioctl(stream, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? int(size.ws_col) : 80;
 }
 
+// The end of the word at `word`: a `command in backquotes` is one, so that it can be copied whole.
+size_t end_of_word(std::string_view line, size_t word) {
+  const size_t space = std::min(line.find(' ', word), line.size());
+  const size_t open = line.find('`', word);
+  if (open >= space) return space;
+  const size_t close = line.find('`', open + 1);
+  return close == line.npos ? space : std::min(line.find(' ', close), line.size());
+}
+
+// Where a line's second part begins, or 0: "  --limit INT  at most so many" has two.
+size_t second_part(std::string_view line) {
+  const size_t first = line.find_first_not_of(' ');
+  const size_t gap = first == line.npos ? line.npos : line.find("  ", first);
+  const size_t part = gap == line.npos ? line.npos : line.find_first_not_of(' ', gap);
+  return part == line.npos ? 0 : part;
+}
+
+// Columns in front of what a line of a list goes on with.
+int hanging_indent(std::string_view line, int columns) {
+  const int part = columns_of(line.substr(0, second_part(line)));
+  if (part > 0 && part <= columns / 2) return part;
+  const int leading = int(std::min(line.find_first_not_of(' '), line.size()));
+  return leading > columns / 4 || leading == 0 ? leading : leading + 4;
+}
+
 // `used`: columns in front of the line.
 std::string wrap_line(std::string_view line, int columns, int indent, int used) {
   if (used + columns_of(line) <= columns) return std::string(line);
   std::string out;
   for (size_t at = 0; at < line.size();) {
     const size_t word = std::min(line.find_first_not_of(' ', at), line.size()),
-                 end = std::min(line.find(' ', word), line.size());
+                 end = end_of_word(line, word);
     const int wide = columns_of(line.substr(at, end - at));
     if (used > indent && used + wide > columns) {
       out += "\n" + std::string(size_t(indent), ' ');
@@ -97,6 +122,22 @@ std::string wrap_words(const std::string& text, int columns, int indent, int bef
 
 std::string fit_terminal(int stream, const std::string& text, int before) {
   return ::isatty(stream) ? wrap_words(text, columns_of_terminal(stream), 4, before) : text;
+}
+
+std::string wrap_list(const std::string& text, int columns) {
+  std::string out;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view line = std::string_view(text).substr(begin, end - begin);
+    out += wrap_line(line, columns, hanging_indent(line, columns), 0);
+    if (end < text.size()) out += '\n';
+    begin = end + 1;
+  }
+  return out;
+}
+
+std::string fit_list(int stream, const std::string& text) {
+  return ::isatty(stream) ? wrap_list(text, columns_of_terminal(stream)) : text;
 }
 
 void LiveLine::show() {

@@ -11,12 +11,16 @@ namespace reverie {
 std::string fit_columns(const std::string& text, int width);
 int columns_of(std::string_view text);
 /// `text` with every line wider than `columns` broken between words, and what follows indented by
-/// `indent`. Words are never broken: a path stays whole. `before`: columns that stand in front of
-/// the first line.
+/// `indent`. Words are never broken, nor commands in `backquotes`: they can be copied whole.
+/// `before`: columns that stand in front of the first line.
 std::string wrap_words(const std::string& text, int columns, int indent = 4, int before = 0);
 /// `text` wrapped to the width of the terminal that the stream is (STDOUT_FILENO), or as it is for a
 /// file or pipe, whose lines scripts read.
 std::string fit_terminal(int stream, const std::string& text, int before = 0);
+/// As wrap_words, of lines like "  name  what it is": what follows stands under the second part.
+std::string wrap_list(const std::string& text, int columns);
+/// As fit_terminal, by wrap_list.
+std::string fit_list(int stream, const std::string& text);
 /// `text` with the bytes that a terminal would take for commands replaced by spaces.
 std::string printable(std::string_view text);
 

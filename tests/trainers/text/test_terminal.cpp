@@ -19,6 +19,24 @@ TEST(Terminal, LinesAreBrokenBetweenWordsAndIndented) {
   EXPECT_EQ(wrap_words("\n\nends here\n", 80), "\n\nends here\n");
 }
 
+TEST(Terminal, ACommandInBackquotesIsNotBroken) {
+  EXPECT_EQ(wrap_words("go on with: `reverie train --run-dir a --resume` (now)", 30),
+            "go on with:\n    `reverie train --run-dir a --resume`\n    (now)");
+  EXPECT_EQ(wrap_words("see (`a b`), or one ` alone and so on", 12),
+            "see (`a b`),\n    or one `\n    alone\n    and so\n    on");
+}
+
+TEST(Terminal, AListGoesOnUnderItsSecondPart) {
+  EXPECT_EQ(wrap_list("  --limit INT  at most so many", 24),
+            "  --limit INT  at most\n      so many")
+      << "it begins beyond the middle";
+  EXPECT_EQ(wrap_list("Options:\n  --limit  at most so many items", 24),
+            "Options:\n  --limit  at most so\n           many items");
+  EXPECT_EQ(wrap_list("  --a-long-name TEXT Needs: --text", 24),
+            "  --a-long-name TEXT\n      Needs: --text");
+  EXPECT_EQ(wrap_list("plain text that is long", 12), "plain text\nthat is long");
+}
+
 TEST(Terminal, NoLineIsWiderButForAWordThatIs) {
   const std::string text =
       "causal: probed at 3 steps (0 to 6); most: decoding token by token, 2 sequences of 48 random "

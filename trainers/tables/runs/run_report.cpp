@@ -328,7 +328,7 @@ void write_run_report(const std::string& run_directory) {
   try {
     write_file_atomically(file, run_report_html(read_run_record(run_directory)));
   } catch (const std::exception& e) {
-    log_warning("{} was not written: {}. Write it with: reverie report {}", file, e.what(),
+    log_warning("{} was not written: {}. Write it with: `reverie report {}`", file, e.what(),
                 run_directory);
   }
 }
