@@ -36,6 +36,10 @@ void DataOptions::fields(Fields& f) {
               "questions, reasoning steps and answers made from a seed instead of a text; "
               "examples.stage and examples.thoughts say how they are written");
   token_fields(f);
+  f.boolean("begin_windows", begin_windows,
+            "every window of the text, of training and validation alike, begins with the "
+            "tokenizer's begin-of-text token in place of the window's first token: for published "
+            "models that were trained to see it at the beginning of what they read (Gemma)");
   describe_list(f, "mix", mix,
                 "several texts of one tokenizer instead of one: each row of a batch is drawn from "
                 "one of them, by weight; beside it, only name applies");

@@ -27,6 +27,7 @@ struct DataOptions : Fieldset {
   std::string prepared_directory;    ///< "": data/<name>-<tokenizer>-<hash of what it is made from>
   int64_t vocabulary_size = 0;       ///< for .bin files of others; 0: as they say
   bool special_tokens = true;
+  bool begin_windows = false;  ///< see Dataset::window_begin
   bool verify = true;
   std::vector<MixEntry> mix;  ///< not empty: all of it is in the entries, but `name`
   /// No field: prepare_dataset() may replace other data in prepared_directory.

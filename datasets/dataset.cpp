@@ -116,6 +116,22 @@ void require_of_tokenizer(const Dataset& data, int32_t marks) {
           file->path(), file->vocabulary_size(), file->tokenizer_hash(), vocabulary, hash));
 }
 
+// Dataset::window_begin, as the config asks for it.
+std::optional<int32_t> window_begin(const Dataset& data, const DataOptions& options) {
+  if (!options.begin_windows) return std::nullopt;
+  require(!data.examples && !data.task && !data.train_mix,
+          "$.data.begin_windows is true, and the data are {}: wanted one text, whose windows begin "
+          "anywhere; leave begin_windows out",
+          data.examples ? "examples, which begin as their form says"
+          : data.task   ? "a generated task, whose windows begin as the task says"
+                        : "shards");
+  require(data.tokenizer && data.tokenizer->begin_of_text(),
+          "$.data.begin_windows is true, and the tokenizer {} has no begin-of-text token: leave it "
+          "out, or give the tokenizer of a model that was trained with one",
+          data.tokenizer ? data.tokenizer->name() : "is missing, which");
+  return data.tokenizer->begin_of_text();
+}
+
 }  // namespace
 
 std::string Dataset::name() const {
@@ -130,6 +146,7 @@ TargetRule Dataset::rule_with(const TokenFile& answers, const std::optional<MixL
   rule.task = task;
   rule.answers = answers;
   rule.mix = mix;
+  rule.window_begin = window_begin;
   return rule;
 }
 
@@ -157,7 +174,11 @@ Dataset open_dataset(const DatasetDescription& d) {
   }
   Dataset data;
   data.provenance = read_provenance(d.directory);
-  if (data.provenance.is_null()) return open_bin_directory(d.options);
+  if (data.provenance.is_null()) {
+    data = open_bin_directory(d.options);
+    data.window_begin = window_begin(data, d.options);
+    return data;
+  }
   data.tokenizer = load_tokenizer(d.directory);
   const OpenTokensOptions open{d.options.verify, d.options.vocabulary_size};
   data.train = open_tokens(path_in(d.directory, kTrainFile), open);
@@ -169,6 +190,7 @@ Dataset open_dataset(const DatasetDescription& d) {
   require_of_tokenizer(data, layout.marks());
   data.documents = layout.documents;
   data.hash = hash_of(data);
+  data.window_begin = window_begin(data, d.options);
   return data;
 }
 

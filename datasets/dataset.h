@@ -34,6 +34,8 @@ struct Dataset {
   std::optional<TaskLayout> task;         ///< where it is a generated task
   /// Where there are several files, of a mix or shards; then the tokens are joined from all of them.
   std::optional<MixLayout> train_mix, validation_mix;
+  /// The first token of every window, in place of the text's own; nullopt: windows are as they are.
+  std::optional<int32_t> window_begin;
   TokenFile test;  ///< of a generated task
   /// Labels of a generated task's tokens, see read_distances().
   TokenFile train_answers, validation_answers, test_answers;

@@ -45,6 +45,7 @@ Batch gather(const TokenFile& tokens, int64_t row_count, int64_t block_size, con
     tokens.copy(first, window);
     std::copy_n(window.begin(), block_size, inputs + row * block_size);
     std::copy_n(window.begin() + 1, block_size, targets + row * block_size);
+    if (rule.window_begin) inputs[row * block_size] = *rule.window_begin;
     batch.target_count += rule.keep(first, {inputs + row * block_size, size_t(block_size)},
                                     {targets + row * block_size, size_t(block_size)});
   }
@@ -126,8 +127,8 @@ int64_t Sampler::target_count(int64_t batch_index) const {
 }
 
 RandomWindowSampler::RandomWindowSampler(TokenFile tokens, int64_t batch_size, int64_t block_size,
-                                         uint64_t seed)
-    : Sampler(std::move(tokens), batch_size, block_size), seed_(seed) {}
+                                         uint64_t seed, TargetRule rule)
+    : Sampler(std::move(tokens), batch_size, block_size, std::move(rule)), seed_(seed) {}
 
 int64_t RandomWindowSampler::window_start(int64_t batch_index, int64_t row) const {
   return int64_t(philox_below(seed_, uint64_t(batch_index) * uint64_t(batch_size()) + uint64_t(row),
@@ -276,7 +277,9 @@ EvaluationWindows EvaluationWindows::over(TokenFile tokens, const TargetRule& ru
   if (rule.examples) return of_examples(std::move(tokens), *rule.examples, batch_size, count);
   if (rule.task) return of_task(std::move(tokens), rule, batch_size, block_size, count);
   if (rule.mix) return of_mix(std::move(tokens), *rule.mix, batch_size, block_size, count);
-  return EvaluationWindows(std::move(tokens), batch_size, block_size, count);
+  EvaluationWindows windows(std::move(tokens), batch_size, block_size, count);
+  windows.rule_ = rule;
+  return windows;
 }
 
 EvaluationWindows EvaluationWindows::where(const std::function<bool(int64_t)>& wanted) const {

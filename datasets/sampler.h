@@ -73,7 +73,8 @@ void require_window(const TokenFile& tokens, int64_t block_size);
 /// block_size - 1. Row r of batch i draws from Philox block i * batch_size + r of `seed`.
 class RandomWindowSampler final : public Sampler {
  public:
-  RandomWindowSampler(TokenFile tokens, int64_t batch_size, int64_t block_size, uint64_t seed);
+  RandomWindowSampler(TokenFile tokens, int64_t batch_size, int64_t block_size, uint64_t seed,
+                      TargetRule rule = {});
   int64_t window_start(int64_t batch_index, int64_t row) const override;
 
  private:
@@ -135,7 +136,8 @@ class EvaluationWindows {
   /// which none fits.
   static EvaluationWindows of_mix(TokenFile tokens, const MixLayout& mix, int64_t batch_size,
                                   int64_t block_size, int64_t window_count);
-  /// of_examples(), of_task() or of_mix() where the rule names one, else windows of block_size.
+  /// of_examples(), of_task() or of_mix() where the rule names one, else windows of block_size, with
+  /// the rule's window_begin.
   static EvaluationWindows over(TokenFile tokens, const TargetRule& rule, int64_t batch_size,
                                 int64_t block_size, int64_t count);
   /// The whole windows whose numbers are wanted, in their order. UserError where there are none.

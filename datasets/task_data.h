@@ -43,8 +43,9 @@ void read_distances(const TokenFile& answers, int64_t first, std::span<int32_t> 
 struct TargetRule {
   std::optional<ExampleLayout> examples;
   std::optional<TaskLayout> task;
-  TokenFile answers;             ///< labels, where there is a task
-  std::optional<MixLayout> mix;  ///< where the tokens are those of several files
+  TokenFile answers;                    ///< labels, where there is a task
+  std::optional<MixLayout> mix;         ///< where the tokens are those of several files
+  std::optional<int32_t> window_begin;  ///< stands in place of a window's first token
 
   TargetRule() = default;
   TargetRule(std::optional<ExampleLayout> of_examples) : examples(of_examples) {}

@@ -137,6 +137,16 @@ TEST(DocumentsOfADataset, EachIsEncodedByItselfAndWhole) {
   EXPECT_EQ(tokens_of(whole.train), tokenizer.encode("the one\n\nof one\nthe two"));
   EXPECT_NE(whole.hash, data.hash);
 
+  // Windows may begin with the token that the model saw before every text; the tokens stay.
+  EXPECT_FALSE(whole.window_begin);
+  options.begin_windows = true;
+  const Dataset begun = prepare_and_open(options);
+  EXPECT_EQ(begun.window_begin, begin);
+  EXPECT_EQ(begun.train_rule().window_begin, begin);
+  EXPECT_EQ(begun.validation_rule().window_begin, begin);
+  EXPECT_EQ(begun.hash, whole.hash);
+  options.begin_windows = false;
+
   // Once, line ends of Windows separated nothing: what was made then is not used again.
   DataOptions windows = options;
   windows.document_separator = "\n";
@@ -149,6 +159,9 @@ TEST(DocumentsOfADataset, EachIsEncodedByItselfAndWhole) {
   options.prepared_directory = directory / "characters";
   options.document_separator = "\n";
   EXPECT_THROWS_SAYING(prepare_and_open(options), UserError, "document_separator");
+  options.document_separator = "";
+  options.begin_windows = true;
+  EXPECT_THROWS_SAYING(prepare_and_open(options), UserError, "has no begin-of-text token");
 }
 
 TEST(WindowsOfDocuments, BeginWhereDocumentsBeginAndShareNone) {

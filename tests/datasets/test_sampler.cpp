@@ -109,6 +109,30 @@ TEST(RandomWindowSampler, DrawsFromPhiloxAsDocumented) {
   EXPECT_EQ(sampler.window_start(3, 2), int64_t(fraction * 992));
 }
 
+// The token that a model always saw first: targets, and what else is read, stay.
+TEST(Samplers, AWindowsFirstTokenIsReplacedWhereTheRuleSaysSo) {
+  const TemporaryDirectory directory;
+  const TokenFile tokens = counting_tokens(directory, 100);
+  TargetRule rule;
+  rule.window_begin = 100;
+  const RandomWindowSampler with(tokens, 3, 8, 1, rule), without(tokens, 3, 8, 1);
+  const auto windows = EvaluationWindows::over(tokens, rule, 4, 8, 0),
+             plain = EvaluationWindows::over(tokens, {}, 4, 8, 0);
+  ASSERT_EQ(windows.batch_count(), plain.batch_count());
+  std::vector<std::pair<Batch, Batch>> pairs{{with.batch(5), without.batch(5)}};
+  for (int64_t i = 0; i < windows.batch_count(); ++i)  // the last one is a shorter window
+    pairs.emplace_back(windows.batch(i), plain.batch(i));
+  for (const auto& [got, as_it_is] : pairs) {
+    EXPECT_TRUE(bit_identical(got.targets, as_it_is.targets));
+    EXPECT_EQ(got.target_count, as_it_is.target_count);
+    for (int64_t r = 0; r < got.tokens.size(0); ++r) {
+      auto wanted = row(as_it_is.tokens, r);
+      wanted[0] = 100;
+      EXPECT_EQ(row(got.tokens, r), wanted);
+    }
+  }
+}
+
 TEST(Samplers, ABlockLargerThanTheDataSaysBothNumbers) {
   const TemporaryDirectory directory;
   const TokenFile tokens = counting_tokens(directory, 64);

@@ -65,6 +65,7 @@ std::string data_in_words(const RunView& t) {
   std::string more = other ? " (" + file.string() + ")" : "";
   if (data.train_mix && data.train_mix->entries.size() > 1)
     more = " (" + data.train_mix->in_words() + ")";
+  if (data.window_begin) more += ", each window behind a begin-of-text token";
   return fmt::format("{}{}, {} tokens, {} held out, vocabulary {}", data.name(), more,
                      format_integer(data.train.count()), format_integer(data.validation.count()),
                      format_integer(data.vocabulary_size()));

@@ -1,5 +1,6 @@
 #include "trainers/training/run_preparation.h"
 
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "core/changed_component.h"
@@ -84,6 +85,20 @@ void warn_of_emulated_precision(const ExperimentOptions& options) {
       "precision bf16: this machine or build has no bf16 dot products (AVX512_BF16, oneDNN), so "
       "operands are rounded to bf16 and multiplied in f32: the same results, but slower than "
       "precision f32");
+}
+
+void warn_of_windows_without_begin(const ExperimentOptions& options, const Dataset& data) {
+  const bool published = options.model.type == "pretrained" || options.model.type == "augmented";
+  if (!published || !data.tokenizer || !data.tokenizer->adds_begin_of_text() || data.window_begin ||
+      data.examples || data.task || data.train_mix)
+    return;
+  static std::once_flag said;  // of many runs of a table, the first says it
+  std::call_once(said, [] {
+    log_warning(
+        "the base's tokenizer puts a begin-of-text token before every text, and windows of $.data "
+        "begin anywhere, without it. Models that always saw it (Gemma) predict far worse so: set "
+        "$.data.begin_windows to true for them");
+  });
 }
 
 }  // namespace reverie

@@ -24,5 +24,8 @@ void require_same_run_on_all_ranks(Communicator&, const ExperimentOptions&, cons
                                    const Json& command);
 
 void warn_of_emulated_precision(const ExperimentOptions&);
+/// Once in a process, for published models: their texts may have begun with a token that windows
+/// lack.
+void warn_of_windows_without_begin(const ExperimentOptions&, const Dataset&);
 
 }  // namespace reverie

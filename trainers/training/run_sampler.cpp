@@ -65,10 +65,15 @@ std::unique_ptr<Sampler> make_sampler(const Dataset& data, const LanguageModel& 
             data.train_mix->in_words());
     return std::make_unique<MixSampler>(data.train, *data.train_mix, batch, block, seed);
   }
+  require(
+      !model.carries_memory() || !data.window_begin,
+      "$.data.begin_windows is true, and $.model.memory carries state from one window to the next, "
+      "so that a window goes on in the middle of a text: leave begin_windows out, or take a memory "
+      "that is not carried (carry_state: false)");
   if (model.carries_memory() && data.documents)
     return std::make_unique<DocumentSampler>(data.train, *data.documents, batch, block, seed);
   if (model.carries_memory()) return std::make_unique<SequentialSampler>(data.train, batch, block);
-  return std::make_unique<RandomWindowSampler>(data.train, batch, block, seed);
+  return std::make_unique<RandomWindowSampler>(data.train, batch, block, seed, data.train_rule());
 }
 
 }  // namespace reverie

@@ -57,6 +57,7 @@ Trainer::Trainer(const ExperimentOptions& options, const RunControl& control)
       communicator(), options_, dataset_,
       {{"resume", control.resume}, {"stop_after", control.stop_after.value_or(-1)}});
   warn_of_emulated_precision(options_);
+  warn_of_windows_without_begin(options_, dataset_);
   options_.model = with_base_found(options_.model, directory_.path());
   build();
   require_base_of_run();

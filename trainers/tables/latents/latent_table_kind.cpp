@@ -298,7 +298,8 @@ void LatentTableKind::measure(const PlannedRun& run) const {
     if (!data.documents) count = count == 0 ? fit : std::min(count, fit);
     return data.documents ? EvaluationWindows::of_documents(data.validation, *data.documents,
                                                             measure_.batch_size, length, count)
-                          : EvaluationWindows(data.validation, measure_.batch_size, length, count);
+                          : EvaluationWindows::over(data.validation, data.validation_rule(),
+                                                    measure_.batch_size, length, count);
   };
   EvaluationWindows texts = windows(measure_.windows);
   if (has_trials())
