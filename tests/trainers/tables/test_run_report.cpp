@@ -26,6 +26,7 @@ struct Shape {
   int64_t steps = 300;
   double loss = 1.9;
   bool leaks = false, finished = true, carries = false;
+  double behind_latents = 0;  // a loss; 0: none are written
   double learning_rate = 1e-3;
   std::string checksum = "aa";
 };
@@ -45,6 +46,13 @@ std::string write_run(const std::string& directory, const Shape& s) {
       directory + "/dataset.json",
       Json{{"source", {{"name", "hamlet"}}}, {"train", half(9000)}, {"validation", half(1000)}}
           .dump());
+  const Json augmented = {{"train_loss", s.behind_latents - 0.1},
+                          {"val_loss", s.behind_latents},
+                          {"base_loss_on_same_predictions", 3.25},
+                          {"predictions", 2048},
+                          {"insertions", 128},
+                          {"positions", {1, 16}},
+                          {"rule", "16 offsets of each text"}};
   std::string lines;
   const auto add = [&](Json event) {
     if (s.leaks) event["label"] = "LEAKS";
@@ -60,11 +68,13 @@ std::string write_run(const std::string& directory, const Shape& s) {
          {"tokens_per_second", 1e4},
          {"seconds", 0.01 * double(step)}});
     if (step % 100 == 0) {
-      add({{"event", "eval"},
-           {"step", step},
-           {"train_loss", s.loss + 0.1},
-           {"val_loss", s.loss + 0.2},
-           {"val_loss_prefix_only", s.loss + 0.3}});
+      Json event = {{"event", "eval"},
+                    {"step", step},
+                    {"train_loss", s.loss + 0.1},
+                    {"val_loss", s.loss + 0.2},
+                    {"val_loss_prefix_only", s.loss + 0.3}};
+      if (s.behind_latents > 0) event["augmented"] = augmented;
+      add(event);
       add({{"event", "sample"}, {"step", step}, {"text", "To <be> " + std::to_string(step)}});
     }
   }
@@ -84,6 +94,7 @@ std::string write_run(const std::string& directory, const Shape& s) {
                   {"seed", 7},
                   {"dataset", {{"name", "hamlet"}, {"note", ""}, {"hash", s.checksum}}}};
   if (s.leaks) summary["label"] = "LEAKS";
+  if (s.behind_latents > 0) summary["augmented"] = augmented;
   if (s.carries) {
     summary["val_loss_carried"] = s.loss + 0.05;
     summary["val_loss_on_carried_windows"] = s.loss + 0.25;
@@ -204,6 +215,35 @@ TEST(RunReport, CarriedMemoryIsShownByPositionAndOtherwiseNotSpokenOf) {
   expect_sound(both);
   EXPECT_THAT(both, HasSubstr("val, memory carried"));
   EXPECT_THAT(comparison_html({none, none}, "reverie report"), Not(HasSubstr("emory")));
+}
+
+// The base is frozen: its own losses are the same in each of the three.
+TEST(RunReport, LossesBehindLatentsAreShownAndRankedUnderTheirOwnName) {
+  TemporaryDirectory dir;
+  const RunRecord worse = read_run_record(write_run(dir / "worse", {.behind_latents = 3.5})),
+                  better = read_run_record(write_run(dir / "better", {.behind_latents = 3.125})),
+                  plain = read_run_record(write_run(dir / "plain", {}));
+  const std::string html = run_report_html(worse);
+  expect_sound(html);
+  for (const char* part :
+       {"Validation loss behind latents 3.5000 nats per token, the base&#39;s on the same tokens "
+        "3.2500.",
+        "<dt>validation, behind latents</dt><dd>3.5000",
+        "<dt>the base, every token: validation, teacher-forced</dt><dd>2.1000",
+        "2,048 tokens behind 128 insertions: 16 offsets of each text",
+        "<title>validation, behind latents, step 100: 3.5"})
+    EXPECT_THAT(html, HasSubstr(part));
+  EXPECT_THAT(html, Not(HasSubstr("<title>validation, step"))) << "the base's, in one chart";
+  EXPECT_THAT(run_report_html(plain), Not(HasSubstr("latents")));
+  const std::string both = comparison_html({worse, better}, "reverie report");
+  expect_sound(both);
+  EXPECT_THAT(both, HasSubstr("The lowest validation loss behind latents is 3.125"));
+  EXPECT_THAT(both, HasSubstr("<tr class=\"best\"><th scope=\"row\" class=\"model\">better</th>"));
+  EXPECT_THAT(both, HasSubstr("val, behind latents"));
+  const std::string mixed = comparison_html({worse, plain}, "reverie report");
+  expect_sound(mixed);
+  EXPECT_THAT(mixed, HasSubstr("losses are of different tokens"));
+  EXPECT_EQ(count(mixed, "<tr class=\"best\">"), 0u);
 }
 
 TEST(RunReport, ARunThatHasNotFinishedSaysSo) {

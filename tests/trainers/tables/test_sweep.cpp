@@ -94,8 +94,8 @@ TEST(Sweep, TheBestIsTheLowestWithoutALabelAndScatterIsHeldAgainstTheRest) {
   EXPECT_TRUE(table.rows[1].near_best);  // 0.01 apart, where seeds scatter by 0.03
   EXPECT_FALSE(table.rows[2].near_best);
   EXPECT_FALSE(table.rows[3].near_best);  // a leak is not near anything
-  EXPECT_NEAR(table.rows[0].val_loss.mean, 1.92, 1e-12);
-  EXPECT_NEAR(*table.rows[0].val_loss.sd, 0.0282842712, 1e-9);
+  EXPECT_NEAR(table.rows[0].compared().mean, 1.92, 1e-12);
+  EXPECT_NEAR(*table.rows[0].compared().sd, 0.0282842712, 1e-9);
   EXPECT_EQ(explain_sweep(table),
             "The lowest validation loss is 1.920 \u00b1 0.028 nats per token, at "
             "learning_rate=0.01. These seeds do not tell apart from it: learning_rate=0.001.");
@@ -109,6 +109,38 @@ TEST(Sweep, TheBestIsTheLowestWithoutALabelAndScatterIsHeldAgainstTheRest) {
   const Json json = sweep_table_json(table);
   EXPECT_EQ(json["rows"][0]["best"], true);
   EXPECT_EQ(json["rows"][3]["label"], "LEAKS");
+}
+
+// A frozen base's own loss is the same whatever is varied.
+TEST(Sweep, RunsWithLatentsAreRankedByTheLossBehindThem) {
+  const std::string a = "learning_rate=0.001,dropout=0", b = "learning_rate=0.0003,dropout=0.1";
+  const auto with_latents = [](SweepRun r, double loss, int64_t ahead) {
+    r.record.summary["augmented"] = {{"train_loss", loss - 0.1},
+                                     {"val_loss", loss},
+                                     {"base_loss_on_same_predictions", 3.0},
+                                     {"predictions", 2048},
+                                     {"positions", {1, ahead}}};
+    return r;
+  };
+  const SweepTable table = build_sweep_table(
+      axes(), {with_latents(run(a, 1, 2.0), 3.5, 16), with_latents(run(b, 1, 2.0), 2.5, 16)});
+  EXPECT_EQ(table.best, 1u);
+  EXPECT_THAT(
+      explain_sweep(table),
+      HasSubstr("The lowest validation loss behind latents is 2.500 nats per token, at " + b));
+  const std::string markdown = sweep_table_markdown(table);
+  EXPECT_THAT(markdown, HasSubstr("val, behind latents | val, base on the same tokens | train, "));
+  EXPECT_THAT(markdown, HasSubstr("| 2.500 | 3.000 | 2.400 |"));
+  EXPECT_EQ(sweep_table_json(table)["rows"][1]["measured"]["augmented.val_loss"]["mean"], 2.5);
+  EXPECT_EQ(markup_fault(sweep_report_html(table), false), "");
+  // Losses of other tokens are not held against one another.
+  for (const SweepRun& other : {with_latents(run(b, 1, 2.0), 2.5, 8), run(b, 1, 2.0)}) {
+    const SweepTable mixed =
+        build_sweep_table(axes(), {with_latents(run(a, 1, 2.0), 3.5, 16), other});
+    EXPECT_FALSE(mixed.best);
+    EXPECT_THAT(explain_sweep(mixed), HasSubstr("different tokens"));
+    EXPECT_EQ(markup_fault(sweep_report_html(mixed), false), "");
+  }
 }
 
 TEST(Sweep, OneSeedClaimsNothingAboutScatter) {

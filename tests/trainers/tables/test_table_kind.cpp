@@ -161,5 +161,16 @@ TEST(TableKind, SeedsOfABlockSize) {
   EXPECT_THAT(message_of<ConfigError>([&] { plan_table(o); }), HasSubstr("is no block size"));
 }
 
+// Its losses of every token are its base's, which would stand beside those of trained models.
+TEST(TableKind, LossesOfAModelWithLatentsAreNotSetBesideOthers) {
+  ReproOptions o;
+  o.table_file = testing::test_directory() + "/../configs/tables/imm_shakespeare.json";
+  o.directory = "unused";
+  o.without_data = true;
+  o.table_overrides = {R"(models.gpt={"model": {"type": "augmented"}})"};
+  EXPECT_THAT(message_of<ConfigError>([&] { plan_table(o); }),
+              HasSubstr("model \"gpt\" writes latents"));
+}
+
 }  // namespace
 }  // namespace reverie

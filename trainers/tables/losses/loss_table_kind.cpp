@@ -66,6 +66,12 @@ class LossTableKind final : public TableKind {
   }
   void set_cell_values(const PlannedCell& cell, Config& config) const override {
     config.set("model.block_size", cell.level);
+    const Json model = config.json().value("model", Json::object());
+    if (model.value("type", Json()) == "augmented")
+      throw ConfigError(fmt::format(
+          "model \"{}\" writes latents: its losses of every token are its base's, which this kind "
+          "of table compares; wanted a table of kind latent_effect, or `reverie sweep`",
+          cell.model));
   }
 
   std::string plan(const std::vector<PlannedRun>& runs) const override {

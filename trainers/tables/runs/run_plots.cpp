@@ -45,6 +45,15 @@ LinePlot losses_of_run(const RunRecord& run) {
     series.mean = std::move(points);
     plot.series.push_back(std::move(series));
   };
+  if (run.has_latents()) {
+    // The base's own losses are of other tokens, and the same at every step where it is frozen.
+    add("training batches, behind latents", 4, run.smooth_curve("train", "loss", steps));
+    add("train, behind latents", 0, run.curve("eval", "augmented.train_loss"));
+    add("validation, behind latents", 1, run.curve("eval", "augmented.val_loss"));
+    add("validation, the base on the same tokens", 3,
+        run.curve("eval", "augmented.base_loss_on_same_predictions"));
+    return plot;
+  }
   add("training batches", 4, run.smooth_curve("train", "loss", steps));
   add("train", 0, run.curve("eval", "train_loss"));
   add("validation", 1, run.curve("eval", "val_loss"));

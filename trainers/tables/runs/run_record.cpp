@@ -43,6 +43,15 @@ void flatten(const Json& value, const std::string& path,
   }
 }
 
+// metric_value() by a path such as "augmented.val_loss".
+double value_at(const Json& object, const std::string& path) {
+  const size_t dot = path.find('.');
+  if (dot == path.npos) return metric_value(object, path.c_str());
+  const auto inner = object.find(path.substr(0, dot));
+  if (inner == object.end() || !inner->is_object()) return std::nan("");
+  return value_at(*inner, path.substr(dot + 1));
+}
+
 }  // namespace
 
 std::string RunRecord::label() const {
@@ -69,6 +78,13 @@ std::string RunRecord::verdict() const {
   return summary.value("causal", false) ? "causal" : "unknown";
 }
 
+bool RunRecord::has_latents() const {
+  const auto augmented = [](const Json& object) {
+    return object.is_object() && object.contains("augmented");
+  };
+  return augmented(summary) || std::any_of(metrics.begin(), metrics.end(), augmented);
+}
+
 int64_t RunRecord::last_step() const {
   int64_t last = 0;
   for (const Json& event : metrics)
@@ -79,7 +95,7 @@ int64_t RunRecord::last_step() const {
 std::vector<PlotPoint> RunRecord::curve(const std::string& event, const std::string& key) const {
   std::vector<PlotPoint> points;
   for (const Json& e : metrics)
-    if (e.at("event") == event) points.push_back({metric_value(e, "step"), metric_value(e, key)});
+    if (e.at("event") == event) points.push_back({metric_value(e, "step"), value_at(e, key)});
   return points;
 }
 
@@ -90,7 +106,24 @@ std::vector<PlotPoint> RunRecord::smooth_curve(const std::string& event, const s
 }
 
 double RunRecord::figure(const char* key) const {
-  return summary.is_object() ? metric_value(summary, key) : std::nan("");
+  return summary.is_object() ? value_at(summary, key) : std::nan("");
+}
+
+bool same_losses(const std::vector<RunRecord>& runs) {
+  const auto counted = [](const RunRecord& run) {
+    Json parts = Json::array();
+    if (const auto found = run.summary.find("augmented"); found != run.summary.end())
+      for (const char* key : {"predictions", "positions", "rule"})
+        parts.push_back(found->value(key, Json()));
+    return parts;
+  };
+  const RunRecord* first = nullptr;
+  for (const RunRecord& run : runs) {
+    if (!run.finished()) continue;
+    if (first && counted(run) != counted(*first)) return false;
+    first = &run;
+  }
+  return true;
 }
 
 RunRecord read_run_record(const std::string& given) {

@@ -29,16 +29,24 @@ struct RunRecord {
   /// "causal", "LEAKS", or that the trained weights are still to be probed.
   std::string verdict() const;
   int64_t last_step() const;
-  /// The values of `key` in the events of one kind ("train", "eval"), by step.
+  /// The values of `key` (as of figure()) in the events of one kind ("train", "eval"), by step.
   std::vector<PlotPoint> curve(const std::string& event, const std::string& key) const;
   /// The same, averaged over each hundredth of `steps`.
   std::vector<PlotPoint> smooth_curve(const std::string& event, const std::string& key,
                                       double steps) const;
   /// Whether the summary has losses with memory carried from window to window.
   bool carries_memory() const { return summary.is_object() && summary.contains("carried"); }
-  /// A number of the summary, or NaN.
+  /// Whether it measured its losses behind latents, beside the base's own of every token.
+  bool has_latents() const;
+  /// The validation loss that its training lowers: behind latents, where some are written.
+  const char* objective() const { return has_latents() ? "augmented.val_loss" : "val_loss"; }
+  /// A number of the summary, or NaN; "augmented.val_loss" is a number inside another.
   double figure(const char* key) const;
 };
+
+/// Whether the objectives of the finished runs are losses of the same tokens: all of every token, or
+/// all behind latents by one rule.
+bool same_losses(const std::vector<RunRecord>& runs);
 
 /// UserError for a directory that holds no run; DataError for a damaged file.
 RunRecord read_run_record(const std::string& directory);

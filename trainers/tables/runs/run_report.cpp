@@ -71,19 +71,37 @@ std::string data_text(const RunRecord& run) {
   return text;
 }
 
+// What the losses behind latents are taken over.
+std::string insertions_text(const RunRecord& run) {
+  const Json& augmented = run.summary.at("augmented");
+  std::string text = fmt::format("{} tokens behind {} insertions",
+                                 format_integer(int64_t(run.figure("augmented.predictions"))),
+                                 format_integer(int64_t(run.figure("augmented.insertions"))));
+  if (const std::string rule = augmented.value("rule", ""); !rule.empty()) text += ": " + rule;
+  return text;
+}
+
 std::string result_section(const RunRecord& run) {
   std::string out = "<section>\n<h2>What it came to</h2>\n<dl>\n";
   out += definition("verdict", verdict_html(run));
   if (run.finished()) {
     if (run.summary.contains("verdict"))
       out += definition("probes", escape_html(Verdict::of_file(run.summary).line()));
-    const auto loss = [&](const char* name, const char* key) {
+    const auto loss = [&](const std::string& name, const char* key) {
       out += definition(name, loss_text(run, key) + " nats per token" + leak_mark(run));
     };
-    loss("train", "train_loss");
-    loss("validation, teacher-forced", "val_loss");
-    loss("validation, prefix-only", "val_loss_prefix_only");
-    loss("teacher-forced on the same windows", "val_loss_on_prefix_only_windows");
+    std::string of;  // whose losses of every token these are
+    if (run.has_latents()) {
+      loss("train, behind latents", "augmented.train_loss");
+      loss("validation, behind latents", "augmented.val_loss");
+      loss("validation, the base on the same tokens", "augmented.base_loss_on_same_predictions");
+      out += definition("behind latents", escape_html(insertions_text(run)));
+      of = "the base, every token: ";
+    }
+    loss(of + "train", "train_loss");
+    loss(of + "validation, teacher-forced", "val_loss");
+    loss(of + "validation, prefix-only", "val_loss_prefix_only");
+    loss(of + "teacher-forced on the same windows", "val_loss_on_prefix_only_windows");
     if (run.carries_memory()) {
       loss("validation, memory carried", "val_loss_carried");
       loss("memory reset on the same windows", "val_loss_on_carried_windows");
@@ -175,6 +193,13 @@ std::string lead_of(const RunRecord& run) {
         "Not finished: {} steps so far. Its losses are those of single evaluations.{}",
         steps_text(run), run.leaks() ? " " + leak : "");
   const std::string mark = run.label().empty() ? "" : " " + run.label();
+  if (run.has_latents())
+    return fmt::format(
+        "Validation loss behind latents {} nats per token{}, the base's on the same tokens {}{}. "
+        "{}",
+        loss_text(run, "augmented.val_loss"), mark,
+        loss_text(run, "augmented.base_loss_on_same_predictions"), mark,
+        run.leaks() ? leak : "No logit depends on what it must not see.");
   return fmt::format("Validation loss {} nats per token{}, prefix-only {}{}. {}",
                      loss_text(run, "val_loss"), mark, loss_text(run, "val_loss_prefix_only"), mark,
                      run.leaks() ? leak : "No logit depends on what it must not see.");
@@ -206,14 +231,13 @@ bool same_data(const std::vector<RunRecord>& runs) {
                      [&](const RunRecord& run) { return hash(run) == hash(runs[0]); });
 }
 
-// The finished run without a label that predicts best from prefixes alone; nullptr where there is
-// none.
+// The finished run without a label that predicts best; nullptr where there is none.
 const RunRecord* best_of(const std::vector<RunRecord>& runs) {
   const RunRecord* best = nullptr;
   for (const RunRecord& run : runs) {
-    const double loss = run.figure("val_loss");
+    const double loss = run.figure(run.objective());
     if (!run.finished() || !run.label().empty() || std::isnan(loss)) continue;
-    if (!best || loss < best->figure("val_loss")) best = &run;
+    if (!best || loss < best->figure(best->objective())) best = &run;
   }
   return best;
 }
@@ -228,6 +252,12 @@ std::string results_table(const std::vector<RunRecord>& runs, const RunRecord* b
   if (std::any_of(runs.begin(), runs.end(), [](auto& run) { return run.carries_memory(); })) {
     keys.insert(keys.end() - 1, {"val_loss_carried", "val_loss_on_carried_windows"});
     headings.insert(headings.end() - 1, {"val, memory carried", "val, memory reset"});
+  }
+  const bool latents =
+      std::any_of(runs.begin(), runs.end(), [](auto& run) { return run.has_latents(); });
+  if (latents) {
+    keys.insert(keys.begin(), {"augmented.val_loss", "augmented.base_loss_on_same_predictions"});
+    headings.insert(headings.begin(), {"val, behind latents", "val, base on the same tokens"});
   }
   headings.insert(headings.end(), {"parameters", "steps", "tokens", "time"});
   for (const char* heading : headings)
@@ -249,7 +279,13 @@ std::string results_table(const std::vector<RunRecord>& runs, const RunRecord* b
       out += "<td class=\"number\">" + text + "</td>";
     out += "</tr>\n";
   }
-  return out + "</tbody>\n</table>\n</div>\n</section>\n";
+  out += "</tbody>\n</table>\n</div>\n";
+  if (latents)
+    out +=
+        "<p class=\"quiet\">Of a run with latents, <i>behind latents</i> is what its training "
+        "lowers; the losses of every token (<i>teacher-forced</i>, <i>prefix-only</i>, "
+        "<i>train</i>) are its base's.</p>\n";
+  return out + "</section>\n";
 }
 
 // A key's path, which a narrow column breaks behind its dots.
@@ -292,19 +328,21 @@ std::string run_report_html(const RunRecord& run) {
 }
 
 std::string comparison_html(const std::vector<RunRecord>& runs, const std::string& command) {
-  const bool comparable = same_data(runs);
-  const RunRecord* best = comparable ? best_of(runs) : nullptr;
+  const bool comparable = same_data(runs), one_loss = same_losses(runs);
+  const RunRecord* best = comparable && one_loss ? best_of(runs) : nullptr;
   std::string lead;
   if (best)
     lead = fmt::format(
-        "The lowest validation loss is {} nats per token, of {}. One run each: how "
+        "The lowest validation loss{} is {} nats per token, of {}. One run each: how "
         "far seeds scatter is not known from this page.",
-        loss_text(*best, "val_loss"), best->name);
+        best->has_latents() ? " behind latents" : "", loss_text(*best, best->objective()),
+        best->name);
+  else if (!comparable)
+    lead = "These runs were trained on different data, so their losses cannot be compared.";
   else
-    lead = comparable ? "No run on this page has finished without a label, so none is called "
-                        "best."
-                      : "These runs were trained on different data, so their losses cannot be "
-                        "compared.";
+    lead = one_loss ? "No run on this page has finished without a label, so none is called best."
+                    : "Their losses are of different tokens (behind latents, by different rules, "
+                      "or of every token), so none is called best.";
   std::string out = page_begin(fmt::format("{} runs beside one another", runs.size()), lead);
   if (!comparable)
     out +=
@@ -313,6 +351,8 @@ std::string comparison_html(const std::vector<RunRecord>& runs, const std::strin
   out += "</header>\n" + results_table(runs, best) + difference_table(runs) +
          "<section>\n<h2>Curves</h2>\n";
   const char* unit = "nats per token";
+  out += line_figure(
+      value_of_runs(runs, "Validation loss behind latents", unit, "eval", "augmented.val_loss"));
   out += line_figure(value_of_runs(runs, "Validation loss", unit, "eval", "val_loss"));
   out += line_figure(
       value_of_runs(runs, "Validation loss, prefix-only", unit, "eval", "val_loss_prefix_only"));

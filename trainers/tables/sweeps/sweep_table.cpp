@@ -35,7 +35,21 @@ Statistic of_runs(const std::vector<const SweepRun*>& runs, const char* key) {
   return statistic(values);
 }
 
-SweepRow make_row(const SweepCell& cell, const std::vector<const SweepRun*>& runs) {
+// Where only some of the runs write latents, the losses of every token: of these, the base's.
+std::vector<SweepColumn> columns_for(const std::vector<SweepRun>& runs) {
+  if (!runs.empty() && std::all_of(runs.begin(), runs.end(),
+                                   [](const SweepRun& run) { return run.record.has_latents(); }))
+    return {{"augmented.val_loss", "val, behind latents", "behind latents"},
+            {"augmented.base_loss_on_same_predictions", "val, base on the same tokens",
+             "the base on the same tokens"},
+            {"augmented.train_loss", "train, behind latents", ""}};
+  return {{"val_loss", "val, teacher-forced", "teacher-forced"},
+          {"val_loss_prefix_only", "val, prefix-only", "prefix-only"},
+          {"train_loss", "train", ""}};
+}
+
+SweepRow make_row(const SweepCell& cell, const std::vector<SweepColumn>& columns,
+                  const std::vector<const SweepRun*>& runs) {
   SweepRow row;
   row.cell = cell;
   for (const SweepRun* run : runs) {
@@ -47,9 +61,7 @@ SweepRow make_row(const SweepCell& cell, const std::vector<const SweepRun*>& run
     row.parameters = int64_t(run->record.figure("parameters"));
     row.seconds += run->record.figure("seconds") / double(runs.size());
   }
-  row.train_loss = of_runs(runs, "train_loss");
-  row.val_loss = of_runs(runs, "val_loss");
-  row.val_loss_prefix_only = of_runs(runs, "val_loss_prefix_only");
+  for (const SweepColumn& column : columns) row.losses.push_back(of_runs(runs, column.key));
   return row;
 }
 
@@ -127,23 +139,28 @@ SweepTable build_sweep_table(const std::vector<SweepAxis>& axes, std::vector<Swe
   table.provenance = std::move(provenance);
   table.runs = std::move(runs);
   table.finished_runs = int64_t(table.runs.size());
+  table.columns = columns_for(table.runs);
+  std::vector<RunRecord> records;
+  for (const SweepRun& run : table.runs) records.push_back(run.record);
+  table.comparable = same_losses(records);
   for (const SweepRun& run : table.runs)
     table.provenance.add_run(run.record.summary, run.record.directory);
   for (const SweepCell& cell : sweep_cells(axes)) {
     std::vector<const SweepRun*> of_cell;
     for (const SweepRun& run : table.runs)
       if (run.cell == cell.name) of_cell.push_back(&run);
-    if (!of_cell.empty()) table.rows.push_back(make_row(cell, of_cell));
+    if (!of_cell.empty()) table.rows.push_back(make_row(cell, table.columns, of_cell));
   }
   for (size_t i = 0; i < table.rows.size(); ++i) {
     const SweepRow& row = table.rows[i];
-    if (!row.label.empty() || !std::isfinite(row.val_loss.mean)) continue;
-    if (!table.best || row.val_loss.mean < table.rows[*table.best].val_loss.mean) table.best = i;
+    if (!table.comparable || !row.label.empty() || !std::isfinite(row.compared().mean)) continue;
+    if (!table.best || row.compared().mean < table.rows[*table.best].compared().mean)
+      table.best = i;
   }
   if (table.best)
     for (SweepRow& row : table.rows)
       row.near_best = &row != &table.rows[*table.best] && row.label.empty() &&
-                      not_told_apart(row.val_loss, table.rows[*table.best].val_loss);
+                      not_told_apart(row.compared(), table.rows[*table.best].compared());
   return table;
 }
 

@@ -35,21 +35,31 @@ struct SweepRun {
   int64_t seed = 0;
   RunRecord record;
 };
+/// A figure of every run's summary.
+struct SweepColumn {
+  const char *key, *heading, *series;
+};
 struct SweepRow {
   SweepCell cell;
   std::vector<int64_t> seeds;
-  Statistic train_loss, val_loss, val_loss_prefix_only;
-  std::string label;  ///< of any of its runs
+  std::vector<Statistic> losses;  ///< of each column
+  std::string label;              ///< of any of its runs
   int64_t parameters = 0;
   double seconds = 0;      ///< mean
   bool near_best = false;  ///< not the best, but its mean is within two standard errors of it
+  const Statistic& compared() const { return losses.at(0); }
 };
 struct SweepTable {
   std::string title;
   std::vector<std::string> notes;
   std::vector<SweepAxis> axes;
   std::vector<SweepRow> rows;  ///< finished cells, in the order of sweep_cells()
-  /// The lowest mean validation loss of the rows without a label; none where all have one.
+  /// The validation loss that training lowers comes first; a second one stands beside it in plots.
+  /// Behind latents and the base's on the same tokens, or of every token.
+  std::vector<SweepColumn> columns;
+  bool comparable = true;  ///< the first column is of the same tokens in every row
+  /// The lowest mean of the first column of the rows without a label; none where all have one, or
+  /// the column is not comparable.
   std::optional<size_t> best;
   std::vector<SweepRun> runs;
   Provenance provenance;

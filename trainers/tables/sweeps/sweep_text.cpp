@@ -28,6 +28,30 @@ std::string value_of(const SweepRow& row, const std::string& path) {
   return kUnknown;
 }
 
+bool behind_latents(const SweepTable& table) {
+  return std::string_view(table.columns.at(0).key).starts_with("augmented.");
+}
+
+// Stars stand around terms.
+std::string what_losses_are(const SweepTable& table) {
+  const bool some = std::any_of(table.runs.begin(), table.runs.end(),
+                                [](const SweepRun& run) { return run.record.has_latents(); });
+  return fmt::format(
+      "Losses in nats per token at the end of training, mean \u00b1 sample standard deviation over "
+      "the seeds. {}*Not told apart*: the means differ by no more than two standard errors.",
+      behind_latents(table)
+          ? "*Behind latents*: of the tokens behind insertions, as trained. *Base on the same "
+            "tokens*: without latents. "
+          : fmt::format("*Teacher-forced*: one forward over the whole block. *Prefix-only*: each "
+                        "position from its own prefix alone.{} ",
+                        some ? " Of a run with latents, these are its base's." : ""));
+}
+
+std::string without_stars(std::string text) {
+  std::erase(text, '*');
+  return text;
+}
+
 std::string standing(const SweepTable& table, const SweepRow& row) {
   if (table.best && &row == &table.rows[*table.best]) return "best";
   return row.near_best ? "not told apart from the best" : "";
@@ -35,14 +59,14 @@ std::string standing(const SweepTable& table, const SweepRow& row) {
 
 bool seeds_scatter_known(const SweepTable& table) {
   return std::any_of(table.rows.begin(), table.rows.end(),
-                     [](const SweepRow& row) { return row.val_loss.sd.has_value(); });
+                     [](const SweepRow& row) { return row.compared().sd.has_value(); });
 }
 
 // Validation loss against the one varied number; nullopt where that is not what was varied.
 std::optional<LinePlot> value_plot(const SweepTable& table) {
   if (table.axes.size() != 1 || table.rows.size() < 2) return std::nullopt;
   LinePlot plot{"Validation loss", table.axes[0].path, "nats per token"};
-  PlotSeries val{"teacher-forced", "", 0}, prefix{"prefix-only", "", 1};
+  PlotSeries val{table.columns[0].series, "", 0}, beside{table.columns[1].series, "", 1};
   struct Row {
     double x;
     const SweepRow* row;
@@ -52,27 +76,28 @@ std::optional<LinePlot> value_plot(const SweepTable& table) {
     const Json& value = row.cell.assignments[0].second;
     if (!value.is_number()) return std::nullopt;
     rows.push_back({value.get<double>(), &row});
-    if (!row.label.empty()) val.label = prefix.label = row.label;
+    if (!row.label.empty()) val.label = beside.label = row.label;
   }
   std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.x < b.x; });
   plot.log_x = rows[0].x > 0 && rows.back().x >= kLogRange * rows[0].x;
   for (const auto& [x, row] : rows)
     for (auto [series, s] :
-         {std::pair{&val, &row->val_loss}, std::pair{&prefix, &row->val_loss_prefix_only}}) {
+         {std::pair{&val, &row->losses[0]}, std::pair{&beside, &row->losses[1]}}) {
       series->mean.push_back({x, s->mean});
       if (s->sd) series->band.push_back({x, s->mean - *s->sd, s->mean + *s->sd});
     }
-  plot.series = {val, prefix};
+  plot.series = {val, beside};
   return plot;
 }
 
 BarPlot bar_plot(const SweepTable& table) {
-  BarPlot plot{"Validation loss", "nats per token; filled: teacher-forced, outlined: prefix-only"};
+  BarPlot plot{"Validation loss", fmt::format("nats per token; filled: {}, outlined: {}",
+                                              table.columns[0].series, table.columns[1].series)};
   const auto bar = [](const Statistic& s) { return PlotBar{s.mean, s.sd, format_statistic(s)}; };
   for (size_t i = 0; i < table.rows.size(); ++i) {
     const SweepRow& row = table.rows[i];
-    plot.pairs.push_back({row.cell.name, row.label, table.best == i ? 2 : 0, bar(row.val_loss),
-                          bar(row.val_loss_prefix_only)});
+    plot.pairs.push_back({row.cell.name, row.label, table.best == i ? 2 : 0, bar(row.losses[0]),
+                          bar(row.losses[1])});
   }
   return plot;
 }
@@ -87,7 +112,7 @@ LinePlot curve_plot(const SweepTable& table) {
         first.back().name = row.cell.name;
       }
   LinePlot plot = value_of_runs(first, "Validation loss by step, first seed", "nats per token",
-                                "eval", "val_loss");
+                                "eval", table.columns[0].key);
   if (plot.series.size() > kMostLines && table.best && *table.best < plot.series.size())
     plot.compared_with = *table.best;
   return plot;
@@ -99,8 +124,10 @@ std::string table_html(const SweepTable& table) {
       "aria-label=\"Table\">\n<table>\n<thead><tr>";
   for (const SweepAxis& axis : table.axes)
     out += "<th scope=\"col\" class=\"number\">" + escape_html(axis.name) + "</th>";
-  for (const char* heading :
-       {"val, teacher-forced", "val, prefix-only", "train", "parameters", "time a run", "seeds"})
+  std::vector<const char*> headings;
+  for (const SweepColumn& column : table.columns) headings.push_back(column.heading);
+  headings.insert(headings.end(), {"parameters", "time a run", "seeds"});
+  for (const char* heading : headings)
     out += fmt::format("<th scope=\"col\" class=\"number\">{}</th>", heading);
   out += "<th scope=\"col\">verdict</th><th scope=\"col\"></th></tr></thead>\n<tbody>\n";
   for (const SweepRow& row : table.rows) {
@@ -110,30 +137,31 @@ std::string table_html(const SweepTable& table) {
     out += stands == "best" ? "<tr class=\"best\">" : "<tr>";
     for (const SweepAxis& axis : table.axes)
       out += "<td class=\"number\">" + escape_html(value_of(row, axis.path)) + "</td>";
-    for (const Statistic* s : {&row.val_loss, &row.val_loss_prefix_only, &row.train_loss})
-      out += "<td class=\"number\">" + format_statistic(*s) + mark + "</td>";
+    for (const Statistic& s : row.losses)
+      out += "<td class=\"number\">" + format_statistic(s) + mark + "</td>";
     out += fmt::format(
         "<td class=\"number\">{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td>"
         "<td>{}</td><td>{}</td></tr>\n",
         format_integer(row.parameters), format_duration(row.seconds), row.seeds.size(),
         row.label.empty() ? "<span class=\"causal\">causal</span>" : mark, stands);
   }
-  return out +
-         "</tbody>\n</table>\n</div>\n<p class=\"quiet\">Losses in nats per token at the end of "
-         "training, mean \u00b1 sample standard deviation over the seeds. <i>Teacher-forced</i>: "
-         "one forward over the whole block. <i>Prefix-only</i>: each position from its own prefix "
-         "alone. Not told apart: the means differ by no more than two standard errors.</p>\n"
-         "</section>\n";
+  return out + "</tbody>\n</table>\n</div>\n<p class=\"quiet\">" +
+         escape_html(without_stars(what_losses_are(table))) + "</p>\n</section>\n";
 }
 
 }  // namespace
 
 std::string explain_sweep(const SweepTable& table) {
   if (table.rows.empty()) return "No run has finished yet.";
+  if (!table.comparable)
+    return "The losses are of different tokens: some behind latents, by different rules, or some "
+           "of "
+           "every token. None is called best.";
   if (!table.best) return "No combination has a loss without a label, so none is called best.";
   const SweepRow& best = table.rows[*table.best];
-  std::string out = fmt::format("The lowest validation loss is {} nats per token, at {}.",
-                                format_statistic(best.val_loss), best.cell.name);
+  std::string out = fmt::format("The lowest validation loss{} is {} nats per token, at {}.",
+                                behind_latents(table) ? " behind latents" : "",
+                                format_statistic(best.compared()), best.cell.name);
   if (!seeds_scatter_known(table))
     return out +
            " One seed each: how far seeds scatter is not known, and so it is not known which "
@@ -151,12 +179,12 @@ Json sweep_table_json(const SweepTable& table) {
     const SweepRow& row = table.rows[i];
     Json values = Json::object();
     for (const auto& [path, value] : row.cell.assignments) values[path] = value;
+    Json measured = Json::object();
+    for (size_t c = 0; c < table.columns.size(); ++c)
+      measured[table.columns[c].key] = statistic_json(row.losses[c]);
     Json out = {{"name", row.cell.name},
                 {"values", values},
-                {"measured",
-                 {{"train_loss", statistic_json(row.train_loss)},
-                  {"val_loss", statistic_json(row.val_loss)},
-                  {"val_loss_prefix_only", statistic_json(row.val_loss_prefix_only)}}},
+                {"measured", measured},
                 {"best", table.best == i},
                 {"not_told_apart_from_best", row.near_best},
                 {"causal", !row.label.starts_with(kLeakLabel)},
@@ -186,23 +214,23 @@ std::string sweep_table_markdown(const SweepTable& table, const std::vector<Plot
     out += " " + escape_markdown(axis.name) + " |";
     rule += "---:|";
   }
-  out += " val, teacher-forced | val, prefix-only | train | parameters | seeds | verdict | |\n" +
-         rule + "---:|---:|---:|---:|---:|---|---|\n";
+  for (const SweepColumn& column : table.columns) {
+    out += fmt::format(" {} |", column.heading);
+    rule += "---:|";
+  }
+  out += " parameters | seeds | verdict | |\n" + rule + "---:|---:|---|---|\n";
   for (const SweepRow& row : table.rows) {
     out += "|";
     for (const SweepAxis& axis : table.axes)
       out += " " + escape_markdown(value_of(row, axis.path)) + " |";
-    for (const Statistic* s : {&row.val_loss, &row.val_loss_prefix_only, &row.train_loss})
-      out += " " + format_statistic(*s) + (row.label.empty() ? "" : " " + row.label) + " |";
+    for (const Statistic& s : row.losses)
+      out += " " + format_statistic(s) + (row.label.empty() ? "" : " " + row.label) + " |";
     const std::string stands = standing(table, row);
     out += fmt::format(" {} | {} | {} | {} |\n", format_integer(row.parameters), row.seeds.size(),
                        row.label.empty() ? "causal" : "**" + row.label + "**",
                        stands == "best" ? "**best**" : stands);
   }
-  out +=
-      "\nLosses in nats per token at the end of training, mean \u00b1 sample standard deviation "
-      "over the seeds. *Prefix-only*: each position from its own prefix alone. *Not told apart*: "
-      "the means differ by no more than two standard errors.\n";
+  out += "\n" + what_losses_are(table) + "\n";
   return out + markdown_plots(plots) + markdown_notes(table.notes, table.provenance);
 }
 
