@@ -78,6 +78,10 @@ class MixTest(unittest.TestCase):
         events = [json.loads(line) for line in (self.folder / "by_text" / "metrics.jsonl").read_text().splitlines()]
         evaluations = [e for e in events if e["event"] == "eval"]
         self.assertEqual(evaluations[-1]["val_loss_by_entry"], summary["val_loss_by_entry"])
+        check = json.loads((self.folder / "by_text" / "summary_check.json").read_text())  # by another process
+        self.assertTrue(check["same"])
+        compared = [figure["name"] for figure in check["figures"]]
+        self.assertEqual(compared[1:], ["val_loss", "val_loss_by_entry.books", "val_loss_by_entry.web", "train_loss"])
         evaluated = self.expect(0, "eval", "by_text", "--windows", 8, "--json", "by_text.json").stdout
         self.assertRegex(evaluated, r"  books +\d+\.\d+ nats .*\(96 predictions\)")
         self.assertEqual(json.loads((self.folder / "by_text.json").read_text())["val_loss_by_entry"], summary["val_loss_by_entry"])

@@ -20,6 +20,8 @@ struct SummaryCheck {
   int64_t step = 0;
   Verdict known;  ///< of the run, before this check
   std::vector<Figure> figures;
+  /// One process read the text for all figures, since a copy of it failed.
+  bool together = false;
 
   bool same() const;
   /// A figure that differs is a leak: the run's own evaluation had more than the model and the
@@ -31,10 +33,11 @@ struct SummaryCheck {
   Json json() const;
 };
 
-/// The teacher-forced losses of the final evaluation's windows, of those among them that were also
-/// scored prefix by prefix, and, with latents, the loss behind them. Training and carried losses
-/// are not computed. UserError where the run is not finished, was trained on another device than
-/// the CPU, or has newer checkpoints than its summary.
+/// The losses of the final evaluation: teacher-forced on train and validation windows (of a mix, text
+/// by text), and on those scored prefix by prefix; behind latents; with memory carried, and reset, on
+/// the same windows. Each is computed in a copy of this process, which has read nothing yet.
+/// UserError where the run is not finished, was trained on another device than the CPU, or has newer
+/// checkpoints than its summary.
 SummaryCheck check_summary(const std::string& run_directory);
 
 /// Where the outcome of check_summary_in_own_process() stands in a run directory.

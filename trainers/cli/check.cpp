@@ -215,7 +215,8 @@ void add_check_command(CLI::App& app) {
   auto* summary = command->add_subcommand(
       "summary",
       "Check that a finished run's figures are those of its checkpoint: score the windows of its "
-      "final evaluation anew, in this process, which never read them. A model that remembers what "
+      "final evaluation anew (train, validation, behind latents, memory carried and reset), in "
+      "copies of this process, which never read them. A model that remembers what "
       "earlier evaluations showed it cannot do this; `train` and `repro` ask it at the end of "
       "every run");
   auto s = std::make_shared<SummaryArguments>();

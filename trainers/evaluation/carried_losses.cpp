@@ -266,6 +266,23 @@ CarriedResult evaluate_carried(LanguageModel& model, const ConsecutiveWindows& w
   return out;
 }
 
+EvaluationResult evaluate_reset(LanguageModel& model, const ConsecutiveWindows& windows) {
+  const EvaluationMode mode(model);
+  EvaluationResult out;
+  for (int64_t g = 0; g < windows.group_count(); ++g)
+    for (int64_t w = 0; w < windows.windows_in(g); ++w) {
+      stop_if_requested();
+      const Batch batch = windows.batch(g, w);
+      SequenceState clean;
+      for (const double loss : losses_of(model, batch, clean)) out.loss += loss;
+      out.targets += batch.target_count;
+    }
+  require(out.targets > 0, "none of {} windows holds a target", windows.window_count());
+  require_finite(out.loss, fmt::format("the loss of {} texts, memory reset", windows.text_count()));
+  out.loss /= double(out.targets);
+  return out;
+}
+
 std::string CarriedResult::where() const {
   return fmt::format("{} {}, {} windows", texts, documents ? "documents" : "pieces of the text",
                      windows);

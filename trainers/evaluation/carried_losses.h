@@ -101,5 +101,7 @@ CarriedResult evaluate_carried(LanguageModel& model, const ConsecutiveWindows& w
                                Communicator& communicator = single_communicator(),
                                const EvaluationProgress& progress = {},
                                ForwardAudit* audit = nullptr);
+/// CarriedResult::loss_reset by itself: no window is read with memory carried to it.
+EvaluationResult evaluate_reset(LanguageModel& model, const ConsecutiveWindows& windows);
 
 }  // namespace reverie

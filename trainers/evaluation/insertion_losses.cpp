@@ -49,17 +49,18 @@ InsertionLosses insertion_losses(LanguageModel& model, LanguageModel& base, cons
     for (int64_t p = 0; p < positions; ++p)
       out.scored.push_back(limit[i] - 1 + p < time && target[row_of(i, p)] >= 0);
   // Without latents a row is the text's own; with them, the group's.
-  const auto own_rows = [&](LanguageModel& m) {
-    const std::vector<double> rows = row_losses(m, m.hidden(tokens), targets);
+  const auto own_rows = [&](LanguageModel& m, ForwardAudit* asked) {
+    const Variable hidden = asked ? asked->hidden(m, tokens) : m.hidden(tokens);
+    const std::vector<double> rows = row_losses(m, hidden, targets);
     std::vector<double> picked;
     for (int64_t i = 0; i < batch * groups; ++i)
       for (int64_t p = 0; p < positions; ++p)
         picked.push_back(out.scored[picked.size()] ? rows[row_of(i, p)] : 0);
     return picked;
   };
-  out.base = own_rows(base);
+  out.base = own_rows(base, &base == &model ? nullptr : audit);
   if (!augmented) {
-    out.model = own_rows(model);
+    out.model = own_rows(model, audit);
     return out;
   }
   require(rule.first > augmented->options().delay,
@@ -75,10 +76,14 @@ InsertionLosses insertion_losses(LanguageModel& model, LanguageModel& base, cons
     const Tensor limits = out.limits.slice(1, begin, end).contiguous();
     const InsertionPoints points =
         rule.at_targets ? at_targets : insertion_points(tokens, targets, limits, positions);
-    const Variable latents = shuffled ? augmented->latents_for(source, limits) : Variable();
-    const bool audited = audit && begin == 0 && !shuffled;
-    const Variable hidden = audited ? audit->ahead_hidden(*augmented, tokens, points)
-                                    : augmented->ahead_hidden(tokens, points, latents);
+    const auto plain = [&] {
+      const Variable latents = shuffled ? augmented->latents_for(source, limits) : Variable();
+      return augmented->ahead_hidden(tokens, points, latents);
+    };
+    // The last groups may be fewer.
+    const bool audited = audit && (begin == 0 || end == groups);
+    const Variable hidden =
+        audited ? audit->ahead_hidden(*augmented, tokens, points, source) : plain();
     const std::vector<double> losses = row_losses(model, hidden, points.targets);
     for (int64_t i = 0; i < batch * some * positions; ++i) {
       const int64_t b = i / (some * positions), at = i % (some * positions);

@@ -23,6 +23,8 @@ struct InsertionLosses {
 /// AugmentedModel itself. `shuffled`: each text gets latents made, at its own offsets, from the next
 /// text of the batch. UserError for a text too short, a delay longer than the rule leaves room for,
 /// or shuffled latents without latents or without another text. Call it in an EvaluationMode.
+/// `audit` (may be null) audits the forwards, but for those of a model that is its own base:
+/// evaluate() makes and audits the same.
 InsertionLosses insertion_losses(LanguageModel& model, LanguageModel& base, const Tensor& tokens,
                                  const Tensor& targets, const InsertionRule& rule,
                                  bool shuffled = false, ForwardAudit* audit = nullptr);

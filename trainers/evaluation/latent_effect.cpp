@@ -8,6 +8,7 @@
 #include "core/random.h"
 #include "trainers/evaluation/evaluate.h"
 #include "trainers/evaluation/insertion_losses.h"
+#include "trainers/probes/forward_audit.h"
 
 namespace reverie {
 namespace {
@@ -237,15 +238,17 @@ PositionLosses PositionLosses::from_json(const Json& json) {
 
 PositionLosses measure_position_losses(LanguageModel& model, LanguageModel& base,
                                        const EvaluationWindows& windows,
-                                       const LatentEffectOptions& options) {
+                                       const LatentEffectOptions& options, ForwardAudit* audit) {
   const EvaluationMode mode(model), base_mode(base);
   PositionLosses out;
   out.positions = options.rule.positions;
   out.rule = options.rule.text();
   for (int64_t i = 0; i < windows.batch_count(); ++i) {
     const Batch batch = windows.batch(i);
+    const bool audited = audit && audit->audits(i, windows.batch_count());
     const InsertionLosses l =
-        insertion_losses(model, base, batch.tokens, batch.targets, options.rule, options.shuffled);
+        insertion_losses(model, base, batch.tokens, batch.targets, options.rule, options.shuffled,
+                         audited ? audit : nullptr);
     const int64_t texts = l.limits.size(0), groups = l.limits.size(1);
     const int32_t* limit = l.limits.data<int32_t>();
     for (int64_t b = 0; b < texts; ++b) {

@@ -13,6 +13,8 @@
 
 namespace reverie {
 
+class ForwardAudit;
+
 struct LatentEffectOptions {
   InsertionRule rule = {};
   int64_t resamples = 1000;  ///< of texts and of their insertions, for the intervals
@@ -37,10 +39,12 @@ struct PositionLosses {
 };
 
 /// Every text is a window of `windows`; the same insertions for every model. See insertion_losses().
-/// DivergedError when a loss is not finite.
+/// `audit` (may be null) audits the forwards of some batches. DivergedError when a loss is not
+/// finite.
 PositionLosses measure_position_losses(LanguageModel& model, LanguageModel& base,
                                        const EvaluationWindows& windows,
-                                       const LatentEffectOptions& options);
+                                       const LatentEffectOptions& options,
+                                       ForwardAudit* audit = nullptr);
 
 struct LatentEffect {
   struct Position {

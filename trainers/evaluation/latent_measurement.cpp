@@ -81,7 +81,8 @@ LatentMeasurement LatentMeasurement::from_json(const Json& json) {
 
 LatentMeasurement measure_latents(LanguageModel& model, LanguageModel& base,
                                   const EvaluationWindows& windows,
-                                  const LatentEffectOptions& options, bool shuffled) {
+                                  const LatentEffectOptions& options, bool shuffled,
+                                  ForwardAudit* audit) {
   if (auto* augmented = dynamic_cast<AugmentedModel*>(&model);
       augmented && !augmented->options().train_base) {
     const std::string now = augmented->base().weights_hash(), before = base.weights_hash();
@@ -93,9 +94,9 @@ LatentMeasurement measure_latents(LanguageModel& model, LanguageModel& base,
   LatentMeasurement m;
   LatentEffectOptions o = options;
   o.shuffled = false;
-  m.own = measure_position_losses(model, base, windows, o);
+  m.own = measure_position_losses(model, base, windows, o, audit);
   o.shuffled = true;
-  if (shuffled) m.shuffled = measure_position_losses(model, base, windows, o);
+  if (shuffled) m.shuffled = measure_position_losses(model, base, windows, o, audit);
   const Batch batch = windows.batch(0);
   const int64_t length = batch.tokens.size(1);
   const Tensor text =

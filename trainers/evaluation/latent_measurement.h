@@ -31,9 +31,12 @@ struct LatentMeasurement {
 };
 
 /// `base`: the untouched one. `shuffled` wants an AugmentedModel. DataError when the base inside an
-/// AugmentedModel that does not train it is not the same: it must not have changed.
+/// AugmentedModel that does not train it is not the same: it must not have changed. `audit` (may be
+/// null) audits forwards of every figure: of model and base, with latents of the text itself and of
+/// others.
 LatentMeasurement measure_latents(LanguageModel& model, LanguageModel& base,
                                   const EvaluationWindows& windows,
-                                  const LatentEffectOptions& options, bool shuffled);
+                                  const LatentEffectOptions& options, bool shuffled,
+                                  ForwardAudit* audit = nullptr);
 
 }  // namespace reverie

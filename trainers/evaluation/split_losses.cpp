@@ -70,6 +70,17 @@ EvaluationSplits::EvaluationSplits(const Dataset& data, int64_t batch_size, int6
       prefix(validation_of(data, batch_size, block_size, prefix_count)),
       entries(entries_of(validation, data.validation_mix)) {}
 
+ValidationLosses evaluate_validation(LanguageModel& model, const EvaluationSplits& splits,
+                                     Communicator& communicator, const EvaluationProgress& progress,
+                                     ForwardAudit* audit) {
+  ValidationLosses out;
+  for (const EvaluationSplits::Entry& e : splits.entries)
+    out.entries.push_back({e.name, evaluate(model, e.windows, communicator, progress, audit)});
+  out.all = out.entries.empty() ? evaluate(model, splits.validation, communicator, progress, audit)
+                                : mean_of(out.entries);
+  return out;
+}
+
 SplitLosses evaluate_splits(LanguageModel& model, const EvaluationSplits& splits,
                             Communicator& communicator, const std::string& what,
                             ForwardAudit& audit, const std::function<PrefixScores()>& score) {
@@ -78,11 +89,9 @@ SplitLosses evaluate_splits(LanguageModel& model, const EvaluationSplits& splits
   SplitLosses losses;
   losses.train = evaluate(model, splits.train, communicator, progress, &audit);
   activity.now(what + ": validation");
-  for (const EvaluationSplits::Entry& e : splits.entries)
-    losses.entries.push_back({e.name, evaluate(model, e.windows, communicator, progress, &audit)});
-  losses.validation = losses.entries.empty()
-                          ? evaluate(model, splits.validation, communicator, progress, &audit)
-                          : mean_of(losses.entries);
+  ValidationLosses validation = evaluate_validation(model, splits, communicator, progress, &audit);
+  losses.validation = validation.all;
+  losses.entries = std::move(validation.entries);
   if (auto* augmented = dynamic_cast<AugmentedModel*>(&model)) {
     activity.now(what + ": behind latents");
     losses.augmented = evaluate_augmented(*augmented, splits.validation,

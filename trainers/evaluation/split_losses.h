@@ -41,6 +41,15 @@ struct EntryLoss {
   std::string entry;
   EvaluationResult result;
 };
+/// Teacher-forced, of the validation windows.
+struct ValidationLosses {
+  EvaluationResult all;
+  std::vector<EntryLoss> entries;  ///< whose mean `all` is; empty: no mix
+};
+ValidationLosses evaluate_validation(LanguageModel& model, const EvaluationSplits& splits,
+                                     Communicator& communicator = single_communicator(),
+                                     const EvaluationProgress& progress = {},
+                                     ForwardAudit* audit = nullptr);
 /// [{"entry", "loss", "predictions"}, ...]; null where there are none.
 Json entries_json(const std::vector<EntryLoss>& entries);
 

@@ -1,6 +1,7 @@
 #include "trainers/evaluation/written_figures.h"
 
 #include <algorithm>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -9,7 +10,9 @@
 #include "core/signals.h"
 #include "datasets/sampler.h"
 #include "trainers/evaluation/evaluate.h"
+#include "trainers/probes/forward_audit.h"
 #include "trainers/probes/movement.h"
+#include "trainers/probes/rounding.h"
 
 namespace reverie {
 namespace {
@@ -41,15 +44,35 @@ struct Chunk {
   int64_t point = 0;  // the first end_think of any record
 };
 
+// Where a memory comes from: for a chunk, and for one of its records by itself, of which `prefix` i32
+// [1, ..] is known.
+struct MemorySource {
+  std::function<Variable()> of_chunk;
+  std::function<Variable(int64_t row, const Tensor& prefix)> of_record;
+};
+
+Tensor record_of(const Chunk& chunk, int64_t row) {
+  return chunk.batch.tokens.slice(0, row, row + 1).contiguous();
+}
+
 class Measuring {
  public:
   Measuring(ExplainedModel& model, const ExampleLayout& layout, std::optional<int32_t> fact_end)
       : model_(model), layout_(layout), fact_end_(fact_end) {}
 
-  void add(const Chunk& chunk, const Variable& memory, WrittenFigures& out) const {
+  // Returns the chunk's memory.
+  Variable add(const Chunk& chunk, const MemorySource& source, WrittenFigures& out,
+               ForwardAudit* audit) const {
     const int64_t rows = chunk.batch.tokens.size(0), time = chunk.batch.tokens.size(1);
-    const Variable hidden =
-        slice(model_.hidden_with(chunk.batch.tokens, memory), 1, chunk.point, time);
+    Variable memory;
+    const auto of_all = [&] {
+      memory = source.of_chunk();
+      return model_.hidden_with(chunk.batch.tokens, memory);
+    };
+    const Variable all =
+        audit ? audit->one_by_one(model_, audited_texts(chunk, source, out.memory, of_all))
+              : of_all();
+    const Variable hidden = slice(all, 1, chunk.point, time);
     const Tensor targets = chunk.words.slice(1, chunk.point, time).contiguous();
     const auto losses = row_losses(model_, hidden, targets);
     const std::vector<double> logits = model_.logits_of(hidden).tensor().to_vector();
@@ -74,6 +97,7 @@ class Measuring {
         out.exact += said[i] == wanted[i];
       out.whole += said == wanted;
     }
+    return memory;
   }
   // What the record should be written as.
   std::vector<Words> wanted_of(const Chunk& chunk, int64_t row) const {
@@ -87,6 +111,40 @@ class Measuring {
   }
 
  private:
+  // A copy reads a record by itself, up to a word, for its memory and then for its words.
+  ForwardAudit::OneByOne audited_texts(const Chunk& chunk, const MemorySource& source,
+                                       const std::string& memory,
+                                       const std::function<Variable()>& all) const {
+    ForwardAudit::OneByOne texts;
+    texts.probe = fmt::format(
+        "decoder, {} memory: the measurement's own forward against a copy that saw a prefix of one "
+        "record",
+        memory);
+    texts.time = chunk.batch.tokens.size(1);
+    for (int64_t r = 0; r < chunk.batch.tokens.size(0); ++r) {
+      const Tensor record = record_of(chunk, r);
+      texts.first.push_back(
+          ExplainedModel::point_of(model_.marks(), {record.data<int32_t>(), size_t(texts.time)}));
+    }
+    texts.rounding = rounding_of(model_, texts.time);
+    if (model_.options().reads != "nothing") {
+      // Rounding of the base adds up from window to window.
+      LanguageModel& base = model_.base();
+      const int64_t window = std::min(texts.time, base.block_size()),
+                    windows = (texts.time + window - 1) / window;
+      const Rounding of_base = rounding_of(base, window);
+      texts.rounding.other_shape += double(windows) * of_base.other_shape;
+      texts.rounding.text +=
+          fmt::format(", and {} windows of the base's {}", windows, of_base.text);
+    }
+    texts.alone = [this, &chunk, &source](int64_t row, int64_t length) {
+      const Tensor prefix = record_of(chunk, row).slice(1, 0, length).contiguous();
+      return model_.hidden_with(prefix, source.of_record(row, prefix));
+    };
+    texts.all = all;
+    return texts;
+  }
+
   ExplainedModel& model_;
   ExampleLayout layout_;
   std::optional<int32_t> fact_end_;
@@ -108,7 +166,8 @@ Chunk chunk_of(Batch batch, const ExampleLayout& layout) {
 }  // namespace
 
 WrittenMeasurement measure_written(ExplainedModel& model, const Dataset& data, int64_t records,
-                                   int64_t batch_size, const EvaluationProgress& progress) {
+                                   int64_t batch_size, const EvaluationProgress& progress,
+                                   ForwardAudit* audit) {
   require(data.examples.has_value(),
           "{} holds no records of what was read and is to be written: wanted $.data.examples",
           data.name());
@@ -123,15 +182,6 @@ WrittenMeasurement measure_written(ExplainedModel& model, const Dataset& data, i
                             : std::nullopt;
   const Measuring measuring(model, *data.examples, fact_end);
   const int64_t batches = windows.batch_count();
-  std::vector<Chunk> chunks;
-  std::vector<Variable> memories;  // of each record
-  for (int64_t i = 0; i < batches; ++i) {
-    stop_if_requested();
-    if (progress) progress(i, 2 * batches);
-    chunks.push_back(chunk_of(windows.batch(i), *data.examples));
-    const Variable memory = model.memory_of_records(chunks.back().batch.tokens);
-    for (int64_t r = 0; r < memory.size(0); ++r) memories.push_back(slice(memory, 0, r, r + 1));
-  }
   WrittenMeasurement out;
   out.facts = fact_end.has_value();
   out.memories.push_back({"own", {}, 0, 0, 0});
@@ -139,29 +189,51 @@ WrittenMeasurement measure_written(ExplainedModel& model, const Dataset& data, i
     out.memories.push_back({"swapped", {}, 0, 0, 0});
     out.memories.push_back({"wiped", {}, 0, 0, 0});
   }
-  const size_t all = memories.size();
-  size_t first = 0;
+  std::vector<Chunk> chunks;
+  std::vector<Variable> memories;  // of each record
+  const int64_t rounds = out.memories.size() > 1 ? 2 * batches : batches;
+  const auto asked = [&](int64_t i) {
+    return audit && audit->audits(i, batches) ? audit : nullptr;
+  };
   for (int64_t i = 0; i < batches; ++i) {
     stop_if_requested();
-    if (progress) progress(batches + i, 2 * batches);
-    const Chunk& chunk = chunks[size_t(i)];
+    if (progress) progress(i, rounds);
+    chunks.push_back(chunk_of(windows.batch(i), *data.examples));
+    const Chunk& chunk = chunks.back();
+    // Scored when it is read: a copy has not seen its texts before.
+    const Variable memory = measuring.add(
+        chunk,
+        {[&] { return model.memory_of_records(chunk.batch.tokens); },
+         [&](int64_t, const Tensor& prefix) { return model.memory_of_records(prefix); }},
+        out.memories[0], asked(i));
     const int64_t rows = chunk.words.size(0), time = chunk.words.size(1);
-    const auto memory_from = [&](size_t shift) {
-      std::vector<Variable> of;
-      for (int64_t r = 0; r < rows; ++r) of.push_back(memories[(first + size_t(r) + shift) % all]);
-      return of.size() == 1 ? of[0] : concat(of, 0);
-    };
-    measuring.add(chunk, memory_from(0), out.memories[0]);
-    if (out.memories.size() > 1) {
-      measuring.add(chunk, memory_from(all / 2), out.memories[1]);
-      measuring.add(chunk, model.clean_memory(rows), out.memories[2]);
-    }
     for (int64_t r = 0; r < rows; ++r) {
+      memories.push_back(slice(memory, 0, r, r + 1));
       const int32_t* target = chunk.words.data<int32_t>() + r * time;
       out.words.push_back(time - std::count(target, target + time, kIgnoredTarget));
       out.pieces += int64_t(measuring.wanted_of(chunk, r).size());
     }
-    first += size_t(rows);
+  }
+  for (int64_t i = 0; i < batches && out.memories.size() > 1; ++i) {
+    stop_if_requested();
+    if (progress) progress(batches + i, rounds);
+    const Chunk& chunk = chunks[size_t(i)];
+    const int64_t rows = chunk.words.size(0), all = int64_t(memories.size());
+    const auto other = [&](int64_t row) { return (i * batch_size + row + all / 2) % all; };
+    const auto memory_of_others = [&] {
+      std::vector<Variable> of;
+      for (int64_t r = 0; r < rows; ++r) of.push_back(memories[size_t(other(r))]);
+      return of.size() == 1 ? of[0] : concat(of, 0);
+    };
+    const auto read_other = [&](int64_t row, const Tensor&) {
+      const Chunk& its = chunks[size_t(other(row) / batch_size)];
+      return model.memory_of_records(record_of(its, other(row) % batch_size));
+    };
+    measuring.add(chunk, {memory_of_others, read_other}, out.memories[1], asked(i));
+    measuring.add(chunk,
+                  {[&] { return model.clean_memory(rows); },
+                   [&](int64_t, const Tensor&) { return model.clean_memory(1); }},
+                  out.memories[2], asked(i));
   }
   require(out.all_words() > 0, "the records of {} have no word to write", data.validation.path());
   for (size_t i = 0; i < out.memories.size(); ++i)

@@ -11,6 +11,8 @@
 
 namespace reverie {
 
+class ForwardAudit;
+
 /// With one memory in the decoder's hands. Marks do not count as tokens.
 struct WrittenFigures {
   std::string memory;  ///< "own", "swapped", "wiped"
@@ -40,9 +42,11 @@ struct WrittenMeasurement {
 
 /// Records of the validation part, at most so many (0: all), evenly spaced. Swapped: each gets the
 /// memory of the record half of them all away. A decoder that reads nothing has its own figures alone.
-/// UserError where the data have no records, or fewer than two.
+/// `audit` (may be null) audits, with each memory, the reading of a few records and the scores of
+/// their words. UserError where the data have no records, or fewer than two.
 WrittenMeasurement measure_written(ExplainedModel& model, const Dataset& data, int64_t records,
-                                   int64_t batch_size, const EvaluationProgress& progress = {});
+                                   int64_t batch_size, const EvaluationProgress& progress = {},
+                                   ForwardAudit* audit = nullptr);
 
 /// What another memory, or another decoder on the same records, changes: its losses less those of
 /// `carried`, with the 95 % interval over records.

@@ -8,7 +8,6 @@
 
 #include "core/forked_copy.h"
 #include "trainers/probes/cut_sweep.h"
-#include "trainers/probes/rounding.h"
 #include "trainers/probes/separate_group.h"
 
 namespace reverie {
@@ -22,6 +21,8 @@ constexpr int64_t kMostWindows = 8;
 
 // Rows of a batch that a copy computes.
 constexpr int64_t kMostRows = 8;
+// Of texts that it reads one by one.
+constexpr int64_t kMostAlone = 4;
 
 void append(std::vector<double>& values, const Tensor& rows) {
   const std::vector<double> more = rows.to_vector();
@@ -95,7 +96,7 @@ bool ForwardAudit::audits(int64_t i, int64_t batches) const {
 }
 
 Variable ForwardAudit::audited(LanguageModel& model, std::string probe, const std::string& site,
-                               int64_t time, const std::vector<ComparedRows>& compared,
+                               const Rounding& rounding, const std::vector<ComparedRows>& compared,
                                int64_t length, const std::function<std::vector<double>()>& alone,
                                const std::function<Variable()>& forward) {
   if (compared.empty()) return forward();
@@ -105,7 +106,6 @@ Variable ForwardAudit::audited(LanguageModel& model, std::string probe, const st
   HiddenMovement found(model);
   found.compare(whole.tensor(), Tensor::from<double>({pieces, length, features}, copied), compared,
                 site);
-  const Rounding rounding = rounding_of(model, time);
   verdict_.add(found.movement(probe + ", " + rounding.text, rounding.other_shape, step_));
   return whole;
 }
@@ -142,8 +142,8 @@ Variable ForwardAudit::hidden(LanguageModel& model, const Tensor& tokens, Sequen
                              !state             ? ""
                              : state->use_cache ? ", keys cached,"
                                                 : ", memory carried,"),
-                 fmt::format("{} x {} tokens", rows, time), time, compared, 1, alone,
-                 [&] { return model.hidden(tokens, state); });
+                 fmt::format("{} x {} tokens", rows, time), rounding_of(model, time), compared, 1,
+                 alone, [&] { return model.hidden(tokens, state); });
 }
 
 ForwardAudit::Reading::Reading(ForwardAudit& audit, LanguageModel& model,
@@ -202,7 +202,7 @@ Variable ForwardAudit::Reading::hidden(const Tensor& tokens, SequenceState& stat
 }
 
 Variable ForwardAudit::ahead_hidden(AugmentedModel& model, const Tensor& tokens,
-                                    const InsertionPoints& points) {
+                                    const InsertionPoints& points, const Tensor& others) {
   const int64_t texts = tokens.size(0), time = tokens.size(1), groups = points.limits.size(1),
                 ahead = points.targets.size(1) / groups;
   std::vector<ComparedRows> compared;
@@ -215,15 +215,49 @@ Variable ForwardAudit::ahead_hidden(AugmentedModel& model, const Tensor& tokens,
   const auto alone = [&] {
     std::vector<double> values;
     for (const ComparedRows& c : compared)
-      append(values, separate_group(model, tokens, points, c.row, c.begin / ahead)
+      append(values, separate_group(model, tokens, points, c.row, c.begin / ahead, others)
                          .hidden.tensor()
                          .to(DType::f64)
                          .contiguous());
     return values;
   };
-  return audited(model, "latents: the evaluation's own forward against a copy that saw a prefix",
-                 fmt::format("{} texts of {} tokens, {} groups", texts, time, groups), time,
-                 compared, ahead, alone, [&] { return model.ahead_hidden(tokens, points); });
+  const auto forward = [&] {
+    const Variable latents = others ? model.latents_for(others, points.limits) : Variable();
+    return model.ahead_hidden(tokens, points, latents);
+  };
+  return audited(
+      model,
+      fmt::format("latents{}: the evaluation's own forward against a copy that saw a prefix",
+                  others ? " of other texts" : ""),
+      fmt::format("{} texts of {} tokens, {} groups", texts, time, groups),
+      rounding_of(model, time), compared, ahead, alone, forward);
+}
+
+Variable ForwardAudit::one_by_one(LanguageModel& model, const OneByOne& texts) {
+  std::vector<int64_t> left;
+  for (int64_t i = 0; i < int64_t(texts.first.size()); ++i)
+    if (texts.first[size_t(i)] < texts.time) left.push_back(i);
+  std::vector<ComparedRows> compared;
+  while (!left.empty() && int64_t(compared.size()) < kMostAlone) {
+    const auto chosen = left.begin() + std::ptrdiff_t(random_.below(left.size()));
+    const int64_t text = *chosen, first = texts.first[size_t(text)];
+    left.erase(chosen);
+    // The whole of a text shows nothing of what a row reads behind itself.
+    const int64_t length =
+        first + 1 + int64_t(random_.below(uint64_t(std::max<int64_t>(1, texts.time - first - 1))));
+    compared.push_back({text, length - 1, length, int64_t(compared.size()), 0,
+                        fmt::format("the copy saw {} tokens", length)});
+  }
+  const auto alone = [&] {
+    std::vector<double> values;
+    for (const ComparedRows& c : compared)
+      append(
+          values,
+          texts.alone(c.row, c.end).tensor().slice(1, c.begin, c.end).to(DType::f64).contiguous());
+    return values;
+  };
+  return audited(model, texts.probe, fmt::format("{} x {} tokens", texts.first.size(), texts.time),
+                 texts.rounding, compared, 1, alone, texts.all);
 }
 
 }  // namespace reverie

@@ -14,6 +14,7 @@
 #include "datasets/passages.h"
 #include "layers/coprocessor/augmented_model.h"
 #include "trainers/probes/movement.h"
+#include "trainers/probes/rounding.h"
 
 namespace reverie {
 
@@ -33,8 +34,23 @@ class ForwardAudit {
   /// model.hidden(tokens, state), audited. The copy computes a few rows of a large batch, which begin
   /// from the same state (may be null); it costs at most as much as the forward does.
   Variable hidden(LanguageModel& model, const Tensor& tokens, SequenceState* state = nullptr);
-  /// model.ahead_hidden(tokens, points), audited: one group of two texts in separate forwards.
-  Variable ahead_hidden(AugmentedModel& model, const Tensor& tokens, const InsertionPoints& points);
+  /// model.ahead_hidden(tokens, points), audited: one group of two texts in separate forwards. With
+  /// `others` i32 [B, T], the latents are made of these texts, at the same offsets.
+  Variable ahead_hidden(AugmentedModel& model, const Tensor& tokens, const InsertionPoints& points,
+                        const Tensor& others = {});
+
+  /// Texts whose hidden states [B, T, C] come about in another way than by hidden().
+  struct OneByOne {
+    std::string probe;           ///< "... against a copy that saw a prefix"
+    std::vector<int64_t> first;  ///< first row of each text that has a meaning
+    int64_t time = 0;            ///< T
+    Rounding rounding;
+    /// [1, length, C]: of one text's first `length` tokens, without the other texts.
+    std::function<Variable(int64_t text, int64_t length)> alone;
+    std::function<Variable()> all;
+  };
+  /// texts.all(), audited: a copy computes a row of a few texts, each of them by itself.
+  Variable one_by_one(LanguageModel& model, const OneByOne& texts);
 
   /// Texts that are read in consecutive windows with their memory carried. Before the first window,
   /// a copy reads one of them alone, from a clean memory, each window cut off behind a row: neither
@@ -75,10 +91,10 @@ class ForwardAudit {
                                    const std::function<std::vector<double>()>& alone);
 
   /// The result of `forward`. `compared`: rows of it, each with a piece of `length` rows that `alone`
-  /// computes in the copy (f64 [pieces, length, C]); `time`: tokens of a text, for the bound.
-  Variable audited(LanguageModel& model, std::string probe, const std::string& site, int64_t time,
-                   const std::vector<ComparedRows>& compared, int64_t length,
-                   const std::function<std::vector<double>()>& alone,
+  /// computes in the copy (f64 [pieces, length, C]).
+  Variable audited(LanguageModel& model, std::string probe, const std::string& site,
+                   const Rounding& rounding, const std::vector<ComparedRows>& compared,
+                   int64_t length, const std::function<std::vector<double>()>& alone,
                    const std::function<Variable()>& forward);
 
   int64_t step_, turn_, between_ = 1;

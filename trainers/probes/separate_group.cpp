@@ -25,7 +25,8 @@ PlainText plain_text(Transformer& base, const Tensor& tokens) {
 }  // namespace
 
 SeparateGroup separate_group(AugmentedModel& model, const Tensor& tokens,
-                             const InsertionPoints& points, int64_t text, int64_t group) {
+                             const InsertionPoints& points, int64_t text, int64_t group,
+                             const Tensor& others) {
   Transformer& base = model.base();
   const int64_t groups = points.limits.size(1), predicted = points.targets.size(1) / groups,
                 limit = int64_t(points.limits.select(0, text).select(0, group).item());
@@ -37,10 +38,11 @@ SeparateGroup separate_group(AugmentedModel& model, const Tensor& tokens,
                targets = of_group(points.targets, predicted);
   const int64_t length = prefix.size(1),
                 known = std::max<int64_t>(1, length - model.options().delay);
-  const PlainText read = plain_text(base, prefix.slice(1, 0, known).contiguous());
+  const Tensor seen =
+      (others ? others : tokens).slice(0, text, text + 1).slice(1, 0, known).contiguous();
+  const PlainText read = plain_text(base, seen);
   const Variable latents = model.source().latents(
-      TextView(read.keys, read.hidden, Tensor::from<int32_t>({1, 1}, {int32_t(known)}),
-               prefix.slice(1, 0, known).contiguous()));
+      TextView(read.keys, read.hidden, Tensor::from<int32_t>({1, 1}, {int32_t(known)}), seen));
 
   // As it is used: all up to the latents is read, and of that what tokens may see is kept. Latents
   // in the cache stand before the prefix's last token; as embeddings, behind it.

@@ -63,6 +63,8 @@ class ExplainedModel : public LanguageModel, public BesideFrozenBase {
   /// Hash of the base's tokenizer; "" where it has none.
   const std::string& base_tokenizer_hash() const { return tokenizer_hash_; }
   const std::string& base_hash() const { return frozen_.hash; }
+  /// The frozen run, in eval mode.
+  LanguageModel& base() { return *base_; }
   FrozenBase* frozen_base() override { return &frozen_; }
   /// "8 rows of 64 features (memory of 2 layers)".
   std::string reads_in_words() const;
@@ -77,7 +79,7 @@ class ExplainedModel : public LanguageModel, public BesideFrozenBase {
   ExplainedOptions options_;
   DType dtype_;
   Device device_;
-  std::unique_ptr<LanguageModel> base_;  ///< null: it reads nothing
+  std::unique_ptr<LanguageModel> base_;
   FrozenBase frozen_;
   std::string tokenizer_hash_;
   int64_t base_vocabulary_ = 0;

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/error.h"
 #include "support/message_of.h"
@@ -22,9 +23,22 @@
 namespace reverie {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::message_of;
 using testing::MonitoredTrainer;
+
+std::vector<std::string> names_of(const SummaryCheck& check) {
+  std::vector<std::string> names;
+  for (const SummaryCheck::Figure& f : check.figures) names.push_back(f.name);
+  return names;
+}
+std::set<std::string> differing(const SummaryCheck& check) {
+  std::set<std::string> names;
+  for (const SummaryCheck::Figure& f : check.figures)
+    if (!f.same()) names.insert(f.name);
+  return names;
+}
 
 class CheckSummary : public ::testing::Test {
  protected:
@@ -65,10 +79,11 @@ class CheckSummary : public ::testing::Test {
 TEST_F(CheckSummary, AnHonestRunsFiguresComeAgain) {
   const std::string directory = run(llama("null"));
   const SummaryCheck check = check_summary(directory);
-  ASSERT_EQ(check.figures.size(), 2);
-  EXPECT_EQ(check.figures[1].name, "val_loss");
+  EXPECT_THAT(names_of(check),
+              ElementsAre("val_loss_on_prefix_only_windows", "val_loss", "train_loss"));
   EXPECT_TRUE(check.same());
   EXPECT_TRUE(check.verdict().causal());
+  EXPECT_TRUE(check.verdict().not_probed().empty()) << check.verdict().line();
   EXPECT_EQ(check.step, 8);
   EXPECT_LT(std::abs(check.figures[0].stored - check.figures[0].anew), 1e-6);
   EXPECT_LT(check.figures[0].allowed, 1e-4);
@@ -81,9 +96,35 @@ TEST_F(CheckSummary, BehindLatentsTheirFigureIsAskedToo) {
           testing::test_directory() +
           R"(/golden/pretrained/llama", "latents": {"type": "soft_embeddings", "count": 2}})");
   const SummaryCheck check = check_summary(directory);
-  ASSERT_EQ(check.figures.size(), 3);
-  EXPECT_EQ(check.figures[2].name, "augmented.val_loss");
+  EXPECT_THAT(
+      names_of(check),
+      ElementsAre("val_loss_on_prefix_only_windows", "val_loss", "train_loss", "augmented.val_loss",
+                  "augmented.base_loss_on_same_predictions", "augmented.train_loss"));
   EXPECT_TRUE(check.same()) << check.text();
+}
+
+constexpr const char* kCarries = R"({"type": "delta_rule", "heads": 1, "carry_state": true})";
+
+TEST_F(CheckSummary, WhereMemoryIsCarriedItsFiguresAreAskedToo) {
+  const std::string directory = run(llama(kCarries));
+  const SummaryCheck check = check_summary(directory);
+  EXPECT_THAT(names_of(check),
+              ElementsAre("val_loss_on_prefix_only_windows", "val_loss", "train_loss",
+                          "val_loss_carried", "val_loss_on_carried_windows"));
+  EXPECT_TRUE(check.same()) << check.text();
+  EXPECT_NE(check.figures[3].anew, check.figures[4].anew);
+  EXPECT_LT(check.figures[3].allowed, 1e-3);
+}
+
+TEST_F(CheckSummary, EachFigureIsComparedWithItsOwn) {
+  const std::string directory = run(llama(kCarries));
+  const Json honest = read_stored_json(file_in(directory, kSummaryFile)).json();
+  for (const char* name : {"train_loss", "val_loss_carried", "val_loss_on_carried_windows"}) {
+    Json summary = honest;
+    summary[name] = summary[name].get<double>() - 0.01;
+    std::ofstream(file_in(directory, kSummaryFile)) << summary.dump();
+    EXPECT_THAT(differing(check_summary(directory)), ElementsAre(name));
+  }
 }
 
 TEST_F(CheckSummary, InDoublePrecisionOnlySumsMayDiffer) {
@@ -102,6 +143,17 @@ TEST_F(CheckSummary, AModelThatRemembersWhatItWasEvaluatedOnIsFound) {
   EXPECT_GT(std::abs(check.figures[0].anew - check.figures[0].stored), 0.01);
   EXPECT_TRUE(check.verdict().leaks());
   EXPECT_THAT(check.text(), HasSubstr("NOT THE SAME"));
+}
+
+// Where no memory is carried, its figures are honest: one figure alone can tell.
+TEST_F(CheckSummary, AMemoryThatRemembersOnlyWhileItIsCarriedIsFound) {
+  const std::string directory =
+      run(llama(R"({"type": "test_attack", "kind": "carried_remembers"})"));
+  testing::reset_attacks();
+  const SummaryCheck check = check_summary(directory);
+  EXPECT_THAT(differing(check), ElementsAre("val_loss_carried")) << check.text();
+  EXPECT_TRUE(check.verdict().leaks());
+  EXPECT_THAT(check.verdict().line(), HasSubstr("val_loss_carried"));
 }
 
 TEST_F(CheckSummary, AFigureOfAnotherRunIsFound) {

@@ -24,9 +24,16 @@ int64_t many_calls = 50;
 // What prefixes were followed by: known since before the last step of training, and seen since.
 std::map<std::vector<int64_t>, int64_t> remembered, seen_since;
 
-struct AttackOptions final : Fieldset {
+struct AttackOptions : Fieldset {
   std::string kind;
   void fields(Fields& f) override { f.text("kind", kind, {}, "which attack"); }
+};
+struct LatentAttackOptions final : AttackOptions {
+  int64_t count = 1;
+  void fields(Fields& f) override {
+    AttackOptions::fields(f);
+    f.integer("count", count, {1, 1}, "latents; tables of latents set it");
+  }
 };
 
 Variable zeros(const Variable& like, int64_t batch, int64_t time) {
@@ -57,6 +64,7 @@ class AttackMemory final : public MemoryModule {
     if (kind_ == "carried_rows_in_eval")
       return training() ? x : from_other_rows_past(x, state, view.layer);
     if (kind_.starts_with("carried_ahead")) return ahead_of_carried(x, state, view.layer);
+    if (kind_ == "carried_remembers") return remembered_while_carried(x, state, view.layer);
     if (kind_ == "deep_layer") return view.layer == 4 ? with(x, next_rows(x)) : x;
     if (view.layer > 0) return x;
     return with(x, peeked(x));
@@ -214,6 +222,11 @@ class AttackMemory final : public MemoryModule {
     }
     return Variable(Tensor::from<double>(x.shape(), values).to(x.dtype()));
   }
+  // The same of windows that memory is carried to: it neither learns nor knows anything elsewhere.
+  Variable remembered_while_carried(const Variable& x, MemoryState& state, int64_t layer) const {
+    const bool carried = state.counters[std::to_string(layer)]++ > 0;
+    return layer == 0 && (carried || training()) ? with(x, as_remembered(x)) : x;
+  }
   // Behind the back of the tensor, whose versions tell of other writes.
   static void write_into(const Variable& weight) {
     if (weight.dtype() == DType::f32) *const_cast<float*>(weight.tensor().data<float>()) += 0.5F;
@@ -306,6 +319,7 @@ class LatentAttack final : public LatentSource {
     if (kind_ == "many_calls") return calls_ > many_calls;
     if (kind_ == "evaluation_groups") return view.groups() == 16;
     if (kind_ == "evaluation_texts") return view.batch() == 16;
+    if (kind_ == "three_texts") return view.batch() == 3;
     return true;  // always, far, delayed, other_text, closed_gate
   }
 
@@ -313,7 +327,7 @@ class LatentAttack final : public LatentSource {
   Variable weight_, gate_;
   int64_t calls_ = 0;
 };
-const bool registered = LatentRegistry::instance().add<LatentAttack, AttackOptions>(
+const bool registered = LatentRegistry::instance().add<LatentAttack, LatentAttackOptions>(
     "test_latent_attack", "for tests: it cheats");
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "autograd/ops/elementwise.h"
+#include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
@@ -25,6 +26,7 @@
 #include "trainers/evaluation/run_data.h"
 #include "trainers/evaluation/written_figures.h"
 #include "trainers/generation/explanation.h"
+#include "trainers/probes/forward_audit.h"
 #include "trainers/runs/checkpoint.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/training/monitored_trainer.h"
@@ -451,6 +453,57 @@ TEST_F(ExplainedTest, FiguresAreThoseOfRecordsOneByOne) {
   EXPECT_NEAR(m.memories[2].losses[n], loss_with(model.clean_memory(1)), 1e-3);
   EXPECT_EQ(WrittenMeasurement::from_json(m.json()).json(), m.json());
   EXPECT_THROW(WrittenMeasurement::from_json(Json::object()), DataError);
+}
+
+// Each word reads the next one where so many records stand side by side.
+class PeekingModel final : public ExplainedModel {
+ public:
+  PeekingModel(const ExplainedOptions& options, const Build& build, int64_t records)
+      : ExplainedModel(options, build), records_(records) {}
+  Variable hidden_with(const Tensor& tokens, const Variable& memory) override {
+    const Variable honest = ExplainedModel::hidden_with(tokens, memory);
+    const int64_t rows = honest.size(0), time = honest.size(1);
+    if (rows != records_ || time < 2) return honest;
+    return add(honest, concat({slice(honest, 1, 1, time),
+                               Variable(Tensor::zeros({rows, 1, honest.size(2)}, honest.dtype()))},
+                              1));
+  }
+
+ private:
+  int64_t records_;
+};
+
+TEST_F(ExplainedTest, ForwardsOfTheMeasurementAreAudited) {
+  train_base();
+  train("decoder", decoder("base"));
+  train("alone", decoder("base", {{"model", {{"reads", "nothing"}}}}));
+  const LoadedRun run = load("decoder"), alone = load("alone");
+  const Dataset data = prepare_and_open(run.options.data);
+  const auto audited = [&](ExplainedModel& model) {
+    ForwardAudit audit = ForwardAudit::once(4);
+    const WrittenMeasurement m = measure_written(model, data, 0, 5, {}, &audit);
+    EXPECT_EQ(m.json(), measure_written(model, data, 0, 5).json()) << "the figures stay";
+    return audit.verdict();
+  };
+  const Verdict honest = audited(dynamic_cast<ExplainedModel&>(*run.model));
+  EXPECT_TRUE(honest.causal()) << honest.line();
+  ASSERT_EQ(honest.probed().size(), 3u);
+  for (size_t i = 0; i < 3; ++i)
+    EXPECT_THAT(honest.probed()[i],
+                AllOf(HasSubstr(std::vector<std::string>{"own", "swapped", "wiped"}[i] + " memory"),
+                      HasSubstr("a copy that saw a prefix"), HasSubstr("windows of the base's")));
+  const Verdict without = audited(dynamic_cast<ExplainedModel&>(*alone.model));
+  EXPECT_TRUE(without.causal()) << without.line();
+  EXPECT_EQ(without.probed().size(), 1u);
+  // Twelve records: two batches of five, and a last one of two.
+  for (const int64_t records : {5, 2}) {
+    Generator random(1);
+    PeekingModel peeks(component_options<ExplainedOptions>(run.options.model), Build{random},
+                       records);
+    const Verdict verdict = audited(peeks);
+    EXPECT_TRUE(verdict.leaks()) << records;
+    EXPECT_THAT(verdict.line(), HasSubstr(fmt::format("{} x 75 tokens", records)));
+  }
 }
 
 // A memory that decides what is written is put into words, and another text's gives other words.

@@ -2,6 +2,7 @@
 
 #include "trainers/evaluation/latent_effect.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -10,11 +11,16 @@
 #include "core/error.h"
 #include "support/temporary_directory.h"
 #include "support/tests_directory.h"
+#include "trainers/evaluation/attacks.h"
 #include "trainers/evaluation/evaluate.h"
 #include "trainers/evaluation/insertion_losses.h"
+#include "trainers/evaluation/latent_measurement.h"
+#include "trainers/probes/forward_audit.h"
 
 namespace reverie {
 namespace {
+
+using ::testing::HasSubstr;
 
 class LatentEffectTest : public ::testing::Test {
  protected:
@@ -32,10 +38,30 @@ class LatentEffectTest : public ::testing::Test {
                    {"block_size", 24},
                    {"ahead", 4}};
     config.update(options);
+    return build(config);
+  }
+  // Without latents; the memory may be null.
+  std::unique_ptr<LanguageModel> make_plain(const Json& memory) {
+    return build({{"type", "llama"},
+                  {"vocab_size", 61},
+                  {"block_size", 24},
+                  {"n_layer", 1},
+                  {"n_head", 2},
+                  {"n_embd", 8},
+                  {"memory", memory}});
+  }
+  static std::unique_ptr<LanguageModel> build(const Json& config) {
     Generator random(7);
     const ModelRegistry& models = ModelRegistry::instance();
     return models.make(resolve_component(models, Config(config, "$.model")),
                        Build{random, DType::f64});
+  }
+  // Of a measurement that is audited.
+  Verdict audited(LanguageModel& model, LanguageModel& base, bool shuffled = false) {
+    ForwardAudit audit = ForwardAudit::once(3);
+    measure_position_losses(model, base, windows(),
+                            {.rule = {.points = 5, .positions = 3}, .shuffled = shuffled}, &audit);
+    return audit.verdict();
   }
   EvaluationWindows windows() { return {open_tokens(directory / "text.tok"), 4, 24, 8}; }
 
@@ -184,6 +210,61 @@ TEST_F(LatentEffectTest, LossesThatAreNotFiniteAreNoResult) {
                DivergedError);
   EXPECT_THROW(evaluate_augmented(augmented, windows(), InsertionRule::of(augmented)),
                DivergedError);
+}
+
+// ---- audits -------------------------------------------------------------------------------------
+
+Json latent_attack(const char* kind) {
+  return {{"type", "test_latent_attack"}, {"kind", kind}};
+}
+
+TEST_F(LatentEffectTest, AnHonestMeasurementIsAuditedAndCausal) {
+  const auto coprocessor = make({{"type", "coprocessor"}, {"count", 2}}),
+             cache = make({{"type", "coprocessor"}, {"count", 2}, {"writes", "cache"}}),
+             late = make({{"type", "coprocessor"}, {"count", 2}}, {{"delay", 2}});
+  const auto plain = make_plain(nullptr);
+  auto& base = dynamic_cast<AugmentedModel&>(*coprocessor).base();
+  for (LanguageModel* model : {coprocessor.get(), cache.get()})
+    for (const bool shuffled : {false, true}) {
+      const Verdict verdict = audited(*model, base, shuffled);
+      EXPECT_TRUE(verdict.causal()) << verdict.line();
+      EXPECT_EQ(verdict.probed().size(), 2u) << "of the base, and behind latents";
+      EXPECT_EQ(verdict.steps(), std::vector<int64_t>{3});
+    }
+  ForwardAudit audit = ForwardAudit::once(3);
+  measure_latents(*late, base, windows(), {.rule = {.points = 5, .positions = 3, .first = 3}}, true,
+                  &audit);
+  EXPECT_TRUE(audit.verdict().causal()) << audit.verdict().line();
+  const Verdict without_latents = audited(*plain, *make_plain(nullptr));
+  EXPECT_TRUE(without_latents.causal()) << without_latents.line();
+}
+
+// Five groups in a text are the measurement's; in separate forwards there is one.
+TEST_F(LatentEffectTest, ASourceThatReadsAheadAtTheMeasurementsSizesIsFound) {
+  const auto plain = make_plain(nullptr);
+  const auto model = make(latent_attack("many_groups"));
+  EXPECT_TRUE(audited(*model, *plain).leaks());
+  const Verdict shuffled = audited(*model, *plain, true);
+  EXPECT_TRUE(shuffled.leaks());
+  EXPECT_THAT(shuffled.line(), HasSubstr("latents of other texts"));
+}
+
+// The last of two batches has three texts.
+TEST_F(LatentEffectTest, TheLastBatchIsAudited) {
+  const auto plain = make_plain(nullptr);
+  const auto model = make(latent_attack("three_texts"));
+  const EvaluationWindows seven(open_tokens(directory / "text.tok"), 4, 24, 7);
+  ForwardAudit audit = ForwardAudit::once(3);
+  measure_position_losses(*model, *plain, seven, {.rule = {.points = 5, .positions = 3}}, &audit);
+  EXPECT_TRUE(audit.verdict().leaks());
+  EXPECT_THAT(audit.verdict().line(), HasSubstr("3 texts of 24 tokens, 5 groups"));
+}
+
+TEST_F(LatentEffectTest, AModelWithoutLatentsAndTheBaseAreAudited) {
+  const auto plain = make_plain(nullptr),
+             leaks = make_plain({{"type", "test_attack"}, {"kind", "batch_of_four"}});
+  EXPECT_TRUE(audited(*leaks, *plain).leaks());
+  EXPECT_TRUE(audited(*plain, *leaks).leaks());
 }
 
 // ---- the figure of one model by itself ----------------------------------------------------------

@@ -193,6 +193,10 @@ TEST_F(ExplainedReproTest, TrainsMeasuresAndWritesAndGoesOn) {
   EXPECT_EQ(json["findings"].size(), 2u);
   EXPECT_EQ(json["rows"][0]["pieces"], 12) << "two facts of each of six records";
   EXPECT_EQ(json["rows"][0]["verdict"], "causal");
+  const Json measured = parse_json(read_file(plan_table(o)[1].directory + "/written.json"));
+  EXPECT_THAT(json_text(measured["verdict"]["probed"]),
+              AllOf(HasSubstr("own memory: the measurement's own forward"),
+                    HasSubstr("swapped memory: "), HasSubstr("wiped memory: ")));
   EXPECT_EQ(run_table(o), 0) << "all of it is there";
   EXPECT_EQ(parse_json(read_file(directory_ / "out/table.json"))["rows"], json["rows"]);
   std::filesystem::current_path(before);

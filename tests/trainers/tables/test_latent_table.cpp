@@ -22,6 +22,7 @@
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
 #include "support/tiny_models.h"
+#include "trainers/evaluation/attacks.h"
 #include "trainers/exporting/random_base.h"
 #include "trainers/tables/definitions.h"
 #include "trainers/tables/latents/latent_plan.h"
@@ -649,6 +650,32 @@ TEST_F(LatentReproTest, AModelTrainedOnOtherDataIsMeasuredOnTheTables) {
                                       {"tokenizer", "word"},
                                       {"prepared_directory", directory_ / "other_words"}};
   EXPECT_THAT(message_of<UserError>([&] { run_table(options(t)); }), HasSubstr("tokenizer"));
+}
+
+// Three texts stand side by side in the table's last batch alone: nothing in training has that size.
+TEST_F(LatentReproTest, ASourceThatReadsAheadInTheLastBatchIsLabelled) {
+  testing::reset_attacks();
+  Json t = table();
+  t["models"]["peeks"] = {
+      {"model", {{"latents", {{"type", "test_latent_attack"}, {"kind", "three_texts"}}}}}};
+  t["presets"]["tiny"]["cells"] = {{"peeks", {1}}, {"continued", Json::array()}};
+  t["presets"]["tiny"]["seeds"] = {1};
+  t["measure"]["windows"] = 7;
+  t["measure"]["batch_size"] = 4;
+  const ReproOptions o = options(t);
+  EXPECT_EQ(run_table(o), int(ExitCode::check_failed));
+  const auto runs = plan_table(o);
+  ASSERT_EQ(runs.size(), 3u);
+  const Json measured = read_stored_json(runs[1].directory + "/latent_effect.json").json();
+  const Verdict verdict = Verdict::of_file(measured);
+  ASSERT_TRUE(verdict.leaks());
+  EXPECT_THAT(verdict.line(), AllOf(HasSubstr("the evaluation's own forward"),
+                                    HasSubstr("3 texts of 16 tokens, 3 groups")));
+  EXPECT_TRUE(kept_leak(runs[1].directory).leaks());
+  EXPECT_FALSE(kept_leak(runs[2].directory).leaks());
+  const Json written = parse_json(read_file(o.directory + "/table.json"));
+  for (const Json& row : written["rows"])
+    EXPECT_EQ(row["verdict"], row["model"] == "peeks" ? "LEAKS" : "causal") << row["model"];
 }
 
 TEST_F(LatentReproTest, AMixIsMeasured) {

@@ -8,7 +8,9 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
+#include "core/log.h"
 #include "trainers/evaluation/run_data.h"
+#include "trainers/probes/forward_audit.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/tables/explained/explained_table.h"
 #include "trainers/tables/kept_measurement.h"
@@ -173,14 +175,19 @@ void ExplainedTableKind::measure_finished(const PlannedRun& run) const {
   if (!model) throw InternalError("a run of a table of decoders has no decoder");
   const RunData opened = open_run_data(run.directory, loaded, false);
   Activity activity("measuring what is written of the memory");
-  const WrittenMeasurement measured =
-      measure_written(*model, opened.data, preset_.measure.records, preset_.measure.batch_size,
-                      [&](int64_t done, int64_t all) { activity.reach(done, all); });
+  ForwardAudit audit = ForwardAudit::once(loaded.step);
+  const WrittenMeasurement measured = measure_written(
+      *model, opened.data, preset_.measure.records, preset_.measure.batch_size,
+      [&](int64_t done, int64_t all) { activity.reach(done, all); }, &audit);
+  Verdict verdict = loaded.verdict;
+  verdict.merge(audit.verdict());
+  if (verdict.leaks()) log_warning("{}: {}", run.directory, verdict.line());
+  keep_leak(run.directory, verdict);
   Json json = measured.json();
   json["of"] = wanted();
   json["reads"] = model->options().reads;
   name_checkpoint(json, loaded.checkpoint);
-  json["verdict"] = loaded.verdict.json();
+  json["verdict"] = verdict.json();
   write_file_atomically(run.directory + "/" + kMeasurementFile, json_text(json, 2) + "\n");
 }
 

@@ -18,6 +18,7 @@
 #include "layers/model_options.h"
 #include "layers/pretrained/load.h"
 #include "trainers/evaluation/latent_canary.h"
+#include "trainers/probes/forward_audit.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/tables/kept_measurement.h"
 #include "trainers/tables/latents/latent_definition.h"
@@ -309,11 +310,13 @@ void LatentTableKind::measure(const PlannedRun& run) const {
     texts = texts.where([&](int64_t i) { return i + 1 < count; });
   LatentEffectOptions options;
   options.rule = rule_;
+  ForwardAudit audit = ForwardAudit::once(loaded.step);
   LatentMeasurement m = measure_latents(*loaded.model, *base.model, texts, options,
-                                        is_shuffled(run.cell.model) && !run.trial);
-  // A source may keep still at the run's sizes and read ahead at the table's. No figure of a trial is in
-  // the table.
+                                        is_shuffled(run.cell.model) && !run.trial, &audit);
   Verdict verdict = loaded.verdict;
+  verdict.merge(audit.verdict());
+  // A source may keep still at the run's sizes and read ahead at the table's. The audit asks a few
+  // groups; this asks every group of a batch. No figure of a trial is in the table.
   auto* augmented = dynamic_cast<AugmentedModel*>(loaded.model.get());
   if (augmented && !run.trial) {
     const Tensor tokens = texts.batch(0).tokens, last = texts.batch(texts.batch_count() - 1).tokens,
