@@ -226,10 +226,10 @@ TEST(RunReport, LossesBehindLatentsAreShownAndRankedUnderTheirOwnName) {
   const std::string html = run_report_html(worse);
   expect_sound(html);
   for (const char* part :
-       {"Validation loss behind latents 3.5000 nats per token, the base&#39;s on the same tokens "
-        "3.2500.",
-        "<dt>validation, behind latents</dt><dd>3.5000",
-        "<dt>the base, every token: validation, teacher-forced</dt><dd>2.1000",
+       {"Validation loss behind latents 3.500 nats per token, the base&#39;s on the same tokens "
+        "3.250.",
+        "<dt>validation, behind latents</dt><dd>3.500 ",
+        "<dt>the base, every token: validation, teacher-forced</dt><dd>2.100 ",
         "2,048 tokens behind 128 insertions: 16 offsets of each text",
         "<title>validation, behind latents, step 100: 3.5"})
     EXPECT_THAT(html, HasSubstr(part));

@@ -165,6 +165,7 @@ TEST(TableKind, SeedsOfABlockSize) {
 TEST(TableKind, LossesOfAModelWithLatentsAreNotSetBesideOthers) {
   ReproOptions o;
   o.table_file = testing::test_directory() + "/../configs/tables/imm_shakespeare.json";
+  o.preset = "smoke";
   o.directory = "unused";
   o.without_data = true;
   o.table_overrides = {R"(models.gpt={"model": {"type": "augmented"}})"};
