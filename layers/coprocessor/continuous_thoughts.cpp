@@ -23,6 +23,7 @@ class ContinuousThoughts final : public LatentSource {
   ContinuousThoughts(const ThoughtOptions& o, const LatentSite& site)
       : count_(o.count), base_(site.base) {}
   int64_t count() const override { return count_; }
+  int64_t base_forwards() const override { return count_ - 1; }
 
   // A pass runs over all of a group's thoughts so far, and reads the text's keys and values where
   // they lie: the text, which is most of it, is never read again.

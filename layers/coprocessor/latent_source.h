@@ -92,6 +92,9 @@ class LatentSource : public Module {
   virtual double own_share() const { return 0; }
   /// The own loss of these groups, whose latents are given; called only where own_share() > 0.
   virtual OwnLoss own_loss(const TextView& view, const Variable& latents) { return {}; }
+  /// Forwards of the base, one after another, in which a group's latents are made, besides the one
+  /// over its text. Rounding adds up over them (rounding.h).
+  virtual int64_t base_forwards() const { return 0; }
   /// Floating-point operations for one group of latents.
   virtual double flops_per_group(int64_t length) const = 0;
   /// Operations of reading a text, once for all of its groups.

@@ -36,6 +36,11 @@ class SeveralSources final : public LatentSource {
               o.sources[i].path, o.sources[i].type);
   }
 
+  int64_t base_forwards() const override {
+    int64_t most = 0;
+    for (const LatentSource* s : sources_) most = std::max(most, s->base_forwards());
+    return most;
+  }
   int64_t count() const override {
     int64_t sum = 0;
     for (const LatentSource* s : sources_) sum += s->count();

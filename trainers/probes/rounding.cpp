@@ -5,16 +5,31 @@
 #include <algorithm>
 #include <cmath>
 
+#include "layers/coprocessor/augmented_model.h"
+
 namespace reverie {
 
-Rounding rounding_of(LanguageModel& model, int64_t length) {
-  int64_t products = 1, terms = std::max<int64_t>(1, length);  // the head may be tied
-  for (const auto& [name, parameter] : model.parameters()) {
+namespace {
+
+// Weight matrices, each a product at most.
+int64_t matrices_in(const Module& module, int64_t& terms) {
+  int64_t count = 0;
+  for (const auto& [name, parameter] : module.parameters()) {
     const Shape& shape = parameter.shape();
     if (shape.rank() < 2) continue;
-    ++products;
+    ++count;
     terms = std::max(terms, std::min(shape[shape.rank() - 1], shape[shape.rank() - 2]));
   }
+  return count;
+}
+
+}  // namespace
+
+Rounding rounding_of(LanguageModel& model, int64_t length) {
+  int64_t terms = std::max<int64_t>(1, length);
+  int64_t products = 1 + matrices_in(model, terms);  // the head may be tied
+  if (auto* augmented = dynamic_cast<AugmentedModel*>(&model))
+    products += (1 + augmented->source().base_forwards()) * matrices_in(augmented->base(), terms);
   const DType dtype = model.head().dtype();
   const double unit = std::ldexp(1.0, dtype == DType::f64 ? -53 : dtype == DType::f32 ? -24 : -9);
   Rounding r;

@@ -13,7 +13,9 @@ namespace reverie {
 /// (the widest matrix's smaller side, or the rows that attention reads). A sum of n terms in another
 /// order differs by about sqrt(n) u relative to its size (Higham and Mary 2019, "A new approach to
 /// probabilistic rounding error analysis"; u = 2^-24 in f32, 2^-53 in f64), and d products in a row
-/// add their errors at worst:
+/// add their errors at worst. Behind latents a logit's way leads through the base when it reads the
+/// text, in each forward that makes latents of it (LatentSource::base_forwards()), and when it reads
+/// them, and the base's matrices count as often. With u as above:
 ///   same_shape    d sqrt(n) u: both sides run the same operations on the same rows, so that nothing
 ///                 need differ; only what subtracts later rows again (a transform over the whole
 ///                 text) rounds otherwise
