@@ -27,6 +27,11 @@ std::shared_ptr<const Layout> layout_of(const DataOptions& options, const TextFi
   return plain_text_layout();
 }
 
+size_t end_of_training(std::string_view text, size_t training_bytes, const Tokenizer& tokenizer) {
+  return tokenizer.encodes_parts_of_words() ? training_bytes
+                                            : tokenizer.cut_after(text, training_bytes);
+}
+
 RecordedLayout recorded_layout(const Json& provenance) {
   RecordedLayout layout;
   if (const auto examples = provenance.find("examples"); examples != provenance.end())

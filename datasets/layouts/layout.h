@@ -26,6 +26,10 @@ enum class Part { training, held_out };
 /// Called with the bytes of text that were encoded since the last call.
 using EncodedBytes = std::function<void(size_t)>;
 
+/// The byte where the training part of one text ends: `training_bytes`, or the end of the word around
+/// it where the tokenizer cannot encode parts of words.
+size_t end_of_training(std::string_view text, size_t training_bytes, const Tokenizer& tokenizer);
+
 /// A text in its layout, cut into a training and a held-out part. It reads the TextInput it was made
 /// from, which must live longer.
 class CutText {
@@ -35,7 +39,8 @@ class CutText {
   virtual std::string_view vocabulary_text() const = 0;
   /// The texts that byte pairs are learnt from.
   virtual std::span<const std::string_view> training_texts() const = 0;
-  /// Chooses the marks of the layout among the tokenizer's tokens. Called once, before write().
+  /// Chooses the marks of the layout among the tokenizer's tokens, and the byte where the held-out
+  /// part begins where the tokenizer cannot encode parts of words. Called once, before write().
   /// UserError when the tokenizer has none, or a part would be empty. `tokenizer` must live longer.
   virtual void set_tokenizer(const Tokenizer& tokenizer, SpecialTokens special) = 0;
   virtual void write(Part part, TokenFileWriter& writer, const EncodedBytes& encoded) const = 0;
@@ -60,8 +65,8 @@ class Layout {
   virtual bool reads_text() const { return true; }
   /// Names of the files that CutText::write_beside() writes and that opening needs.
   virtual std::vector<std::string> own_files() const { return {}; }
-  /// Bytes [0, training_bytes) of the text are the training part, as far as the layout can cut
-  /// there. DataError when the text is not of this layout.
+  /// Bytes [0, training_bytes) of the text are the training part, as far as the layout and the
+  /// tokenizer can cut there. DataError when the text is not of this layout.
   virtual std::unique_ptr<CutText> cut(const TextInput& input, size_t training_bytes) const = 0;
 };
 

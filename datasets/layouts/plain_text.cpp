@@ -17,6 +17,9 @@ class PlainText final : public CutText {
   void set_tokenizer(const Tokenizer& tokenizer, SpecialTokens special) override {
     tokenizer_ = &tokenizer;
     special_ = special;
+    const size_t end = end_of_training(text_, training_.size(), tokenizer);
+    training_ = text_.substr(0, end);
+    held_out_ = text_.substr(end);
   }
   void write(Part part, TokenFileWriter& writer, const EncodedBytes& encoded) const override {
     encode_into(writer, *tokenizer_, part == Part::training ? training_ : held_out_, special_,

@@ -60,6 +60,9 @@ class ToldOfText final : public CutText {
             options_.tokens, read_);
     layout_.first_mark = tokenizer.vocabulary_size();
     layout_.length = length_of(read_, options_.tokens);
+    const size_t end = end_of_training(text_, training_.size(), tokenizer);
+    training_ = text_.substr(0, end);
+    held_out_ = text_.substr(end);
     train_tokens_ = tokenizer.encode(training_, special);
     held_out_tokens_ = tokenizer.encode(held_out_, special);
     for (const auto* part : {&train_tokens_, &held_out_tokens_})

@@ -78,9 +78,13 @@ std::string WordTokenizer::decode(std::span<const int32_t> tokens) const {
   return text;
 }
 
-// A space is nothing but the beginning of a word.
+// A word goes on where a letter follows another, or the space that belongs to it.
 size_t WordTokenizer::cut_after(std::string_view text, size_t wanted) const {
-  return std::min(text.find(' ', wanted), text.size());
+  size_t at = std::min(wanted, text.size());
+  while (at > 0 && at < text.size() && in_word(text[at]) &&
+         (in_word(text[at - 1]) || text[at - 1] == ' '))
+    ++at;
+  return at;
 }
 
 Json WordTokenizer::definition() const {

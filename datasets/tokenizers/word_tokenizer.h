@@ -22,6 +22,7 @@ class WordTokenizer final : public Tokenizer {
   int32_t vocabulary_size() const override { return int32_t(words_.size()); }
   std::string decode(std::span<const int32_t> tokens) const override;
   size_t cut_after(std::string_view text, size_t wanted) const override;
+  bool encodes_parts_of_words() const override { return false; }
   Json definition() const override;
 
  private:

@@ -130,6 +130,16 @@ class PrepareTest(unittest.TestCase):
         self.expect(2, "prepare", "text.txt", "--tokenizer", "bpe", "--out", "no_size")
         self.expect(2, "prepare", "text.txt", "--train-bpe", "100", "--out", "too_few")
 
+    # The cut between the parts falls inside "problem": the word stays whole.
+    def test_words_are_not_cut(self):
+        text = "a first line of words, and then what is a problem\n"
+        (self.folder / "words.txt").write_text(text)
+        self.expect(0, "prepare", "words.txt", "--tokenizer", "word", "--out", "whole_words")
+        made = self.description("whole_words")
+        self.assertEqual((made["train"]["tokens"], made["validation"]["tokens"]), (12, 1))
+        self.expect(0, "prepare", "words.txt", "--tokenizer", "char", "--out", "letters")
+        self.assertEqual(self.description("letters")["train"]["tokens"], int(len(text) * 0.9))
+
     def test_lines_and_folders_are_documents(self):
         lines = "\r\n".join(json.dumps({"id": n, "text": STORY}) for n in range(20)) + "\r\n\r\n"
         (self.folder / "s.jsonl.gz").write_bytes(gzip.compress(lines.encode()))

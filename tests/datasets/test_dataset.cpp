@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -72,6 +73,30 @@ TEST(Dataset, IsMadeOnceAndAgainWhenAnythingChanges) {
   EXPECT_EQ(made, 4);
   // Nothing temporary is left.
   EXPECT_EQ(std::distance(fs::directory_iterator(directory.path()), {}), 2);
+}
+
+// Half of a word is no word of the vocabulary: the one around the cut is kept whole.
+TEST(Dataset, WordsAreNotCutBetweenTheParts) {
+  const TemporaryDirectory directory;
+  const std::string text = "there are three unlikely\nwords";
+  for (size_t characters = 1; characters < text.size(); ++characters) {
+    DataOptions options = options_for(directory, text);
+    options.tokenizer = "word";
+    options.replace = true;
+    options.validation_fraction = 1 - (double(characters) + 0.5) / double(text.size());
+    const Dataset data = prepare_and_open(options);
+    const std::string training = text_of(data.train, *data.tokenizer),
+                      held_out = text_of(data.validation, *data.tokenizer);
+    EXPECT_EQ(training + held_out, text) << characters;
+    EXPECT_GE(training.size(), characters);
+    EXPECT_TRUE(held_out.empty() || held_out[0] == ' ' || held_out[0] == '\n' ||
+                training.back() == '\n')
+        << held_out;
+    const size_t end = std::min(text.find_first_of(" \n", characters), text.size());
+    EXPECT_LE(training.size(), end) << "no more than the rest of the word";
+    options.tokenizer = "char";
+    EXPECT_EQ(size_t(prepare_and_open(options).train.count()), characters);
+  }
 }
 
 std::vector<std::string> everything_in(const std::string& directory) {

@@ -232,6 +232,13 @@ TEST(WordTokenizer, GivesTheTextBack) {
     joined.insert(joined.end(), rest.begin(), rest.end());
     EXPECT_EQ(joined, ids) << wanted;
   }
+  // The first such place, behind a line break as well.
+  EXPECT_EQ(tokenizer->cut_after(text, 2), 5u);
+  EXPECT_EQ(tokenizer->cut_after(text, 6), 13u) << "a space belongs to the word behind it";
+  const size_t line = text.find('\n');
+  EXPECT_EQ(tokenizer->cut_after(text, line + 1), line + 1);
+  EXPECT_EQ(tokenizer->cut_after(text, line + 2), line + 3);
+  EXPECT_EQ(tokenizer->cut_after(text, text.size()), text.size());
 }
 
 TEST(WordTokenizer, NamesAWordThatItDoesNotKnow) {

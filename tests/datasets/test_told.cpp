@@ -99,6 +99,17 @@ TEST_F(ToldTest, ARecountOfATextIsItsLastTokens) {
   EXPECT_EQ(record(data, data.validation, 0).read, "nopqrstu") << "none reads across the parts";
 }
 
+TEST_F(ToldTest, WordsOfATextAreNotCutBetweenTheParts) {
+  std::ofstream(directory_ / "text.txt") << "one two three four five six seven eight nine ten";
+  const Dataset data =
+      prepare_and_open(options({{"path", directory_ / "text.txt"},
+                                {"tokenizer", "word"},
+                                {"validation_fraction", 0.33},
+                                {"examples", {{"form", "recount"}, {"read", 3}, {"tokens", 1}}}}));
+  EXPECT_EQ(record(data, data.train, 0).read, "one two three");
+  EXPECT_EQ(record(data, data.validation, 0).read, " eight nine ten");
+}
+
 TEST_F(ToldTest, FactsAreTheLastSentencesThatWereRead) {
   const Dataset data = prepare_and_open(
       options({{"generated", tracking(2)}, {"examples", {{"form", "facts"}, {"tokens", 17}}}}));

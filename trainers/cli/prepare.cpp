@@ -165,9 +165,10 @@ void describe_prepared(const std::string& directory, double validation_fraction)
            d.validation.count(), d.vocabulary_size());
   if (d.validation.count() == 0)
     log_warning(
-        "nothing is held out: validation_fraction {:g} of {} tokens, rounded to whole documents, "
-        "leaves no document for it. A run on these data cannot be evaluated; give a larger "
-        "--validation-fraction, or more documents",
+        "nothing is held out: validation_fraction {:g} of {} tokens, rounded to whole documents "
+        "(words, with words as tokens), leaves none for it. A run on these data cannot be "
+        "evaluated; give a larger "
+        "--validation-fraction, or more text",
         validation_fraction, d.train.count());
   if (!d.note().empty()) log_info("{}: {}", d.name(), d.note());
   if (d.task) describe_task(d, directory);
