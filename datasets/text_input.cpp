@@ -175,6 +175,10 @@ TextFiles find_text_files(const std::string& path, bool as_text) {
   return {files_of_pattern(path), true};
 }
 
+bool has_json_lines(const TextFiles& from) {
+  return from.documents && std::any_of(from.files.begin(), from.files.end(), is_json_lines);
+}
+
 TextInput read_text_input(const TextFiles& from, const std::string& field,
                           const std::string& separator, const std::string& scratch) {
   TextInput input;

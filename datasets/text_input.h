@@ -23,6 +23,9 @@ struct TextFiles {
 /// is none. `as_text`: a .jsonl file is a text as any other.
 TextFiles find_text_files(const std::string& path, bool as_text);
 
+/// Whether some of the documents are lines of JSON, whose `field` holds the text.
+bool has_json_lines(const TextFiles& files);
+
 /// Whether `path` is a directory of token files: prepared ones, or train.bin or *_train.bin, or shards
 /// of one (bin_files.h).
 bool is_token_directory(const std::string& path);

@@ -202,6 +202,27 @@ class CliTest(unittest.TestCase):
         self.assertIn("excludes", self.expect(2, "sample", run, "--greedy", "--temperature", 0.5).stderr)
         self.assertIn("excludes", self.expect(2, "sample", run, "--prompts", "prompts.txt", "--prompt", "T").stderr)
         config = self.config("no_page")
+        # Each names the option that it needs, or that rules it out.
+        for command, option, other in (
+            (["sample", run, "--greedy", "--top-k", 5], "--top-k", "--greedy"),
+            (["sweep", config, "--set", "train.steps=2,3", "--steps", 5], "--steps", "--find-learning-rate"),
+            (["sweep", config, "--set", "train.steps=2,3", "--lowest-rate", 0.1], "--lowest-rate", "--find-learning-rate"),
+            (["sweep", config, "--find-learning-rate", "--seeds", 2], "--seeds", "--find-learning-rate"),
+            (["sweep", config, "--find-learning-rate", "--report-only"], "--report-only", "--find-learning-rate"),
+            (["inspect", run, "--dtype", "q8_0"], "--dtype", "--export-gguf"),
+            (["inspect", run, "--export-hf", "x", "--without-tokenizer"], "--without-tokenizer", "--export-gguf"),
+            (["inspect", run, "--tokenizer", run], "--tokenizer", "--export-hf"),
+            (["inspect", run, "--tokenizer", run, "--export-gguf", "x", "--without-tokenizer"], "--tokenizer", "--without-tokenizer"),
+            (["check", "causality", run, "--set", "model.n_layer=1"], "--set", "is a run"),
+            (["plan", config, "--preset", "smoke"], "--preset", "name a table"),
+            (["plan", config, "--utilisation", 0.3], "--utilisation", "--gpu"),
+            (["eval", run, "--text", "text.txt", "--insertions", 3], "--insertions", "augmented"),
+            (["repro", "table.json", "--report-only", "--only", "gpt"], "--report-only", "--only"),
+        ):
+            said = self.expect(2, *command).stderr
+            self.assertIn(option, said)
+            self.assertIn(other, said)
+        self.assertFalse((self.folder / "x").exists())
         self.assertIn("ends in .html", self.expect(2, "report", run, "--out", config).stderr)
         self.assertTrue(json.loads(config.read_text()))
 

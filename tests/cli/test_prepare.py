@@ -86,7 +86,8 @@ class PrepareTest(unittest.TestCase):
         for status, wrong, said in [
             (2, ["--set", "distances=[4]"], "distance 4 needs a document of 5 windows or more"),
             (2, ["--set", "pears=4"], "pears"),
-            (1, ["--tokenizer", "gpt2"], "data.tokenizer does not apply"),
+            (2, ["--tokenizer", "gpt2"], "excludes"),
+            (2, ["--validation-fraction", "0.2"], "excludes"),
         ]:
             refused = self.expect(status, "prepare", "--generated", "recall", *wrong, "--out", "wrong")
             self.assertIn(said, refused.stderr)
@@ -129,6 +130,24 @@ class PrepareTest(unittest.TestCase):
         self.expect(2, "prepare", "text.txt", "--train-bpe", "270", "--tokenizer", "char", "--out", "both")
         self.expect(2, "prepare", "text.txt", "--tokenizer", "bpe", "--out", "no_size")
         self.expect(2, "prepare", "text.txt", "--train-bpe", "100", "--out", "too_few")
+
+    def test_options_that_change_nothing_are_refused(self):
+        self.expect(0, "prepare", "text.txt", "--out", "plain")
+        for arguments, option, wanted in (
+            (["text.txt", "--field", "story"], "--field", ".jsonl"),
+            (["text.txt", "--tokenizer", "char", "--tokenizer-files", "/nope"], "--tokenizer-files", "--tokenizer pretrained"),
+            (["text.txt", "--train-bpe", "270", "--tokenizer-files", "/nope"], "--tokenizer-files", "--tokenizer pretrained"),
+            (["text.txt", "--document-token", "\\n"], "--document-token", "--document-separator"),
+            (["text.txt", "--replace"], "--replace", "--out"),
+            (["text.txt", "--plugin", "task.so"], "--plugin", "--generated"),
+            (["plain", "--tokenizer", "word"], "--tokenizer", "token files already"),
+            (["plain", "--out", "elsewhere"], "--out", "token files already"),
+        ):
+            said = self.expect(2, "prepare", *arguments).stderr
+            self.assertIn(option, said)
+            self.assertIn(wanted, said)
+        self.assertFalse((self.folder / "elsewhere").exists())
+        self.assertEqual(self.expect(0, "prepare", "plain").stdout.strip(), "plain")
 
     # The cut between the parts falls inside "problem": the word stays whole.
     def test_words_are_not_cut(self):

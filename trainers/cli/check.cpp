@@ -60,6 +60,11 @@ void run_causality(const CausalityArguments& a) {
   NamedTensors weights;
   Verdict known;
   const bool is_run = names_run(a.target.file);
+  if (is_run && (a.target.lenient || !a.target.overrides.empty()))
+    throw ConfigError(
+        fmt::format("{} is a run, which is probed as it was trained: --set and --lenient are for a "
+                    "config; name one, or leave them out",
+                    a.target.file));
   if (is_run) {
     LoadedRun r = load_run(a.target.file);
     known = r.verdict;

@@ -37,6 +37,7 @@ struct EvalArguments {
   std::string text, characters;
   PerplexityOptions perplexity;
   InsertionRule insertions;  // of a model with latents; its positions are the model's
+  bool insertions_given = false;
 };
 
 // Characters A to B (half-open) of a text; either may be left out.
@@ -171,6 +172,11 @@ std::string figures_text(const UsableModel& m, const EvalArguments& a, const Tex
 
 void evaluate_text(const EvalArguments& a) {
   const UsableModel m = open_language_model(a.model, a.open);
+  if (a.insertions_given && !dynamic_cast<const AugmentedModel*>(m.model.get()))
+    throw ConfigError(
+        fmt::format("--insertions says where latents go, and {} has none: name a run of type "
+                    "\"augmented\", or leave it out",
+                    a.model));
   if (!m.verdict.label().empty()) log_warning("{}", m.verdict.line());
   const TextFigures figures = measure_text(m, a);
   if (!a.json.empty())
@@ -278,7 +284,10 @@ void add_eval_command(CLI::App& app) {
   add_task_options(
       *command, a->task,
       {"--text", "--windows", "--prefix-only-windows", "--batch-size", "--other-data"});
-  command->callback([a] { evaluate(*a); });
+  command->callback([a, command] {
+    a->insertions_given = command->get_option("--insertions")->count() > 0;
+    evaluate(*a);
+  });
 }
 
 }  // namespace reverie

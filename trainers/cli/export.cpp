@@ -39,8 +39,8 @@ void add_export_options(CLI::App& command, ExportArguments& a) {
   command.add_option("--export-hf", a.hugging_face,
                      "write the model and its tokenizer for transformers (AutoModelForCausalLM, "
                      "AutoTokenizer) into this directory");
-  command.add_option("--export-gguf", a.gguf,
-                     "write the model and its tokenizer into this file, for llama.cpp");
+  auto* gguf = command.add_option(
+      "--export-gguf", a.gguf, "write the model and its tokenizer into this file, for llama.cpp");
   command.add_option("--export-state", a.state,
                      "write the trained parameters alone, with a description, into this "
                      "directory (latents beside a frozen model; a model with its memory module)");
@@ -49,12 +49,28 @@ void add_export_options(CLI::App& command, ExportArguments& a) {
                   "type of the matrices in a GGUF file: f32, f16, bf16 or q8_0 (norms, biases "
                   "and learned positions are f32)")
       ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}))
-      ->capture_default_str();
+      ->capture_default_str()
+      ->needs(gguf);
   command.add_option("--tokenizer", a.tokenizer,
                      "for an export: a tokenizer's file or directory, if the run has none");
-  command.add_flag("--without-tokenizer", a.without_tokenizer,
-                   "write a GGUF file without a tokenizer, for a tokenizer that the format "
-                   "cannot express; the file says so");
+  command
+      .add_flag("--without-tokenizer", a.without_tokenizer,
+                "write a GGUF file without a tokenizer, for a tokenizer that the format "
+                "cannot express; the file says so")
+      ->needs(gguf);
+}
+
+void ExportArguments::require_consistent() const {
+  if (tokenizer.empty()) return;
+  if (!any())
+    throw ConfigError(
+        fmt::format("--tokenizer {} goes into an export, and none is asked for: add --export-hf, "
+                    "--export-gguf or --export-state, or leave it out",
+                    tokenizer));
+  if (without_tokenizer && hugging_face.empty() && state.empty())
+    throw ConfigError(fmt::format(
+        "--tokenizer {} and --without-tokenizer contradict each other: remove one of them",
+        tokenizer));
 }
 
 void export_run(const std::string& directory, const ExportArguments& a) {

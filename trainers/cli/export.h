@@ -11,6 +11,8 @@ struct ExportArguments {
   std::string tokenizer, dtype = "f32";
   bool without_tokenizer = false;
   bool any() const { return !hugging_face.empty() || !gguf.empty() || !state.empty(); }
+  /// ConfigError where the tokenizer that is named would go nowhere.
+  void require_consistent() const;
 };
 
 void add_export_options(CLI::App& command, ExportArguments& arguments);

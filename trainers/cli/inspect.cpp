@@ -72,6 +72,7 @@ void add_inspect_command(CLI::App& app) {
                       "newest checkpoint");
   add_export_options(*command, *exports);
   command->callback([path, base, exports] {
+    exports->require_consistent();
     if (!base->empty()) {
       const auto run = find_run(*path);
       require(run.has_value(), "{} is no run: --base says where the base of a run lies", *path);

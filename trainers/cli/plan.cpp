@@ -23,7 +23,7 @@ struct PlanArguments {
   int ranks = 1;
   double utilisation = 0.4;
   int64_t shrink = 1;
-  bool as_json = false;
+  bool as_json = false, preset_given = false;
 };
 
 ExperimentOptions experiment_of(const PlanArguments& a, const std::string& scratch) {
@@ -100,6 +100,11 @@ void plan(PlanArguments& a) {
   if (!a.of_table.empty())
     throw ConfigError(
         fmt::format("--set-table changes a table; {} is one experiment: use --set", a.config.file));
+  if (a.preset_given)
+    throw ConfigError(
+        fmt::format("--preset {} is one of a table; {} is one experiment: leave it out, or name a "
+                    "table",
+                    a.preset, a.config.file));
   // For the shape of a shrunk base.
   const TemporaryFolder scratch(std::filesystem::temp_directory_path() / "reverie", "plan");
   const ExperimentOptions options = experiment_of(a, scratch.path());
@@ -133,8 +138,9 @@ void add_plan_command(CLI::App& app) {
                                      "memory");
   auto a = std::make_shared<PlanArguments>();
   a->config.add_to(*command);
-  command->add_option("--preset", a->preset, "for a table: estimate all runs of this preset")
-      ->capture_default_str();
+  auto* preset =
+      command->add_option("--preset", a->preset, "for a table: estimate all runs of this preset")
+          ->capture_default_str();
   command
       ->add_option("--set-table", a->of_table,
                    "override one value of the table itself, as in repro (repeatable)")
@@ -143,17 +149,21 @@ void add_plan_command(CLI::App& app) {
       ->add_option("--ranks", a->ranks, "processes that train one model; memory is of one of them")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--gpu", a->gpu,
-                      "hours and memory on this GPU, by its data sheet: " + names_of_gpus());
+  auto* gpu = command->add_option(
+      "--gpu", a->gpu, "hours and memory on this GPU, by its data sheet: " + names_of_gpus());
   command
       ->add_option("--utilisation", a->utilisation,
                    "share of the data sheet's rate that a step reaches; measure it, this is no "
                    "forecast")
       ->check(CLI::Range(0.001, 1.0))
-      ->capture_default_str();
+      ->capture_default_str()
+      ->needs(gpu);
   add_shrink(*command, a->shrink);
   command->add_flag("--json", a->as_json, "print JSON");
-  command->callback([a] { plan(*a); });
+  command->callback([a, preset] {
+    a->preset_given = preset->count() > 0;
+    plan(*a);
+  });
 }
 
 }  // namespace reverie

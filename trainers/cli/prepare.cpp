@@ -11,6 +11,7 @@
 #include "core/plugin.h"
 #include "core/signals.h"
 #include "datasets/tasks/generated_task.h"
+#include "datasets/text_input.h"
 #include "trainers/cli/arguments.h"
 #include "trainers/cli/commands.h"
 #include "trainers/monitoring/progress.h"
@@ -23,6 +24,7 @@ struct GeneratedArguments {
   std::vector<std::string> options, plugins;
 };
 
+// After all options of texts, which it excludes.
 void add_generated_options(CLI::App& command, GeneratedArguments& a) {
   auto* type = command.add_option(
       "--generated", a.type,
@@ -33,7 +35,11 @@ void add_generated_options(CLI::App& command, GeneratedArguments& a) {
   command
       .add_option("--plugin", a.plugins,
                   "load this shared library, of a task of your own, first (repeatable)")
-      ->allow_extra_args(false);
+      ->allow_extra_args(false)
+      ->needs(type);
+  for (const char* of_texts : {"text", "--field", "--tokenizer", "--tokenizer-files", "--train-bpe",
+                               "--document-separator", "--document-token", "--validation-fraction"})
+    type->excludes(command.get_option(of_texts));
 }
 
 Component component_of(const GeneratedArguments& a) {
@@ -96,12 +102,14 @@ TokenizerOptions add_tokenizer_options(CLI::App& command, DataOptions& o) {
 }
 
 void add_output_options(CLI::App& command, DataOptions& o) {
-  command.add_option("--out", o.prepared_directory,
-                     "directory of the token files (default: data/<name>-<tokenizer>-<hash of "
-                     "text and options>)");
-  command.add_flag("--replace", o.replace,
-                   "replace other prepared data in --out; without it, they are kept and the "
-                   "command is refused");
+  auto* out = command.add_option("--out", o.prepared_directory,
+                                 "directory of the token files (default: data/<name>-<tokenizer>-"
+                                 "<hash of text and options>)");
+  command
+      .add_flag("--replace", o.replace,
+                "replace other prepared data in --out; without it, they are kept and the "
+                "command is refused")
+      ->needs(out);
 }
 
 void add_document_options(CLI::App& command, DataOptions& o) {
@@ -126,6 +134,40 @@ void settle_tokenizer(DataOptions& o, const TokenizerOptions& given) {
   } else if (o.tokenizer == "bpe") {
     throw ConfigError("--tokenizer bpe needs the size of its vocabulary: add --train-bpe 4096");
   }
+}
+
+// Refuses options that would change nothing, and says what each needs.
+void require_options_apply(const CLI::App& command, const DataOptions& o) {
+  const auto given = [&](const char* option) { return command.get_option(option)->count() > 0; };
+  if (is_token_directory(o.path)) {
+    for (const CLI::Option* option : command.get_options())
+      if (option->count() > 0 && option->get_name() != "text")
+        throw ConfigError(
+            fmt::format("{} holds token files already, which {} does not change: name the text "
+                        "that they were made from, or leave {} out",
+                        o.path, option->get_name(), option->get_name()));
+    return;
+  }
+  if (given("--tokenizer-files") && o.tokenizer != "gpt2" && o.tokenizer != "pretrained")
+    throw ConfigError(
+        fmt::format("--tokenizer-files {}: the tokenizer {} is made from the text and reads no "
+                    "files; wanted --tokenizer pretrained (or gpt2) beside it, or leave it out",
+                    o.tokenizer_files, o.tokenizer));
+  if (!given("--field") && !given("--document-token")) return;
+  const TextFiles files = o.path.empty() ? TextFiles() : find_text_files(o.path, false);
+  const std::string text = !o.path.empty()   ? o.path
+                           : !o.name.empty() ? o.name
+                                             : std::string("the text");
+  if (given("--field") && !has_json_lines(files))
+    throw ConfigError(
+        fmt::format("--field {}: {} holds no lines of JSON, which have fields; wanted a .jsonl "
+                    "file (also .gz, .zst), or leave --field out",
+                    o.field, text));
+  if (given("--document-token") && o.document_separator.empty() && !files.documents)
+    throw ConfigError(fmt::format(
+        "--document-token: {} is one document, behind which no token is put; wanted "
+        "--document-separator beside it, a directory, a pattern or a .jsonl file, or leave it out",
+        text));
 }
 
 // A shell has no easy way to write a line break.
@@ -174,9 +216,11 @@ void describe_prepared(const std::string& directory, double validation_fraction)
   if (d.task) describe_task(d, directory);
 }
 
-void run(DataOptions& o, const GeneratedArguments& generated, const TokenizerOptions& given) {
+void run(const CLI::App& command, DataOptions& o, const GeneratedArguments& generated,
+         const TokenizerOptions& given) {
   o.generated = component_of(generated);
   settle_tokenizer(o, given);
+  require_options_apply(command, o);
   read_line_breaks(o);
   const std::string directory = prepare_visibly(o);
   describe_prepared(directory, o.validation_fraction);
@@ -200,7 +244,7 @@ void add_prepare_command(CLI::App& app) {
   add_output_options(*command, *o);
   add_document_options(*command, *o);
   add_generated_options(*command, *generated);
-  command->callback([o, generated, given] { run(*o, *generated, given); });
+  command->callback([command, o, generated, given] { run(*command, *o, *generated, given); });
 }
 
 }  // namespace reverie

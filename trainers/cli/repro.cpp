@@ -105,10 +105,12 @@ void add_repro_command(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--run-dir", o->directory,
                       "where runs and table go (default: runs/<table>-<preset>)");
-  command->add_option("--only", o->only, "train only these models now (repeatable)")
-      ->allow_extra_args(false);
-  command->add_flag("--report-only", o->report_only,
-                    "train nothing; write the table of the finished runs");
+  auto* only = command->add_option("--only", o->only, "train only these models now (repeatable)")
+                   ->allow_extra_args(false);
+  command
+      ->add_flag("--report-only", o->report_only,
+                 "train nothing; write the table of the finished runs")
+      ->excludes(only);
   command
       ->add_option("--set", o->overrides, "override one value of every run's config (repeatable)")
       ->allow_extra_args(false);

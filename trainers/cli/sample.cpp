@@ -247,8 +247,9 @@ void add_sample_command(CLI::App& app) {
       ->capture_default_str();
   a->prompts.add_to(*command);
   command->get_option("--prompts")->excludes(command->get_option("--prompt"));
-  command->add_flag("--greedy", a->greedy, "the same as --temperature 0")
-      ->excludes(command->get_option("--temperature"));
+  auto* greedy = command->add_flag("--greedy", a->greedy, "the same as --temperature 0");
+  for (const char* of_draws : {"--temperature", "--top-k", "--top-p", "--min-p"})
+    greedy->excludes(command->get_option(of_draws));
   command->add_flag("--past-end", a->past_end, "continue after the end-of-text token");
   command->add_option("--texts", a->texts,
                       "also write each text to this file as a line {\"text\": ...}, which training "

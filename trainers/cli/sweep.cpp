@@ -206,30 +206,34 @@ void add_sweep_command(CLI::App& app) {
       ->take_all()
       ->allow_extra_args(false);
   a->config.add_lenient(*command);
-  command
-      ->add_option("--seeds", a->seeds,
-                   "number of seeds for each combination: the experiment's own seed and those "
-                   "after it")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  auto* seeds =
+      command
+          ->add_option("--seeds", a->seeds,
+                       "number of seeds for each combination: the experiment's own seed and those "
+                       "after it")
+          ->check(CLI::PositiveNumber)
+          ->capture_default_str();
   command->add_option("--run-dir", a->run_directory,
                       "where runs and table go (default: runs/<config's name>-sweep)");
-  command->add_flag("--report-only", a->report_only,
-                    "train nothing; write the table of the finished runs");
-  command->add_flag("--find-learning-rate", a->find_learning_rate,
-                    "train once instead, shortly, with a learning rate that grows until the loss "
-                    "diverges");
+  auto* report_only = command->add_flag("--report-only", a->report_only,
+                                        "train nothing; write the table of the finished runs");
+  auto* find_rate =
+      command->add_flag("--find-learning-rate", a->find_learning_rate,
+                        "train once instead, shortly, with a learning rate that grows until the "
+                        "loss diverges");
   command->add_option("--steps", a->range.steps, "number of steps of --find-learning-rate")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->needs(find_rate);
   command->add_option("--lowest-rate", a->range.low, "first learning rate of --find-learning-rate")
-      ->capture_default_str();
-  command
-      ->add_option("--highest-rate", a->range.high,
-                   "last learning rate of "
-                   "--find-learning-rate")
-      ->capture_default_str();
-  command->add_flag("--print-table", a->print_table,
-                    "print the table's definition (for `reverie repro`) and exit");
+      ->capture_default_str()
+      ->needs(find_rate);
+  command->add_option("--highest-rate", a->range.high, "last learning rate of --find-learning-rate")
+      ->capture_default_str()
+      ->needs(find_rate);
+  auto* print_table =
+      command->add_flag("--print-table", a->print_table,
+                        "print the table's definition (for `reverie repro`) and exit");
+  find_rate->excludes(seeds)->excludes(report_only)->excludes(print_table);
   command->add_flag("--print-schema", a->print_schema,
                     "print the JSON Schema of sweep definitions and exit");
   command->callback([a] { run(*a); });
