@@ -152,7 +152,8 @@ class EvaluateTest(unittest.TestCase):
         self.assertEqual(other["other_data"]["trained_on"], before["dataset_hash"])
         self.assertNotEqual(other["dataset_hash"], before["dataset_hash"])
         self.assertGreater(other["val_loss"], before["val_loss"])
-        self.assertIn("OTHER DATA", self.expect(0, "eval", "run", "--other-data").stdout)
+        for name in ("run", "run@last"):  # with the run's own tokenizer, however it is named
+            self.assertIn("OTHER DATA", self.expect(0, "eval", name, "--other-data").stdout)
         # Characters that the run has never seen have no tokens of its own.
         (self.here / "text.txt").write_text("\u00e4" + self.text[1:])
         self.assertIn("\u00e4", self.expect(1, "eval", "run", "--other-data").stderr)

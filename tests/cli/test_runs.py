@@ -222,6 +222,17 @@ class RunsTest(unittest.TestCase):
         self.expect(0, "sample", "longer/checkpoints/step_00000012", "--max-tokens", 3)
         self.expect(0, "check", "causality", "longer@12")
         self.assertIn("it has: ", self.expect(1, "eval", "longer@11").stderr)
+        self.assertTrue(self.expect(0, "check", "summary", "longer@12").stdout.endswith("the same\n"))
+        self.assertTrue(self.expect(0, "check", "summary", "longer@last").stdout.endswith("the same\n"))
+        self.assertIn("summary.json holds the figures of step 12", self.expect(1, "check", "summary", "longer@8").stderr)
+        self.expect(0, "report", "longer@last", "--out", "longer.html")
+        for page in ("longer@8", "longer/checkpoints/step_00000008"):
+            self.assertIn("`reverie report longer`", self.expect(2, "report", page).stderr.replace(str(self.folder) + "/", ""))
+        before = sorted(path.name for path in self.folder.iterdir())
+        for more in (["--resume"], ["longer.json", "--resume"], []):
+            self.assertIn("a run goes on from its newest", self.expect(2, "train", "--run-dir", "longer@8", *more).stderr)
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), before)
+        self.expect(0, "train", "--run-dir", "longer@last", "--resume", "--quiet")
         refused = self.expect(2, "train", "--run-dir", "longer", "--resume", "--set", "train.steps=9").stderr
         self.assertIn("$.train.steps: 12 -> 9", refused)
 

@@ -22,6 +22,7 @@
 #include "trainers/evaluation/split_losses.h"
 #include "trainers/probes/rounding.h"
 #include "trainers/runs/run_directory.h"
+#include "trainers/runs/run_reference.h"
 #include "trainers/text/activity.h"
 
 namespace reverie {
@@ -176,16 +177,24 @@ class FinalFigures {
   std::vector<Known> known_;
 };
 
-void require_comparable(const std::string& directory, const LoadedRun& run, const Json& summary) {
+void require_comparable(const std::string& given, const std::string& directory,
+                        const LoadedRun& run, const Json& summary) {
   if (run.options.tensor_device().kind != DeviceKind::cpu)
     throw UserError(fmt::format(
         "{} was trained on {}: its figures are computed anew on the CPU, which rounds otherwise",
         directory, run.options.device));
-  if (const int64_t steps = summary.at("steps"); steps != run.step)
+  const int64_t steps = summary.at("steps");
+  if (steps == run.step) return;
+  if (given == directory)
     throw UserError(fmt::format(
         "{}: summary.json is of step {}, the newest checkpoint of step {}; wanted one of the same "
         "step",
         directory, steps, run.step));
+  throw UserError(
+      fmt::format("{} is the checkpoint of step {}, summary.json holds the figures of step {}: "
+                  "there are none to compare. Wanted `reverie check summary {}`; the losses of "
+                  "this checkpoint: `reverie eval {}`",
+                  given, run.step, steps, directory, given));
 }
 
 // Runs a program to its end, its output thrown away: "" or how it ended.
@@ -258,14 +267,16 @@ Json SummaryCheck::json() const {
   return out;
 }
 
-SummaryCheck check_summary(const std::string& run_directory) {
+SummaryCheck check_summary(const std::string& given) {
+  const auto named = find_run(given);
+  const std::string run_directory = named ? named->directory : given;
   require(run_finished(run_directory), "{} is not finished: there is no summary.json",
           run_directory);
   const Json summary = read_summary(run_directory);
   require(summary.contains(kOnPrefixWindows), "{}: summary.json of an earlier version, without {}",
           run_directory, kOnPrefixWindows);
-  const LoadedRun run = load_run(run_directory);
-  require_comparable(run_directory, run, summary);
+  const LoadedRun run = load_run(given);
+  require_comparable(given, run_directory, run, summary);
   const RunData opened = open_run_data(run_directory, run, false);
   const EvaluationOptions& o = run.options.evaluation;
   EvaluationSplits splits(opened.data, o.batch_size, run.model->block_size(), o.final_windows,

@@ -35,10 +35,10 @@ struct SummaryCheck {
 
 /// The losses of the final evaluation: teacher-forced on train and validation windows (of a mix, text
 /// by text), and on those scored prefix by prefix; behind latents; with memory carried, and reset, on
-/// the same windows. Each is computed in a copy of this process, which has read nothing yet.
-/// UserError where the run is not finished, was trained on another device than the CPU, or has newer
-/// checkpoints than its summary.
-SummaryCheck check_summary(const std::string& run_directory);
+/// the same windows. Each is computed in a copy of this process, which has read nothing yet. `run` may
+/// name a checkpoint (find_run()). UserError where the run is not finished, was trained on another
+/// device than the CPU, or the checkpoint is of another step than its summary.
+SummaryCheck check_summary(const std::string& run);
 
 /// Where the outcome of check_summary_in_own_process() stands in a run directory.
 inline constexpr const char* kSummaryCheckFile = "summary_check.json";

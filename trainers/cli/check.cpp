@@ -160,7 +160,7 @@ struct SummaryArguments {
 void run_summary_check(const SummaryArguments& a) {
   require_outputs({{"--json", a.json}}, {});
   const SummaryCheck check = check_summary(a.run);
-  keep_leak(a.run, check.verdict());
+  if (const auto run = find_run(a.run)) keep_leak(run->directory, check.verdict());
   if (!a.json.empty()) write_file_atomically(a.json, json_text_replacing(check.json(), 2) + "\n");
   fmt::print("{}", check.text());
   if (!check.same()) exit_with(int(ExitCode::check_failed));
@@ -225,7 +225,10 @@ void add_check_command(CLI::App& app) {
       "earlier evaluations showed it cannot do this; `train` and `repro` ask it at the end of "
       "every run");
   auto s = std::make_shared<SummaryArguments>();
-  summary->add_option("run", s->run, "a finished run directory")->required();
+  summary
+      ->add_option("run", s->run,
+                   "a finished run directory (also RUN@1000, where its figures are of that step)")
+      ->required();
   summary->add_option("--json", s->json, "also write the figures and the verdict to this file");
   summary->callback([s] { run_summary_check(*s); });
 

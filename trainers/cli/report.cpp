@@ -52,6 +52,17 @@ void write_plots(const std::string& table, const std::string& given) {
   fmt::print("{}", markdown_plots(plots));
 }
 
+// The directory of a run that may be named as RUN@last. A page shows a whole run.
+std::string whole_run(const std::string& given) {
+  const auto named = find_run(given);
+  if (!named) return given;  // read_run_record() says what it is not
+  if (named->checkpoint.empty()) return named->directory;
+  throw ConfigError(fmt::format(
+      "{} is one checkpoint, and a page shows a whole run: its curves, and what it came to. Wanted "
+      "`reverie report {}`; the losses of this checkpoint: `reverie eval {}`",
+      given, shell_word(named->directory), shell_word(given)));
+}
+
 void run(const ReportArguments& a) {
   if (a.runs.empty() == a.plots_of.empty())
     throw ConfigError("wanted run directories, or --plots-of a table, and not both");
@@ -63,7 +74,7 @@ void run(const ReportArguments& a) {
     throw ConfigError(fmt::format(
         "--out {} is no page: wanted a file that ends in .html, which is replaced", a.out));
   std::vector<RunRecord> runs;
-  for (const std::string& directory : a.runs) runs.push_back(read_run_record(directory));
+  for (const std::string& directory : a.runs) runs.push_back(read_run_record(whole_run(directory)));
   make_names_differ(runs);
   if (runs.size() == 1) {
     const std::string file = a.out.empty() ? runs[0].directory + "/report.html" : a.out;

@@ -139,7 +139,27 @@ void train_as_rank(const TrainArguments& a, std::shared_ptr<Communicator> host) 
   }
 }
 
+// --run-dir RUN@last is the run. A checkpoint is none to go on in: the run has metrics and
+// checkpoints behind it.
+void settle_run_directory(TrainArguments& a) {
+  if (a.run_directory.empty() || (!a.resume && !a.config.file.empty())) return;
+  const auto named = find_run(a.run_directory);
+  if (!named) return;
+  if (named->checkpoint.empty()) {
+    a.run_directory = named->directory;
+    return;
+  }
+  throw ConfigError(fmt::format(
+      "--run-dir {} is one checkpoint, and a run goes on from its newest: wanted `{} train "
+      "--run-dir {} --resume`. To train another run from the weights of this checkpoint, export "
+      "them (`reverie inspect {} --export-hf DIR`) and name DIR in a config: {{\"type\": "
+      "\"pretrained\", \"path\": DIR}}",
+      a.run_directory, shell_word(program_name()), shell_word(named->directory),
+      shell_word(a.run_directory)));
+}
+
 void run(TrainArguments& a) {
+  settle_run_directory(a);
   if (a.self_contained) a.config.overrides.push_back("checkpoint.self_contained=true");
   // A run knows its own config.
   if (a.config.file.empty() && a.resume && names_run(a.run_directory)) {

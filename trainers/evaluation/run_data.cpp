@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "datasets/text_input.h"
+#include "trainers/runs/run_reference.h"
 
 namespace reverie {
 namespace {
@@ -32,7 +33,7 @@ Dataset open_apart(DataOptions options) {
 
 }  // namespace
 
-RunData open_run_data(const std::string& run_directory, const LoadedRun& run, bool other_data) {
+RunData open_run_data(const std::string& given, const LoadedRun& run, bool other_data) {
   const DataOptions& options = run.options.data;
   const auto is_of_run = [&](const Dataset& data) {
     return data.hash == run.data_hash &&
@@ -43,7 +44,7 @@ RunData open_run_data(const std::string& run_directory, const LoadedRun& run, bo
   out.data = replaced ? open_apart(options) : prepare_and_open(options);
   if (is_of_run(out.data)) return out;
   const std::string what = fmt::format(
-      "{} was trained on other tokens than those of {} now (data hash {}, now {})", run_directory,
+      "{} was trained on other tokens than those of {} now (data hash {}, now {})", given,
       options.path.empty() ? out.data.name() : options.path, run.data_hash, out.data.hash);
   if (!other_data)
     throw ConfigError(fmt::format(
@@ -54,9 +55,10 @@ RunData open_run_data(const std::string& run_directory, const LoadedRun& run, bo
   DataOptions own = options;
   const std::vector<DataOptions*> texts = texts_to_prepare(own);
   if (run.tokenizer && !texts.empty()) {
+    const auto named = find_run(given);
     for (DataOptions* text : texts) {
       text->tokenizer = "pretrained";
-      text->tokenizer_files = run_directory;
+      text->tokenizer_files = named ? named->directory : given;
     }
     out.data = open_apart(own);
   }

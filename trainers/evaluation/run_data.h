@@ -17,7 +17,8 @@ struct RunData {
 /// Opens the data of the run's config and compares it with the hash in its checkpoint. Files that
 /// were prepared for the run are never replaced: a text that has changed since is prepared in a
 /// temporary folder. ConfigError when the tokens are others, unless `other_data`: then the text is
-/// encoded by the run's own tokenizer, and must consist of what that one knows.
-RunData open_run_data(const std::string& run_directory, const LoadedRun& run, bool other_data);
+/// encoded by the run's own tokenizer, and must consist of what that one knows. `given`: as for
+/// load_run().
+RunData open_run_data(const std::string& given, const LoadedRun& run, bool other_data);
 
 }  // namespace reverie

@@ -134,6 +134,17 @@ TEST_F(CheckSummary, InDoublePrecisionOnlySumsMayDiffer) {
   EXPECT_LT(check.figures[0].allowed, 1e-11);
 }
 
+TEST_F(CheckSummary, ACheckpointIsComparedWithFiguresOfItsOwnStep) {
+  const std::string directory = run(llama("null"), R"({"checkpoint": {"interval": 4, "keep": 0}})");
+  for (const char* named : {"@8", "@last", "/checkpoints/step_00000008"}) {
+    const SummaryCheck check = check_summary(directory + named);
+    EXPECT_TRUE(check.same()) << check.text();
+    EXPECT_EQ(check.step, 8);
+  }
+  EXPECT_THAT(message_of<UserError>([&] { check_summary(directory + "@4"); }),
+              HasSubstr("is the checkpoint of step 4, summary.json holds the figures of step 8"));
+}
+
 // In its own process nothing moves: every probe meets the same memory of the text.
 TEST_F(CheckSummary, AModelThatRemembersWhatItWasEvaluatedOnIsFound) {
   const std::string directory = run(llama(R"({"type": "test_attack", "kind": "remembers"})"));
