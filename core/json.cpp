@@ -44,6 +44,18 @@ std::string json_text_replacing(const Json& value, int indent) {
   return value.dump(indent, ' ', false, Json::error_handler_t::replace);
 }
 
+std::string json_line(const Json& value) {
+  std::string out;
+  bool in_string = false, escaped = false;
+  for (const char c : json_text_replacing(value)) {
+    out += c;
+    if (c == '"' && !escaped) in_string = !in_string;
+    escaped = c == '\\' && !escaped;
+    if (!in_string && (c == ',' || c == ':')) out += ' ';
+  }
+  return out;
+}
+
 Json parse_json(std::string_view text) {
   if (too_deep(text))
     throw Json::parse_error::create(

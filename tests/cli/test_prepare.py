@@ -73,7 +73,7 @@ class PrepareTest(unittest.TestCase):
         self.assertTrue(all(token.isdigit() for token in lines[words + 1].split()))
         inspected = self.expect(0, "inspect", "recall").stdout
         self.assertIn("recall: documents of 3 windows of 28 tokens", inspected)
-        self.assertIn('"seed":7', inspected)
+        self.assertIn('"seed": 7', inspected)
         self.assertIn("answers decided 1 windows before: chance 0.0625", inspected)
         self.assertIn('generated task "recall"', self.expect(0, "modules").stdout)
         # Kept, unless another is asked for.

@@ -46,5 +46,11 @@ TEST(ParseJson, IsOtherwiseTheLibrarys) {
   EXPECT_TRUE(parse_json_or_discard("nonsense").is_discarded());
 }
 
+TEST(JsonLine, HasSpacesBetweenValuesAndNoneInTexts) {
+  const Json value = parse_json(R"({"b":[1,2],"a,b:c":"x,y:\"z,\\","d":{}})");
+  EXPECT_EQ(json_line(value), R"({"b": [1, 2], "a,b:c": "x,y:\"z,\\", "d": {}})");
+  EXPECT_EQ(parse_json(json_line(value)), value);
+}
+
 }  // namespace
 }  // namespace reverie

@@ -87,7 +87,7 @@ void run_causality(const CausalityArguments& a) {
   const Verdict latents = augmented ? ask_latents_of(*augmented, texts) : Verdict();
   activity.reset();
   if (!a.json.empty()) write_file_atomically(a.json, json_text_replacing(report.json(), 2) + "\n");
-  fmt::print("{}\n", report.text());
+  fmt::print("{}\n", fit_terminal(STDOUT_FILENO, report.text()));
   const auto print_line = [](const std::string& what, const Verdict& verdict) {
     fmt::print("{}\n", fit_terminal(STDOUT_FILENO, what + ": " + verdict.line()));
   };
@@ -105,16 +105,23 @@ struct ResumeArguments {
 void run_resume(const ResumeArguments& a) {
   const ResumeCheck check = check_resume(a.config.experiment(), a.steps, a.kill_at, a.directory);
   if (!check.ok()) {
-    for (const auto& d : check.differences) fmt::print("{}\n", d);
+    std::string differences;
+    for (const auto& d : check.differences) differences += d + "\n";
     fmt::print(
-        "NOT bit-exact: {} steps in one go and {} + kill + resume + {} end in different states\n",
-        check.steps, check.killed_at, check.steps - check.killed_at);
+        "{}\n",
+        fit_terminal(STDOUT_FILENO,
+                     differences + fmt::format("NOT bit-exact: {} steps in one go and {} + kill + "
+                                               "resume + {} end in different states",
+                                               check.steps, check.killed_at,
+                                               check.steps - check.killed_at)));
     exit_with(int(ExitCode::check_failed));
   }
-  fmt::print(
-      "bit-exact: {} steps in one go equal {} steps, kill -9, resume, {} steps (weights, moments, "
-      "random state, losses)\n",
-      check.steps, check.killed_at, check.steps - check.killed_at);
+  fmt::print("{}\n", fit_terminal(
+                         STDOUT_FILENO,
+                         fmt::format("bit-exact: {} steps in one go equal {} steps, "
+                                     "kill -9, resume, {} steps (weights, moments, random "
+                                     "state, losses)",
+                                     check.steps, check.killed_at, check.steps - check.killed_at)));
 }
 
 struct MaskArguments {
@@ -149,7 +156,7 @@ void run_mask(const MaskArguments& a) {
       check_mask(*augmented, drawn(a.texts, length, 0, model->vocabulary_size() - 1),
                  drawn(a.texts, a.groups, 1 + augmented->options().delay, length + 1 - ahead));
   activity.reset();
-  fmt::print("{}\n", check.text());
+  fmt::print("{}\n", fit_terminal(STDOUT_FILENO, check.text()));
   if (!check.ok()) exit_with(int(ExitCode::check_failed));
 }
 
@@ -162,7 +169,7 @@ void run_summary_check(const SummaryArguments& a) {
   const SummaryCheck check = check_summary(a.run);
   if (const auto run = find_run(a.run)) keep_leak(run->directory, check.verdict());
   if (!a.json.empty()) write_file_atomically(a.json, json_text_replacing(check.json(), 2) + "\n");
-  fmt::print("{}", check.text());
+  fmt::print("{}", fit_terminal(STDOUT_FILENO, check.text()));
   if (!check.same()) exit_with(int(ExitCode::check_failed));
 }
 

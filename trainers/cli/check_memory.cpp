@@ -1,6 +1,7 @@
 #include "trainers/cli/check_memory.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -19,6 +20,7 @@
 #include "trainers/runs/run_reference.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/text/activity.h"
+#include "trainers/text/terminal.h"
 
 namespace reverie {
 namespace {
@@ -68,8 +70,8 @@ void run_memory(const MemoryArguments& a) {
   if (!verdict.label().empty()) out["label"] = verdict.label();
   if (opened.other) out["other_data"] = {{"trained_on", r.data_hash}, {"note", opened.note}};
   if (!a.json.empty()) write_file_atomically(a.json, json_text_replacing(out, 2) + "\n");
-  fmt::print("{}\n{}{}\n", r.checkpoint,
-             check.text(verdict.mark() + (opened.other ? "  OTHER DATA" : "")), verdict.mark());
+  const std::string figures = check.text(verdict.mark() + (opened.other ? "  OTHER DATA" : ""));
+  fmt::print("{}\n", fit_list(STDOUT_FILENO, r.checkpoint + "\n" + figures + verdict.mark()));
   if (const auto run = find_run(a.run)) keep_leak(run->directory, verdict);
   report_verdict(r.verdict, verdict);
   if (!check.holds() || verdict.leaks()) exit_with(int(ExitCode::check_failed));

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <omp.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -14,6 +15,7 @@
 #include "trainers/cli/commands.h"
 #include "trainers/distributed/mpi/mpi_transport.h"
 #include "trainers/distributed/nccl/nccl_transport.h"
+#include "trainers/text/terminal.h"
 
 namespace reverie {
 namespace {
@@ -43,49 +45,55 @@ std::string gpu_attention() {
                      chosen ? "cuDNN where it serves the case" : "our kernels", library);
 }
 
+// Lines of a name and what is known of it.
+std::string machine_text() {
+  const MachineInfo m = machine_info();
+  std::string out;
+  out += fmt::format("build        {}\n", build_commit());
+  out += fmt::format("machine      {}, {} cores, {:.1f} GiB, {}\n", m.cpu, m.cores,
+                     double(m.memory_bytes) / (1 << 30), m.system);
+  std::string supported;
+  for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512})
+    if (isa_supported(isa))
+      supported += (supported.empty() ? "" : ", ") + std::string(name_of(isa));
+  out += fmt::format("cpu kernels  {} in use (this machine runs: {}; REVERIE_ISA overrides)\n",
+                     name_of(active_isa()), supported);
+  out += fmt::format("threads      {} (OMP_NUM_THREADS overrides)\n", omp_get_max_threads());
+  out += fmt::format("f32 matmul   {}\n", matmul_library());
+  out += fmt::format(
+      "weights      frozen ones of a published model {} (REVERIE_WEIGHTS=compact|f32)\n",
+      keeps_weights_compact() ? "stay as their file has them (on device cuda: those of bf16)"
+                              : "are widened to f32 when they are read");
+  const std::string mpi = mpi_library();
+  out +=
+      fmt::format("ranks        {}; RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT (TCP)\n",
+                  mpi.empty() ? "no MPI in this build (libopenmpi-dev)" : "mpirun (" + mpi + ")");
+  out += fmt::format("             {}\n", gpu_exchange());
+  int cuda = 0, rows = 0;
+  for (const KernelRow* row : kernel_table()) {
+    ++rows;
+    cuda += row->has_cuda();
+  }
+  out += fmt::format("cuda         {} of {} kernels in this build; {}\n", cuda, rows,
+                     cuda::status().in_words);
+  out += fmt::format("             kernels {}\n", hardware_record());
+  out += fmt::format("             {}\n", gpu_attention());
+  const char* data = std::getenv("REVERIE_DATA");
+  out += fmt::format("data         REVERIE_DATA {}\n",
+                     !data ? "is not set: scripts/fetch.py shakespeare fetches the text"
+                     : std::filesystem::exists(std::string(data) + "/tinyshakespeare/input.txt")
+                         ? std::string("holds tinyshakespeare")
+                         : std::string("is set, but holds no tinyshakespeare/input.txt"));
+  return out;
+}
+
 }  // namespace
 
 void add_doctor_command(CLI::App& app) {
   auto* command = app.add_subcommand("doctor",
                                      "Show this machine and this build: kernels, "
                                      "threads, ranks, GPU, data");
-  command->callback([] {
-    const MachineInfo m = machine_info();
-    fmt::print("build        {}\n", build_commit());
-    fmt::print("machine      {}, {} cores, {:.1f} GiB, {}\n", m.cpu, m.cores,
-               double(m.memory_bytes) / (1 << 30), m.system);
-    std::string supported;
-    for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512})
-      if (isa_supported(isa))
-        supported += (supported.empty() ? "" : ", ") + std::string(name_of(isa));
-    fmt::print("cpu kernels  {} in use (this machine runs: {}; REVERIE_ISA overrides)\n",
-               name_of(active_isa()), supported);
-    fmt::print("threads      {} (OMP_NUM_THREADS overrides)\n", omp_get_max_threads());
-    fmt::print("f32 matmul   {}\n", matmul_library());
-    fmt::print("weights      frozen ones of a published model {} (REVERIE_WEIGHTS=compact|f32)\n",
-               keeps_weights_compact()
-                   ? "stay as their file has them (on device cuda: those of bf16)"
-                   : "are widened to f32 when they are read");
-    const std::string mpi = mpi_library();
-    fmt::print("ranks        {}; RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT (TCP)\n",
-               mpi.empty() ? "no MPI in this build (libopenmpi-dev)" : "mpirun (" + mpi + ")");
-    fmt::print("             {}\n", gpu_exchange());
-    int cuda = 0, rows = 0;
-    for (const KernelRow* row : kernel_table()) {
-      ++rows;
-      cuda += row->has_cuda();
-    }
-    fmt::print("cuda         {} of {} kernels in this build; {}\n", cuda, rows,
-               cuda::status().in_words);
-    fmt::print("             kernels {}\n", hardware_record());
-    fmt::print("             {}\n", gpu_attention());
-    const char* data = std::getenv("REVERIE_DATA");
-    fmt::print("data         REVERIE_DATA {}\n",
-               !data ? "is not set: scripts/fetch.py shakespeare fetches the text"
-               : std::filesystem::exists(std::string(data) + "/tinyshakespeare/input.txt")
-                   ? std::string("holds tinyshakespeare")
-                   : std::string("is set, but holds no tinyshakespeare/input.txt"));
-  });
+  command->callback([] { fmt::print("{}", fit_list(STDOUT_FILENO, machine_text())); });
 }
 
 }  // namespace reverie

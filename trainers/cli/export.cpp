@@ -1,6 +1,7 @@
 #include "trainers/cli/export.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -8,6 +9,7 @@
 #include "trainers/exporting/hugging_face.h"
 #include "trainers/runs/stored_run.h"
 #include "trainers/runs/trained_state.h"
+#include "trainers/text/terminal.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
@@ -26,11 +28,14 @@ const Tokenizer& tokenizer_of(const LoadedRun& run, const std::string& directory
 void print_errors(const GgufWriter::Saved& saved, GgufTensorType type) {
   if (type == GgufTensorType::f32) return;
   fmt::print("{} of {} tensors are stored as f32\n", saved.in_full, saved.tensors);
-  fmt::print("largest error of a weight: {:.3g}, which is {:.3f} of its bound ({})\n",
-             saved.errors.largest, saved.errors.largest_share,
-             type == GgufTensorType::q8_0  ? "0.00443 of the largest of its block of 32"
-             : type == GgufTensorType::f16 ? "2^-11 of the weight, at least 2^-25"
-                                           : "2^-8 of the weight");
+  const char* bound = type == GgufTensorType::q8_0  ? "0.00443 of the largest of its block of 32"
+                      : type == GgufTensorType::f16 ? "2^-11 of the weight, at least 2^-25"
+                                                    : "2^-8 of the weight";
+  fmt::print("{}\n",
+             fit_terminal(STDOUT_FILENO,
+                          fmt::format("largest error of a weight: {:.3g}, which is {:.3f} "
+                                      "of its bound ({})",
+                                      saved.errors.largest, saved.errors.largest_share, bound)));
 }
 
 }  // namespace

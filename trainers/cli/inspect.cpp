@@ -21,6 +21,10 @@
 namespace reverie {
 namespace {
 
+void print_line(const std::string& line) {
+  fmt::print("{}\n", fit_terminal(STDOUT_FILENO, line));
+}
+
 void print_tensors(const NamedTensors& tensors) {
   int64_t total = 0;
   for (const auto& [name, t] : tensors) {
@@ -36,12 +40,14 @@ void print_data(const std::string& directory) {
   options.path = directory;
   const Dataset data = open_dataset(describe_dataset(options));
   const auto part = [](const char* name, const TokenFile& tokens) {
-    fmt::print("{:<12} {} tokens, checksum {}\n", name, tokens.count(), tokens.checksum());
+    print_line(
+        fmt::format("{:<12} {} tokens, checksum {}", name, tokens.count(), tokens.checksum()));
   };
-  fmt::print("data: {}, vocabulary {}, hash {}\n", data.name(), data.vocabulary_size(), data.hash);
-  if (!data.note().empty()) fmt::print("note: {}\n", data.note());
+  print_line(fmt::format("data: {}, vocabulary {}, hash {}", data.name(), data.vocabulary_size(),
+                         data.hash));
+  if (!data.note().empty()) print_line("note: " + data.note());
   if (data.provenance.contains("creation"))
-    fmt::print("made with: {}\n", json_text_replacing(data.provenance.at("creation")));
+    print_line("made with: " + json_line(data.provenance.at("creation")));
   part("train", data.train);
   part("validation", data.validation);
   if (!data.task) return;
@@ -84,20 +90,20 @@ void add_inspect_command(CLI::App& app) {
         throw ConfigError(fmt::format(
             "{} is no run: an export needs a run (its directory, RUN@best or RUN@1000)", *path));
       const SafetensorsFile file = read_safetensors(*path);
-      for (const auto& [key, value] : file.metadata) fmt::print("{}: {}\n", key, value);
+      for (const auto& [key, value] : file.metadata) print_line(key + ": " + value);
       print_tensors(file.tensors);
       return;
     }
     if (exports->any()) return export_run(*path, *exports);
     const LoadedRun run = load_run(*path);
-    fmt::print("checkpoint: {}{}\n", run.checkpoint, run.verdict.mark());
-    fmt::print("{}\n", fit_terminal(STDOUT_FILENO, "verdict: " + run.verdict.line()));
+    print_line(fmt::format("checkpoint: {}{}", run.checkpoint, run.verdict.mark()));
+    print_line("verdict: " + run.verdict.line());
     if (run.options.data.generated.given())
-      fmt::print("data: {}\n", run.options.data.generated.resolved->dump());
-    fmt::print("model: {}\n", run.options.model.resolved->dump());
+      print_line("data: " + json_line(*run.options.data.generated.resolved));
+    print_line("model: " + json_line(*run.options.model.resolved));
     if (const FrozenBase* its = frozen_base_of(*run.model))
-      fmt::print("base: {}, weights hash {}; {} of the tensors below are its own\n", its->path,
-                 its->hash, its->parameters.size());
+      print_line(fmt::format("base: {}, weights hash {}; {} of the tensors below are its own",
+                             its->path, its->hash, its->parameters.size()));
     print_tensors(run.model->state());
   });
 }

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -11,6 +12,7 @@
 #include "trainers/exporting/random_base.h"
 #include "trainers/runs/shrunk_experiment.h"
 #include "trainers/tables/repro.h"
+#include "trainers/text/terminal.h"
 #include "trainers/training/plan.h"
 
 namespace reverie {
@@ -52,17 +54,19 @@ std::string on_gpu(const Plan& p, const GpuRates& gpu, const PlanArguments& a, b
       most < gpu.memory ? "fits, as far as tensors are counted" : "does not fit");
 }
 
-void print(const Plan& p) {
+std::string lines_of(const Plan& p) {
   const double mib = 1 << 20;
+  std::string out;
   const auto line = [&](const char* what, double bytes, const std::string& note = "") {
-    fmt::print("{:<22}{:.1f} MiB{}\n", what, bytes / mib, note);
+    out += fmt::format("{:<22}{:.1f} MiB{}\n", what, bytes / mib, note);
   };
-  fmt::print("parameters            {} ({} trained)\n", p.parameters, p.trained_parameters);
-  fmt::print("tokens per step       {}\n", p.tokens_per_step);
-  fmt::print("operations per step   {:.2f} GFLOP (of all kernels, forward and backward)\n",
-             p.step_flops / 1e9);
-  fmt::print("operations per run    {:.2f} TFLOP\n", p.step_flops * double(p.steps) / 1e12);
-  if (p.ranks > 1) fmt::print("for each of {} ranks (the one with the most sequences):\n", p.ranks);
+  out += fmt::format("parameters            {} ({} trained)\n", p.parameters, p.trained_parameters);
+  out += fmt::format("tokens per step       {}\n", p.tokens_per_step);
+  out += fmt::format("operations per step   {:.2f} GFLOP (of all kernels, forward and backward)\n",
+                     p.step_flops / 1e9);
+  out += fmt::format("operations per run    {:.2f} TFLOP\n", p.step_flops * double(p.steps) / 1e12);
+  if (p.ranks > 1)
+    out += fmt::format("for each of {} ranks (the one with the most sequences):\n", p.ranks);
   line("frozen weights", p.frozen_bytes);
   line("trained weights", p.weight_bytes - p.frozen_bytes);
   line("gradients", p.gradient_bytes);
@@ -72,10 +76,11 @@ void print(const Plan& p) {
   line("activations", p.activation_bytes);
   line("peak of one step", p.peak_bytes, " (tensors; no step was computed)");
   line("peak of evaluation", p.evaluation_peak_bytes);
-  fmt::print(
+  out += fmt::format(
       "not counted           program and libraries, scratch inside kernels, buffers of ranks, the "
       "gate before the first step, prefix-only scores{}\n",
       p.ranks > 1 ? ", a sharded optimizer gathered on rank 0 for a checkpoint" : "");
+  return out;
 }
 
 void plan(PlanArguments& a) {
@@ -94,7 +99,7 @@ void plan(PlanArguments& a) {
     o.shrink = a.shrink;
     std::optional<CostOptions> costs;
     if (a.ranks > 1 || !a.gpu.empty()) costs = CostOptions{a.ranks, a.gpu, a.utilisation};
-    fmt::print("{}", plan_table_text(o, costs));
+    fmt::print("{}", fit_list(STDOUT_FILENO, plan_table_text(o, costs)));
     return;
   }
   if (!a.of_table.empty())
@@ -124,10 +129,13 @@ void plan(PlanArguments& a) {
     fmt::print("{}\n", json_text(out, 2));
     return;
   }
+  std::string out = lines_of(p);
   if (options.shrunk_by > 1)
-    fmt::print("shrunk by {}: these are no sizes of the experiment itself\n", options.shrunk_by);
-  print(p);
-  if (!a.gpu.empty()) fmt::print("{}", on_gpu(p, find_gpu(a.gpu), a, bf16));
+    out = fmt::format("shrunk by {}: these are no sizes of the experiment itself\n",
+                      options.shrunk_by) +
+          out;
+  if (!a.gpu.empty()) out += on_gpu(p, find_gpu(a.gpu), a, bf16);
+  fmt::print("{}", fit_list(STDOUT_FILENO, out));
 }
 
 }  // namespace

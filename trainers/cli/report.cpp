@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -11,6 +12,7 @@
 #include "trainers/runs/output_files.h"
 #include "trainers/tables/plots_of_file.h"
 #include "trainers/tables/runs/run_report.h"
+#include "trainers/text/terminal.h"
 
 namespace reverie {
 namespace {
@@ -20,17 +22,20 @@ struct ReportArguments {
   std::string out, plots_of;
 };
 
-// TensorBoard with the runs' own names.
+// TensorBoard with the runs' own names, as a terminal shows it.
 std::string tensorboard_command(const std::vector<RunRecord>& runs) {
   std::vector<std::string> parts;
   for (const RunRecord& run : runs) {
     // Its list has no quotes: commas and colons part it.
     if ((run.name + run.directory).find_first_of(",:") != std::string::npos)
-      return "TensorBoard's list of directories has no place for the comma or colon in " +
-             shell_word(run.directory) + ": tensorboard --logdir takes one directory";
+      return fit_terminal(
+          STDOUT_FILENO,
+          "TensorBoard's list of directories has no place for the comma or colon in " +
+              shell_word(run.directory) + ": tensorboard --logdir takes one directory");
     parts.push_back(fmt::format("{}:{}/tensorboard", run.name, run.directory));
   }
-  return "tensorboard --logdir_spec " + shell_word(fmt::format("{}", fmt::join(parts, ",")));
+  return fit_command(STDOUT_FILENO, "tensorboard --logdir_spec " +
+                                        shell_word(fmt::format("{}", fmt::join(parts, ","))));
 }
 
 // Runs whose directories have one name are told apart by their paths.

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -21,6 +22,7 @@
 #include "trainers/generation/explanation.h"
 #include "trainers/generation/generate.h"
 #include "trainers/runs/output_files.h"
+#include "trainers/text/terminal.h"
 
 namespace reverie {
 namespace {
@@ -167,9 +169,11 @@ void run(const SampleArguments& a) {
   Verdict verdict = m.verdict;
   if (coprocessors.empty()) {
     if (const auto* augmented = dynamic_cast<const AugmentedModel*>(m.model.get())) {
-      print(fmt::format(
-          "==== the base alone, without the run's {} latents (with them: --coprocessor {})\n",
-          augmented->options().latents.type, a.model));
+      print(fit_terminal(
+          STDOUT_FILENO,
+          fmt::format(
+              "==== the base alone, without the run's {} latents (with them: --coprocessor {})\n",
+              augmented->options().latents.type, a.model)));
       out["latents"] = 0;
     }
     out.update(write_texts(*m.model, m.text(), prompt, a.samples, options, a.texts));

@@ -1,6 +1,7 @@
 #include "trainers/cli/sample_latents.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <nlohmann/json.hpp>
@@ -9,6 +10,7 @@
 #include "core/log.h"
 #include "trainers/generation/latents_aside.h"
 #include "trainers/text/activity.h"
+#include "trainers/text/terminal.h"
 
 namespace reverie {
 namespace {
@@ -16,6 +18,11 @@ namespace {
 using Opened = std::vector<OpenedCoprocessor>;
 using Suppliers = std::vector<std::shared_ptr<LatentSupplier>>;
 constexpr double kLongestWait = 30;
+
+// A line of its own on standard output.
+void say(const std::string& line) {
+  fmt::print("{}\n", fit_terminal(STDOUT_FILENO, line));
+}
 
 int64_t late_of(const OpenedCoprocessor& c, const LatentArguments& a) {
   return a.late.value_or(c.model->options().delay);
@@ -94,16 +101,16 @@ Json say_arrival(const OpenedCoprocessor& c, const LatentArrival& report, size_t
         "latents{} (--latents-wait waits longer)",
         c.path, a.longest_wait.value_or(kLongestWait), alone ? ", and is the base's own" : "");
   } else if (!report.arrived_after) {
-    fmt::print(
-        "{} ready {:.3g} s after the prompt was read, when the text of {} tokens had ended\n",
-        prefix, *report.seconds, tokens);
+    say(fmt::format(
+        "{} ready {:.3g} s after the prompt was read, when the text of {} tokens had ended", prefix,
+        *report.seconds, tokens));
   } else {
     const std::string same =
         a.late || !alone
             ? std::string()
             : fmt::format("; --latents-late {} writes the same text", *report.arrived_after);
-    fmt::print("{} ready {:.3g} s after the prompt was read, in the text after {} tokens{}\n",
-               prefix, *report.seconds, *report.arrived_after, same);
+    say(fmt::format("{} ready {:.3g} s after the prompt was read, in the text after {} tokens{}",
+                    prefix, *report.seconds, *report.arrived_after, same));
   }
   return json;
 }
@@ -141,11 +148,11 @@ Json say_speeds(const Opened& opened, const std::vector<int32_t>& prompt, const 
   int64_t arrived = 0;
   for (const auto& supplier : beside) arrived += supplier->report().arrived_after ? 1 : 0;
   speed["arrived"] = arrived;
-  fmt::print(
+  say(fmt::format(
       "tokens per second, the prompt and the latents included: {:.1f} the base alone, {:.1f} "
-      "blocking, {:.1f} async{}\n",
+      "blocking, {:.1f} async{}",
       speed["base"].get<double>(), speed["blocking"].get<double>(), speed["async"].get<double>(),
-      arrived == int64_t(beside.size()) ? "" : " (here the text ended before its latents came)");
+      arrived == int64_t(beside.size()) ? "" : " (here the text ended before its latents came)"));
   all_made(beside, a);
   return speed;
 }
@@ -153,14 +160,14 @@ Json say_speeds(const Opened& opened, const std::vector<int32_t>& prompt, const 
 void write_async(const Opened& opened, const std::vector<int32_t>& prompt, const LatentArguments& a,
                  const GenerateOptions& options, const WriteText& write, Json& out) {
   LanguageModel& base = opened[0].model->base();
-  fmt::print("==== with {}, made {} while the base writes\n",
-             latents_in_words(opened, a, a.late.has_value()),
-             a.contained ? "in a copy of the process" : "on a thread of their own");
+  say(fmt::format("==== with {}, made {} while the base writes",
+                  latents_in_words(opened, a, a.late.has_value()),
+                  a.contained ? "in a copy of the process" : "on a thread of their own"));
   const Suppliers beside = latents_aside(opened, a);
   Json async = write(base, options_with(options, beside));
   const bool made = all_made(beside, a);
   if (made) {
-    fmt::print("==== with {}, for which the base waits\n", latents_in_words(opened, a, true));
+    say(fmt::format("==== with {}, for which the base waits", latents_in_words(opened, a, true)));
     out["blocking"] = write(base, options_with(options, blocking_latents(opened, a)));
   }
   async["coprocessors"] = say_arrivals(opened, beside, async["tokens"].size(), a);
@@ -169,7 +176,7 @@ void write_async(const Opened& opened, const std::vector<int32_t>& prompt, const
   if (made)
     out["speed"] = say_speeds(opened, prompt, a, options);
   else
-    fmt::print("tokens per second: not measured, for want of latents\n");
+    say("tokens per second: not measured, for want of latents");
 }
 
 }  // namespace
@@ -235,11 +242,11 @@ void write_with_latents(const std::vector<OpenedCoprocessor>& opened,
                         const std::vector<int32_t>& prompt, const LatentArguments& arguments,
                         const GenerateOptions& options, const WriteText& write, Json& out) {
   LanguageModel& base = opened[0].model->base();
-  fmt::print("==== the base alone\n");
+  say("==== the base alone");
   out["base"] = write(base, options);
   out.update(fields_of(opened, arguments));
   if (arguments.async) return write_async(opened, prompt, arguments, options, write, out);
-  fmt::print("==== with {}\n", latents_in_words(opened, arguments, true));
+  say(fmt::format("==== with {}", latents_in_words(opened, arguments, true)));
   out["with_latents"] = write(base, options_with(options, blocking_latents(opened, arguments)));
 }
 

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <omp.h>
+#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
@@ -20,6 +21,7 @@
 #include "trainers/runs/shrunk_experiment.h"
 #include "trainers/tables/runs/run_report.h"
 #include "trainers/text/activity.h"
+#include "trainers/text/terminal.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
@@ -93,15 +95,18 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
   const Json s = read_summary(trainer.run_directory());
   log_info("{0}/summary.json\n{0}/report.html", trainer.run_directory());
   const std::string label = verdict.word();
-  fmt::print("{}train loss {:.4f}  val loss {:.4f}  val prefix-only {:.4f}  {}\n",
-             s.contains("augmented") ? "the base alone: " : "", s.at("train_loss").get<double>(),
-             s.at("val_loss").get<double>(), s.at("val_loss_prefix_only").get<double>(), label);
+  std::string figures = fmt::format(
+      "{}train loss {:.4f}  val loss {:.4f}  val prefix-only {:.4f}  {}\n",
+      s.contains("augmented") ? "the base alone: " : "", s.at("train_loss").get<double>(),
+      s.at("val_loss").get<double>(), s.at("val_loss_prefix_only").get<double>(), label);
   if (s.contains("augmented"))
-    fmt::print("behind latents: val loss {:.4f}, the base there {:.4f}  {}  ({} predictions, {})\n",
-               s["augmented"].at("val_loss").get<double>(),
-               s["augmented"].at("base_loss_on_same_predictions").get<double>(), label,
-               s["augmented"].at("predictions").get<int64_t>(),
-               s["augmented"].at("rule").get<std::string>());
+    figures += fmt::format(
+        "behind latents: val loss {:.4f}, the base there {:.4f}  {}  ({} predictions, {})\n",
+        s["augmented"].at("val_loss").get<double>(),
+        s["augmented"].at("base_loss_on_same_predictions").get<double>(), label,
+        s["augmented"].at("predictions").get<int64_t>(),
+        s["augmented"].at("rule").get<std::string>());
+  fmt::print("{}", fit_terminal(STDOUT_FILENO, figures));
   if (!failed) return;
   log_error(
       "{}. No number of this run is a language-modelling result. (With \"allow_future_leak\": "

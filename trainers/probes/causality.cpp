@@ -185,6 +185,7 @@ class Prober {
     p.future = kind == ProbeKind::future;
     p.leak = kind != ProbeKind::consistency;
     p.where = (p.ok ? "" : c.where()) + site;
+    p.site = site;
     if (p.future)
       report_.max_future_logit_change = std::max(report_.max_future_logit_change, p.change);
     largest_change_ = std::max(largest_change_, p.change);
@@ -201,7 +202,7 @@ class Prober {
     Probe p;
     p.name = name;
     p.offered = false;
-    p.where = "not offered by this model";
+    p.where = p.site = "not offered by this model";
     report_.probes.push_back(std::move(p));
   }
 

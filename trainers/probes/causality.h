@@ -34,6 +34,7 @@ struct Probe {
   bool future = false;  ///< a failure means that logits depend on later tokens
   bool leak = true;     ///< ... or on other rows or calls; false: two ways to one result disagree
   std::string where;    ///< "cut 31, position 12, row 0, train mode, 64 tokens"
+  std::string site;     ///< the end of it: "train mode, 64 tokens"
 };
 
 struct CausalityReport {

@@ -48,18 +48,25 @@ Json CausalityReport::json() const {
 }
 
 std::string CausalityReport::text() const {
+  // Probes of one site stand under it: a line with the site in it would be wider than a terminal.
   size_t width = 5;
   for (const Probe& p : probes) width = std::max(width, p.name.size());
-  std::string out = subject + "\n";
-  out += fmt::format("{:<{}}  {:>9}  {:>9}         where\n", "probe", width, "change", "allowed");
+  const auto line = [&](const std::string& name, const std::string& change,
+                        const std::string& allowed, const char* result) {
+    return fmt::format("  {:<{}}  {:>7}  {:>7}{}{}\n", name, width, change, allowed,
+                       *result ? "  " : "", result);
+  };
+  std::string out = subject + "\n" + line("probe", "change", "allowed", ""), site;
   bool leaks = false;
   for (const Probe& p : probes) {
+    if (p.site != site) out += (site = p.site) + "\n";
     if (!p.offered) {
-      out += fmt::format("{:<{}}  {:>9}  {:>9}  {:<6} {}\n", p.name, width, "-", "-", "-", p.where);
+      out += line(p.name, "-", "-", "-");
       continue;
     }
-    out += fmt::format("{:<{}}  {:>9.2g}  {:>9.2g}  {:<6} {}\n", p.name, width, p.change,
-                       p.tolerance, p.ok ? "ok" : "FAILED", p.where);
+    out += line(p.name, fmt::format("{:.2g}", p.change), fmt::format("{:.2g}", p.tolerance),
+                p.ok ? "ok" : "FAILED");
+    if (!p.ok) out += "    at " + p.where + "\n";
     leaks = leaks || (!p.ok && p.leak);
   }
   return out + (causal() ? "causal: " : leaks ? std::string(kLeakLabel) + ": " : "FAILS: ") + worst;

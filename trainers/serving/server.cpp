@@ -14,6 +14,7 @@
 #include "core/signals.h"
 #include "trainers/serving/completion_answer.h"
 #include "trainers/serving/tokenizer_answers.h"
+#include "trainers/text/terminal.h"
 
 namespace reverie {
 namespace {
@@ -123,23 +124,25 @@ class Routes {
 };
 
 void print_start(const ServedModel& model, const ServeOptions& options, int port) {
+  std::string out;
   for (const ServedName& name : model.names()) {
-    fmt::print("model {}{}\n  {}\n  {}\n", name.id, name.verdict.mark(), name.description,
-               name.verdict.line());
+    out += fmt::format("model {}{}\n  {}\n  {}\n", name.id, name.verdict.mark(), name.description,
+                       name.verdict.line());
     if (!name.latents) continue;
-    fmt::print("  {} latents{}; a scored prompt has them {}\n", model.latent_rows(),
-               model.latents_late() > 0
-                   ? fmt::format(" that arrive {} tokens late", model.latents_late())
-                   : "",
-               options.requests.latents_behind.empty()
-                   ? "where the request says (latents_after)"
-                   : fmt::format("behind its last \"{}\"", options.requests.latents_behind));
+    out += fmt::format(
+        "  {} latents{}; a scored prompt has them {}\n", model.latent_rows(),
+        model.latents_late() > 0 ? fmt::format(" that arrive {} tokens late", model.latents_late())
+                                 : "",
+        options.requests.latents_behind.empty()
+            ? "where the request says (latents_after)"
+            : fmt::format("behind its last \"{}\"", options.requests.latents_behind));
   }
   const bool loopback =
       options.host == "localhost" || options.host == "::1" || options.host.starts_with("127.");
-  fmt::print("listening on http://{}:{} ({})\n", options.host, port,
-             loopback ? "this machine alone; --host 0.0.0.0 lets others in"
-                      : "other machines may use it, and there is no password");
+  out += fmt::format("listening on http://{}:{} ({})\n", options.host, port,
+                     loopback ? "this machine alone; --host 0.0.0.0 lets others in"
+                              : "other machines may use it, and there is no password");
+  fmt::print("{}", fit_terminal(STDOUT_FILENO, out));
   std::fflush(stdout);
 }
 

@@ -40,6 +40,57 @@ size_t end_of_word(std::string_view line, size_t word) {
   return close == line.npos ? space : std::min(line.find(' ', close), line.size());
 }
 
+// The words of a command, as a shell parts them: a space inside quotes parts none.
+std::vector<std::string_view> shell_words(std::string_view command) {
+  std::vector<std::string_view> words;
+  char quote = 0;
+  size_t begin = 0;
+  for (size_t i = 0; i <= command.size(); ++i) {
+    const char c = i < command.size() ? command[i] : ' ';
+    if (quote != 0 && i < command.size()) {
+      if (c == quote) quote = 0;
+    } else if (c == '\'' || c == '"') {
+      quote = c;
+    } else if (c == ' ') {
+      if (i > begin) words.push_back(command.substr(begin, i - begin));
+      begin = i + 1;
+    }
+  }
+  return words;
+}
+
+// A command that is wider than a line goes on behind a backslash, as a shell reads it: at an option
+// where that fits, else at any word. `used`: columns in front of it, or behind it on return.
+std::string wrap_command(std::string_view command, int columns, int indent, int& used) {
+  const std::vector<std::string_view> words = shell_words(command);
+  std::string out;
+  const auto put = [&](std::string_view piece, bool last) {
+    const int wide = columns_of(piece), behind = last ? 0 : 2;
+    if (!out.empty() && used + 1 + wide + behind > columns) {
+      out += " \\\n" + std::string(size_t(indent), ' ');
+      used = indent;
+    } else if (!out.empty()) {
+      out += ' ';
+      ++used;
+    }
+    out += piece;
+    used += wide;
+  };
+  for (size_t i = 0; i < words.size();) {
+    size_t next = i + 1;  // the next option
+    while (next < words.size() && !words[next].starts_with('-')) ++next;
+    const std::string_view option(words[i].data(),
+                                  size_t(words[next - 1].end() - words[i].begin()));
+    if (indent + columns_of(option) + 2 <= columns) {
+      put(option, next == words.size());
+      i = next;
+    } else {
+      for (; i < next; ++i) put(words[i], i + 1 == words.size());
+    }
+  }
+  return out;
+}
+
 // Where a line's second part begins, or 0: "  --limit INT  at most so many" has two.
 size_t second_part(std::string_view line) {
   const size_t first = line.find_first_not_of(' ');
@@ -64,13 +115,20 @@ std::string wrap_line(std::string_view line, int columns, int indent, int used) 
     const size_t word = std::min(line.find_first_not_of(' ', at), line.size()),
                  end = end_of_word(line, word);
     const int wide = columns_of(line.substr(at, end - at));
+    const std::string_view here = line.substr(word, end - word);
     if (used > indent && used + wide > columns) {
       out += "\n" + std::string(size_t(indent), ' ');
-      used = indent + columns_of(line.substr(word, end - word));
-      out += line.substr(word, end - word);
+      used = indent;
     } else {
-      out += line.substr(at, end - at);
-      used += wide;
+      out += line.substr(at, word - at);
+      used += int(word - at);
+    }
+    const int of_word = columns_of(here);
+    if (here.find(' ') != here.npos && used + of_word > columns) {
+      out += wrap_command(here, columns, indent + 4, used);
+    } else {
+      out += here;
+      used += of_word;
     }
     at = end;
   }
@@ -122,6 +180,11 @@ std::string wrap_words(const std::string& text, int columns, int indent, int bef
 
 std::string fit_terminal(int stream, const std::string& text, int before) {
   return ::isatty(stream) ? wrap_words(text, columns_of_terminal(stream), 4, before) : text;
+}
+
+std::string fit_command(int stream, const std::string& command) {
+  int used = 0;
+  return ::isatty(stream) ? wrap_command(command, columns_of_terminal(stream), 4, used) : command;
 }
 
 std::string wrap_list(const std::string& text, int columns) {

@@ -11,12 +11,15 @@ namespace reverie {
 std::string fit_columns(const std::string& text, int width);
 int columns_of(std::string_view text);
 /// `text` with every line wider than `columns` broken between words, and what follows indented by
-/// `indent`. Words are never broken, nor commands in `backquotes`: they can be copied whole.
+/// `indent`. Words are never broken. Nor are commands in `backquotes`, unless they are wider than a
+/// line: then they go on behind backslashes, so that they can be pasted all the same.
 /// `before`: columns that stand in front of the first line.
 std::string wrap_words(const std::string& text, int columns, int indent = 4, int before = 0);
 /// `text` wrapped to the width of the terminal that the stream is (STDOUT_FILENO), or as it is for a
 /// file or pipe, whose lines scripts read.
 std::string fit_terminal(int stream, const std::string& text, int before = 0);
+/// A command without backquotes, broken where it has to be as fit_terminal() breaks one.
+std::string fit_command(int stream, const std::string& command);
 /// As wrap_words, of lines like "  name  what it is": what follows stands under the second part.
 std::string wrap_list(const std::string& text, int columns);
 /// As fit_terminal, by wrap_list.

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "autograd/ops/reduce.h"
 #include "autograd/ops/shape.h"
@@ -218,6 +219,21 @@ TEST_P(Verdicts, LeaksWhatItsModeLeaksAndNothingElse) {
     EXPECT_GT(report.max_future_logit_change, 1e-3);
     EXPECT_THAT(report.text(), HasSubstr("\nLEAKS: "));
     for (const Probe& p : report.probes) EXPECT_TRUE(p.ok || p.future) << p.name << ", " << p.where;
+  }
+  // A row of the table fits a terminal; where a logit moved stands below it.
+  std::istringstream lines(report.text());
+  size_t rows = 0;
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.ends_with("  ok") && !line.ends_with("  FAILED") && !line.ends_with("  -")) continue;
+    EXPECT_LE(line.size(), 80u) << line;
+    ++rows;
+  }
+  EXPECT_EQ(rows, report.probes.size());
+  for (const Probe& p : report.probes) {
+    EXPECT_TRUE(p.where.ends_with(p.site)) << p.where;
+    if (!p.ok) {
+      EXPECT_THAT(report.text(), HasSubstr("\n    at " + p.where + "\n"));
+    }
   }
 }
 INSTANTIATE_TEST_SUITE_P(All, Verdicts, ::testing::ValuesIn(kTinyModels),

@@ -20,10 +20,21 @@ TEST(Terminal, LinesAreBrokenBetweenWordsAndIndented) {
 }
 
 TEST(Terminal, ACommandInBackquotesIsNotBroken) {
-  EXPECT_EQ(wrap_words("go on with: `reverie train --run-dir a --resume` (now)", 30),
+  EXPECT_EQ(wrap_words("go on with: `reverie train --run-dir a --resume` (now)", 44),
             "go on with:\n    `reverie train --run-dir a --resume`\n    (now)");
   EXPECT_EQ(wrap_words("see (`a b`), or one ` alone and so on", 12),
             "see (`a b`),\n    or one `\n    alone\n    and so\n    on");
+}
+
+// So that it can be pasted from several lines, and none is wider than the terminal.
+TEST(Terminal, ACommandWiderThanALineGoesOnBehindABackslash) {
+  EXPECT_EQ(wrap_words("go on with: `reverie train --run-dir a --resume` (now)", 30),
+            "go on with:\n    `reverie train \\\n        --run-dir a --resume`\n    (now)")
+      << "at an option, if it can be";
+  EXPECT_EQ(wrap_words("`reverie x --set 'a b c d e f g' --set \"q r s t u v w\" --y`, then", 24),
+            "`reverie x --set \\\n        'a b c d e f g' \\\n        --set \\\n        "
+            "\"q r s t u v w\" \\\n        --y`, then")
+      << "not inside quotes, where a backslash is one";
 }
 
 TEST(Terminal, AListGoesOnUnderItsSecondPart) {

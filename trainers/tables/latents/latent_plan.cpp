@@ -61,10 +61,10 @@ LatentPlan plan_latent_run(const Transformer& base, const ExperimentOptions& run
 
 std::string plan_latent_table(const Transformer& base, const std::string& base_name,
                               const std::vector<PlannedRun>& runs, const std::string& directory) {
-  std::string out = fmt::format(
-      "base: {}, {} parameters\n{:<16} {:>7} {:>5} {:>16} {:>8} {:>14} {:>12} {:>12} {:>12}\n",
-      base_name, format_integer(base.parameter_count()), "model", "latents", "seeds", "trained",
-      "steps", "tokens a step", "TFLOP a step", "PFLOP a run", "GiB of state");
+  std::string out =
+      fmt::format("base: {}, {} parameters\n{:<14} {:>7} {:>5} {:>13} {:>7} {:>9} {:>9} {:>7}\n",
+                  base_name, format_integer(base.parameter_count()), "model", "latents", "seeds",
+                  "trained", "steps", "tokens", "PFLOP", "GiB");
   double total = 0, of_trials = 0;
   int64_t trials = 0;
   std::set<std::pair<std::string, int64_t>> listed;
@@ -87,20 +87,19 @@ std::string plan_latent_table(const Transformer& base, const std::string& base_n
     const LatentPlan p = plan_latent_run(base, o);
     const double of_run = p.step_flops * double(o.train.steps);
     total += of_run * double(seeds);
-    out += fmt::format(
-        "{:<16} {:>7} {:>5} {:>16} {:>8} {:>14} {:>12.4g} {:>12.4g} {:>12.2f}\n", r.cell.model,
-        r.cell.level, seeds, format_integer(p.trainable_parameters), o.train.steps,
-        format_integer(o.train.batch_size *
-                       configured_block_size(o.model).value_or(base.block_size())),
-        p.step_flops / 1e12, of_run / 1e15, (p.weight_bytes + p.state_bytes) / double(1 << 30));
+    out += fmt::format("{:<14} {:>7} {:>5} {:>13} {:>7} {:>9} {:>9.4g} {:>7.2f}\n", r.cell.model,
+                       r.cell.level, seeds, format_integer(p.trainable_parameters), o.train.steps,
+                       format_integer(o.train.batch_size *
+                                      configured_block_size(o.model).value_or(base.block_size())),
+                       of_run / 1e15, (p.weight_bytes + p.state_bytes) / double(1 << 30));
   }
   total += of_trials;
   if (trials > 0)
     out += fmt::format("before them, {} trials of learning rates: {:.4g} PFLOP\n", trials,
                        of_trials / 1e15);
   return out + fmt::format(
-                   "all runs: {:.4g} PFLOP. The state holds weights, gradients and moments; "
-                   "activations are not counted.\n",
+                   "all runs: {:.4g} PFLOP. Tokens are those of a step, PFLOP those of a run, GiB "
+                   "those of weights, gradients and moments; activations are not counted.\n",
                    total / 1e15);
 }
 

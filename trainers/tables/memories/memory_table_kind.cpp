@@ -59,10 +59,10 @@ class MemoryTableKind final : public TableKind {
   }
   void measure_finished(const PlannedRun& run) const override;
   std::string plan(const std::vector<PlannedRun>& runs) const override {
-    std::string out = fmt::format("{:<24} {:<12} {}\n", "model", "task", cost_headings());
+    std::string out = fmt::format("{:<24} {:<10} {}\n", "model", "task", cost_headings());
     for (const PlannedRun& r : runs)
       if (r.seed == runs[0].seed)
-        out += fmt::format("{:<24} {:<12} {}\n", r.cell.model, r.cell.level_name,
+        out += fmt::format("{:<24} {:<10} {}\n", r.cell.model, r.cell.level_name,
                            cost_columns(r, table_.directory));
     return out;
   }

@@ -65,10 +65,10 @@ class SweepKind final : public TableKind {
         for (const auto& [path, value] : cell.assignments) config.set(path, value);
   }
   std::string plan(const std::vector<PlannedRun>& runs) const override {
-    std::string out = fmt::format("{:<40} {}\n", "values", cost_headings());
+    std::string out = fmt::format("{:<34} {}\n", "values", cost_headings());
     for (const PlannedRun& r : runs)
       if (r.seed == runs[0].seed)
-        out += fmt::format("{:<40} {}\n", r.cell.model, cost_columns(r, table_.directory));
+        out += fmt::format("{:<34} {}\n", r.cell.model, cost_columns(r, table_.directory));
     return out;
   }
   std::vector<std::string> write(const std::vector<PlannedRun>& finished,
