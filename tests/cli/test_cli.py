@@ -600,6 +600,26 @@ class CliTest(unittest.TestCase):
         self.assertIn("for each of 2 ranks", one)
         self.assertRegex(one, r"on 2 x a100 +[\d.e-]+ hours at 40 %")
 
+    def test_a_plan_counts_frozen_weights_as_on_the_asked_device(self):
+        run = self.train("planned_base", model={"type": "llama", "block_size": 32, "n_embd": 64})
+        wide = 4 * json.loads((run / "summary.json").read_text())["parameters"]
+        frozen, devices = {}, {"cpu": [], "cuda": ["--set", "device=cuda"], "h100": ["--gpu", "h100"]}
+        for dtype in ("q8_0", "bf16"):
+            base, beside = self.folder / f"planned_{dtype}.gguf", self.folder / f"planned_{dtype}.json"
+            self.expect(0, "inspect", run, "--export-gguf", base, "--dtype", dtype, "--without-tokenizer")
+            model = {"type": "augmented", "base": str(base), "latents": {"type": "coprocessor", "count": 2}, "block_size": 16, "groups": 2, "ahead": 4}
+            beside.write_text(json.dumps({"data": {"path": str(self.folder / "text.txt")}, "model": model}))
+            for device, more in devices.items():
+                plan = json.loads(self.expect(0, "plan", beside, "--json", *more).stdout)
+                self.assertEqual(plan["device"], "cpu" if device == "cpu" else "cuda")
+                frozen[dtype, device] = plan["frozen_bytes"]
+            self.assertIn("(as they lie on device cuda)", self.expect(0, "plan", beside, *devices["cuda"]).stdout)
+        # A GPU has matrices of bf16 as their file has them, and widens all others.
+        self.assertLess(frozen["q8_0", "cpu"], 0.5 * wide)
+        self.assertEqual((frozen["q8_0", "cuda"], frozen["q8_0", "h100"]), (wide, wide))
+        self.assertLess(frozen["bf16", "cpu"], 0.6 * wide)
+        self.assertEqual((frozen["bf16", "cuda"], frozen["bf16", "h100"]), (frozen["bf16", "cpu"], frozen["bf16", "cpu"]))
+
     def test_plan_counts_parameters(self):
         plan = json.loads(self.expect(0, "plan", self.config("plan"), "--json").stdout)
         run = self.train("planned")

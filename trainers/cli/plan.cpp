@@ -67,7 +67,8 @@ std::string lines_of(const Plan& p) {
   out += fmt::format("operations per run    {:.2f} TFLOP\n", p.step_flops * double(p.steps) / 1e12);
   if (p.ranks > 1)
     out += fmt::format("for each of {} ranks (the one with the most sequences):\n", p.ranks);
-  line("frozen weights", p.frozen_bytes);
+  line("frozen weights", p.frozen_bytes,
+       p.frozen_bytes > 0 ? fmt::format(" (as they lie on device {})", p.device) : "");
   line("trained weights", p.weight_bytes - p.frozen_bytes);
   line("gradients", p.gradient_bytes);
   if (p.rounded_bytes > 0) line("copies in bf16", p.rounded_bytes, " (of trained matrices)");
@@ -84,9 +85,12 @@ std::string lines_of(const Plan& p) {
 }
 
 void plan(PlanArguments& a) {
-  // Tensors of a plan are on the CPU, wherever those of the run will be.
-  a.config.overrides.push_back("device=cpu");
-  if (!a.gpu.empty()) find_gpu(a.gpu);
+  // The plan itself is made on the CPU, whatever device it counts for.
+  const AbsentDevicesAllowed planning;
+  if (!a.gpu.empty()) {
+    find_gpu(a.gpu);
+    a.config.overrides.push_back("device=cuda");
+  }
   if (Config::from_file(a.config.file, a.config.lenient).has("presets")) {
     require(!a.as_json, "--json is for the plan of one experiment; {} is a table", a.config.file);
     ReproOptions o;
@@ -158,7 +162,8 @@ void add_plan_command(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   auto* gpu = command->add_option(
-      "--gpu", a->gpu, "hours and memory on this GPU, by its data sheet: " + names_of_gpus());
+      "--gpu", a->gpu,
+      "hours and memory on this GPU, by its data sheet, as of device cuda: " + names_of_gpus());
   command
       ->add_option("--utilisation", a->utilisation,
                    "share of the data sheet's rate that a step reaches; measure it, this is no "

@@ -1,5 +1,6 @@
 #include "trainers/runs/experiment.h"
 
+#include <atomic>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -102,6 +103,14 @@ void ExperimentOptions::fields(Fields& f) {
 
 namespace {
 
+std::atomic<int> g_absent_devices_allowed{0};
+
+// "" where the device is usable, or need not be.
+std::string problem_of_device(const std::string& device) {
+  if (device != "cuda" || cuda::status().usable || g_absent_devices_allowed > 0) return "";
+  return fmt::format("$.device is cuda: {}; use cpu", cuda::status().in_words);
+}
+
 // Every pair of options which contradict each other, a line each. An optimizer that could not be
 // read is passed over.
 std::string contradictions(const ExperimentOptions& o) {
@@ -114,8 +123,7 @@ std::string contradictions(const ExperimentOptions& o) {
     if (const std::string problem = rates.schedule->problem(rates.highest); !problem.empty())
       wrong(problem);
   }
-  if (o.device == "cuda" && !cuda::status().usable)
-    wrong(fmt::format("$.device is cuda: {}; use cpu", cuda::status().in_words));
+  if (const std::string problem = problem_of_device(o.device); !problem.empty()) wrong(problem);
   const DataOptions& data = o.data;
   if (data.tokenizer == "bpe" && data.train_bpe == 0)
     wrong(
@@ -150,6 +158,17 @@ void read_all(const Config& config, ExperimentOptions& options) {
 
 }  // namespace
 
+AbsentDevicesAllowed::AbsentDevicesAllowed() {
+  ++g_absent_devices_allowed;
+}
+AbsentDevicesAllowed::~AbsentDevicesAllowed() {
+  --g_absent_devices_allowed;
+}
+void require_device(const std::string& device) {
+  if (const std::string problem = problem_of_device(device); !problem.empty())
+    throw ConfigError(problem);
+}
+
 ExperimentOptions read_experiment(const Config& config, const std::string& directory) {
   ExperimentOptions options = read_experiment_as_written(config, directory);
   resolve_paths(options, directory);
@@ -162,8 +181,7 @@ ExperimentOptions read_experiment_as_written(const Config& config, const std::st
       if (p.is_string()) load_plugin(p.get<std::string>(), directory);
   ExperimentOptions options;
   read_all(Config(in_current_spelling(config.json()), config.path(), config.source()), options);
-  if (options.device == "cuda" && !cuda::status().usable)
-    throw ConfigError(fmt::format("$.device is cuda: {}; use cpu", cuda::status().in_words));
+  require_device(options.device);
   // The resolved config lies elsewhere, in the run directory, and must find the same files.
   for (auto& p : options.plugins)
     if (const auto beside = std::filesystem::path(directory) / p; std::filesystem::exists(beside))

@@ -67,8 +67,21 @@ struct ExperimentOptions final : Fieldset {
   bool keeps_rounded_copies() const;
 };
 
+/// While one is alive in this process, a config may name a device that this machine lacks: for plans,
+/// which put nothing on it.
+class AbsentDevicesAllowed {
+ public:
+  AbsentDevicesAllowed();
+  ~AbsentDevicesAllowed();
+  AbsentDevicesAllowed(const AbsentDevicesAllowed&) = delete;
+  AbsentDevicesAllowed& operator=(const AbsentDevicesAllowed&) = delete;
+};
+/// ConfigError where `device` ("cpu", "cuda") is not usable here.
+void require_device(const std::string& device);
+
 /// Loads the plugins that `config` names (relative to `directory`), then reads it strictly and makes
-/// its paths absolute (resolve_paths()).
+/// its paths absolute (resolve_paths()). ConfigError for a device that is not usable here
+/// (AbsentDevicesAllowed).
 ExperimentOptions read_experiment(const Config& config, const std::string& directory);
 /// The same with the paths of data and model as they are written.
 ExperimentOptions read_experiment_as_written(const Config& config, const std::string& directory);

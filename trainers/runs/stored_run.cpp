@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "core/dry_run.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
@@ -42,8 +43,9 @@ Verdict known_of(const std::string& path) {
 std::unique_ptr<LanguageModel> make_run_model(const ExperimentOptions& o) {
   const Activity activity("building the model");
   Generator random(derive_seed(uint64_t(o.seed), kWeights));
-  return ModelRegistry::instance().make(o.model,
-                                        Build{random, o.parameter_dtype(), o.tensor_device()});
+  // A dry run counts on the CPU for devices that need not be here.
+  const Device device = dry_run() ? Device{} : o.tensor_device();
+  return ModelRegistry::instance().make(o.model, Build{random, o.parameter_dtype(), device});
 }
 
 Verdict verdict_on_disk(const std::string& run_directory, const Json& state) {

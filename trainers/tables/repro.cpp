@@ -327,6 +327,7 @@ std::vector<PlannedRun> plan_table(const ReproOptions& o) {
 }
 
 std::string plan_table_text(const ReproOptions& given, const std::optional<CostOptions>& costs) {
+  const AbsentDevicesAllowed planning;
   ReproOptions o = given;
   o.without_data = true;
   const TableFile t = read_table_file(o);

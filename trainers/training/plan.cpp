@@ -118,7 +118,8 @@ double compact_bytes(const Module& model) {
 }  // namespace
 
 Json Plan::json() const {
-  return {{"ranks", ranks},
+  return {{"device", device},
+          {"ranks", ranks},
           {"parameters", parameters},
           {"trained_parameters", trained_parameters},
           {"tokens_per_step", tokens_per_step},
@@ -144,7 +145,7 @@ Plan plan_run(const ExperimentOptions& given, int ranks) {
   ExperimentOptions o = given;
   settle_planned_vocabulary(o);
   const DryRun dry;
-  const WeightsAsOn device(o.device == "cpu" ? Device{} : Device{DeviceKind::cuda, 0});
+  const WeightsAsOn device(o.tensor_device());
   Allocator& memory = allocator({});
   const size_t before = memory.stats().in_use;
   AbsentRanks others(busiest_rank(o, ranks), ranks);
@@ -154,6 +155,7 @@ Plan plan_run(const ExperimentOptions& given, int ranks) {
   auto model =
       ModelRegistry::instance().make(o.model, Build{random, o.parameter_dtype(), Device{}, false});
   Plan p;
+  p.device = o.device;
   p.ranks = ranks;
   p.steps = o.train.steps;
   count_weights(*model, p);

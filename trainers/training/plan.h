@@ -1,12 +1,15 @@
 #pragma once
 /// The cost of a run: what its steps take of memory, and how many operations they are.
 
+#include <string>
+
 #include "trainers/runs/experiment.h"
 #include "trainers/training/gpu_rates.h"
 
 namespace reverie {
 
 struct Plan {
+  std::string device = "cpu";  ///< that bytes are counted for
   int ranks = 1;
   int64_t parameters = 0, trained_parameters = 0, tokens_per_step = 0, steps = 0;
   double step_flops = 0;  ///< of the kernels of one step, on all ranks, recomputation included
@@ -28,7 +31,8 @@ struct Plan {
 };
 
 /// Runs one step without values (core/dry_run.h) on the CPU, as one of so many ranks, whatever device
-/// the run is for: tensors have the same shapes there. It takes neither the time nor the memory of
+/// the run is for: tensors have the same shapes there, and frozen weights are kept as on that device
+/// (core/compact_weights.h), which need not be here (AbsentDevicesAllowed). It takes neither the time nor the memory of
 /// such a step. A published base needs no weights: the config.json of a Hugging Face directory is
 /// enough. Tests hold this beside what training takes. Not counted: the program and libraries, scratch
 /// inside kernels, buffers of the communicator, the gate before the first step, the moments

@@ -197,6 +197,24 @@ TEST(Plan, CompactWeightsTakeWhatTheirFileTakes) {
   }
 }
 
+// A machine without a GPU plans for one.
+TEST(Plan, CountsForADeviceThatIsNotHere) {
+  const std::string on_gpu =
+      R"({"device": "cuda", "model": {"type": "gpt2", "vocab_size": 96, "block_size": 16, "n_layer": 1, "n_head": 2, "n_embd": 16}})";
+  if (!cuda::status().usable) {
+    EXPECT_THROW(planned(on_gpu), ConfigError);
+  }
+  {
+    const AbsentDevicesAllowed planning;
+    const Plan p = plan_run(planned(on_gpu));
+    EXPECT_EQ(p.json().at("device"), "cuda");
+    EXPECT_GT(p.peak_bytes, p.kept_bytes);
+  }
+  if (!cuda::status().usable) {
+    EXPECT_THROW(planned(on_gpu), ConfigError);
+  }
+}
+
 TEST(Plan, CountsTheOperationsOfTheKernels) {
   const ExperimentOptions o = planned(
       R"({"model": {"type": "gpt2", "vocab_size": 256, "block_size": 64, "n_layer": 4, "n_head": 4, "n_embd": 64}})");
