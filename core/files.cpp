@@ -410,6 +410,16 @@ std::shared_ptr<Storage> map_file(const std::string& file) {
   return std::make_shared<Storage>(data, bytes, Device{}, [data, bytes] { ::munmap(data, bytes); });
 }
 
+std::shared_ptr<Storage> map_zeros(size_t bytes) {
+  const size_t mapped = std::max<size_t>(bytes, 1);  // mmap refuses an empty range
+  void* data =
+      ::mmap(nullptr, mapped, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED)
+    throw MachineError(fmt::format("out of addresses: wanted {} bytes", bytes));
+  return std::make_shared<Storage>(data, bytes, Device{},
+                                   [data, mapped] { ::munmap(data, mapped); });
+}
+
 void allow_private_writes(const Storage& mapping) {
   // Mapped files begin at a page; where memory may be written already, this changes nothing.
   if (mapping.bytes() > 0 && reinterpret_cast<uintptr_t>(mapping.data()) % 4096 == 0)

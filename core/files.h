@@ -112,6 +112,10 @@ class OpenFile {
 /// when it cannot be read.
 std::shared_ptr<Storage> map_file(const std::string& file);
 
+/// As a mapping of a file of so many zeros, without the file: no allocator counts it, and no page of
+/// it takes memory. For dry runs.
+std::shared_ptr<Storage> map_zeros(size_t bytes);
+
 /// From now on what is written into this mapping of map_file() changes this process's own pages, and
 /// neither the file nor what other processes see of it. Nothing happens to other storage.
 void allow_private_writes(const Storage& mapping);

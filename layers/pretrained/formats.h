@@ -19,6 +19,8 @@ struct PretrainedFiles {
   std::vector<StoredTensor> tensors;
   /// Names of those whose read() is a view of the mapped file, or compact (core/compact_weights.h).
   std::set<std::string> in_place;
+  /// In which type of 16 bits the weights were saved, by a config.json that says so.
+  std::optional<DType> narrow = {};
   /// Norm weights are w where the family multiplies by 1 + w (see TransformerShape).
   bool norms_as_published = true;
   std::optional<int32_t> bos;
@@ -26,7 +28,7 @@ struct PretrainedFiles {
 };
 
 PretrainedFiles open_hugging_face(const std::string& directory);
-/// The same without its tensors, whose files need not be there.
+/// The same without its tensors, whose files need not be there; `narrow` is given alone here.
 PretrainedFiles open_hugging_face_shape(const std::string& directory);
 /// The files of such a directory that open_hugging_face() reads.
 std::vector<std::string> hugging_face_files(const std::string& directory);

@@ -129,6 +129,17 @@ std::vector<int32_t> ends_of_text(const std::string& directory, const Json& conf
   return token_ids(config, "eos_token_id", config_file);
 }
 
+// Null: it does not say, or names a wide type.
+std::optional<DType> narrow_dtype(const Json& config) {
+  for (const char* key : {"dtype", "torch_dtype"}) {  // transformers 5, and before
+    if (!config.contains(key) || !config.at(key).is_string()) continue;
+    if (config.at(key) == "bfloat16") return DType::bf16;
+    if (config.at(key) == "float16") return DType::f16;
+    return {};
+  }
+  return {};
+}
+
 const Family& family_of_config(const Json& config, const std::string& file) {
   if (!config.is_object()) throw DataError(fmt::format("{}: not a JSON object", file));
   const HuggingFaceConfig c(config, file);
@@ -166,6 +177,7 @@ PretrainedFiles open_hugging_face_shape(const std::string& directory) {
   out.component.update(family.from_hugging_face(HuggingFaceConfig(config, file)));
   if (const auto ids = token_ids(config, "bos_token_id", file); !ids.empty()) out.bos = ids[0];
   out.ends = ends_of_text(directory, config, file);
+  out.narrow = narrow_dtype(config);
   return out;
 }
 

@@ -37,6 +37,18 @@ PretrainedFiles open_shape(const std::string& path) {
              : open_files(path);
 }
 
+// Weights that are not there, for a dry run: as a mapped file has them, in the type that config.json
+// names.
+void add_absent_weights(const Module& model, DType dtype, PretrainedFiles& files) {
+  for (const auto& [name, v] : model.parameters()) {
+    files.in_place.insert(name);
+    files.tensors.push_back({name, v.shape(), dtype, [shape = v.shape(), dtype] {
+                               const auto bytes = size_t(shape.numel()) * size_of(dtype);
+                               return Tensor::over(map_zeros(bytes), shape, dtype);
+                             }});
+  }
+}
+
 // A short config can describe a model that no memory holds: the files must be able to fill it.
 void check_size(const PretrainedFiles& files, const std::string& path) {
   const Json& c = files.component;
@@ -172,6 +184,8 @@ LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& op
       loaded.component, Build{unused, options.dtype, options.device, false, options.frozen});
   const auto& transformer = dynamic_cast<const Transformer&>(*loaded.model);
   const TransformerShape& shape = transformer.shape();
+  if (shape_only && files.tensors.empty() && files.narrow)
+    add_absent_weights(*loaded.model, *files.narrow, files);
   const std::string positions = shape.names.root + "." + shape.names.positions + ".weight";
   for (StoredTensor& t : files.tensors) {
     if (t.name == positions) shorten(t, shape.block_size, path);

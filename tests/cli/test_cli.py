@@ -593,6 +593,11 @@ class CliTest(unittest.TestCase):
         self.assertRegex(planned, r"coprocessor 64 +3 +\d")
         self.assertRegex(planned, r"hours one after another; the highest peak, [\d.]+ GiB, (fits|exceeds) its 74.5 GiB")
         self.assertNotIn("not planned", planned)
+        self.assertRegex(planned, r"coprocessor 32 +3 +9\.74 ")
+        # The same base, saved in bf16.
+        planned = self.expect(0, "plan", ROOT / "configs/tables/cache_augmentation.json", "--preset", "paper", "--ranks", "8", "--gpu", "h100", "--set-table",
+                              "presets.paper.base_dtype=bf16", "--set-table", 'presets.paper.cells={"coprocessor": [32]}').stdout
+        self.assertRegex(planned, r"coprocessor 32 +3 +4\.87 ")
         refused = self.expect(1, "plan", self.config("plan_gpu"), "--gpu", "abacus").stderr
         self.assertIn("wanted one of a100-40", refused)
         self.assertIn("--ranks", self.expect(2, "plan", self.config("plan_gpu"), "--ranks", "0").stderr)

@@ -211,6 +211,16 @@ TEST(Files, MapsAFileForAsLongAsATensorNeedsIt) {
   EXPECT_TRUE(Tensor::over(empty, {0}, DType::f32).to_vector().empty());
 }
 
+TEST(Files, MapsZerosWithoutAFileOrMemory) {
+  const size_t before = allocator({}).stats().in_use;
+  const auto zeros = map_zeros(size_t(1) << 36);
+  EXPECT_EQ(zeros->bytes(), size_t(1) << 36);
+  EXPECT_EQ(allocator({}).stats().in_use, before);
+  EXPECT_EQ(Tensor::over(zeros, {2}, DType::f32, int64_t(1) << 30).to_vector(),
+            (std::vector<double>{0, 0}));
+  EXPECT_EQ(map_zeros(0)->bytes(), 0u);
+}
+
 TEST(Files, HashesAreXxh3) {
   // The published XXH3-128 of nothing, with seed 0.
   EXPECT_EQ(hash_bytes(nullptr, 0), "99aa06d3014798d86001c324468d497f");

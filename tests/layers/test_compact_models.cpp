@@ -10,7 +10,9 @@
 #include "core/compact_weights.h"
 #include "core/cuda.h"
 #include "core/dry_run.h"
+#include "core/files.h"
 #include "core/gguf_writer.h"
+#include "core/json.h"
 #include "core/safetensors.h"
 #include "layers/kept_weights.h"
 #include "layers/linear.h"
@@ -203,7 +205,27 @@ TEST(CompactSafetensors, ADryRunKnowsThem) {
       EXPECT_EQ(kept_weights(*load_pretrained(directory.path()).model).compact,
                 dtype == DType::bf16 ? kMatrices : 0);
     }
+    const int64_t kept = kept_weights(*load_pretrained(directory.path()).model).bytes;
     std::filesystem::remove(directory / "model.safetensors");
+    EXPECT_EQ(kept_weights(*load_pretrained(directory.path()).model).compact, 0);
+    // Where config.json says in which type they were saved, they count so.
+    for (const char* key : {"dtype", "torch_dtype"}) {
+      Json config = parse_json(read_file(directory / "config.json"));
+      config.erase("dtype");
+      config[key] = dtype == DType::bf16 ? "bfloat16" : "float16";
+      testing::write(directory / "config.json", json_text(config));
+      const size_t before = allocator({}).stats().in_use;
+      const LoadedModel shape = load_pretrained(directory.path());
+      EXPECT_EQ(kept_weights(*shape.model).compact, kMatrices) << key;
+      EXPECT_EQ(kept_weights(*shape.model).bytes, kept) << key;
+      EXPECT_LT(allocator({}).stats().in_use - before, size_t(kept) / 2) << "vectors alone";
+      const WeightsAsOn gpu(Device{DeviceKind::cuda, 0});
+      EXPECT_EQ(kept_weights(*load_pretrained(directory.path()).model).compact,
+                dtype == DType::bf16 ? kMatrices : 0);
+    }
+    Json config = parse_json(read_file(directory / "config.json"));
+    config["dtype"] = "float32";  // counts before the older key
+    testing::write(directory / "config.json", json_text(config));
     EXPECT_EQ(kept_weights(*load_pretrained(directory.path()).model).compact, 0);
   }
 }

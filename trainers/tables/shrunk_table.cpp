@@ -44,6 +44,7 @@ void shrink_base(Json& preset, const std::string& path, const Shrinking& s) {
   whole_texts.texts = false;
   preset["base_shape"] = shrunk_model(std::move(shape), whole_texts);
   preset["base_model"] = shrunk_base_path(preset["base_shape"], s);
+  preset.erase("base_dtype");  // random weights are written in f32
 }
 
 }  // namespace

@@ -22,15 +22,18 @@ namespace fs = std::filesystem;
 // A directory with a config.json alone, which is enough for a plan.
 class StandInBase {
  public:
-  explicit StandInBase(const Json& shape) {
+  explicit StandInBase(const PlannedBase& base) {
     const DryRun dry;
     const Component component = with_vocabulary_of_data(
-        resolve_component(ModelRegistry::instance(), Config(shape, "$")), kUnknownVocabulary);
+        resolve_component(ModelRegistry::instance(), Config(base.shape, "$")), kUnknownVocabulary);
     Generator random(1);
     const auto model =
         ModelRegistry::instance().make(component, Build{random, DType::f32, Device{}, false});
     const PlainModel plain = plain_model(*model, component);
-    write_file_atomically(path() + "/config.json", json_text(hugging_face_config(plain, {}), 2));
+    Json config = hugging_face_config(plain, {});
+    if (base.stored != DType::f32)
+      config["dtype"] = base.stored == DType::bf16 ? "bfloat16" : "float16";
+    write_file_atomically(path() + "/config.json", json_text(config, 2));
   }
   const std::string& path() const { return folder_.path(); }
 
@@ -44,9 +47,9 @@ Plan plan_of(const TableFile& t, const TableKind& kind, const std::vector<Planne
   ExperimentOptions experiment = read_experiment(run.config, t.directory);
   const auto base = configured_base(experiment.model);
   if (!base || fs::exists(*base) || find_run(*base)) return plan_run(experiment, o.ranks);
-  const Json shape = kind.planned_base(all);
-  require(!shape.is_null(), "its base {} is not there yet", *base);
-  const StandInBase stand_in(shape);
+  const PlannedBase planned = kind.planned_base(all);
+  require(!planned.shape.is_null(), "its base {} is not there yet", *base);
+  const StandInBase stand_in(planned);
   experiment.model = with_base(experiment.model, stand_in.path());
   return plan_run(experiment, o.ranks);
 }

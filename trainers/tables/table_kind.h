@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/dtype.h"
 #include "core/registry.h"
 #include "datasets/dataset.h"
 #include "trainers/tables/definition.h"
@@ -48,6 +49,12 @@ struct PlannedRun {
 };
 /// Whether a trial ended because its loss was not finite: that is a result, and no error.
 bool trial_diverged(const PlannedRun& run);
+
+/// A base that is not there yet.
+struct PlannedBase {
+  Json shape;                 ///< a "model"; null: not known
+  DType stored = DType::f32;  ///< of the matrices in its files
+};
 
 /// A table's file, read, and the preset that was asked for.
 struct TableFile {
@@ -95,8 +102,8 @@ class TableKind {
   /// The cost of these planned runs, as text; needs neither data nor a base's weights.
   virtual std::string plan(const std::vector<PlannedRun>& runs) const = 0;
   /// The model that earlier runs of the table, or somebody else, will put where the base of later ones
-  /// is to lie; null: not known. For plans.
-  virtual Json planned_base(const std::vector<PlannedRun>&) const { return nullptr; }
+  /// is to lie. For plans.
+  virtual PlannedBase planned_base(const std::vector<PlannedRun>&) const { return {}; }
   /// Measures what the table has besides runs that it trains, such as published models; called after
   /// all of these, and not where the table is only to be written again.
   virtual void measure_given() const {}

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <set>
 #include <sstream>
 
@@ -758,6 +759,46 @@ TEST(LatentPlan, ASourceIsPlannedWithoutTheBasesWeights) {
   EXPECT_EQ(two.trainable_parameters, 2 * one.trainable_parameters);
   EXPECT_EQ(two.step_flops, plan(pair_of(scratch, scratch)).step_flops);
   EXPECT_LT(plan(lora).trainable_parameters, one.trainable_parameters);
+}
+
+// A frozen base counts as its files will have it, where the device keeps such weights.
+TEST_F(LatentReproTest, ABaseThatIsNotThereIsPlannedInTheTypeOfItsFiles) {
+  Json t = table();
+  Json& tiny = t["presets"]["tiny"];
+  tiny.erase("pretraining");
+  tiny["base_model"] = directory_ / "absent";
+  tiny["base_shape"] = parse_json(R"({"type": "llama", "vocab_size": 32768, "block_size": 32,
+    "n_layer": 2, "n_head": 32, "n_embd": 4096, "n_hidden": 8192})");
+  tiny["cells"] = {{"pause", {2}}};
+  tiny["seeds"] = {1};
+  struct Gibibytes {
+    double state, frozen;
+  };
+  const auto planned = [&](const std::string& dtype, const std::string& device) {
+    tiny["base_dtype"] = dtype;
+    ReproOptions o = options(t);
+    o.overrides = {"device=" + device};
+    const std::string text = plan_table_text(o, CostOptions{2, "", 0.4});
+    std::smatch state, frozen;
+    EXPECT_TRUE(std::regex_search(text, state, std::regex("\npause +2 +1 .* ([0-9.]+)\n"))) << text;
+    EXPECT_TRUE(std::regex_search(text, frozen, std::regex("\npause 2 +1 +([0-9.]+) "))) << text;
+    return Gibibytes{std::stod(state[1]), std::stod(frozen[1])};
+  };
+  const Gibibytes wide = planned("f32", "cuda");
+  EXPECT_GT(wide.frozen, 2);
+  EXPECT_NEAR(wide.state, wide.frozen, 0.02);
+  for (const auto& [dtype, device] :
+       {std::pair{"bf16", "cuda"}, std::pair{"bf16", "cpu"}, std::pair{"f16", "cpu"}}) {
+    const Gibibytes narrow = planned(dtype, device);
+    EXPECT_NEAR(narrow.frozen, wide.frozen / 2, 0.02) << dtype << " on " << device;
+    EXPECT_NEAR(narrow.state, narrow.frozen, 0.02) << dtype << " on " << device;
+  }
+  const Gibibytes widened = planned("f16", "cuda");
+  EXPECT_EQ(widened.frozen, wide.frozen);
+  EXPECT_EQ(widened.state, wide.state);
+
+  tiny.erase("base_shape");
+  EXPECT_THAT(refused(t), HasSubstr("\"base_dtype\" is for \"base_shape\", which is missing"));
 }
 
 TEST_F(LatentReproTest, LearningRatesAreChosenByTrialsOnTextsThatTheTableLeavesOut) {

@@ -52,6 +52,10 @@ void LatentPreset::fields(Fields& f) {
                      given ? "both" : "neither"));
   f.patch("base_shape", base_shape,
           "a \"model\" of the base's shape, for planning before its weights are there");
+  f.text("base_dtype", base_dtype, {"f32", "bf16", "f16"},
+         "for \"base_shape\": the type of the matrices in the base's files");
+  f.rule(base_dtype == "f32" || !base_shape.is_null(),
+         "\"base_dtype\" is for \"base_shape\", which is missing");
   f.patch("augmented", augmented, "merged into the config of every model with latents");
   f.object("measure", measure, "how runs are measured, where the table does not say so");
   f.object("sweep", sweep, "trials that choose each model's learning rate");

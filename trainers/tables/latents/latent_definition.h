@@ -26,6 +26,7 @@ struct LatentPreset final : TablePreset {
   Named<std::vector<int64_t>> cells;  ///< by model: numbers of latents; none for a model without
   std::string base_model;             ///< or `pretraining`
   Json pretraining, base_shape, augmented;
+  std::string base_dtype = "f32";  ///< of the matrices in the files of a base that is not there yet
   LatentMeasureOptions measure;
   LatentSweep sweep;
   void fields(Fields&) override;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "core/compact_weights.h"
 #include "layers/coprocessor/augmented_model.h"
 #include "layers/model_options.h"
 #include "trainers/text/quantities.h"
@@ -19,10 +20,31 @@ double row_flops(const Transformer& base, double keys) {
   });
 }
 
+// Of a base that is not trained.
+double frozen_bytes(const Transformer& base, const ExperimentOptions& run, DType stored) {
+  const auto size = double(size_of(run.parameter_dtype()));
+  const bool narrow = size == 4 && stored != DType::f32 &&
+                      keeps_compact(stored == DType::bf16 ? CompactType::bf16 : CompactType::f16,
+                                    run.tensor_device());
+  const auto& names = base.shape().names;
+  const std::string positions = names.root + "." + names.positions + ".weight";
+  double bytes = 0;
+  for (const auto& [name, v] : base.parameters()) {
+    const Tensor& t = v.tensor();
+    // As load_pretrained() keeps them: vectors and learned positions are read wide.
+    if (narrow && t.rank() == 2 && name != positions)
+      bytes += double(t.numel()) * double(size_of(stored));
+    else
+      bytes += size == 4 ? double(stored_bytes(t)) : size * double(t.numel());
+  }
+  return bytes;
+}
+
 }  // namespace
 
-LatentPlan plan_latent_run(const Transformer& base, const ExperimentOptions& run) {
-  const double size = run.precision == "f64" ? 8 : 4, of_base = double(base.parameter_count());
+LatentPlan plan_latent_run(const Transformer& base, const ExperimentOptions& run, DType stored) {
+  const auto size = double(size_of(run.parameter_dtype()));
+  double of_base = size * double(base.parameter_count());  // bytes
   LatentPlan plan;
   double extra = 0;  // parameters beside the base
   if (run.model.type == "pretrained") {
@@ -39,6 +61,7 @@ LatentPlan plan_latent_run(const Transformer& base, const ExperimentOptions& run
     extra = double(source->parameter_count());
     plan.trainable_parameters =
         source->parameter_count() + (o.train_base ? base.parameter_count() : 0);
+    if (!o.train_base) of_base = frozen_bytes(base, run, stored);
     // A row sees half a text on average.
     const double texts = double(run.train.batch_size), groups = texts * double(o.groups),
                  half = double(o.block_size) / 2;
@@ -54,12 +77,12 @@ LatentPlan plan_latent_run(const Transformer& base, const ExperimentOptions& run
     plan.step_flops =
         (o.train_base ? 3 : 1) * text + (o.train_base ? 3 : 2) * (rows + head) + 3 * latents;
   }
-  plan.weight_bytes = size * (of_base + extra);
+  plan.weight_bytes = of_base + size * extra;
   plan.state_bytes = 3 * size * double(plan.trainable_parameters);
   return plan;
 }
 
-std::string plan_latent_table(const Transformer& base, const std::string& base_name,
+std::string plan_latent_table(const Transformer& base, const std::string& base_name, DType stored,
                               const std::vector<PlannedRun>& runs, const std::string& directory) {
   std::string out =
       fmt::format("base: {}, {} parameters\n{:<14} {:>7} {:>5} {:>13} {:>7} {:>9} {:>9} {:>7}\n",
@@ -84,7 +107,7 @@ std::string plan_latent_table(const Transformer& base, const std::string& base_n
       return other.in_table && other.cell.model == r.cell.model && other.cell.level == r.cell.level;
     });
     const ExperimentOptions o = read_experiment(r.config, directory);
-    const LatentPlan p = plan_latent_run(base, o);
+    const LatentPlan p = plan_latent_run(base, o, stored);
     const double of_run = p.step_flops * double(o.train.steps);
     total += of_run * double(seeds);
     out += fmt::format("{:<14} {:>7} {:>5} {:>13} {:>7} {:>9} {:>9.4g} {:>7.2f}\n", r.cell.model,

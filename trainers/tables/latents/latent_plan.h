@@ -18,11 +18,13 @@ struct LatentPlan {
   double state_bytes = 0;   ///< gradients and two moments of what is trained
 };
 /// Cost of one run beside (or of) `base`, whose values are not read; the run's model is "augmented"
-/// or "pretrained".
-LatentPlan plan_latent_run(const Transformer& base, const ExperimentOptions& run);
+/// or "pretrained". `stored`: the type of the matrices in the base's files, where they are not there;
+/// a frozen base counts in it where the run's device keeps it so.
+LatentPlan plan_latent_run(const Transformer& base, const ExperimentOptions& run,
+                           DType stored = DType::f32);
 
 /// One line for each cell of the runs (their first seed), and what all seeds take together.
-std::string plan_latent_table(const Transformer& base, const std::string& base_name,
+std::string plan_latent_table(const Transformer& base, const std::string& base_name, DType stored,
                               const std::vector<PlannedRun>& runs, const std::string& directory);
 
 }  // namespace reverie

@@ -11,6 +11,8 @@
 #include <optional>
 #include <set>
 
+#include "core/compact_weights.h"
+#include "core/dry_run.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
@@ -76,15 +78,20 @@ class LatentTableKind final : public TableKind {
   void set_trials(const std::vector<PlannedRun>& runs) override;
   void measure_finished(const PlannedRun& run) const override;
   std::string plan(const std::vector<PlannedRun>& runs) const override;
-  Json planned_base(const std::vector<PlannedRun>& runs) const override {
-    if (!preset_.base_shape.is_null()) return preset_.base_shape;
-    if (runs[0].in_table || runs[0].trial) return nullptr;
-    return runs[0].config.at("model").json();
+  PlannedBase planned_base(const std::vector<PlannedRun>& runs) const override {
+    if (!preset_.base_shape.is_null()) return {preset_.base_shape, stored_dtype()};
+    if (runs[0].in_table || runs[0].trial) return {};
+    return {runs[0].config.at("model").json()};
   }
   std::vector<std::string> write(const std::vector<PlannedRun>& finished,
                                  int64_t planned) const override;
 
  private:
+  DType stored_dtype() const {
+    return preset_.base_dtype == "bf16"  ? DType::bf16
+           : preset_.base_dtype == "f16" ? DType::f16
+                                         : DType::f32;
+  }
   bool is_shuffled(const std::string& model) const {
     const auto& all = definition_.shuffled;
     return std::find(all.begin(), all.end(), model) != all.end();
@@ -335,7 +342,8 @@ void LatentTableKind::measure(const PlannedRun& run) const {
 }
 
 std::string LatentTableKind::plan(const std::vector<PlannedRun>& runs) const {
-  const auto of_shape = [&](const Config& shape, const std::string& name) {
+  const DryRun dry;  // only sizes count
+  const auto of_shape = [&](const Config& shape, const std::string& name, DType stored) {
     // The data's vocabulary is not known yet; characters are about so many.
     const Component component =
         with_vocabulary_of_data(resolve_component(ModelRegistry::instance(), shape), 65);
@@ -343,16 +351,17 @@ std::string LatentTableKind::plan(const std::vector<PlannedRun>& runs) const {
     const auto model =
         ModelRegistry::instance().make(component, Build{unused, DType::f32, Device{}, false});
     model->freeze();
-    return plan_latent_table(dynamic_cast<const Transformer&>(*model), name, runs,
+    return plan_latent_table(dynamic_cast<const Transformer&>(*model), name, stored, runs,
                              table_.directory);
   };
   if (!preset_.base_shape.is_null())
     return of_shape(Config(preset_.base_shape, table_.preset_path() + ".base_shape"),
-                    base_ + " (by its shape)");
+                    base_ + " (by its shape)", stored_dtype());
   if (!runs[0].in_table && !runs[0].trial)
-    return of_shape(runs[0].config.at("model"), "trained by the first run");
+    return of_shape(runs[0].config.at("model"), "trained by the first run", DType::f32);
+  const WeightsAsOn device(read_experiment(runs[0].config, table_.directory).tensor_device());
   const LoadedModel base = load_pretrained(base_);
-  return plan_latent_table(dynamic_cast<const Transformer&>(*base.model), base_, runs,
+  return plan_latent_table(dynamic_cast<const Transformer&>(*base.model), base_, DType::f32, runs,
                            table_.directory);
 }
 

@@ -104,8 +104,8 @@ class ReasoningTableKind final : public TableKind {
   void measure_finished(const PlannedRun& run) const override;
   std::string plan(const std::vector<PlannedRun>& runs) const override;
   // Every stage begins with an export of the one before, of the first run's shape.
-  Json planned_base(const std::vector<PlannedRun>& runs) const override {
-    return runs[0].config.at("model").json();
+  PlannedBase planned_base(const std::vector<PlannedRun>& runs) const override {
+    return {runs[0].config.at("model").json()};
   }
   std::vector<std::string> write(const std::vector<PlannedRun>& finished,
                                  int64_t planned) const override;
