@@ -30,11 +30,14 @@ Json definition_json(const BenchmarkDefinition& definition) {
 
 // Scores are of these beside the weights: other programs, plugins and options make others.
 Json computation_of(const UsableModel& model) {
-  return {{"config", hash_bytes(model.config.data(), model.config.size())},
-          {"dtype", std::string(name_of(model.model->head().dtype()))},
-          {"weights_bytes", kept_weights(*model.model).bytes},
-          {"commit", build_commit()},
-          {"plugins", plugin_hashes()}};
+  const Variable& head = model.model->head();
+  Json out = {{"config", hash_bytes(model.config.data(), model.config.size())},
+              {"dtype", std::string(name_of(head.dtype()))},
+              {"weights_bytes", kept_weights(*model.model).bytes},
+              {"commit", build_commit()},
+              {"plugins", plugin_hashes()}};
+  if (head.device() != Device{}) out["device"] = std::string(name_of(head.device().kind));
+  return out;
 }
 
 Json key_of(const UsableModel& model, const DefinitionFile& task, const BenchmarkItems& items,

@@ -4,19 +4,24 @@
 #include <chrono>
 
 #include "autograd/ops/shape.h"
+#include "core/cuda.h"
 #include "core/error.h"
 #include "trainers/evaluation/evaluate.h"
 
 namespace reverie {
 namespace {
 
-double median_ms(const std::function<void()>& work) {
+double median_ms(Device device, const std::function<void()>& work) {
   constexpr int kRepeats = 9;
   std::vector<double> ms;
-  work();  // warms caches up
+  const auto finish = [&] {
+    work();
+    if (device.kind == DeviceKind::cuda) cuda::synchronize();  // it is only asked for until then
+  };
+  finish();  // warms caches up
   for (int i = 0; i < kRepeats; ++i) {
     const auto begin = std::chrono::steady_clock::now();
-    work();
+    finish();
     ms.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin)
                      .count());
   }
@@ -27,6 +32,8 @@ double median_ms(const std::function<void()>& work) {
 LatentCosts costs_of(LanguageModel& model, const Tensor& text, int64_t length) {
   const EvaluationMode mode(model);
   LatentCosts costs;
+  const Device device = model.head().device();
+  costs.device = name_of(device.kind);
   for (const auto& [name, parameter] : model.parameters())
     if (parameter.requires_grad()) costs.trainable_parameters += parameter.tensor().numel();
   costs.flops_per_token = model.forward_flops_per_token(length);
@@ -38,23 +45,25 @@ LatentCosts costs_of(LanguageModel& model, const Tensor& text, int64_t length) {
     const InsertionPoints points{limits, Tensor::empty({1, 0}, DType::i32),
                                  Tensor::from<int32_t>({1, 1}, {0})};
     costs.latency_ms =
-        median_ms([&] { model.logits_of(augmented->ahead_hidden(text, points)).tensor(); });
+        median_ms(device, [&] { model.logits_of(augmented->ahead_hidden(text, points)).tensor(); });
   } else {
-    costs.latency_ms =
-        median_ms([&] { model.logits_of(slice(model.hidden(text), 1, time - 1, time)).tensor(); });
+    costs.latency_ms = median_ms(
+        device, [&] { model.logits_of(slice(model.hidden(text), 1, time - 1, time)).tensor(); });
   }
   return costs;
 }
 
 Json to_json(const LatentCosts& c) {
-  return {{"trainable_parameters", c.trainable_parameters},
-          {"flops_per_token", c.flops_per_token},
-          {"flops_per_insertion", c.flops_per_insertion},
-          {"latency_ms", c.latency_ms}};
+  Json out = {{"trainable_parameters", c.trainable_parameters},
+              {"flops_per_token", c.flops_per_token},
+              {"flops_per_insertion", c.flops_per_insertion},
+              {"latency_ms", c.latency_ms}};
+  if (!c.device.empty()) out["device"] = c.device;
+  return out;
 }
 LatentCosts costs_from(const Json& json) {
   return {json.at("trainable_parameters"), json.at("flops_per_token"),
-          json.at("flops_per_insertion"), json.at("latency_ms")};
+          json.at("flops_per_insertion"), json.at("latency_ms"), json.value("device", "")};
 }
 
 }  // namespace
@@ -91,6 +100,11 @@ LatentMeasurement measure_latents(LanguageModel& model, LanguageModel& base,
           fmt::format("the frozen base has changed: its weights hash to {}, those of {} to {}", now,
                       augmented->options().base, before));
   }
+  require(
+      model.head().device() == base.head().device(),
+      "the model is on device {} and its base on {}: their losses and milliseconds cannot stand "
+      "side by side; open the base on the model's device",
+      name_of(model.head().device().kind), name_of(base.head().device().kind));
   LatentMeasurement m;
   LatentEffectOptions o = options;
   o.shuffled = false;

@@ -19,6 +19,8 @@ struct LatentCosts {
   /// From a text of half a window to the logits of its next token, latents included: milliseconds of
   /// one text on this machine, median.
   double latency_ms = 0;
+  /// That of the latency, and of the losses beside it; "": an earlier version did not write it.
+  std::string device = {};
 };
 
 struct LatentMeasurement {
@@ -30,10 +32,10 @@ struct LatentMeasurement {
   static LatentMeasurement from_json(const Json&);  ///< DataError when it is none
 };
 
-/// `base`: the untouched one. `shuffled` wants an AugmentedModel. DataError when the base inside an
-/// AugmentedModel that does not train it is not the same: it must not have changed. `audit` (may be
-/// null) audits forwards of every figure: of model and base, with latents of the text itself and of
-/// others.
+/// `base`: the untouched one, on the model's device. `shuffled` wants an AugmentedModel. DataError
+/// when the base inside an AugmentedModel that does not train it is not the same: it must not have
+/// changed. `audit` (may be null) audits forwards of every figure: of model and base, with latents of
+/// the text itself and of others.
 LatentMeasurement measure_latents(LanguageModel& model, LanguageModel& base,
                                   const EvaluationWindows& windows,
                                   const LatentEffectOptions& options, bool shuffled,

@@ -110,7 +110,8 @@ UsableModel open_model(const std::string& path, const OpenOptions& options) {
     usable.description = path;
     if (fs::exists(fs::path(path) / kTokenizerFile)) usable.tokenizer = load_tokenizer(path);
   } else {
-    LoadedModel loaded = load_pretrained(path, {.dtype = options.f64 ? DType::f64 : DType::f32});
+    LoadedModel loaded = load_pretrained(
+        path, {.dtype = options.f64 ? DType::f64 : DType::f32, .device = options.device});
     usable.config = config_of(loaded.component, *loaded.model);
     usable.model = std::move(loaded.model);
     usable.ends = loaded.ends;

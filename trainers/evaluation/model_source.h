@@ -45,6 +45,8 @@ struct OpenOptions {
   /// Weights widened to f64, in which all is computed then; otherwise as the run was trained, f32 for
   /// published files.
   bool f64 = false;
+  /// Where the weights of published files go; a run is opened on the device that its config names.
+  Device device = {};
 };
 
 /// `path`: a run directory, or what load_pretrained() takes.

@@ -165,6 +165,8 @@ AbsentDevicesAllowed::~AbsentDevicesAllowed() {
   --g_absent_devices_allowed;
 }
 void require_device(const std::string& device) {
+  if (device != "cpu" && device != "cuda")
+    throw ConfigError(fmt::format("$.device is {}; wanted cpu or cuda", device));
   if (const std::string problem = problem_of_device(device); !problem.empty())
     throw ConfigError(problem);
 }

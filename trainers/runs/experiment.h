@@ -76,7 +76,7 @@ class AbsentDevicesAllowed {
   AbsentDevicesAllowed(const AbsentDevicesAllowed&) = delete;
   AbsentDevicesAllowed& operator=(const AbsentDevicesAllowed&) = delete;
 };
-/// ConfigError where `device` ("cpu", "cuda") is not usable here.
+/// ConfigError where `device` is neither "cpu" nor "cuda", or not usable here.
 void require_device(const std::string& device);
 
 /// Loads the plugins that `config` names (relative to `directory`), then reads it strictly and makes

@@ -317,7 +317,13 @@ TableFile read_table_file(const ReproOptions& o) {
     t.directory = o.config_directory;
   else
     t.directory = parent.empty() ? "." : parent.string();
-  t.preset();
+  Config common(t.table().base, "$");
+  merge_patch(common, t.preset().patch);
+  for (const auto& s : o.overrides) common.set(s);
+  if (common.has("device")) {
+    const Json& device = common.json().at("device");
+    t.device = device.is_string() ? device.get<std::string>() : json_text(device);
+  }
   return t;
 }
 

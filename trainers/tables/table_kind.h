@@ -62,6 +62,8 @@ struct TableFile {
   std::string file, preset_name, command;
   std::string directory;         ///< of the file: plugins are looked up beside it
   std::string output_directory;  ///< where runs and the table go
+  /// That base, preset and --set name, for measuring what the table does not train.
+  std::string device = "cpu";
 
   const TableDefinition& table() const { return component_options<TableDefinition>(definition); }
   /// ConfigError, with those that the table has, where it has none of this name.

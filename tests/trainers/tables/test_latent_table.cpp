@@ -15,6 +15,7 @@
 #include <set>
 #include <sstream>
 
+#include "core/cuda.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/signals.h"
@@ -24,6 +25,7 @@
 #include "support/temporary_directory.h"
 #include "support/tiny_models.h"
 #include "trainers/evaluation/attacks.h"
+#include "trainers/evaluation/model_source.h"
 #include "trainers/exporting/random_base.h"
 #include "trainers/tables/definitions.h"
 #include "trainers/tables/latents/latent_plan.h"
@@ -466,6 +468,10 @@ TEST_F(LatentReproTest, TrainsTheBaseAndTheCellsMeasuresAndReuses) {
     return Json();
   };
   EXPECT_EQ(costs("pause")["trainable_parameters"], 2 * 16);
+  EXPECT_EQ(costs("pause")["device"], "cpu");
+  EXPECT_EQ(json["base"]["costs"]["device"], "cpu");
+  EXPECT_FALSE(parse_json(read_file(runs[1].directory + "/latent_effect.json"))["of"].contains(
+      "device"));  // as measurements of earlier versions, which stay good
   EXPECT_GT(costs("cotrained")["trainable_parameters"],
             costs("coprocessor")["trainable_parameters"]);
   EXPECT_EQ(costs("continued")["flops_per_insertion"], 0.0);
@@ -499,6 +505,39 @@ TEST_F(LatentReproTest, TrainsTheBaseAndTheCellsMeasuresAndReuses) {
   write_file_atomically(runs[1].directory + "/latent_effect.json", json_text(old));
   ASSERT_EQ(run_table(options(more)), 0);
   EXPECT_EQ(parse_json(read_file(o.directory + "/table.json"))["rows"], every["rows"]);
+}
+
+// Losses and milliseconds of a run and of its base are of one device.
+TEST_F(LatentReproTest, TheBaseIsMeasuredOnTheDeviceOfItsRun) {
+  if (!cuda::status().usable) GTEST_SKIP() << "device cuda: " << cuda::status().in_words;
+  Json t = table();
+  Json& tiny = t["presets"]["tiny"];
+  tiny["pretraining"]["train"]["steps"] = 2;
+  tiny["cells"] = {{"pause", {2}}};
+  tiny["seeds"] = {1};
+  ReproOptions o = options(t);
+  o.overrides = {"device=cuda", "train.steps=2"};
+  ASSERT_EQ(run_table(o), 0);
+  const auto runs = plan_table(o);
+  const Json measured = parse_json(read_file(runs[1].directory + "/latent_effect.json"));
+  EXPECT_EQ(measured["of"]["device"], "cuda");
+  for (const char* costs : {"costs", "base_costs"})
+    EXPECT_EQ(measured["measured"][costs]["device"], "cuda") << costs;
+  EXPECT_THAT(read_file(o.directory + "/table.md"), HasSubstr("its next token, on device cuda."));
+
+  const std::string base = runs[0].directory + "/hugging_face";
+  const Device gpu{DeviceKind::cuda, 0};
+  const UsableModel on_gpu = open_model(base, {.device = gpu}), on_cpu = open_model(base);
+  for (const auto& [name, v] : on_gpu.model->parameters()) EXPECT_EQ(v.device(), gpu) << name;
+  for (const auto& [name, v] : on_cpu.model->parameters()) EXPECT_EQ(v.device(), Device{}) << name;
+  const LoadedRun run = load_run(runs[1].directory);
+  const Dataset data = prepare_and_open(run.options.data);
+  const EvaluationWindows windows(data.validation, 4, 16, 4);
+  EXPECT_THAT(message_of<UserError>([&] {
+                measure_latents(*run.model, *on_cpu.model, windows,
+                                {.rule = {.points = 2, .positions = 3}}, false);
+              }),
+              HasSubstr("on device cuda and its base on cpu"));
 }
 
 // One model whose latents come two tokens late moves everybody's first insertion.

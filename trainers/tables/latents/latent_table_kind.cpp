@@ -126,6 +126,9 @@ class LatentTableKind final : public TableKind {
                                         : "all but every fourth"},
                 {"shuffled", is_shuffled(run.cell.model) && !run.trial}};
     if (run.table_data) out["data"] = run.table_data->as_written;
+    // Left out on the CPU, where earlier versions measured every base.
+    if (const Json device = run.config.json().value("device", Json()); device == "cuda")
+      out["device"] = device;
     return out;
   }
   // What a run is measured on: the table's data, whatever it was trained on.
@@ -294,7 +297,7 @@ void LatentTableKind::measure(const PlannedRun& run) const {
   log_info("measuring {} at positions 1 to {}", run.directory, measure_.positions);
   const Activity activity("measuring what its latents change");
   const LoadedRun loaded = load_run(run.directory);
-  const LoadedModel base = load_pretrained(base_);
+  const LoadedModel base = load_pretrained(base_, {.device = loaded.options.tensor_device()});
   const Dataset data = data_of(run, loaded);
   const int64_t length = loaded.model->block_size();
   // Whole windows: a shorter one at the end would be a text of another length.

@@ -32,10 +32,12 @@ Json measured_json(const LatentEffect::Position& p) {
 }
 
 Json costs_json(const LatentCosts& c) {
-  return {{"trainable_parameters", c.trainable_parameters},
-          {"flops_per_token", number_or_null(c.flops_per_token)},
-          {"flops_per_insertion", number_or_null(c.flops_per_insertion)},
-          {"latency_ms", number_or_null(c.latency_ms)}};
+  Json out = {{"trainable_parameters", c.trainable_parameters},
+              {"flops_per_token", number_or_null(c.flops_per_token)},
+              {"flops_per_insertion", number_or_null(c.flops_per_insertion)},
+              {"latency_ms", number_or_null(c.latency_ms)}};
+  if (!c.device.empty()) out["device"] = c.device;
+  return out;
 }
 
 // "Coprocessor with 8 latents".
@@ -115,13 +117,14 @@ std::string markdown_costs(const LatentTable& table) {
       out += fmt::format("| {} | {} |", escape_markdown(line.title),
                          line.latents > 0 ? std::to_string(line.latents) : kUnknown) +
              cost_cells(line.costs) + "\n";
-  out +=
-      "\n*FLOPs per token*: forward operations in training for one token of text, with its share "
-      "of "
-      "the insertions. *FLOPs per insertion*: making the latents after half a window of text and "
-      "reading them. *ms to the next token*: from half a window of text, nothing cached, to the "
-      "logits of its next token.\n";
-  return out;
+  const std::string& device = table.base_costs.device;
+  return out +
+         fmt::format(
+             "\n*FLOPs per token*: forward operations in training for one token of text, with its "
+             "share of the insertions. *FLOPs per insertion*: making the latents after half a "
+             "window of text and reading them. *ms to the next token*: from half a window of text, "
+             "nothing cached, to the logits of its next token{}.\n",
+             device.empty() ? "" : ", on device " + device);
 }
 
 }  // namespace
