@@ -25,20 +25,26 @@ std::string shell_quoted(const std::string& text) {
   return text.find_first_of(" '\"$&;()") == text.npos ? text : "\"" + text + "\"";
 }
 
-// The file `name` of a task: in $REVERIE_DATA, the cache, beside the definition, or as it stands.
-std::string find_data(const std::string& name, const DefinitionFile& task) {
-  const BenchmarkDefinition& d = task.definition;
+// The file `name` of a task: in $REVERIE_DATA, the cache, beside the definition, or as it stands. ""
+// where it is at none of these places, which are `looked` then.
+std::string look_for(const std::string& name, const DefinitionFile& task,
+                     std::vector<std::string>& looked) {
   std::vector<fs::path> folders{cache_directory(), fs::path(task.file).parent_path()};
   if (const char* data = std::getenv("REVERIE_DATA"); data && *data)
     folders.insert(folders.begin(), data);
-  std::vector<std::string> looked;
   for (const fs::path& folder : folders) {
     looked.push_back((folder / name).string());
     std::error_code ignored;
     if (fs::is_regular_file(looked.back(), ignored)) return looked.back();
   }
-  std::string message = fmt::format("the items of task '{}' are at none of these places:\n  {}",
-                                    d.name, fmt::join(looked, "\n  "));
+  return "";
+}
+
+// MissingData::where.
+std::string where_and_how(const std::string& name, const DefinitionFile& task,
+                          const std::vector<std::string>& looked) {
+  const BenchmarkDefinition& d = task.definition;
+  std::string message = fmt::format("at none of these places:\n  {}", fmt::join(looked, "\n  "));
   const std::string place = (fs::path(cache_directory()) / name).string();
   if (!d.source.empty())
     message += fmt::format("\nthey are published at {}{}", d.source,
@@ -50,8 +56,18 @@ std::string find_data(const std::string& name, const DefinitionFile& task) {
   for (size_t at = 0; (at = command.find("FILE", at)) != command.npos; at += place.size())
     command.replace(at, 4, shell_quoted(place));
   if (!command.empty()) message += "\nrun: " + command;
-  message += "\nor set REVERIE_DATA to a folder that has the file, or name it (--data FILE)";
-  throw UserError(message);
+  return message;
+}
+
+std::string find_data(const std::string& name, const DefinitionFile& task) {
+  std::vector<std::string> looked;
+  const std::string file = look_for(name, task, looked);
+  if (file.empty())
+    throw UserError(
+        fmt::format("the items of task '{}' are {}\nor set REVERIE_DATA to a folder that has the "
+                    "file, or name it (--data FILE)",
+                    task.definition.name, where_and_how(name, task, looked)));
+  return file;
 }
 
 std::vector<Json> read_objects(const std::string& file) {
@@ -194,6 +210,19 @@ std::string examples_for(int64_t number, const Example& own, const std::vector<E
 }
 
 }  // namespace
+
+std::vector<MissingData> missing_data(const DefinitionFile& task) {
+  const BenchmarkDefinition& d = task.definition;
+  std::vector<std::string> names{d.data};
+  if (d.few_shot.count > 0 && !d.few_shot.pool.empty()) names.push_back(d.few_shot.pool);
+  std::vector<MissingData> missing;
+  for (const std::string& name : names) {
+    std::vector<std::string> looked;
+    if (look_for(name, task, looked).empty())
+      missing.push_back({name, where_and_how(name, task, looked)});
+  }
+  return missing;
+}
 
 BenchmarkItems read_items(const DefinitionFile& task, const ItemOptions& options) {
   const BenchmarkDefinition& d = task.definition;

@@ -42,6 +42,14 @@ struct ItemOptions {
   std::string data;                   ///< another file of items
 };
 
+/// A file of items, or of solved examples, that a task wants.
+struct MissingData {
+  std::string file;   ///< as the definition names it
+  std::string where;  ///< "at none of these places: ...", its public address and what to run
+};
+/// Those that read_items() would not find, with the definition's own data and examples.
+std::vector<MissingData> missing_data(const DefinitionFile& task);
+
 /// Reads the data file and fills the templates. UserError where a file is missing: where was looked,
 /// its public address and what to run. DataError with file and item where an item does not fill a
 /// template, or its gold is none of the choices.

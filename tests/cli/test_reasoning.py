@@ -129,6 +129,49 @@ class ReasoningTest(unittest.TestCase):
         right = json.loads((self.here / "out/asked/coprocessor-4-seed1-sums.json").read_text())["right"]
         self.assertAlmostEqual(sum(right) / 12, json.loads((self.here / "own.json").read_text())["measures"]["acc"]["value"])
 
+    def test_missing_data_are_named_first_and_leave_out_their_rows_alone(self):
+        self.prepare_asked()
+        products = {**CHOICE, "name": "products", "data": "products.jsonl", "split": "test", "source": "https://example.org/products", "fetch": "scripts/fetch.py products"}
+        few = {**GENERATE, "name": "few", "few_shot": {"count": 2, "pool": "solved.jsonl"}}
+        table = json.loads(json.dumps(TABLE))
+        asked = table["presets"]["asked"]["asked"]
+        del asked["runs"], asked["latents"]
+        asked["tasks"]["answers"]["few_shot"] = "few.json"
+        asked["tasks"]["products"] = {"base": "products.json"}
+        asked["tasks"]["products_again"] = {"base": "products.json"}
+        for name, content in (("products", products), ("few", few), ("table", table)):
+            (self.here / f"{name}.json").write_text(json.dumps(content))
+        got = self.expect(0, "repro", "table.json", "--preset", "asked", "--run-dir", "out")
+        said = got.stderr
+        for part in ("3 of 6 measurements are left out", "products.jsonl (of products, products_again) is at none of these places",
+                     "https://example.org/products (test split)", "run: scripts/fetch.py products", "solved.jsonl (of answers) is at none"):  # fmt: skip
+            self.assertEqual(said.count(part), 1, said)
+        self.assertLess(said.index("are left out"), said.index("base on choice.json: 12 items"), "before anything is measured")
+        made = json.loads((self.here / "out/table.json").read_text())
+        self.assertEqual([(r["task"], r["model"]) for r in made["rows"]], [("sums", "base"), ("answers", "base"), ("answers", "zero_shot")])
+        gaps = {(g["task"], g["model"]): g["file"] for g in made["no_data"]}
+        self.assertEqual(gaps, {("answers", "few_shot"): "solved.jsonl", ("products", "base"): "products.jsonl", ("products_again", "base"): "products.jsonl"})
+        self.assertEqual((made["finished_runs"], made["planned_runs"]), (3, 6))
+        for page in (got.stdout, (self.here / "out/table.md").read_text(), (self.here / "out/report.html").read_text()):
+            self.assertIn("no data", page)
+            self.assertIn("products.jsonl is missing", page)
+
+        # They come, and the rest is measured.
+        for name in ("products", "solved"):
+            (self.here / f"{name}.jsonl").write_text((self.here / "sums.jsonl").read_text())
+        said = self.expect(0, "repro", "table.json", "--preset", "asked", "--run-dir", "out").stderr
+        self.assertNotIn("left out", said)
+        made = json.loads((self.here / "out/table.json").read_text())
+        self.assertEqual((made["finished_runs"], made["planned_runs"], made["no_data"]), (6, 6, []))
+
+        # With none of the data there is no table.
+        for name in ("products", "solved", "sums"):
+            (self.here / f"{name}.jsonl").unlink()
+        said = self.expect(1, "repro", "table.json", "--preset", "asked", "--run-dir", "nothing").stderr
+        self.assertIn("nothing can be measured", said)
+        self.assertIn("sums.jsonl (of sums, answers) is at none of these places", said)
+        self.assertFalse((self.here / "nothing/table.md").exists())
+
 
 if __name__ == "__main__":
     unittest.main()

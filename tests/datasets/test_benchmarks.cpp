@@ -277,12 +277,18 @@ TEST(ShippedBenchmarks, AreUnderstood) {
     const DefinitionFile task = read_benchmark(entry.path().string());
     EXPECT_EQ(task.definition.name, entry.path().stem().string());
     EXPECT_FALSE(task.definition.about.empty() || task.definition.source.empty()) << entry.path();
+    const std::vector<MissingData> missing = missing_data(task);
     try {
       const BenchmarkItems items = read_items(task, {});
+      EXPECT_TRUE(missing.empty()) << entry.path();
       EXPECT_GT(items.items.size(), 99u) << entry.path();
       EXPECT_EQ(int64_t(items.items.size()), items.all);
     } catch (const UserError& e) {
       EXPECT_THAT(e.what(), HasSubstr("at none of these places"));
+      ASSERT_FALSE(missing.empty()) << entry.path();
+      EXPECT_THAT(e.what(), HasSubstr(missing[0].where));
+      EXPECT_THAT(missing[0].where, HasSubstr(missing[0].file));
+      EXPECT_THAT(missing[0].where, HasSubstr(task.definition.source));
     }
     ++read;
   }

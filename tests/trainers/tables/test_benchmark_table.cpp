@@ -5,9 +5,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
+#include "core/cuda.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
@@ -204,6 +207,38 @@ TEST(BenchmarkTable, RunsThatCannotStandTogetherAreRefused) {
               HasSubstr("measured on other items"));
 }
 
+// Items that are missing leave their rows out, and no others.
+TEST(BenchmarkTable, RowsWithoutDataSaySoAndNameTheFile) {
+  BenchmarkTable table = table_of(two_seeds());
+  table.roles.tasks.push_back("products");
+  const std::string before = benchmark_table_csv(table);
+  add_gaps(table, {{{"products", "direct"}, "products.jsonl"},
+                   {{"sums", "coprocessor", 8}, "solved.jsonl"}});
+  const std::string text = benchmark_table_markdown(table), page = benchmark_report_html(table),
+                    csv = benchmark_table_csv(table);
+  EXPECT_THAT(text, AllOf(HasSubstr("## products\n\n| model |"), HasSubstr("| Direct | no data |"),
+                          HasSubstr("| Coprocessor, 8 | no data |")));
+  const size_t first = page.find("no data</td>"), second = page.find("no data</td>", first + 1);
+  ASSERT_NE(second, std::string::npos);
+  EXPECT_LT(first, page.find("<h2>products</h2>"));
+  EXPECT_GT(second, page.find("<h2>products</h2>"));
+  for (const std::string* file : {&text, &page})
+    EXPECT_THAT(*file,
+                AllOf(HasSubstr("products: no data for Direct: products.jsonl is missing"),
+                      HasSubstr("sums: no data for Coprocessor, 8: solved.jsonl is missing")));
+  EXPECT_TRUE(csv.starts_with(before));
+  std::istringstream lines(csv);
+  for (std::string line; std::getline(lines, line);)
+    EXPECT_EQ(std::count(line.begin(), line.end(), ','), 16) << line;
+  EXPECT_THAT(csv, HasSubstr("\nproducts,direct,0,0,false,,,,,,,,,,,,no data\n"));
+  const Json json = benchmark_table_json(table);
+  EXPECT_EQ(json["rows"].size(), 4u);
+  ASSERT_EQ(json["no_data"].size(), 2u);
+  EXPECT_EQ(json["no_data"][0]["file"], "products.jsonl");
+  EXPECT_EQ(json["no_data"][1]["latents"], 8);
+  EXPECT_EQ(benchmark_plot_files(table).size(), 1u) << "no bar without a figure";
+}
+
 // A published model has no seed: it stands beside every seed of runs with latents.
 TEST(BenchmarkTable, WhatWasNotTrainedStandsBesideEverySeed) {
   std::vector<BenchmarkRun> runs = {run_of("direct", 0, right_from(0, 40)),
@@ -306,6 +341,23 @@ TEST_F(BenchmarkReproTest, ErrorsSayWhatAndWhere) {
           R"({"presets": {"tiny": {"asked": {"model": "x", "tasks": {"a": {"base": "copa"}}}}}})"),
       HasSubstr("got both"));
   EXPECT_THAT(refused(R"({"from": {"coconut": null}})"), HasSubstr("what coconut begins with"));
+}
+
+// A published model is asked where the table's runs would be.
+TEST_F(BenchmarkReproTest, ThePublishedModelIsAskedOnTheTablesDevice) {
+  const Json patch = parse_json(R"({"presets": {"asked": {"seeds": [1], "patch": {"device": "cuda"},
+    "asked": {"model": "nowhere", "tasks": {"copa": {"base": "copa"}}}}}})");
+  ReproOptions o = options(patch, true);
+  EXPECT_EQ(read_table_file(o).device, "cpu");
+  o.preset = "asked";
+  EXPECT_EQ(read_table_file(o).device, "cuda");
+  if (!cuda::status().usable) {
+    EXPECT_THAT(message_of<ConfigError>([&] { run_table(o); }), HasSubstr("$.device is cuda:"));
+  }
+  o.overrides = {"device=cpu"};
+  EXPECT_EQ(read_table_file(o).device, "cpu");
+  o.overrides = {"device=\"gpu\""};
+  EXPECT_THAT(message_of<ConfigError>([&] { run_table(o); }), HasSubstr("wanted cpu or cuda"));
 }
 
 TEST_F(BenchmarkReproTest, TrainsAnswersWritesAndGoesOn) {

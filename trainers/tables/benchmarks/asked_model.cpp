@@ -16,6 +16,7 @@
 #include "core/log.h"
 #include "trainers/benchmarks/benchmark.h"
 #include "trainers/evaluation/model_source.h"
+#include "trainers/runs/experiment.h"
 #include "trainers/runs/run_directory.h"
 #include "trainers/tables/kept_measurement.h"
 
@@ -101,15 +102,81 @@ std::string AskedBenchmarks::file_of(const Row& row, const std::string& task) co
 }
 
 Json AskedBenchmarks::wanted(const Row& row, const std::string& definition) const {
-  return {{"format", kAskedFormat},
-          {"model", row.path},
-          {"definition", definition_hash(read_benchmark(definition).definition)},
-          {"limit", asked_.limit},
-          {"latents", row.augmented},
-          {"shuffled", row.shuffled}};
+  Json out = {{"format", kAskedFormat},
+              {"model", row.path},
+              {"definition", definition_hash(read_benchmark(definition).definition)},
+              {"limit", asked_.limit},
+              {"latents", row.augmented},
+              {"shuffled", row.shuffled}};
+  // Left out on the CPU, where earlier versions asked every published model. A run's own is its
+  // config's.
+  if (device_ != "cpu" && !row.seed) out["device"] = device_;
+  return out;
 }
 
-void AskedBenchmarks::measure(const Row& row) const {
+std::vector<AskedBenchmarks::Question> AskedBenchmarks::unmeasured() const {
+  std::vector<Question> out;
+  for (const Row& row : rows())
+    for (const auto& [name, task] : asked_.tasks) {
+      const std::string& definition = definition_of(task, row);
+      if (!definition.empty() &&
+          kept_measurement(file_of(row, name), wanted(row, definition), row.path).is_null())
+        out.push_back({row, name, definition});
+    }
+  return out;
+}
+
+AskedBenchmarks::MissingByDefinition AskedBenchmarks::missing_of(
+    const std::vector<Question>& questions) {
+  MissingByDefinition missing;
+  for (const Question& q : questions)
+    if (!missing.contains(q.definition))
+      missing[q.definition] = missing_data(read_benchmark(q.definition));
+  return missing;
+}
+
+std::vector<BenchmarkGap> AskedBenchmarks::gaps() const {
+  const std::vector<Question> questions = unmeasured();
+  const MissingByDefinition missing = missing_of(questions);
+  std::vector<BenchmarkGap> out;
+  for (const Question& q : questions) {
+    const std::vector<MissingData>& files = missing.at(q.definition);
+    if (files.empty()) continue;
+    const BenchmarkCell cell{q.task, q.row.model, q.row.latents, 0, q.row.shuffled};
+    if (std::none_of(out.begin(), out.end(), [&](const auto& gap) { return gap.cell == cell; }))
+      out.push_back({cell, files[0].file});  // seeds share a row
+  }
+  return out;
+}
+
+// A file may be wanted by several tasks: it is named once, with all of them.
+void AskedBenchmarks::tell_missing(const std::vector<Question>& questions,
+                                   const MissingByDefinition& missing) const {
+  std::map<std::string, std::vector<std::string>> tasks;
+  std::map<std::string, std::string> where;
+  size_t left_out = 0;
+  for (const Question& q : questions) {
+    left_out += !missing.at(q.definition).empty();
+    for (const MissingData& data : missing.at(q.definition)) {
+      std::vector<std::string>& of_file = tasks[data.file];
+      if (std::find(of_file.begin(), of_file.end(), q.task) == of_file.end())
+        of_file.push_back(q.task);
+      where.try_emplace(data.file, data.where);
+    }
+  }
+  if (left_out == 0) return;
+  std::string files;
+  for (const auto& [file, of_file] : tasks)
+    files += fmt::format("\n{} (of {}) is {}", file, fmt::join(of_file, ", "), where.at(file));
+  require(left_out < questions.size() || !finished().empty(),
+          "nothing can be measured: the items are missing. Get them and run this again:{}", files);
+  log_warning(
+      "{} of {} measurements are left out, since their items are missing; the table says \"no "
+      "data\" there. All others are made. Get the files and run this again:{}",
+      left_out, questions.size(), files);
+}
+
+void AskedBenchmarks::measure(const Row& row, const MissingByDefinition& missing) const {
   std::optional<UsableModel> model;  // opened where something is missing
   for (const auto& [name, task] : asked_.tasks) {
     const std::string& definition = definition_of(task, row);
@@ -117,11 +184,18 @@ void AskedBenchmarks::measure(const Row& row) const {
     const std::string file = file_of(row, name);
     const Json of = wanted(row, definition);
     if (!kept_measurement(file, of, row.path).is_null()) continue;
+    if (const auto found = missing.find(definition);
+        found != missing.end() && !found->second.empty())
+      continue;
     const DefinitionFile read = read_benchmark(definition);
     ItemOptions first;
     first.limit = asked_.limit;
     const BenchmarkItems items = read_items(read, first);
-    if (!model) model = open_model(row.path);
+    if (!model) {
+      OpenOptions open;
+      if (device_ == "cuda") open.device = {DeviceKind::cuda, 0};
+      model = open_model(row.path, open);
+    }
     log_info("{}{} on {}: {} items", row.path,
              row.shuffled    ? ", latents shuffled"
              : row.augmented ? ", with its latents"
@@ -152,6 +226,7 @@ void AskedBenchmarks::measure(const Row& row) const {
 }
 
 void AskedBenchmarks::measure() const {
+  require_device(device_);
   fs::create_directories(directory_ + "/asked/unfinished");
   if (!asked_.latents.empty() && rows_of_runs().empty())
     log_warning(
@@ -159,7 +234,10 @@ void AskedBenchmarks::measure() const {
         "repro "
         "configs/tables/cache_augmentation.json --preset PRESET --run-dir {}`, then run this again",
         asked_.runs, fmt::join(asked_.latents, ", "), asked_.runs);
-  for (const Row& row : rows()) measure(row);
+  const std::vector<Question> questions = unmeasured();
+  const MissingByDefinition missing = missing_of(questions);
+  tell_missing(questions, missing);
+  for (const Row& row : rows()) measure(row, missing);
 }
 
 std::vector<BenchmarkRun> AskedBenchmarks::finished() const {

@@ -2,9 +2,11 @@
 /// A published model on benchmarks: plainly, by chain of thought, and with the latents of runs beside
 /// it. Each measurement is a file, so that a table which was stopped goes on.
 
+#include <map>
 #include <string>
 #include <vector>
 
+#include "datasets/benchmarks/items.h"
 #include "trainers/tables/benchmarks/benchmark_table.h"
 #include "trainers/tables/benchmarks/benchmark_table_definition.h"
 
@@ -16,14 +18,24 @@ inline constexpr const char *kAskedBase = "base", *kAskedZeroShot = "zero_shot",
 
 class AskedBenchmarks {
  public:
-  /// Measurements lie in `directory`/asked; `shuffled`: models whose latents are shuffled, too.
+  /// Measurements lie in `directory`/asked; `shuffled`: models whose latents are shuffled, too;
+  /// `device`: where the published model is asked, "cpu" or "cuda" (runs are asked on their own).
   AskedBenchmarks(const AskedModel& asked, const BenchmarkMeasureOptions& measure,
-                  const std::vector<std::string>& shuffled, const std::string& directory)
-      : asked_(asked), measure_(measure), shuffled_(shuffled), directory_(directory) {}
+                  const std::vector<std::string>& shuffled, const std::string& directory,
+                  const std::string& device)
+      : asked_(asked),
+        measure_(measure),
+        shuffled_(shuffled),
+        directory_(directory),
+        device_(device) {}
 
-  /// Measures what is missing. UserError where the runs that the definition names are not there: which
-  /// command makes them.
+  /// Measures what is missing. Rows whose items are not here are left out, and one warning names
+  /// their files before anything is measured; UserError where that is all there is to measure and
+  /// nothing was measured before. Another warning where the runs that the definition names are not
+  /// there: which command makes them. ConfigError for a device that is not usable here.
   void measure() const;
+  /// What would be measured, were its items here.
+  std::vector<BenchmarkGap> gaps() const;
   /// What is there.
   std::vector<BenchmarkRun> finished() const;
   /// How many there will be.
@@ -38,17 +50,27 @@ class AskedBenchmarks {
     std::optional<int64_t> seed = {};
     bool augmented = false, shuffled = false;
   };
+  // A row on one of its tasks.
+  struct Question {
+    Row row;
+    std::string task, definition;
+  };
+  using MissingByDefinition = std::map<std::string, std::vector<MissingData>>;
   std::vector<Row> rows() const;
   std::vector<Row> rows_of_runs() const;
   static const std::string& definition_of(const AskedTask& task, const Row& row);
   std::string file_of(const Row& row, const std::string& task) const;
   Json wanted(const Row& row, const std::string& definition) const;
-  void measure(const Row& row) const;
+  std::vector<Question> unmeasured() const;
+  static MissingByDefinition missing_of(const std::vector<Question>& questions);
+  void tell_missing(const std::vector<Question>& questions,
+                    const MissingByDefinition& missing) const;
+  void measure(const Row& row, const MissingByDefinition& missing) const;
 
   const AskedModel& asked_;
   const BenchmarkMeasureOptions& measure_;
   const std::vector<std::string>& shuffled_;
-  std::string directory_;
+  std::string directory_, device_;
 };
 
 }  // namespace reverie

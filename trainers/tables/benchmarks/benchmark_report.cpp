@@ -54,13 +54,6 @@ BarPlot accuracy_plot(const BenchmarkTable& table, const std::string& task) {
   return plot;
 }
 
-std::vector<std::string> tasks_of(const BenchmarkTable& table) {
-  std::vector<std::string> out;
-  for (const std::string& task : table.roles.tasks)
-    if (!table.of_task(task).empty()) out.push_back(task);
-  return out;
-}
-
 std::string benchmark_section(const BenchmarkTable& table, const std::string& task) {
   const std::string heading = escape_html(task);
   std::string out = "<section>\n<h2>" + heading +
@@ -91,7 +84,15 @@ std::string benchmark_section(const BenchmarkTable& table, const std::string& ta
                                    : word) +
            "</td></tr>\n";
   }
-  return out + "</tbody>\n</table>\n</div>\n" + bar_figure(accuracy_plot(table, task)) +
+  for (const BenchmarkGap* gap : table.gaps_of_task(task)) {
+    out += fmt::format("<tr><th scope=\"row\" class=\"model\">{}</th>", escape_html(gap->title)) +
+           number_in_cell(kUnknown) + number_in_cell(kUnknown) + number_in_cell(kNoData);
+    for (int column = 0; column < 5; ++column) out += number_in_cell(kUnknown);
+    out += "<td></td></tr>\n";
+  }
+  out += "</tbody>\n</table>\n</div>\n";
+  if (table.of_task(task).empty()) return out + "</section>\n";
+  return out + bar_figure(accuracy_plot(table, task)) +
          "<p class=\"quiet\">Right answers: mean \u00b1 sample standard deviation over the seeds. "
          "Outlined bars: with the latents of other items. Differences are paired, item by item; "
          "milliseconds depend on what else the machine did.</p>\n</section>\n";
@@ -101,7 +102,7 @@ std::string benchmark_section(const BenchmarkTable& table, const std::string& ta
 
 std::vector<PlotFile> benchmark_plot_files(const BenchmarkTable& table) {
   std::vector<PlotFile> files;
-  for (const std::string& task : tasks_of(table))
+  for (const std::string& task : shown_tasks(table))
     files.push_back(
         {task + ".svg", "Right answers on " + task, bar_plot_file(accuracy_plot(table, task))});
   std::erase_if(files, [](const PlotFile& file) { return file.svg.empty(); });
@@ -120,7 +121,7 @@ std::string benchmark_report_html(const BenchmarkTable& table) {
   if (!list.empty())
     out += "<section>\n<h2>Do latents help, and against what?</h2>\n<ul class=\"notes\">\n" + list +
            "</ul>\n</section>\n";
-  for (const std::string& task : tasks_of(table)) out += benchmark_section(table, task);
+  for (const std::string& task : shown_tasks(table)) out += benchmark_section(table, task);
   std::string models;
   for (const TableModel& m : table.models)
     if (!m.description.empty())

@@ -129,6 +129,13 @@ std::vector<const BenchmarkRow*> BenchmarkTable::of_task(const std::string& task
   return out;
 }
 
+std::vector<const BenchmarkGap*> BenchmarkTable::gaps_of_task(const std::string& task) const {
+  std::vector<const BenchmarkGap*> out;
+  for (const BenchmarkGap& gap : gaps)
+    if (gap.cell.task == task) out.push_back(&gap);
+  return out;
+}
+
 const BenchmarkRow* BenchmarkTable::baseline_of(const std::string& task) const {
   for (const BenchmarkRow* row : of_task(task))
     if (row->cell.model == roles.baseline) return row;
@@ -153,6 +160,13 @@ std::vector<BenchmarkFinding> BenchmarkTable::findings() const {
     if (!finding.against.empty()) out.push_back(std::move(finding));
   }
   return out;
+}
+
+void add_gaps(BenchmarkTable& table, std::vector<BenchmarkGap> gaps) {
+  for (BenchmarkGap& gap : gaps) {
+    gap.title = title_of(table.models, gap.cell);
+    table.gaps.push_back(std::move(gap));
+  }
 }
 
 BenchmarkTable build_benchmark_table(const TableReport& report, const TableHeading& heading,

@@ -72,6 +72,13 @@ struct BenchmarkFinding {
   std::vector<Against> against;  ///< the baseline first, where it has been measured
 };
 
+/// A row that was not measured, because a file with its items is missing.
+struct BenchmarkGap {
+  BenchmarkCell cell;
+  std::string file;  ///< as the task's definition names it
+  std::string title = {};
+};
+
 struct BenchmarkRoles {
   std::string baseline;
   std::vector<std::string> tasks;
@@ -85,10 +92,12 @@ struct BenchmarkTable {
   std::vector<std::string> notes;
   std::vector<TableModel> models;
   std::vector<BenchmarkRow> rows;  ///< by task, model, latents, stage
+  std::vector<BenchmarkGap> gaps;  ///< "no data"
   int64_t finished_runs = 0, planned_runs = 0;
   Provenance provenance;
 
   std::vector<const BenchmarkRow*> of_task(const std::string& task) const;
+  std::vector<const BenchmarkGap*> gaps_of_task(const std::string& task) const;
   const BenchmarkRow* baseline_of(const std::string& task) const;
   std::vector<BenchmarkFinding> findings() const;
 };
@@ -99,6 +108,9 @@ BenchmarkTable build_benchmark_table(const TableReport& report, const TableHeadi
                                      const std::vector<BenchmarkRun>& runs,
                                      Provenance provenance = {});
 
+/// Gives a table rows without figures, under the titles that its models have.
+void add_gaps(BenchmarkTable& table, std::vector<BenchmarkGap> gaps);
+
 /// The means over the seeds that both have; a row that was not trained stands beside every seed.
 /// nullopt without a common seed.
 std::optional<BenchmarkComparison> compare_rows(const BenchmarkRow& a, const BenchmarkRow& b,
@@ -108,6 +120,11 @@ std::optional<BenchmarkComparison> compare_rows(const BenchmarkRow& a, const Ben
 std::vector<std::string> benchmark_sentences(const BenchmarkTable& table);
 /// The sentence above the table.
 std::string explain_benchmarks(const BenchmarkTable& table);
+
+/// What stands in a row whose items are missing.
+inline constexpr const char* kNoData = "no data";
+/// The tasks that a page shows: with rows, or with gaps alone.
+std::vector<std::string> shown_tasks(const BenchmarkTable& table);
 
 /// "71.2 %", "71.2 ± 0.8 %"; with the verdict's mark.
 std::string accuracy_text(const BenchmarkRow& row);

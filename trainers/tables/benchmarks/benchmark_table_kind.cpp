@@ -46,7 +46,7 @@ class BenchmarkTableKind final : public TableKind {
       : table_(t),
         definition_(definition),
         preset_(definition.presets.at(t.preset_name, "")),
-        asked_(preset_.asked, preset_.measure, definition_.shuffled, t.output_directory) {
+        asked_(preset_.asked, preset_.measure, definition_.shuffled, t.output_directory, t.device) {
     if (preset_.asked.given()) {
       tasks_ = preset_.asked.tasks.names();
       return;
@@ -322,7 +322,10 @@ std::vector<std::string> BenchmarkTableKind::write(const std::vector<PlannedRun>
                                                {asked ? kAskedBase : definition_.baseline, tasks_,
                                                 definition_.compared, preset_.measure.resamples},
                                                runs, std::move(provenance));
-  if (asked) table.finished_runs = int64_t(runs.size());
+  if (asked) {
+    table.finished_runs = int64_t(runs.size());
+    add_gaps(table, asked_.gaps());
+  }
   const std::string& directory = table_.output_directory;
   const auto plots = benchmark_plot_files(table);
   for (const PlotFile& plot : plots) write_file_atomically(directory + "/" + plot.name, plot.svg);

@@ -38,12 +38,15 @@ Json comparison_json(const BenchmarkComparison& c) {
                                      : "none"}};
 }
 
-Json cell_json(const BenchmarkRow& row) {
-  Json out = {{"task", row.cell.task}, {"model", row.cell.model}, {"title", row.title}};
-  if (row.cell.latents > 0) out["latents"] = row.cell.latents;
-  if (row.cell.stage > 0) out["stage"] = row.cell.stage;
-  out["shuffled"] = row.cell.shuffled;
+Json cell_json(const BenchmarkCell& cell, const std::string& title) {
+  Json out = {{"task", cell.task}, {"model", cell.model}, {"title", title}};
+  if (cell.latents > 0) out["latents"] = cell.latents;
+  if (cell.stage > 0) out["stage"] = cell.stage;
+  out["shuffled"] = cell.shuffled;
   return out;
+}
+Json cell_json(const BenchmarkRow& row) {
+  return cell_json(row.cell, row.title);
 }
 
 // "+7.2 against Direct (64.0 %), 95 % +5.1 to +9.3, McNemar's p 1e-08: better"
@@ -123,14 +126,32 @@ std::string benchmark_csv_number(double value) {
   return std::isfinite(value) ? fmt::format("{:.6g}", value) : std::string();
 }
 
+// What is missing of a task: a sentence for each file; they stand in the order of their rows.
+std::vector<std::string> gap_sentences(const BenchmarkTable& table, const std::string& task) {
+  std::vector<std::string> out, files;
+  for (const BenchmarkGap* gap : table.gaps_of_task(task))
+    if (std::find(files.begin(), files.end(), gap->file) == files.end()) files.push_back(gap->file);
+  for (const std::string& file : files) {
+    std::vector<std::string> titles;
+    for (const BenchmarkGap* gap : table.gaps_of_task(task))
+      if (gap->file == file) titles.push_back(gap->title);
+    out.push_back(fmt::format(
+        "{}: no data for {}: {} is missing. Where it is published, and how to get it, is said when "
+        "the table's command runs again.",
+        task, list_of(titles), file));
+  }
+  return out;
+}
+
 std::string task_rows(const BenchmarkTable& table, const std::string& task) {
   std::string out = fmt::format("\n## {}\n\n", escape_markdown(task));
   const auto rows = table.of_task(task);
-  out += fmt::format("{} items{}, {}.\n\n", rows[0]->items,
-                     rows[0]->items < rows[0]->all_items
-                         ? fmt::format(" (LIMITED: the first of {})", rows[0]->all_items)
-                         : std::string(),
-                     chance_text(*rows[0]));
+  if (!rows.empty())
+    out += fmt::format("{} items{}, {}.\n\n", rows[0]->items,
+                       rows[0]->items < rows[0]->all_items
+                           ? fmt::format(" (LIMITED: the first of {})", rows[0]->all_items)
+                           : std::string(),
+                       chance_text(*rows[0]));
   out +=
       "| model | right | difference to the base, points (95 %) | McNemar's p | tokens written | "
       "ms an item | seeds | verdict |\n|---|---:|---:|---:|---:|---:|---:|---|\n";
@@ -144,17 +165,20 @@ std::string task_rows(const BenchmarkTable& table, const std::string& task) {
                        row->verdict.leaks() ? "**" + verdict_word(row->verdict) + "**"
                                             : verdict_word(row->verdict));
   }
-  return out;
-}
-
-std::vector<std::string> measured_tasks(const BenchmarkTable& table) {
-  std::vector<std::string> out;
-  for (const std::string& task : table.roles.tasks)
-    if (!table.of_task(task).empty()) out.push_back(task);
+  for (const BenchmarkGap* gap : table.gaps_of_task(task))
+    out += fmt::format("| {} | {} | {} | {} | {} | {} | {} | |\n", escape_markdown(gap->title),
+                       kNoData, kUnknown, kUnknown, kUnknown, kUnknown, kUnknown);
   return out;
 }
 
 }  // namespace
+
+std::vector<std::string> shown_tasks(const BenchmarkTable& table) {
+  std::vector<std::string> out;
+  for (const std::string& task : table.roles.tasks)
+    if (!table.of_task(task).empty() || !table.gaps_of_task(task).empty()) out.push_back(task);
+  return out;
+}
 
 std::string accuracy_text(const BenchmarkRow& row) {
   const Statistic& s = row.accuracy;
@@ -178,7 +202,9 @@ std::string figure_text(const Statistic& s, int decimals) {
 std::vector<std::string> benchmark_sentences(const BenchmarkTable& table) {
   std::vector<std::string> out;
   const auto findings = table.findings();
-  for (const std::string& task : measured_tasks(table)) {
+  for (const std::string& task : shown_tasks(table)) {
+    for (std::string& sentence : gap_sentences(table, task)) out.push_back(std::move(sentence));
+    if (table.of_task(task).empty()) continue;
     const TaskCaution caution = task_caution(table, task);
     if (!caution.text.empty()) out.push_back(caution.text);
     if (caution.says_all) continue;
@@ -234,6 +260,11 @@ Json benchmark_table_json(const BenchmarkTable& table) {
     }
     findings.push_back(std::move(json));
   }
+  Json no_data = Json::array();
+  for (const BenchmarkGap& gap : table.gaps) {
+    no_data.push_back(cell_json(gap.cell, gap.title));
+    no_data.back()["file"] = gap.file;
+  }
   return {{"title", table.title},
           {"kind", "benchmarks"},
           {"explanation", explain_benchmarks(table)},
@@ -241,6 +272,7 @@ Json benchmark_table_json(const BenchmarkTable& table) {
           {"baseline", table.roles.baseline},
           {"rows", std::move(rows)},
           {"findings", std::move(findings)},
+          {"no_data", std::move(no_data)},
           {"notes", table.notes},
           {"finished_runs", table.finished_runs},
           {"planned_runs", table.planned_runs},
@@ -265,6 +297,9 @@ std::string benchmark_table_csv(const BenchmarkTable& table) {
                     of_base(d.high), of_base(d.p), benchmark_csv_number(row.tokens.mean),
                     benchmark_csv_number(row.milliseconds.mean), verdict_word(row.verdict));
   }
+  for (const BenchmarkGap& gap : table.gaps)
+    out += fmt::format("{},{},{},{},{},,,,,,,,,,,,{}\n", gap.cell.task, gap.cell.model,
+                       gap.cell.latents, gap.cell.stage, gap.cell.shuffled, kNoData);
   return out;
 }
 
@@ -276,7 +311,7 @@ std::string benchmark_table_markdown(const BenchmarkTable& table,
     out += "**" + note + "**\n\n";
   for (const std::string& sentence : benchmark_sentences(table))
     out += "* " + escape_markdown(sentence) + "\n";
-  for (const std::string& task : measured_tasks(table)) out += task_rows(table, task);
+  for (const std::string& task : shown_tasks(table)) out += task_rows(table, task);
   out +=
       "\nRight answers: mean \u00b1 sample standard deviation over the seeds. Differences are "
       "paired: the same items, a run against the base of its own seed. The interval resamples the "
