@@ -32,7 +32,9 @@ def say(text: str) -> None:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+    about = ROOT / "bundle.json"
+    needs = Bundle.at(ROOT).needs if about.is_file() else ""
+    parser = argparse.ArgumentParser(prog="run", description=__doc__ + (f"\n{needs}.\n" if needs else ""), formatter_class=argparse.RawDescriptionHelpFormatter,
                                      epilog="exit status: 0 every unit passed or was left out; 1 something failed, or there is no GPU; 2 wrong usage; "
                                             "3 the time was over before everything had run; 128 + n: stopped by signal n")
     parser.add_argument("--minutes", type=float, default=12, help="all stages together (%(default)g)")
@@ -67,7 +69,8 @@ def main(arguments: list[str]) -> int:
     if node.usable:
         say(f"device cuda: {node.words}")
     else:
-        say(f"no driver, or no GPU: {node.words}\nThe first stage runs on the CPU. --trial tries the others there, at tiny sizes.")
+        say(f"no driver, or no GPU: {node.words}\n" + (f"{bundle.needs}; nvidia-smi shows the driver that is here.\n" if bundle.needs else "") +
+            "The first stage runs on the CPU. --trial tries the others there, at tiny sizes.")
     plan = Plan(bundle, node, results, trial)
     stages = all_stages(plan)
     unknown = [name for name in options.stage if name not in {stage.name for stage in stages}]
@@ -76,7 +79,7 @@ def main(arguments: list[str]) -> int:
         return 2
     chosen = [stage for stage in stages if not options.stage or stage.name in options.stage]
     key = {"commit": bundle.about["commit"], "flavour": bundle.about["flavour"], "trial": trial, "device": node.device}
-    runner = Runner(chosen, results, seconds=60 * options.minutes, key=key, node=node.name, root=ROOT, environment=node.environment, say=say,
+    runner = Runner(chosen, results, seconds=60 * options.minutes, key=key, node=node.name, host=node.host, root=ROOT, environment=node.environment, say=say,
                     after=lambda: report.write(bundle, node, trial, stages, runner.records, results))
     status = 0
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -31,8 +31,11 @@ LEFT_OUT = (
     "cublasLt and the driver, which the node has (CUDA 12 or 13; a CUDA runtime of the compiler's version is linked in)",
     "debugging symbols, the sources of tests, Python tests (tests/*/test_*.py), documentation but for one page that a test reads",
 )
+# The oldest drivers for CUDA runtimes of each major version (CUDA's release notes: minor-version compatibility).
+DRIVERS = {12: "525", 13: "580"}
 RUN = """#!/bin/sh
 # Runs every stage on this node: ./run --help. Needs Python 3.10 or newer; stage 3 compares with PyTorch where a Python has it.
+# {needs}
 here=$(cd "$(dirname "$0")" && pwd)
 for python in ${PYTHON:-} python3 python python3.13 python3.12 python3.11 python3.10; do
   if command -v "$python" >/dev/null 2>&1 && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
@@ -42,6 +45,18 @@ done
 echo "run: found no Python 3.10 or newer; PYTHON=FILE ./run names one" >&2
 exit 2
 """
+
+
+def needs_of(build: Path, flavour: str) -> str:
+    """The driver without which no GPU is usable, by the toolkit that compiled the build."""
+    if flavour != "on":
+        return "No GPU is needed: the device is emulated"
+    for file in build.glob("CMakeFiles/*/CMakeCUDACompiler.cmake"):
+        if version := re.search(r'set\(CMAKE_CUDA_COMPILER_VERSION "(\d+)\.(\d+)', file.read_text()):
+            driver = DRIVERS.get(int(version[1]))
+            wanted = f"version {driver} or newer" if driver else f"CUDA {version[1]} or newer"
+            return f"A GPU needs an NVIDIA driver of {wanted}: the CUDA runtime of {version[1]}.{version[2]} is built in, and an older driver has no usable GPU"
+    return "A GPU needs an NVIDIA driver as new as the CUDA runtime that is built in (580 for CUDA 13, 525 for CUDA 12); an older one has no usable GPU"
 
 
 class Unusable(Exception):
@@ -146,7 +161,7 @@ def readme(about: dict) -> str:
     left_out = "\n".join(f"- {line}" for line in LEFT_OUT)
     return (f"# Reverie for a GPU node\n\n    ./run --minutes 12        # every stage; results/ is complete after each unit of each stage\n"
             f"    ./run --trial --minutes 5 # tiny settings, on any device\n\nx86-64 Linux, glibc 2.36 or newer, Python 3.10 or newer. Commit `{about['commit']}`, flavour {about['flavour']}"
-            f"{', compute capabilities ' + about['arch'] if about['arch'] else ''}. `./run --help` tells the rest.\n\n"
+            f"{', compute capabilities ' + about['arch'] if about['arch'] else ''}. {about['needs']}. `./run --help` tells the rest.\n\n"
             f"| part | MB |\n| --- | ---: |\n{sizes}\n| together | {about['bytes'] / 1e6:.1f} |\n\nLeft out:\n\n{left_out}\n\n"
             f"Libraries of the build's system (their licences: `licences/`): {', '.join(about['libraries'])}.\n")
 
@@ -163,11 +178,12 @@ def make(options: argparse.Namespace) -> dict:
     text = out / "data" / options.text.parent.name
     for file in (options.text, *options.text.parent.glob("*.source.json")):
         copy(file, text / file.name)
-    (out / "run").write_text(RUN)
+    needs = needs_of(build, options.flavour)
+    (out / "run").write_text(RUN.replace("{needs}", needs))
     (out / "run").chmod(0o755)
     version = output_of(str(build / "reverie"), "--version")
     commit = re.search(r"\(([^)]*)\)", version)
-    about = {"commit": commit[1] if commit else "unknown", "flavour": options.flavour, "arch": options.arch, "libraries": libraries, "left_out": LEFT_OUT,
+    about = {"commit": commit[1] if commit else "unknown", "flavour": options.flavour, "arch": options.arch, "libraries": libraries, "left_out": LEFT_OUT, "needs": needs,
              "parts": parts_of(out, options.arch)}
     about["bytes"] = size_of(out)
     (out / "README.md").write_text(readme(about))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -48,6 +49,11 @@ class Bundle:
         return self.root / "program" / "reverie"
 
     @property
+    def needs(self) -> str:
+        """What a GPU must have, for whoever finds none usable; "" where nobody wrote it down."""
+        return self.about.get("needs", "")
+
+    @property
     def gemma(self) -> Path:
         return self.root / "data" / "gemma3" / "gemma-3-270m-q4_k_m.gguf"
 
@@ -63,6 +69,7 @@ class Node:
     no_python: str  # why
     sanitizer: str  # compute-sanitizer, or ""
     environment: dict[str, str]
+    host: str = ""  # tells nodes with the same GPU apart; stays out of pages
 
     @property
     def name(self) -> str:
@@ -138,4 +145,4 @@ def look(bundle: Bundle, pytorch: str | None) -> Node:
         except ProgramError:  # no nvidia-smi: bench.py says so, and all else runs
             gpu = {"gpu": words.split(",")[0], "driver": "unknown"}
     return Node("cuda" if usable else "cpu", usable, emulated, words, gpu, python, "" if python else f"no Python here has it; {', '.join(answers)}: {first['cuda']}",
-                sanitizer_of() if gpu else "", environment)
+                sanitizer_of() if gpu else "", environment, platform.node())

@@ -20,7 +20,8 @@ def rows_of(stages: list[Stage], records: Records) -> list[dict]:
     for stage in stages:
         for unit in stage.units:
             record = records.read(stage.name, unit.name) or {"status": NOT_BEGUN, "why": "", "seconds": 0, "node": "", "figures": {}}
-            rows.append({"stage": stage.name, "unit": unit.name} | {key: record[key] for key in ("status", "why", "seconds", "node", "figures")})
+            rows.append({"stage": stage.name, "unit": unit.name, "host": record.get("host", "")} |
+                        {key: record[key] for key in ("status", "why", "seconds", "node", "figures")})
     return rows
 
 

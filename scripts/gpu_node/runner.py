@@ -73,8 +73,8 @@ class Records:
                 return record
         return None
 
-    def write(self, stage: str, unit: str, outcome: Outcome, seconds: float, node: str) -> dict:
-        record = {"stage": stage, "unit": unit, "status": outcome.status, "why": outcome.why, "seconds": round(seconds, 2), "node": node,
+    def write(self, stage: str, unit: str, outcome: Outcome, seconds: float, node: str, host: str) -> dict:
+        record = {"stage": stage, "unit": unit, "status": outcome.status, "why": outcome.why, "seconds": round(seconds, 2), "node": node, "host": host,
                   "figures": outcome.figures, "key": self.key}
         write_whole(self.folder / f"{stage}.{unit}.json", json.dumps(record, indent=1) + "\n")
         return record
@@ -91,10 +91,10 @@ def tail_of(log: Path) -> str:
 
 
 class Runner:
-    def __init__(self, stages: list[Stage], results: Path, *, seconds: float, key: Mapping[str, object], node: str, root: Path,
+    def __init__(self, stages: list[Stage], results: Path, *, seconds: float, key: Mapping[str, object], node: str, host: str, root: Path,
                  environment: Mapping[str, str], say: Callable[[str], None], after: Callable[[], None] = lambda: None) -> None:
         self.stages, self.results, self.root, self.environment, self.say, self.after = stages, results, root, dict(environment), say, after
-        self.records, self.node, self.seconds = Records(results, key), node, seconds
+        self.records, self.node, self.host, self.seconds = Records(results, key), node, host, seconds
         self.begin = time.monotonic()
         self.grace = min(GRACE_SECONDS, 0.1 * seconds)
         self.end = self.begin + seconds - self.grace
@@ -109,7 +109,7 @@ class Runner:
             if len(reasons := {unit.missing for unit in stage.units}) == 1 and (reason := reasons.pop()):
                 self.say(f"left out: {reason}")
                 for unit in stage.units:
-                    self.records.write(stage.name, unit.name, Outcome(LEFT_OUT, reason), 0, self.node)
+                    self.records.write(stage.name, unit.name, Outcome(LEFT_OUT, reason), 0, self.node, self.host)
                 self.after()
                 continue
             for unit in stage.units:
@@ -126,9 +126,10 @@ class Runner:
                 return
 
     def wants_another(self, stage: Stage, unit: Unit) -> bool:
-        """Not finished, or failed in an earlier run: that node may have been to blame."""
+        """Not finished, or failed in an earlier run on another machine, which may have been to blame. Nodes of one kind differ in their host alone."""
         record = self.records.read(stage.name, unit.name)
-        return record is None or record["status"] == CUT or (record["status"] == FAILED and record["node"] != self.node)
+        elsewhere = record is not None and (record["node"], record.get("host")) != (self.node, self.host)
+        return record is None or record["status"] == CUT or (record["status"] == FAILED and elsewhere)
 
     # ---- one unit ---------------------------------------------------------------
     def run_unit(self, stage: Stage, unit: Unit, until: float) -> bool:
@@ -151,7 +152,7 @@ class Runner:
         return not (unit.failure_ends_all and outcome.status != PASSED)
 
     def tell(self, stage: Stage, unit: Unit, outcome: Outcome, seconds: float) -> None:
-        self.records.write(stage.name, unit.name, outcome, seconds, self.node)
+        self.records.write(stage.name, unit.name, outcome, seconds, self.node, self.host)
         lines = outcome.why.strip().splitlines()
         self.say(f"{unit.name}: {outcome.status}" + (f" after {seconds:.0f} s" if seconds else "") + (f": {lines[-1]}" if lines else ""))
         self.after()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,21 +21,50 @@ SANITIZERS = ("memcheck", "racecheck")
 
 SHAPE = {"block_size": 32, "n_layer": 1, "n_head": 2, "n_embd": 32}
 GROUPED = SHAPE | {"n_kv_head": 1}
+LLAMA = GROUPED | {"type": "llama"}
 IMM = {"type": "imm", "low_rank_dim": 8, "num_slots": "auto"}
-# Of each kind of model a small one, for one step.
+
+
+def with_memory(**options: object) -> dict:
+    return LLAMA | {"memory": options}
+
+
+def with_imm(mode: str, **options: object) -> dict:
+    return SHAPE | {"type": "gpt2", "memory": IMM | {"mode": mode} | options}
+
+
+# Of each family and each memory a small model, for one step.
 KINDS = {
     "gpt2": SHAPE | {"type": "gpt2", "dropout": 0.1},
-    "imm_as_published": SHAPE | {"type": "gpt2", "memory": IMM | {"mode": "as_published"}},
-    "imm_causal_mean": SHAPE | {"type": "gpt2", "memory": IMM | {"mode": "causal_mean"}},
-    "imm_slots": SHAPE | {"type": "gpt2", "memory": IMM | {"mode": "slots", "chunk_length": 16}},
-    "llama": GROUPED | {"type": "llama"},
+    "imm_as_published": with_imm("as_published"),
+    "imm_causal_mean": with_imm("causal_mean"),
+    "imm_slots": with_imm("slots", chunk_length=16),
+    "imm_segment": with_imm("segment", segment_length=16),
+    "imm_full_rank": with_imm("full_rank"),
+    "llama": LLAMA,
     "mistral": GROUPED | {"type": "mistral"},
     "qwen2": GROUPED | {"type": "qwen2"},
     "qwen3": GROUPED | {"type": "qwen3"},
     "gemma2": GROUPED | {"type": "gemma2"},
     "gemma3": GROUPED | {"type": "gemma3"},
-    "delta_rule": GROUPED | {"type": "llama", "memory": {"type": "delta_rule", "heads": 1}},
+    "delta_rule": with_memory(type="delta_rule", heads=1),
+    "attention_cache": with_memory(type="attention_cache", length=16),
+    "gated_slots": with_memory(type="gated_slots", num_slots=4),
+    "recurrent_tokens": with_memory(type="recurrent_tokens", count=4),
 }
+LEAKING = ("imm_as_published", "imm_full_rank")  # by their definition; the runs say so
+IN_F32 = ("gpt2", "llama", "imm_causal_mean", "delta_rule")  # besides bf16, in which all are run
+# Beside a base: an update of its weights or all of them, and each source of latents.
+SOFT, COPROCESSOR = {"type": "soft_embeddings", "count": 2}, {"type": "coprocessor", "count": 2}
+LATENTS = {
+    "several": {"latents": {"type": "several", "sources": [SOFT, COPROCESSOR, COPROCESSOR | {"initial": "lora", "rank": 2}, COPROCESSOR | {"reads": "last_hidden"}]}},
+    "cache": {"latents": COPROCESSOR | {"writes": "cache"}},
+    "icae": {"latents": {"type": "icae", "count": 2, "rank": 2}},
+    "gist": {"latents": {"type": "gist", "count": 2}, "train_base": True},
+    "continuous_thoughts": {"latents": {"type": "continuous_thoughts", "count": 2}, "train_base": True},
+}
+SHAKESPEARE_TEXT = {"name": "tinyshakespeare", "tokenizer": "char"}
+PROBLEMS = {"type": "reachability", "wording": "short", "nodes": 7, "nodes_deviation": 0, "steps": [2], "step_weights": [1], "train": 40, "held_out": 12}
 SHAKESPEARE, AUGMENTATION = "configs/tables/imm_shakespeare.json", "configs/tables/cache_augmentation.json"
 BLOCK_SIZES, SEEDS = (256, 128, 64), (1337, 1338, 1339)
 ROWS = ("gpt", "imm_as_published", "imm_causal_mean")
@@ -80,15 +110,20 @@ def read_json(file: Path) -> dict:
 
 
 # ---- 1: does it run at all ----------------------------------------------------------
-def one_step(plan: Plan, name: str, model: dict, precision: str = "f32") -> Unit:
-    folder = plan.results / "start"
+def train(plan: Plan, folder: Path, name: str, model: dict, precision: str, **more: object) -> tuple[list[str], Path]:
+    """The command that trains one step of a model, and its run; the config is written now."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"data": {"name": "tinyshakespeare", "tokenizer": "char"}, "model": model, "device": plan.node.device, "precision": precision,
+    config = {"data": SHAKESPEARE_TEXT, "model": model, "device": plan.node.device, "precision": precision,
               "train": {"steps": 1, "batch_size": 2}, "optimizer": {"warmup_steps": 1},
               "evaluation": {"interval": 0, "windows": 2, "prefix_only_windows": 1, "final_windows": 2, "final_prefix_only_windows": 1},
-              "sample": {"interval": 0, "tokens": 0}, "checkpoint": {"interval": 0, "keep": 0}, "allow_future_leak": name == "imm_as_published"}
-    file, run = folder / f"{name}_{precision}.json", folder / f"{name}_{precision}"
+              "sample": {"interval": 0, "tokens": 0}, "checkpoint": {"interval": 0, "keep": 0}, "allow_future_leak": False} | more
+    file, run = folder / f"{name}.json", folder / name
     file.write_text(json.dumps(config, indent=1) + "\n")
+    return [plan.reverie, "train", str(file), "--run-dir", str(run), "--quiet"], run
+
+
+def one_step(plan: Plan, name: str, model: dict, precision: str) -> Unit:
+    command, run = train(plan, plan.results / "start", f"{name}_{precision}", model, precision, allow_future_leak=name in LEAKING)
     shutil.rmtree(run, ignore_errors=True)  # one that was cut
 
     def read(outcome: Outcome) -> Outcome:
@@ -97,26 +132,73 @@ def one_step(plan: Plan, name: str, model: dict, precision: str = "f32") -> Unit
         return Outcome(outcome.status, outcome.why, {key: summary[key] for key in ("train_loss", "val_loss") if key in summary})
 
     # A run that leaks, as it was allowed to, ends with status 5.
-    return Unit(f"{name}_{precision}", [[plan.reverie, "train", str(file), "--run-dir", str(run), "--quiet"]], least=2, most=60,
-                good=(0, 5) if config["allow_future_leak"] else (0,), read=read)
+    return Unit(f"{name}_{precision}", [command], least=2, most=60, good=(0, 5) if name in LEAKING else (0,), read=read)
+
+
+def in_folder(plan: Plan, name: str, commands: Callable[[Path], list[list[str]]]) -> Unit:
+    """Commands that stand on one another's runs, which are gone afterwards."""
+    folder = plan.results / "start" / name
+    shutil.rmtree(folder, ignore_errors=True)
+
+    def read(outcome: Outcome) -> Outcome:
+        for run in folder.glob("*"):
+            if run.is_dir():
+                shutil.rmtree(run, ignore_errors=True)
+        return outcome
+
+    return Unit(name, commands(folder), least=2, most=60, read=read)
 
 
 def coprocessor_step(plan: Plan) -> Unit:
     """A small base, its export, a coprocessor that reads it, and the table of what it changes."""
-    folder = plan.results / "start" / "coprocessor"
-    shutil.rmtree(folder, ignore_errors=True)
+    return in_folder(plan, "coprocessor", lambda folder: [[plan.reverie, "repro", AUGMENTATION, "--preset", "smoke", "--only", "coprocessor", "--run-dir",
+                                                           str(folder / "table"), f"--set=device={plan.node.device}", *TRIAL_SOURCES]])
 
-    def read(outcome: Outcome) -> Outcome:
-        shutil.rmtree(folder, ignore_errors=True)
-        return outcome
 
-    return Unit("coprocessor", [[plan.reverie, "repro", AUGMENTATION, "--preset", "smoke", "--only", "coprocessor", "--run-dir", str(folder),
-                                 f"--set=device={plan.node.device}", *TRIAL_SOURCES]], least=2, most=60, read=read)
+def beside_a_base(plan: Plan) -> Unit:
+    """A small base and its export; training it further, a low-rank update of it, and each source of latents beside it."""
+
+    def commands(folder: Path) -> list[list[str]]:
+        base, run = train(plan, folder, "base", LLAMA | {"block_size": 48}, "bf16")
+        export = str(folder / "export")
+        models = {"continued": {"type": "pretrained", "path": export}, "lora": {"type": "pretrained", "path": export, "rank": 2}}
+        for name, options in LATENTS.items():
+            models[name] = {"type": "augmented", "base": export, "block_size": 24, "groups": 2, "ahead": 4} | options
+        return [base, [plan.reverie, "inspect", str(run), "--export-hf", export], *(train(plan, folder, name, model, "bf16")[0] for name, model in models.items())]
+
+    return in_folder(plan, "beside_a_base", commands)
+
+
+def coconut(plan: Plan) -> Unit:
+    """A model of written steps, its export, and continuous thoughts in place of the steps."""
+
+    def commands(folder: Path) -> list[list[str]]:
+        def data(**examples: int) -> dict:
+            return {"problems": PROBLEMS, "tokenizer": "word", "examples": examples, "prepared_directory": str(folder / f"tokens{examples['stage']}")}
+
+        base, run = train(plan, folder, "base", LLAMA | {"block_size": 96}, "bf16", data=data(stage=0))
+        export = str(folder / "export")
+        return [base, [plan.reverie, "inspect", str(run), "--export-hf", export],
+                train(plan, folder, "coconut", {"type": "coconut", "base": export}, "bf16", data=data(stage=1, thoughts=1))[0]]
+
+    return in_folder(plan, "coconut", commands)
+
+
+def explained(plan: Plan) -> Unit:
+    """A model with a memory, and a decoder that puts the memory into words."""
+
+    def commands(folder: Path) -> list[list[str]]:
+        base, run = train(plan, folder, "base", with_imm("slots", chunk_length=4, carry_state=True), "bf16")
+        data = SHAKESPEARE_TEXT | {"examples": {"form": "recount", "read": 24, "tokens": 6}, "prepared_directory": str(folder / "records")}
+        model = {"type": "explained", "base": str(run), "block_size": 40, "decoder": {"n_layer": 1, "n_embd": 16}}
+        return [base, train(plan, folder, "decoder", model, "bf16", data=data)[0]]
+
+    return in_folder(plan, "explained", commands)
 
 
 def start_stage(plan: Plan) -> Stage:
-    steps = [*(one_step(plan, name, model) for name, model in KINDS.items()), coprocessor_step(plan)]
-    units = [Unit("doctor", [[plan.reverie, "doctor"]], least=0, failure_ends_all=True), one_step(plan, "gpt2", KINDS["gpt2"], "bf16"), *steps]
+    steps = [one_step(plan, name, model, precision) for name, model in KINDS.items() for precision in (("bf16", "f32") if name in IN_F32 else ("bf16",))]
+    units = [Unit("doctor", [[plan.reverie, "doctor"]], least=0, failure_ends_all=True), *steps, beside_a_base(plan), coconut(plan), explained(plan), coprocessor_step(plan)]
     return Stage("start", "1. doctor, and one step of each kind of model", units, share=0.1)
 
 

@@ -4,6 +4,8 @@ import contextlib
 import io
 import json
 import os
+import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -48,9 +50,10 @@ class FolderTest(unittest.TestCase):
 
 
 class RunnerTest(FolderTest):
-    def run_stages(self, *chosen: Stage, seconds: float = 60, key: dict = KEY, name: str = "node one", after=lambda: None) -> list[str]:
+    def run_stages(self, *chosen: Stage, seconds: float = 60, key: dict = KEY, name: str = "node one", host: str = "host one",
+                   after=lambda: None) -> list[str]:
         said: list[str] = []
-        self.runner = Runner(list(chosen), self.results, seconds=seconds, key=key, node=name, root=self.folder, environment=dict(os.environ), say=said.append,
+        self.runner = Runner(list(chosen), self.results, seconds=seconds, key=key, node=name, host=host, root=self.folder, environment=dict(os.environ), say=said.append,
                              after=after)
         self.runner.run()
         return said
@@ -90,6 +93,19 @@ class RunnerTest(FolderTest):
         self.run_stages(stage_a, stage_b)  # the same node: it would fail again
         self.run_stages(stage_a, stage_b, Stage("c", "C", [Unit("new", [python(f"{note}('new ')")])]), name="node two")
         self.assertEqual(order.read_text(), "bad good new bad ")
+
+    def test_another_node_with_the_same_gpu_is_another_node(self) -> None:
+        bad = Stage("a", "A", [Unit("bad", [self.count("bad"), python("raise SystemExit(1)")])])
+        for host, times in (("host one", 1), ("host one", 1), ("host two", 2)):
+            self.run_stages(bad, name="NVIDIA H100", host=host)
+            self.assertEqual(self.times("bad"), times, host)
+        file = self.results / "units" / "a.bad.json"
+        record = json.loads(file.read_text())
+        self.assertEqual((record["node"], record["host"]), ("NVIDIA H100", "host two"))
+        del record["host"]  # of an earlier bundle's scripts: nobody knows where that was
+        file.write_text(json.dumps(record))
+        self.run_stages(bad, name="NVIDIA H100", host="host two")
+        self.assertEqual(self.times("bad"), 3)
 
     def test_some_failures_end_all(self) -> None:
         self.run_stages(Stage("a", "A", [Unit("doctor", [["/nowhere/at/all"]], failure_ends_all=True)]), Stage("b", "B", [Unit("next", [self.count("next")])]))
@@ -221,7 +237,7 @@ elif arguments[0] == "repro":
         (root / "program").mkdir(parents=True)
         (root / "program" / "reverie").write_text(f"#!{sys.executable}\n{self.REVERIE.format(words=words)}")
         (root / "program" / "reverie").chmod(0o755)
-        (root / "bundle.json").write_text(json.dumps({"commit": "0123abc", "flavour": flavour, "arch": "90"}))
+        (root / "bundle.json").write_text(json.dumps({"commit": "0123abc", "flavour": flavour, "arch": "90", "needs": "wants driver 580"}))
         return node.Bundle.at(root)
 
     def start(self, *arguments: str) -> tuple[int, str]:
@@ -243,6 +259,9 @@ class NodeTest(BundleStandIn):
         status, said = self.start()
         self.assertEqual(status, 1, said)
         self.assertIn("no driver", said)
+        self.assertIn("wants driver 580; nvidia-smi shows the driver that is here", said)
+        self.assertEqual({unit["host"] for unit in self.summary().values()}, {platform.node()})
+        self.assertNotIn(platform.node(), (self.results / "summary.md").read_text().split())
         units = self.summary()
         for (stage, unit), record in units.items():
             self.assertEqual(record["status"], PASSED if stage == "start" else LEFT_OUT, (stage, unit, record["why"]))
@@ -314,6 +333,23 @@ class StagesTest(BundleStandIn):
         self.assertIn("--no-pytorch", found["speed"].units[0].commands[0])
         self.assertIn("compute-sanitizer is not installed", found["tests"].units[-1].missing)
 
+    def test_the_first_stage_has_every_component_of_the_sources(self) -> None:
+        """One that is added is run on a GPU, too, or this fails."""
+        start = self.plan()[0]
+        built = "".join(file.read_text() for file in (self.results / "start").rglob("*.json"))
+        root, registered = SCRIPTS.parent, set()
+        for file in (*root.glob("layers/**/*.cpp"), root / "trainers/runs/explained_model.cpp"):
+            for pattern in (r'Registry::instance\(\)\.add<[^>]*>\(\s*"(\w+)"', r'REVERIE_REGISTER_MEMORY\(\s*"(\w+)"', r'Family\(\{"(\w+)"'):
+                registered.update(re.findall(pattern, file.read_text()))
+        self.assertLessEqual({"gpt2", "gemma3", "imm", "recurrent_tokens", "icae", "augmented", "coconut", "explained"}, registered)
+        self.assertEqual([name for name in sorted(registered) if f'"type": "{name}"' not in built], [])
+        modes = re.search(r'f\.text\("mode", mode, \{([^}]*)\}', (root / "layers/memory/imm.cpp").read_text())[1]
+        for mode in re.findall(r'"(\w+)"', modes):
+            self.assertIn(f'"mode": "{mode}"', built)
+        names = [unit.name for unit in start.units]
+        self.assertEqual(sum(name.endswith("_bf16") for name in names), len(stages.KINDS))
+        self.assertEqual({name.removesuffix("_f32") for name in names if name.endswith("_f32")}, set(stages.IN_F32))
+
     def test_the_tables_have_what_the_stages_name(self) -> None:
         root = SCRIPTS.parent
         paper = json.loads((root / stages.SHAKESPEARE).read_text())["presets"]["paper"]
@@ -358,7 +394,7 @@ class BuiltTest(BundleStandIn):
         units = [unit for (stage, _), unit in self.summary().items() if stage in ("start", "shakespeare", "coprocessor")]
         self.assertEqual({unit["unit"]: unit["why"] for unit in units if unit["status"] != PASSED}, {})
         self.assertEqual(status, 0, said)
-        self.assertIn("imm_as_published", {unit["unit"].removesuffix("_f32") for unit in units})
+        self.assertIn("imm_as_published", {unit["unit"].removesuffix("_bf16") for unit in units})
         table = json.loads((self.results / "shakespeare" / "table.json").read_text())
         self.assertEqual({row["model"]: row["causal"] for row in table["rows"]}, {"gpt": True, "imm_as_published": False, "imm_causal_mean": True})
 
@@ -400,6 +436,9 @@ class ContentsTest(FolderTest):
         shutil.copy(lib, build / "tests" / "core_plugins" / "gadget.so")
         for name in ("reverie", "tests/test_core", "tests/benchmarks/bench_kernels"):
             subprocess.run(["c++", "-g", source, lib, *link, "-o", build / name], check=True)
+        compiler = build / "CMakeFiles" / "3.25.1" / "CMakeCUDACompiler.cmake"
+        compiler.parent.mkdir(parents=True, exist_ok=True)
+        compiler.write_text('set(CMAKE_CUDA_COMPILER_ID "NVIDIA")\nset(CMAKE_CUDA_COMPILER_VERSION "13.0.88")\n')
         return build
 
     PATHS = ("-Wl,--disable-new-dtags", "-Wl,-rpath,$ORIGIN:$ORIGIN/lib:$ORIGIN/../lib:$ORIGIN/../../lib")
@@ -433,11 +472,14 @@ class ContentsTest(FolderTest):
         self.assertFalse(list(out.rglob("__pycache__")))
         page = (out / "README.md").read_text()
         self.assertIn("oneDNN (40 MB", page)
+        for told in (page, (out / "run").read_text()):
+            self.assertIn("A GPU needs an NVIDIA driver of version 580 or newer: the CUDA runtime of 13.0 is built in", told)
         with mock.patch.object(run_tests, "ROOT", out):
             self.assertEqual(run_tests.find_suites(["core"], ["gtest"], out / "program"), [("gtest", "core", Path("tests/test_core"))])
             self.assertEqual(run_tests.find_suites(["kernels"], ["gtest"], out / "program"), [])
         started = subprocess.run([out / "run", "--help"], capture_output=True, text=True, check=False)
         self.assertIn("--minutes", started.stdout, started.stderr)
+        self.assertIn("driver of version 580 or newer", started.stdout)
 
     def test_paths_of_the_build_machine_are_refused(self) -> None:
         status, said = self.make(self.build(f"-Wl,-rpath,{self.folder}/build/lib"))
