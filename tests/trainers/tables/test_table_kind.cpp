@@ -5,13 +5,19 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "core/dry_run.h"
 #include "core/error.h"
+#include "core/random.h"
+#include "layers/language_model.h"
+#include "layers/model_options.h"
 #include "support/message_of.h"
 #include "support/tests_directory.h"
+#include "trainers/runs/experiment.h"
 #include "trainers/tables/repro.h"
 
 namespace reverie {
@@ -171,6 +177,49 @@ TEST(TableKind, LossesOfAModelWithLatentsAreNotSetBesideOthers) {
   o.table_overrides = {R"(models.gpt={"model": {"type": "augmented"}})"};
   EXPECT_THAT(message_of<ConfigError>([&] { plan_table(o); }),
               HasSubstr("model \"gpt\" writes latents"));
+}
+
+int64_t parameters_of(const PlannedRun& run) {
+  const DryRun dry;
+  Generator random(1);
+  const Component model = with_vocabulary_of_data(read_experiment(run.config, ".").model, 65);
+  return ModelRegistry::instance()
+      .make(model, Build{random, DType::f32, Device{}, false})
+      ->parameter_count();
+}
+
+// "GPT, wider MLP" has IMM's extra parameters in every preset, as nearly as whole widths allow.
+TEST(TableKind, TheWiderMlpHasTheParametersOfImm) {
+  const AbsentDevicesAllowed planning;
+  ReproOptions o;
+  o.table_file = testing::test_directory() + "/../configs/tables/imm_shakespeare.json";
+  o.directory = "unused";
+  o.without_data = true;
+  const Component table = read_table_definition(Config::from_file(o.table_file));
+  int compared = 0;
+  for (const std::string& preset : component_options<TableDefinition>(table).preset_names()) {
+    o.preset = preset;
+    std::map<int64_t, std::map<std::string, int64_t>> parameters;  // by block size and model
+    int64_t width = 0;  // parameters of one more unit in the MLPs of all blocks
+    for (const PlannedRun& r : plan_table(o)) {
+      const Config model = r.config.at("model");
+      width =
+          2 * model.at("n_embd").json().get<int64_t>() * model.at("n_layer").json().get<int64_t>();
+      int64_t& count = parameters[r.cell.level][r.cell.model];
+      if (count == 0) count = parameters_of(r);
+    }
+    for (auto& [block_size, of] : parameters)
+      for (const auto& [model, count] : of) {
+        if (!model.starts_with("imm_")) continue;
+        const double extra = double(count - of.at("gpt"));
+        EXPECT_GT(extra, 0);
+        EXPECT_NEAR(double(of.at("gpt_matched")), double(count),
+                    std::max(0.01 * extra, 0.5 * double(width)))
+            << preset << ", block size " << block_size << ", " << model;
+        ++compared;
+      }
+  }
+  EXPECT_EQ(compared, 3 * (1 + 3 + 3 + 3));
 }
 
 }  // namespace
