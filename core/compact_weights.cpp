@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/cuda.h"
+#include "core/dry_run.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/gguf.h"
@@ -157,9 +158,11 @@ Tensor compact_rows_in_order(const Tensor& t, std::span<const int64_t> order) {
   const auto rows = compact_rows(t);
   require(rows && t.device() == Device{} && int64_t(order.size()) == rows->rows,
           "compact weights: {} rows in order, but {} is stored otherwise", order.size(), t);
-  auto bytes = std::make_shared<Storage>(size_t(rows->rows * rows->row_bytes), Device{});
+  const auto size = size_t(rows->rows * rows->row_bytes);
+  // Without values, and counted with the weights that stay in their file.
+  const auto bytes = dry_run() ? map_zeros(size) : std::make_shared<Storage>(size, Device{});
   auto* to = static_cast<std::byte*>(bytes->data());
-  for (size_t i = 0; i < order.size(); ++i)
+  for (size_t i = 0; i < order.size() && !dry_run(); ++i)
     std::memcpy(to + i * size_t(rows->row_bytes), rows->bytes + order[i] * rows->row_bytes,
                 size_t(rows->row_bytes));
   return compact_tensor({rows->type, to, rows->row_bytes, rows->rows, rows->columns}, bytes);

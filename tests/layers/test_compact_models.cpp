@@ -230,6 +230,18 @@ TEST(CompactSafetensors, ADryRunKnowsThem) {
   }
 }
 
+// A plan counts compact weights itself: those whose rows are put in another order must not be in the
+// allocator's count as well.
+TEST(CompactGguf, ADryRunAllocatesNoCompactWeights) {
+  const TemporaryDirectory directory;
+  write_model(kModels[0], GgufTensorType::bf16, directory / "model.gguf");
+  const DryRun dry;
+  const size_t before = allocator({}).stats().in_use;
+  const LoadedModel model = load_pretrained(directory / "model.gguf");
+  EXPECT_EQ(kept_weights(*model.model).compact, kMatrices);
+  EXPECT_LT(allocator({}).stats().in_use - before, size_t(kept_weights(*model.model).bytes) / 20);
+}
+
 // On a GPU, those of bf16 stay so: in products of bf16 they are read as they are, in those of f32
 // each is widened for the product alone. The same numbers are multiplied, by the same library.
 TEST(CompactSafetensors, StayNarrowOnAGpu) {
