@@ -112,8 +112,8 @@ class OpenFile {
 /// when it cannot be read.
 std::shared_ptr<Storage> map_file(const std::string& file);
 
-/// As a mapping of a file of so many zeros, without the file: no allocator counts it, and no page of
-/// it takes memory. For dry runs.
+/// As a mapping of a file of so many zeros, without the file: no allocator counts it, and no page
+/// of it takes memory. For dry runs.
 std::shared_ptr<Storage> map_zeros(size_t bytes);
 
 /// From now on what is written into this mapping of map_file() changes this process's own pages, and

@@ -25,8 +25,8 @@ std::string shell_quoted(const std::string& text) {
   return text.find_first_of(" '\"$&;()") == text.npos ? text : "\"" + text + "\"";
 }
 
-// The file `name` of a task: in $REVERIE_DATA, the cache, beside the definition, or as it stands. ""
-// where it is at none of these places, which are `looked` then.
+// The file `name` of a task: in $REVERIE_DATA, the cache, beside the definition, or as it stands.
+// "" where it is at none of these places, which are `looked` then.
 std::string look_for(const std::string& name, const DefinitionFile& task,
                      std::vector<std::string>& looked) {
   std::vector<fs::path> folders{cache_directory(), fs::path(task.file).parent_path()};

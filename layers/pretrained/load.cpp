@@ -37,8 +37,8 @@ PretrainedFiles open_shape(const std::string& path) {
              : open_files(path);
 }
 
-// Weights that are not there, for a dry run: as a mapped file has them, in the type that config.json
-// names.
+// Weights that are not there, for a dry run: as a mapped file has them, in the type that
+// config.json names.
 void add_absent_weights(const Module& model, DType dtype, PretrainedFiles& files) {
   for (const auto& [name, v] : model.parameters()) {
     files.in_place.insert(name);

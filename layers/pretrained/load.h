@@ -40,8 +40,8 @@ struct LoadedModel {
 /// when the path cannot be read; DataError for a file that is damaged, asks for a feature that is
 /// not built (naming the key), or holds tensors that do not fit: one error lists all that are
 /// missing, unexpected, transposed or of a wrong shape.
-/// In a dry run it is the shape alone: of a directory, config.json is enough, and frozen matrices count
-/// in the type that its "dtype" names, where that has 16 bits and the weights are not there.
+/// In a dry run it is the shape alone: of a directory, config.json is enough, and frozen matrices
+/// count in the type that its "dtype" names, where that has 16 bits and the weights are not there.
 LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& = {});
 
 /// The files that it reads for such a path.

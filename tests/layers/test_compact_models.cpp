@@ -230,8 +230,8 @@ TEST(CompactSafetensors, ADryRunKnowsThem) {
   }
 }
 
-// A plan counts compact weights itself: those whose rows are put in another order must not be in the
-// allocator's count as well.
+// A plan counts compact weights itself: those whose rows are put in another order must not be in
+// the allocator's count as well.
 TEST(CompactGguf, ADryRunAllocatesNoCompactWeights) {
   const TemporaryDirectory directory;
   write_model(kModels[0], GgufTensorType::bf16, directory / "model.gguf");

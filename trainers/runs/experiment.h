@@ -67,8 +67,8 @@ struct ExperimentOptions final : Fieldset {
   bool keeps_rounded_copies() const;
 };
 
-/// While one is alive in this process, a config may name a device that this machine lacks: for plans,
-/// which put nothing on it.
+/// While one is alive in this process, a config may name a device that this machine lacks: for
+/// plans, which put nothing on it.
 class AbsentDevicesAllowed {
  public:
   AbsentDevicesAllowed();

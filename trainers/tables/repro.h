@@ -53,8 +53,8 @@ std::vector<PlannedRun> plan_table(const ReproOptions&);
 /// (reused_runs.h); UserError for a report of runs none of which has finished.
 int run_table(const ReproOptions&);
 
-/// The cost of a preset (`reverie plan`), as text. Needs neither data nor weights, nor the devices that
-/// its runs are for. With `costs`, what
+/// The cost of a preset (`reverie plan`), as text. Needs neither data nor weights, nor the devices
+/// that its runs are for. With `costs`, what
 /// each run takes of one rank and of a GPU as well.
 std::string plan_table_text(const ReproOptions&, const std::optional<CostOptions>& costs = {});
 

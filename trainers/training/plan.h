@@ -30,12 +30,12 @@ struct Plan {
   double seconds_on(const GpuRates&, double utilisation, bool bf16) const;
 };
 
-/// Runs one step without values (core/dry_run.h) on the CPU, as one of so many ranks, whatever device
-/// the run is for: tensors have the same shapes there, and frozen weights are kept as on that device
-/// (core/compact_weights.h), which need not be here (AbsentDevicesAllowed). It takes neither the time nor the memory of
-/// such a step. A published base needs no weights: the config.json of a Hugging Face directory is
-/// enough. Tests hold this beside what training takes. Not counted: the program and libraries, scratch
-/// inside kernels, buffers of the communicator, the gate before the first step, the moments
+/// Runs one step without values (core/dry_run.h) on the CPU, as one of so many ranks, whatever
+/// device the run is for: tensors have the same shapes there, and frozen weights are kept as on that
+/// device (core/compact_weights.h), which need not be here (AbsentDevicesAllowed). It takes neither
+/// the time nor the memory of such a step. A published base needs no weights: the config.json of a
+/// Hugging Face directory is enough. Tests hold this beside what training takes. Not counted: the
+/// program and libraries, scratch inside kernels, buffers of the communicator, the gate before the first step, the moments
 /// that the first of several ranks gathers for a checkpoint, prefix-only scores.
 /// A vocabulary of 0 (the data's) is taken as 65 when the data is not at hand. ConfigError for more
 /// ranks than sequences.

@@ -18,7 +18,7 @@ struct LatentPlan {
   double state_bytes = 0;   ///< gradients and two moments of what is trained
 };
 /// Cost of one run beside (or of) `base`, whose values are not read; the run's model is "augmented"
-/// or "pretrained". `stored`: the type of the matrices in the base's files, where they are not there;
+/// or "pretrained". `stored`: the type of the matrices in the base's files, where these are absent;
 /// a frozen base counts in it where the run's device keeps it so.
 LatentPlan plan_latent_run(const Transformer& base, const ExperimentOptions& run,
                            DType stored = DType::f32);
