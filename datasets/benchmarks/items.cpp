@@ -70,6 +70,19 @@ std::string find_data(const std::string& name, const DefinitionFile& task) {
   return file;
 }
 
+int64_t shots_of(const DefinitionFile& task, const ItemOptions& options) {
+  return options.shots.value_or(task.definition.few_shot.count);
+}
+
+ItemFiles item_files(const DefinitionFile& task, const ItemOptions& options) {
+  const BenchmarkDefinition& d = task.definition;
+  ItemFiles files;
+  files.items = options.data.empty() ? find_data(d.data, task) : options.data;
+  if (shots_of(task, options) > 0 && !d.few_shot.pool.empty())
+    files.pool = find_data(d.few_shot.pool, task);
+  return files;
+}
+
 std::vector<Json> read_objects(const std::string& file) {
   const std::string text = read_file(file);
   std::vector<Json> out;
@@ -224,13 +237,22 @@ std::vector<MissingData> missing_data(const DefinitionFile& task) {
   return missing;
 }
 
+std::optional<ItemFiles> find_item_files(const DefinitionFile& task, const ItemOptions& options) {
+  try {
+    return item_files(task, options);
+  } catch (const UserError&) {
+    return std::nullopt;
+  }
+}
+
 BenchmarkItems read_items(const DefinitionFile& task, const ItemOptions& options) {
   const BenchmarkDefinition& d = task.definition;
   const Templates templates(task);
+  const ItemFiles files = item_files(task, options);
   BenchmarkItems out;
-  out.data_file = options.data.empty() ? find_data(d.data, task) : options.data;
+  out.data_file = files.items;
   out.data_hash = hash_file(out.data_file);
-  out.shots = options.shots.value_or(d.few_shot.count);
+  out.shots = shots_of(task, options);
   const std::vector<Json> objects = read_objects(out.data_file);
   out.all = int64_t(objects.size());
   const int64_t count = options.limit > 0 ? std::min(options.limit, out.all) : out.all;
@@ -244,9 +266,9 @@ BenchmarkItems read_items(const DefinitionFile& task, const ItemOptions& options
     }
   };
   std::vector<Example> pool;
-  const bool own_items = d.few_shot.pool.empty();
+  const bool own_items = files.pool.empty();
   if (out.shots > 0) {
-    const std::string file = own_items ? out.data_file : find_data(d.few_shot.pool, task);
+    const std::string file = own_items ? out.data_file : files.pool;
     const std::vector<Json> from = own_items ? objects : read_objects(file);
     if (!own_items) {
       const std::string hash = hash_file(file);

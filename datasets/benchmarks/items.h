@@ -50,6 +50,13 @@ struct MissingData {
 /// Those that read_items() would not find, with the definition's own data and examples.
 std::vector<MissingData> missing_data(const DefinitionFile& task);
 
+/// The files that read_items() reads; `pool`: of solved examples, "" where the items are their own.
+struct ItemFiles {
+  std::string items, pool;
+};
+/// nullopt where one is not there.
+std::optional<ItemFiles> find_item_files(const DefinitionFile& task, const ItemOptions& options);
+
 /// Reads the data file and fills the templates. UserError where a file is missing: where was looked,
 /// its public address and what to run. DataError with file and item where an item does not fill a
 /// template, or its gold is none of the choices.

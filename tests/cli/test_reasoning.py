@@ -172,6 +172,34 @@ class ReasoningTest(unittest.TestCase):
         self.assertIn("sums.jsonl (of sums, answers) is at none of these places", said)
         self.assertFalse((self.here / "nothing/table.md").exists())
 
+    def test_answers_are_those_of_the_model_and_the_items_that_lie_there_now(self):
+        self.prepare_asked()
+        repro = ("repro", "table.json", "--preset", "asked", "--run-dir", "out")
+
+        def measured():
+            self.expect(0, *repro)
+            return {f.name: f.stat().st_mtime_ns for f in (self.here / "out/asked").glob("*.json")}
+
+        first = measured()
+        self.assertEqual(len(first), 3)
+        weights = self.here / "base/model.safetensors"
+        os.utime(weights)  # the same bytes, copied anew
+        self.assertEqual(measured(), first)
+        self.expect(0, "train", "plain.json", "--run-dir", "other", "--set", "seed=9")
+        self.expect(0, "inspect", "other", "--export-hf", "other_base")
+        (self.here / "other_base/model.safetensors").replace(weights)
+        another = measured()
+        self.assertTrue(all(another[name] > time for name, time in first.items()), "another model at its path")
+        with open(self.here / "sums.jsonl") as file:
+            items = file.readlines()
+        (self.here / "sums.jsonl").write_text("".join(reversed(items)))
+        hashes = {json.loads((self.here / "out/asked" / name).read_text())["items_hash"] for name in first}
+        reversed_items = measured()
+        self.assertTrue(all(reversed_items[name] > time for name, time in another.items()), "other items")
+        self.assertTrue(hashes.isdisjoint(json.loads((self.here / "out/asked" / name).read_text())["items_hash"] for name in first))
+        self.expect(0, *repro, "--report-only")
+        self.assertEqual(measured(), reversed_items)
+
 
 if __name__ == "__main__":
     unittest.main()

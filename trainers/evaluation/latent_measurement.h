@@ -34,8 +34,8 @@ struct LatentMeasurement {
 
 /// `base`: the untouched one, on the model's device. `shuffled` wants an AugmentedModel. DataError
 /// when the base inside an AugmentedModel that does not train it is not the same: it must not have
-/// changed. UserError where the two are on different devices. `audit` (may be null) audits forwards of every figure: of model and base, with latents of
-/// the text itself and of others.
+/// changed. UserError where the two are on different devices. `audit` (may be null) audits forwards
+/// of every figure: of model and base, with latents of the text itself and of others.
 LatentMeasurement measure_latents(LanguageModel& model, LanguageModel& base,
                                   const EvaluationWindows& windows,
                                   const LatentEffectOptions& options, bool shuffled,

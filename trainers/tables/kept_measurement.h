@@ -1,6 +1,6 @@
 #pragma once
-/// Measurements of finished runs in files beside them: whose weights they are of, and whether they
-/// may be used again.
+/// Measurements of finished runs and of published models in files: whose weights they are of, and
+/// whether they may be used again.
 
 #include <string>
 
@@ -19,9 +19,19 @@ void name_checkpoint(Json& made, const std::string& checkpoint);
 bool is_of_newest_checkpoint(const Json& made, const std::string& file,
                              const std::string& run_directory);
 
-/// The measurement in `file`, where it is of the settings `wanted` ("of") and of the run's newest
-/// checkpoint; else null. DataError for a damaged file.
-Json kept_measurement(const std::string& file, const Json& wanted,
-                      const std::string& run_directory);
+/// Says from which files of a published model it was made: "model_files", the bytes, time of change
+/// and hash of each.
+void name_published(Json& made, const std::string& path);
+
+/// Whether `file` was made from the published model that lies at `path` now. Files of the same size
+/// and time are the same; others are, where their bytes have the same hash. What earlier versions
+/// measured names no files: it must not be older than they are. True where there is no model any
+/// more, and where it was made from a run.
+bool is_of_published(const Json& made, const std::string& file, const std::string& path);
+
+/// The measurement in `file`, where it is of the settings `wanted` ("of") and of the weights that
+/// `model` has now; else null. `model`: a run directory, whose newest checkpoint counts; a named
+/// checkpoint (find_run()); or a published model. DataError for a damaged file.
+Json kept_measurement(const std::string& file, const Json& wanted, const std::string& model);
 
 }  // namespace reverie

@@ -93,5 +93,66 @@ TEST_F(KeptMeasurementTest, FilesOfEarlierVersionsNameTheStepOrNothing) {
   EXPECT_FALSE(kept());
 }
 
+TEST_F(KeptMeasurementTest, OfANamedCheckpointItIsOfThatOne) {
+  const std::string first = save(4);
+  save(8);
+  measure_from(first);
+  EXPECT_FALSE(kept());
+  EXPECT_FALSE(kept_measurement(file_, wanted_, run_ + "@4").is_null());
+  EXPECT_TRUE(kept_measurement(file_, wanted_, run_ + "@8").is_null());
+  save(4, 1);
+  EXPECT_TRUE(kept_measurement(file_, wanted_, run_ + "@4").is_null()) << "other weights";
+}
+
+class PublishedMeasurementTest : public ::testing::Test {
+ protected:
+  PublishedMeasurementTest() {
+    fs::create_directories(model_);
+    write_file_atomically(model_ + "/config.json", "{}");
+    write_file_atomically(weights_, "weights");
+    age(weights_, 60);
+    age(model_ + "/config.json", 60);
+  }
+  static void age(const std::string& file, int seconds) {
+    fs::last_write_time(file, fs::file_time_type::clock::now() - std::chrono::seconds(seconds));
+  }
+  void measure(bool names_files) const {
+    Json json = {{"of", wanted_}};
+    if (names_files) name_published(json, model_);
+    write_file_atomically(file_, json_text(json));
+  }
+  bool kept() const { return !kept_measurement(file_, wanted_, model_).is_null(); }
+
+  testing::TemporaryDirectory folder_;
+  const std::string model_ = folder_ / "model", weights_ = model_ + "/model.safetensors",
+                    file_ = folder_ / "asked.json";
+  const Json wanted_ = {{"model", "model"}};
+};
+
+TEST_F(PublishedMeasurementTest, IsOfTheFilesThatLieThereNow) {
+  measure(true);
+  EXPECT_TRUE(kept());
+  age(weights_, 30);
+  EXPECT_TRUE(kept()) << "the same bytes, copied anew";
+  write_file_atomically(weights_, "WEIGHTS");
+  EXPECT_FALSE(kept()) << "as many others";
+  measure(true);
+  EXPECT_TRUE(kept());
+  write_file_atomically(weights_, "more weights");
+  EXPECT_FALSE(kept());
+  measure(true);
+  write_file_atomically(model_ + "/tokenizer.json", "{}");
+  EXPECT_FALSE(kept()) << "another tokenizer reads other tokens";
+  fs::remove_all(model_);
+  EXPECT_TRUE(kept()) << "there is nothing to compare with";
+}
+
+TEST_F(PublishedMeasurementTest, OneOfAnEarlierVersionIsNotOlderThanTheModel) {
+  measure(false);
+  EXPECT_TRUE(kept());
+  age(file_, 90);
+  EXPECT_FALSE(kept());
+}
+
 }  // namespace
 }  // namespace reverie

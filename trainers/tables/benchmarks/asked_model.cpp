@@ -18,6 +18,7 @@
 #include "trainers/evaluation/model_source.h"
 #include "trainers/runs/experiment.h"
 #include "trainers/runs/run_directory.h"
+#include "trainers/runs/run_reference.h"
 #include "trainers/tables/kept_measurement.h"
 
 namespace reverie {
@@ -26,6 +27,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kAskedFormat = "reverie asked benchmark 1";
+constexpr const char *kItemsKey = "items_hash", *kPoolKey = "pool_hash";
 
 int64_t steps_of(const std::string& run) {
   return read_stored_json(run + "/" + kConfigFile).json().at("train").value("steps", int64_t(0));
@@ -36,6 +38,23 @@ const Measure& main_measure(const BenchmarkResult& result) {
   for (const Measure& measure : result.measures)
     if (!measure.perplexity) return measure;
   throw InternalError("a benchmark has no measure that is right or wrong");
+}
+
+// The hashes of the items and of the pool of examples; null where a file is not there.
+Json hashes_of(const DefinitionFile& definition) {
+  const auto files = find_item_files(definition, {});
+  if (!files) return nullptr;
+  Json hashes = {{kItemsKey, hash_file(files->items)}};
+  if (!files->pool.empty()) hashes[kPoolKey] = hash_file(files->pool);
+  return hashes;
+}
+
+// Earlier versions named no pool.
+bool is_of_items(const Json& made, const DefinitionFile& definition) {
+  const Json now = hashes_of(definition);
+  if (now.is_null()) return true;  // there is nothing to compare with
+  return made.value(kItemsKey, Json()) == now.at(kItemsKey) &&
+         (!made.contains(kPoolKey) || made.at(kPoolKey) == now.value(kPoolKey, Json()));
 }
 
 double mean_tokens(const BenchmarkResult& result) {
@@ -114,13 +133,19 @@ Json AskedBenchmarks::wanted(const Row& row, const std::string& definition) cons
   return out;
 }
 
+Json AskedBenchmarks::kept(const Row& row, const std::string& task,
+                           const std::string& definition) const {
+  Json made = kept_measurement(file_of(row, task), wanted(row, definition), row.path);
+  if (!made.is_null() && !is_of_items(made, read_benchmark(definition))) return nullptr;
+  return made;
+}
+
 std::vector<AskedBenchmarks::Question> AskedBenchmarks::unmeasured() const {
   std::vector<Question> out;
   for (const Row& row : rows())
     for (const auto& [name, task] : asked_.tasks) {
       const std::string& definition = definition_of(task, row);
-      if (!definition.empty() &&
-          kept_measurement(file_of(row, name), wanted(row, definition), row.path).is_null())
+      if (!definition.empty() && kept(row, name, definition).is_null())
         out.push_back({row, name, definition});
     }
   return out;
@@ -178,20 +203,23 @@ void AskedBenchmarks::tell_missing(const std::vector<Question>& questions,
 
 void AskedBenchmarks::measure(const Row& row, const MissingByDefinition& missing) const {
   std::optional<UsableModel> model;  // opened where something is missing
+  Json published = Json::object();
   for (const auto& [name, task] : asked_.tasks) {
     const std::string& definition = definition_of(task, row);
     if (definition.empty()) continue;
+    if (!kept(row, name, definition).is_null()) continue;
     const std::string file = file_of(row, name);
-    const Json of = wanted(row, definition);
-    if (!kept_measurement(file, of, row.path).is_null()) continue;
     if (const auto found = missing.find(definition);
         found != missing.end() && !found->second.empty())
       continue;
     const DefinitionFile read = read_benchmark(definition);
     ItemOptions first;
     first.limit = asked_.limit;
+    // Named before they are read: what is replaced meanwhile is measured again.
+    const Json hashes = hashes_of(read);
     const BenchmarkItems items = read_items(read, first);
     if (!model) {
+      if (!find_run(row.path)) name_published(published, row.path);
       OpenOptions open;
       if (device_ == "cuda") open.device = {DeviceKind::cuda, 0};
       model = open_model(row.path, open);
@@ -209,9 +237,8 @@ void AskedBenchmarks::measure(const Row& row, const MissingByDefinition& missing
     const BenchmarkResult result = run_benchmark(*model, read, items, options);
     const auto scored = double(std::max<int64_t>(1, int64_t(items.items.size()) - result.before));
     if (row.seed) keep_leak(row.path, result.verdict);
-    Json json = {{"of", of},
+    Json json = {{"of", wanted(row, definition)},
                  {"data", items.data_file},
-                 {"items_hash", hash_file(items.data_file)},
                  {"all_items", items.all},
                  {"chance", items.chance},
                  {"measure", main_measure(result).name},
@@ -219,7 +246,11 @@ void AskedBenchmarks::measure(const Row& row, const MissingByDefinition& missing
                  {"tokens", mean_tokens(result)},
                  {"milliseconds", 1000 * result.seconds / scored},
                  {"verdict", result.verdict.json()}};
-    if (is_run_directory(row.path)) name_checkpoint(json, model->description);
+    json.update(hashes);
+    if (find_run(row.path))
+      name_checkpoint(json, model->description);
+    else
+      json.update(published);
     write_file_atomically(file, json_text(json) + "\n");
     result.kept->remove();
   }
@@ -245,9 +276,9 @@ std::vector<BenchmarkRun> AskedBenchmarks::finished() const {
   for (const Row& row : rows())
     for (const auto& [name, task] : asked_.tasks) {
       const std::string& definition = definition_of(task, row);
-      const std::string file = file_of(row, name);
       if (definition.empty()) continue;
-      const Json json = kept_measurement(file, wanted(row, definition), row.path);
+      const std::string file = file_of(row, name);
+      const Json json = kept(row, name, definition);
       if (json.is_null()) continue;
       BenchmarkRun run;
       run.cell = {name, row.model, row.latents, 0, row.shuffled};
@@ -255,7 +286,7 @@ std::vector<BenchmarkRun> AskedBenchmarks::finished() const {
       run.directory = row.path;
       try {
         run.right = json.at("right").get<std::vector<double>>();
-        run.items_hash = json.at("items_hash");
+        run.items_hash = json.at(kItemsKey);
         run.all_items = json.at("all_items");
         run.chance = json.at("chance");
         run.tokens = json.at("tokens");
