@@ -242,6 +242,22 @@ class CliTest(unittest.TestCase):
             self.assertIn(said, self.expect(1, "sweep", self.config("swept"), "--set", setting, "--run-dir", out).stderr)
             self.assertFalse((out / "runs").exists())
             shutil.rmtree(out)
+        # All that is impossible is named in one go, and what is the same for all once.
+        impossible = ["sweep", self.config("swept"), "--run-dir", out, "--set"]
+        said = self.expect(2, *impossible, "model.n_embd=8,9,7").stderr
+        for width in (9, 7):
+            self.assertIn(f"n_embd={width}: $.model: n_embd {width} is not a multiple of n_head 2", said)
+        self.assertNotIn("n_embd=8", said)
+        said = self.expect(2, *impossible, "model.n_embd=8,9", "--set", "train.steps=3,4").stderr
+        self.assertEqual(said.count("n_embd 9 is not a multiple"), 1, said)
+        for steps in (3, 4):
+            self.assertRegex(said, rf"(n_embd=9,steps={steps}|steps={steps},n_embd=9)[;:]")
+        self.assertEqual(self.expect(2, *impossible, "optimizer.learning_rat=1,2").stderr.count("unknown key"), 1)
+        self.assertFalse(out.exists())
+        said = self.expect(1, *impossible, "model.block_size=16,99999,88888").stderr
+        for size in (99999, 88888):
+            self.assertIn(f"block_size {size} is larger", said)
+        shutil.rmtree(out)
         schema = json.loads(self.expect(0, "sweep", "--print-schema").stdout)
         self.assertFalse(schema["additionalProperties"])
         self.assertIn("model", schema["properties"]["base"]["properties"])

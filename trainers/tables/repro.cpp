@@ -1,5 +1,6 @@
 #include "trainers/tables/repro.h"
 
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -118,6 +119,41 @@ class RunPlanner {
   std::map<std::string, std::optional<std::string>> data_hashes_;  // nullopt: not prepared
 };
 
+std::string place_of(const PlannedCell& cell) {
+  if (!cell.level_name.empty()) return cell.model + "/" + cell.level_name;
+  return cell.level > 0 ? fmt::format("{}/{}", cell.model, cell.level) : cell.model;
+}
+
+// What is wrong with the runs of a table, so that all of it is said in one go.
+class Problems {
+ public:
+  void add(const std::string& place, const std::string& what) {
+    const auto known = std::find_if(problems_.begin(), problems_.end(),
+                                    [&](const Problem& problem) { return problem.what == what; });
+    if (known == problems_.end())
+      problems_.push_back({what, {place}});
+    else
+      known->places.push_back(place);
+  }
+  bool empty() const { return problems_.empty(); }
+  // A line each. `all`: so many places in all; what is wrong with every one is of none in particular.
+  std::string text(size_t all) const {
+    if (problems_.size() == 1 && problems_[0].places.size() == all) return problems_[0].what;
+    std::string out;
+    for (const Problem& problem : problems_)
+      out += fmt::format("{}{}: {}", out.empty() ? "" : "\n", fmt::join(problem.places, "; "),
+                         problem.what);
+    return out;
+  }
+
+ private:
+  struct Problem {
+    std::string what;
+    std::vector<std::string> places;
+  };
+  std::vector<Problem> problems_;
+};
+
 // Whether a cell is trained with this seed of the preset's.
 bool is_seed_of(const TableFile& t, const PlannedCell& cell, int64_t seed) {
   const TablePreset& preset = t.preset();
@@ -201,17 +237,32 @@ std::vector<PlannedRun> plan(const TableFile& t, const ReproOptions& o, TableKin
     runs.back().trial = true;
   }
   kind.set_trials({runs.begin() + int64_t(before_trials), runs.end()});
-  for (const int64_t seed : preset.seeds)
+  for (const int64_t seed : preset.seeds) {
+    Problems problems;
+    size_t count = 0;
     for (const PlannedCell& cell : cells) {
       if (!is_seed_of(t, cell, seed)) continue;
-      Config config = config_of(t, kind, cell, nullptr);
-      std::vector<PlannedRun> earlier;
-      for (const PlannedRun& r : runs)
-        if (r.in_table && r.seed == seed) earlier.push_back(r);
-      kind.set_earlier_paths(cell, earlier, config);
-      runs.push_back(planner.run(cell, seed, std::move(config)));
-      kind.check(runs.back());
+      ++count;
+      try {
+        Config config = config_of(t, kind, cell, nullptr);
+        std::vector<PlannedRun> earlier;
+        for (const PlannedRun& r : runs)
+          if (r.in_table && r.seed == seed) earlier.push_back(r);
+        try {
+          kind.set_earlier_paths(cell, earlier, config);
+        } catch (const ConfigError&) {
+          if (problems.empty()) throw;
+          continue;  // it may begin with one of those that are wrong
+        }
+        const PlannedRun run = planner.run(cell, seed, std::move(config));
+        kind.check(run);
+        runs.push_back(run);
+      } catch (const ConfigError& e) {
+        problems.add(place_of(cell), e.what());
+      }
     }
+    if (!problems.empty()) throw ConfigError(problems.text(count));
+  }
   return runs;
 }
 
@@ -229,14 +280,10 @@ std::vector<PlannedRun> plan_with_data(const TableFile& t, const ReproOptions& o
   }
 }
 
-std::string place_of(const PlannedRun& r) {
-  if (!r.cell.level_name.empty()) return r.cell.model + "/" + r.cell.level_name;
-  return r.cell.level > 0 ? fmt::format("{}/{}", r.cell.model, r.cell.level) : r.cell.model;
-}
-
 // Errors that only the data show, of all runs before the first: a vocabulary or a block that does
 // not fit.
 void require_fitting(const TableFile& t, const std::vector<PlannedRun>& runs) {
+  Problems problems;
   for (const PlannedRun& r : runs) {
     if (run_finished(r.directory)) continue;
     ExperimentOptions options = read_experiment(r.config, t.directory);
@@ -245,9 +292,10 @@ void require_fitting(const TableFile& t, const std::vector<PlannedRun>& runs) {
     try {
       settle_vocabulary(options, open_dataset(describe_dataset(options.data)));
     } catch (const UserError& e) {
-      throw UserError(fmt::format("{} seed {}: {}", place_of(r), r.seed, e.what()));
+      problems.add(fmt::format("{} seed {}", place_of(r.cell), r.seed), e.what());
     }
   }
+  if (!problems.empty()) throw UserError(problems.text(0));
 }
 
 // The table of what is finished. Returns the files written.
@@ -274,7 +322,7 @@ TableClock clock_of(const std::vector<PlannedRun>& runs, const TableFile& t, con
   std::vector<TableClock::Run> list;
   for (const PlannedRun& r : runs)
     list.push_back(
-        {place_of(r), read_experiment(r.config, t.directory).train.steps,
+        {place_of(r.cell), read_experiment(r.config, t.directory).train.steps,
          !o.report_only && part.wanted(r) && (part.includes(r) || !run_finished(r.directory))});
   return TableClock(std::move(list));
 }
@@ -375,7 +423,7 @@ std::optional<int> train_missing(const TableFile& t, const ReproOptions& o, cons
     ++number;
     if (!part.includes(r)) continue;
     const std::string context = fmt::format("run {}/{} {}{} seed {}", number, runs.size(),
-                                            r.trial ? "trial of " : "", place_of(r), r.seed);
+                                            r.trial ? "trial of " : "", place_of(r.cell), r.seed);
     if (pending_signal()) return interrupted(context, requested_signal());
     if (run_finished(r.directory)) {
       reused.require_planned(r);  // again: an earlier run's export may be its base
