@@ -80,6 +80,7 @@ class RunPlanner {
     // Younger than many a finished table, whose runs they must not disown.
     if (experiment.data.field.empty()) all["data"].erase("field");
     if (experiment.data.train_bpe == 0) all["data"].erase("train_bpe");
+    if (!experiment.data.begin_windows) all["data"].erase("begin_windows");
     if (!experiment.data.generated.given()) all["data"].erase("generated");
     if (!experiment.data.problems.given()) all["data"].erase("problems");
     if (experiment.data.mix.empty()) all["data"].erase("mix");
