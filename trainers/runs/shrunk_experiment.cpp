@@ -175,6 +175,7 @@ void shrink_data(DataOptions& d, const std::string& config_directory, const Shri
     d.train_bpe = kBytes;
     d.tokenizer_files.clear();
     d.document_token.clear();
+    d.begin_windows = false;  // learnt byte pairs have no begin-of-text token
   } else if (d.tokenizer == "bpe") {
     d.train_bpe = std::max(kBytes, d.train_bpe / s.by);
   }
