@@ -37,7 +37,47 @@ def missing_headings(text: str, folder: Path) -> list[str]:
     ]
 
 
+def empty_headings(page: str) -> list[str]:
+    """Those that nothing follows, or a heading that is not below them."""
+    lines = [line for line in re.sub(r"^```.*?^```", "text", page, flags=re.M | re.S).splitlines() if line.strip()]
+    level = [len(re.match(r"#*", line).group()) if re.match(r"#+ ", line) else 0 for line in lines]
+    return [line for i, line in enumerate(lines) if level[i] and (i + 1 == len(lines) or 0 < level[i + 1] <= level[i])]
+
+
+def opening(page: str) -> str:
+    """The paragraphs between a page's title and the first command, plot, list, table or heading."""
+    paragraphs = []
+    for block in re.split(r"\n\s*\n", page.split("\n", 1)[1].strip()):
+        if re.match(r"```|    |!\[|#|\||<|[-*] ", block):
+            break
+        paragraphs.append(block)
+    return "\n\n".join(paragraphs)
+
+
+def figures(text: str) -> list[str]:
+    """The numbers of a text, an interval with its figure as one; those of code, links and names (SmolLM2-135M) are none."""
+    text = re.sub(r"`[^`]*`|\]\([^)]*\)|\s*\\\[.*?\\\]", " ", text)
+    return re.findall(r"(?<![\w.,-])\d+(?:[.,]\d+)*(?!\w)", text)
+
+
 class Documentation(unittest.TestCase):
+    def test_results_open_with_three_figures_at_most(self):
+        for page in sorted((ROOT / "docs/results").glob("*.md")):
+            with self.subTest(page.name):
+                self.assertLessEqual(len(figures(opening(page.read_text()))), 3, figures(opening(page.read_text())))
+
+    def test_headings_have_something_under_them(self):
+        for page in PAGES:
+            with self.subTest(page):
+                self.assertEqual(empty_headings((ROOT / page).read_text()), [])
+
+    def test_an_empty_heading_is_seen(self):
+        self.assertEqual(empty_headings("# a\n\n## b\n\n### c\n\n### d\n\ntext\n\n```sh\n# no heading\n```\n\n## e\n"), ["### c", "## e"])
+
+    def test_figures_are_counted(self):
+        page = "# 9 results\n\nIt gains 4.2 % \\[3.3 %, 5.1 %\\] beside SmolLM2-135M (`--steps 3`).\n\nAfter 1,000 steps,\n6.\n\n```sh\ncommand 7\n```\n8"
+        self.assertEqual(figures(opening(page)), ["4.2", "1,000", "6"])
+
     def test_named_files_exist(self):
         for page in PAGES:
             with self.subTest(page):
