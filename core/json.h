@@ -17,8 +17,8 @@ inline constexpr int kDeepestJson = 64;
 std::string json_text(const Json& value, int indent = -1);
 /// The same with every byte that is not UTF-8 replaced by U+FFFD.
 std::string json_text_replacing(const Json& value, int indent = -1);
-/// json_text_replacing() in one line, with a space behind each comma and colon, for people: a terminal
-/// breaks lines at spaces.
+/// json_text_replacing() in one line, with a space behind each comma and colon, for people: a
+/// terminal breaks lines at spaces.
 std::string json_line(const Json& value);
 /// Json::exception (a parse_error) for text that is no JSON or nested deeper than kDeepestJson.
 Json parse_json(std::string_view text);

@@ -26,8 +26,8 @@ enum class Part { training, held_out };
 /// Called with the bytes of text that were encoded since the last call.
 using EncodedBytes = std::function<void(size_t)>;
 
-/// The byte where the training part of one text ends: `training_bytes`, or the end of the word around
-/// it where the tokenizer cannot encode parts of words.
+/// The byte where the training part of one text ends: `training_bytes`, or the end of the word
+/// around it where the tokenizer cannot encode parts of words.
 size_t end_of_training(std::string_view text, size_t training_bytes, const Tokenizer& tokenizer);
 
 /// A text in its layout, cut into a training and a held-out part. It reads the TextInput it was made

@@ -58,8 +58,8 @@ class Tokenizer {
   /// followed by encode(text[p, end)). text.size() when there is no earlier one. Lets long texts be
   /// encoded in parallel pieces.
   virtual size_t cut_after(std::string_view text, size_t wanted) const = 0;
-  /// Whether a text that begins or ends inside one of its words can be encoded. Where not, a held-out
-  /// part begins at cut_after().
+  /// Whether a text that begins or ends inside one of its words can be encoded. Where not, a
+  /// held-out part begins at cut_after().
   virtual bool encodes_parts_of_words() const { return true; }
   /// UserError naming the first token that is not below `rows`, a model's vocabulary size.
   void require_below(std::span<const int32_t> tokens, int64_t rows) const;

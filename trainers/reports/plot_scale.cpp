@@ -115,7 +115,10 @@ std::string tick_text(double value, double step) {
   const double size = std::abs(value);
   if (size >= 1e6) return fmt::format("{:.4g}M", value / 1e6);
   if (size >= 1e4) return fmt::format("{:.4g}k", value / 1e3);
-  if (step < 1e-4 && size > 0) return fmt::format("{:.3g}", value);
+  if (step < 1e-4 && size > 0) {
+    const int digits = int(std::ceil(std::log10(size / step) - 1e-9)) + 1;  // neighbours differ
+    return fmt::format("{:.{}g}", value, std::clamp(digits, 3, 9));
+  }
   const int decimals = step >= 1 ? 0 : std::min(6, int(std::ceil(-std::log10(step) - 1e-9)));
   return fmt::format("{:.{}f}", value, decimals);
 }

@@ -137,7 +137,7 @@ class Problems {
       known->places.push_back(place);
   }
   bool empty() const { return problems_.empty(); }
-  // A line each. `all`: so many places in all; what is wrong with every one is of none in particular.
+  // A line each. `all`: so many places in all; what is wrong with every one names none.
   std::string text(size_t all) const {
     if (problems_.size() == 1 && problems_[0].places.size() == all) return problems_[0].what;
     std::string out;

@@ -37,6 +37,13 @@ TEST(Plot, TicksAreRoundAndWithin) {
   EXPECT_EQ(axis_ticks(3, 3, 5).size(), 1u);
 }
 
+TEST(Plot, NeighbouringTicksReadDifferently) {
+  EXPECT_EQ(tick_text(0.0003, 5e-5), "0.0003");
+  EXPECT_EQ(tick_text(4.517461, 1e-6), "4.517461");
+  EXPECT_EQ(tick_text(4.5174, 5e-5), "4.5174");
+  EXPECT_EQ(tick_text(1.5, 0.5), "1.5");
+}
+
 TEST(Plot, BucketsAverageAndLeaveOutWhatIsNotFinite) {
   const auto means = bucket_means({{1, 2}, {2, 4}, {5, 10}, {6, NAN}, {10, 20}, {11, 99}}, 10, 2);
   ASSERT_EQ(means.size(), 2u);

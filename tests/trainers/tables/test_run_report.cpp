@@ -240,6 +240,7 @@ TEST(RunReport, LossesBehindLatentsAreShownAndRankedUnderTheirOwnName) {
   EXPECT_THAT(both, HasSubstr("The lowest validation loss behind latents is 3.125"));
   EXPECT_THAT(both, HasSubstr("<tr class=\"best\"><th scope=\"row\" class=\"model\">better</th>"));
   EXPECT_THAT(both, HasSubstr("val, behind latents"));
+  EXPECT_EQ(count(both, ">Validation loss, prefix-only<"), 0u) << "the base's, flat";
   const std::string mixed = comparison_html({worse, plain}, "reverie report");
   expect_sound(mixed);
   EXPECT_THAT(mixed, HasSubstr("losses are of different tokens"));

@@ -61,7 +61,8 @@ class AskedBenchmarks {
   static const std::string& definition_of(const AskedTask& task, const Row& row);
   std::string file_of(const Row& row, const std::string& task) const;
   Json wanted(const Row& row, const std::string& definition) const;
-  /// The answers in the file of a row and task, where they are of these weights and items; else null.
+  /// The answers in the file of a row and task, where they are of these weights and items; else
+  /// null.
   Json kept(const Row& row, const std::string& task, const std::string& definition) const;
   std::vector<Question> unmeasured() const;
   static MissingByDefinition missing_of(const std::vector<Question>& questions);

@@ -353,9 +353,11 @@ std::string comparison_html(const std::vector<RunRecord>& runs, const std::strin
   const char* unit = "nats per token";
   out += line_figure(
       value_of_runs(runs, "Validation loss behind latents", unit, "eval", "augmented.val_loss"));
-  out += line_figure(value_of_runs(runs, "Validation loss", unit, "eval", "val_loss"));
-  out += line_figure(
-      value_of_runs(runs, "Validation loss, prefix-only", unit, "eval", "val_loss_prefix_only"));
+  if (!std::all_of(runs.begin(), runs.end(), [](auto& run) { return run.has_latents(); })) {
+    out += line_figure(value_of_runs(runs, "Validation loss", unit, "eval", "val_loss"));
+    out += line_figure(
+        value_of_runs(runs, "Validation loss, prefix-only", unit, "eval", "val_loss_prefix_only"));
+  }
   out += line_figure(value_of_runs(runs, "Training batches", unit, "train", "loss"));
   out += side_panels(runs) +
          "<p class=\"quiet\">Training batches, gradient norm and speed are averaged over each "
