@@ -50,7 +50,7 @@ class AskedBenchmarks {
     std::optional<int64_t> seed = {};
     bool augmented = false, shuffled = false;
   };
-  // A row on one of its tasks.
+  /// A row on one of its tasks.
   struct Question {
     Row row;
     std::string task, definition;
