@@ -181,8 +181,9 @@ EvaluationWindows::EvaluationWindows(TokenFile tokens, int64_t batch_size, int64
 
 EvaluationWindows EvaluationWindows::of_documents(TokenFile tokens, const DocumentMark& mark,
                                                   int64_t batch_size, int64_t block_size,
-                                                  int64_t window_count) {
+                                                  int64_t window_count, const TargetRule& rule) {
   EvaluationWindows windows(tokens, batch_size, block_size, window_count);
+  windows.rule_ = rule;
   std::vector<int64_t> fit;
   int64_t free = 0;            // the first token that no window has
   std::vector<int32_t> piece;  // of the file, read in rising order

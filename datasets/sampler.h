@@ -122,7 +122,7 @@ class EvaluationWindows {
   /// so that windows are independent samples of documents. Evenly spaced among those that fit.
   static EvaluationWindows of_documents(TokenFile tokens, const DocumentMark& mark,
                                         int64_t batch_size, int64_t block_size,
-                                        int64_t window_count);
+                                        int64_t window_count, const TargetRule& rule = {});
   /// Examples instead of windows, at most `example_count` (0: all), evenly spaced.
   static EvaluationWindows of_examples(TokenFile tokens, const ExampleLayout& layout,
                                        int64_t batch_size, int64_t example_count);

@@ -55,7 +55,7 @@ std::string where_and_how(const std::string& name, const DefinitionFile& task,
                           command);
   for (size_t at = 0; (at = command.find("FILE", at)) != command.npos; at += place.size())
     command.replace(at, 4, shell_quoted(place));
-  if (!command.empty()) message += "\nrun: " + command;
+  if (!command.empty()) message += "\nrun: `" + command + "`";
   return message;
 }
 

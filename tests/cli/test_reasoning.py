@@ -144,7 +144,7 @@ class ReasoningTest(unittest.TestCase):
         got = self.expect(0, "repro", "table.json", "--preset", "asked", "--run-dir", "out")
         said = got.stderr
         for part in ("3 of 6 measurements are left out", "products.jsonl (of products, products_again) is at none of these places",
-                     "https://example.org/products (test split)", "run: scripts/fetch.py products", "solved.jsonl (of answers) is at none"):  # fmt: skip
+                     "https://example.org/products (test split)", "run: `scripts/fetch.py products`", "solved.jsonl (of answers) is at none"):  # fmt: skip
             self.assertEqual(said.count(part), 1, said)
         self.assertLess(said.index("are left out"), said.index("base on choice.json: 12 items"), "before anything is measured")
         made = json.loads((self.here / "out/table.json").read_text())

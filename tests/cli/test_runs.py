@@ -229,7 +229,7 @@ class RunsTest(unittest.TestCase):
         for page in ("longer@8", "longer/checkpoints/step_00000008"):
             self.assertIn("`reverie report longer`", self.expect(2, "report", page).stderr.replace(str(self.folder) + "/", ""))
         before = sorted(path.name for path in self.folder.iterdir())
-        for more in (["--resume"], ["longer.json", "--resume"], []):
+        for more in (["--resume"], ["longer.json", "--resume"], ["longer.json"], []):
             self.assertIn("a run goes on from its newest", self.expect(2, "train", "--run-dir", "longer@8", *more).stderr)
         self.assertEqual(sorted(path.name for path in self.folder.iterdir()), before)
         self.expect(0, "train", "--run-dir", "longer@last", "--resume", "--quiet")

@@ -56,8 +56,7 @@ class FreshCopies {
  public:
   FreshCopies(LanguageModel& model, const EvaluationWindows& windows)
       : work_(in_forked_copy(1, kSecondsOfForward, [&] {
-                const EvaluationMode mode(model);
-                model.hidden(windows.batch(0).tokens);
+                read_once(model, windows);
                 return std::vector<double>{0};
               }).has_value()) {}
   bool work() const { return work_; }
@@ -74,6 +73,21 @@ class FreshCopies {
   }
 
  private:
+  // Every way in which figures are computed, on a window or two.
+  static void read_once(LanguageModel& model, const EvaluationWindows& windows) {
+    const EvaluationMode mode(model);
+    const Tensor tokens = windows.batch(0).tokens;
+    model.hidden(tokens);
+    if (model.carries_memory()) {
+      SequenceState state;
+      model.hidden(tokens, &state);
+      model.hidden(tokens, &state);
+    }
+    if (auto* augmented = dynamic_cast<AugmentedModel*>(&model))
+      evaluate_augmented(*augmented, windows.where([](int64_t i) { return i == 0; }),
+                         InsertionRule::of(*augmented));
+  }
+
   bool work_;
 };
 
@@ -311,8 +325,7 @@ Verdict check_summary_in_own_process(const std::string& program, const std::stri
     if (pending_signal() == 0)
       log_warning(
           "{}: the final figures were not computed anew: the process for it {}. To see why: "
-          "reverie "
-          "check summary {}",
+          "`reverie check summary {}`",
           run_directory, failure, run_directory);
   }
   keep_leak(run_directory, verdict);

@@ -89,6 +89,11 @@ void plan(PlanArguments& a) {
   const AbsentDevicesAllowed planning;
   if (!a.gpu.empty()) {
     find_gpu(a.gpu);
+    for (const std::string& given : a.config.overrides)
+      if (given.starts_with("device=") && given != "device=cuda")
+        throw ConfigError(fmt::format(
+            "--gpu {} plans for device cuda, and --set {} for another: leave one of them out",
+            a.gpu, given));
     a.config.overrides.push_back("device=cuda");
   }
   if (Config::from_file(a.config.file, a.config.lenient).has("presets")) {

@@ -162,8 +162,8 @@ void run(const SweepArguments& a) {
   }
   if (a.config.file.empty())
     throw ConfigError(
-        "which experiment? Give a JSON file: reverie sweep configs/shakespeare_gpt.json --set "
-        "optimizer.learning_rate=1e-3,3e-4 --seeds 3");
+        "which experiment? Give a JSON file: `reverie sweep configs/shakespeare_gpt.json --set "
+        "optimizer.learning_rate=1e-3,3e-4 --seeds 3`");
   if (launched_as_rank())
     throw ConfigError("sweep runs in one process: with several ranks, train its runs one by one");
   if (a.find_learning_rate) {

@@ -147,11 +147,11 @@ void train_as_rank(const TrainArguments& a, std::shared_ptr<Communicator> host) 
 // --run-dir RUN@last is the run. A checkpoint is none to go on in: the run has metrics and
 // checkpoints behind it.
 void settle_run_directory(TrainArguments& a) {
-  if (a.run_directory.empty() || (!a.resume && !a.config.file.empty())) return;
+  if (a.run_directory.empty()) return;
   const auto named = find_run(a.run_directory);
   if (!named) return;
   if (named->checkpoint.empty()) {
-    a.run_directory = named->directory;
+    if (a.resume || a.config.file.empty()) a.run_directory = named->directory;
     return;
   }
   throw ConfigError(fmt::format(

@@ -57,7 +57,10 @@ std::vector<std::string> files_of_published(const std::string& path) {
   }
   const fs::path folder = fs::is_directory(path) ? fs::path(path) : fs::path(path).parent_path();
   const bool has_own = fs::path(path).extension() == ".gguf";
-  for (const char* tokenizer : {"tokenizer.json", "tokenizer.model", "tokenizer.bin"})
+  for (const char* tokenizer :
+       {"tokenizer.json", "tokenizer.model", "tokenizer.bin", "reverie_tokenizer.json",
+        "vocab.json", "merges.txt", "encoder.json", "vocab.bpe", "tokenizer_config.json",
+        "special_tokens_map.json", "added_tokens.json", "generation_config.json"})
     if (!has_own && fs::exists(folder / tokenizer, ignored))
       files.push_back((folder / tokenizer).string());
   std::erase_if(files, [&](const std::string& file) { return !fs::exists(file, ignored); });

@@ -47,7 +47,9 @@ std::vector<std::string_view> shell_words(std::string_view command) {
   size_t begin = 0;
   for (size_t i = 0; i <= command.size(); ++i) {
     const char c = i < command.size() ? command[i] : ' ';
-    if (quote != 0 && i < command.size()) {
+    if (c == '\\' && quote != '\'') {
+      ++i;  // what follows is no quote
+    } else if (quote != 0 && i < command.size()) {
       if (c == quote) quote = 0;
     } else if (c == '\'' || c == '"') {
       quote = c;

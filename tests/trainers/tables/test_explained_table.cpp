@@ -13,6 +13,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/signals.h"
+#include "support/markup.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
 #include "support/tests_directory.h"
@@ -110,6 +111,15 @@ TEST(ExplainedTable, FilesHaveEveryControlBesideTheMemory) {
                               "\u00b1 0.0 % | 2 | causal |"));
   EXPECT_THAT(text, HasSubstr("| Nothing | 20.0 %  LEAKS |"));
   EXPECT_THAT(csv, HasSubstr("memory,facts,swapped,0.2,0,"));
+  const auto plots = explained_plot_files(table);
+  ASSERT_EQ(plots.size(), 1u);
+  EXPECT_EQ(plots[0].name, "facts.svg");
+  EXPECT_EQ(testing::markup_fault(plots[0].svg, true), "");
+  EXPECT_EQ(testing::markup_fault(page, false), "");
+  for (const std::string* drawn : {&plots[0].svg, &page})
+    EXPECT_THAT(*drawn, AllOf(HasSubstr("<title>Memory, per cent"), HasSubstr(": 20.0 %"),
+                              HasSubstr("<title>Nothing LEAKS, per cent")));
+  EXPECT_THAT(explained_table_markdown(table, plots), HasSubstr("](facts.svg)"));
   const Json json = explained_table_json(table);
   EXPECT_EQ(json["findings"][0]["memory_holds"], "more_than_controls");
   EXPECT_EQ(json["findings"][0]["controls"].size(), 4u);

@@ -35,6 +35,11 @@ TEST(Terminal, ACommandWiderThanALineGoesOnBehindABackslash) {
             "`reverie x --set \\\n        'a b c d e f g' \\\n        --set \\\n        "
             "\"q r s t u v w\" \\\n        --y`, then")
       << "not inside quotes, where a backslash is one";
+  const std::string name = R"('it'\''s a run, of mine')";
+  for (int columns = 20; columns < 60; ++columns)
+    EXPECT_NE(wrap_words("`reverie train --run-dir " + name + " --resume`", columns).find(name),
+              std::string::npos)
+        << columns;
 }
 
 TEST(Terminal, AListGoesOnUnderItsSecondPart) {

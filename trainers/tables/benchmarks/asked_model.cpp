@@ -163,13 +163,17 @@ AskedBenchmarks::MissingByDefinition AskedBenchmarks::missing_of(
 std::vector<BenchmarkGap> AskedBenchmarks::gaps() const {
   const std::vector<Question> questions = unmeasured();
   const MissingByDefinition missing = missing_of(questions);
+  const std::vector<BenchmarkRun> measured = finished();
   std::vector<BenchmarkGap> out;
   for (const Question& q : questions) {
     const std::vector<MissingData>& files = missing.at(q.definition);
     if (files.empty()) continue;
     const BenchmarkCell cell{q.task, q.row.model, q.row.latents, 0, q.row.shuffled};
-    if (std::none_of(out.begin(), out.end(), [&](const auto& gap) { return gap.cell == cell; }))
-      out.push_back({cell, files[0].file});  // seeds share a row
+    // Seeds share a row, and some may have been measured before the file went.
+    const auto of_cell = [&](const auto& other) { return other.cell == cell; };
+    if (std::none_of(out.begin(), out.end(), of_cell) &&
+        std::none_of(measured.begin(), measured.end(), of_cell))
+      out.push_back({cell, files[0].file});
   }
   return out;
 }

@@ -9,6 +9,7 @@
 #include "trainers/evaluation/written_figures.h"
 #include "trainers/reports/numbers.h"
 #include "trainers/reports/provenance.h"
+#include "trainers/reports/svg_plot.h"
 #include "trainers/runs/verdict.h"
 #include "trainers/tables/definition.h"
 
@@ -73,7 +74,10 @@ ExplainedTable build_explained_table(const TableReport& report, const TableHeadi
 std::string percent_text(const Statistic&);
 Json explained_table_json(const ExplainedTable& table);
 std::string explained_table_csv(const ExplainedTable& table);
-std::string explained_table_markdown(const ExplainedTable& table);
+/// One for each use: what is written exactly from every decoder's own and swapped memory.
+std::vector<PlotFile> explained_plot_files(const ExplainedTable& table);
+std::string explained_table_markdown(const ExplainedTable& table,
+                                     const std::vector<PlotFile>& plots = {});
 std::string explained_report_html(const ExplainedTable& table);
 
 }  // namespace reverie

@@ -209,7 +209,9 @@ std::vector<std::string> ExplainedTableKind::write(const std::vector<PlannedRun>
   write_file_atomically(directory + "/table.json",
                         json_text(explained_table_json(table), 2) + "\n");
   write_file_atomically(directory + "/table.csv", explained_table_csv(table));
-  write_file_atomically(directory + "/table.md", explained_table_markdown(table));
+  const auto plots = explained_plot_files(table);
+  for (const PlotFile& plot : plots) write_file_atomically(directory + "/" + plot.name, plot.svg);
+  write_file_atomically(directory + "/table.md", explained_table_markdown(table, plots));
   write_file_atomically(directory + "/report.html", explained_report_html(table));
   return {"table.md", "table.json", "table.csv", "report.html"};
 }

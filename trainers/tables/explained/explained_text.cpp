@@ -46,6 +46,25 @@ const char* word_of(ExplainedFinding::Holds holds) {
   return "unknown";
 }
 
+BarPlot plot_of(const ExplainedTable& table, const std::string& use) {
+  const auto rows = table.of_use(use);
+  BarPlot plot{fmt::format("{}: {}", use, figures_title(*rows[0])),
+               "per cent; filled: its own text's, outlined: another text's"};
+  const auto bar = [](const ExplainedRow& row) {
+    const Statistic& s = row.exact;
+    return PlotBar{100 * s.mean, s.sd ? std::optional(100 * *s.sd) : std::nullopt, percent_text(s)};
+  };
+  for (const ExplainedRow* row : rows) {
+    if (row->memory == "own") {
+      plot.pairs.push_back(
+          {row->title, row->verdict.label(), int(plot.pairs.size()), bar(*row), {}});
+    } else if (row->memory == "swapped" && !plot.pairs.empty()) {
+      plot.pairs.back().outlined = bar(*row);
+    }
+  }
+  return plot;
+}
+
 std::string lead(const ExplainedTable& table) {
   return table.findings.empty() ? "No decoder that reads a memory has finished yet."
                                 : table.findings[0].sentence;
@@ -110,7 +129,17 @@ std::string explained_table_csv(const ExplainedTable& table) {
   return out;
 }
 
-std::string explained_table_markdown(const ExplainedTable& table) {
+std::vector<PlotFile> explained_plot_files(const ExplainedTable& table) {
+  std::vector<PlotFile> files;
+  for (const std::string& use : table.uses)
+    files.push_back({use + ".svg",
+                     fmt::format("{}: what is written exactly, by what the decoder reads", use),
+                     bar_plot_file(plot_of(table, use))});
+  return files;
+}
+
+std::string explained_table_markdown(const ExplainedTable& table,
+                                     const std::vector<PlotFile>& plots) {
   std::string out =
       "# " + escape_markdown(title_of_table(table.title, table.provenance.preset)) + "\n\n";
   if (table.findings.empty()) out += escape_markdown(lead(table)) + "\n";
@@ -141,7 +170,7 @@ std::string explained_table_markdown(const ExplainedTable& table) {
       out += fmt::format("\n* {}: {}", escape_markdown(m.title), escape_markdown(m.description));
   out += "\n";
   if (!table.citation.empty()) out += "\nPaper: " + escape_markdown(table.citation) + "\n";
-  return out + markdown_notes(table.notes, table.provenance);
+  return out + markdown_plots(plots) + markdown_notes(table.notes, table.provenance);
 }
 
 std::string explained_report_html(const ExplainedTable& table) {
@@ -176,8 +205,9 @@ std::string explained_report_html(const ExplainedTable& table) {
                          escape_html(verdict_word(r->verdict)));
     }
     out += fmt::format(
-        "</tbody>\n</table>\n</div>\n<p class=\"quiet\">{} records, {} {}.</p>\n</section>\n",
-        rows[0]->records, rows[0]->pieces, rows[0]->facts ? "facts" : "words");
+        "</tbody>\n</table>\n</div>\n<p class=\"quiet\">{} records, {} {}.</p>\n{}</section>\n",
+        rows[0]->records, rows[0]->pieces, rows[0]->facts ? "facts" : "words",
+        bar_figure(plot_of(table, use)));
   }
   out += std::string("<section>\n<p class=\"quiet\">") + kLegend + "</p>\n</section>\n";
   return out + page_end(table.notes, table.provenance);

@@ -308,7 +308,8 @@ void LatentTableKind::measure(const PlannedRun& run) const {
     const int64_t fit = (data.validation.count() - 1) / length;
     if (!data.documents) count = count == 0 ? fit : std::min(count, fit);
     return data.documents ? EvaluationWindows::of_documents(data.validation, *data.documents,
-                                                            measure_.batch_size, length, count)
+                                                            measure_.batch_size, length, count,
+                                                            data.validation_rule())
                           : EvaluationWindows::over(data.validation, data.validation_rule(),
                                                     measure_.batch_size, length, count);
   };
