@@ -64,6 +64,8 @@ std::vector<std::string> files_of_published(const std::string& path) {
     if (!has_own && fs::exists(folder / tokenizer, ignored))
       files.push_back((folder / tokenizer).string());
   std::erase_if(files, [&](const std::string& file) { return !fs::exists(file, ignored); });
+  std::sort(files.begin(), files.end());
+  files.erase(std::unique(files.begin(), files.end()), files.end());
   return files;
 }
 
