@@ -216,7 +216,7 @@ void add_sample_command(CLI::App& app) {
       "writes of the memory that the prompt left. Without it no decoder is loaded");
   command
       ->add_option("--prompt", a->prompt, "the beginning of the text (not repeated in the output)")
-      ->capture_default_str();
+      ->default_str("\"\\n\"");
   command->add_option("--max-tokens", a->generate.max_tokens, "length")->capture_default_str();
   command
       ->add_option(
