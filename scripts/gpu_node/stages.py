@@ -33,7 +33,7 @@ def with_imm(mode: str, **options: object) -> dict:
     return SHAPE | {"type": "gpt2", "memory": IMM | {"mode": mode} | options}
 
 
-# Of each family and each memory a small model, for one step.
+# A small model of each family and with each memory; one step of each is trained.
 KINDS = {
     "gpt2": SHAPE | {"type": "gpt2", "dropout": 0.1},
     "imm_as_published": with_imm("as_published"),

@@ -75,7 +75,7 @@ int finish_output(int status) {
 
 // "..." behind an option's type stands for several values in a row: an option that takes one each time
 // it is given has none.
-// And lines are as wide as the terminal.
+// Lines are as wide as the terminal.
 class HelpFormatter final : public CLI::Formatter {
  public:
   std::string make_option_opts(const CLI::Option* option) const override {

@@ -21,7 +21,7 @@ constexpr int64_t kMostWindows = 8;
 
 // Rows of a batch that a copy computes.
 constexpr int64_t kMostRows = 8;
-// Of texts that it reads one by one.
+// Texts that a copy reads one by one.
 constexpr int64_t kMostAlone = 4;
 
 void append(std::vector<double>& values, const Tensor& rows) {

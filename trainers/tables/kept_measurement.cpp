@@ -34,13 +34,13 @@ bool earlier_file_fits(const Json& made, const std::string& file, const std::str
   return fs::last_write_time(file) >= fs::last_write_time(file_in(newest, "COMPLETE"));
 }
 
-// Of the checkpoint that the model's name means: RUN@best, or a checkpoint's folder.
+// Whether the measurement is of the checkpoint that RUN@best, or a checkpoint's folder, names now.
 bool is_of_checkpoint(const Json& made, const std::string& file, const std::string& checkpoint) {
   return made.contains(kWeightsKey) ? has_weights_of(made, checkpoint)
                                     : earlier_file_fits(made, file, checkpoint);
 }
 
-// What a published model is read from, with its tokenizer; none where it is not there.
+// The files that a published model and its tokenizer are read from; none where it is not there.
 std::vector<std::string> files_of_published(const std::string& path) {
   std::error_code ignored;
   if (!fs::exists(path, ignored)) return {};

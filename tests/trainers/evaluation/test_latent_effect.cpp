@@ -56,7 +56,7 @@ class LatentEffectTest : public ::testing::Test {
     return models.make(resolve_component(models, Config(config, "$.model")),
                        Build{random, DType::f64});
   }
-  // Of a measurement that is audited.
+  // The verdict of an audited measurement.
   Verdict audited(LanguageModel& model, LanguageModel& base, bool shuffled = false) {
     ForwardAudit audit = ForwardAudit::once(3);
     measure_position_losses(model, base, windows(),

@@ -20,7 +20,7 @@ double row_flops(const Transformer& base, double keys) {
   });
 }
 
-// Of a base that is not trained.
+// Bytes that a frozen base takes on the device of the run.
 double frozen_bytes(const Transformer& base, const ExperimentOptions& run, DType stored) {
   const auto size = double(size_of(run.parameter_dtype()));
   const bool narrow = size == 4 && stored != DType::f32 &&
