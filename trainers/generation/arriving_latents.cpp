@@ -21,11 +21,22 @@ ArrivingLatents::ArrivingLatents(std::vector<std::shared_ptr<LatentSupplier>> su
             "coprocessors of different bases cannot write into one text");
     all += supplier->rows();
     if (supplier->at_once()) rows_ += supplier->rows();
+    require(
+        supplier->renewal().every == 0 || suppliers_.size() == 1,
+        "latents that are made anew take the place of all that the text has, but {} coprocessors "
+        "write into it: name one, or leave latents_every out",
+        suppliers_.size());
   }
   require(suppliers_.empty() || all < suppliers_[0]->model().base().block_size(),
           "{} latents of {} coprocessors leave no room for a text: the base's block_size is {}",
           all, suppliers_.size(),
           suppliers_.empty() ? 0 : suppliers_[0]->model().base().block_size());
+  const int64_t late = renewal().every > 0 ? renewal().late : 0;
+  require(
+      late == 0 || all + late < suppliers_[0]->model().base().block_size(),
+      "{} latents that are made anew and arrive {} tokens late need a text of {} tokens or more; "
+      "the base's block_size is {}",
+      all, late, all + late + 1, suppliers_[0]->model().base().block_size());
 }
 
 int64_t ArrivingLatents::block_size(const LanguageModel& model) const {
@@ -65,6 +76,14 @@ Variable ArrivingLatents::insert(int64_t written, SequenceState& state, const Te
   }
   collected_.clear();
   return hidden;
+}
+
+Variable ArrivingLatents::renew(TextWithoutLatents& text, const Tensor& more, const Tensor& late,
+                                SequenceState& state) {
+  AugmentedModel& model = suppliers_[0]->model();
+  text.read(model, more);
+  rows_ = renewed_rows();
+  return text.continued(model, late, text.latents(model), state);
 }
 
 }  // namespace reverie

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "trainers/generation/latent_supplier.h"
+#include "trainers/generation/text_without_latents.h"
 
 namespace reverie {
 
@@ -31,6 +32,15 @@ class ArrivingLatents {
   /// Puts in what was collected behind the last tokens i32 [N, 1] -> final hidden states [N, 1, C]
   /// that predict the next token.
   Variable insert(int64_t written, SequenceState& state, const Tensor& last);
+
+  /// Of the only supplier; {} where there are others.
+  LatentRenewal renewal() const { return none() ? LatentRenewal() : suppliers_[0]->renewal(); }
+  /// Rows of the latents that renewal() puts in.
+  int64_t renewed_rows() const { return suppliers_[0]->rows(); }
+  /// `text` reads `more`, and its latents take the place of the old ones; arguments as those of
+  /// TextWithoutLatents::continued().
+  Variable renew(TextWithoutLatents& text, const Tensor& more, const Tensor& late,
+                 SequenceState& state);
 
  private:
   struct Collected {

@@ -50,6 +50,8 @@ SequenceState next_window(const SequenceState& state) {
 
 // The suppliers that the options name, if need be of the model's own latents.
 ArrivingLatents arriving_latents(LanguageModel& model, const GenerateOptions& options) {
+  require(options.latents_every == 0 || options.latents_late,
+          "latents_every is of the model's own latents: wanted latents_late beside it");
   if (!options.latents_late) return ArrivingLatents(options.latents);
   require(options.latents.empty(), "latents_late is of the model's own latents: name these alone");
   auto* augmented = dynamic_cast<AugmentedModel*>(&model);
@@ -57,7 +59,7 @@ ArrivingLatents arriving_latents(LanguageModel& model, const GenerateOptions& op
           "this model makes no latents to insert into a text: wanted a "
           "model of type \"augmented\"");
   std::vector<std::shared_ptr<LatentSupplier>> own{
-      std::make_shared<BlockingLatents>(*augmented, *options.latents_late)};
+      std::make_shared<BlockingLatents>(*augmented, *options.latents_late, options.latents_every)};
   return ArrivingLatents(std::move(own));
 }
 
@@ -131,6 +133,7 @@ class TextContext {
   // [N, 1, C] that predict the next one.
   Variable read(int64_t written, size_t length) {
     if (carries_) carry_on(length);
+    if (latents_.renewal().due(written)) return renew(length);
     if (length - begin_ > room()) {
       latents_.forget();
       begin_at(length - std::max<size_t>(1, room() / 2));
@@ -142,6 +145,8 @@ class TextContext {
       begin_at(length - std::min(length, block_));
       hidden = read_new(length, tokens);
     }
+    if (written == 0 && latents_.renewal().every > 0)
+      without_latents_ = TextWithoutLatents(state_, hidden, tokens);
     const size_t rows = size_t(latents_.collect(written));
     if (rows == 0) return last_row(hidden);
     if (length - begin_ + rows > room()) {
@@ -161,6 +166,18 @@ class TextContext {
     begin_ = seen_ = first;
     state_ = SequenceState();
     state_.use_cache = true;
+    without_latents_ = TextWithoutLatents();
+  }
+  // New latents in place of the old ones, made from the text without its last `late` tokens.
+  Variable renew(size_t length) {
+    const size_t late = size_t(latents_.renewal().late), made = length - late,
+                 rows = size_t(latents_.renewed_rows());
+    if (length - begin_ + rows > block_ || made <= begin_)
+      begin_at(made - std::max<size_t>(1, (block_ - rows - late) / 2));
+    const size_t known = begin_ + size_t(without_latents_.length());
+    seen_ = length;
+    return latents_.renew(without_latents_, texts_.between(known, made),
+                          late > 0 ? texts_.between(made, length) : Tensor(), state_);
   }
   // Memory goes on in consecutive windows.
   void carry_on(size_t length) {
@@ -186,6 +203,7 @@ class TextContext {
   size_t begin_ = 0;  // of the context
   size_t seen_ = 0;   // tokens before this one are in the cache
   SequenceState state_;
+  TextWithoutLatents without_latents_;  // the context as it was when latents were made last
 };
 
 }  // namespace

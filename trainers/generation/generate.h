@@ -24,6 +24,8 @@ struct GenerateOptions {
   /// An AugmentedModel's latents, made at the prompt's end and put into the text so many tokens
   /// later; not set: none.
   std::optional<int64_t> latents_late = {};
+  /// With latents_late: they are made anew after every so many tokens (LatentRenewal); 0: once.
+  int64_t latents_every = 0;
   /// Latents of other coprocessors beside the same base, each for this text alone; they need not come
   /// at the same time. Instead of latents_late.
   std::vector<std::shared_ptr<LatentSupplier>> latents = {};
@@ -46,6 +48,9 @@ struct GenerateOptions {
 /// they are gone when that begins anew. Until then, and where they never come, the text is the
 /// base's own. Latents that come together go in in the order of `latents`, those that are put into
 /// the cache first.
+///
+/// Latents that are made anew (LatentRenewal) are those that generate() would make behind a prompt of
+/// all tokens so far: the old ones leave the cache, and the tokens behind them are read again.
 ///
 /// UserError for an empty prompt, latents of a model that makes none, several latents of which one
 /// hides the text, a token outside the vocabulary, or options out of range; DivergedError where logits are not finite.

@@ -18,6 +18,19 @@ struct LatentArrival {
   std::string failure = {};  ///< why there are none: the message of what was thrown; "": no failure
 };
 
+/// Latents that are made anew after every so many tokens that were written, from the text without the
+/// old ones, and take their place `late` tokens later.
+struct LatentRenewal {
+  int64_t every = 0;  ///< 0: never
+  int64_t late = 0;
+  /// Whether new latents go in behind `written` tokens.
+  bool due(int64_t written) const {
+    return every > 0 && written >= every + late && (written - late) % every == 0;
+  }
+};
+/// UserError for numbers below 0, and for latents that new ones would overtake.
+void require_valid(const LatentRenewal& renewal);
+
 /// Serves one text (or several that are written side by side after one prompt).
 class LatentSupplier {
  public:
@@ -36,6 +49,7 @@ class LatentSupplier {
   /// The latents that go in behind `written` tokens; undefined: none now. Asked after each token,
   /// until there are some.
   virtual Variable due(int64_t written) = 0;
+  virtual LatentRenewal renewal() const { return {}; }
   const LatentArrival& report() const { return report_; }
   void note_arrival(int64_t written) { report_.arrived_after = written; }
 
@@ -44,18 +58,21 @@ class LatentSupplier {
   LatentArrival report_;
 };
 
-/// The text waits while its latents are made; they go in after `late` tokens. What the coprocessor
-/// throws ends the text.
+/// The text waits while its latents are made; they go in after `late` tokens. With `every` > 0 they
+/// are made anew (LatentRenewal). What the coprocessor throws ends the text.
 class BlockingLatents final : public LatentSupplier {
  public:
-  /// UserError for late < 0.
-  BlockingLatents(AugmentedModel& model, int64_t late);
-  bool at_once() const override { return late_ == 0; }
+  /// UserError as require_valid() has it.
+  BlockingLatents(AugmentedModel& model, int64_t late, int64_t every = 0);
+  bool at_once() const override { return renewal_.late == 0; }
   void begin(const SequenceState& read, const Variable& hidden, const Tensor& tokens) override;
-  Variable due(int64_t written) override { return written == late_ ? latents_ : Variable(); }
+  Variable due(int64_t written) override {
+    return written == renewal_.late ? latents_ : Variable();
+  }
+  LatentRenewal renewal() const override { return renewal_; }
 
  private:
-  int64_t late_;
+  LatentRenewal renewal_;
   Variable latents_;
 };
 
