@@ -53,6 +53,7 @@ Json key_of(const UsableModel& model, const DefinitionFile& task, const Benchmar
               {"latents", options.latents},
               {"batch_tokens", options.batch_tokens}};
   if (options.shuffled) key["shuffled"] = true;
+  if (options.latents_every > 0) key["latents_every"] = options.latents_every;
   return key;
 }
 
@@ -66,7 +67,8 @@ class Evaluation {
         items_(items),
         mode_(*model.model),
         audit_(ForwardAudit::once(model.step)),
-        reader_(*model.model, {options.latents, options.batch_tokens, &audit_, options.shuffled}),
+        reader_(*model.model, {options.latents, options.batch_tokens, &audit_, options.shuffled,
+                               options.latents_every}),
         kept_(std::make_shared<ResultsFile>(options.results_folder,
                                             key_of(model, task, items, options))),
         results_(*kept_),
@@ -247,6 +249,21 @@ class Evaluation {
 
 }  // namespace
 
+void require_askable(const BenchmarkDefinition& definition, const BenchmarkOptions& options) {
+  const int64_t every = options.latents_every;
+  require(every >= 0, "latents_every is {}, wanted 0 (once) or more", every);
+  require(
+      every == 0 || options.latents,
+      "--latents-every {} is of latents, and none are asked for: wanted --latents beside it, or "
+      "leave it out",
+      every);
+  require(
+      every == 0 || definition.type == "generate",
+      "--latents-every {} is for answers that the model writes (tasks of type \"generate\"), and "
+      "task {} is of type \"{}\", whose contexts are followed by no written text: leave it out",
+      every, definition.name, definition.type);
+}
+
 std::string definition_hash(const BenchmarkDefinition& definition) {
   const std::string text = json_text(definition_json(definition));
   return hash_bytes(text.data(), text.size());
@@ -254,6 +271,7 @@ std::string definition_hash(const BenchmarkDefinition& definition) {
 
 BenchmarkResult run_benchmark(const UsableModel& model, const DefinitionFile& task,
                               const BenchmarkItems& items, const BenchmarkOptions& options) {
+  require_askable(task.definition, options);
   return Evaluation(model, task, items, options).run();
 }
 

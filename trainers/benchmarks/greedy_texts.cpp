@@ -7,7 +7,6 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/signals.h"
-#include "layers/forked_state.h"
 #include "trainers/generation/ending_text.h"
 #include "trainers/generation/generate.h"
 
@@ -82,18 +81,28 @@ class TokenWriting {
   std::vector<int32_t> tokens_;
 };
 
+template <class T>
+std::vector<T> chosen_of(const std::vector<T>& all, const std::vector<int64_t>& of) {
+  std::vector<T> chosen;
+  for (const int64_t i : of) chosen.push_back(all[size_t(i)]);
+  return chosen;
+}
+
 // Writes a batch of texts side by side; writings[b].add(token) says whether text b goes on.
 template <class OneText>
-void write_side_by_side(TextReader& reader, ReadBatch read, int64_t known,
+void write_side_by_side(TextReader& reader, const std::vector<Reading>& prompts,
+                        const ReadingBatch& batch, ReadBatch read, int64_t known,
                         std::vector<OneText>& writings) {
   LanguageModel& model = reader.model();
+  const int64_t every = reader.options().latents_every;
   std::vector<size_t> rows(writings.size());  // the text that each row of the state holds
   for (size_t b = 0; b < rows.size(); ++b) rows[b] = b;
   std::vector<bool> goes_on(rows.size(), true);
-  Variable last = read.last;
-  for (;;) {
+  // Tokens of each row behind the text that its latents were made of.
+  std::vector<std::vector<int32_t>> behind(rows.size());
+  for (int64_t written = 1;; ++written) {
     stop_if_requested();
-    std::vector<int32_t> tokens = likeliest_tokens(model.logits_of(last).tensor(), known);
+    std::vector<int32_t> tokens = likeliest_tokens(model.logits_of(read.last).tensor(), known);
     std::vector<int64_t> kept;
     for (size_t r = 0; r < rows.size(); ++r) {
       if (tokens[r] == kNoToken)
@@ -104,17 +113,25 @@ void write_side_by_side(TextReader& reader, ReadBatch read, int64_t known,
     }
     if (kept.empty()) break;
     if (2 * kept.size() <= rows.size()) {
-      read.state = forked_state(read.state, kept);
-      std::vector<size_t> left;
-      std::vector<int32_t> left_tokens;
-      for (const int64_t r : kept) {
-        left.push_back(rows[size_t(r)]);
-        left_tokens.push_back(tokens[size_t(r)]);
-      }
-      rows = std::move(left);
-      tokens = std::move(left_tokens);
+      read.keep(kept);
+      rows = chosen_of(rows, kept);
+      tokens = chosen_of(tokens, kept);
+      behind = chosen_of(behind, kept);
     }
-    last = model.hidden(Tensor::from<int32_t>({int64_t(rows.size()), 1}, tokens), &read.state);
+    const auto count = int64_t(rows.size());
+    if (every > 0)
+      for (size_t r = 0; r < rows.size(); ++r) behind[r].push_back(tokens[r]);
+    if (every == 0 || written % every != 0) {
+      read.last = model.hidden(Tensor::from<int32_t>({count, 1}, tokens), &read.state);
+      continue;
+    }
+    std::vector<int32_t> all;
+    for (std::vector<int32_t>& of_row : behind) {
+      all.insert(all.end(), of_row.begin(), of_row.end());
+      of_row.clear();
+    }
+    reader.renew(read, Tensor::from<int32_t>({count, every}, all), prompts,
+                 batch.readings[rows[0]]);
   }
 }
 
@@ -132,7 +149,8 @@ std::vector<WrittenText> write_texts(TextReader& reader, const std::vector<Readi
   const int64_t known =
       std::min<int64_t>(options.tokenizer.vocabulary_size(), reader.model().vocabulary_size());
   std::vector<Writing> writings(out.size(), Writing(options));
-  write_side_by_side(reader, reader.read(prompts, plan, batch, audited), known, writings);
+  write_side_by_side(reader, prompts, batch, reader.read(prompts, plan, batch, audited), known,
+                     writings);
   for (size_t b = 0; b < out.size(); ++b) out[b] = writings[b].finish();
   return out;
 }
@@ -143,8 +161,8 @@ std::vector<std::vector<int32_t>> write_tokens(TextReader& reader,
                                                const TokenWritingOptions& options, bool audited) {
   require(reader.caches(), "tokens are written by models with a cache alone");
   std::vector<TokenWriting> writings(batch.readings.size(), TokenWriting(options));
-  write_side_by_side(reader, reader.read(prompts, plan, batch, audited), options.vocabulary,
-                     writings);
+  write_side_by_side(reader, prompts, batch, reader.read(prompts, plan, batch, audited),
+                     options.vocabulary, writings);
   std::vector<std::vector<int32_t>> out;
   for (const TokenWriting& w : writings) out.push_back(w.tokens());
   return out;

@@ -91,6 +91,7 @@ Json head_json(const BenchmarkReport& r) {
               {"model", r.model},
               {"latents", r.latents},
               {"data", r.items.data_file}});
+  if (r.latents_every > 0) out["latents_every"] = r.latents_every;
   if (!d.split.empty()) out["split"] = d.split;
   if (r.other_data) out["other_data"] = true;
   out["verdict"] = r.result.verdict.json();
@@ -109,6 +110,10 @@ Json comparison_json(const Comparison& c) {
                                      {"only_the_other_right", line.difference.only_b},
                                      {"mcnemar_p", line.difference.mcnemar_p}};
   return out;
+}
+
+std::string anew(int64_t every) {
+  return every > 0 ? fmt::format(", made anew every {} tokens", every) : "";
 }
 
 std::string error_text(double error) {
@@ -155,9 +160,10 @@ std::string report_text(const BenchmarkReport& r, const std::optional<Comparison
   const BenchmarkDefinition& d = r.task.definition;
   const std::string mark =
       r.result.verdict.mark() + limit_mark(r.items) + (r.other_data ? "  OTHER DATA" : "");
-  std::string out = r.model + (r.latents     ? ", with its latents behind every context"
-                               : r.augmented ? ", its base, without latents"
-                                             : "");
+  std::string out =
+      r.model + (r.latents     ? ", with its latents behind every context" + anew(r.latents_every)
+                 : r.augmented ? ", its base, without latents"
+                               : "");
   out += fmt::format("\ntask {} ({}): {} of {} items{}, {} solved examples in front\n", d.name,
                      d.mirrors, r.items.items.size(), r.items.all,
                      d.split.empty() ? "" : " of the " + d.split + " split", r.items.shots);
@@ -241,7 +247,8 @@ OtherResult read_sample_log(const std::string& log, const DefinitionFile& task,
             fmt::format("its {} is {}, this evaluation's is {}: two models are compared on the "
                         "same items of the same task",
                         key, json_text(line.value(key, Json())), json_text(value)));
-    out.model = line.value("model", "") + (line.value("latents", false) ? ", with latents" : "");
+    out.model = line.value("model", "") + (line.value("latents", false) ? ", with latents" : "") +
+                anew(line.value("latents_every", int64_t(0)));
     out.verdict = Verdict::of_file(line);
   }
   if (out.measures.size() != items.items.size())

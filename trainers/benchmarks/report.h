@@ -15,10 +15,11 @@ struct BenchmarkReport {
   const DefinitionFile& task;
   const BenchmarkItems& items;
   const BenchmarkResult& result;
-  std::string model;        ///< as people know it
-  bool latents = false;     ///< its latents stood behind every context
-  bool augmented = false;   ///< it makes latents
-  bool other_data = false;  ///< the items are not the task's own file
+  std::string model;          ///< as people know it
+  bool latents = false;       ///< its latents stood behind every context
+  bool augmented = false;     ///< it makes latents
+  bool other_data = false;    ///< the items are not the task's own file
+  int64_t latents_every = 0;  ///< they were made anew after so many tokens of an answer; 0: once
 };
 
 /// Another evaluation of the same items, as its sample log holds it.

@@ -6,8 +6,19 @@
 
 namespace reverie {
 
+void ReadBatch::keep(const std::vector<int64_t>& of) {
+  state = forked_state(state, of);
+  if (without_latents) without_latents = without_latents->chosen(of);
+}
+
 TextReader::TextReader(LanguageModel& model, const ReaderOptions& options)
     : model_(model), options_(options) {
+  require(options.latents_every >= 0, "latents_every is {}, wanted 0 (once) or more",
+          options.latents_every);
+  require(options.latents_every == 0 || options.latents,
+          "latents that are made anew every {} tokens were asked for, but no latents: wanted both, "
+          "or neither",
+          options.latents_every);
   if (!options.latents) return;
   augmented_ = dynamic_cast<AugmentedModel*>(&model);
   require(augmented_ != nullptr,
@@ -25,13 +36,13 @@ Variable TextReader::hidden(const Tensor& tokens, SequenceState* state, bool aud
   return model_.hidden(tokens, state);
 }
 
-// Of the next text of the batch; a text alone in its batch gets those of the next reading.
-Variable TextReader::latents_of_others(const std::vector<Reading>& readings,
-                                       const ReadingBatch& batch, const Variable& own) {
+// Of the next text of the batch; a text alone, of reading `alone`, gets those of the next reading.
+Variable TextReader::latents_of_others(const std::vector<Reading>& readings, size_t alone,
+                                       const Variable& own) {
   const int64_t count = own.shape()[0];
   if (count > 1) return concat({slice(own, 0, 1, count), slice(own, 0, 0, 1)}, 0);
   require(readings.size() > 1, "latents can be shuffled only between texts, got one text");
-  const std::vector<int32_t>& other = readings[(batch.readings[0] + 1) % readings.size()].context;
+  const std::vector<int32_t>& other = readings[(alone + 1) % readings.size()].context;
   SequenceState state;
   state.use_cache = true;
   const Tensor tokens = Tensor::from<int32_t>({1, int64_t(other.size())}, other);
@@ -80,12 +91,24 @@ ReadBatch TextReader::read(const std::vector<Reading>& readings, const ReadingPl
   const Variable states = hidden(read, &out.state, audited);
   if (augmented_) {
     Variable latents = augmented_->latents_for(out.state, states, read);
-    if (options_.shuffled) latents = latents_of_others(readings, batch, latents);
+    if (options_.shuffled) latents = latents_of_others(readings, batch.readings[0], latents);
+    if (options_.latents_every > 0)
+      out.without_latents = TextWithoutLatents(out.state, states, read);
     out.last = augmented_->insert(out.state, read.slice(1, time - 1, time).contiguous(), latents);
   } else {
     out.last = slice(states, 1, time - 1, time);
   }
   return out;
+}
+
+void TextReader::renew(ReadBatch& batch, const Tensor& written,
+                       const std::vector<Reading>& readings, size_t alone) {
+  if (!batch.without_latents) throw InternalError("a batch whose latents are made once");
+  TextWithoutLatents& text = *batch.without_latents;
+  text.read(*augmented_, written);
+  Variable latents = text.latents(*augmented_);
+  if (options_.shuffled) latents = latents_of_others(readings, alone, latents);
+  batch.last = text.continued(*augmented_, {}, latents, batch.state);
 }
 
 }  // namespace reverie

@@ -77,6 +77,13 @@ void add_task_options(CLI::App& command, TaskArguments& a, const std::vector<std
                 "asked")
       ->needs(task);
   command
+      .add_option("--latents-every", a.latents_every,
+                  "with --latents, for answers that the model writes: make the latents anew after "
+                  "every so many tokens of an answer, in place of the old ones; 0: once")
+      ->needs(task)
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command
       .add_option("--batch-tokens", a.batch_tokens,
                   "most tokens in one forward, for less memory or more speed; scores stay the same")
       ->needs(task)
@@ -87,6 +94,11 @@ void add_task_options(CLI::App& command, TaskArguments& a, const std::vector<std
 void evaluate_task(const std::string& path, const OpenOptions& open, const std::string& json,
                    const TaskArguments& a) {
   const DefinitionFile task = read_benchmark(a.task);
+  BenchmarkOptions options;
+  options.latents = a.latents;
+  options.latents_every = a.latents_every;
+  options.batch_tokens = a.batch_tokens;
+  require_askable(task.definition, options);
   const BenchmarkItems items = read_items(task, {a.shots, a.limit, a.data});
   require_outputs({{"--json", json}, {"--log-samples", a.sample_log}},
                   {{"the task's items", items.data_file}});
@@ -94,14 +106,11 @@ void evaluate_task(const std::string& path, const OpenOptions& open, const std::
   if (!a.against.empty()) other = read_sample_log(a.against, task, items);
   const UsableModel model = open_language_model(path, open);
   if (!model.verdict.label().empty()) log_warning("{}", model.verdict.line());
-  BenchmarkOptions options;
-  options.latents = a.latents;
-  options.batch_tokens = a.batch_tokens;
   options.results_folder = results_folder();
   const BenchmarkResult result = run_benchmark(model, task, items, options);
   const bool augmented = dynamic_cast<AugmentedModel*>(model.model.get()) != nullptr;
-  const BenchmarkReport report{task,      items,     result,         model.description,
-                               a.latents, augmented, !a.data.empty()};
+  const BenchmarkReport report{task,      items,     result,          model.description,
+                               a.latents, augmented, !a.data.empty(), a.latents_every};
   std::optional<Comparison> against;
   if (other) against = compared(report, *other);
   fmt::print("{}", fit_terminal(STDOUT_FILENO, report_text(report, against)));

@@ -16,6 +16,7 @@ struct TaskArguments {
   std::optional<int64_t> shots = {};
   int64_t limit = 0, batch_tokens = 4096;
   bool latents = false;
+  int64_t latents_every = 0;
 };
 
 /// Adds --task and the options that belong to it; the options `others` cannot stand beside it.

@@ -288,5 +288,124 @@ TEST_P(GreedyTexts, AreThoseWrittenAlone) {
 INSTANTIATE_TEST_SUITE_P(EveryModel, GreedyTexts, ::testing::ValuesIn(kTinyModels),
                          [](const auto& info) { return std::string(info.param.name); });
 
+// ---- behind latents that are made anew ---------------------------------------------------------
+constexpr const char* kLatentKinds[] = {
+    R"({"type": "coprocessor", "count": 5, "initial": "scratch"})",
+    R"({"type": "coprocessor", "count": 5, "initial": "scratch", "writes": "cache"})",
+    R"({"type": "coprocessor", "count": 5, "initial": "scratch", "reads": "last_hidden"})",
+    R"({"type": "icae", "count": 4, "rank": 3})"};
+
+class GreedyTextsBehindLatents : public ::testing::TestWithParam<const char*> {};
+TEST_P(GreedyTextsBehindLatents, AreThoseWrittenAloneHoweverOftenLatentsAreMade) {
+  const auto model = augmented(parse_json(GetParam()));
+  const CharTokenizer tokenizer = letters();
+  std::vector<Reading> prompts = random_readings(25, 6);
+  for (Reading& prompt : prompts) prompt.continuations.clear();
+  const EvaluationMode mode(*model);
+  std::vector<std::string> once;
+  bool any_differs = false;
+  for (const int64_t every : {0, 1, 3, 9, 500})
+    for (const int64_t batch_tokens : {1, 4096}) {
+      TextReader reader(*model,
+                        {.latents = true, .batch_tokens = batch_tokens, .latents_every = every});
+      const ReadingPlan plan = plan_readings(prompts, batch_tokens, reader.shares());
+      const WritingOptions options{tokenizer, 9, {"cd", "e"}, {0}};
+      std::vector<std::string> written(prompts.size());
+      for (const ReadingBatch& batch : plan.batches) {
+        const auto texts = write_texts(reader, prompts, plan, batch, options, false);
+        for (size_t b = 0; b < texts.size(); ++b) {
+          GenerateOptions generation;
+          generation.temperature = 0;
+          generation.max_tokens = 9;
+          generation.ends = {0};
+          generation.vocabulary = kVocabulary;
+          generation.latents_late = 0;
+          generation.latents_every = every;
+          std::string wanted =
+              tokenizer.decode(generate(*model, prompts[batch.readings[b]].context, generation));
+          wanted = wanted.substr(0, std::min(wanted.find("cd"), wanted.find('e')));
+          EXPECT_EQ(texts[b].text, wanted) << every << " " << batch_tokens;
+          written[batch.readings[b]] = texts[b].text;
+        }
+      }
+      if (every == 0) once = written;
+      if (every >= 9) {
+        EXPECT_EQ(written, once) << every;
+      }
+      any_differs = any_differs || written != once;
+    }
+  EXPECT_TRUE(any_differs) << "the test sees no difference";
+}
+INSTANTIATE_TEST_SUITE_P(Kinds, GreedyTextsBehindLatents, ::testing::ValuesIn(kLatentKinds));
+
+// A control: each of two texts gets the latents of the other: of all that it has when they stand in
+// one batch, else of its prompt.
+class GreedyTextsBehindLatentsOfOthers : public ::testing::Test {
+ protected:
+  static constexpr int64_t kEvery = 2, kLong = 6;
+  std::unique_ptr<LanguageModel> model_ = augmented(parse_json(kLatentKinds[0]));
+  AugmentedModel& m_ = dynamic_cast<AugmentedModel&>(*model_);
+  const std::vector<Reading> prompts_ = {{{3, 1, 4, 1, 5}, {}, "", false},
+                                         {{9, 2, 6, 5, 8}, {}, "", false}};
+
+  // What text 0 and text 1 write, one token after another.
+  std::vector<std::vector<int32_t>> wanted(bool one_batch) {
+    std::vector<std::vector<int32_t>> texts = {prompts_[0].context, prompts_[1].context};
+    for (int64_t written = 0; written < kLong; written += kEvery) {
+      std::vector<Variable> latents;
+      for (size_t i = 0; i < 2; ++i)
+        latents.push_back(latents_of(one_batch ? texts[i] : prompts_[i].context));
+      for (size_t i = 0; i < 2; ++i) go_on(texts[i], latents[1 - i]);
+    }
+    for (auto& text : texts) text.erase(text.begin(), text.begin() + 5);
+    return texts;
+  }
+  Variable latents_of(const std::vector<int32_t>& text) {
+    SequenceState state;
+    state.use_cache = true;
+    const Tensor tokens = Tensor::from<int32_t>({1, int64_t(text.size())}, text);
+    return m_.latents_for(state, m_.hidden(tokens, &state), tokens);
+  }
+  void go_on(std::vector<int32_t>& text, const Variable& latents) {
+    SequenceState state;
+    state.use_cache = true;
+    m_.hidden(Tensor::from<int32_t>({1, int64_t(text.size())}, text), &state);
+    Variable hidden = m_.insert(state, Tensor::from<int32_t>({1, 1}, {text.back()}), latents);
+    for (int64_t t = 0; t < kEvery; ++t) {
+      const auto row = m_.logits_of(hidden).tensor().to_vector();
+      text.push_back(
+          int32_t(std::max_element(row.begin(), row.begin() + kVocabulary) - row.begin()));
+      hidden = m_.hidden(Tensor::from<int32_t>({1, 1}, {text.back()}), &state);
+    }
+  }
+};
+TEST_F(GreedyTextsBehindLatentsOfOthers, TheyAreMadeAnewFromTheTextBeside) {
+  const EvaluationMode mode(m_);
+  for (const int64_t batch_tokens : {4096, 1}) {
+    TextReader reader(
+        m_,
+        {.latents = true, .batch_tokens = batch_tokens, .shuffled = true, .latents_every = kEvery});
+    const ReadingPlan plan = plan_readings(prompts_, batch_tokens, reader.shares());
+    ASSERT_EQ(plan.batches.size(), batch_tokens == 1 ? 2u : 1u);
+    const auto texts = wanted(plan.batches.size() == 1);
+    for (const ReadingBatch& batch : plan.batches) {
+      const auto written =
+          write_tokens(reader, prompts_, plan, batch, {kLong, kVocabulary, {}}, false);
+      for (size_t b = 0; b < written.size(); ++b)
+        EXPECT_EQ(written[b], texts[batch.readings[b]]) << batch_tokens << " " << b;
+    }
+  }
+}
+
+TEST(TextsBehindLatents, MadeAnewNeedLatents) {
+  const auto model = make_model(kLonger);
+  const auto refused = [&](const ReaderOptions& options) {
+    return testing::message_of<UserError>([&] { TextReader(*model, options); });
+  };
+  EXPECT_THAT(refused({.latents_every = 4}), ::testing::HasSubstr("wanted both, or neither"));
+  EXPECT_THAT(refused({.latents = true, .latents_every = -4}),
+              ::testing::HasSubstr("latents_every is -4"));
+}
+
 }  // namespace
 }  // namespace reverie
