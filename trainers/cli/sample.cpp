@@ -37,8 +37,8 @@ struct SampleArguments {
 
   SharedArguments shared() const {
     const std::string coprocessor = latents.runs.empty() ? "" : latents.runs.front();
-    SharedArguments out{model, coprocessor, tokenizer, prompt,       json,
-                        texts, generate,    samples,   latents.late, past_end};
+    SharedArguments out{model,    coprocessor, tokenizer,    prompt,        json,    texts,
+                        generate, samples,     latents.late, latents.every, past_end};
     if (greedy) out.generate.temperature = 0;
     return out;
   }

@@ -31,7 +31,7 @@ int64_t late_of(const OpenedCoprocessor& c, const LatentArguments& a) {
 Suppliers blocking_latents(const Opened& opened, const LatentArguments& a) {
   Suppliers all;
   for (const OpenedCoprocessor& c : opened)
-    all.push_back(std::make_shared<BlockingLatents>(*c.model, late_of(c, a)));
+    all.push_back(std::make_shared<BlockingLatents>(*c.model, late_of(c, a), a.every));
   return all;
 }
 
@@ -60,6 +60,7 @@ std::string latents_in_words(const Opened& opened, const LatentArguments& a, boo
       words += late == 0 ? std::string(" behind the prompt")
                          : fmt::format(" that arrive {} tokens late", late);
   }
+  if (a.every > 0) words += fmt::format(", made anew every {} tokens", a.every);
   return words;
 }
 
@@ -69,6 +70,7 @@ Json fields_of(const Opened& opened, const LatentArguments& a) {
     all.push_back({{"coprocessor", c.run.description},
                    {"latents", c.model->source().count()},
                    {"latents_late", late_of(c, a)}});
+  if (a.every > 0) all[0]["latents_every"] = a.every;
   return all.size() == 1 ? all[0] : Json{{"coprocessors", all}};
 }
 
@@ -195,6 +197,12 @@ void LatentArguments::add_to(CLI::App& command) {
                   "coprocessor (default: the run's own delay, or 0; with --async: when they are "
                   "ready)")
       ->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--latents-every", every,
+                  "make the latents anew after every so many tokens of the text, in place of the "
+                  "old ones; 0: once, behind the prompt")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   command.add_flag("--async", async,
                    "the coprocessor works on a thread of its own while the base goes on writing, "
                    "and the latents enter at the first token after they are ready. Prints when "
@@ -213,6 +221,15 @@ void LatentArguments::add_to(CLI::App& command) {
 void LatentArguments::require_consistent(int64_t samples) const {
   require(!late || !runs.empty(),
           "--latents-late applies to the latents of a --coprocessor: name one, or remove it");
+  require(every == 0 || !runs.empty(),
+          "--latents-every applies to the latents of a --coprocessor: name one, or remove it");
+  require(every == 0 || runs.size() == 1,
+          "--latents-every replaces all latents of the text, but {} of --coprocessor were given: "
+          "name one, or remove it",
+          runs.size());
+  require(every == 0 || !async,
+          "--latents-every makes the base wait for each of its latents, and --async does not: "
+          "remove one of them");
   require(!async || !runs.empty(),
           "--async applies to the latents of a --coprocessor: name one, or remove it");
   require(async || (!contained && !longest_wait),

@@ -19,6 +19,7 @@ namespace reverie {
 struct LatentArguments {
   std::vector<std::string> runs;
   std::optional<int64_t> late;
+  int64_t every = 0;
   bool async = false, contained = false;
   std::optional<double> longest_wait;
   void add_to(CLI::App& command);

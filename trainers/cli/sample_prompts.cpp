@@ -229,7 +229,7 @@ class PromptSampler {
         shared_(shared),
         asked_(asked_prompts(a, shared)),
         chat_(template_for(a, shared)),
-        model_(shared.model, shared.coprocessor, {shared.tokenizer}, shared.late) {
+        model_(shared.model, shared.coprocessor, {shared.tokenizer}, shared.late, shared.every) {
     for (const FilePrompt& prompt : asked_) prompts_.push_back(read_prompt(prompt, chat_, model_));
     if (model_.augmented())
       for (const Prompt& prompt : prompts_) require_fits(prompt);
@@ -255,12 +255,15 @@ class PromptSampler {
       print_text("==== the base alone\n");
       out["base"] = write(false);
       const int64_t late = model_.latents_late();
-      print_text(fmt::format("==== with {} latents {}\n", model_.latent_rows(),
+      const int64_t every = model_.latents_every();
+      print_text(fmt::format("==== with {} latents {}{}\n", model_.latent_rows(),
                              late == 0 ? std::string("behind the prompt")
-                                       : fmt::format("that arrive {} tokens late", late)));
+                                       : fmt::format("that arrive {} tokens late", late),
+                             every > 0 ? fmt::format(", made anew every {} tokens", every) : ""));
       out["coprocessor"] = model_.names()[1].description;
       out["latents"] = model_.latent_rows();
       out["latents_late"] = late;
+      if (every > 0) out["latents_every"] = every;
       out["with_latents"] = write(true);
     }
     if (!shared_.texts.empty()) write_lines(out);

@@ -30,6 +30,7 @@ struct SharedArguments {
   GenerateOptions generate;  ///< without `ends` and `vocabulary`, which come with the model
   int64_t samples = 1;
   std::optional<int64_t> late;
+  int64_t every = 0;
   bool past_end = false;
 };
 

@@ -10,11 +10,12 @@ struct ServeArguments {
   std::string model, coprocessor;
   OpenOptions open;
   std::optional<int64_t> late;
+  int64_t every = 0;
   ServeOptions options;
 };
 
 void run(const ServeArguments& a) {
-  ServedModel model(a.model, a.coprocessor, a.open, a.late);
+  ServedModel model(a.model, a.coprocessor, a.open, a.late, a.every);
   require(a.options.requests.latents_behind.empty() || model.augmented(),
           "--latents-behind applies to the latents of a --coprocessor: name one, or remove it");
   exit_with(128 + serve(model, a.options));
@@ -64,6 +65,12 @@ void add_serve_command(CLI::App& app) {
       ->add_option("--latents-late", a->late,
                    "the latents arrive this many tokens after the text that they were made from "
                    "(default: the run's own delay, or 0)")
+      ->check(CLI::NonNegativeNumber);
+  command
+      ->add_option("--latents-every", a->every,
+                   "make the latents anew after every so many tokens of an answer, in place of the "
+                   "old ones; 0: once, behind the prompt")
+      ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   command->add_option("--latents-behind", a->options.requests.latents_behind,
                       "in a prompt that is scored, latents go in behind the last place where this "

@@ -65,9 +65,11 @@ std::string token_text(const std::string& bytes) {
 }
 
 Json verdict_beside(const ServedName& name, const ServedModel& model) {
-  return {{"label", name.verdict.label()},
-          {"verdict", name.verdict.line()},
-          {"latents", name.latents ? model.latent_rows() : 0}};
+  Json beside = {{"label", name.verdict.label()},
+                 {"verdict", name.verdict.line()},
+                 {"latents", name.latents ? model.latent_rows() : 0}};
+  if (name.latents && model.latents_every() > 0) beside["latents_every"] = model.latents_every();
+  return beside;
 }
 
 CompletionAnswer::CompletionAnswer(const CompletionRequest& request, const ServedModel& model)

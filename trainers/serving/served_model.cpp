@@ -19,9 +19,11 @@ std::string name_of(const std::string& path) {
 }  // namespace
 
 ServedModel::ServedModel(const std::string& model, const std::string& coprocessor,
-                         const OpenOptions& options, std::optional<int64_t> late) {
+                         const OpenOptions& options, std::optional<int64_t> late, int64_t every) {
   require(!late || !coprocessor.empty(),
           "--latents-late applies to the latents of a --coprocessor: name one, or remove it");
+  require(every == 0 || !coprocessor.empty(),
+          "--latents-every applies to the latents of a --coprocessor: name one, or remove it");
   UsableModel run;
   if (!coprocessor.empty()) run = open_language_model(coprocessor, options);
   OpenOptions of_base = options;
@@ -37,7 +39,8 @@ ServedModel::ServedModel(const std::string& model, const std::string& coprocesso
     base_ = with_latents ? &with_latents->base() : owned_.get();
   } else {
     augmented_ = &coprocessor_beside(run, coprocessor, m, model);
-    late_ = late.value_or(augmented_->options().delay);
+    renewal_ = {every, late.value_or(augmented_->options().delay)};
+    require_valid(renewal_);
     Verdict verdict = m.verdict;
     verdict.merge(run.verdict);
     names_.push_back({names_[0].id + "+" + name_of(coprocessor), true,
@@ -50,8 +53,9 @@ ServedModel::ServedModel(const std::string& model, const std::string& coprocesso
 }
 
 ServedModel::ServedModel(std::unique_ptr<LanguageModel> model,
-                         std::shared_ptr<const Tokenizer> tokenizer, int64_t late)
-    : owned_(std::move(model)), tokenizer_(std::move(tokenizer)), late_(late) {
+                         std::shared_ptr<const Tokenizer> tokenizer, int64_t late, int64_t every)
+    : owned_(std::move(model)), tokenizer_(std::move(tokenizer)), renewal_{every, late} {
+  require_valid(renewal_);
   owned_->train(false);
   augmented_ = dynamic_cast<AugmentedModel*>(owned_.get());
   base_ = augmented_ ? &augmented_->base() : owned_.get();

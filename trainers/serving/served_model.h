@@ -10,6 +10,7 @@
 
 #include "layers/coprocessor/augmented_model.h"
 #include "trainers/evaluation/model_source.h"
+#include "trainers/generation/latent_supplier.h"
 
 namespace reverie {
 
@@ -25,13 +26,14 @@ class ServedModel {
  public:
   /// `model` and `coprocessor` ("": none) as `reverie sample` takes them. `late`: tokens between the
   /// text that latents are made from and the place where they go in; not set: the run's own delay.
-  /// UserError where they do not belong together, or where there is no tokenizer.
+  /// `every`: they are made anew after every so many tokens that are written; 0: once. UserError
+  /// where they do not belong together, or where there is no tokenizer.
   ServedModel(const std::string& model, const std::string& coprocessor, const OpenOptions& options,
-              std::optional<int64_t> late);
+              std::optional<int64_t> late, int64_t every = 0);
   /// Models that are at hand already, for tests: names "base" and, for an AugmentedModel,
   /// "base+latents".
   ServedModel(std::unique_ptr<LanguageModel> model, std::shared_ptr<const Tokenizer> tokenizer,
-              int64_t late = 0);
+              int64_t late = 0, int64_t every = 0);
 
   const std::vector<ServedName>& names() const { return names_; }
   /// nullptr where no name is `id`.
@@ -44,7 +46,8 @@ class ServedModel {
   Transformer* plain_base() { return plain_base_; }
   /// nullptr without a coprocessor.
   AugmentedModel* augmented() { return augmented_; }
-  int64_t latents_late() const { return late_; }
+  int64_t latents_late() const { return renewal_.late; }
+  int64_t latents_every() const { return renewal_.every; }
   /// Rows that latents take in a text.
   int64_t latent_rows() const { return augmented_ ? augmented_->source().count() : 0; }
   /// Most rows of a text, latents included.
@@ -63,7 +66,7 @@ class ServedModel {
   LanguageModel* base_ = nullptr;
   Transformer* plain_base_ = nullptr;
   AugmentedModel* augmented_ = nullptr;
-  int64_t late_ = 0;
+  LatentRenewal renewal_;
   std::vector<ServedName> names_;
 };
 

@@ -130,9 +130,12 @@ void print_start(const ServedModel& model, const ServeOptions& options, int port
                        name.verdict.line());
     if (!name.latents) continue;
     out += fmt::format(
-        "  {} latents{}; a scored prompt has them {}\n", model.latent_rows(),
+        "  {} latents{}{}; a scored prompt has them {}\n", model.latent_rows(),
         model.latents_late() > 0 ? fmt::format(" that arrive {} tokens late", model.latents_late())
                                  : "",
+        model.latents_every() > 0
+            ? fmt::format(", made anew after every {} tokens of an answer", model.latents_every())
+            : "",
         options.requests.latents_behind.empty()
             ? "where the request says (latents_after)"
             : fmt::format("behind its last \"{}\"", options.requests.latents_behind));

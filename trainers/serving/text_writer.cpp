@@ -60,6 +60,8 @@ TextWriter::Text TextWriter::text_for(const PromptJob& job) const {
   if (request.latents) {
     text.make_at = prompt.latents_after;
     text.insert_at = prompt.latents_after + model_.latents_late();
+    if (const int64_t every = model_.latents_every(); every > 0)
+      text.renew_at = int64_t(text.tokens.size()) + every + model_.latents_late();
   }
   return text;
 }
@@ -117,6 +119,7 @@ Variable TextWriter::read(Text& text, int64_t begin, int64_t end) {
     Variable rows = base.hidden(tokens, &text.state);
     if (stop == text.make_at) {
       text.latents = model_.augmented()->latents_for(text.state, rows, tokens);
+      if (text.renew_at >= 0) text.without_latents = TextWithoutLatents(text.state, rows, tokens);
       text.make_at = -1;
     }
     if (stop == text.insert_at) {
@@ -133,6 +136,18 @@ Variable TextWriter::insert(Text& text) {
   const Tensor last = between(text.tokens, text.insert_at - 1, text.insert_at);
   text.insert_at = -1;
   return model_.augmented()->insert(text.state, last, text.latents);
+}
+
+// New latents in place of the old ones, as generate() has them.
+Variable TextWriter::renew(Text& text) {
+  AugmentedModel& model = *model_.augmented();
+  TextWithoutLatents& plain = text.without_latents;
+  const int64_t made = text.renew_at - model_.latents_late();
+  plain.read(model, between(text.tokens, plain.length(), made));
+  text.seen = text.renew_at;
+  text.renew_at += model_.latents_every();
+  return plain.continued(model, made < text.seen ? between(text.tokens, made, text.seen) : Tensor(),
+                         plain.latents(model), text.state);
 }
 
 void TextWriter::begin(const std::vector<PromptJob>& jobs) {
@@ -276,6 +291,10 @@ void TextWriter::read_drawn() {
   std::vector<int32_t> tokens;
   std::vector<SequenceState*> states;
   for (Text& text : texts_) {
+    if (text.renew_at == int64_t(text.tokens.size())) {
+      text.last = renew(text);
+      continue;
+    }
     if (!model_.plain_base() || outgrown(text)) {
       text.last = last_row(read_rest(text));
       continue;

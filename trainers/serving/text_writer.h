@@ -9,6 +9,7 @@
 
 #include "layers/sequence_state.h"
 #include "trainers/generation/ending_text.h"
+#include "trainers/generation/text_without_latents.h"
 #include "trainers/serving/completion.h"
 #include "trainers/serving/served_model.h"
 
@@ -47,6 +48,10 @@ class TextWriter {
     /// Tokens behind which latents are made and put in; -1: none, or done.
     int64_t make_at = -1, insert_at = -1;
     Variable latents = {};
+    /// Where latents are made anew: behind how many tokens new ones go in next (-1: never), and the
+    /// text as it was when they were made last.
+    int64_t renew_at = -1;
+    TextWithoutLatents without_latents = {};
     Draws draws{0};
     EndingText end;
   };
@@ -57,6 +62,7 @@ class TextWriter {
   Variable read_rest(Text& text);
   Variable read(Text& text, int64_t begin, int64_t end);
   Variable insert(Text& text);
+  Variable renew(Text& text);
   void read_together(std::span<const PromptJob> jobs);
   void read_alone(const PromptJob& job);
   void start(Text text, const Variable& rows);

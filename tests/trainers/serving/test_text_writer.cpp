@@ -400,6 +400,68 @@ TEST_P(ServedLatents, TextsAreThoseOfGenerate) {
   }
 }
 
+// Texts whose latents are made anew stand beside those of the base.
+TEST_P(ServedLatents, MadeAnewTextsAreThoseOfGenerate) {
+  const Latents& c = GetParam();
+  for (const int64_t every : {3, 4, 50}) {
+    ServedModel model(augmented(c.base, c.latents), letters(60), c.late, every);
+    const std::vector<std::vector<int32_t>> prompts = {{7, 3, 55, 20, 1}, {42, 9, 33}};
+    CompletionRequest with = greedy(prompts, 11), drawn = greedy({prompts[0]}, 11);
+    with.latents = drawn.latents = true;
+    drawn.choice.temperature = 1.4;
+    drawn.samples = 3;
+    drawn.seed = 5;
+    const auto latents = completion_of(with), samples = completion_of(drawn),
+               base = completion_of(greedy(prompts, 11));
+    write_all(model, {latents, base, samples});
+    const auto with_texts = written(*latents), sample_texts = written(*samples);
+    GenerateOptions options;
+    options.max_tokens = 11;
+    options.temperature = 0;
+    options.vocabulary = 60;
+    options.latents_late = c.late;
+    options.latents_every = every;
+    for (size_t p = 0; p < prompts.size(); ++p)
+      EXPECT_EQ(with_texts.at(int64_t(p)).tokens,
+                generate(*model.augmented(), prompts[p], options));
+    options.temperature = 1.4;
+    for (int64_t i = 0; i < 3; ++i) {
+      options.seed = 5 + uint64_t(i);
+      EXPECT_EQ(sample_texts.at(i).tokens, generate(*model.augmented(), prompts[0], options));
+    }
+  }
+}
+
+// Latents go in behind the context, and anew from the prompt's end on: tokens behind them have the
+// scores of a text whose context ends there.
+TEST_P(ServedLatents, MadeAnewBehindAScoredPromptTheyCountFromItsEnd) {
+  const Latents& c = GetParam();
+  if (c.late > 0) return;
+  constexpr int64_t kEvery = 3;
+  ServedModel model(augmented(c.base, c.latents), letters(60), 0, kEvery);
+  const std::vector<int32_t> prompt = {7, 3, 55, 20, 1, 42, 9};
+  CompletionRequest request = greedy({prompt}, 2 * kEvery);
+  request.prompts[0].latents_after = 4;
+  request.latents = request.echo = true;
+  request.likeliest = 1;
+  const auto completion = completion_of(request);
+  write_all(model, {completion});
+  const Written got = written(*completion).at(0);
+  ASSERT_EQ(got.tokens.size(), size_t(2 * kEvery));
+  std::vector<int32_t> so_far = prompt;
+  so_far.insert(so_far.end(), got.tokens.begin(), got.tokens.begin() + kEvery);
+  CompletionRequest rest = greedy({so_far}, kEvery);
+  rest.latents = true;
+  rest.likeliest = 1;
+  const auto behind = completion_of(rest);
+  write_all(model, {behind});
+  const Written wanted = written(*behind).at(0);
+  for (size_t i = 0; i < size_t(kEvery); ++i) {
+    EXPECT_EQ(got.tokens[kEvery + i], wanted.tokens[i]) << i;
+    EXPECT_NEAR(got.scores[kEvery + i].log_probability, wanted.scores[i].log_probability, 1e-9);
+  }
+}
+
 // Latents behind the context: what follows is scored as training scores it.
 TEST_P(ServedLatents, AContinuationIsScoredBehindThem) {
   const Latents& c = GetParam();
