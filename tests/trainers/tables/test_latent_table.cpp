@@ -20,6 +20,7 @@
 #include "core/files.h"
 #include "core/signals.h"
 #include "datasets/dataset.h"
+#include "layers/linear.h"
 #include "layers/pretrained/load.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
@@ -798,6 +799,31 @@ TEST(LatentPlan, ASourceIsPlannedWithoutTheBasesWeights) {
   EXPECT_EQ(two.trainable_parameters, 2 * one.trainable_parameters);
   EXPECT_EQ(two.step_flops, plan(pair_of(scratch, scratch)).step_flops);
   EXPECT_LT(plan(lora).trainable_parameters, one.trainable_parameters);
+}
+
+TEST(LatentPlan, LowRankUpdatesOfTheBaseAreWhatIsTrained) {
+  Generator random(1);
+  const auto base = ModelRegistry::instance().make(
+      testing::model_component(
+          R"({"type": "llama", "vocab_size": 61, "block_size": 32, "n_layer": 2, "n_head": 2, "n_embd": 16})"),
+      Build{random, DType::f32});
+  base->freeze();
+  const auto plan = [&](const std::string& more) {
+    ExperimentOptions run;
+    run.model = testing::model_component(R"({"type": "pretrained", "path": "x", "block_size": 16)" +
+                                         more + "}");
+    return plan_latent_run(dynamic_cast<const Transformer&>(*base), run);
+  };
+  const LatentPlan whole = plan(""), low_rank = plan(R"(, "rank": 2)");
+  EXPECT_EQ(whole.trainable_parameters, base->parameter_count());
+  add_low_rank_updates(*base, 2, 4, Build{random, DType::f32});
+  int64_t trained = 0;
+  for (const auto& [name, v] : base->parameters())
+    trained += v.requires_grad() ? v.tensor().numel() : 0;
+  EXPECT_EQ(low_rank.trainable_parameters, trained);
+  EXPECT_EQ(low_rank.state_bytes, 3.0 * 4 * double(trained));
+  EXPECT_LT(low_rank.step_flops, whole.step_flops);
+  EXPECT_GT(low_rank.weight_bytes, whole.weight_bytes);
 }
 
 // A frozen base counts as its files will have it, where the device keeps such weights.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "core/compact_weights.h"
@@ -40,6 +41,16 @@ double frozen_bytes(const Transformer& base, const ExperimentOptions& run, DType
   return bytes;
 }
 
+// Of "pretrained": parameters of its low-rank updates; 0: all weights are trained.
+int64_t low_rank_parameters(const Transformer& base, const Component& model) {
+  const Json rank = model.resolved->value("rank", Json());
+  if (!rank.is_number_integer()) return 0;
+  int64_t rows = 0;
+  for (const auto& [name, v] : base.blocks().parameters())
+    if (v.rank() == 2) rows += v.shape()[0] + v.shape()[1];
+  return rank.get<int64_t>() * rows;
+}
+
 }  // namespace
 
 LatentPlan plan_latent_run(const Transformer& base, const ExperimentOptions& run, DType stored) {
@@ -49,9 +60,14 @@ LatentPlan plan_latent_run(const Transformer& base, const ExperimentOptions& run
   double extra = 0;  // parameters beside the base
   if (run.model.type == "pretrained") {
     const int64_t length = configured_block_size(run.model).value_or(base.shape().block_size);
-    plan.trainable_parameters = base.parameter_count();
-    plan.step_flops =
-        3 * base.forward_flops_per_token(length) * double(run.train.batch_size * length);
+    const auto tokens = double(run.train.batch_size * length);
+    const int64_t updates = low_rank_parameters(base, run.model);
+    plan.trainable_parameters = updates > 0 ? updates : base.parameter_count();
+    // Backward through frozen weights is as much as the forward, with their gradients twice.
+    plan.step_flops = (updates > 0 ? 2 : 3) * base.forward_flops_per_token(length) * tokens +
+                      3 * 2 * double(updates) * tokens;
+    if (updates > 0) of_base = frozen_bytes(base, run, stored);
+    extra = double(updates);
   } else {
     const auto& o = component_options<AugmentedOptions>(run.model);
     Generator random(1);
