@@ -5,7 +5,9 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "core/files.h"
 #include "core/json.h"
+#include "support/tests_directory.h"
 #include "trainers/tables/repro.h"
 
 namespace reverie {
@@ -33,6 +35,38 @@ TEST(RunNames, StayWhenOptionsAreAdded) {
     names.push_back(std::filesystem::path(run.directory).filename());
   EXPECT_EQ(names, (std::vector<std::string>{"gpt-8-seed1-5fe7c8f4", "imm-8-seed1-0de9420c",
                                              "muon-8-seed1-1658273b"}));
+}
+
+// Runs of the shipped tables of latents that were made before base_lora was among their models.
+TEST(RunNames, StayWhenAModelIsAdded) {
+  const std::string file = testing::test_directory() + "/../configs/tables/cache_augmentation.json";
+  const Json shipped = parse_json(read_file(file));
+  for (const char* preset : {"smollm2", "gemma3", "paper"}) {
+    const auto names = [&](const Json& table) {
+      ReproOptions o;
+      o.table = table;
+      o.table_file = file;
+      o.preset = preset;
+      o.directory = "out";
+      o.without_data = true;
+      std::vector<std::string> all;
+      for (const PlannedRun& run : plan_table(o))
+        all.push_back(std::filesystem::path(run.directory).filename());
+      return all;
+    };
+    Json before = shipped;
+    Json& earlier = before["presets"][preset];
+    ASSERT_EQ(earlier["cells"].erase("base_lora"), 1u) << preset;
+    if (earlier.contains("sweep")) {
+      earlier["sweep"]["models"].erase("base_lora");
+    }
+    earlier["model_patches"].erase("base_lora");
+    auto now = names(shipped);
+    const auto added = std::erase_if(
+        now, [](const std::string& name) { return name.starts_with("base_lora-0-seed"); });
+    EXPECT_GE(added, 2u) << preset;
+    EXPECT_EQ(now, names(before)) << preset;
+  }
 }
 
 }  // namespace
