@@ -79,6 +79,9 @@ class ReasoningTest(unittest.TestCase):
             planned = self.expect(0, "plan", ROOT / "configs/tables/reasoning.json", "--preset", preset).stdout
             self.assertRegex(planned, r"zero_shot +0 +gsm8k +gsm8k_zero_shot_cot")
             self.assertRegex(planned, r"few_shot +0 +gsm8k +gsm8k\n")
+            asked = json.loads((ROOT / "configs/tables/reasoning.json").read_text())["presets"][preset]["asked"]
+            cells = json.loads((ROOT / "configs/tables/cache_augmentation.json").read_text())["presets"][preset]["cells"]
+            self.assertLessEqual(set(asked["latents"]), set(cells), "what is asked can be trained")
 
     def prepare_asked(self):
         (self.here / "text.txt").write_text("".join(f"Sum: {n} + {n * 7 % 50} = {n + n * 7 % 50}\nSo {n}.\n" for n in range(400)))
@@ -103,7 +106,9 @@ class ReasoningTest(unittest.TestCase):
         # Without the runs: what is missing, and how it is made. The other rows are there.
         got = self.expect(0, "repro", "table.json", "--preset", "asked", "--run-dir", "out")
         self.assertIn("latents/runs holds no finished run of coprocessor", got.stderr)
-        self.assertIn("cache_augmentation.json", got.stderr)
+        self.assertIn("cache_augmentation.json --preset PRESET --run-dir latents --only coprocessor", got.stderr)
+        for page in ("table.md", "report.html"):
+            self.assertIn("coprocessor: its rows are left out, since no run of it has finished", (self.here / "out" / page).read_text())
         rows = json.loads((self.here / "out/table.json").read_text())["rows"]
         self.assertEqual([(r["task"], r["model"]) for r in rows], [("sums", "base"), ("answers", "base"), ("answers", "zero_shot")])
         before = {f: f.stat().st_mtime_ns for f in (self.here / "out/asked").glob("*.json")}
@@ -128,6 +133,68 @@ class ReasoningTest(unittest.TestCase):
         self.expect(0, "eval", "latents/runs/coprocessor-4-seed1-01234567", "--task", "choice.json", "--latents", "--limit", "12", "--json", "own.json")
         right = json.loads((self.here / "out/asked/coprocessor-4-seed1-sums.json").read_text())["right"]
         self.assertAlmostEqual(sum(right) / 12, json.loads((self.here / "own.json").read_text())["measures"]["acc"]["value"])
+
+    def test_latents_are_made_anew_in_written_answers(self):
+        self.prepare_asked()
+        self.train_latents(1, 4, "coprocessor-4-seed1-01234567")
+        repro = ("repro", "table.json", "--preset", "asked", "--run-dir", "out")
+        self.expect(0, *repro)
+        once = {f: f.stat().st_mtime_ns for f in (self.here / "out/asked").glob("*.json")}
+        table = json.loads(json.dumps(TABLE))
+        table["presets"]["asked"]["asked"]["latents_every"] = [0, 3]
+        (self.here / "table.json").write_text(json.dumps(table))
+        planned = self.expect(0, "plan", "table.json", "--preset", "asked").stdout
+        self.assertRegex(planned, r"coprocessor, every 3 +4 +1 +answers +generate\.json")
+        self.assertRegex(planned, r"coprocessor, every 3, shuffled +4 +1 +answers +generate\.json")
+        self.assertNotRegex(planned, r"every 3.* sums ")
+        self.assertIn("with its latents, anew every 3 tokens on generate.json", self.expect(0, *repro).stderr)
+        self.assertEqual({f: f.stat().st_mtime_ns for f in once}, once)
+        made = {(r["task"], r["title"]): r.get("latents_every") for r in json.loads((self.here / "out/table.json").read_text())["rows"]}
+        self.assertEqual(made["answers", "coprocessor, 4, anew every 3 tokens"], 3)
+        self.assertEqual(made["answers", "coprocessor, 4, anew every 3 tokens, shuffled"], 3)
+        self.assertIsNone(made["answers", "coprocessor, 4"])
+        self.assertNotIn(("sums", "coprocessor, 4, anew every 3 tokens"), made)
+        kept = json.loads((self.here / "out/asked/coprocessor-4-seed1-every3-answers.json").read_text())
+        self.expect(0, "eval", "latents/runs/coprocessor-4-seed1-01234567", "--task", "generate.json", "--latents", "--latents-every", "3", "--limit", "12",
+                    "--json", "own.json")
+        own = json.loads((self.here / "own.json").read_text())
+        self.assertAlmostEqual(sum(kept["right"]) / 12, own["measures"]["exact_match,first"]["value"])
+        self.assertAlmostEqual(kept["tokens"], own["tokens_written_per_item"])
+
+        del table["presets"]["asked"]["asked"]["tasks"]["answers"]
+        (self.here / "table.json").write_text(json.dumps(table))
+        self.assertIn("latents_every has 3, but none of the tasks has answers that the model writes", self.expect(2, *repro).stderr)
+
+    def test_low_rank_updates_of_the_base_are_asked_with_it(self):
+        self.prepare_asked()
+        model = {"type": "pretrained", "path": "base", "block_size": 32, "rank": 2, "alpha": 8}
+        (self.here / "lora.json").write_text(json.dumps({**COMMON, "model": model, "train": {"steps": 30, "batch_size": 4},
+                                                         "optimizer": {"learning_rate": 0.03}}))
+        run = "latents/runs/base_lora-0-seed7-01234567"
+        self.expect(0, "train", "lora.json", "--run-dir", run)
+        table = json.loads(json.dumps(TABLE))
+        table["presets"]["asked"]["asked"].update({"latents": ["coprocessor", "base_lora"], "latents_every": [0, 3]})
+        (self.here / "table.json").write_text(json.dumps(table))
+        said = self.expect(0, "repro", "table.json", "--preset", "asked", "--run-dir", "out").stderr
+        self.assertIn("no finished run of coprocessor", said)
+        self.assertNotIn("no finished run of base_lora", said)
+        made = json.loads((self.here / "out/table.json").read_text())
+        self.assertEqual([m["model"] for m in made["missing_runs"]], ["coprocessor"])
+        self.assertEqual([(r["task"], r["title"]) for r in made["rows"] if r["model"] == "base_lora"], [("sums", "base_lora"), ("answers", "base_lora")])
+
+        # The scores are those of the base with the updates added to its weights, and not the base's.
+        self.expect(0, "inspect", run, "--export-hf", "merged")
+        scores = {}
+        for name, asked in (("base", "base"), ("updated", run), ("merged", "merged")):
+            self.expect(0, "eval", asked, "--task", "choice.json", "--limit", "12", "--log-samples", "log.jsonl")
+            items = [json.loads(line) for line in (self.here / "log.jsonl").read_text().splitlines()[1:]]
+            scores[name] = [n for item in items for n in item["log_likelihoods"]]
+            right = [item["measures"]["acc"] for item in items]
+            if name == "updated":
+                self.assertEqual(json.loads((self.here / "out/asked/base_lora-0-seed7-sums.json").read_text())["right"], right)
+        for updated, merged in zip(scores["updated"], scores["merged"]):
+            self.assertAlmostEqual(updated, merged, delta=1e-3 * abs(merged))
+        self.assertTrue(any(abs(updated - base) > 0.05 for updated, base in zip(scores["updated"], scores["base"])))
 
     def test_missing_data_are_named_first_and_leave_out_their_rows_alone(self):
         self.prepare_asked()

@@ -156,12 +156,72 @@ TEST(BenchmarkTable, FilesSayWhetherLatentsHelpAndAgainstWhat) {
   EXPECT_EQ(json["findings"][0]["against"][0]["finding"], "better");
   EXPECT_EQ(json["findings"][0]["against"][2]["finding"], "none");
   EXPECT_THAT(benchmark_table_csv(table),
-              HasSubstr("\nsums,coprocessor,4,0,false,100,0.1,0.6,0,2,0.2,"));
+              HasSubstr("\nsums,coprocessor,4,0,false,0,100,0.1,0.6,0,2,0.2,"));
   const auto plots = benchmark_plot_files(table);
   ASSERT_EQ(plots.size(), 1u);
   EXPECT_EQ(plots[0].name, "sums.svg");
   EXPECT_THAT(plots[0].svg, AllOf(HasSubstr("Coprocessor, 4"), HasSubstr("chance, 10.0 %"),
                                   HasSubstr("outlined"), Not(HasSubstr("not finite"))));
+}
+
+// Latents that are made anew are rows of their own, beside those that are made once.
+TEST(BenchmarkTable, LatentsMadeAnewAreNamedAndComparedWithTheirLike) {
+  std::vector<BenchmarkRun> runs = two_seeds();
+  for (const BenchmarkRun& run : two_seeds())
+    if (run.cell.latents > 0) {
+      runs.push_back(run);
+      runs.back().cell.latents_every = 16;
+      runs.back().right = right_from(0, run.cell.shuffled          ? 42
+                                        : run.cell.model == "soft" ? 30
+                                                                   : 70);
+    }
+  const BenchmarkTable table = table_of(runs);
+  std::vector<std::string> titles;
+  for (const BenchmarkRow& row : table.rows) titles.push_back(row.title);
+  EXPECT_THAT(titles,
+              ElementsAre("Direct", "Soft, 4", "Soft, 4, anew every 16 tokens", "Coprocessor, 4",
+                          "Coprocessor, 4, shuffled", "Coprocessor, 4, anew every 16 tokens",
+                          "Coprocessor, 4, anew every 16 tokens, shuffled"));
+  const auto findings = table.findings();
+  ASSERT_EQ(findings.size(), 2u);
+  const auto against = [](const BenchmarkFinding& finding) {
+    std::vector<std::string> names;
+    for (const auto& a : finding.against) names.push_back(a.row->title);
+    return names;
+  };
+  EXPECT_THAT(against(findings[0]), ElementsAre("Direct", "Coprocessor, 4, shuffled", "Soft, 4"));
+  EXPECT_THAT(against(findings[1]), ElementsAre("Direct", "Coprocessor, 4",
+                                                "Coprocessor, 4, anew every 16 tokens, shuffled",
+                                                "Soft, 4, anew every 16 tokens"));
+  EXPECT_NEAR(findings[1].against[1].comparison.mean, 0.1, 1e-12);
+  EXPECT_NEAR(findings[1].against[3].comparison.mean, 0.4, 1e-12);
+  const Json json = benchmark_table_json(table);
+  EXPECT_FALSE(json["rows"][3].contains("latents_every"));
+  EXPECT_EQ(json["rows"][5]["latents_every"], 16);
+  EXPECT_THAT(benchmark_table_csv(table),
+              HasSubstr("\nsums,coprocessor,4,0,true,16,100,0.1,0.42,0,2,"));
+  EXPECT_THAT(benchmark_table_markdown(table),
+              HasSubstr("| Coprocessor, 4, anew every 16 tokens | 70.0"));
+  EXPECT_THAT(benchmark_report_html(table), HasSubstr("Coprocessor, 4, anew every 16 tokens"));
+}
+
+// Models that were to be asked and have no run: every file says so, and what trains them.
+TEST(BenchmarkTable, RowsWithoutRunsAreNamedWithTheCommandThatMakesThem) {
+  BenchmarkTable table = table_of(two_seeds());
+  EXPECT_EQ(benchmark_table_json(table)["missing_runs"], Json::array());
+  add_missing_runs(table, {{"soft", "reverie repro a_b.json --only soft"}});
+  const std::string sentence =
+      "Soft: its rows are left out, since no run of it has finished. It is trained by `reverie "
+      "repro "
+      "a_b.json --only soft`";
+  EXPECT_EQ(benchmark_sentences(table)[0], sentence);
+  for (const std::string& file : {benchmark_table_markdown(table), benchmark_report_html(table)})
+    EXPECT_THAT(file, AllOf(HasSubstr("Soft: its rows are left out"),
+                            HasSubstr("`reverie repro a_b.json --only soft`")));
+  const Json missing = benchmark_table_json(table)["missing_runs"];
+  ASSERT_EQ(missing.size(), 1u);
+  EXPECT_EQ(missing[0]["model"], "soft");
+  EXPECT_EQ(missing[0]["command"], "reverie repro a_b.json --only soft");
 }
 
 TEST(BenchmarkTable, ALeakLabelsItsFiguresAndIsNoResult) {
@@ -229,8 +289,8 @@ TEST(BenchmarkTable, RowsWithoutDataSaySoAndNameTheFile) {
   EXPECT_TRUE(csv.starts_with(before));
   std::istringstream lines(csv);
   for (std::string line; std::getline(lines, line);)
-    EXPECT_EQ(std::count(line.begin(), line.end(), ','), 16) << line;
-  EXPECT_THAT(csv, HasSubstr("\nproducts,direct,0,0,false,,,,,,,,,,,,no data\n"));
+    EXPECT_EQ(std::count(line.begin(), line.end(), ','), 17) << line;
+  EXPECT_THAT(csv, HasSubstr("\nproducts,direct,0,0,false,0,,,,,,,,,,,,no data\n"));
   const Json json = benchmark_table_json(table);
   EXPECT_EQ(json["rows"].size(), 4u);
   ASSERT_EQ(json["no_data"].size(), 2u);
@@ -341,6 +401,16 @@ TEST_F(BenchmarkReproTest, ErrorsSayWhatAndWhere) {
           R"({"presets": {"tiny": {"asked": {"model": "x", "tasks": {"a": {"base": "copa"}}}}}})"),
       HasSubstr("got both"));
   EXPECT_THAT(refused(R"({"from": {"coconut": null}})"), HasSubstr("what coconut begins with"));
+  const auto asked = [&](const std::string& every) {
+    return refused(
+        (R"({"presets": {"other": {"seeds": [1], "asked": {"model": "x", "tasks": {"a": )"
+         R"({"base": "copa"}}, "latents_every": )" +
+         every + "}}}}")
+            .c_str());
+  };
+  EXPECT_THAT(asked("[0, 16, 16]"), HasSubstr("latents_every holds 16 twice"));
+  EXPECT_THAT(asked("[]"), HasSubstr("latents_every is empty"));
+  EXPECT_THAT(asked("[-1]"), HasSubstr("latents_every"));
 }
 
 // A published model is asked where the table's runs would be.

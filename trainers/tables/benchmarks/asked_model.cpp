@@ -64,6 +64,19 @@ double mean_tokens(const BenchmarkResult& result) {
   return tokens / double(result.results.size());
 }
 
+bool has_written_answers(const AskedTask& task) {
+  return read_benchmark(task.base).definition.type == "generate";
+}
+
+// The preset of configs/tables/cache_augmentation.json whose directory this is by default.
+std::string preset_of(const std::string& runs) {
+  constexpr std::string_view kTable = "cache_augmentation-";
+  fs::path path(runs);
+  if (!path.has_filename()) path = path.parent_path();
+  const std::string name = path.filename().string();
+  return name.starts_with(kTable) ? name.substr(kTable.size()) : "PRESET";
+}
+
 }  // namespace
 
 // Runs are named MODEL-LATENTS-seedSEED-HASH. Trials of learning rates are named alike, and are
@@ -92,13 +105,47 @@ std::vector<AskedBenchmarks::Row> AskedBenchmarks::rows_of_runs() const {
     const auto& [model, latents, seed] = key;
     Row row{model, directory, latents, seed};
     row.augmented = latents > 0;
-    rows.push_back(row);
-    if (!row.augmented || std::find(shuffled_.begin(), shuffled_.end(), model) == shuffled_.end())
+    if (!row.augmented) {
+      rows.push_back(row);
       continue;
-    row.shuffled = true;
-    rows.push_back(row);
+    }
+    const bool shuffles = std::find(shuffled_.begin(), shuffled_.end(), model) != shuffled_.end();
+    for (const int64_t every : asked_.latents_every) {
+      row.latents_every = every;
+      for (const bool shuffled : {false, true}) {
+        row.shuffled = shuffled;
+        if (!shuffled || shuffles) rows.push_back(row);
+      }
+    }
   }
   return rows;
+}
+
+std::vector<MissingRuns> AskedBenchmarks::missing_runs() const {
+  const std::vector<Row> there = rows_of_runs();
+  std::vector<MissingRuns> missing;
+  for (const std::string& model : asked_.latents)
+    if (std::none_of(there.begin(), there.end(), [&](const Row& r) { return r.model == model; }))
+      missing.push_back(
+          {model, fmt::format("reverie repro configs/tables/cache_augmentation.json --preset {} "
+                              "--run-dir {} --only {}",
+                              preset_of(asked_.runs), asked_.runs, model)});
+  return missing;
+}
+
+void AskedBenchmarks::require_written_answers() const {
+  const auto every = std::max_element(asked_.latents_every.begin(), asked_.latents_every.end());
+  if (*every == 0) return;
+  for (const auto& [name, task] : asked_.tasks)
+    if (has_written_answers(task)) return;
+  throw ConfigError(fmt::format(
+      "\"asked\": latents_every has {}, but none of the tasks has answers that the model "
+      "writes (type \"generate\"): remove it, or name such a task",
+      *every));
+}
+
+BenchmarkCell AskedBenchmarks::cell_of(const Row& row, const std::string& task) {
+  return {task, row.model, row.latents, 0, row.shuffled, row.latents_every};
 }
 
 std::vector<AskedBenchmarks::Row> AskedBenchmarks::rows() const {
@@ -109,14 +156,16 @@ std::vector<AskedBenchmarks::Row> AskedBenchmarks::rows() const {
   return rows;
 }
 
-const std::string& AskedBenchmarks::definition_of(const AskedTask& task, const Row& row) {
+std::string AskedBenchmarks::definition_of(const AskedTask& task, const Row& row) {
   if (row.model == kAskedZeroShot) return task.zero_shot;
-  return row.model == kAskedFewShot ? task.few_shot : task.base;
+  if (row.model == kAskedFewShot) return task.few_shot;
+  return row.latents_every > 0 && !has_written_answers(task) ? std::string() : task.base;
 }
 
 std::string AskedBenchmarks::file_of(const Row& row, const std::string& task) const {
-  return fmt::format("{}/asked/{}-{}{}{}-{}.json", directory_, row.model, row.latents,
+  return fmt::format("{}/asked/{}-{}{}{}{}-{}.json", directory_, row.model, row.latents,
                      row.seed ? fmt::format("-seed{}", *row.seed) : "",
+                     row.latents_every > 0 ? fmt::format("-every{}", row.latents_every) : "",
                      row.shuffled ? "-shuffled" : "", task);
 }
 
@@ -130,6 +179,7 @@ Json AskedBenchmarks::wanted(const Row& row, const std::string& definition) cons
   // Left out on the CPU, where earlier versions asked every published model. A run's own is its
   // config's.
   if (device_ != "cpu" && !row.seed) out["device"] = device_;
+  if (row.latents_every > 0) out["latents_every"] = row.latents_every;
   return out;
 }
 
@@ -144,7 +194,7 @@ std::vector<AskedBenchmarks::Question> AskedBenchmarks::unmeasured() const {
   std::vector<Question> out;
   for (const Row& row : rows())
     for (const auto& [name, task] : asked_.tasks) {
-      const std::string& definition = definition_of(task, row);
+      const std::string definition = definition_of(task, row);
       if (!definition.empty() && kept(row, name, definition).is_null())
         out.push_back({row, name, definition});
     }
@@ -168,7 +218,7 @@ std::vector<BenchmarkGap> AskedBenchmarks::gaps() const {
   for (const Question& q : questions) {
     const std::vector<MissingData>& files = missing.at(q.definition);
     if (files.empty()) continue;
-    const BenchmarkCell cell{q.task, q.row.model, q.row.latents, 0, q.row.shuffled};
+    const BenchmarkCell cell = cell_of(q.row, q.task);
     // Seeds share a row, and some may have been measured before the file went.
     const auto of_cell = [&](const auto& other) { return other.cell == cell; };
     if (std::none_of(out.begin(), out.end(), of_cell) &&
@@ -209,7 +259,7 @@ void AskedBenchmarks::measure(const Row& row, const MissingByDefinition& missing
   std::optional<UsableModel> model;  // opened where something is missing
   Json published = Json::object();
   for (const auto& [name, task] : asked_.tasks) {
-    const std::string& definition = definition_of(task, row);
+    const std::string definition = definition_of(task, row);
     if (definition.empty()) continue;
     if (!kept(row, name, definition).is_null()) continue;
     const std::string file = file_of(row, name);
@@ -228,14 +278,16 @@ void AskedBenchmarks::measure(const Row& row, const MissingByDefinition& missing
       if (device_ == "cuda") open.device = {DeviceKind::cuda, 0};
       model = open_model(row.path, open);
     }
-    log_info("{}{} on {}: {} items", row.path,
+    log_info("{}{}{} on {}: {} items", row.path,
              row.shuffled    ? ", latents shuffled"
              : row.augmented ? ", with its latents"
                              : "",
+             row.latents_every > 0 ? fmt::format(", anew every {} tokens", row.latents_every) : "",
              definition, items.items.size());
     BenchmarkOptions options;
     options.latents = row.augmented;
     options.shuffled = row.shuffled;
+    options.latents_every = row.latents_every;
     options.batch_tokens = measure_.batch_tokens;
     options.results_folder = directory_ + "/asked/unfinished";
     const BenchmarkResult result = run_benchmark(*model, read, items, options);
@@ -262,13 +314,14 @@ void AskedBenchmarks::measure(const Row& row, const MissingByDefinition& missing
 
 void AskedBenchmarks::measure() const {
   require_device(device_);
+  require_written_answers();
   fs::create_directories(directory_ + "/asked/unfinished");
-  if (!asked_.latents.empty() && rows_of_runs().empty())
+  for (const MissingRuns& missing : missing_runs())
     log_warning(
-        "{}/runs holds no finished run of {}: their rows are left out. Make them with `reverie "
-        "repro "
-        "configs/tables/cache_augmentation.json --preset PRESET --run-dir {}`, then run this again",
-        asked_.runs, fmt::join(asked_.latents, ", "), asked_.runs);
+        "{}/runs holds no finished run of {}: its rows are left out, which the table says. Make "
+        "one "
+        "with `{}`, then run this again",
+        asked_.runs, missing.model, missing.command);
   const std::vector<Question> questions = unmeasured();
   const MissingByDefinition missing = missing_of(questions);
   tell_missing(questions, missing);
@@ -279,13 +332,13 @@ std::vector<BenchmarkRun> AskedBenchmarks::finished() const {
   std::vector<BenchmarkRun> runs;
   for (const Row& row : rows())
     for (const auto& [name, task] : asked_.tasks) {
-      const std::string& definition = definition_of(task, row);
+      const std::string definition = definition_of(task, row);
       if (definition.empty()) continue;
       const std::string file = file_of(row, name);
       const Json json = kept(row, name, definition);
       if (json.is_null()) continue;
       BenchmarkRun run;
-      run.cell = {name, row.model, row.latents, 0, row.shuffled};
+      run.cell = cell_of(row, name);
       run.seed = row.seed;
       run.directory = row.path;
       try {
@@ -316,10 +369,13 @@ std::string AskedBenchmarks::plan() const {
                                 "task", "benchmark");
   for (const Row& row : rows())
     for (const auto& [name, task] : asked_.tasks)
-      if (const std::string& definition = definition_of(task, row); !definition.empty())
-        out += fmt::format("{:<24} {:>7} {:>6} {:<20} {}\n",
-                           row.model + (row.shuffled ? ", shuffled" : ""), row.latents,
-                           row.seed ? std::to_string(*row.seed) : "", name, definition);
+      if (const std::string definition = definition_of(task, row); !definition.empty())
+        out += fmt::format(
+            "{:<24} {:>7} {:>6} {:<20} {}\n",
+            row.model +
+                (row.latents_every > 0 ? fmt::format(", every {}", row.latents_every) : "") +
+                (row.shuffled ? ", shuffled" : ""),
+            row.latents, row.seed ? std::to_string(*row.seed) : "", name, definition);
   return out;
 }
 

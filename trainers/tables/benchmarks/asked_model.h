@@ -31,11 +31,14 @@ class AskedBenchmarks {
 
   /// Measures what is missing. Rows whose items are not here are left out, and one warning names
   /// their files before anything is measured; UserError where that is all there is to measure and
-  /// nothing was measured before. Another warning where the runs that the definition names are not
-  /// there: which command makes them. ConfigError for a device that is not usable here.
+  /// nothing was measured before. Another warning where a model that the definition names has no
+  /// finished run: which command makes it. ConfigError for a device that is not usable here, and for
+  /// latents that are to be made anew in answers where no task has any.
   void measure() const;
   /// What would be measured, were its items here.
   std::vector<BenchmarkGap> gaps() const;
+  /// Models that the definition names and that have no finished run.
+  std::vector<MissingRuns> missing_runs() const;
   /// What is there.
   std::vector<BenchmarkRun> finished() const;
   /// How many there will be.
@@ -49,6 +52,7 @@ class AskedBenchmarks {
     int64_t latents = 0;
     std::optional<int64_t> seed = {};
     bool augmented = false, shuffled = false;
+    int64_t latents_every = 0;
   };
   /// A row on one of its tasks.
   struct Question {
@@ -58,7 +62,10 @@ class AskedBenchmarks {
   using MissingByDefinition = std::map<std::string, std::vector<MissingData>>;
   std::vector<Row> rows() const;
   std::vector<Row> rows_of_runs() const;
-  static const std::string& definition_of(const AskedTask& task, const Row& row);
+  void require_written_answers() const;
+  static BenchmarkCell cell_of(const Row& row, const std::string& task);
+  /// "" where the task is not asked in this way.
+  static std::string definition_of(const AskedTask& task, const Row& row);
   std::string file_of(const Row& row, const std::string& task) const;
   Json wanted(const Row& row, const std::string& definition) const;
   /// The answers in the file of a row and task, where they are of these weights and items; else

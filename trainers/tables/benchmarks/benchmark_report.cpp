@@ -44,7 +44,8 @@ BarPlot accuracy_plot(const BenchmarkTable& table, const std::string& task) {
     pair.filled = bar(*row);
     for (const BenchmarkRow* other : rows)
       if (other->cell.shuffled && other->cell.model == row->cell.model &&
-          other->cell.latents == row->cell.latents)
+          other->cell.latents == row->cell.latents &&
+          other->cell.latents_every == row->cell.latents_every)
         pair.outlined = bar(*other);
     plot.pairs.push_back(std::move(pair));
   }

@@ -18,6 +18,7 @@ std::string title_of(const std::vector<TableModel>& models, const BenchmarkCell&
     if (m.name == cell.model) title = m.title;
   if (cell.latents > 0) title += fmt::format(", {}", cell.latents);
   if (cell.stage > 0) title += fmt::format(", stage {}", cell.stage);
+  if (cell.latents_every > 0) title += fmt::format(", anew every {} tokens", cell.latents_every);
   return cell.shuffled ? title + ", shuffled" : title;
 }
 
@@ -48,8 +49,8 @@ BenchmarkRow make_row(const std::vector<const BenchmarkRun*>& runs,
   return row;
 }
 
-// The row that `name` of "compared" means beside `row`: with as many latents where there is one, else
-// with the most; of stages, the last. Null where none has finished.
+// The row that `name` of "compared" means beside `row`: with latents made as often, and as many,
+// where there is one, else with the most; of stages, the last. Null where none has finished.
 const BenchmarkRow* row_named(const BenchmarkTable& table, const BenchmarkRow& row,
                               const std::string& name) {
   constexpr std::string_view kShuffled = "_shuffled";
@@ -59,11 +60,21 @@ const BenchmarkRow* row_named(const BenchmarkTable& table, const BenchmarkRow& r
   for (const BenchmarkRow* other : table.of_task(row.cell.task)) {
     if (other->cell.model != model || other->cell.shuffled != shuffled) continue;
     const auto nearer = [&](const BenchmarkRow& r) {
-      return std::tuple(r.cell.latents == row.cell.latents, r.cell.latents, r.cell.stage);
+      return std::tuple(r.cell.latents_every == row.cell.latents_every,
+                        r.cell.latents == row.cell.latents, r.cell.latents, r.cell.stage);
     };
     if (!best || nearer(*other) > nearer(*best)) best = other;
   }
   return best;
+}
+
+// The same latents, made behind the question alone.
+const BenchmarkRow* made_once(const BenchmarkTable& table, const BenchmarkRow& row) {
+  BenchmarkCell cell = row.cell;
+  cell.latents_every = 0;
+  for (const BenchmarkRow& other : table.rows)
+    if (other.cell == cell) return &other;
+  return nullptr;
 }
 
 void require_same_items(const std::vector<BenchmarkRun>& runs) {
@@ -152,6 +163,7 @@ std::vector<BenchmarkFinding> BenchmarkTable::findings() const {
     if (row.cell.stage > 0 && last->cell.stage != row.cell.stage) continue;
     BenchmarkFinding finding{&row, {}};
     std::vector<const BenchmarkRow*> against = {baseline_of(row.cell.task)};
+    if (row.cell.latents_every > 0) against.push_back(made_once(*this, row));
     for (const std::string& name : *others) against.push_back(row_named(*this, row, name));
     for (const BenchmarkRow* other : against)
       if (other && other != &row)
@@ -166,6 +178,13 @@ void add_gaps(BenchmarkTable& table, std::vector<BenchmarkGap> gaps) {
   for (BenchmarkGap& gap : gaps) {
     gap.title = title_of(table.models, gap.cell);
     table.gaps.push_back(std::move(gap));
+  }
+}
+
+void add_missing_runs(BenchmarkTable& table, std::vector<MissingRuns> missing) {
+  for (MissingRuns& runs : missing) {
+    runs.title = title_of(table.models, {.task = "", .model = runs.model});
+    table.missing_runs.push_back(std::move(runs));
   }
 }
 
@@ -206,7 +225,7 @@ BenchmarkTable build_benchmark_table(const TableReport& report, const TableHeadi
   const auto order = [&](const BenchmarkRow& row) {
     return std::tuple(place(roles.tasks, [&](const auto& t) { return t == row.cell.task; }),
                       place(table.models, [&](const auto& m) { return m.name == row.cell.model; }),
-                      row.cell.latents, row.cell.stage, row.cell.shuffled);
+                      row.cell.latents, row.cell.stage, row.cell.latents_every, row.cell.shuffled);
   };
   std::stable_sort(table.rows.begin(), table.rows.end(),
                    [&](const auto& a, const auto& b) { return order(a) < order(b); });

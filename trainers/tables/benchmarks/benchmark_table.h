@@ -22,6 +22,7 @@ struct BenchmarkCell {
   std::string task, model;
   int64_t latents = 0, stage = 0;  ///< 0: none
   bool shuffled = false;           ///< with the latents of other items
+  int64_t latents_every = 0;       ///< made anew after so many tokens of an answer; 0: once
   bool operator==(const BenchmarkCell&) const = default;
 };
 
@@ -79,6 +80,13 @@ struct BenchmarkGap {
   std::string title = {};
 };
 
+/// A model whose rows are left out, because no run of it has finished.
+struct MissingRuns {
+  std::string model;
+  std::string command;  ///< what makes one
+  std::string title = {};
+};
+
 struct BenchmarkRoles {
   std::string baseline;
   std::vector<std::string> tasks;
@@ -93,6 +101,7 @@ struct BenchmarkTable {
   std::vector<TableModel> models;
   std::vector<BenchmarkRow> rows;  ///< by task, model, latents, stage
   std::vector<BenchmarkGap> gaps;  ///< "no data"
+  std::vector<MissingRuns> missing_runs;
   int64_t finished_runs = 0, planned_runs = 0;
   Provenance provenance;
 
@@ -110,6 +119,9 @@ BenchmarkTable build_benchmark_table(const TableReport& report, const TableHeadi
 
 /// Gives a table rows without figures, under the titles that its models have.
 void add_gaps(BenchmarkTable& table, std::vector<BenchmarkGap> gaps);
+
+/// Names models whose rows are left out.
+void add_missing_runs(BenchmarkTable& table, std::vector<MissingRuns> missing);
 
 /// The means over the seeds that both have; a row that was not trained stands beside every seed.
 /// nullopt without a common seed.

@@ -43,6 +43,15 @@ void AskedModel::fields(Fields& f) {
                  [](Fields& inner, const std::string& name, AskedTask& task) {
                    inner.object(name, task, "one benchmark");
                  });
+  f.integers("latents_every", latents_every, kNonNegative,
+             "by these rows: latents are made anew after so many tokens of a written answer, in "
+             "place of the old ones; 0: once, behind the question. Tasks without written answers "
+             "have the row of 0 alone");
+  for (size_t i = 0; i < latents_every.size(); ++i)
+    f.rule(std::find(latents_every.begin(), latents_every.begin() + std::ptrdiff_t(i),
+                     latents_every[i]) == latents_every.begin() + std::ptrdiff_t(i),
+           fmt::format("latents_every holds {} twice", latents_every[i]));
+  f.rule(!latents_every.empty(), "latents_every is empty: wanted [0], or numbers of tokens");
   name_rules(f, "tasks", tasks.names());
   f.integer("limit", limit, kNonNegative,
             "only the first so many items of each benchmark, which the table says; 0: all");

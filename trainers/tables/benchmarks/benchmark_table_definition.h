@@ -16,6 +16,8 @@ struct AskedTask final : Fieldset {
 struct AskedModel final : Fieldset {
   std::string model, runs;           ///< paths
   std::vector<std::string> latents;  ///< models of the table that made `runs`
+  /// Latents are made anew after so many tokens of a written answer (0: once); a row for each.
+  std::vector<int64_t> latents_every = {0};
   Named<AskedTask> tasks;
   int64_t limit = 0;
   bool given() const { return !model.empty(); }

@@ -325,6 +325,7 @@ std::vector<std::string> BenchmarkTableKind::write(const std::vector<PlannedRun>
   if (asked) {
     table.finished_runs = int64_t(runs.size());
     add_gaps(table, asked_.gaps());
+    add_missing_runs(table, asked_.missing_runs());
   }
   const std::string& directory = table_.output_directory;
   const auto plots = benchmark_plot_files(table);

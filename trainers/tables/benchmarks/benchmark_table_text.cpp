@@ -42,6 +42,7 @@ Json cell_json(const BenchmarkCell& cell, const std::string& title) {
   Json out = {{"task", cell.task}, {"model", cell.model}, {"title", title}};
   if (cell.latents > 0) out["latents"] = cell.latents;
   if (cell.stage > 0) out["stage"] = cell.stage;
+  if (cell.latents_every > 0) out["latents_every"] = cell.latents_every;
   out["shuffled"] = cell.shuffled;
   return out;
 }
@@ -171,6 +172,28 @@ std::string task_rows(const BenchmarkTable& table, const std::string& task) {
   return out;
 }
 
+// In front of the command that trains such a model.
+std::string left_out_text(const MissingRuns& runs) {
+  return fmt::format(
+      "{}: its rows are left out, since no run of it has finished. It is trained by ", runs.title);
+}
+
+// Gaps, cautions and findings, task by task.
+std::vector<std::string> sentences_of_rows(const BenchmarkTable& table) {
+  std::vector<std::string> out;
+  const auto findings = table.findings();
+  for (const std::string& task : shown_tasks(table)) {
+    for (std::string& sentence : gap_sentences(table, task)) out.push_back(std::move(sentence));
+    if (table.of_task(task).empty()) continue;
+    const TaskCaution caution = task_caution(table, task);
+    if (!caution.text.empty()) out.push_back(caution.text);
+    if (caution.says_all) continue;
+    for (const BenchmarkFinding& finding : findings)
+      if (finding.row->cell.task == task) out.push_back(finding_text(finding));
+  }
+  return out;
+}
+
 }  // namespace
 
 std::vector<std::string> shown_tasks(const BenchmarkTable& table) {
@@ -201,16 +224,9 @@ std::string figure_text(const Statistic& s, int decimals) {
 
 std::vector<std::string> benchmark_sentences(const BenchmarkTable& table) {
   std::vector<std::string> out;
-  const auto findings = table.findings();
-  for (const std::string& task : shown_tasks(table)) {
-    for (std::string& sentence : gap_sentences(table, task)) out.push_back(std::move(sentence));
-    if (table.of_task(task).empty()) continue;
-    const TaskCaution caution = task_caution(table, task);
-    if (!caution.text.empty()) out.push_back(caution.text);
-    if (caution.says_all) continue;
-    for (const BenchmarkFinding& finding : findings)
-      if (finding.row->cell.task == task) out.push_back(finding_text(finding));
-  }
+  for (const MissingRuns& runs : table.missing_runs)
+    out.push_back(left_out_text(runs) + "`" + runs.command + "`");
+  for (std::string& sentence : sentences_of_rows(table)) out.push_back(std::move(sentence));
   return out;
 }
 
@@ -265,6 +281,9 @@ Json benchmark_table_json(const BenchmarkTable& table) {
     no_data.push_back(cell_json(gap.cell, gap.title));
     no_data.back()["file"] = gap.file;
   }
+  Json missing = Json::array();
+  for (const MissingRuns& runs : table.missing_runs)
+    missing.push_back({{"model", runs.model}, {"title", runs.title}, {"command", runs.command}});
   return {{"title", table.title},
           {"kind", "benchmarks"},
           {"explanation", explain_benchmarks(table)},
@@ -273,6 +292,7 @@ Json benchmark_table_json(const BenchmarkTable& table) {
           {"rows", std::move(rows)},
           {"findings", std::move(findings)},
           {"no_data", std::move(no_data)},
+          {"missing_runs", std::move(missing)},
           {"notes", table.notes},
           {"finished_runs", table.finished_runs},
           {"planned_runs", table.planned_runs},
@@ -281,25 +301,27 @@ Json benchmark_table_json(const BenchmarkTable& table) {
 
 std::string benchmark_table_csv(const BenchmarkTable& table) {
   std::string out =
-      "task,model,latents,stage,shuffled,items,chance,accuracy,sd,seeds,difference,low,high,"
+      "task,model,latents,stage,shuffled,latents_every,items,chance,accuracy,sd,seeds,difference,"
+      "low,high,"
       "mcnemar_p_largest,tokens_written,milliseconds_per_item,verdict\n";
   for (const BenchmarkRow& row : table.rows) {
     const auto& c = row.against_base;
     const auto of_base = [&](double value) { return c ? benchmark_csv_number(value) : ""; };
     const BenchmarkComparison none;
     const BenchmarkComparison& d = c ? *c : none;
-    out +=
-        fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", row.cell.task,
-                    row.cell.model, row.cell.latents, row.cell.stage, row.cell.shuffled, row.items,
-                    benchmark_csv_number(row.chance), benchmark_csv_number(row.accuracy.mean),
-                    row.accuracy.sd ? benchmark_csv_number(*row.accuracy.sd) : "",
-                    row.trained ? row.seeds.size() : 0, of_base(d.mean), of_base(d.low),
-                    of_base(d.high), of_base(d.p), benchmark_csv_number(row.tokens.mean),
-                    benchmark_csv_number(row.milliseconds.mean), verdict_word(row.verdict));
+    out += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", row.cell.task,
+                       row.cell.model, row.cell.latents, row.cell.stage, row.cell.shuffled,
+                       row.cell.latents_every, row.items, benchmark_csv_number(row.chance),
+                       benchmark_csv_number(row.accuracy.mean),
+                       row.accuracy.sd ? benchmark_csv_number(*row.accuracy.sd) : "",
+                       row.trained ? row.seeds.size() : 0, of_base(d.mean), of_base(d.low),
+                       of_base(d.high), of_base(d.p), benchmark_csv_number(row.tokens.mean),
+                       benchmark_csv_number(row.milliseconds.mean), verdict_word(row.verdict));
   }
   for (const BenchmarkGap& gap : table.gaps)
-    out += fmt::format("{},{},{},{},{},,,,,,,,,,,,{}\n", gap.cell.task, gap.cell.model,
-                       gap.cell.latents, gap.cell.stage, gap.cell.shuffled, kNoData);
+    out += fmt::format("{},{},{},{},{},{},,,,,,,,,,,,{}\n", gap.cell.task, gap.cell.model,
+                       gap.cell.latents, gap.cell.stage, gap.cell.shuffled, gap.cell.latents_every,
+                       kNoData);
   return out;
 }
 
@@ -309,7 +331,9 @@ std::string benchmark_table_markdown(const BenchmarkTable& table,
                     "\n\n" + escape_markdown(explain_benchmarks(table)) + "\n\n";
   if (const auto note = unfinished_note(table.finished_runs, table.planned_runs); !note.empty())
     out += "**" + note + "**\n\n";
-  for (const std::string& sentence : benchmark_sentences(table))
+  for (const MissingRuns& runs : table.missing_runs)
+    out += "* " + escape_markdown(left_out_text(runs)) + code_span(runs.command) + "\n";
+  for (const std::string& sentence : sentences_of_rows(table))
     out += "* " + escape_markdown(sentence) + "\n";
   for (const std::string& task : shown_tasks(table)) out += task_rows(table, task);
   out +=
