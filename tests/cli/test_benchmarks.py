@@ -179,13 +179,18 @@ class BenchmarkTest(unittest.TestCase):
         self.evaluate("run", "generate.json", "--limit", 9, "--batch-tokens", 1)
         self.assertEqual([i["second_text"] for i in alone[1:]], [i["second_text"] for i in self.log("log.jsonl")[1:]])
 
-    def test_a_run_with_latents_is_asked_as_its_base_or_behind_them(self):
+    def train_beside(self):
+        if (self.here / "beside").exists():
+            return
         self.expect(0, "inspect", "run", "--export-hf", "run_hf")
         experiment = json.loads((self.here / "run.json").read_text())
         experiment["model"] = {"type": "augmented", "base": str(self.here / "run_hf"), "block_size": 64, "groups": 4,
                                "ahead": 4, "latents": {"type": "coprocessor", "count": 3}}  # fmt: skip
         (self.here / "beside.json").write_text(json.dumps(experiment))
         self.expect(0, "train", "beside.json", "--run-dir", "beside", "--quiet")
+
+    def test_a_run_with_latents_is_asked_as_its_base_or_behind_them(self):
+        self.train_beside()
         scores = {}
         for name, arguments in (("alone", ["run_hf"]), ("base", ["beside"]), ("latents", ["beside", "--latents"])):
             got, figures, (head, *items) = self.evaluate(arguments[0], "choice.json", *arguments[1:])
@@ -196,6 +201,36 @@ class BenchmarkTest(unittest.TestCase):
             self.assertEqual("with its latents behind every context" in got.stdout, name == "latents")
         self.assertEqual(scores["base"], scores["alone"])
         self.assertNotEqual(scores["latents"], scores["base"])
+
+    def test_latents_are_made_anew_while_an_answer_is_written(self):
+        self.train_beside()
+        texts = {}
+        for every in (None, 0, 3, 1000):
+            more = [] if every is None else ["--latents-every", every]
+            got, figures, (head, *items) = self.evaluate("beside", "generate.json", "--latents", "--limit", 9, *more)
+            texts[every] = [(item["text"], item["second_text"]) for item in items]
+            for said in (figures, head):
+                self.assertEqual(said.get("latents_every", 0), every or 0)
+            self.assertEqual("behind every context, made anew every" in got.stdout, bool(every))
+            self.evaluate("beside", "generate.json", "--latents", "--limit", 9, "--batch-tokens", 1, *more)
+            self.assertEqual([(item["text"], item["second_text"]) for item in self.log("log.jsonl")[1:]], texts[every])
+        self.assertEqual(texts[0], texts[None])
+        self.assertEqual(texts[1000], texts[None])
+        (self.here / "log.jsonl").rename(self.here / "anew.jsonl")
+        got, _, _ = self.evaluate("beside", "generate.json", "--latents", "--limit", 9, "--against", "anew.jsonl")
+        self.assertIn("with latents, made anew every 1000 tokens", got.stdout)
+        for wrong, words in ((["--task", "choice.json", "--latents", "--latents-every", 3], 'task sums is of type "choice"'),
+                             (["--task", "generate.json", "--latents-every", 3], "wanted --latents beside it")):  # fmt: skip
+            self.assertIn(words, self.expect(1, "eval", "beside", *wrong).stderr)
+        self.assertNotEqual(self.reverie("eval", "beside", "--task", "generate.json", "--latents", "--latents-every", -3).returncode, 0)
+
+    def test_a_killed_evaluation_goes_on_with_latents_made_as_often_alone(self):
+        self.train_beside()
+        arguments = [*self.evaluation("beside", "generate.json"), "--latents", "--latents-every"]
+        self.kill([*arguments, "3"], b'"second_text"')
+        self.assertNotIn("going on: ", self.expect(0, *arguments[1:], "2").stderr)
+        self.assertNotIn("going on: ", self.expect(0, *arguments[1:], "0").stderr)
+        self.assertIn("going on: ", self.expect(0, *arguments[1:], "3").stderr)
 
     def evaluation(self, model, task):
         return [str(REVERIE), "eval", model, "--task", task, "--log-samples", "log.jsonl", "--batch-tokens", "1"]

@@ -401,6 +401,30 @@ class CliTest(unittest.TestCase):
         written = json.loads((self.folder / "late.json").read_text())
         self.assertEqual(written["with_latents"]["tokens"][:5], both["base"]["tokens"][:5])
 
+        # Latents made anew are those of a prompt of all tokens so far; never, or behind the end, is once.
+        def written_by(*more, prompt="The ", tokens=12):
+            said = self.expect(0, "sample", "beside", "--coprocessor", "beside", "--prompt", prompt, "--max-tokens", tokens, "--greedy", *more,
+                               "--json", "anew.json").stdout
+            return said, json.loads((self.folder / "anew.json").read_text())
+
+        so_far = ""
+        for tokens in (5, 5, 2):
+            so_far += written_by(prompt="The " + so_far, tokens=tokens)[1]["with_latents"]["text"]
+        for more in ([], ["--stop", "no such text"]):
+            said, anew = written_by("--latents-every", 5, *more)
+            self.assertIn("==== with 3 latents behind the prompt, made anew every 5 tokens\n", said)
+            self.assertEqual((anew["with_latents"]["text"], anew["latents_every"]), (so_far, 5))
+            self.assertEqual(anew["base"]["tokens"], both["base"]["tokens"])
+            for every in (0, 12, 1000):
+                self.assertEqual(written_by("--latents-every", every, *more)[1]["with_latents"]["tokens"], both["with_latents"]["tokens"])
+        self.assertNotIn("latents_every", both)
+        twice = ["--coprocessor", "beside", "--coprocessor", "beside"]
+        for wrong, words in ((["--latents-every", 2], "--coprocessor"), ([*twice, "--latents-every", 2], "but 2 of --coprocessor were given"),
+                             ([*twice[:2], "--latents-every", 2, "--async"], "remove one of them"),
+                             ([*twice[:2], "--latents-every", 2, "--latents-late", 2], "would be replaced before they arrive")):
+            self.assertIn(words, self.expect(1, "sample", "beside", *wrong).stderr)
+        self.assertNotEqual(self.reverie("sample", "beside", *twice[:2], "--latents-every", -1).returncode, 0)
+
         # A run with latents that is asked to write without them says so first.
         without = self.expect(0, "sample", "beside", "--prompt", "The ", "--max-tokens", 12, "--greedy").stdout
         self.assertEqual(without.split("\n", 1)[0], "==== the base alone, without the run's coprocessor latents (with them: --coprocessor beside)")

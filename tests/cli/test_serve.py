@@ -191,6 +191,26 @@ class Api(unittest.TestCase):
         answer = self.server.complete(prompt=prompt, max_tokens=24, n=3, seed=5, temperature=0.9, top_k=8)
         self.assertEqual([c["text"] for c in answer["choices"]], [s["text"] for s in sampled["samples"]])
 
+    def test_latents_made_anew_are_those_of_sample(self):
+        prompt = "Question: what is 3 and"
+        options = ["--prompt", prompt, "--max-tokens", 24, "--greedy", "--past-end", "--json", "anew.json"]
+        reverie(FOLDER, "sample", "writer_hf", "--coprocessor", "beside", "--latents-every", 5, *options)
+        sampled = json.loads((FOLDER / "anew.json").read_text())
+        server = Server(FOLDER, "writer_hf", "--coprocessor", "beside", "--latents-every", 5)
+        try:
+            self.assertIn("3 latents, made anew after every 5 tokens of an answer", server.start)
+            entries = server.ask("GET", "/v1/models")[1]["data"]
+            self.assertEqual([m["reverie"].get("latents_every") for m in entries], [None, 5])
+            for name, key, every in ((self.names[0], "base", None), (self.names[1], "with_latents", 5)):
+                answer = server.complete(model=name, prompt=prompt, max_tokens=24, temperature=0)
+                self.assertEqual(answer["choices"][0]["text"], sampled[key]["text"])
+                self.assertEqual(answer["reverie"].get("latents_every"), every)
+        finally:
+            server.end()
+        for wrong, words in ((["--latents-every", 3], "--coprocessor"),
+                             (["--coprocessor", "beside", "--latents-every", 3, "--latents-late", 3], "would be replaced before they arrive")):  # fmt: skip
+            self.assertIn(words, reverie(FOLDER, "serve", "writer_hf", *wrong, status=1).stderr)
+
     def test_scores_are_the_models_own(self):
         """exp of minus the mean log-probability is the perplexity that `reverie eval` prints."""
         text = TEXT[40:130]

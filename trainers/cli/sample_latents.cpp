@@ -259,6 +259,8 @@ void write_with_latents(const std::vector<OpenedCoprocessor>& opened,
                         const std::vector<int32_t>& prompt, const LatentArguments& arguments,
                         const GenerateOptions& options, const WriteText& write, Json& out) {
   LanguageModel& base = opened[0].model->base();
+  for (const OpenedCoprocessor& c : opened)
+    require_valid(LatentRenewal{arguments.every, late_of(c, arguments)});
   say("==== the base alone");
   out["base"] = write(base, options);
   out.update(fields_of(opened, arguments));
