@@ -146,8 +146,8 @@ std::vector<int32_t> joined(std::vector<int32_t> text, const std::vector<int32_t
 
 class LatentsMadeAnew : public ::testing::TestWithParam<Case> {};
 
-// Training's own forward: one insertion into the text alone, `delay` tokens behind the text that the
-// latents are made of.
+// Training's own forward: one insertion into the text alone, `delay` tokens behind the text that
+// its latents are made of.
 TEST_P(LatentsMadeAnew, TokensBehindThemAreThoseOfTheForwardThatTrains) {
   const Case& c = GetParam();
   const auto model = augmented(c.base, parse_json(c.latents), c.late);

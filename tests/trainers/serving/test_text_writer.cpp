@@ -408,6 +408,7 @@ TEST_P(ServedLatents, MadeAnewTextsAreThoseOfGenerate) {
     const std::vector<std::vector<int32_t>> prompts = {{7, 3, 55, 20, 1}, {42, 9, 33}};
     CompletionRequest with = greedy(prompts, 11), drawn = greedy({prompts[0]}, 11);
     with.latents = drawn.latents = true;
+    with.past_end = drawn.past_end = true;
     drawn.choice.temperature = 1.4;
     drawn.samples = 3;
     drawn.seed = 5;
@@ -442,7 +443,7 @@ TEST_P(ServedLatents, MadeAnewBehindAScoredPromptTheyCountFromItsEnd) {
   const std::vector<int32_t> prompt = {7, 3, 55, 20, 1, 42, 9};
   CompletionRequest request = greedy({prompt}, 2 * kEvery);
   request.prompts[0].latents_after = 4;
-  request.latents = request.echo = true;
+  request.latents = request.echo = request.past_end = true;
   request.likeliest = 1;
   const auto completion = completion_of(request);
   write_all(model, {completion});
@@ -451,7 +452,7 @@ TEST_P(ServedLatents, MadeAnewBehindAScoredPromptTheyCountFromItsEnd) {
   std::vector<int32_t> so_far = prompt;
   so_far.insert(so_far.end(), got.tokens.begin(), got.tokens.begin() + kEvery);
   CompletionRequest rest = greedy({so_far}, kEvery);
-  rest.latents = true;
+  rest.latents = rest.past_end = true;
   rest.likeliest = 1;
   const auto behind = completion_of(rest);
   write_all(model, {behind});
