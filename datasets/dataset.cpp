@@ -33,9 +33,15 @@ std::string hashed_text(const std::string& train, const std::string& validation,
   return fmt::format("{}\n{}\n{}\n{}\n", train, validation, tokenizer, vocabulary_size);
 }
 
+// Its second part, where stages are mixed.
+std::string hashed_steps(const std::string& steps, const StageMix& mix) {
+  return fmt::format("{}\n{} {} {}\n", steps, mix.share, mix.rule.thoughts, mix.rule.thought_steps);
+}
+
 std::string hash_of(const Dataset& data) {
-  const std::string all = hashed_text(data.train.checksum(), data.validation.checksum(),
-                                      data.train.tokenizer_hash(), data.vocabulary_size());
+  std::string all = hashed_text(data.train.checksum(), data.validation.checksum(),
+                                data.train.tokenizer_hash(), data.vocabulary_size());
+  if (data.stage_mix) all += hashed_steps(data.train_steps.checksum(), *data.stage_mix);
   if (!data.task) return hash_bytes(all.data(), all.size());
   const std::string with_answers =
       fmt::format("{}{}\n{}\n{}\n{}\n", all, data.test.checksum(), data.train_answers.checksum(),
@@ -107,6 +113,7 @@ void require_of_tokenizer(const Dataset& data, int32_t marks) {
   const int32_t vocabulary = data.tokenizer->vocabulary_size() + marks;
   std::vector<const TokenFile*> files = {&data.train, &data.validation};
   if (data.task) files.push_back(&data.test);
+  if (data.stage_mix) files.push_back(&data.train_steps);
   for (const TokenFile* file : files)
     if (file->tokenizer_hash() != hash || file->vocabulary_size() != vocabulary)
       throw DataError(fmt::format(
@@ -185,6 +192,8 @@ Dataset open_dataset(const DatasetDescription& d) {
   data.validation = open_tokens(path_in(d.directory, kValidationFile), open);
   const RecordedLayout layout = recorded_layout(data.provenance);
   data.examples = layout.examples;
+  data.stage_mix = layout.stage_mix;
+  if (data.stage_mix) data.train_steps = open_tokens(path_in(d.directory, kTrainStepsFile), open);
   data.task = layout.task;
   if (data.task) open_task(data, d.directory, d.options.verify);
   require_of_tokenizer(data, layout.marks());
@@ -215,9 +224,10 @@ std::optional<std::string> recorded_hash(const Json& provenance) {
     const auto checksum = [&](const char* part) {
       return provenance.at(part).at("checksum").get<std::string>();
     };
-    const std::string all = hashed_text(
-        checksum("train"), checksum("validation"), tokenizer.at("hash").get<std::string>(),
-        tokenizer.at("vocabulary_size").get<int64_t>() + layout.marks());
+    std::string all = hashed_text(checksum("train"), checksum("validation"),
+                                  tokenizer.at("hash").get<std::string>(),
+                                  tokenizer.at("vocabulary_size").get<int64_t>() + layout.marks());
+    if (layout.stage_mix) all += hashed_steps(checksum("train_steps"), *layout.stage_mix);
     return hash_bytes(all.data(), all.size());
   } catch (const Json::exception&) {
     return std::nullopt;  // of another version

@@ -12,6 +12,7 @@
 #include "datasets/data_options.h"
 #include "datasets/description.h"
 #include "datasets/documents.h"
+#include "datasets/example_stages.h"
 #include "datasets/examples.h"
 #include "datasets/mix_layout.h"
 #include "datasets/prepare.h"
@@ -31,12 +32,14 @@ struct Dataset {
   std::string hash;  ///< of both token files and the tokenizer: what a run's config stands for
   std::optional<DocumentMark> documents;  ///< where the text was split into documents
   std::optional<ExampleLayout> examples;  ///< where it is examples: files of such records
+  std::optional<StageMix> stage_mix;      ///< where training rows have other stages, too
   std::optional<TaskLayout> task;         ///< where it is a generated task
   /// Where there are several files, of a mix or shards; then the tokens are joined from all of them.
   std::optional<MixLayout> train_mix, validation_mix;
   /// The first token of every window, in place of the text's own; nullopt: windows are as they are.
   std::optional<int32_t> window_begin;
-  TokenFile test;  ///< of a generated task
+  TokenFile train_steps;  ///< where stages are mixed: kTrainStepsFile
+  TokenFile test;         ///< of a generated task
   /// Labels of a generated task's tokens, see read_distances().
   TokenFile train_answers, validation_answers, test_answers;
 

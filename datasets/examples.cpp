@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "datasets/example_stages.h"
 
 namespace reverie {
 namespace {
@@ -44,35 +45,13 @@ Example of_gsm8k(const Json& json) {
     if (line.starts_with(kAnswer))
       example.answer = line.substr(kAnswer.size());
     else if (!line.empty())
-      example.steps.push_back(calculation_of(line));
+      example.steps.push_back(line);
   }
   return example;
 }
 
-std::string part(const std::string& text) {
-  return fmt::format(" {}", text);
-}
-
-}  // namespace
-
-void ExampleOptions::fields(Fields& f) {
-  f.text("form", form, {"none", "prosqa", "gsm8k", "recount", "facts", "steps"},
-         "format of a text of questions, steps and answers: prosqa is ProsQA's JSON list, gsm8k "
-         "is GSM8K's JSON lines. Others are made of what any text or generated task told, for a "
-         "decoder of memories (model.type explained): recount, its last tokens; facts, the last "
-         "facts of a generated story; steps, the facts that decide an answer, and the answer");
-  f.integer("stage", stage, kNonNegative,
-            "number of reasoning steps that are removed, from the first on (Coconut's stage)");
-  f.integer("thoughts", thoughts, {0, 4096},
-            "continuous thoughts in place of each removed step (Coconut's c)");
-  f.integer("read", read, kNonNegative,
-            "recount and facts: tokens of each text, or of each document of a task, that are read "
-            "before something is written of them; 0: 64, or a whole document");
-  f.integer("tokens", tokens, {1, 1 << 20},
-            "recount: tokens that are written; facts and steps: at most so many");
-}
-
-std::vector<Example> read_examples(std::string_view form, std::string_view text) {
+// The steps of gsm8k are whole lines.
+std::vector<Example> read_examples_as_written(std::string_view form, std::string_view text) {
   std::vector<Example> examples;
   const auto add = [&](const Json& json) {
     examples.push_back(form == "prosqa" ? of_prosqa(json) : of_gsm8k(json));
@@ -97,6 +76,54 @@ std::vector<Example> read_examples(std::string_view form, std::string_view text)
                                 error.what()));
   }
   if (examples.empty()) throw DataError("there is no example in the text");
+  return examples;
+}
+
+std::string part(const std::string& text) {
+  return fmt::format(" {}", text);
+}
+
+}  // namespace
+
+void ExampleOptions::fields(Fields& f) {
+  f.text("form", form, {"none", "prosqa", "gsm8k", "recount", "facts", "steps"},
+         "format of a text of questions, steps and answers: prosqa is ProsQA's JSON list, gsm8k "
+         "is GSM8K's JSON lines. Others are made of what any text or generated task told, for a "
+         "decoder of memories (model.type explained): recount, its last tokens; facts, the last "
+         "facts of a generated story; steps, the facts that decide an answer, and the answer");
+  f.integer("stage", stage, kNonNegative,
+            "number of reasoning steps that are removed, from the first on (Coconut's stage)");
+  f.integer("thoughts", thoughts, {0, 4096},
+            "continuous thoughts in place of each removed step (Coconut's c)");
+  f.integer("thought_steps", thought_steps, {0, 4096},
+            "thoughts stand for so many steps at most, and for as many in every example, also one "
+            "with fewer steps; a stage beyond leaves no written step (Coconut's max_latent_stage); "
+            "0: for the removed steps of the example itself");
+  f.number(
+      "mixed_stages", mixed_stages, {0, 1},
+      "share of the training rows that are written at a stage drawn anew each time, from 0 to "
+      "the example's number of steps (Coconut's uniform_prob); the held-out part is at `stage` "
+      "alone");
+  f.integer("read", read, kNonNegative,
+            "recount and facts: tokens of each text, or of each document of a task, that are read "
+            "before something is written of them; 0: 64, or a whole document");
+  f.integer("tokens", tokens, {1, 1 << 20},
+            "recount: tokens that are written; facts and steps: at most so many");
+  f.rule(!told() || (thought_steps == 0 && mixed_stages == 0),
+         fmt::format("form {} has no stages, so thought_steps and mixed_stages do not apply: leave "
+                     "them out",
+                     form));
+}
+
+std::vector<Example> read_gsm8k(std::string_view text) {
+  return read_examples_as_written("gsm8k", text);
+}
+
+std::vector<Example> read_examples(std::string_view form, std::string_view text) {
+  std::vector<Example> examples = read_examples_as_written(form, text);
+  if (form == "gsm8k")
+    for (Example& example : examples)
+      for (std::string& step : example.steps) step = calculation_of(step);
   return examples;
 }
 
@@ -127,28 +154,16 @@ std::vector<std::vector<int32_t>> example_records(std::span<const Example> examp
                                                   const Tokenizer& tokenizer,
                                                   ExampleLayout& layout) {
   layout.first_mark = tokenizer.vocabulary_size();
+  const ThoughtRule rule = thought_rule(options);
   std::vector<std::vector<int32_t>> records;
-  size_t longest = 0;
+  int64_t longest = 0;
   for (const Example& e : examples) {
-    std::vector<int32_t> record;
-    const auto add = [&](const std::string& text) {
-      const auto tokens = tokenizer.encode(part(text), SpecialTokens::as_text);
-      record.insert(record.end(), tokens.begin(), tokens.end());
-    };
-    const auto gone = std::min(int64_t(e.steps.size()), options.stage);
-    add(e.question);
-    record.push_back(layout.think());
-    record.insert(record.end(), size_t(gone * options.thoughts), layout.thought());
-    record.push_back(layout.end_think());
-    for (size_t i = size_t(gone); i < e.steps.size(); ++i) add(e.steps[i]);
-    record.push_back(layout.answer());
-    add(e.answer);
-    record.push_back(layout.end());
-    longest = std::max(longest, record.size());
-    records.push_back(std::move(record));
+    const auto stageless = stageless_record(e, tokenizer, layout);
+    records.push_back(record_at_stage(layout, stageless, options.stage, rule));
+    if (mixes_stages(options))
+      longest = std::max(longest, longest_of_stages(layout, stageless, rule));
   }
-  for (auto& record : records) record.resize(longest, layout.end());
-  layout.length = int64_t(longest);
+  layout.length = fill_records(records, layout, longest);
   return records;
 }
 

@@ -20,6 +20,8 @@ struct Example {
 struct ExampleOptions final : Fieldset {
   std::string form = "none";
   int64_t stage = 0, thoughts = 1;
+  int64_t thought_steps = 0;  ///< see ThoughtRule (example_stages.h)
+  double mixed_stages = 0;    ///< StageMix::share
   int64_t read = 0, tokens = 24;
   bool given() const { return form != "none"; }
   /// Whether they are made of what a text told, instead of being read from a file of examples.
@@ -35,6 +37,8 @@ struct ExampleOptions final : Fieldset {
 ///           line may end in "\r\n".
 /// DataError with the number of the example, from 1, that is not so.
 std::vector<Example> read_examples(std::string_view form, std::string_view text);
+/// The same of gsm8k, with each line of a solution as it is written for a step.
+std::vector<Example> read_gsm8k(std::string_view text);
 
 /// All that examples say, a part after another, each after a space: what a tokenizer must know.
 std::string text_of_examples(std::span<const Example> examples);
@@ -42,7 +46,7 @@ std::string text_of_examples(std::span<const Example> examples);
 /// An example in a token file is a record of `length` tokens:
 ///   question think thought* end_think step* answer ANSWER end end ..
 /// with marks whose ids follow the tokenizer's own. At stage s (Coconut, Hao et al. 2024) the first
-/// s steps are gone, and c thoughts stand for each of them.
+/// s steps are gone, and c thoughts stand for each of them (example_stages.h).
 struct ExampleLayout {
   int64_t length = 0;
   int32_t first_mark = 0;
@@ -59,7 +63,8 @@ struct ExampleLayout {
 std::vector<int32_t> record_of(const ExampleLayout& layout, std::span<const int32_t> question,
                                std::span<const int32_t> steps, std::span<const int32_t> answer);
 
-/// The examples one after another as records, all as long as the longest of them; `layout` is set.
+/// The examples one after another as records, all as long as the longest of them, or, where stages
+/// are mixed, of any of their stages; `layout` is set.
 std::vector<std::vector<int32_t>> example_records(std::span<const Example> examples,
                                                   const ExampleOptions& options,
                                                   const Tokenizer& tokenizer,

@@ -83,7 +83,7 @@ class RandomWindowSampler final : public Sampler {
 
 /// Examples drawn at random, uniform and independent, of a file of records: a row is a record
 /// without its last token, and its targets are what an example teaches (keep_example_targets()).
-class RandomExampleSampler final : public Sampler {
+class RandomExampleSampler : public Sampler {
  public:
   RandomExampleSampler(TokenFile tokens, const ExampleLayout& layout, int64_t batch_size,
                        uint64_t seed);

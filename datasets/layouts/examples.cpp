@@ -3,6 +3,8 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/files.h"
+#include "datasets/example_stages.h"
 #include "datasets/layouts/layout.h"
 
 namespace reverie {
@@ -22,7 +24,12 @@ class ExampleText final : public CutText {
   std::span<const std::string_view> training_texts() const override { return {&text_view_, 1}; }
   // Parts of examples are encoded as text whatever the options say.
   void set_tokenizer(const Tokenizer& tokenizer, SpecialTokens) override {
+    tokenizer_ = &tokenizer;
     records_ = example_records(examples_, options_, tokenizer, layout_);
+    if (!mixes_stages(options_)) return;
+    for (size_t i = 0; i < training_; ++i)
+      stageless_.push_back(stageless_record(examples_[i], tokenizer, layout_));
+    stageless_length_ = fill_records(stageless_, layout_);
   }
   void write(Part part, TokenFileWriter& writer, const EncodedBytes&) const override {
     const bool training = part == Part::training;
@@ -34,6 +41,21 @@ class ExampleText final : public CutText {
                                {"train", training_},
                                {"length", layout_.length},
                                {"first_mark", layout_.first_mark}};
+    if (mixes_stages(options_))
+      description["examples"]["mixed_stages"] = {{"share", options_.mixed_stages},
+                                                 {"thoughts", options_.thoughts},
+                                                 {"thought_steps", options_.thought_steps},
+                                                 {"length", stageless_length_}};
+  }
+  void write_beside(const std::string& directory, const std::string& source_hash,
+                    Json& description) const override {
+    if (!mixes_stages(options_)) return;
+    TokenFileWriter steps(path_in(directory, kTrainStepsFile),
+                          tokenizer_->vocabulary_size() + ExampleLayout::kMarks, tokenizer_->hash(),
+                          source_hash);
+    for (const auto& record : stageless_) steps.append(record);
+    steps.finish();
+    description["train_steps"] = {{"tokens", steps.count()}, {"checksum", steps.checksum()}};
   }
 
  private:
@@ -42,7 +64,9 @@ class ExampleText final : public CutText {
   std::string text_;
   std::string_view text_view_;
   size_t training_;  // records of the training part
-  std::vector<std::vector<int32_t>> records_;
+  const Tokenizer* tokenizer_ = nullptr;
+  std::vector<std::vector<int32_t>> records_, stageless_;
+  int64_t stageless_length_ = 0;
   ExampleLayout layout_;
 };
 
@@ -51,14 +75,14 @@ class ExamplesLayout final : public Layout {
   ExamplesLayout(const DataOptions& options, std::string name)
       : options_(options), name_(std::move(name)) {}
   void add_to_creation(Json& creation) const override {
-    creation["examples"] = {{"form", options_.examples.form},
-                            {"stage", options_.examples.stage},
-                            {"thoughts", options_.examples.thoughts}};
+    creation["examples"]["form"] = options_.examples.form;
+    add_stage_to_creation(options_.examples, creation);
   }
   std::string directory_suffix() const override {
     return fmt::format("-stage{}x{}", options_.examples.stage, options_.examples.thoughts);
   }
   int32_t marks() const override { return ExampleLayout::kMarks; }
+  std::vector<std::string> own_files() const override { return stage_files(options_.examples); }
   std::unique_ptr<CutText> cut(const TextInput& input, size_t) const override {
     try {
       std::vector<Example> examples = read_examples(options_.examples.form, input.text);
@@ -89,6 +113,20 @@ std::unique_ptr<CutText> cut_examples(std::vector<Example> examples, size_t trai
                                       const ExampleOptions& options, std::string vocabulary_text) {
   return std::make_unique<ExampleText>(std::move(examples), training, options,
                                        std::move(vocabulary_text));
+}
+
+void add_stage_to_creation(const ExampleOptions& options, Json& creation) {
+  Json& examples = creation["examples"];
+  examples["stage"] = options.stage;
+  examples["thoughts"] = options.thoughts;
+  // Younger than many prepared data, whose directories must keep their names.
+  if (options.thought_steps > 0) examples["thought_steps"] = options.thought_steps;
+  if (mixes_stages(options)) examples["mixed_stages"] = options.mixed_stages;
+}
+
+std::vector<std::string> stage_files(const ExampleOptions& options) {
+  if (!mixes_stages(options)) return {};
+  return {kTrainStepsFile};
 }
 
 std::shared_ptr<const Layout> example_layout(const DataOptions& options, const std::string& name) {

@@ -16,6 +16,11 @@ std::shared_ptr<const Layout> layout_of(const DataOptions& options, const TextFi
             options.examples.form);
     return told_layout(options);
   }
+  require(
+      options.problems.given() || options.examples.given() ||
+          (!mixes_stages(options.examples) && options.examples.thought_steps == 0),
+      "$.data.examples.mixed_stages and thought_steps are of examples with steps, and there are "
+      "none: give $.data.problems or $.data.examples.form, or leave them out");
   if (options.problems.given()) return problem_layout(options);
   if (options.generated.given()) return generated_layout(options.generated);
   if (options.examples.given()) {
@@ -34,8 +39,12 @@ size_t end_of_training(std::string_view text, size_t training_bytes, const Token
 
 RecordedLayout recorded_layout(const Json& provenance) {
   RecordedLayout layout;
-  if (const auto examples = provenance.find("examples"); examples != provenance.end())
+  if (const auto examples = provenance.find("examples"); examples != provenance.end()) {
     layout.examples = ExampleLayout{examples->at("length"), examples->at("first_mark")};
+    if (const auto mix = examples->find("mixed_stages"); mix != examples->end())
+      layout.stage_mix = StageMix{
+          mix->at("share"), {mix->at("thoughts"), mix->at("thought_steps")}, mix->at("length")};
+  }
   if (const auto documents = provenance.find("documents"); documents != provenance.end()) {
     const Json& mark = documents->at("mark");
     layout.documents = DocumentMark{mark.at("token"), mark.at("begins")};

@@ -12,6 +12,7 @@
 #include "core/config.h"
 #include "datasets/data_options.h"
 #include "datasets/documents.h"
+#include "datasets/example_stages.h"
 #include "datasets/examples.h"
 #include "datasets/task_data.h"
 #include "datasets/tasks/generated_task.h"
@@ -92,11 +93,15 @@ std::string hash_of_problems(const Component& component);
 /// Examples of which the first `training` are the training part.
 std::unique_ptr<CutText> cut_examples(std::vector<Example> examples, size_t training,
                                       const ExampleOptions& options, std::string vocabulary_text);
+/// What records of examples depend on, and the files beside them.
+void add_stage_to_creation(const ExampleOptions& options, Json& creation);
+std::vector<std::string> stage_files(const ExampleOptions& options);
 
 /// The layout of prepared files, as their dataset.json records it.
 struct RecordedLayout {
   std::optional<DocumentMark> documents;
   std::optional<ExampleLayout> examples;
+  std::optional<StageMix> stage_mix;
   std::optional<TaskLayout> task;
   int32_t marks() const { return examples ? ExampleLayout::kMarks : 0; }
 };

@@ -21,13 +21,14 @@ class ProblemLayout final : public Layout {
         generator_(ProblemRegistry::instance().make(options.problems)) {}
   void add_to_creation(Json& creation) const override {
     creation["problems"] = resolved_;
-    creation["examples"] = {{"stage", options_.stage}, {"thoughts", options_.thoughts}};
+    add_stage_to_creation(options_, creation);
   }
   std::string directory_suffix() const override {
     return fmt::format("-stage{}x{}", options_.stage, options_.thoughts);
   }
   int32_t marks() const override { return ExampleLayout::kMarks; }
   bool reads_text() const override { return false; }
+  std::vector<std::string> own_files() const override { return stage_files(options_); }
   std::unique_ptr<CutText> cut(const TextInput&, size_t) const override {
     GeneratedProblems all = generate_problems(*generator_);
     const size_t training = all.train.size();

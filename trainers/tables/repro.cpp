@@ -47,6 +47,12 @@ void erase_young_rematerialize(Json& model) {
     model["decoder"].erase("rematerialize");
 }
 
+// The same of what examples have by stage.
+void erase_young_stages(const ExampleOptions& options, Json& examples) {
+  if (options.thought_steps == 0) examples.erase("thought_steps");
+  if (options.mixed_stages == 0) examples.erase("mixed_stages");
+}
+
 Shrinking shrinking_of_runs(const std::string& kind, const ReproOptions& o) {
   return shrinking_of(kind, o.shrink, o.directory, !o.without_data);
 }
@@ -86,6 +92,7 @@ class RunPlanner {
     if (experiment.data.mix.empty()) all["data"].erase("mix");
     if (all["model"].value("insert", "") == "drawn") all["model"].erase("insert");
     erase_young_rematerialize(all["model"]);
+    erase_young_stages(experiment.data.examples, all["data"]["examples"]);
     if (!experiment.data.examples.told())
       for (const char* key : {"read", "tokens"}) all["data"]["examples"].erase(key);
     if (experiment.shrunk_by == 1) all.erase("shrunk_by");

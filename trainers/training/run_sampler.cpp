@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "datasets/document_sampler.h"
 #include "datasets/mix_sampler.h"
+#include "datasets/stage_sampler.h"
 #include "datasets/task_sampler.h"
 #include "trainers/runs/explained_model.h"
 
@@ -45,6 +46,9 @@ std::unique_ptr<Sampler> make_sampler(const Dataset& data, const LanguageModel& 
         "$.data.examples are drawn at random, each a text of its own, and $.model.memory carries "
         "state from one batch to the next: wanted a text or documents that are read in order "
         "(leave $.data.examples out), or a memory that is not carried (carry_state: false)");
+    if (data.stage_mix)
+      return std::make_unique<MixedStageSampler>(data.train, *data.examples, data.train_steps,
+                                                 *data.stage_mix, batch, seed);
     return std::make_unique<RandomExampleSampler>(data.train, *data.examples, batch, seed);
   }
   if (data.task) {
