@@ -9,7 +9,7 @@ namespace reverie {
 
 /// Grows when the layout or meaning of what a plugin uses (Tensor, Variable, Module, MemoryModule,
 /// Fieldset) changes.
-#define REVERIE_PLUGIN_API_VERSION 3
+#define REVERIE_PLUGIN_API_VERSION 4
 inline constexpr int kPluginApiVersion = REVERIE_PLUGIN_API_VERSION;
 
 /// Loads `file` (an absolute path, or looked up beside the config and then by the dynamic linker).

@@ -32,9 +32,11 @@ void DataOptions::fields(Fields& f) {
   f.component("generated", generated, TaskRegistry::instance(), true,
               "a task made from a seed instead of a text: documents whose answers lie windows "
               "behind what decides them");
-  f.component("problems", problems, ProblemRegistry::instance(), true,
-              "questions, reasoning steps and answers made from a seed instead of a text; "
-              "examples.stage and examples.thoughts say how they are written");
+  f.component(
+      "problems", problems, ProblemRegistry::instance(), true,
+      "questions, reasoning steps and answers, made from a seed or read from their own file, "
+      "instead of a text; "
+      "examples.stage and examples.thoughts say how they are written");
   token_fields(f);
   f.boolean("begin_windows", begin_windows,
             "every window of the text, of training and validation alike, begins with the "

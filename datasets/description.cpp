@@ -66,33 +66,35 @@ std::string name_of_texts(const std::string& path, const TextFiles& files) {
 }
 
 // Refuses what applies to texts alone. What is made from a seed has words of its own, and no file.
-void refuse_options_of_texts(DataOptions& o, const char* made) {
+// `learns`: byte pairs can be learnt from it.
+void refuse_options_of_texts(DataOptions& o, const char* made, bool learns) {
   const auto refuse = [&](bool given, const char* key) {
     require(!given, "data.{} makes its own text, so data.{} does not apply: remove it", made, key);
   };
   refuse(!o.path.empty(), "path");
   refuse(!o.document_separator.empty(), "document_separator");
   refuse(!o.document_token.empty(), "document_token");
+  if (learns && o.tokenizer == "bpe") return;
   refuse(o.tokenizer != "char" && o.tokenizer != "word", "tokenizer");
   o.tokenizer = "word";
 }
 
 void find_problems(DatasetDescription& d) {
   DataOptions& o = d.options;
-  refuse_options_of_texts(o, "problems");
+  refuse_options_of_texts(o, "problems", true);
   require(!o.generated.given(),
           "data.problems and data.generated are both given: remove one of them");
   require(!o.examples.given(),
           "data.problems are examples already, so data.examples.form \"{}\" does not apply: remove "
           "it (stage and thoughts do apply)",
           o.examples.form);
-  d.source = {o.name.empty() ? o.problems.type : o.name, "generated problems: " + o.problems.type,
-              hash_of_problems(o.problems), ""};
+  d.source = source_of_problems(o.problems);
+  if (!o.name.empty()) d.source.name = o.name;
 }
 
 void find_generated(DatasetDescription& d) {
   DataOptions& o = d.options;
-  refuse_options_of_texts(o, "generated");
+  refuse_options_of_texts(o, "generated", false);
   require(!o.examples.given() || o.examples.told(),
           "data.generated makes its own text, so data.examples does not apply: remove it");
   d.source = {o.name.empty() ? o.generated.type : o.name, "the generated task " + o.generated.type,

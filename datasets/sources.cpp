@@ -26,6 +26,19 @@ constexpr KnownText kShakespeareGlobe = {"shakespeare-globe", "3dfb2168c9012edcb
                                          "edition's words, rebuilt in char-rnn's layout"};
 constexpr std::array kKnownTexts = {kTinyShakespeare, kShakespeareGlobe};
 
+struct KnownExamples {
+  std::string_view form, file, address;
+};
+// The addresses of scripts/fetch.py.
+constexpr KnownExamples kGsm8k = {
+    "gsm8k", "train.jsonl",
+    "https://raw.githubusercontent.com/openai/grade-school-math/"
+    "3101c7d5072418e28b9008a6636bde82a006892c/grade_school_math/data/train.jsonl"};
+constexpr KnownExamples kProsqa = {
+    "prosqa", "prosqa_valid.json",
+    "https://raw.githubusercontent.com/facebookresearch/coconut/"
+    "27273cb8cca4bb763c041a63b036d0c3b7cbbb48/data/prosqa_valid.json"};
+
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
   return value ? value : "";
@@ -95,18 +108,22 @@ SourceText describe_source_text(const std::string& file, const std::string& name
   return text;
 }
 
-SourceText find_examples(const std::string& form) {
-  const std::string file = form == "gsm8k" ? "train.jsonl" : "prosqa_valid.json";
+SourceText find_examples(const std::string& form, const std::string& given) {
+  const KnownExamples& known = form == kGsm8k.form ? kGsm8k : kProsqa;
   std::vector<std::string> looked;
-  for (const std::string& folder : {data_directory(), cache_directory()}) {
-    if (folder.empty()) continue;
-    looked.push_back((fs::path(folder) / form / file).string());
-    if (fs::is_regular_file(looked.back())) return describe_source_text(looked.back(), form);
+  if (!given.empty()) {
+    looked = {given};
+  } else {
+    for (const std::string& folder : {data_directory(), cache_directory()})
+      if (!folder.empty()) looked.push_back((fs::path(folder) / form / known.file).string());
   }
-  throw UserError(
-      fmt::format("the examples of {} are at none of these places:{}\nput them there, set "
-                  "REVERIE_DATA to a folder that has them, or give their file as \"path\"",
-                  form, listed(looked)));
+  for (const std::string& place : looked)
+    if (fs::is_regular_file(place)) return describe_source_text(place, form);
+  throw UserError(fmt::format(
+      "the examples of {} are at none of these places:{}\nthey are published at {}\nrun "
+      "scripts/fetch.py {}, set REVERIE_DATA to a folder that has them, or give their "
+      "file as \"path\"",
+      form, listed(looked), known.address, form));
 }
 
 std::string find_gpt2_files(const std::string& given) {

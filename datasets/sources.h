@@ -27,8 +27,9 @@ SourceText find_source_text(const std::string& name);
 SourceText describe_source_text(const std::string& file, const std::string& name);
 
 /// The file of the examples `form` ("prosqa": prosqa_valid.json, "gsm8k": train.jsonl), under that
-/// name: in $REVERIE_DATA/<form>, then <cache>/<form>. UserError when there is none.
-SourceText find_examples(const std::string& form);
+/// name: `given` if not empty, else in $REVERIE_DATA/<form>, then <cache>/<form>. UserError when
+/// there is none: where was looked, the public address, and what to run.
+SourceText find_examples(const std::string& form, const std::string& given = "");
 
 /// The folder that holds GPT-2's encoder.json and vocab.bpe: `given` if not empty, else
 /// $REVERIE_DATA/gpt2-bpe, else <cache>/gpt2-bpe. UserError when there is none.

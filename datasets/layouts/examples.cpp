@@ -13,15 +13,16 @@ namespace {
 class ExampleText final : public CutText {
  public:
   ExampleText(std::vector<Example> examples, size_t training, const ExampleOptions& options,
-              std::string vocabulary_text)
+              std::string vocabulary_text, std::string training_text)
       : examples_(std::move(examples)),
         options_(options),
         text_(std::move(vocabulary_text)),
         text_view_(text_),
+        training_text_(std::move(training_text)),
+        training_view_(training_text_.empty() ? text_view_ : training_text_),
         training_(training) {}
   std::string_view vocabulary_text() const override { return text_view_; }
-  // All examples, the held-out ones too: a vocabulary must know every word that is asked for.
-  std::span<const std::string_view> training_texts() const override { return {&text_view_, 1}; }
+  std::span<const std::string_view> training_texts() const override { return {&training_view_, 1}; }
   // Parts of examples are encoded as text whatever the options say.
   void set_tokenizer(const Tokenizer& tokenizer, SpecialTokens) override {
     tokenizer_ = &tokenizer;
@@ -63,6 +64,8 @@ class ExampleText final : public CutText {
   ExampleOptions options_;
   std::string text_;
   std::string_view text_view_;
+  std::string training_text_;  // empty: byte pairs are learnt from the vocabulary's text
+  std::string_view training_view_;
   size_t training_;  // records of the training part
   const Tokenizer* tokenizer_ = nullptr;
   std::vector<std::vector<int32_t>> records_, stageless_;
@@ -87,8 +90,9 @@ class ExamplesLayout final : public Layout {
     try {
       std::vector<Example> examples = read_examples(options_.examples.form, input.text);
       const size_t training = training_examples(examples.size());
+      // The held-out ones too: a vocabulary must know every word that is asked for.
       std::string text = text_of_examples(examples);
-      return cut_examples(std::move(examples), training, options_.examples, std::move(text));
+      return cut_examples(std::move(examples), training, options_.examples, std::move(text), "");
     } catch (const DataError& error) {
       throw DataError(fmt::format("{}: {}", name_, error.what()));
     }
@@ -110,9 +114,10 @@ class ExamplesLayout final : public Layout {
 }  // namespace
 
 std::unique_ptr<CutText> cut_examples(std::vector<Example> examples, size_t training,
-                                      const ExampleOptions& options, std::string vocabulary_text) {
+                                      const ExampleOptions& options, std::string vocabulary_text,
+                                      std::string training_text) {
   return std::make_unique<ExampleText>(std::move(examples), training, options,
-                                       std::move(vocabulary_text));
+                                       std::move(vocabulary_text), std::move(training_text));
 }
 
 void add_stage_to_creation(const ExampleOptions& options, Json& creation) {

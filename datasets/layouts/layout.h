@@ -14,6 +14,7 @@
 #include "datasets/documents.h"
 #include "datasets/example_stages.h"
 #include "datasets/examples.h"
+#include "datasets/sources.h"
 #include "datasets/task_data.h"
 #include "datasets/tasks/generated_task.h"
 #include "datasets/text_input.h"
@@ -87,12 +88,15 @@ std::shared_ptr<const Layout> told_layout(const DataOptions& options);
 
 /// Hash of all that a generated task's documents are made from.
 std::string hash_of_generated(const Component& component);
-/// The same of generated problems.
-std::string hash_of_problems(const Component& component);
+/// Where problems come from: the generator or its file, the hash of all that they are made from,
+/// and what is to be said of them.
+SourceText source_of_problems(const Component& component);
 
-/// Examples of which the first `training` are the training part.
+/// Examples of which the first `training` are the training part. Byte pairs are learnt from
+/// `training_text` ("": from the vocabulary's text).
 std::unique_ptr<CutText> cut_examples(std::vector<Example> examples, size_t training,
-                                      const ExampleOptions& options, std::string vocabulary_text);
+                                      const ExampleOptions& options, std::string vocabulary_text,
+                                      std::string training_text);
 /// What records of examples depend on, and the files beside them.
 void add_stage_to_creation(const ExampleOptions& options, Json& creation);
 std::vector<std::string> stage_files(const ExampleOptions& options);

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/files.h"
+#include "core/log.h"
 #include "datasets/layouts/layout.h"
 #include "datasets/problems/problem_generator.h"
 
@@ -17,10 +18,10 @@ class ProblemLayout final : public Layout {
  public:
   explicit ProblemLayout(const DataOptions& options)
       : options_(options.examples),
-        resolved_(*options.problems.resolved),
-        generator_(ProblemRegistry::instance().make(options.problems)) {}
+        component_(options.problems),
+        learns_(options.tokenizer == "bpe") {}
   void add_to_creation(Json& creation) const override {
-    creation["problems"] = resolved_;
+    creation["problems"] = *component_.resolved;
     add_stage_to_creation(options_, creation);
   }
   std::string directory_suffix() const override {
@@ -30,31 +31,44 @@ class ProblemLayout final : public Layout {
   bool reads_text() const override { return false; }
   std::vector<std::string> own_files() const override { return stage_files(options_); }
   std::unique_ptr<CutText> cut(const TextInput&, size_t) const override {
-    GeneratedProblems all = generate_problems(*generator_);
+    const auto generator = ProblemRegistry::instance().make(component_);
+    if (const ProblemList* list = generator->list()) log_info("{}: {}", list->file, list->note);
+    GeneratedProblems all = generate_problems(*generator);
+    // Stages leave steps out, but must share one vocabulary.
+    std::string training_text = learns_ ? text_of_examples(all.train) : "";
     const size_t training = all.train.size();
     std::move(all.held_out.begin(), all.held_out.end(), std::back_inserter(all.train));
-    // Stages leave steps out, but must share one vocabulary.
-    return cut_examples(std::move(all.train), training, options_, " " + generator_->vocabulary());
+    return cut_examples(std::move(all.train), training, options_, " " + generator->vocabulary(),
+                        std::move(training_text));
   }
 
  private:
   ExampleOptions options_;
-  Json resolved_;
-  std::shared_ptr<const ProblemGenerator> generator_;
+  Component component_;
+  bool learns_;  // byte pairs, from the training part
 };
 
 }  // namespace
 
 // A generator whose code has changed makes other problems, so some of them are hashed beside the
-// options.
-std::string hash_of_problems(const Component& component) {
+// options; of a file, all are.
+SourceText source_of_problems(const Component& component) {
   const auto generator = ProblemRegistry::instance().make(component);
-  Generator random(uint64_t(generator->options().seed));
-  std::string all = component.resolved->dump() + "\n" + generator->vocabulary() + "\n";
+  const ProblemList* list = generator->list();
+  std::string all = component.resolved->dump() + "\n";
   std::vector<Example> examples;
-  for (int i = 0; i < kHashedProblems; ++i) examples.push_back(generator->problem(random).example);
+  if (list) {
+    for (const auto* part : {&list->problems, &list->held_out})
+      for (const Problem& problem : *part) examples.push_back(problem.example);
+  } else {
+    all += generator->vocabulary() + "\n";
+    Generator random(uint64_t(generator->options().seed));
+    for (int i = 0; i < kHashedProblems; ++i)
+      examples.push_back(generator->problem(random).example);
+  }
   all += text_of_examples(examples);
-  return hash_bytes(all.data(), all.size());
+  return {component.type, list ? list->file : "generated problems: " + component.type,
+          hash_bytes(all.data(), all.size()), list ? list->note : ""};
 }
 
 std::shared_ptr<const Layout> problem_layout(const DataOptions& options) {

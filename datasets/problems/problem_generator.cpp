@@ -2,15 +2,43 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
 
 #include "core/error.h"
+#include "datasets/seeded_order.h"
 
 namespace reverie {
 namespace {
 
 // Draws in a row that give nothing new before there is taken to be nothing new.
 constexpr int64_t kMostTries = 10000;
+
+// Examples begin .. end - 1 of the order that the seed gives the problems.
+std::vector<Example> in_seeded_order(const std::vector<Problem>& problems, uint64_t seed,
+                                     int64_t begin, int64_t end) {
+  std::vector<Example> out;
+  for (int64_t place = begin; place < end; ++place)
+    out.push_back(problems[seeded_place(seed, uint64_t(place), problems.size())].example);
+  return out;
+}
+
+GeneratedProblems divided(const ProblemList& list, const ProblemOptions& o) {
+  const auto seed = uint64_t(o.seed);
+  const auto all = int64_t(list.problems.size()), apart = int64_t(list.held_out.size());
+  const bool two_files = apart > 0;
+  const int64_t most = two_files ? apart : all - 1;
+  if (o.held_out > most)
+    throw ConfigError(
+        fmt::format("$.data.problems.held_out is {}, but {} has {} problems{}: wanted at most {}",
+                    o.held_out, two_files ? list.held_out_file : list.file, two_files ? apart : all,
+                    two_files ? " to hold out" : ", of which some are trained on", most));
+  const int64_t first = two_files ? 0 : o.held_out;
+  GeneratedProblems out;
+  out.held_out = in_seeded_order(two_files ? list.held_out : list.problems, seed, 0, o.held_out);
+  out.train = in_seeded_order(list.problems, seed, first, first + std::min(o.train, all - first));
+  return out;
+}
 
 }  // namespace
 
@@ -21,7 +49,8 @@ ProblemRegistry& ProblemRegistry::instance() {
 }
 
 void ProblemOptions::fields(Fields& f) {
-  f.integer("train", train, {1, int64_t(1) << 32}, "problems to train on, drawn independently");
+  f.integer("train", train, {1, int64_t(1) << 32},
+            "problems to train on, drawn independently; of a file: at most so many, each once");
   f.integer("held_out", held_out, {1, int64_t(1) << 24},
             "problems that are held out; all are different, and none is trained on");
   f.integer("seed", seed, {0, int64_t(1) << 53},
@@ -30,6 +59,7 @@ void ProblemOptions::fields(Fields& f) {
 
 GeneratedProblems generate_problems(const ProblemGenerator& generator) {
   const ProblemOptions& o = generator.options();
+  if (const ProblemList* list = generator.list()) return divided(*list, o);
   const auto refuse = [](const char* part, int64_t found, int64_t wanted) {
     throw ConfigError(fmt::format(
         "$.data.problems: {} problems of the {} part were found, wanted {}: the options leave no "

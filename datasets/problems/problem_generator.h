@@ -1,6 +1,7 @@
 #pragma once
-/// Generated problems: questions with steps of reasoning and answers, made from a seed. No problem of
-/// the held-out part is in the training part. Users register their own (docs/data.md).
+/// Problems: questions with steps of reasoning and answers, made from a seed or read from a file.
+/// No problem of the held-out part is in the training part. Users register their own
+/// (docs/data.md).
 
 #include <string>
 #include <vector>
@@ -26,6 +27,14 @@ struct Problem {
   std::string identity;
 };
 
+/// The problems of a file, all different.
+struct ProblemList {
+  std::vector<Problem> problems;
+  std::vector<Problem> held_out;    ///< of another file; empty: `problems` are divided by the seed
+  std::string file, held_out_file;  ///< where they come from
+  std::string note;                 ///< what is to be said of them
+};
+
 class ProblemGenerator {
  public:
   explicit ProblemGenerator(const ProblemOptions& options) : options_(options) {}
@@ -39,6 +48,8 @@ class ProblemGenerator {
   virtual double chance() const = 0;
   /// A text of all words that problems may have: the vocabulary of both parts and of all stages.
   virtual std::string vocabulary() const = 0;
+  /// The file's problems, where problem() draws from a file: each is in one part at most, once.
+  virtual const ProblemList* list() const { return nullptr; }
 
  private:
   ProblemOptions options_;
@@ -52,7 +63,9 @@ struct GeneratedProblems {
   std::vector<Example> train, held_out;
 };
 /// All problems. The held-out ones are all different, and none of them is among those of training,
-/// which may repeat. ConfigError where the options leave fewer different problems than that takes.
+/// which may repeat. Of a list, all that are not held out are trained on once, in an order of the
+/// seed, or the first `train` of them. ConfigError where there are fewer different problems than
+/// that takes.
 GeneratedProblems generate_problems(const ProblemGenerator& generator);
 
 }  // namespace reverie

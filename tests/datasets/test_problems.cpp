@@ -3,12 +3,15 @@
 
 #include "datasets/problems/problem_generator.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
 
+#include "core/json.h"
 #include "datasets/data_support.h"
 #include "datasets/dataset.h"
 #include "datasets/tokenizers/word_tokenizer.h"
@@ -36,10 +39,27 @@ int64_t number_of(const std::string& digits) {
   return std::stoll(joined);
 }
 
+// A file in GSM8K's form, of sums of two numbers.
+void write_sums(const std::string& file, int64_t first, int64_t count) {
+  std::string text;
+  for (int64_t i = first; i < first + count; ++i)
+    text +=
+        json_text(
+            {{"question", fmt::format("Ann has {} pens and buys 1,0{} more. All?", i, 10 + i % 90)},
+             {"answer", fmt::format("She has {0}+10{1}=<<{0}+10{1}={2}>>{2} pens.\n#### {2}", i,
+                                    10 + i % 90, i + 1010 + i % 90)}}) +
+        "\n";
+  testing::write_bytes(file, text);
+}
+
 TEST(Problems, EveryGeneratorHoldsOutProblemsThatItDoesNotTrainOn) {
+  const TemporaryDirectory directory;
+  write_sums(directory / "sums.jsonl", 0, 3300);
   for (const std::string& name : ProblemRegistry::instance().names()) {
     SCOPED_TRACE(name);
-    const auto generator = make_problems({{"type", name}, {"train", 3000}, {"held_out", 300}});
+    Json options = {{"type", name}, {"train", 3000}, {"held_out", 300}};
+    if (name == "gsm8k") options["path"] = directory / "sums.jsonl";
+    const auto generator = make_problems(options);
     const GeneratedProblems all = generate_problems(*generator);
     ASSERT_EQ(all.train.size(), 3000u);
     ASSERT_EQ(all.held_out.size(), 300u);
@@ -243,6 +263,178 @@ TEST(Problems, StagesOfADataSetShareWordsAndHeldOutProblems) {
     EXPECT_TRUE(std::equal(a.begin(), a.begin() + 5, b.begin())) << "the same question";
     const auto first = answer_of(*steps.examples, a), second = answer_of(*direct.examples, b);
     EXPECT_TRUE(std::equal(first.begin(), first.end(), second.begin(), second.end()));
+  }
+}
+
+// ---- a file in GSM8K's form -----------------------------------------------------------------
+class Gsm8kProblems : public ::testing::Test {
+ protected:
+  void write(const std::vector<std::pair<std::string, std::string>>& problems,
+             const char* name = "problems.jsonl") const {
+    std::string text;
+    for (const auto& [question, answer] : problems)
+      text += json_text({{"question", question}, {"answer", answer}}) + "\n";
+    testing::write_bytes(directory_ / name, text);
+  }
+  Json options(Json patch = Json::object()) const {
+    Json all = {{"type", "gsm8k"}, {"path", directory_ / "problems.jsonl"}, {"held_out", 1}};
+    all.merge_patch(patch);
+    return all;
+  }
+  const ProblemList& list(Json patch = Json::object()) {
+    generator_ = make_problems(options(std::move(patch)));
+    return *generator_->list();
+  }
+  TemporaryDirectory directory_;
+  std::unique_ptr<ProblemGenerator> generator_;
+};
+
+TEST_F(Gsm8kProblems, StepsAreTheEquationsAndEveryDigitStandsApart) {
+  write({{"Ann sold  48 clips for $1,200.\nIn her 3rd year, half at 20% off. How many?",
+          "She sold 48/2 = <<48/2=24>>24.\nThat is all.\nSo 24*50.5=<<24*50.5=1212>>$1,212.00, and "
+          "<<1212-12=1200>>1200.\n#### 1,200"}});
+  const Example apart = list().problems.at(0).example;
+  EXPECT_EQ(apart.question,
+            "Ann sold 4 8 clips for $ 1 2 0 0. In her 3 rd year, half at 2 0% off. How many?");
+  EXPECT_EQ(apart.steps, (std::vector<std::string>{"4 8/ 2= 2 4;", "2 4* 5 0. 5= 1 2 1 2;",
+                                                   "1 2 1 2- 1 2= 1 2 0 0;"}));
+  EXPECT_EQ(apart.answer, "1 2 0 0");
+  const Example together = list({{"digits", "together"}}).problems.at(0).example;
+  EXPECT_EQ(together.question,
+            "Ann sold 48 clips for $1200. In her 3rd year, half at 20% off. How many?");
+  EXPECT_EQ(together.steps.front(), "48/2=24;");
+  EXPECT_EQ(together.answer, "1200");
+}
+
+TEST_F(Gsm8kProblems, WhatIsLeftOutIsCounted) {
+  write({{"A right one?", "<<1+1=2>>\n#### 2"},
+         {"One without an equation?", "It is two.\n#### 2"},
+         {"A bracket is missing?", "<<1+1=2\n#### 2"},
+         {"Letters?", "<<x+1=2>>\n#### 2"},
+         {"A wrong result?", "<<1+1=3>>\n#### 3"},
+         {"Another answer?", "<<1+1=2>>\n#### 4"},
+         {"No number?", "<<1+1=2>>\n#### two"},
+         {"A  RIGHT one?", "<<3-1=2>>\n#### 2"},
+         {"Right as well?", "<<5-2=3>>\n#### 3"}});
+  EXPECT_EQ(list().problems.size(), 2u);
+  EXPECT_EQ(
+      list().note,
+      "2 of 9 problems, with equations alone for steps; left out are 1 without an equation, 2 "
+      "with a malformed one, 1 with a wrong result, 2 whose last result is not the answer, 1 "
+      "repeated");
+  EXPECT_EQ(generator_->chance(), 0.5);
+  DataOptions data;
+  read_config(
+      Config({{"problems", options()}, {"prepared_directory", directory_ / "tokens"}}, "$.data"),
+      data);
+  const Dataset opened = prepare_and_open(data);
+  EXPECT_EQ(opened.name(), "gsm8k");
+  EXPECT_EQ(opened.note(), list().note) << "what tables and `reverie inspect` say";
+}
+
+TEST_F(Gsm8kProblems, EveryProblemIsInOnePartOnceBySeed) {
+  write_sums(directory_ / "problems.jsonl", 0, 40);
+  const auto parts = [&](Json patch) {
+    const GeneratedProblems all = generate_problems(*make_problems(options(std::move(patch))));
+    std::pair<std::vector<std::string>, std::vector<std::string>> questions;
+    for (const Example& e : all.train) questions.first.push_back(e.question);
+    for (const Example& e : all.held_out) questions.second.push_back(e.question);
+    return questions;
+  };
+  const auto first = parts({{"held_out", 10}}), other = parts({{"held_out", 10}, {"seed", 2}}),
+             some = parts({{"held_out", 10}, {"train", 7}});
+  EXPECT_EQ(first.first.size(), 30u);
+  EXPECT_EQ(first.second.size(), 10u);
+  std::set<std::string> all(first.first.begin(), first.first.end());
+  all.insert(first.second.begin(), first.second.end());
+  EXPECT_EQ(all.size(), 40u) << "none in both, none twice";
+  EXPECT_EQ(first, parts({{"held_out", 10}}));
+  EXPECT_NE(first.second, other.second);
+  EXPECT_EQ(some.second, first.second);
+  EXPECT_EQ(some.first, std::vector(first.first.begin(), first.first.begin() + 7));
+}
+
+TEST_F(Gsm8kProblems, ASecondFileMayBeHeldOut) {
+  write_sums(directory_ / "problems.jsonl", 0, 40);
+  write_sums(directory_ / "test.jsonl", 35, 20);
+  const Json patch = {{"held_out_path", directory_ / "test.jsonl"}, {"held_out", 20}};
+  const GeneratedProblems all = generate_problems(*make_problems(options(patch)));
+  EXPECT_EQ(all.train.size(), 35u) << "five are in both files";
+  EXPECT_EQ(all.held_out.size(), 20u);
+  EXPECT_THAT(list(patch).note, HasSubstr("55 of 60 problems"));
+  EXPECT_THAT(list(patch).note, HasSubstr("5 repeated"));
+  EXPECT_THROWS_SAYING(generate_problems(*make_problems(options(
+                           {{"held_out_path", directory_ / "test.jsonl"}, {"held_out", 21}}))),
+                       ConfigError, "test.jsonl has 20 problems to hold out: wanted at most 20");
+}
+
+TEST_F(Gsm8kProblems, StagesShareBytePairsLearntFromTheTrainingPart) {
+  write_sums(directory_ / "problems.jsonl", 0, 60);
+  const auto data_of = [&](int64_t stage) {
+    const Json json = {{"problems", options({{"held_out", 20}})},
+                       {"examples", {{"stage", stage}, {"thoughts", 2}, {"thought_steps", 1}}},
+                       {"tokenizer", "bpe"},
+                       {"train_bpe", 280},
+                       {"prepared_directory", directory_ / ("stage" + std::to_string(stage))}};
+    DataOptions o;
+    read_config(Config(json, "$.data"), o);
+    return prepare_and_open(o);
+  };
+  const Dataset steps = data_of(0), last = data_of(2);
+  EXPECT_EQ(steps.tokenizer->hash(), last.tokenizer->hash());
+  EXPECT_EQ(steps.tokenizer->name(), "bpe");
+  EXPECT_EQ(steps.vocabulary_size(), 280 + ExampleLayout::kMarks);
+  EXPECT_EQ(steps.train.count(), 40 * steps.examples->length);
+  EXPECT_EQ(steps.validation.count(), 20 * steps.examples->length);
+  // A number that nothing had: every digit has its own token.
+  const auto number = steps.tokenizer->encode(" 9 7 3 5 1", SpecialTokens::as_text);
+  EXPECT_LE(number.size(), 10u);
+  EXPECT_EQ(steps.tokenizer->decode(number), " 9 7 3 5 1");
+  std::vector<int32_t> record(static_cast<size_t>(last.examples->length));
+  last.train.copy(0, record);
+  EXPECT_EQ(std::count(record.begin(), record.end(), last.examples->thought()), 2);
+}
+
+TEST_F(Gsm8kProblems, ErrorsSayWhatIsMissingAndWhere) {
+  {
+    const testing::ScopedVariable data("REVERIE_DATA", directory_.path()),
+        cache("XDG_CACHE_HOME", directory_ / "cache");
+    for (const char* part :
+         {"gsm8k/train.jsonl", "https://raw.githubusercontent.com/openai/grade-school-math/",
+          "scripts/fetch.py gsm8k", "REVERIE_DATA"})
+      EXPECT_THROWS_SAYING(make_problems({{"type", "gsm8k"}}), UserError, part);
+  }
+  EXPECT_THROWS_SAYING(make_problems(options()), UserError, "problems.jsonl");
+  write({{"A question?", "It is two.\n#### 2"}});
+  EXPECT_THROWS_SAYING(make_problems(options()), DataError,
+                       "no problem whose equations lead to its answer: 0 of 1 problems");
+  testing::write_bytes(directory_ / "problems.jsonl", "{\"question\": 3}\n");
+  EXPECT_THROWS_SAYING(make_problems(options()), DataError, "problems.jsonl: example 1");
+  write_sums(directory_ / "problems.jsonl", 0, 40);
+  EXPECT_THROWS_SAYING(generate_problems(*make_problems(options({{"held_out", 40}}))), ConfigError,
+                       "has 40 problems, of which some are trained on: wanted at most 39");
+  EXPECT_THROWS_SAYING(make_problems(options({{"digits", "loose"}})), ConfigError, "apart");
+}
+
+TEST(Problems, Gsm8kAsItIsPublished) {
+  NEED_DATA("gsm8k");
+  const auto generator = make_problems({{"type", "gsm8k"}, {"held_out", 800}});
+  EXPECT_EQ(generator->list()->note,
+            "7001 of 7473 problems, with equations alone for steps; left out are 95 without an "
+            "equation, 0 with a malformed one, 0 with a wrong result, 377 whose last result is not "
+            "the answer, 0 repeated");
+  EXPECT_NEAR(generator->chance(), 0.03, 0.005);
+  const GeneratedProblems all = generate_problems(*generator);
+  EXPECT_EQ(all.held_out.size(), 800u);
+  EXPECT_EQ(all.train.size(), 6201u);
+  for (const Example& e : all.train) {
+    ASSERT_FALSE(e.steps.empty());
+    // The last step ends in the answer.
+    const std::string& last = e.steps.back();
+    const std::string result = last.substr(last.find('=') + 1);
+    if (result.find('.') == result.npos) {
+      ASSERT_EQ(result, " " + e.answer + ";");
+    }
   }
 }
 
