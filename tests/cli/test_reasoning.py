@@ -72,7 +72,9 @@ class ReasoningTest(unittest.TestCase):
         )
         self.assertIn("Do latents help, and against what?", (self.here / "out/report.html").read_text())
         self.assertIn("rows with latents or thoughts", said)
-        for preset in ("laptop", "sentences"):
+        # Runs of earlier versions keep their names: options that came later are no part of them.
+        self.assertTrue((self.here / "out/runs/steps-arithmetic-seed1337-24c4d049").exists(), os.listdir(self.here / "out/runs"))
+        for preset in ("laptop", "sentences", "gsm8k"):
             planned = self.expect(0, "plan", ROOT / "configs/tables/reasoning.json", "--preset", preset).stdout
             self.assertIn("coconut", planned)
         for preset in ("smollm2", "gemma3", "paper"):
@@ -82,6 +84,40 @@ class ReasoningTest(unittest.TestCase):
             asked = json.loads((ROOT / "configs/tables/reasoning.json").read_text())["presets"][preset]["asked"]
             cells = json.loads((ROOT / "configs/tables/cache_augmentation.json").read_text())["presets"][preset]["cells"]
             self.assertLessEqual(set(asked["latents"]), set(cells), "what is asked can be trained")
+
+    def test_gsm8k_is_a_task_to_train_on(self):
+        settings = {
+            "tasks.gsm8k.data.problems.held_out": 20, "tasks.gsm8k.data.train_bpe": 280, "tasks.gsm8k.data.examples.thought_steps": 1,
+            "presets.gsm8k.seeds": [1337], "presets.gsm8k.stages.gsm8k": 2, "presets.gsm8k.measure": {"resamples": 200},
+            "presets.gsm8k.cells": {"direct": [], "steps": [], "coconut_mixed": []},
+            "presets.gsm8k.patch": {"train": {"batch_size": 4}, "optimizer": {"warmup_steps": 1}, "evaluation": {"windows": 4, "final_windows": 4, "batch_size": 4}},
+            "presets.gsm8k.model_patches": {"coconut_mixed": {"train": {"steps": 4}}},
+        }  # fmt: skip
+        for model in ("direct", "steps"):
+            for size, value in (("n_layer", 1), ("n_head", 2), ("n_embd", 16), ("n_hidden", 24)):
+                settings[f"models.{model}.model.{size}"] = value
+            settings[f"models.{model}.train.steps"] = 4
+        arguments = ["repro", ROOT / "configs/tables/reasoning.json", "--preset", "gsm8k", "--run-dir", "out"]
+        for key, value in settings.items():
+            arguments += ["--set-table", f"{key}={json.dumps(value)}"]
+        said = self.expect(1, *arguments).stderr
+        self.assertIn("scripts/fetch.py gsm8k", said)
+        self.assertIn("https://raw.githubusercontent.com/openai/grade-school-math/", said)
+        (self.here / "gsm8k").mkdir()
+        with open(self.here / "gsm8k/train.jsonl", "w") as file:
+            for n in range(80):
+                a, b = n, n * 37 % 80
+                text = f"Ann has {a}+{b}=<<{a}+{b}={a + b + (n == 7)}>>{a + b} pens.\nHalf are <<{a + b}/2={(a + b) / 2}>>red.\n#### {(a + b) / 2}"
+                file.write(json.dumps({"question": f"Ann has {a} pens and buys {b}. How many is half of them?", "answer": text}) + "\n")
+        self.expect(0, *arguments)
+        table = json.loads((self.here / "out/table.json").read_text())
+        self.assertEqual((table["finished_runs"], table["planned_runs"]), (4, 4))
+        self.assertEqual([(r["task"], r["title"]) for r in table["rows"]],
+                         [("gsm8k", "Direct answer"), ("gsm8k", "Written steps"), ("gsm8k", "Coconut, mixed stages, stage 1"), ("gsm8k", "Coconut, mixed stages, stage 2")])  # fmt: skip
+        for row in table["rows"]:
+            self.assertEqual((row["verdict"], row["items"], row["of"]), ("causal", 20, 20), row)
+        self.assertIn("79 of 80 problems, with equations alone for steps", table["provenance"]["datasets"]["gsm8k"]["note"])
+        self.assertIn("1 with a wrong result", (self.here / "out/table.md").read_text())
 
     def prepare_asked(self):
         (self.here / "text.txt").write_text("".join(f"Sum: {n} + {n * 7 % 50} = {n + n * 7 % 50}\nSo {n}.\n" for n in range(400)))
