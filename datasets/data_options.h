@@ -23,6 +23,7 @@ struct DataOptions : Fieldset {
   ExampleOptions examples;
   Component generated;  ///< of TaskRegistry; given: there is no text, and its words are the tokens
   Component problems;   ///< of ProblemRegistry; given: there is no text, and they are the examples
+  std::string marks = "unnamed";     ///< of examples: "tokens" is with_marks()
   double validation_fraction = 0.1;  ///< of the characters (or examples), at the end of the text
   std::string prepared_directory;    ///< "": data/<name>-<tokenizer>-<hash of what it is made from>
   int64_t vocabulary_size = 0;       ///< for .bin files of others; 0: as they say

@@ -196,7 +196,7 @@ Dataset open_dataset(const DatasetDescription& d) {
   if (data.stage_mix) data.train_steps = open_tokens(path_in(d.directory, kTrainStepsFile), open);
   data.task = layout.task;
   if (data.task) open_task(data, d.directory, d.options.verify);
-  require_of_tokenizer(data, layout.marks());
+  require_of_tokenizer(data, layout.marks);
   data.documents = layout.documents;
   data.hash = hash_of(data);
   data.window_begin = window_begin(data, d.options);
@@ -226,7 +226,7 @@ std::optional<std::string> recorded_hash(const Json& provenance) {
     };
     std::string all = hashed_text(checksum("train"), checksum("validation"),
                                   tokenizer.at("hash").get<std::string>(),
-                                  tokenizer.at("vocabulary_size").get<int64_t>() + layout.marks());
+                                  tokenizer.at("vocabulary_size").get<int64_t>() + layout.marks);
     if (layout.stage_mix) all += hashed_steps(checksum("train_steps"), *layout.stage_mix);
     return hash_bytes(all.data(), all.size());
   } catch (const Json::exception&) {

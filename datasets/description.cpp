@@ -9,6 +9,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "datasets/compressed.h"
+#include "datasets/example_marks.h"
 #include "datasets/mixed_dataset.h"
 #include "datasets/tokenizers/bpe_tokenizer.h"
 
@@ -25,7 +26,8 @@ std::shared_ptr<const Tokenizer> given_tokenizer(const DataOptions& options) {
         !options.tokenizer_files.empty(),
         "tokenizer 'pretrained' needs tokenizer_files: a .gguf file, a Hugging Face directory or "
         "a tokenizer's own file");
-    return load_tokenizer_for(options.tokenizer_files);
+    auto published = load_tokenizer_for(options.tokenizer_files);
+    return options.marks == "tokens" ? with_marks(std::move(published)) : published;
   }
   if (options.tokenizer == "gpt2") {
     try {
@@ -65,23 +67,35 @@ std::string name_of_texts(const std::string& path, const TextFiles& files) {
   return fs::path(without_compression(named.string())).stem().string();
 }
 
+void require_use_of_marks(const DataOptions& o) {
+  if (o.marks != "tokens") return;
+  require(o.problems.given() || (o.examples.given() && !o.examples.told()),
+          "$.data.marks is \"tokens\", and the data are no examples: wanted $.data.problems, or "
+          "$.data.examples of the form prosqa or gsm8k; or leave marks out");
+  require(o.tokenizer == "pretrained",
+          "$.data.marks is \"tokens\", and $.data.tokenizer is \"{}\": wanted \"pretrained\", a "
+          "published vocabulary that they are added to; or leave marks out",
+          o.tokenizer);
+}
+
 // Refuses what applies to texts alone. What is made from a seed has words of its own, and no file.
-// `learns`: byte pairs can be learnt from it.
-void refuse_options_of_texts(DataOptions& o, const char* made, bool learns) {
+// `tokenizers`: others that may encode it.
+void refuse_options_of_texts(DataOptions& o, const char* made,
+                             std::initializer_list<std::string_view> tokenizers) {
   const auto refuse = [&](bool given, const char* key) {
     require(!given, "data.{} makes its own text, so data.{} does not apply: remove it", made, key);
   };
   refuse(!o.path.empty(), "path");
   refuse(!o.document_separator.empty(), "document_separator");
   refuse(!o.document_token.empty(), "document_token");
-  if (learns && o.tokenizer == "bpe") return;
+  if (std::find(tokenizers.begin(), tokenizers.end(), o.tokenizer) != tokenizers.end()) return;
   refuse(o.tokenizer != "char" && o.tokenizer != "word", "tokenizer");
   o.tokenizer = "word";
 }
 
 void find_problems(DatasetDescription& d) {
   DataOptions& o = d.options;
-  refuse_options_of_texts(o, "problems", true);
+  refuse_options_of_texts(o, "problems", {"bpe", "pretrained"});
   require(!o.generated.given(),
           "data.problems and data.generated are both given: remove one of them");
   require(!o.examples.given(),
@@ -94,7 +108,7 @@ void find_problems(DatasetDescription& d) {
 
 void find_generated(DatasetDescription& d) {
   DataOptions& o = d.options;
-  refuse_options_of_texts(o, "generated", false);
+  refuse_options_of_texts(o, "generated", {});
   require(!o.examples.given() || o.examples.told(),
           "data.generated makes its own text, so data.examples does not apply: remove it");
   d.source = {o.name.empty() ? o.generated.type : o.name, "the generated task " + o.generated.type,
@@ -196,6 +210,7 @@ DatasetDescription describe_dataset(const DataOptions& options) {
     d.directory = options.path;
     return d;
   }
+  require_use_of_marks(options);
   find_source(d);
   d.layout = layout_of(d.options, d.files, d.source.file);
   d.tokenizer = given_tokenizer(options);

@@ -46,6 +46,9 @@ std::vector<int32_t> stageless_record(const Example& example, const Tokenizer& t
     const auto tokens = tokenizer.encode(" " + text, SpecialTokens::as_text);
     record.insert(record.end(), tokens.begin(), tokens.end());
   };
+  // As a published model saw its texts.
+  if (layout.first_mark < tokenizer.vocabulary_size() && tokenizer.adds_begin_of_text())
+    record.push_back(tokenizer.begin_of_text().value());
   add(example.question);
   for (const std::string& step : example.steps) {
     record.push_back(layout.think());

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "datasets/example_marks.h"
 #include "datasets/example_stages.h"
 
 namespace reverie {
@@ -153,7 +154,7 @@ std::vector<std::vector<int32_t>> example_records(std::span<const Example> examp
                                                   const ExampleOptions& options,
                                                   const Tokenizer& tokenizer,
                                                   ExampleLayout& layout) {
-  layout.first_mark = tokenizer.vocabulary_size();
+  layout.first_mark = first_mark_in(tokenizer).value_or(tokenizer.vocabulary_size());
   const ThoughtRule rule = thought_rule(options);
   std::vector<std::vector<int32_t>> records;
   int64_t longest = 0;

@@ -45,8 +45,10 @@ std::string text_of_examples(std::span<const Example> examples);
 
 /// An example in a token file is a record of `length` tokens:
 ///   question think thought* end_think step* answer ANSWER end end ..
-/// with marks whose ids follow the tokenizer's own. At stage s (Coconut, Hao et al. 2024) the first
-/// s steps are gone, and c thoughts stand for each of them (example_stages.h).
+/// with marks that are special tokens of the vocabulary (datasets/example_marks.h), or else ids
+/// behind it. In the first case a begin-of-text token stands in front where the model was trained
+/// with one. At stage s (Coconut, Hao et al. 2024) the first s steps are gone, and c thoughts stand
+/// for each of them (example_stages.h).
 struct ExampleLayout {
   int64_t length = 0;
   int32_t first_mark = 0;
@@ -56,7 +58,7 @@ struct ExampleLayout {
   int32_t end_think() const { return first_mark + 1; }
   int32_t answer() const { return first_mark + 2; }
   int32_t end() const { return first_mark + 3; }
-  int32_t thought() const { return first_mark + 4; }  ///< the vocabulary's last
+  int32_t thought() const { return first_mark + 4; }  ///< the last of them
 };
 
 /// A record, not filled up: the question's tokens, no thoughts, the steps' and the answer's.

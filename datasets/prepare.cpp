@@ -115,8 +115,8 @@ void write_dataset(const std::string& directory, const DatasetDescription& d,
                       options.special_tokens ? SpecialTokens::read : SpecialTokens::as_text);
   const auto write_part = [&](Part part, const char* file, const char* key) {
     TokenFileWriter writer(path_in(directory, file),
-                           tokenizer->vocabulary_size() + d.layout->marks(), tokenizer->hash(),
-                           d.source.hash);
+                           tokenizer->vocabulary_size() + d.layout->marks(*tokenizer),
+                           tokenizer->hash(), d.source.hash);
     text->write(part, writer, [&](size_t bytes) { progress.add(bytes); });
     writer.finish();
     provenance[key] = {{"tokens", writer.count()}, {"checksum", writer.checksum()}};

@@ -70,7 +70,7 @@ class DocumentLayout final : public Layout {
     if (windows_line_ends_) documents["line_ends"] = "crlf";  // once they separated nothing
   }
   std::string directory_suffix() const override { return separator_.empty() ? "" : "-documents"; }
-  int32_t marks() const override { return 0; }
+  int32_t marks(const Tokenizer&) const override { return 0; }
   std::unique_ptr<CutText> cut(const TextInput& input, size_t training_bytes) const override {
     return std::make_unique<DocumentText>(input, training_bytes, token_);
   }

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "datasets/example_marks.h"
 #include "datasets/example_stages.h"
 #include "datasets/layouts/layout.h"
 
@@ -52,8 +53,8 @@ class ExampleText final : public CutText {
                     Json& description) const override {
     if (!mixes_stages(options_)) return;
     TokenFileWriter steps(path_in(directory, kTrainStepsFile),
-                          tokenizer_->vocabulary_size() + ExampleLayout::kMarks, tokenizer_->hash(),
-                          source_hash);
+                          tokenizer_->vocabulary_size() + marks_behind(*tokenizer_),
+                          tokenizer_->hash(), source_hash);
     for (const auto& record : stageless_) steps.append(record);
     steps.finish();
     description["train_steps"] = {{"tokens", steps.count()}, {"checksum", steps.checksum()}};
@@ -84,7 +85,7 @@ class ExamplesLayout final : public Layout {
   std::string directory_suffix() const override {
     return fmt::format("-stage{}x{}", options_.examples.stage, options_.examples.thoughts);
   }
-  int32_t marks() const override { return ExampleLayout::kMarks; }
+  int32_t marks(const Tokenizer& tokenizer) const override { return marks_behind(tokenizer); }
   std::vector<std::string> own_files() const override { return stage_files(options_.examples); }
   std::unique_ptr<CutText> cut(const TextInput& input, size_t) const override {
     try {

@@ -146,7 +146,7 @@ class GeneratedLayout final : public Layout {
       : resolved_(*component.resolved), task_(std::move(task)) {}
   void add_to_creation(Json& creation) const override { creation["generated"] = resolved_; }
   std::string directory_suffix() const override { return ""; }
-  int32_t marks() const override { return 0; }
+  int32_t marks(const Tokenizer&) const override { return 0; }
   bool reads_text() const override { return false; }
   std::vector<std::string> own_files() const override {
     return {kTestFile, kTrainAnswersFile, kValidationAnswersFile, kTestAnswersFile};

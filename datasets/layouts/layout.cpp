@@ -44,6 +44,8 @@ RecordedLayout recorded_layout(const Json& provenance) {
     if (const auto mix = examples->find("mixed_stages"); mix != examples->end())
       layout.stage_mix = StageMix{
           mix->at("share"), {mix->at("thoughts"), mix->at("thought_steps")}, mix->at("length")};
+    const int32_t tokens = provenance.at("tokenizer").at("vocabulary_size");
+    layout.marks = layout.examples->first_mark < tokens ? 0 : ExampleLayout::kMarks;
   }
   if (const auto documents = provenance.find("documents"); documents != provenance.end()) {
     const Json& mark = documents->at("mark");

@@ -61,8 +61,8 @@ class Layout {
   virtual void add_to_creation(Json& creation) const = 0;
   /// Ends the name of a directory that the config does not name.
   virtual std::string directory_suffix() const = 0;
-  /// Ids that follow the tokenizer's own.
-  virtual int32_t marks() const = 0;
+  /// How many ids follow the tokenizer's own.
+  virtual int32_t marks(const Tokenizer& tokenizer) const = 0;
   /// false: it makes its own text, and cut() gets an empty one.
   virtual bool reads_text() const { return true; }
   /// Names of the files that CutText::write_beside() writes and that opening needs.
@@ -107,7 +107,7 @@ struct RecordedLayout {
   std::optional<ExampleLayout> examples;
   std::optional<StageMix> stage_mix;
   std::optional<TaskLayout> task;
-  int32_t marks() const { return examples ? ExampleLayout::kMarks : 0; }
+  int32_t marks = 0;  ///< ids behind the tokenizer's own
 };
 RecordedLayout recorded_layout(const Json& provenance);
 

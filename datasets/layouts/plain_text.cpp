@@ -37,7 +37,7 @@ class PlainTextLayout final : public Layout {
  public:
   void add_to_creation(Json&) const override {}
   std::string directory_suffix() const override { return ""; }
-  int32_t marks() const override { return 0; }
+  int32_t marks(const Tokenizer&) const override { return 0; }
   std::unique_ptr<CutText> cut(const TextInput& input, size_t training_bytes) const override {
     return std::make_unique<PlainText>(input.text, training_bytes);
   }

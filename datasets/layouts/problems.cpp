@@ -6,6 +6,7 @@
 
 #include "core/files.h"
 #include "core/log.h"
+#include "datasets/example_marks.h"
 #include "datasets/layouts/layout.h"
 #include "datasets/problems/problem_generator.h"
 
@@ -27,7 +28,7 @@ class ProblemLayout final : public Layout {
   std::string directory_suffix() const override {
     return fmt::format("-stage{}x{}", options_.stage, options_.thoughts);
   }
-  int32_t marks() const override { return ExampleLayout::kMarks; }
+  int32_t marks(const Tokenizer& tokenizer) const override { return marks_behind(tokenizer); }
   bool reads_text() const override { return false; }
   std::vector<std::string> own_files() const override { return stage_files(options_); }
   std::unique_ptr<CutText> cut(const TextInput&, size_t) const override {

@@ -239,7 +239,7 @@ class ToldLayout final : public Layout {
         {"form", options_.form}, {"read", options_.read}, {"tokens", options_.tokens}};
   }
   std::string directory_suffix() const override { return "-" + options_.form; }
-  int32_t marks() const override { return ExampleLayout::kMarks; }
+  int32_t marks(const Tokenizer&) const override { return ExampleLayout::kMarks; }
   bool reads_text() const override { return task_ == nullptr; }
   std::unique_ptr<CutText> cut(const TextInput& input, size_t training_bytes) const override {
     if (task_) return std::make_unique<ToldOfTask>(task_, options_);
