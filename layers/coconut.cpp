@@ -8,6 +8,7 @@
 #include "autograd/ops/shape.h"
 #include "core/error.h"
 #include "layers/pretrained/load.h"
+#include "layers/pretrained/new_tokens.h"
 #include "layers/pretrained/plain_model.h"
 #include "layers/row_context.h"
 #include "layers/targeted_columns.h"
@@ -20,15 +21,17 @@ struct CoconutOptions final : Fieldset {
   std::string base;
   std::optional<int64_t> thought_token;
   bool rematerialize = false;
+  NewTokenOptions vocabulary;
   void fields(Fields& f) override {
     f.path("base", base,
            "the model to train: a Hugging Face directory, a .gguf file or a llama2.c .bin file, "
            "e.g. the export of a run on whole chains of thought");
     f.integer_or_auto("thought_token", thought_token, kNonNegative,
-                      "the token that stands for a thought; auto: the vocabulary's last token, "
-                      "as in data of examples");
+                      "the token that stands for a thought; auto: the vocabulary's last token "
+                      "(of vocab_size, where it is given), as in data of examples");
     f.boolean("rematerialize", rematerialize,
               "recompute blocks in the backward pass instead of keeping their activations");
+    vocabulary.describe(f);
   }
 };
 
@@ -40,6 +43,7 @@ class Coconut final : public LanguageModel, public AroundPlainModel {
     options.device = build.device;
     options.frozen = false;
     options.rematerialize = o.rematerialize;
+    options.new_tokens = o.vocabulary.asked();
     LoadedModel loaded = load_pretrained(o.base, options);
     auto* transformer = dynamic_cast<Transformer*>(loaded.model.get());
     require(transformer && !transformer->has_memory(),
@@ -48,7 +52,8 @@ class Coconut final : public LanguageModel, public AroundPlainModel {
             o.base);
     component_ = loaded.component;
     base_ = static_cast<Transformer*>(&adopt("", std::move(loaded.model)));
-    const int64_t token = o.thought_token.value_or(base_->vocabulary_size() - 1);
+    const int64_t tokens = o.vocabulary.vocab_size.value_or(base_->vocabulary_size());
+    const int64_t token = o.thought_token.value_or(tokens - 1);
     require(token < base_->vocabulary_size(),
             "thought_token {} is outside the vocabulary of {}, which has {} tokens", token, o.base,
             base_->vocabulary_size());
@@ -62,6 +67,7 @@ class Coconut final : public LanguageModel, public AroundPlainModel {
   double logit_softcap() const override { return base_->logit_softcap(); }
   bool incremental() const override { return true; }
   bool carries_memory() const override { return false; }
+  std::optional<int32_t> thought_token() const override { return thought_; }
   double forward_flops_per_token(int64_t length) const override {
     return base_->forward_flops_per_token(length);
   }

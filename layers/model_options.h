@@ -2,7 +2,7 @@
 /// Options of a model's config that others read or fill in, whatever the model's type. They are
 /// found among the fields that the options describe (Fieldset::fields()), so that a plug-in's model
 /// offers them by describing such fields, and has none of those that it leaves out:
-///   vocab_size  an integer; 0: as many tokens as the data's tokenizer has
+///   vocab_size  an integer, or "auto"; 0: as many tokens as the data have
 ///   block_size  an integer, or "auto": longest sequence, in tokens
 ///   base, path  a path: where a model lies that this one is built of
 ///   memory      a component of MemoryRegistry, which may be null

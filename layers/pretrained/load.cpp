@@ -11,6 +11,7 @@
 #include "core/gguf.h"
 #include "layers/families/family.h"
 #include "layers/pretrained/formats.h"
+#include "layers/pretrained/new_tokens.h"
 
 namespace reverie {
 namespace {
@@ -175,6 +176,9 @@ LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& op
   if (options.block_size) files.component["block_size"] = *options.block_size;
   if (options.rematerialize) files.component["rematerialize"] = true;
   if (!shape_only) check_size(files, path);
+  const int64_t rows = files.component.at("vocab_size");
+  if (options.new_tokens)
+    files.component["vocab_size"] = rows_with(*options.new_tokens, rows, path);
 
   LoadedModel loaded;
   loaded.component =
@@ -184,6 +188,7 @@ LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& op
       loaded.component, Build{unused, options.dtype, options.device, false, options.frozen});
   const auto& transformer = dynamic_cast<const Transformer&>(*loaded.model);
   const TransformerShape& shape = transformer.shape();
+  if (options.new_tokens) add_new_rows(files, shape, *options.new_tokens, rows);
   if (shape_only && files.tensors.empty() && files.narrow)
     add_absent_weights(*loaded.model, *files.narrow, files);
   const std::string positions = shape.names.root + "." + shape.names.positions + ".weight";

@@ -11,6 +11,15 @@
 
 namespace reverie {
 
+/// Tokens that a vocabulary gets.
+struct NewTokens {
+  int64_t end = 0;    ///< the new ids are end - count to end - 1; rows behind them stay
+  int64_t count = 0;  ///< 0: none, and every token below `end` must have a row
+  /// Their rows of the embedding table, and of an output projection of its own, begin as this
+  /// token's; nullopt: as the mean of all rows before them.
+  std::optional<int64_t> copied = {};
+};
+
 struct PretrainedOptions {
   DType dtype = DType::f32;  ///< of the parameters: what is stored is cast to it
   Device device = {};
@@ -19,6 +28,7 @@ struct PretrainedOptions {
   /// trained for, worse); learned positions cannot be extended.
   std::optional<int64_t> block_size = {};
   bool rematerialize = false;  ///< TransformerShape::rematerialize, which no file says
+  std::optional<NewTokens> new_tokens = {};
 };
 
 struct LoadedModel {
@@ -40,6 +50,7 @@ struct LoadedModel {
 /// when the path cannot be read; DataError for a file that is damaged, asks for a feature that is
 /// not built (naming the key), or holds tensors that do not fit: one error lists all that are
 /// missing, unexpected, transposed or of a wrong shape.
+/// New tokens that do not fit are UserErrors, see rows_with().
 /// In a dry run it is the shape alone: of a directory, config.json is enough, and frozen matrices
 /// count in the type that its "dtype" names, where that has 16 bits and the weights are not there.
 LoadedModel load_pretrained(const std::string& path, const PretrainedOptions& = {});

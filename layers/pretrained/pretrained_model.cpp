@@ -4,6 +4,7 @@
 #include "layers/frozen_base.h"
 #include "layers/linear.h"
 #include "layers/pretrained/load.h"
+#include "layers/pretrained/new_tokens.h"
 #include "layers/pretrained/plain_model.h"
 
 namespace reverie {
@@ -14,6 +15,7 @@ struct PretrainedModelOptions final : Fieldset {
   std::optional<int64_t> block_size, rank;
   double alpha = 16;
   bool rematerialize = false;
+  NewTokenOptions vocabulary;
   void fields(Fields& f) override {
     f.path("path", path,
            "the initial weights: a Hugging Face directory, a .gguf file or a llama2.c .bin file");
@@ -25,6 +27,11 @@ struct PretrainedModelOptions final : Fieldset {
     f.number("alpha", alpha, {1e-6, 1e6}, "updates are multiplied by alpha / rank");
     f.boolean("rematerialize", rematerialize,
               "recompute blocks in the backward pass instead of keeping their activations");
+    vocabulary.describe(f);
+    f.rule(!rank || vocabulary.new_tokens == 0,
+           "new_tokens are given, and rank, which trains low-rank updates alone, would leave their "
+           "rows as they begin: wanted a model that has the tokens, such as the export of a run "
+           "that trained them, or no rank");
   }
 };
 
@@ -39,6 +46,7 @@ class PretrainedModel final : public LanguageModel,
     options.frozen = o.rank.has_value();
     options.block_size = o.block_size;
     options.rematerialize = o.rematerialize;
+    options.new_tokens = o.vocabulary.asked();
     LoadedModel loaded = load_pretrained(o.path, options);
     component_ = loaded.component;
     ends_ = loaded.ends;

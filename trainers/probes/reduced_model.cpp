@@ -47,7 +47,8 @@ void reduce_depth(IntegerOptions& sizes) {
   const bool kinds = sizes.value_or("sliding_window", 0) > 0;
   const int64_t period = sizes.value_or("global_every", kinds ? kMostLayers : kFewLayers);
   sizes.limit("n_layer", std::clamp(period, kFewLayers, kMostLayers));
-  sizes.limit("vocab_size", kFewTokens);
+  // A published model keeps its table.
+  if (!sizes.find("new_tokens")) sizes.limit("vocab_size", kFewTokens);
 }
 
 void reduce_width(IntegerOptions& sizes) {

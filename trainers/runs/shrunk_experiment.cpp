@@ -181,7 +181,8 @@ void shrink_data(DataOptions& d, const std::string& config_directory, const Shri
   }
   d.prepared_directory.clear();
   Json written = write_config(d);
-  written.erase("mix");  // empty; directories were named before there were mixes
+  // Directories were named before there were mixes, and marks of examples.
+  for (const char* key : {"mix", "marks"}) written.erase(key);
   for (const char* key : {"thought_steps", "mixed_stages"}) written["examples"].erase(key);
   d.prepared_directory = fmt::format("{}/tokens-{}", s.directory, short_hash(json_text(written)));
 }

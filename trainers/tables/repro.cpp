@@ -57,6 +57,15 @@ Shrinking shrinking_of_runs(const std::string& kind, const ReproOptions& o) {
   return shrinking_of(kind, o.shrink, o.directory, !o.without_data);
 }
 
+// The same of tokens that a published model's vocabulary gets.
+void erase_young_new_tokens(Json& model) {
+  const std::string type = model.value("type", "");
+  if (type != "pretrained" && type != "coconut") return;
+  for (const char* key : {"vocab_size", "copied_token"})
+    if (model.value(key, Json()) == "auto") model.erase(key);
+  if (model.value("new_tokens", int64_t(0)) == 0) model.erase("new_tokens");
+}
+
 // Says where a run's directory will lie: by everything that decides what it will hold.
 class RunPlanner {
  public:
@@ -87,12 +96,14 @@ class RunPlanner {
     if (experiment.data.field.empty()) all["data"].erase("field");
     if (experiment.data.train_bpe == 0) all["data"].erase("train_bpe");
     if (!experiment.data.begin_windows) all["data"].erase("begin_windows");
+    if (experiment.data.marks == "unnamed") all["data"].erase("marks");
     if (!experiment.data.generated.given()) all["data"].erase("generated");
     if (!experiment.data.problems.given()) all["data"].erase("problems");
     if (experiment.data.mix.empty()) all["data"].erase("mix");
     if (all["model"].value("insert", "") == "drawn") all["model"].erase("insert");
     erase_young_rematerialize(all["model"]);
     erase_young_stages(experiment.data.examples, all["data"]["examples"]);
+    erase_young_new_tokens(all["model"]);
     if (!experiment.data.examples.told())
       for (const char* key : {"read", "tokens"}) all["data"]["examples"].erase(key);
     if (experiment.shrunk_by == 1) all.erase("shrunk_by");

@@ -52,6 +52,17 @@ void settle_vocabulary(ExperimentOptions& options, const Dataset& data) {
   if (!problems.empty()) throw UserError(problems);
 }
 
+void require_same_thoughts(const LanguageModel& model, const Dataset& data) {
+  const auto token = model.thought_token();
+  if (!token || !data.examples || *token == data.examples->thought()) return;
+  throw UserError(fmt::format(
+      "the model thinks at token {}, and the thoughts of the data are token {}, which it would "
+      "read "
+      "as any other: set $.model.vocab_size to 0 (the data's vocabulary), or $.model.thought_token "
+      "to {}",
+      *token, data.examples->thought(), data.examples->thought()));
+}
+
 void settle_base(ExperimentOptions& options) {
   if (options.model.type != "explained") return;
   const auto& explained = component_options<ExplainedOptions>(options.model);

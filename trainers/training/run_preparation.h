@@ -3,6 +3,7 @@
 /// about to train the same.
 
 #include "datasets/dataset.h"
+#include "layers/language_model.h"
 #include "trainers/distributed/communicator.h"
 #include "trainers/runs/experiment.h"
 
@@ -14,6 +15,9 @@ Dataset open_data(const DataOptions&, Communicator&);
 /// A vocabulary of 0 becomes the data's. UserError, with all that is wrong, where the model's
 /// vocabulary does not hold the data's tokens, or a split of a text holds no window of the model's.
 void settle_vocabulary(ExperimentOptions&, const Dataset&);
+
+/// UserError where the model thinks at another token than the one that the data's examples have.
+void require_same_thoughts(const LanguageModel&, const Dataset&);
 
 /// A model beside a frozen run keeps the hash of that run's weights, so that another is refused later.
 void settle_base(ExperimentOptions&);

@@ -69,6 +69,7 @@ Trainer::~Trainer() = default;
 void Trainer::build() {
   model_ = make_run_model(options_);
   dataset_.require_vocabulary(model_->vocabulary_size());  // of a model that came with its own
+  require_same_thoughts(*model_, dataset_);
   parameters_ = std::make_unique<FlatParameters>(*model_, communicator(),
                                                  options_.distributed.shard_optimizer,
                                                  options_.keeps_rounded_copies());
