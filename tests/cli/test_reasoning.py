@@ -74,7 +74,7 @@ class ReasoningTest(unittest.TestCase):
         self.assertIn("rows with latents or thoughts", said)
         # Runs of earlier versions keep their names: options that came later are no part of them.
         self.assertTrue((self.here / "out/runs/steps-arithmetic-seed1337-24c4d049").exists(), os.listdir(self.here / "out/runs"))
-        for preset in ("laptop", "sentences", "gsm8k"):
+        for preset in ("laptop", "sentences", "gsm8k", "smollm2_trained"):
             planned = self.expect(0, "plan", ROOT / "configs/tables/reasoning.json", "--preset", preset).stdout
             self.assertIn("coconut", planned)
         for preset in ("smollm2", "gemma3", "paper"):

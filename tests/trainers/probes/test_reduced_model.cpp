@@ -40,6 +40,18 @@ TEST(ReducedModel, KeepsPartsAndOptionsAndMakesSizesSmall) {
   EXPECT_EQ(small.at("memory"), resolved(large).resolved->at("memory"));
 }
 
+// Its table comes from its files, whatever of it is used: a copy would be as large as the model.
+TEST(ReducedModel, KeepsTheVocabularyOfAPublishedModel) {
+  const std::string path = testing::test_directory() + "/golden/pretrained/llama";
+  for (const Json& json : {Json{{"type", "pretrained"}, {"path", path}, {"vocab_size", 66}},
+                           Json{{"type", "coconut"}, {"base", path}, {"vocab_size", 66}}}) {
+    Json with = json;
+    with["new_tokens"] = 5;
+    const Component model = resolved(with);
+    EXPECT_EQ(*reduced_model(model).resolved, *model.resolved);
+  }
+}
+
 TEST(ReducedModel, KeepsGroupsOfHeadsAndKindsOfLayers) {
   const Json small = *reduced_model(resolved({{"type", "gemma3"},
                                               {"vocab_size", 5000},

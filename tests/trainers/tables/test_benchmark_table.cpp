@@ -17,6 +17,7 @@
 #include "core/signals.h"
 #include "support/message_of.h"
 #include "support/temporary_directory.h"
+#include "support/working_folder.h"
 #include "trainers/runs/run_directory.h"
 #include "trainers/tables/definitions.h"
 #include "trainers/tables/repro.h"
@@ -31,6 +32,7 @@ using ::testing::HasSubstr;
 using testing::message_of;
 using ::testing::Not;
 using testing::TemporaryDirectory;
+using testing::WorkingFolder;
 
 // Right on the items first .. first + count - 1 of 100.
 std::vector<double> right_from(size_t first, size_t count) {
@@ -313,17 +315,6 @@ TEST(BenchmarkTable, WhatWasNotTrainedStandsBesideEverySeed) {
 }
 
 // ---- from the table's file ---------------------------------------------------------------------
-class WorkingFolder {
- public:
-  explicit WorkingFolder(const std::string& directory) : before_(std::filesystem::current_path()) {
-    std::filesystem::current_path(directory);
-  }
-  ~WorkingFolder() { std::filesystem::current_path(before_); }
-
- private:
-  std::filesystem::path before_;
-};
-
 class BenchmarkReproTest : public ::testing::Test {
  protected:
   ReproOptions options(const Json& patch = Json::object(), bool with_data = false) const {

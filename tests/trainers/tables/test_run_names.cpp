@@ -7,7 +7,11 @@
 
 #include "core/files.h"
 #include "core/json.h"
+#include "datasets/prepare.h"
+#include "support/temporary_directory.h"
 #include "support/tests_directory.h"
+#include "support/working_folder.h"
+#include "trainers/runs/experiment.h"
 #include "trainers/tables/repro.h"
 
 namespace reverie {
@@ -67,6 +71,37 @@ TEST(RunNames, StayWhenAModelIsAdded) {
     EXPECT_GE(added, 2u) << preset;
     EXPECT_EQ(now, names(before)) << preset;
   }
+}
+
+// The names at commit 6625f20, before data.marks and tokens that a published vocabulary gets. Data are
+// prepared, and runs begin with others', since both are part of a name.
+TEST(RunNames, OfModelsThatBeginWithOthersStayAsWell) {
+  const testing::TemporaryDirectory directory;
+  const testing::WorkingFolder here(directory.path());
+  ReproOptions o;
+  o.table = parse_json(R"({
+    "kind": "benchmarks", "title": "names", "baseline": "direct",
+    "base": {"data": {"tokenizer": "word"}, "train": {"steps": 2, "batch_size": 2},
+             "evaluation": {"interval": 0, "windows": 2, "final_windows": 2, "final_prefix_only_windows": 1, "batch_size": 2},
+             "sample": {"tokens": 0}},
+    "tasks": {"sums": {"data": {"problems": {"type": "arithmetic", "operation": "plus", "digits": 1, "second_digits": 1, "train": 20, "held_out": 4}}}},
+    "models": {
+      "direct": {"model": {"type": "llama", "vocab_size": 0, "block_size": 32, "n_layer": 1, "n_head": 1, "n_embd": 8, "n_hidden": 8}, "data": {"examples": {"stage": 9, "thoughts": 0}}},
+      "continued": {"model": {"type": "pretrained", "block_size": 24}, "data": {"examples": {"stage": 9, "thoughts": 0}}},
+      "coconut": {"model": {"type": "coconut"}, "data": {"examples": {"thoughts": 1}}}},
+    "from": {"continued": "direct", "coconut": "direct"}, "staged": ["coconut"],
+    "presets": {"tiny": {"seeds": [3], "stages": {"sums": 1}, "cells": {"direct": [], "continued": [], "coconut": []}}}})");
+  o.table_file = "table.json";
+  o.preset = "tiny";
+  o.directory = "out";
+  for (const PlannedRun& run : plan_table(o))
+    prepare_dataset(describe_dataset(read_experiment(run.config, ".").data));
+  std::vector<std::string> names;
+  for (const PlannedRun& run : plan_table(o))
+    names.push_back(std::filesystem::path(run.directory).filename());
+  EXPECT_EQ(names,
+            (std::vector<std::string>{"direct-sums-seed3-f2b601d4", "continued-sums-seed3-4b344d30",
+                                      "coconut-sums-stage1-seed3-b9173b0f"}));
 }
 
 }  // namespace

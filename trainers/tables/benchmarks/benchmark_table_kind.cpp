@@ -133,10 +133,12 @@ class BenchmarkTableKind final : public TableKind {
     throw InternalError(fmt::format("no cell {} on {}", planned.model, planned.level_name));
   }
   // Whether another model, or its own next stage, may begin with this run's weights.
-  bool is_begun_with(const std::string& model) const {
-    return among(definition_.staged, model) ||
-           std::any_of(definition_.from.begin(), definition_.from.end(),
-                       [&](const auto& entry) { return entry.second == model; });
+  bool is_begun_with(const Cell& cell) const {
+    if (cell.stage > 0 &&
+        cell.stage < preset_.stages.at(cell.task, table_.preset_path() + ".stages"))
+      return true;
+    return std::any_of(definition_.from.begin(), definition_.from.end(),
+                       [&](const auto& entry) { return entry.second == cell.planned.model; });
   }
   bool shuffles(const Cell& cell) const {
     return cell.latents > 0 && among(definition_.shuffled, cell.planned.model);
@@ -216,7 +218,7 @@ void BenchmarkTableKind::check(const PlannedRun& run) const {
 }
 
 void BenchmarkTableKind::measure_finished(const PlannedRun& run) const {
-  const bool exported = !is_begun_with(run.cell.model) || is_exported(run.directory),
+  const bool exported = !is_begun_with(at(run.cell)) || is_exported(run.directory),
              answered = !measured(run).empty();
   if (exported && answered) return;
   const LoadedRun loaded = load_run(run.directory);
