@@ -12,6 +12,7 @@
 #include "layers/pretrained/plain_model.h"
 #include "layers/row_context.h"
 #include "layers/targeted_columns.h"
+#include "layers/thinking_model.h"
 #include "layers/transformer.h"
 
 namespace reverie {
@@ -35,7 +36,7 @@ struct CoconutOptions final : Fieldset {
   }
 };
 
-class Coconut final : public LanguageModel, public AroundPlainModel {
+class Coconut final : public LanguageModel, public AroundPlainModel, public ThinkingModel {
  public:
   Coconut(const CoconutOptions& o, const Build& build) {
     PretrainedOptions options;
@@ -67,7 +68,7 @@ class Coconut final : public LanguageModel, public AroundPlainModel {
   double logit_softcap() const override { return base_->logit_softcap(); }
   bool incremental() const override { return true; }
   bool carries_memory() const override { return false; }
-  std::optional<int32_t> thought_token() const override { return thought_; }
+  int32_t thought_token() const override { return thought_; }
   double forward_flops_per_token(int64_t length) const override {
     return base_->forward_flops_per_token(length);
   }

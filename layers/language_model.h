@@ -2,7 +2,6 @@
 /// The interface of models for trainers, samplers and probes.
 
 #include <memory>
-#include <optional>
 
 #include "core/registry.h"
 #include "layers/module.h"
@@ -29,8 +28,6 @@ class LanguageModel : public Module {
   virtual MemoryState initial_memory(int64_t batch) const { return {}; }
   /// Tokens that end a text, where the model came from files that name them.
   virtual std::vector<int32_t> ends_of_text() const { return {}; }
-  /// The token at which the model's input is its own last state; nullopt: it has none.
-  virtual std::optional<int32_t> thought_token() const { return std::nullopt; }
   /// Floating-point operations of one forward per token at this length, for plans and reports.
   virtual double forward_flops_per_token(int64_t length) const = 0;
 

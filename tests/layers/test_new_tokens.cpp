@@ -15,6 +15,7 @@
 #include "layers/model_options.h"
 #include "layers/pretrained/gguf_model_writer.h"
 #include "layers/pretrained/hugging_face_writer.h"
+#include "layers/thinking_model.h"
 #include "pretrained_support.h"
 #include "support/message_of.h"
 #include "support/tiny_models.h"
@@ -265,14 +266,15 @@ TEST(NewTokenOptions, ThatContradictEachOtherAreRefused) {
 
 // In a padded vocabulary the data's last token is not the table's last row.
 TEST(NewTokens, AThoughtIsTheLastTokenOfTheVocabulary) {
-  EXPECT_EQ(model_of(around("coconut", {}))->thought_token(), kRows - 1);
-  EXPECT_EQ(model_of(around("coconut", {{"vocab_size", 50}}))->thought_token(), 49);
+  EXPECT_EQ(thought_token_of(*model_of(around("coconut", {}))), kRows - 1);
+  EXPECT_EQ(thought_token_of(*model_of(around("coconut", {{"vocab_size", 50}}))), 49);
+  EXPECT_EQ(thought_token_of(
+                *model_of(around("coconut", {{"vocab_size", kRows + 5}, {"new_tokens", 5}}))),
+            kRows + 4);
   EXPECT_EQ(
-      model_of(around("coconut", {{"vocab_size", kRows + 5}, {"new_tokens", 5}}))->thought_token(),
-      kRows + 4);
-  EXPECT_EQ(
-      model_of(around("coconut", {{"vocab_size", 50}, {"thought_token", 7}}))->thought_token(), 7);
-  EXPECT_EQ(model_of(around("pretrained", {}))->thought_token(), std::nullopt);
+      thought_token_of(*model_of(around("coconut", {{"vocab_size", 50}, {"thought_token", 7}}))),
+      7);
+  EXPECT_EQ(thought_token_of(*model_of(around("pretrained", {}))), std::nullopt);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
 #include "layers/model_options.h"
+#include "layers/thinking_model.h"
 #include "trainers/distributed/agreement.h"
 #include "trainers/runs/explained_model.h"
 #include "trainers/text/activity.h"
@@ -53,7 +54,7 @@ void settle_vocabulary(ExperimentOptions& options, const Dataset& data) {
 }
 
 void require_same_thoughts(const LanguageModel& model, const Dataset& data) {
-  const auto token = model.thought_token();
+  const auto token = thought_token_of(model);
   if (!token || !data.examples || *token == data.examples->thought()) return;
   throw UserError(fmt::format(
       "the model thinks at token {}, and the thoughts of the data are token {}, which it would "

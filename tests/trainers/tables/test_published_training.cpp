@@ -13,6 +13,7 @@
 #include "core/signals.h"
 #include "datasets/example_marks.h"
 #include "layers/pretrained/load.h"
+#include "layers/thinking_model.h"
 #include "support/message_of.h"
 #include "support/published_model.h"
 #include "support/temporary_directory.h"
@@ -151,7 +152,7 @@ TEST_F(PublishedTraining, TrainsAnswersAndGoesOnWithTheMarks) {
     EXPECT_EQ(first_mark_in(*load_tokenizer_for(exported + "/tokenizer.json")), marks);
   }
   const PlannedRun& stage = run_of(runs, "coconut", "sums-stage1");
-  EXPECT_EQ(load_run(stage.directory).model->thought_token(), marks + 4);
+  EXPECT_EQ(thought_token_of(*load_run(stage.directory).model), marks + 4);
   EXPECT_FALSE(std::filesystem::exists(stage.directory + "/hugging_face"))
       << "nothing begins with the last stage";
   EXPECT_EQ(run_table(o), 0) << "all of it is there";

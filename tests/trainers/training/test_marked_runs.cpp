@@ -15,6 +15,7 @@
 #include "datasets/example_marks.h"
 #include "datasets/tokenizers/odd_texts.h"
 #include "layers/pretrained/load.h"
+#include "layers/thinking_model.h"
 #include "support/message_of.h"
 #include "support/published_model.h"
 #include "support/temporary_directory.h"
@@ -167,7 +168,7 @@ TEST_F(MarkedRun, InAPaddedVocabularyAModelThinksAtTheDatasThoughts) {
   const LoadedRun run = load_run(directory_ / "thinks");
   const int64_t tokens = published_vocabulary()->vocabulary_size();
   EXPECT_EQ(run.model->vocabulary_size(), tokens + 9);
-  EXPECT_EQ(run.model->thought_token(), tokens + 4);
+  EXPECT_EQ(thought_token_of(*run.model), tokens + 4);
   thinking["model"].update({{"vocab_size", "auto"}, {"new_tokens", 0}});
   EXPECT_THAT(message_of<UserError>([&] { train("other", experiment(path, thinking)); }),
               AllOf(HasSubstr(fmt::format("thinks at token {}", tokens + 8)),
