@@ -93,6 +93,14 @@ void Variable::set_tensor(Tensor value) {
       "a leaf {} cannot hold {}", tensor(), value);
   impl_->value = std::move(value);
 }
+ReadBy Variable::read_by() const {
+  tensor();
+  return impl_->read_by;
+}
+void Variable::set_read_by(ReadBy read_by) {
+  require(is_leaf(), "only of a leaf can be said what reads it");
+  impl_->read_by = read_by;
+}
 void Variable::on_grad_ready(std::function<void(const Tensor&)> hook) {
   require(is_leaf(), "only leaves have gradient-ready hooks");
   impl_->grad_ready = std::move(hook);

@@ -24,6 +24,7 @@ struct VariableImpl {
   int output = 0;
   /// Leaves only.
   Tensor grad, grad_buffer;
+  ReadBy read_by = ReadBy::any;
   std::function<void(const Tensor&)> grad_ready;
 
   /// Adds a contribution. The first one is taken over where nobody else can see it, or copied, so

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "autograd/precision.h"
 #include "core/tensor.h"
 
 namespace reverie {
@@ -47,6 +48,11 @@ class Variable {
   /// The same leaf over other bytes of the same shape and dtype: how parameters move into flat
   /// buckets.
   void set_tensor(Tensor value);
+  /// What reads a leaf; ReadBy::any unless whoever made it says otherwise. matmul: linear(),
+  /// linear_activation() and linear_cross_entropy() alone, so that a step in bf16 needs no more of it
+  /// than its copy in bf16 (core/rounded_copy.h).
+  ReadBy read_by() const;
+  void set_read_by(ReadBy);
   /// Called with the gradient as soon as every use of this leaf in a backward() has contributed.
   void on_grad_ready(std::function<void(const Tensor&)> hook);
 

@@ -25,7 +25,7 @@ const GgufLayout& layout_of(CompactType type) {
 }
 
 // Storage without data() until somebody who does not know better asks for it. No other storage of
-// any bytes is without: allocators throw, and files are mapped or refused.
+// any bytes is without, but for only_rounded(): allocators throw, and files are mapped or refused.
 class CompactStorage final : public Storage {
  public:
   CompactStorage(const CompactRows& rows, std::shared_ptr<Storage> owner)
@@ -83,7 +83,9 @@ class CompactStorage final : public Storage {
 };
 
 CompactStorage* compact_storage(const Tensor& t) {
-  if (!t.defined() || t.storage()->bytes() == 0 || t.storage()->data() != nullptr) return nullptr;
+  if (!t.defined() || t.storage()->bytes() == 0 || t.storage()->data() != nullptr ||
+      t.storage()->only_rounded())
+    return nullptr;
   auto* storage = static_cast<CompactStorage*>(t.storage().get());
   return storage->rows() != nullptr ? storage : nullptr;
 }

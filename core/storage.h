@@ -39,6 +39,10 @@ class Storage {
   Storage(size_t bytes, Device);
   /// Foreign memory (a mapped file): `release` runs when the last tensor over it is gone.
   Storage(void* data, size_t bytes, Device, std::function<void()> release);
+  /// Without bytes of its own: only_rounded().
+  struct OnlyRounded {};
+  Storage(size_t bytes, Device device, OnlyRounded)
+      : bytes_(bytes), device_(device), release_([] {}), only_rounded_(true) {}
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -51,14 +55,19 @@ class Storage {
   uint32_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump() { version_.fetch_add(1, std::memory_order_relaxed); }
 
-  /// A copy in bf16 (core/rounded_copy.h) that is good for this version alone; null for any other.
-  void keep_rounded(std::shared_ptr<Storage> copy) {
+  /// A copy in bf16 (core/rounded_copy.h) that is good for this version alone; null for any other. It
+  /// begins at element `offset` of `copy`.
+  void keep_rounded(std::shared_ptr<Storage> copy, int64_t offset) {
     rounded_ = std::move(copy);
+    rounded_offset_ = offset;
     rounded_version_ = version();
   }
   std::shared_ptr<Storage> rounded() const {
     return rounded_ && rounded_version_ == version() ? rounded_ : nullptr;
   }
+  int64_t rounded_offset() const { return rounded_offset_; }
+  /// Whether it has that copy alone, and no bytes of its own.
+  bool only_rounded() const { return only_rounded_; }
 
  private:
   void* data_ = nullptr;
@@ -67,7 +76,9 @@ class Storage {
   std::function<void()> release_;
   std::atomic<uint32_t> version_{0};
   std::shared_ptr<Storage> rounded_;
+  int64_t rounded_offset_ = 0;
   uint32_t rounded_version_ = 0;
+  bool only_rounded_ = false;
 };
 
 }  // namespace reverie

@@ -9,7 +9,7 @@ namespace reverie {
 Linear::Linear(int64_t in, int64_t out, const LinearOptions& options, const Build& build)
     : layout_(options.layout) {
   const Shape shape = layout_ == WeightLayout::out_in ? Shape{out, in} : Shape{in, out};
-  weight_ = parameter("weight", build.weights(shape, options.stddev));
+  weight_ = parameter("weight", build.weights(shape, options.stddev), ReadBy::matmul);
   if (options.bias) bias_ = parameter("bias", Tensor::zeros({out}, build.dtype, build.device));
 }
 
@@ -29,8 +29,10 @@ void Linear::add_low_rank_update(int64_t rank, double scale, const Build& build)
   const Shape& s = weight_.shape();
   const bool rows_are_outputs = layout_ == WeightLayout::out_in;
   const int64_t in = s[rows_are_outputs ? 1 : 0], out = s[rows_are_outputs ? 0 : 1];
-  low_rank_a_ = parameter("lora_a", build.weights({rank, in}, 1 / std::sqrt(double(in))));
-  low_rank_b_ = parameter("lora_b", Tensor::zeros({out, rank}, build.dtype, build.device));
+  low_rank_a_ =
+      parameter("lora_a", build.weights({rank, in}, 1 / std::sqrt(double(in))), ReadBy::matmul);
+  low_rank_b_ =
+      parameter("lora_b", Tensor::zeros({out, rank}, build.dtype, build.device), ReadBy::matmul);
   low_rank_scale_ = scale;
 }
 

@@ -28,9 +28,10 @@ void refuse_taken_names(const Module& owner, const std::string& name, const Modu
 
 }  // namespace
 
-Variable Module::parameter(std::string name, Tensor initial) {
+Variable Module::parameter(std::string name, Tensor initial, ReadBy read_by) {
   refuse_taken_names(*this, name, nullptr);
   Variable v(std::move(initial), true);
+  v.set_read_by(read_by);
   entries_.push_back({std::move(name), v, nullptr, false});
   return v;
 }

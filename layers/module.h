@@ -75,7 +75,8 @@ class Module {
   void load(const std::vector<StoredTensor>& tensors, bool strict = true);
 
  protected:
-  Variable parameter(std::string name, Tensor initial);
+  /// `read_by`: see Variable::read_by().
+  Variable parameter(std::string name, Tensor initial, ReadBy read_by = ReadBy::any);
   template <class M, class... A>
   M& child(const std::string& name, A&&... arguments) {
     return static_cast<M&>(adopt(name, std::make_unique<M>(std::forward<A>(arguments)...)));

@@ -224,7 +224,7 @@ Transformer::Transformer(const TransformerShape& s, const Build& build) : shape_
   if (!n.positions.empty())
     positions_ = parameter(name(n.positions) + ".weight", table(s.block_size));
   blocks_ = &child<BlockStack>("", s, build);
-  head_ = s.tied ? embedding_ : parameter(n.head + ".weight", table(s.vocabulary));
+  head_ = s.tied ? embedding_ : parameter(n.head + ".weight", table(s.vocabulary), ReadBy::matmul);
   if (s.memory.given()) {
     const MemorySite site{s.features, s.layers, build};
     memory_ = static_cast<MemoryModule*>(

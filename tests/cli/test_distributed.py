@@ -242,6 +242,20 @@ class DistributedTest(unittest.TestCase):
         self.assert_same_run(run)
         self.assertEqual(json.loads((run / "summary.json").read_text())["ranks"], 3)
 
+    def test_ranks_in_bf16_that_share_masters_equal_one_process_bit_by_bit(self):
+        # Products in f32 depend on the number of threads.
+        changes, whole, run = {"precision": "bf16", "train": {"exact_sums": "on"}}, self.folder / "bf16-whole", self.folder / "bf16-shared"
+        process = self.start([REVERIE, "train", self.config("bf16-whole", **changes), "--run-dir", whole], OMP_NUM_THREADS="1")
+        status, output = self.finish(process)
+        self.assertEqual(status, 0, output)
+        arguments = [REVERIE, "train", self.config("bf16-shared", distributed={"shard_optimizer": True}, **changes), "--run-dir", run]
+        port = str(free_port())
+        processes = [self.start(arguments, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="3", MASTER_ADDR="127.0.0.1",
+                                MASTER_PORT=port, OMP_NUM_THREADS="1") for rank in range(3)]
+        for status, output in map(self.finish, processes):
+            self.assertEqual(status, 0, output)
+        self.assert_same_run(run, whole)
+
     def test_the_port_that_torchrun_keeps_for_itself_is_left_alone(self):
         with socket.socket() as agent:
             agent.bind(("127.0.0.1", 0))

@@ -8,6 +8,7 @@
 #include <limits>
 #include <thread>
 
+#include "core/compact_weights.h"
 #include "core/error.h"
 #include "core/fixtures.h"
 #include "core/rounded_copy.h"
@@ -327,7 +328,32 @@ TEST(RoundedCopy, WantsWholeStoragesOfOneShape) {
                              {weights, rounded.slice(0, 0, 2)},
                              {weights.slice(0, 0, 2), rounded.slice(0, 0, 2)}})
     EXPECT_THAT(testing::message_of<UserError>([&] { keep_rounded_copy(w, r); }),
-                HasSubstr("wanted whole storages of f32 and bf16"));
+                HasSubstr("wanted a whole storage of f32"));
+}
+
+TEST(RoundedCopy, MayBePartOfALargerStorage) {
+  Tensor weights = counting({4, 6}), all = Tensor::zeros({40}, DType::bf16);
+  const Tensor rounded = all.slice(0, 8, 32).view({4, 6});
+  Tensor(rounded).copy_from(weights.to(DType::bf16));
+  keep_rounded_copy(weights, rounded);
+  EXPECT_TRUE(bit_identical(rounded_copy(weights), weights.to(DType::bf16)));
+  EXPECT_TRUE(rounded_copy(weights).shares_storage_with(all));
+  EXPECT_TRUE(
+      bit_identical(rounded_copy(weights.slice(0, 2, 4)), weights.slice(0, 2, 4).to(DType::bf16)));
+}
+
+TEST(RoundedCopy, MayBeAllThatIsThere) {
+  const Tensor rounded = counting({4, 6}).to(DType::bf16), weights = only_rounded(rounded);
+  EXPECT_EQ(weights.str(), "f32[4, 6] cpu");
+  EXPECT_TRUE(bit_identical(rounded_copy(weights), rounded));
+  EXPECT_TRUE(bit_identical(rounded_copy(weights.slice(0, 1, 3)), rounded.slice(0, 1, 3)));
+  EXPECT_FALSE(is_compact(weights));
+  Tensor other = Tensor::empty({4, 6}, DType::f32), written = weights;
+  for (const auto& [what, use] :
+       {std::pair<const char*, std::function<void()>>{"read", [&] { weights.to_vector(); }},
+        {"copied", [&] { other.copy_from(weights); }},
+        {"written", [&] { written.fill(1); }}})
+    EXPECT_THAT(testing::message_of<UserError>(use), HasSubstr("in bf16 alone")) << what;
 }
 
 }  // namespace

@@ -69,7 +69,11 @@ std::string lines_of(const Plan& p) {
     out += fmt::format("for each of {} ranks (the one with the most sequences):\n", p.ranks);
   line("frozen weights", p.frozen_bytes,
        p.frozen_bytes > 0 ? fmt::format(" (as they lie on device {})", p.device) : "");
-  line("trained weights", p.weight_bytes - p.frozen_bytes);
+  const double trained = p.weight_bytes - p.frozen_bytes;
+  line("trained weights", trained,
+       trained < p.gradient_bytes
+           ? " (f32: this rank's share, and what is read otherwise than by products)"
+           : "");
   line("gradients", p.gradient_bytes);
   if (p.rounded_bytes > 0) line("copies in bf16", p.rounded_bytes, " (of trained matrices)");
   line("optimizer", p.optimizer_bytes);

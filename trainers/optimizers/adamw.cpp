@@ -38,12 +38,13 @@ class AdamWOptimizer final : public Optimizer {
       Tensor values = parameters_.own_share(at.bucket, at.bucket.values), first = at.first.flat(),
              second = at.second.flat();
       const Tensor gradients = parameters_.own_share(at.bucket, at.bucket.gradients);
-      // Where other ranks' shares are to come, all are rounded together, before the next step.
-      Tensor* rounded = at.bucket.rounded && !parameters_.sharded() ? &at.bucket.rounded : nullptr;
+      Tensor rounded;
+      if (at.bucket.rounded) rounded = parameters_.own_share(at.bucket, at.bucket.rounded);
       if (values.numel() > 0)
-        kernel::adamw(values.device(), {values, gradients, first, second, rate, o_.beta1, o_.beta2,
-                                        o_.eps, at.weight_decay, steps_, gradient_scale, rounded});
-      if (rounded != nullptr) keep_rounded_copy(at.bucket.values, *rounded);
+        kernel::adamw(values.device(),
+                      {values, gradients, first, second, rate, o_.beta1, o_.beta2, o_.eps,
+                       at.weight_decay, steps_, gradient_scale, rounded ? &rounded : nullptr});
+      if (rounded) keep_rounded_copy(values, rounded);
       parameters_.exchange_values(at.bucket);
     }
   }

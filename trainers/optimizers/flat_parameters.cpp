@@ -36,6 +36,13 @@ std::vector<int64_t> share_ends(const std::vector<FlatParameters::Member>& membe
   return begin;
 }
 
+// In double and in a fixed order.
+double sum_of_squares(const std::vector<Tensor>& values, Device device) {
+  Tensor total = Tensor::zeros({1}, DType::f64, device);
+  for (const Tensor& t : values) kernel::sum_squares(device, {t, total});
+  return total.item();
+}
+
 }  // namespace
 
 FlatParameters::FlatParameters(Module& module, Communicator& communicator, bool shard, bool round)
@@ -49,6 +56,8 @@ FlatParameters::FlatParameters(Module& module, Communicator& communicator, bool 
     device = v.device();
     buckets_[v.rank() >= 2 ? 0 : 1].members.push_back({name, v, 0, order++});
   }
+  const bool rounds = round && dtype == DType::f32 && !matrices().members.empty(),
+             shards_masters = rounds && sharded_;
   for (Bucket& b : buckets_) {
     int64_t size = 0;
     for (Member& m : b.members) {
@@ -58,6 +67,7 @@ FlatParameters::FlatParameters(Module& module, Communicator& communicator, bool 
       size += aligned(m.variable.tensor().numel(), dtype);
     }
     b.begin = share_ends(b.members, size, sharded_ ? communicator_.size() : 1);
+    if (shards_masters && &b == &matrices()) continue;
     b.values = Tensor::zeros({size}, dtype, device);
     for (Member& m : b.members) {
       Tensor value = Tensor::over(b.values.storage(), m.variable.shape(), dtype, m.offset);
@@ -68,16 +78,29 @@ FlatParameters::FlatParameters(Module& module, Communicator& communicator, bool 
   // The blocks that the parameters lay in are of sizes that nobody else asks for.
   allocator(device).release_cached();
   for (Bucket& b : buckets_) {
-    b.gradients = Tensor::zeros({b.values.numel()}, dtype, device);
+    b.gradients = Tensor::zeros({b.begin.back()}, dtype, device);
     for (Member& m : b.members)
       m.variable.set_grad_buffer(
           Tensor::over(b.gradients.storage(), m.variable.shape(), dtype, m.offset));
   }
-  if (Bucket& b = matrices(); round && dtype == DType::f32 && !b.members.empty())
-    b.rounded = Tensor::empty({b.values.numel()}, DType::bf16, device);
+  if (rounds) matrices().rounded = Tensor::zeros({matrices().begin.back()}, DType::bf16, device);
+  if (!shards_masters) return;
+  masters_.emplace(matrices(), communicator_);
+  allocator(device).release_cached();
+}
+
+size_t FlatParameters::value_bytes() const {
+  size_t bytes = 0;
+  for (const Tensor& t : kept_values()) bytes += t.bytes();
+  return bytes;
+}
+
+void FlatParameters::gather_values() {
+  if (masters_) masters_->gather();
 }
 
 void FlatParameters::round_matrices() {
+  if (masters_) return masters_->begin_step();
   Bucket& b = matrices();
   if (!b.rounded || rounded_copy(b.values)) return;
   kernel::cast(b.values.device(), {b.values, b.rounded});
@@ -113,28 +136,42 @@ double FlatParameters::gradient_norm() {
   return std::sqrt(total.item());
 }
 
-double FlatParameters::sum_of_squares() const {
-  Tensor total = Tensor::zeros({1}, DType::f64, buckets_[0].values.device());
-  for (const Bucket& b : buckets_)
-    if (!b.members.empty()) kernel::sum_squares(b.values.device(), {b.values, total});
-  return total.item();
+std::vector<Tensor> FlatParameters::kept_values() const {
+  std::vector<Tensor> values;
+  for (const Bucket& b : buckets_) {
+    if (b.members.empty()) continue;
+    if (masters_ && &b == &buckets_[0])
+      values = masters_->kept();
+    else
+      values.push_back(b.values);
+  }
+  return values;
 }
 
 std::string FlatParameters::fingerprint() const {
+  const std::vector<Tensor> values = kept_values();
+  const Device device = buckets_[0].gradients.device();
+  if (device.kind != DeviceKind::cpu) return fmt::format("{:a}", sum_of_squares(values, device));
   std::string out;
-  for (const Bucket& b : buckets_) {
-    if (b.members.empty()) continue;
-    if (b.values.device().kind != DeviceKind::cpu) return fmt::format("{:a}", sum_of_squares());
-    out += hash_bytes(b.values.raw(), b.values.bytes());
-  }
+  for (const Tensor& t : values) out += hash_bytes(t.raw(), t.bytes());
   return out;
 }
 
+std::string FlatParameters::hash_of_copies() const {
+  if (!masters_) return "";
+  const Tensor copies = buckets_[0].rounded.to(Device{});
+  return hash_bytes(copies.raw(), copies.bytes());
+}
+
 bool FlatParameters::finite() const {
-  return std::isfinite(sum_of_squares());
+  std::vector<Tensor> values = kept_values();
+  if (masters_)
+    for (const Tensor& t : masters_->gathered()) values.push_back(t);
+  return std::isfinite(sum_of_squares(values, buckets_[0].gradients.device()));
 }
 
 Tensor FlatParameters::own_share(const Bucket& b, const Tensor& flat) const {
+  if (masters_ && &b == &buckets_[0] && flat.shares_storage_with(b.values)) return flat;
   const size_t share = sharded_ ? size_t(communicator_.rank()) : 0;
   return flat.slice(0, b.begin[share], b.begin[share + 1]);
 }
@@ -145,6 +182,7 @@ bool FlatParameters::owns(const Bucket& b, const Member& m) const {
 }
 
 void FlatParameters::exchange_values(Bucket& b) {
+  if (masters_ && &b == &matrices()) return masters_->exchange();
   if (sharded_ && !b.members.empty()) communicator_.all_gather(b.values, b.begin);
 }
 

@@ -2,12 +2,15 @@
 /// Trained parameters and their gradients in flat buffers, whatever optimizer updates them.
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "layers/module.h"
 #include "trainers/distributed/communicator.h"
 #include "trainers/distributed/flat_gradients.h"
+#include "trainers/optimizers/parameter_bucket.h"
+#include "trainers/optimizers/sharded_masters.h"
 
 namespace reverie {
 
@@ -19,21 +22,13 @@ namespace reverie {
 /// Parameter Models", 2020) each rank updates a share of every bucket and gets the rest from the
 /// others. Shares end between parameters, so that an optimizer sees whole matrices.
 ///
-/// With `round`, matrices of f32 have a copy in bf16 beside them, for products of bf16.
+/// With `round`, matrices of f32 have a copy in bf16 beside them, for products of bf16. With both, a
+/// rank keeps the f32 values of its own share of the matrices alone (ShardedMasters): gather_values()
+/// gives the model all of them.
 class FlatParameters {
  public:
-  struct Member {
-    std::string name;
-    Variable variable;
-    int64_t offset = 0;  ///< in elements of the bucket
-    int64_t order = 0;   ///< of construction, over all buckets
-  };
-  struct Bucket {
-    std::vector<Member> members;
-    Tensor values, gradients;    ///< [elements], each member at a multiple of 64 bytes
-    Tensor rounded;              ///< `values` in bf16 (core/rounded_copy.h), where that is kept
-    std::vector<int64_t> begin;  ///< of every rank's share, in elements; the last entry is the end
-  };
+  using Bucket = ParameterBucket;
+  using Member = ParameterBucket::Member;
 
   explicit FlatParameters(Module& module, Communicator& communicator = single_communicator(),
                           bool shard = false, bool round = false);
@@ -45,20 +40,30 @@ class FlatParameters {
   const std::vector<Bucket>& buckets() const { return buckets_; }
   Communicator& communicator() const { return communicator_; }
   bool sharded() const { return sharded_; }
+  /// Whether ranks keep f32 values of their own shares of the matrices alone.
+  bool shards_masters() const { return masters_.has_value(); }
+  /// Bytes of f32 or f64 values that this rank keeps between steps.
+  size_t value_bytes() const;
 
-  /// Rounds again what was written since, by other than an optimizer that does it while it updates:
-  /// before a step.
+  /// Before a step: rounds again what was written since, by other than an optimizer that does it while
+  /// it updates. A collective behind gather_values(), where masters are sharded.
   void round_matrices();
+  /// Every parameter has its f32 values on every rank from now until round_matrices(), as after
+  /// construction. Where masters are sharded, a collective that loses the gradients; else nothing.
+  void gather_values();
   void clear_gradients();
   std::vector<FlatGradients> flat_gradients() const;
   /// Global L2 norm over all gradients, in double. Gradients that no backward reached become 0.
   double gradient_norm();
-  /// A text that the same weights give again: a hash of them all; on a GPU, of their norm.
+  /// A text that the same weights give again: a hash of those that this rank keeps; on a GPU, of their
+  /// norm.
   std::string fingerprint() const;
-  /// Whether every parameter is a finite number.
+  /// Hash of the copies in bf16 that ranks get from each other; "" where they do not.
+  std::string hash_of_copies() const;
+  /// Whether every parameter is a finite number, behind gather_values().
   bool finite() const;
 
-  /// The elements of `flat`, laid out as the bucket, that this rank updates.
+  /// The elements of `flat`, the values or whatever is laid out as the bucket, that this rank updates.
   Tensor own_share(const Bucket&, const Tensor& flat) const;
   /// Whether this rank updates the member.
   bool owns(const Bucket&, const Member&) const;
@@ -66,12 +71,13 @@ class FlatParameters {
   void exchange_values(Bucket&);
 
  private:
-  /// Over all parameters, in double and in a fixed order.
-  double sum_of_squares() const;
+  /// The values that this rank keeps, in a fixed order.
+  std::vector<Tensor> kept_values() const;
 
   Communicator& communicator_;
   bool sharded_;
   std::vector<Bucket> buckets_;
+  std::optional<ShardedMasters> masters_;  ///< of the matrices
 };
 
 /// Numbers that an optimizer keeps between steps for some members of a bucket, in one flat tensor:

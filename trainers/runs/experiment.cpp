@@ -68,8 +68,9 @@ void CheckpointOptions::fields(Fields& f) {
             "copy the files of a frozen base into the run directory, so that the run opens without "
             "them; otherwise its checkpoints name the base by path and hash");
 }
-bool ExperimentOptions::keeps_rounded_copies() const {
-  return matmul_precision() == MatmulPrecision::bf16 && !configured_rematerialize(model);
+bool ExperimentOptions::keeps_rounded_copies(int ranks) const {
+  return matmul_precision() == MatmulPrecision::bf16 &&
+         (!configured_rematerialize(model) || (distributed.shard_optimizer && ranks > 1));
 }
 void ExperimentOptions::fields(Fields& f) {
   f.integer("seed", seed, {0, int64_t(1) << 53},

@@ -62,9 +62,10 @@ struct ExperimentOptions final : Fieldset {
   MatmulPrecision matmul_precision() const {
     return precision == "bf16" ? MatmulPrecision::bf16 : MatmulPrecision::full;
   }
-  /// Whether trained matrices have a copy in bf16 (core/rounded_copy.h). Without rematerialisation
-  /// it takes the place of the copies that backward would keep; with it, the memory is wanted.
-  bool keeps_rounded_copies() const;
+  /// Whether trained matrices have a copy in bf16 (core/rounded_copy.h) on each of so many ranks.
+  /// Without rematerialisation it takes the place of the copies that backward would keep; with it,
+  /// the memory is wanted, unless the copy takes the place of most f32 values (ShardedMasters).
+  bool keeps_rounded_copies(int ranks) const;
 };
 
 /// While one is alive in this process, a config may name a device that this machine lacks: for

@@ -97,7 +97,7 @@ std::string table_costs(const TableFile& t, const TableKind& kind,
       highest = std::max({highest, p.peak_bytes, p.evaluation_peak_bytes});
       out += fmt::format(
           "{:<28} {:>5} {:>8.2f} {:>8.2f} {:>9.2f} {:>8.2f} {:>11.2f} {:>12.4g} {}\n", name, count,
-          gibibytes(p.frozen_bytes), gibibytes(p.weight_bytes - p.frozen_bytes),
+          gibibytes(p.frozen_bytes), gibibytes(p.weight_bytes - p.frozen_bytes + p.rounded_bytes),
           gibibytes(p.optimizer_bytes), gibibytes(p.peak_bytes), gibibytes(p.evaluation_peak_bytes),
           flops, gpu ? fmt::format("{:.4g} ({})", each, bf16 ? "bf16" : "f32") : "");
     } catch (const UserError& e) {

@@ -58,7 +58,9 @@ class RunView {
   ~RunView() = default;
 };
 
-/// Observer of a run. Callbacks see everything and change nothing.
+/// Observer of a run. Callbacks see everything and change nothing. In on_step(), a rank of a run in
+/// bf16 with a sharded optimizer has the f32 values of its own share of the matrices alone
+/// (ShardedMasters).
 struct Callback {
   virtual ~Callback() = default;
   /// In run(), before the first step; `first_step` > 0: the run was resumed.

@@ -99,7 +99,7 @@ LearningRateRange find_learning_rate(const ExperimentOptions& given,
   Generator random(derive_seed(uint64_t(o.seed), 0));
   auto model = ModelRegistry::instance().make(
       o.model, Build{random, o.parameter_dtype(), o.tensor_device()});
-  FlatParameters parameters(*model, single_communicator(), false, o.keeps_rounded_copies());
+  FlatParameters parameters(*model, single_communicator(), false, o.keeps_rounded_copies(1));
   const auto optimizer = OptimizerRegistry::instance().make(o.optimizer, parameters);
   require(!model->carries_memory(),
           "a model that carries memory from step to step has no learning-rate test: its loss "

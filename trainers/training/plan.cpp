@@ -164,7 +164,9 @@ Plan plan_run(const ExperimentOptions& given, int ranks) {
   p.tokens_per_step = o.train.batch_size * o.train.windows * model->block_size();
 
   FlatParameters parameters(*model, others, o.distributed.shard_optimizer,
-                            o.keeps_rounded_copies());
+                            o.keeps_rounded_copies(ranks));
+  if (parameters.shards_masters())
+    p.weight_bytes = p.frozen_bytes + double(parameters.value_bytes());
   const auto optimizer = OptimizerRegistry::instance().make(o.optimizer, parameters);
   p.optimizer_bytes = double(optimizer->state_bytes());
   if (const Tensor& rounded = parameters.matrices().rounded)
@@ -205,6 +207,7 @@ Plan plan_run(const ExperimentOptions& given, int ranks) {
   p.activation_bytes = p.peak_bytes - p.kept_bytes;
 
   precision.reset();
+  parameters.gather_values();
   memory.reset_peak();
   {
     const NoGrad no_grad;

@@ -14,10 +14,10 @@ struct Plan {
   int64_t parameters = 0, trained_parameters = 0, tokens_per_step = 0, steps = 0;
   double step_flops = 0;  ///< of the kernels of one step, on all ranks, recomputation included
 
-  /// Bytes, of the rank with the most sequences: all parameters, and those that are not trained
-  /// (ranks on one machine share mapped ones).
+  /// Bytes, of the rank with the most sequences: the parameters that it keeps (ShardedMasters: not
+  /// all), and those of them that are not trained (ranks on one machine share mapped ones).
   double weight_bytes = 0, frozen_bytes = 0;
-  double gradient_bytes = 0;         ///< of the trained
+  double gradient_bytes = 0;         ///< of all that are trained
   double rounded_bytes = 0;          ///< copies of trained matrices in bf16 (core/rounded_copy.h)
   double optimizer_bytes = 0;        ///< this rank's share of what the optimizer keeps
   double kept_bytes = 0;             ///< between steps: all of these, padded

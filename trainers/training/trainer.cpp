@@ -70,9 +70,9 @@ void Trainer::build() {
   model_ = make_run_model(options_);
   dataset_.require_vocabulary(model_->vocabulary_size());  // of a model that came with its own
   require_same_thoughts(*model_, dataset_);
-  parameters_ = std::make_unique<FlatParameters>(*model_, communicator(),
-                                                 options_.distributed.shard_optimizer,
-                                                 options_.keeps_rounded_copies());
+  parameters_ = std::make_unique<FlatParameters>(
+      *model_, communicator(), options_.distributed.shard_optimizer,
+      options_.keeps_rounded_copies(communicator().size()));
   watch_.emplace(*parameters_);
   optimizer_ = OptimizerRegistry::instance().make(options_.optimizer, *parameters_);
   reducer_ = std::make_unique<GradientReducer>(
@@ -265,6 +265,7 @@ void Trainer::evaluate_and_sample() {
   };
   const bool evaluates = due(options_.evaluation.interval), samples = due(options_.sample.interval);
   state_.evaluation_due = evaluates || samples;
+  if (state_.evaluation_due) parameters_->gather_values();
   if (evaluates) {
     const EvaluationInfo e = evaluate_now(false);
     notify([&](Callback& c) { c.on_evaluation(*this, e); });
@@ -297,6 +298,7 @@ void Trainer::sample() {
 
 // After the last step. A run that is resumed here does all of it again.
 void Trainer::finish() {
+  parameters_->gather_values();
   save_checkpoint();  // before anything that may fail
   if (options_.checkpoint.keep_best && !state_.is_best()) {
     state_.note_val_loss(evaluation_->validation_loss());
@@ -337,6 +339,7 @@ void Trainer::require_run_directory() {
 void Trainer::save_checkpoint() {
   if (saved_step_ == state_.step) return;
   const Activity activity("saving a checkpoint");
+  parameters_->gather_values();
   if (communicator().first()) require_run_directory();
   in_step_ = true;
   // A checkpoint of weights that are not numbers would replace one that is worth keeping.
@@ -346,7 +349,7 @@ void Trainer::save_checkpoint() {
   }
   if (communicator().size() > 1)
     require_same_hash(communicator(), fmt::format("the weights after step {}", state_.step),
-                      model_->weights_hash());
+                      model_->weights_hash() + parameters_->hash_of_copies());
   const CheckpointContents contents = checkpoint_contents(saved_parts());
   if (communicator().first()) {
     last_checkpoint_ = write_checkpoint(directory_.path(), state_.step, contents,

@@ -209,6 +209,15 @@ TEST_F(RanksOnCuda, ExactSumsInF32AreBitIdenticalWithAsManyRanksAsSequences) {
   EXPECT_THAT(differences(trained("one", o, 1), trained("five", o, 5)), IsEmpty());
 }
 
+// Copies in bf16 go from device to device, and f32 values for evaluations and checkpoints.
+TEST_F(RanksOnCuda, ShardedMastersInBf16TrainBitIdentically) {
+  const std::string patch =
+      R"({"precision": "bf16", "train": {"exact_sums": "on", "batch_size": 3}, "distributed": {"shard_optimizer": )";
+  EXPECT_THAT(differences(trained("one", options(patch + "false}}"), 1),
+                          trained("three", options(patch + "true}}"), 3)),
+              IsEmpty());
+}
+
 TEST_F(RanksOnCuda, LossesInF32StayWithinTolerance) {
   const ExperimentOptions o = options(R"({"precision": "f32", "train": {"steps": 12}})");
   const auto losses = [&](int ranks) {

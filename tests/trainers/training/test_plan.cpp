@@ -18,6 +18,7 @@
 #include "support/temporary_directory.h"
 #include "support/tests_directory.h"
 #include "support/tiny_models.h"
+#include "trainers/distributed/ranks.h"
 #include "trainers/training/monitored_trainer.h"
 
 namespace reverie {
@@ -137,6 +138,65 @@ TEST(Plan, RanksShareActivationsAndMoments) {
   EXPECT_DOUBLE_EQ(four.seconds_on(gpu, 0.5, false), 250 * four.step_flops / (0.5 * gpu.f32));
   EXPECT_THROW(plan_run(planned(model), 17), ConfigError);
   EXPECT_THROW(find_gpu("abacus"), UserError);
+}
+
+// Ranks in bf16 keep the f32 values of their own share of the matrices alone.
+TEST(Plan, RanksShareMastersInBf16) {
+  const auto plan = [](bool shard, bool rematerialize, int ranks) {
+    return plan_run(
+        planned(fmt::format(
+            R"({{"precision": "bf16", "distributed": {{"shard_optimizer": {}}}, "model": {{"type": "llama",
+          "vocab_size": 64, "block_size": 32, "n_layer": 8, "n_head": 2, "n_embd": 96, "rematerialize": {}}}}})",
+            shard, rematerialize)),
+        ranks);
+  };
+  const Plan one = plan(true, false, 1), all = plan(false, false, 4), shared = plan(true, false, 4);
+  EXPECT_EQ(one.weight_bytes, all.weight_bytes);
+  EXPECT_EQ(all.gradient_bytes, all.weight_bytes);
+  EXPECT_NEAR(shared.weight_bytes / all.weight_bytes, 0.25, 0.03);
+  EXPECT_EQ(shared.gradient_bytes, all.gradient_bytes);
+  EXPECT_EQ(shared.rounded_bytes, all.rounded_bytes);
+  EXPECT_NEAR(shared.optimizer_bytes / all.optimizer_bytes, 0.25, 0.03);
+  EXPECT_NEAR(
+      shared.kept_bytes,
+      shared.weight_bytes + shared.gradient_bytes + shared.rounded_bytes + shared.optimizer_bytes,
+      0.1 * shared.kept_bytes);  // each padded a little
+  // What evaluations gather lies where gradients do.
+  EXPECT_LT(shared.evaluation_peak_bytes, 0.8 * all.evaluation_peak_bytes);
+  // Copies take the place of f32 values, so that they are worth their memory here.
+  EXPECT_EQ(plan(false, true, 4).rounded_bytes, 0);
+  const Plan again = plan(true, true, 4);
+  EXPECT_EQ(again.rounded_bytes, all.rounded_bytes);
+  EXPECT_LT(again.weight_bytes + again.rounded_bytes, 0.8 * all.weight_bytes);
+}
+
+// Two ranks between steps, beside the plan for one of them.
+TEST(Plan, IsWhatRanksWithShardedMastersKeep) {
+  struct Kept final : Callback {
+    void on_step(const RunView& t, const StepInfo& s) override {
+      t.communicator().barrier();
+      if (t.communicator().first() && s.step == 2) bytes = allocator({}).stats().in_use;
+      t.communicator().barrier();
+    }
+    size_t bytes = 0;
+  };
+  const testing::Experiments experiments;
+  const std::string patch =
+      R"({"precision": "bf16", "train": {"steps": 2}, "model": {"n_layer": 4, "n_embd": 48}, "distributed": {"shard_optimizer": )";
+  const ExperimentOptions options = experiments.options(patch + "true}}");
+  const size_t before = allocator({}).stats().in_use;
+  size_t taken = 0;
+  const auto errors = testing::run_ranks(2, [&](Communicator& communicator) {
+    Kept kept;
+    RunControl c = experiments.control("run", communicator);
+    c.callbacks.push_back(&kept);
+    MonitoredTrainer(options, c).run();
+    if (communicator.first()) taken = kept.bytes - before;
+  });
+  ASSERT_EQ(errors, std::vector<std::string>(2));
+  EXPECT_NEAR(2 * plan_run(options, 2).kept_bytes / double(taken), 1, 0.05);
+  EXPECT_GT(2 * plan_run(experiments.options(patch + "false}}"), 2).kept_bytes,
+            1.3 * double(taken));
 }
 
 // A dry run of the real step knows what rematerialisation spares, and what it costs.
