@@ -206,6 +206,7 @@ Node::~Node() {
 
 Tensor Tape::input(const Variable& v) {
   inputs_.push_back(v);
+  if (v) depends_ = depends_ || v.requires_grad() || v.impl()->depends;
   if (v.requires_grad()) {
     for (LeafCollector* c = t_collector; c; c = c->outer_) {
       if (v.is_leaf())
@@ -245,10 +246,11 @@ void Tape::prepare(Context& context, const std::shared_ptr<Node>& node) {
     node->edges.push_back(std::move(edge));
   }
 }
-Variable Tape::output(Tensor value, const std::shared_ptr<Node>& node, int index) {
+Variable Tape::output(Tensor value, const std::shared_ptr<Node>& node, int index) const {
   auto impl = std::make_shared<detail::VariableImpl>();
   impl->value = contiguous(value);
   impl->requires_grad = node != nullptr;
+  impl->depends = depends_;
   impl->producer = node;
   impl->output = index;
   if (node) {
@@ -305,15 +307,16 @@ class Walk {
     order_ = std::move(found);
   }
 
-  void run(std::span<const Variable> outputs, std::span<const Tensor> cotangents) {
+  void run(std::span<const Variable> outputs, Grads cotangents) {
     for (size_t i = 0; i < outputs.size(); ++i) {
       if (!cotangents[i].defined() || !outputs[i].requires_grad()) continue;
       const auto& impl = outputs[i].impl();
       if (!impl->producer) {
-        impl->add_grad(cotangents[i]);
+        impl->add_grad(std::move(cotangents[i]));
         contributed(*impl);
       } else {
         add_into(impl->producer->pending[size_t(impl->output)], cotangents[i]);
+        cotangents[i] = Tensor();
       }
     }
     for (auto& node : order_) {
@@ -395,6 +398,10 @@ void backward(const Variable& loss) {
 }
 
 void backward(std::span<const Variable> outputs, std::span<const Tensor> cotangents) {
+  backward_taking(outputs, Grads(cotangents.begin(), cotangents.end()));
+}
+
+void backward_taking(std::span<const Variable> outputs, Grads cotangents) {
   require(outputs.size() == cotangents.size(), "backward: {} outputs, {} cotangents",
           outputs.size(), cotangents.size());
   for (size_t i = 0; i < outputs.size(); ++i) {
@@ -406,7 +413,7 @@ void backward(std::span<const Variable> outputs, std::span<const Tensor> cotange
   const NoGrad guard;  // backward passes are not differentiated themselves
   Walk walk;
   walk.discover(outputs, cotangents);
-  walk.run(outputs, cotangents);
+  walk.run(outputs, std::move(cotangents));
 }
 
 }  // namespace reverie

@@ -22,6 +22,8 @@ struct VariableImpl {
   bool requires_grad = false;
   std::shared_ptr<Node> producer;  ///< null for a leaf
   int output = 0;
+  /// Under NoGrad: made from what requires a gradient, so that it would have been recorded.
+  bool depends = false;
   /// Leaves only.
   Tensor grad, grad_buffer;
   ReadBy read_by = ReadBy::any;
@@ -109,10 +111,11 @@ class Tape {
   void prepare(Context&) const;  ///< without a node
   void prepare(Context&, const std::shared_ptr<Node>&);
   /// Output `index` of `node` (null: not recorded); outputs are made in order.
-  static Variable output(Tensor, const std::shared_ptr<Node>&, int index);
+  Variable output(Tensor, const std::shared_ptr<Node>&, int index) const;
 
  private:
   std::string_view op_;
+  bool depends_ = false;  ///< an input requires a gradient, or would
   std::vector<Variable> inputs_;
 };
 
@@ -132,6 +135,10 @@ class LeafCollector {
   friend class Tape;
   LeafCollector* outer_;
 };
+
+/// backward() from several outputs that takes the cotangents over: where nobody else has them, ops
+/// add to them in place, as they do in a graph that is walked in one go.
+void backward_taking(std::span<const Variable> outputs, Grads cotangents);
 
 /// While one is alive on this thread, ops record even inside a NoGrad: for a node that computes its
 /// inside again.

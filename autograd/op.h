@@ -58,11 +58,11 @@ auto apply_op(Op op, const A&... inputs) {
     return std::apply([&](const auto&... t) { return the_op.forward(context, t...); }, tensors);
   }();
   if constexpr (std::is_same_v<decltype(result), Tensor>) {
-    return Tape::output(std::move(result), node, 0);
+    return tape.output(std::move(result), node, 0);
   } else {
     std::vector<Variable> outputs;
     for (size_t i = 0; i < result.size(); ++i)
-      outputs.push_back(Tape::output(std::move(result[i]), node, int(i)));
+      outputs.push_back(tape.output(std::move(result[i]), node, int(i)));
     return outputs;
   }
 }

@@ -26,20 +26,35 @@ class RestoreGenerator {
   Generator now_;
 };
 
+// An input of the inside: what has been contributed to it so far, and what the inside adds.
+class StandIn final : public Node {
+ public:
+  std::string_view name() const override { return "rematerialized input"; }
+  Grads run_backward(std::span<const Tensor> grads) override {
+    sum_ = grads[0];
+    return {};
+  }
+  Tensor take() { return done ? std::move(sum_) : std::move(pending[0]); }
+
+ private:
+  Tensor sum_;
+};
+
 class RematerializeNode final : public Node {
  public:
   RematerializeNode(Function function, Generator random)
       : function_(std::move(function)), random_(random), precision_(matmul_precision()) {}
   std::string_view name() const override { return "rematerialize"; }
 
-  // Sums of floats depend on their order, so contributions from inside must join those from outside
-  // one by one, as they would without rematerialisation: leaves take part themselves, and the
-  // stand-in of another input starts from what its producer has received so far.
-  Grads run_backward(std::span<const Tensor> grads) override {
+  // Sums of floats depend on their order, and on whether an op adds to one in place (sum_so_far()).
+  // So contributions from inside must join those from outside one by one, as they would without
+  // rematerialisation: leaves take part themselves, the stand-in of another input starts from what
+  // its producer has received so far, and cotangents are handed over, not shared.
+  Grads run_backward(std::span<const Tensor>) override {
     for (size_t i = 0; i < inner_leaves.size(); ++i)
       context.saved(edges.size() + i);  // written since? then this throws
     std::vector<Variable> inputs(edges.size());
-    std::vector<size_t> stand_ins;
+    std::vector<std::shared_ptr<StandIn>> stand_ins(edges.size());
     for (size_t i = 0; i < edges.size(); ++i) {
       const Tensor& value = context.saved(i);
       if (!value.defined()) continue;
@@ -54,19 +69,21 @@ class RematerializeNode final : public Node {
       } else if (size_t(same - edges.begin()) < i) {
         inputs[i] = inputs[size_t(same - edges.begin())];
       } else {
-        inputs[i] = Variable(value, true);
-        inputs[i].impl()->grad = std::move(e.node->pending[size_t(e.output)]);
-        stand_ins.push_back(i);
+        stand_ins[i] = std::make_shared<StandIn>();
+        inputs[i] = Tape(stand_ins[i]->name()).output(value, stand_ins[i], 0);
+        stand_ins[i]->pending[0] = std::move(e.node->pending[size_t(e.output)]);
       }
     }
     {
       const RestoreGenerator replay(random_);
       const WithGrad recording;
       const MatmulPrecisionScope same_products(precision_);
-      backward(function_(inputs), grads);
+      const Variables outputs = function_(inputs);
+      backward_taking(outputs, std::move(pending));
     }
     Grads result(edges.size());
-    for (size_t i : stand_ins) result[i] = std::move(inputs[i].impl()->grad);
+    for (size_t i = 0; i < edges.size(); ++i)
+      if (stand_ins[i]) result[i] = stand_ins[i]->take();
     return result;
   }
 
@@ -82,14 +99,19 @@ Variables rematerialize_all(const Function& function, const Variables& inputs) {
   if (!grad_enabled()) return function(inputs);
   const Generator before = default_generator();
   std::vector<Tensor> values;
+  std::vector<bool> constant;
   std::vector<std::shared_ptr<detail::VariableImpl>> leaves;
   {
     const NoGrad guard;
     LeafCollector collector;
     Variables detached;
-    for (const Variable& v : inputs) detached.push_back(v ? v.detach() : Variable());
+    for (const Variable& v : inputs) {
+      detached.push_back(v ? v.detach() : Variable());
+      if (v) detached.back().impl()->depends = v.requires_grad();
+    }
     for (const Variable& output : function(detached)) {
       values.push_back(output.tensor());
+      constant.push_back(!output.requires_grad() && !output.impl()->depends);
       if (!output.requires_grad()) continue;
       if (output.is_leaf())
         leaves.push_back(output.impl());
@@ -122,8 +144,10 @@ Variables rematerialize_all(const Function& function, const Variables& inputs) {
   leaves.erase(std::unique(leaves.begin(), leaves.end()), leaves.end());
   for (const auto& leaf : leaves) node->context.save({leaf->value});
   node->inner_leaves = std::move(leaves);
-  for (size_t i = 0; i < values.size(); ++i)
-    outputs.push_back(Tape::output(values[i], node, int(i)));
+  for (size_t i = 0; i < values.size(); ++i) {
+    const Variable made = tape.output(values[i], node, int(i));
+    outputs.push_back(constant[i] ? Variable(values[i]) : made);
+  }
   return outputs;
 }
 

@@ -49,8 +49,8 @@ class Variable {
   /// buckets.
   void set_tensor(Tensor value);
   /// What reads a leaf; ReadBy::any unless whoever made it says otherwise. matmul: linear(),
-  /// linear_activation() and linear_cross_entropy() alone, so that a step in bf16 needs no more of it
-  /// than its copy in bf16 (core/rounded_copy.h).
+  /// linear_activation() and linear_cross_entropy() alone, so that a step in bf16 needs no more of
+  /// it than its copy in bf16 (core/rounded_copy.h).
   ReadBy read_by() const;
   void set_read_by(ReadBy);
   /// Called with the gradient as soon as every use of this leaf in a backward() has contributed.

@@ -202,6 +202,46 @@ TEST(Rematerialize, SeveralResultsHaveTheSameBits) {
   EXPECT_EQ(live_nodes(), 0);
 }
 
+// Products add to a sum in place where nobody else has it, and of so many terms that the order of
+// additions shows: of an input that is read in and outside, and of a result that is.
+TEST(Rematerialize, ProductsAddToTheSumsThatTheyWouldAddTo) {
+  const Shape wide{1536, 64};
+  const Variable x{normal({7, 16}, 1, DType::f32), true}, w{normal({64, 16}, 2, DType::f32), true},
+      a{normal(wide, 3, DType::f32), true}, b{normal(wide, 4, DType::f32), true};
+  const auto gradients = [&](bool rematerialized) {
+    const std::function<Variables(const Variables&)> f = [&](const Variables& v) {
+      const Variable s = silu(v[0]);
+      return Variables{add(multiply(linear(v[0], a), linear(v[0], b)), linear(s, b)), s};
+    };
+    const Variable in = linear(x, w);
+    const Variables out = rematerialized ? rematerialize_all(f, {in}) : f({in});
+    const Variable outside = add(linear(in, b), multiply(linear(out[1], a), linear(out[1], b)));
+    backward(sum_all(multiply(out[0], outside)));
+    const std::vector<Tensor> all = {x.grad(), w.grad(), a.grad(), b.grad()};
+    for (Variable v : {x, w, a, b}) v.clear_grad();
+    return all;
+  };
+  const auto plain = gradients(false), again = gradients(true);
+  for (size_t i = 0; i < plain.size(); ++i) EXPECT_TRUE(bit_identical(plain[i], again[i])) << i;
+}
+
+// What is cut from the graph inside, or never was in it, is a constant outside.
+TEST(Rematerialize, ConstantResultsAreConstants) {
+  const Variable x{normal({3}), true}, constant{normal({3}, 2)};
+  const Variables out = rematerialize_all(
+      [&](const Variables& v) {
+        return Variables{scale(v[0], 2), scale(v[0], 3).detach(), scale(v[1], 4), v[0], v[1]};
+      },
+      {scale(x, 1), constant});
+  std::vector<bool> recorded;
+  for (const Variable& v : out) recorded.push_back(v.requires_grad());
+  EXPECT_EQ(recorded, (std::vector<bool>{true, false, false, true, false}));
+  Variable sum;
+  for (const Variable& v : out) sum = sum ? add(sum, v) : v;
+  backward(sum_all(sum));
+  EXPECT_THAT(x.grad().to_vector(), ::testing::Each(3));
+}
+
 TEST(Rematerialize, ReadingARecordedResultThatIsNoInputIsRefused) {
   const Variable x{normal({3}), true}, y = scale(x, 2);
   try {
