@@ -8,6 +8,7 @@
 #include "autograd/ops/shape.h"
 #include "autograd/rematerialize.h"
 #include "core/compact_weights.h"
+#include "layers/memory/repeated_state.h"
 
 namespace reverie {
 // ---- attention -----------------------------------------------------------------
@@ -155,40 +156,58 @@ BlockStack::BlockStack(const TransformerShape& s, const Build& build) : shape_(s
       &child<NormLayer>(name(s.names.final_norm), s.norm, s.features, s.bias, s.norm_eps, build);
 }
 
-Variable BlockStack::through_block(int64_t i, const Variable& x, RowContext& context) const {
-  const TransformerBlock* block = blocks_[size_t(i)];
+Variable BlockStack::layer(int64_t i, Variable x, RowContext& context, MemoryModule* memory,
+                           MemoryState* state) const {
   const bool only_wanted = size_t(i) + 1 == blocks_.size();
-  RepeatedLayer layer;
-  if (shape_.rematerialize && grad_enabled()) layer = context.repeated(i);
-  if (!layer.context) return block->forward(x, context, only_wanted);
-  std::vector<Variable> inputs = {x};
-  inputs.insert(inputs.end(), layer.reads.begin(), layer.reads.end());
-  const std::vector<Variable> made = rematerialize_all(
-      [block, only_wanted, repeat = layer.context](const std::vector<Variable>& in) {
-        const auto rows = repeat({in.begin() + 1, in.end()});
-        std::vector<Variable> results = {block->forward(in[0], *rows, only_wanted)};
-        for (const Variable& left : rows->left()) results.push_back(left);
+  if (memory) x = memory->before_block({i, x}, *state);
+  x = blocks_[size_t(i)]->forward(x, context, only_wanted);
+  return memory ? memory->after_block({i, x}, *state) : x;
+}
+
+Variable BlockStack::through_layer(int64_t i, const Variable& x, RowContext& context,
+                                   MemoryModule* memory, MemoryState* state) const {
+  RepeatedLayer repeated;
+  if (shape_.rematerialize && grad_enabled()) repeated = context.repeated(i);
+  if (!repeated.context) return layer(i, x, context, memory, state);
+  using Variables = std::vector<Variable>;
+  Variables inputs = {x};
+  inputs.insert(inputs.end(), repeated.reads.begin(), repeated.reads.end());
+  const size_t rows_end = inputs.size();
+  const MemoryState before = memory ? *state : MemoryState();
+  const Variables held = RepeatedState::values(before);
+  inputs.insert(inputs.end(), held.begin(), held.end());
+  const auto remembered = std::make_shared<RepeatedState>(before);
+  // Results are the rows, `kept` values for the context, and those that the memory changed.
+  const auto kept = std::make_shared<size_t>(0);
+  const Variables made = rematerialize_all(
+      [this, i, memory, rows_end, remembered, kept,
+       repeat = repeated.context](const Variables& in) {
+        const auto rows = repeat({in.begin() + 1, in.begin() + std::ptrdiff_t(rows_end)});
+        const std::span<const Variable> values = std::span(in).subspan(rows_end);
+        MemoryState own = remembered->begun(values);
+        Variables results = {layer(i, in[0], *rows, memory, &own)};
+        for (const Variable& v : rows->left()) results.push_back(v);
+        *kept = results.size() - 1;
+        remembered->append_changes(own, values, results);
         return results;
       },
       inputs);
-  context.keep(i, {made.begin() + 1, made.end()});
+  context.keep(i, {made.begin() + 1, made.begin() + 1 + std::ptrdiff_t(*kept)});
+  if (memory) *state = remembered->ended(held, made);
   return made[0];
 }
 
 Variable BlockStack::forward(Variable x, RowContext& context, MemoryModule* memory,
                              MemoryState* state) const {
-  for (int64_t i = 0; i < int64_t(blocks_.size()); ++i) {
-    if (memory) x = memory->before_block({i, x}, *state);
-    x = through_block(i, x, context);
-    if (memory) x = memory->after_block({i, x}, *state);
-  }
+  for (int64_t i = 0; i < int64_t(blocks_.size()); ++i)
+    x = through_layer(i, x, context, memory, state);
   return final_norm_->forward(x);
 }
 
 KeyValues BlockStack::keys_and_values(Variable x, RowContext& context) const {
   KeyValues made;
   RecordingContext rows(context, made);
-  for (int64_t i = 0; i + 1 < int64_t(blocks_.size()); ++i) x = through_block(i, x, rows);
+  for (int64_t i = 0; i + 1 < int64_t(blocks_.size()); ++i) x = through_layer(i, x, rows);
   made.layers.push_back(blocks_.back()->keys_and_values(x, context));
   return made;
 }

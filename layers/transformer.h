@@ -86,8 +86,11 @@ class BlockStack final : public Module {
   double unwanted_row_flops(double keys) const;
 
  private:
-  /// Block i, which is computed again in backward where the shape and the context allow.
-  Variable through_block(int64_t i, const Variable& x, RowContext&) const;
+  /// Block i, and `memory` (may be null) before and behind it.
+  Variable layer(int64_t i, Variable x, RowContext&, MemoryModule* memory, MemoryState*) const;
+  /// The same, computed again in backward where the shape and the context allow.
+  Variable through_layer(int64_t i, const Variable& x, RowContext&, MemoryModule* memory = nullptr,
+                         MemoryState* state = nullptr) const;
 
   TransformerShape shape_;
   std::vector<TransformerBlock*> blocks_;

@@ -27,8 +27,10 @@ struct LayerView {
 };
 
 /// One module serves all layers of a model; its parameters appear under "<prefix>.memory.".
-/// Per-layer state lives in MemoryState under names of the module's choosing ("3.sum"). To be
-/// causal, row t of what a hook returns may depend on rows 0..t alone: the gate probes it.
+/// Per-layer state lives in MemoryState under names of the module's choosing ("3.sum"), and nowhere
+/// else: where blocks are rematerialised, before_block() and after_block() are called a second
+/// time, in backward, with the state that they had. To be causal, row t of what a hook returns may
+/// depend on rows 0..t alone: the gate probes it.
 class MemoryModule : public Module {
  public:
   /// State at the start of a text, for a batch of B sequences. Default: nothing.

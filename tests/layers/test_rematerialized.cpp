@@ -160,6 +160,116 @@ TEST(Rematerialized, ProductsOfBf16Operands) {
   expect_same({{"type", "pretrained"}, {"path", kBases + "gpt2"}}, 32);
 }
 
+// ---- memory modules -----------------------------------------------------------------------------
+
+class EveryRematerializedMemory : public ::testing::TestWithParam<RegisteredCase> {
+ protected:
+  // Dropout everywhere that has it.
+  Json config() const {
+    Json memory = GetParam().component;
+    memory["dropout"] = 0.3;
+    if (!testing::build_error(with(memory)).empty()) memory.erase("dropout");
+    return with(memory);
+  }
+  static Json with(const Json& memory) {
+    Json config = testing::model_with_memory(memory);
+    config["type"] = "gpt2";
+    config["n_layer"] = 3;
+    config["dropout"] = 0.3;
+    return config;
+  }
+  // A loss over three windows, of a state that goes on where the module carries it.
+  static Variable loss_over_windows(LanguageModel& model, MatmulPrecision products,
+                                    SequenceState& state) {
+    const MatmulPrecisionScope forward(products);
+    default_generator() = Generator(99);
+    Variable sum;
+    for (const int64_t length : {17, 11, 19}) {
+      const auto drawn = [&](uint64_t seed) {
+        return random_tokens(3, length, model.vocabulary_size(), seed + uint64_t(length));
+      };
+      const Variable own =
+          model.loss(drawn(5), drawn(6), 0.05, model.carries_memory() ? &state : nullptr);
+      sum = sum ? add(sum, own) : own;
+    }
+    return sum;
+  }
+  Step step(bool rematerialize, DType dtype, MatmulPrecision products, MemoryState& left) const {
+    Json all = config();
+    all["rematerialize"] = rematerialize;
+    const auto model = build_model(all, dtype, 3);
+    fill_zero_parameters(*model, 3);
+    model->train(true);
+    const auto loss = [&] {
+      SequenceState state;
+      const Variable made = loss_over_windows(*model, products, state);
+      left = state.memory;
+      return made;
+    };
+    step_of(*model, loss);
+    return step_of(*model, loss);
+  }
+};
+
+TEST_P(EveryRematerializedMemory, ChangesNoBitAndTakesFewerBytes) {
+  ASSERT_EQ(testing::missing_options(GetParam(), config()), "");
+  for (const auto& [dtype, products] :
+       {std::pair{DType::f32, MatmulPrecision::full}, std::pair{DType::f64, MatmulPrecision::full},
+        std::pair{DType::f32, MatmulPrecision::bf16}}) {
+    SCOPED_TRACE(std::string(name_of(dtype)) +
+                 (products == MatmulPrecision::bf16 ? ", products in bf16" : ""));
+    MemoryState left, left_again;
+    const Step plain = step(false, dtype, products, left),
+               again = step(true, dtype, products, left_again);
+    expect_same_bits(plain, again);
+    EXPECT_LT(again.peak, plain.peak);
+    // What the next window would begin with, and whether its gradient goes back.
+    EXPECT_EQ(left.counters, left_again.counters);
+    ASSERT_EQ(left.values.size(), left_again.values.size());
+    for (const auto& [name, value] : left.values) {
+      ASSERT_TRUE(left_again.values.contains(name)) << name;
+      const Variable& other = left_again.values.at(name);
+      EXPECT_TRUE(bit_identical(value.tensor(), other.tensor())) << name;
+      EXPECT_EQ(value.requires_grad(), other.requires_grad()) << name;
+    }
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Registered, EveryRematerializedMemory,
+                         ::testing::ValuesIn(testing::registered_memories()),
+                         [](const auto& info) { return info.param.name; });
+
+// Against a module that keeps something beside its state: it is called twice.
+struct CallsOptions final : Fieldset {
+  void fields(Fields&) override {}
+};
+class CallsMemory final : public MemoryModule {
+ public:
+  CallsMemory(const CallsOptions&, const MemorySite& site) {
+    weight_ = parameter("weight", site.build.weights({site.features}, 0.5));
+  }
+  Variable before_block(const LayerView& view, MemoryState& state) override {
+    ++calls;
+    state.counters["calls"] += 1;
+    return scale(multiply(view.hidden, weight_), double(state.counters["calls"]));
+  }
+  bool incremental() const override { return true; }
+  static inline int calls = 0;
+
+ private:
+  Variable weight_;
+};
+REVERIE_REGISTER_MEMORY("test_calls", CallsMemory, CallsOptions, "counts its calls");
+
+TEST(Rematerialized, MemoryIsCalledAgainWithTheStateThatItHad) {
+  const Json config = testing::model_with_memory({{"type", "test_calls"}});
+  CallsMemory::calls = 0;
+  const Step plain = model_step(config, false, DType::f64, 19);
+  EXPECT_EQ(CallsMemory::calls, 2 * 2);  // two steps, two layers
+  const Step again = model_step(config, true, DType::f64, 19);
+  EXPECT_EQ(CallsMemory::calls, 3 * 2 * 2);
+  expect_same_bits(plain, again);
+}
+
 // ---- contexts, with dropout ---------------------------------------------------------------------
 
 std::unique_ptr<LanguageModel> dropping(bool rematerialize, DType dtype) {

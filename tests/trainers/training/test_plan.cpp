@@ -96,9 +96,15 @@ TEST_P(PlannedMemory, IsWhatTrainingTakesOnTheDevice) {
   expect_foretold("cuda", 0.1);
 }
 
-constexpr const char* kNames[] = {
-    "gpt2",        "gpt2_bf16", "llama_rematerialized",      "delta_rule", "muon",
-    "coprocessor", "low_rank",  "coprocessor_rematerialized"};
+constexpr const char* kNames[] = {"gpt2",
+                                  "gpt2_bf16",
+                                  "llama_rematerialized",
+                                  "delta_rule",
+                                  "muon",
+                                  "coprocessor",
+                                  "low_rank",
+                                  "coprocessor_rematerialized",
+                                  "delta_rule_rematerialized"};
 const std::string kBase = "\"" + testing::test_directory() + "/golden/pretrained/llama\"";
 INSTANTIATE_TEST_SUITE_P(
     Models, PlannedMemory,
@@ -113,7 +119,9 @@ INSTANTIATE_TEST_SUITE_P(
             kBase + "}}",
         R"({"model": {"type": "pretrained", "block_size": 32, "rank": 4, "path": )" + kBase + "}}",
         R"({"model": {"type": "augmented", "rematerialize": true, "latents": {"type": "coprocessor", "count": 4}, "block_size": 24, "groups": 6, "ahead": 4, "base": )" +
-            kBase + "}}"),
+            kBase + "}}",
+        R"({"train": {"windows": 2}, "model": {"type": "llama", "block_size": 16, "n_layer": 2, "n_head": 2, "n_embd": 48, "rematerialize": true,
+            "memory": {"type": "delta_rule", "heads": 2, "carry_state": true}}})"),
     [](const auto& info) { return kNames[info.index]; });
 
 ExperimentOptions planned(const std::string& patch) {
