@@ -55,8 +55,8 @@ class Storage {
   uint32_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump() { version_.fetch_add(1, std::memory_order_relaxed); }
 
-  /// A copy in bf16 (core/rounded_copy.h) that is good for this version alone; null for any other. It
-  /// begins at element `offset` of `copy`.
+  /// A copy in bf16 (core/rounded_copy.h) that is good for this version alone; null for any other.
+  /// It begins at element `offset` of `copy`.
   void keep_rounded(std::shared_ptr<Storage> copy, int64_t offset) {
     rounded_ = std::move(copy);
     rounded_offset_ = offset;

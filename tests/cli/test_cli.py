@@ -645,6 +645,15 @@ class CliTest(unittest.TestCase):
         self.assertIn("for each of 2 ranks", one)
         self.assertRegex(one, r"on 2 x a100 +[\d.e-]+ hours at 40 %")
 
+    def test_a_plan_says_what_ranks_share(self):
+        def planned(*sharded):
+            return self.expect(0, "plan", self.config("plan_ranks"), "--ranks", "2", "--set", "precision=bf16", *sharded).stdout
+        shared, whole = planned("--set", "distributed.shard_optimizer=true"), planned()
+        self.assertRegex(shared, r"trained weights +[\d.]+ MiB \(f32: this rank's share")
+        self.assertNotIn("this rank's share", whole)
+        for text in (shared, whole):
+            self.assertRegex(text, r"copies in bf16 +[\d.]+ MiB")
+
     def test_a_plan_counts_frozen_weights_as_on_the_asked_device(self):
         run = self.train("planned_base", model={"type": "llama", "block_size": 32, "n_embd": 64})
         wide = 4 * json.loads((run / "summary.json").read_text())["parameters"]

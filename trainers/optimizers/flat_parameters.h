@@ -22,9 +22,9 @@ namespace reverie {
 /// Parameter Models", 2020) each rank updates a share of every bucket and gets the rest from the
 /// others. Shares end between parameters, so that an optimizer sees whole matrices.
 ///
-/// With `round`, matrices of f32 have a copy in bf16 beside them, for products of bf16. With both, a
-/// rank keeps the f32 values of its own share of the matrices alone (ShardedMasters): gather_values()
-/// gives the model all of them.
+/// With `round`, matrices of f32 have a copy in bf16 beside them, for products of bf16. With both,
+/// a rank keeps the f32 values of its own share of the matrices alone (ShardedMasters):
+/// gather_values() gives the model all of them.
 class FlatParameters {
  public:
   using Bucket = ParameterBucket;
@@ -45,8 +45,8 @@ class FlatParameters {
   /// Bytes of f32 or f64 values that this rank keeps between steps.
   size_t value_bytes() const;
 
-  /// Before a step: rounds again what was written since, by other than an optimizer that does it while
-  /// it updates. A collective behind gather_values(), where masters are sharded.
+  /// Before a step: rounds again what was written since, by other than an optimizer that does it
+  /// while it updates. A collective behind gather_values(), where masters are sharded.
   void round_matrices();
   /// Every parameter has its f32 values on every rank from now until round_matrices(), as after
   /// construction. Where masters are sharded, a collective that loses the gradients; else nothing.
@@ -55,15 +55,16 @@ class FlatParameters {
   std::vector<FlatGradients> flat_gradients() const;
   /// Global L2 norm over all gradients, in double. Gradients that no backward reached become 0.
   double gradient_norm();
-  /// A text that the same weights give again: a hash of those that this rank keeps; on a GPU, of their
-  /// norm.
+  /// A text that the same weights give again: a hash of those that this rank keeps; on a GPU, of
+  /// their norm.
   std::string fingerprint() const;
   /// Hash of the copies in bf16 that ranks get from each other; "" where they do not.
   std::string hash_of_copies() const;
   /// Whether every parameter is a finite number, behind gather_values().
   bool finite() const;
 
-  /// The elements of `flat`, the values or whatever is laid out as the bucket, that this rank updates.
+  /// The elements of `flat`, the values or whatever is laid out as the bucket, that this rank
+  /// updates.
   Tensor own_share(const Bucket&, const Tensor& flat) const;
   /// Whether this rank updates the member.
   bool owns(const Bucket&, const Member&) const;

@@ -1,13 +1,14 @@
 #pragma once
-/// Matrices in bf16 on every rank, whose f32 values (masters) each rank keeps of its own share alone.
+/// Matrices in bf16 on every rank, whose f32 values (masters) each rank keeps of its own share
+/// alone.
 
 #include "trainers/distributed/communicator.h"
 #include "trainers/optimizers/parameter_bucket.h"
 
 namespace reverie {
 
-/// ZeRO-1 (Rajbhandari et al. 2020) with the master weights sharded as the optimizer's moments are. A
-/// rank has in f32 the members of its own share, and those of others' that something else than a
+/// ZeRO-1 (Rajbhandari et al. 2020) with the master weights sharded as the optimizer's moments are.
+/// A rank has in f32 the members of its own share, and those of others' that something else than a
 /// product reads (Variable::read_by(): embeddings, for instance). Of all others it has the copy in
 /// bf16, which their owner rounds: what a product of bf16 reads where every rank has all in f32, to
 /// the bit.
@@ -16,16 +17,17 @@ namespace reverie {
 /// gradients do, which are not wanted then.
 class ShardedMasters {
  public:
-  /// `bucket` has shares, and memory for gradients and copies; its values become those of this rank's
-  /// share. All values are there, as after gather().
+  /// `bucket` has shares, and memory for gradients and copies; its values become those of this
+  /// rank's share. All values are there, as after gather().
   ShardedMasters(ParameterBucket& bucket, Communicator& communicator);
 
-  /// Before a training step: ends gather(). A collective after gather(), else nothing. UserError where
-  /// this rank's share was written since the last exchange().
+  /// Before a training step: ends gather(). A collective after gather(), else nothing. UserError
+  /// where this rank's share was written since the last exchange().
   void begin_step();
   /// Gives what this rank wrote of its share to the others, and takes theirs. A collective.
   void exchange();
-  /// From now on every member has its f32 values, and no gradient, until begin_step(). A collective.
+  /// From now on every member has its f32 values, and no gradient, until begin_step(). A
+  /// collective.
   void gather();
 
   /// The f32 values that stay here between steps: first those of this rank's share.
