@@ -118,13 +118,10 @@ void* first_byte(Storage& storage, bool for_writing) {
   void* data = storage.data();
   if (storage.only_rounded())
     throw UserError(
-        "the f32 elements of weights were wanted that this process has in bf16 alone, for products "
-        "in bf16 (linear(), linear_cross_entropy()): another rank updates them in f32, and "
-        "evaluations "
-        "and checkpoints bring them here. Where a training step reads a weight otherwise, its "
-        "module "
-        "makes it by parameter() with ReadBy::any, or the run sets distributed.shard_optimizer to "
-        "false");
+        "f32 elements of weights were wanted that this process has in bf16 alone, for products in "
+        "bf16 (linear(), linear_cross_entropy()); another rank updates them in f32, and they come "
+        "here for evaluations and checkpoints. Where a training step reads a weight otherwise, "
+        "make it by parameter() with ReadBy::any, or set distributed.shard_optimizer to false");
   return data != nullptr || storage.bytes() == 0
              ? data
              : detail::elements_of_compact(storage, for_writing);

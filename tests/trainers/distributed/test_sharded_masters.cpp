@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "core/rounded_copy.h"
+#include "layers/linear.h"
 #include "support/message_of.h"
 #include "support/registered_components.h"
 #include "support/tiny_models.h"
@@ -18,6 +19,7 @@
 namespace reverie {
 namespace {
 
+using ::testing::AllOf;
 using testing::differences;
 using ::testing::Each;
 using testing::Experiments;
@@ -122,6 +124,33 @@ TEST(ShardedModel, AreAllThere) {
   EXPECT_THAT(
       names, ::testing::IsSupersetOf({"gpt2", "llama", "gemma3", "low_rank", "coconut", "cotrained",
                                       "memory_imm_slots", "latents_coprocessor"}));
+}
+
+// A module that reads the f32 values of a linear layer by itself: one rank does not have them.
+struct NoOptions final : Fieldset {
+  void fields(Fields&) override {}
+};
+class ReadsWeight final : public MemoryModule {
+ public:
+  ReadsWeight(const NoOptions&, const MemorySite& site)
+      : layer_(child<Linear>("layer", site.features, site.features, LinearOptions{}, site.build)) {}
+  Variable after_block(const LayerView& view, MemoryState&) override {
+    return add(view.hidden, matmul(view.hidden, layer_.weight()));
+  }
+  bool incremental() const override { return true; }
+
+ private:
+  Linear& layer_;
+};
+REVERIE_REGISTER_MEMORY("test_reads_weight", ReadsWeight, NoOptions, "reads a layer's weight");
+
+TEST(ShardedModel, OneThatReadsAWeightByItselfEndsWithAReason) {
+  const Json config = testing::model_with_memory({{"type", "test_reads_weight"}});
+  EXPECT_FALSE(trained(config, single_communicator(), false).empty());
+  EXPECT_THAT(
+      run_ranks(2, [&](Communicator& communicator) { trained(config, communicator, true); }),
+      Each(AllOf(HasSubstr("in bf16 alone"), HasSubstr("ReadBy::any"),
+                 HasSubstr("distributed.shard_optimizer"))));
 }
 
 // ---- parameters ---------------------------------------------------------------------------------
