@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "autograd/node.h"
+#include "core/compact_weights.h"
 #include "core/error.h"
 #include "core/profile.h"
 #include "kernels/copy.h"
@@ -88,9 +89,9 @@ void Variable::set_grad_buffer(Tensor buffer) {
   impl_->grad_buffer = std::move(buffer);
 }
 void Variable::set_tensor(Tensor value) {
-  require(
-      is_leaf() && value.shape() == shape() && value.dtype() == dtype() && value.is_contiguous(),
-      "a leaf {} cannot hold {}", tensor(), value);
+  require(is_leaf() && value.shape() == shape() && value.dtype() == dtype() &&
+              (value.is_contiguous() || is_compact(value)),
+          "a leaf {} cannot hold {}", tensor(), value);
   impl_->value = std::move(value);
 }
 ReadBy Variable::read_by() const {

@@ -3,6 +3,7 @@
 #include "core/compact_weights.h"
 #include "core/rounded_copy.h"
 #include "kernels/copy.h"
+#include "kernels/matmul.h"
 
 namespace reverie {
 namespace {
@@ -31,8 +32,14 @@ Tensor rounded_for(MatmulPrecision p, const Tensor& x) {
   if (p == MatmulPrecision::full || x.dtype() != DType::f32) return x;
   if (const Tensor stored = as_bf16(x)) return stored;   // weights that a file has so
   if (const Tensor kept = rounded_copy(x)) return kept;  // trained weights, rounded for this step
+  if (x.rank() == 2 && is_compact(x) && !compact_rows(x) && compact_rows(x.transpose(0, 1)))
+    return rounded_for(p, x.transpose(0, 1)).transpose(0, 1);
+  if (read_as_stored(x)) return x;
   Tensor y = Tensor::empty(x.shape(), DType::bf16, x.device());
-  kernel::cast(x.device(), {x, y});
+  if (x.rank() == 2 && compact_rows(x))
+    kernel::widen_rows(x.device(), {x, y});
+  else
+    kernel::cast(x.device(), {x, y});
   return y;
 }
 

@@ -36,7 +36,8 @@ enum class ReadBy : uint8_t { any, matmul };
 DType stored_dtype(MatmulPrecision, ReadBy, DType dtype);
 
 /// x as an operand of a product in precision p: in bf16 where p says so and x is f32, else itself.
-/// Weights that lie in bf16 already (core/compact_weights.h, core/rounded_copy.h) are not copied.
+/// Weights that lie in bf16 already (core/compact_weights.h, core/rounded_copy.h) are not copied, and
+/// compact ones on a GPU are x itself: products round them as they read them (kernels/matmul.h).
 Tensor rounded_for(MatmulPrecision p, const Tensor& x);
 
 }  // namespace reverie

@@ -46,7 +46,7 @@ class Variable {
   /// clear_grad() only marks it stale.
   void set_grad_buffer(Tensor buffer);
   /// The same leaf over other bytes of the same shape and dtype: how parameters move into flat
-  /// buckets.
+  /// buckets. Contiguous, or compact (core/compact_weights.h).
   void set_tensor(Tensor value);
   /// What reads a leaf; ReadBy::any unless whoever made it says otherwise. matmul: linear(),
   /// linear_activation() and linear_cross_entropy() alone, so that a step in bf16 needs no more of

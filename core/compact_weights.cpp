@@ -42,7 +42,7 @@ class CompactStorage final : public Storage {
   void* wide(bool for_writing) {
     Storage* wide = wide_.load(std::memory_order_acquire);
     if (!wide) {
-      std::unique_ptr<Storage> made = wide_copy();
+      std::unique_ptr<Storage> made = wide_copy(device());
       // Whoever is first gives the elements; the others' are the same.
       if (wide_.compare_exchange_strong(wide, made.get(), std::memory_order_acq_rel)) {
         wide = made.release();
@@ -52,15 +52,13 @@ class CompactStorage final : public Storage {
     if (for_writing) written_.store(true, std::memory_order_release);
     return wide->data();
   }
-  std::unique_ptr<Storage> wide_copy() const {
-    auto copy = std::make_unique<Storage>(bytes(), device());
-    if (device() == Device{}) {
-      read(0, rows_.rows, static_cast<float*>(copy->data()));
-    } else {
-      // By way of the host, which has the other number type.
-      const Tensor host = narrow().to(Device{}).to(DType::f32);
-      cuda::copy(copy->data(), host.raw(), bytes(), cuda::Direction::to_device);
-    }
+  // On the CPU, or where the rows are.
+  std::unique_ptr<Storage> wide_copy(Device to) const {
+    auto host = std::make_unique<Storage>(bytes(), Device{});
+    read(0, rows_.rows, static_cast<float*>(host->data()));
+    if (to == Device{}) return host;
+    auto copy = std::make_unique<Storage>(bytes(), to);
+    cuda::copy(copy->data(), host->data(), bytes(), cuda::Direction::to_device);
     return copy;
   }
   // All rows as they are: of bf16.
@@ -68,11 +66,17 @@ class CompactStorage final : public Storage {
     const int64_t offset = rows_.bytes - static_cast<const std::byte*>(owner_->data());
     return Tensor::over(owner_, {rows_.rows, rows_.columns}, DType::bf16, offset / 2);
   }
-  // On the CPU.
+  // By the CPU, into its memory.
   void read(int64_t first, int64_t count, float* out) const {
+    const std::byte* bytes = rows_.bytes + first * rows_.row_bytes;
+    std::vector<std::byte> fetched;
+    if (device() != Device{}) {
+      fetched.resize(size_t(count * rows_.row_bytes));
+      cuda::copy(fetched.data(), bytes, fetched.size(), cuda::Direction::to_host);
+      bytes = fetched.data();
+    }
     const int64_t blocks = rows_.columns / int64_t(layout_of(rows_.type).elements);
-    detail::dequantize_blocks(rows_.type, rows_.bytes + first * rows_.row_bytes, count * blocks,
-                              out);
+    detail::dequantize_blocks(rows_.type, bytes, count * blocks, out);
   }
 
  private:
@@ -97,8 +101,8 @@ namespace detail {
 void* elements_of_compact(Storage& storage, bool for_writing) {
   return static_cast<CompactStorage&>(storage).wide(for_writing);
 }
-std::shared_ptr<Storage> wide_copy_of_compact(const Storage& storage) {
-  return static_cast<const CompactStorage&>(storage).wide_copy();
+std::shared_ptr<Storage> host_copy_of_compact(const Storage& storage) {
+  return static_cast<const CompactStorage&>(storage).wide_copy(Device{});
 }
 
 }  // namespace detail
@@ -112,9 +116,11 @@ Tensor compact_tensor(const CompactRows& rows, std::shared_ptr<Storage> owner) {
           rows.row_bytes);
   const Shape shape{rows.rows, rows.columns};
   if (shape.numel() == 0) return Tensor::empty(shape, DType::f32);
-  require(owner->device() == Device{} || rows.type == CompactType::bf16,
-          "compact weights: {} on {}; a GPU reads those of bf16 alone", layout.name,
-          name_of(owner->device().kind));
+  const size_t boundary = owner->device() == Device{} ? 1 : layout.bytes % 4 == 0 ? 4 : 2;
+  require(uintptr_t(rows.bytes) % boundary == 0,
+          "compact weights: rows of {} begin beside a boundary of {} bytes, on which a GPU reads "
+          "them; copy them to storage of their own",
+          layout.name, boundary);
   return Tensor::over(std::make_shared<CompactStorage>(rows, std::move(owner)), shape, DType::f32);
 }
 
@@ -154,6 +160,21 @@ Tensor widened(const Tensor& t) {
   Tensor wide = Tensor::empty(t.shape(), DType::f32, t.device());
   wide.copy_from(t);
   return wide;
+}
+
+Tensor compact_on(const Tensor& t, Device device) {
+  const auto rows = compact_rows(t);
+  require(rows.has_value(), "compact weights: {} is stored otherwise", t);
+  if (device == t.device()) return t;
+  const auto size = size_t(rows->rows * rows->row_bytes);
+  const auto bytes = std::make_shared<Storage>(size, device);
+  if (!dry_run())
+    cuda::copy(bytes->data(), rows->bytes, size,
+               device == Device{} ? cuda::Direction::to_host : cuda::Direction::to_device);
+  return compact_tensor({rows->type, static_cast<const std::byte*>(bytes->data()), rows->row_bytes,
+                         rows->rows, rows->columns},
+                        bytes)
+      .view(t.shape());
 }
 
 Tensor compact_rows_in_order(const Tensor& t, std::span<const int64_t> order) {
@@ -218,16 +239,14 @@ bool keeps_weights_compact() {
   throw ConfigError(
       fmt::format("environment variable REVERIE_WEIGHTS is '{}'; wanted compact or f32", name));
 }
-bool keeps_compact(CompactType type, Device device) {
-  const bool on_gpu = device.kind != DeviceKind::cpu || g_scopes_as_on_gpu > 0;
-  return keeps_weights_compact() && (!on_gpu || type == CompactType::bf16);
-}
-
 WeightsAsOn::WeightsAsOn(Device device) : counted_(device.kind != DeviceKind::cpu) {
   if (counted_) ++g_scopes_as_on_gpu;
 }
 WeightsAsOn::~WeightsAsOn() {
   if (counted_) --g_scopes_as_on_gpu;
+}
+bool as_on_gpu(Device device) {
+  return device.kind != DeviceKind::cpu || g_scopes_as_on_gpu > 0;
 }
 
 }  // namespace reverie

@@ -2,8 +2,8 @@
 /// Matrices of weights that stay in memory as a file has them: in blocks of few bits, or in 16 bits.
 /// To everyone else they are ordinary tensors of f32: whoever reads their elements finds them, bit
 /// for bit what dequantising gives, at the cost of a second, wide copy that stays (Tensor::raw).
-/// Those who know this header read them as they are: matrix products, look-ups, copies
-/// (Tensor::copy_from) and hashes. On a GPU there are those of bf16 alone.
+/// Those who know this header read them as they are, on the CPU and on a GPU: matrix products,
+/// look-ups, copies (Tensor::copy_from) and hashes.
 
 #include <cstdint>
 #include <memory>
@@ -38,8 +38,8 @@ struct CompactRows {
 };
 
 /// f32 [rows, columns] over such rows, which `owner` keeps alive: read only, on the owner's device. A
-/// write to the tensor widens it for good. UserError where a row is no whole number of blocks, or the
-/// type is not bf16 on a GPU.
+/// write to the tensor widens it for good. UserError where a row is no whole number of blocks, or on
+/// a GPU where rows do not begin on a boundary of 4 bytes (of 2, where a block is no multiple of 4).
 Tensor compact_tensor(const CompactRows&, std::shared_ptr<Storage> owner);
 
 /// How t is stored; nullopt: as an ordinary tensor, or it is not one or several whole rows in their
@@ -52,6 +52,8 @@ bool is_compact(const Tensor& t);
 void widen_into(const Tensor& t, float* out);
 /// t itself, or an ordinary tensor of the same elements.
 Tensor widened(const Tensor& t);
+/// t (compact_rows(t) is given) on a device, stored likewise: itself where it is there.
+Tensor compact_on(const Tensor& t, Device device);
 /// The rows of t (compact_rows(t) is given) in another order, stored likewise: row i is row order[i]
 /// of t.
 Tensor compact_rows_in_order(const Tensor& t, std::span<const int64_t> order);
@@ -69,13 +71,12 @@ size_t stored_bytes(const Tensor& t);
 /// How many compact tensors have been widened for good in this process: tests and reports ask.
 int64_t widened_for_good();
 
-/// Whether frozen weights stay compact where a device can read them so: yes, unless the environment's
-/// REVERIE_WEIGHTS is "f32" ("compact" is the default; ConfigError for anything else).
+/// Whether frozen weights stay compact: yes, unless the environment's REVERIE_WEIGHTS is "f32"
+/// ("compact" is the default; ConfigError for anything else).
 bool keeps_weights_compact();
-/// The same of weights of one type on one device.
-bool keeps_compact(CompactType type, Device device);
-/// While one is alive in this process, weights that are opened on the CPU are kept as on `device`:
-/// for a dry run of what happens there.
+
+/// While one is alive in this process, what is done with compact weights on the CPU counts as if it
+/// were done on `device`: for a dry run of what happens there.
 class WeightsAsOn {
  public:
   explicit WeightsAsOn(Device device);
@@ -86,14 +87,16 @@ class WeightsAsOn {
  private:
   bool counted_;
 };
+/// Whether weights on this device lie on a GPU, or count so.
+bool as_on_gpu(Device);
 
 namespace detail {
 /// `blocks` blocks of a type that GgufFile::dequantize() reads, F32 excepted.
 void dequantize_blocks(CompactType type, const std::byte* in, int64_t blocks, float* out);
 /// The elements of a storage that has no data of its own.
 void* elements_of_compact(Storage&, bool for_writing);
-/// Ordinary storage of the same elements.
-std::shared_ptr<Storage> wide_copy_of_compact(const Storage&);
+/// Ordinary storage of the same elements, on the CPU.
+std::shared_ptr<Storage> host_copy_of_compact(const Storage&);
 }  // namespace detail
 
 }  // namespace reverie

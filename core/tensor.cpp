@@ -133,7 +133,7 @@ Tensor host(const Tensor& t) {
 
 // Whole rows of weights that are stored otherwise.
 void copy_from_compact(Tensor& target, const Tensor& source) {
-  if (!on_cpu(source)) return target.copy_from(as_bf16(source));
+  if (!on_cpu(source)) return target.copy_from(compact_on(source, Device{}));
   if (target.dtype() != DType::f32 || !on_cpu(target) || !target.is_contiguous())
     return target.copy_from(widened(source));
   widen_into(source, target.mutable_data<float>());
@@ -323,7 +323,7 @@ void Tensor::copy_from(const Tensor& source) {
   if (is_compact(source)) {
     if (compact_rows(source)) return copy_from_compact(*this, source);
     Tensor wide = source;
-    wide.storage_ = detail::wide_copy_of_compact(*source.storage_);
+    wide.storage_ = detail::host_copy_of_compact(*source.storage_);
     return copy_from(wide);
   }
   if (source.dtype_ == dtype_ && source.is_contiguous() && is_contiguous()) {

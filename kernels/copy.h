@@ -1,6 +1,7 @@
 #pragma once
 /// Copies between layouts and between number types.
 
+#include "core/compact_weights.h"
 #include "kernels/demands.h"
 #include "kernels/kernel.h"
 #include "kernels/work.h"
@@ -49,6 +50,33 @@ inline profile::Work work(const Cast& a) {
 }
 namespace kernel {
 inline constinit Kernel<Cast> cast{"cast"};
+}
+
+/// y [rows, columns] = the elements of `weights`, whole rows that are stored otherwise
+/// (core/compact_weights.h): in f32, or rounded to bf16 to nearest even. y is contiguous.
+struct WidenRows {
+  const Tensor& weights;
+  Tensor& y;
+};
+inline void check(const WidenRows& a) {
+  const Demands demand{"widen_rows"};
+  demand.defined("weights", a.weights);
+  demand.defined("y", a.y);
+  require(a.weights.rank() == 2 && compact_rows(a.weights),
+          "widen_rows: weights {} are no whole rows that are stored otherwise than in {}",
+          a.weights, name_of(a.weights.dtype()));
+  require(a.y.dtype() == DType::f32 || a.y.dtype() == DType::bf16,
+          "widen_rows: y is {}; wanted f32 or bf16", a.y);
+  require(a.weights.device() == a.y.device(),
+          "widen_rows: weights are {} but y is {}; wanted one device", a.weights, a.y);
+  demand.shape("y", a.y, a.weights.shape());
+  demand.contiguous("y", a.y);
+}
+inline profile::Work work(const WidenRows& a) {
+  return {0, double(stored_bytes(a.weights)) + touched(a.y).bytes};
+}
+namespace kernel {
+inline constinit Kernel<WidenRows> widen_rows{"widen_rows"};
 }
 
 }  // namespace reverie

@@ -14,7 +14,8 @@ namespace reverie {
 /// c are of one dtype, f32 or f64, or a and b are bf16 and c is f32: then products are exact and
 /// sums are in f32. f32 goes to the library (oneDNN, CBLAS), f64 to our own tiles; bf16 goes to
 /// oneDNN where has_bf16_dot_products(), and is widened to f32 elsewhere. b of f32 may be compact
-/// (core/compact_weights.h): the CPU reads it as it is stored, a GPU through wide_operand().
+/// (core/compact_weights.h), which products read as it is stored; where read_as_stored(b), beside an
+/// a of bf16, too: then b's elements are rounded to bf16 as they are read.
 struct Matmul {
   const Tensor& a;
   const Tensor& b;
@@ -22,10 +23,13 @@ struct Matmul {
   bool accumulate;
   Tensor& c;
 };
+/// Whether b, or its transpose, is whole rows of compact weights on a GPU, or counts as on one.
+bool read_as_stored(const Tensor& b);
 inline void check(const Matmul& a) {
   const Demands demand{"matmul"};
   demand.defined("a", a.a);
-  demand.alike("b", a.b, "a", a.a);
+  const bool rounds_b = a.a.dtype() == DType::bf16 && read_as_stored(a.b);
+  if (!rounds_b || a.a.device() != a.b.device()) demand.alike("b", a.b, "a", a.a);
   if (a.a.dtype() == DType::bf16) {
     demand.defined("c", a.c);
     require(a.c.dtype() == DType::f32 && a.c.device() == a.a.device(),
@@ -60,9 +64,14 @@ namespace kernel {
 inline constinit Kernel<Matmul> matmul{"matmul"};
 }
 
-/// b as a GPU's products of f32 read it: itself, or a copy of a compact matrix in f32. Whoever multiplies
-/// by the same b many times asks once.
-Tensor wide_operand(const Tensor& b);
+/// b beside operands of `dtype`, for whoever multiplies by it many times: itself, or a copy in that
+/// type where read_as_stored(b), so that it is widened once.
+Tensor wide_operand(const Tensor& b, DType dtype);
+
+/// A GPU's products widen compact weights in panels of about so many numbers: 2^24, unless a test
+/// sets another. A panel in f32 takes 64 MiB.
+int64_t numbers_of_panel();
+void set_numbers_of_panel(int64_t);
 
 /// Two products of which neither's c is an operand of the other, as the two of a linear layer's
 /// backward pass. Where two threads multiply on the CPU, each takes a product of its own: that is

@@ -158,7 +158,7 @@ void Module::load(const std::vector<StoredTensor>& tensors, bool strict) {
     const Tensor source = t->read();
     // The parameter may be these bytes already.
     if (source.shares_storage_with(target) && source.offset() == target.offset() &&
-        source.dtype() == target.dtype() && source.is_contiguous())
+        source.dtype() == target.dtype() && source.strides() == target.strides())
       continue;
     target.copy_from(source);
   }

@@ -44,7 +44,7 @@ struct LinearCrossEntropyOp {
 
   Tensor forward(Context& ctx, const Tensor& hidden, const Tensor& full_weight) {
     const Tensor h = rows(rounded_for(precision, hidden)), t = targets.view({-1}),
-                 weight = wide_operand(rounded_for(precision, full_weight));
+                 weight = wide_operand(rounded_for(precision, full_weight), h.dtype());
     const int64_t n = h.size(0);
     require(weight.rank() == 2 && weight.size(1) == h.size(1),
             "linear_cross_entropy: weight is {}; wanted [vocabulary, {}] to go with hidden {}",

@@ -131,6 +131,36 @@ __device__ inline float float_of_bf16(uint16_t bits) {
   return fmath::float_of(uint32_t(bits) << 16);
 }
 
+// The number whose bits in half precision these are.
+__device__ inline float float_of_half(uint16_t bits) {
+#if defined(__CUDA_ARCH__)
+  float x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+  return x;
+#else
+  const uint32_t sign = uint32_t(bits & 0x8000u) << 16, exponent = uint32_t(bits) >> 10 & 31u,
+                 fraction = bits & 0x3ffu;
+  if (exponent == 0) return fmath::float_of(fmath::bits_of(float(fraction) * 0x1p-24f) | sign);
+  return fmath::float_of(sign | (exponent == 31 ? 255u : exponent + 112u) << 23 | fraction << 13);
+#endif
+}
+
+// A product and a sum, each rounded by itself: nvcc joins a * b + c into one rounding.
+__device__ inline float rounded_product(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  return __fmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+__device__ inline float rounded_sum(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  return __fadd_rn(a, b);
+#else
+  return a + b;
+#endif
+}
+
 // x as an element of type Out: itself, or the bits of a bf16.
 template <class Out, class T>
 __device__ Out stored(T x) {

@@ -1,52 +1,69 @@
 #include "kernels/embedding.h"
 
-#include "core/compact_weights.h"
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/compact_blocks.cuh"
 
 namespace reverie::cuda {
 namespace {
 
 constexpr int kLinkThreads = 128, kRowThreads = 128;
 
-// An entry of a table: T, or bf16 as its bits.
-template <class T>
-__device__ T number_of(T entry) {
-  return entry;
-}
-template <class T>
-__device__ T number_of(uint16_t entry) {
-  return float_of_bf16(entry);
-}
-
 // A row for each index. One that is outside the table (the CPU's rows refuse it) gives NaN.
-template <class Entry, class T>
-__global__ void gather_rows(const int32_t* indices, int64_t count, const Entry* table,
+template <class T>
+__global__ void gather_rows(const int32_t* indices, int64_t count, const T* table,
                             int64_t vocabulary, const T* positions, int64_t first, int64_t period,
                             int64_t width, T* y) {
   for (int64_t n = blockIdx.x; n < count; n += gridDim.x) {
     const int64_t index = indices[n];
     const bool known = index >= 0 && index < vocabulary;
     for (int64_t i = threadIdx.x; i < width; i += blockDim.x) {
-      T value = known ? number_of<T>(table[index * width + i]) : T(NAN);
+      T value = known ? table[index * width + i] : T(NAN);
       if (positions != nullptr) value += positions[(first + n % period) * width + i];
       y[n * width + i] = value;
     }
   }
 }
-template <class Entry, class T>
-void gather(const EmbeddingForward& a, const Tensor& entries) {
-  const View indices = view(a.indices), table = view(entries), positions = view(a.positions),
-             y = writable(a.y);
-  const int64_t width = columns(table);
-  Launch(blocks_for(indices.count, 1), threads_for(width))(
-      gather_rows<Entry, T>, pointer<const int32_t>(indices), indices.count,
-      pointer<const Entry>(table), table.size[0], pointer<const T>(positions), a.first_position,
-      a.period, width, pointer<T>(y));
+// The same of a table that stays as a file has it.
+template <class Type>
+__global__ void gather_blocks(const int32_t* indices, int64_t count, const uint8_t* table,
+                              int64_t row_bytes, int64_t vocabulary, const float* positions,
+                              int64_t first, int64_t period, int64_t width, float* y) {
+  const Four unknown{{NAN, NAN, NAN, NAN}};
+  for (int64_t n = blockIdx.x; n < count; n += gridDim.x) {
+    const int64_t index = indices[n];
+    const bool known = index >= 0 && index < vocabulary;
+    for (int64_t i = int64_t(threadIdx.x) * kFour; i < width; i += int64_t(blockDim.x) * kFour) {
+      const int64_t left = width - i;
+      Four four = known ? four_of<Type>(table + index * row_bytes, i, left) : unknown;
+      if (positions != nullptr) {
+        const Four place = load<false, kFour>(positions + (first + n % period) * width + i, left);
+        for (int k = 0; k < kFour; ++k) four.at[k] += place.at[k];
+      }
+      store<false, kFour>(y + n * width + i, four, left);
+    }
+  }
+}
+void gather_compact(const EmbeddingForward& a, const CompactRows& table) {
+  const View indices = view(a.indices), positions = view(a.positions), y = writable(a.y);
+  const Launch launch(blocks_for(indices.count, 1),
+                      threads_for((table.columns + kFour - 1) / kFour));
+  for_type(table.type, [&](auto type) {
+    launch(gather_blocks<decltype(type)>, pointer<const int32_t>(indices), indices.count,
+           bytes_of(table), table.row_bytes, table.rows, pointer<const float>(positions),
+           a.first_position, a.period, table.columns, pointer<float>(y));
+  });
 }
 void run_embedding_forward(const EmbeddingForward& a) {
-  if (const Tensor narrow = as_bf16(a.table)) return gather<uint16_t, float>(a, narrow);
-  for_float(a.table.dtype(),
-            [&](auto zero) { gather<decltype(zero), decltype(zero)>(a, a.table); });
+  if (const auto compact = compact_rows(a.table)) return gather_compact(a, *compact);
+  const View indices = view(a.indices), table = view(a.table), positions = view(a.positions),
+             y = writable(a.y);
+  for_float(table.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t width = columns(table);
+    Launch(blocks_for(indices.count, 1), threads_for(width))(
+        gather_rows<T>, pointer<const int32_t>(indices), indices.count, pointer<const T>(table),
+        table.size[0], pointer<const T>(positions), a.first_position, a.period, width,
+        pointer<T>(y));
+  });
 }
 
 // Of each place: the next one with the same index (count: there is none), and whether it is the

@@ -89,7 +89,8 @@ void add_one(StoredTensor& norm) {
 }
 
 // What the file has for a frozen parameter of f32, without a wide copy where possible: its own bytes,
-// or a matrix of another type as compact, on `device`. Undefined: it must be copied.
+// or a matrix of another type as compact, on `device`; the transpose of one where the file has it the
+// other way round. Undefined: it must be copied.
 Tensor weights_in_place(const StoredTensor& t, const Variable& parameter, bool compact,
                         Device device) {
   const bool narrow = t.dtype == DType::bf16 || t.dtype == DType::f16;
@@ -97,14 +98,14 @@ Tensor weights_in_place(const StoredTensor& t, const Variable& parameter, bool c
       (t.dtype != parameter.dtype() && !(narrow && parameter.dtype() == DType::f32)))
     return {};
   Tensor weights = t.read();
+  const bool turned = is_compact(weights) && weights.rank() == 2 && !compact_rows(weights);
+  if (turned) weights = weights.transpose(0, 1);
   if (!weights.is_contiguous()) return {};
   if (weights.dtype() == parameter.dtype() && !is_compact(weights))
     return device == Device{} ? weights : Tensor();
-  if (!compact || weights.rank() != 2) return {};
-  if (!is_compact(weights)) weights = compact_tensor(weights);
-  const CompactType type = compact_rows(weights)->type;
-  if (!keeps_compact(type, device)) return {};
-  return device == Device{} ? weights : compact_tensor(as_bf16(weights).to(device));
+  if (!compact || weights.rank() != 2 || !keeps_weights_compact()) return {};
+  const Tensor kept = compact_on(is_compact(weights) ? weights : compact_tensor(weights), device);
+  return turned ? kept.transpose(0, 1) : kept;
 }
 
 // Frozen weights that the file has as the model wants them stay there: processes share its pages. Who

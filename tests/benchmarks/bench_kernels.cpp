@@ -6,7 +6,8 @@
 // matrix product with f32 and with bf16 operands, by the library that all products go to.
 // "memory": kernels that memory bounds, at the sizes of a GPT-2 of 124 million parameters;
 // "bytes" is what must be moved at the least: each argument once, twice where it is read and
-// written in its place, of an embedding's table the rows that are asked for.
+// written in its place, of an embedding's table the rows that are asked for, of weights that stay as
+// a file has them what they take there.
 // "products": those of a training step at their own layouts. "attention": causal, in f32 and with
 // operands of products in bf16; "flops" as work() counts, of the pairs that causality leaves: two
 // products forward, five backward (the scores are computed once more).
@@ -21,7 +22,9 @@
 #include <utility>
 #include <vector>
 
+#include "core/compact_weights.h"
 #include "core/cuda.h"
+#include "core/gguf.h"
 #include "core/tensor.h"
 #include "kernels/attention.h"
 #include "kernels/copy.h"
@@ -69,6 +72,7 @@ class Bench {
     maps();
     embeddings();
     flat_buffers();
+    stored_weights();
     result["memory"] = std::move(memory_);
     result["products"] = products();
     result["attention"] = attention();
@@ -220,6 +224,38 @@ class Bench {
     add(kernel::sum_squares, size, {gradient, result});
     const Accumulate sum{gradient, 1.0, m};
     add_of_bytes(kernel::accumulate, size, sum, work(sum).bytes + double(m.bytes()));
+  }
+
+  // Weights that stay as a file has them: widened for a product, and read by a single row.
+  void stored_weights() {
+    const int64_t rows = s_.rows, columns = 4 * s_.width;
+    const Tensor x = numbers({1, columns}), rounded = x.to(Device{}).to(DType::bf16).to(device_);
+    Tensor wide = space({rows, columns}), narrow = space({rows, columns}, DType::bf16),
+           y = space({1, rows});
+    for (CompactType type : {CompactType::q8_0, CompactType::q4_k, CompactType::q6_k}) {
+      const Tensor weights = random_blocks(type, rows, columns);
+      const std::string size =
+          fmt::format("{}[{}, {}]", gguf_layout(uint32_t(type))->name, rows, columns);
+      add(kernel::widen_rows, size + " to f32", {weights, wide});
+      add(kernel::widen_rows, size + " to bf16", {weights, narrow});
+      const Tensor right = weights.transpose(0, 1);
+      add(kernel::matmul, "one row of f32 by " + size, {x, right, 1.0, false, y});
+      if (device_.kind == DeviceKind::cuda)
+        add(kernel::matmul, "one row of bf16 by " + size, {rounded, right, 1.0, false, y});
+    }
+  }
+  // Any bytes will do: what a kernel costs does not depend on them.
+  Tensor random_blocks(CompactType type, int64_t rows, int64_t columns) const {
+    const GgufLayout& layout = *gguf_layout(uint32_t(type));
+    const int64_t row_bytes = columns / int64_t(layout.elements) * int64_t(layout.bytes);
+    const auto bytes = std::make_shared<Storage>(size_t(rows * row_bytes), Device{});
+    auto* at = static_cast<std::byte*>(bytes->data());
+    uint32_t state = 1;
+    for (int64_t i = 0; i < rows * row_bytes; ++i) {
+      state = state * 1664525u + 1013904223u;
+      at[i] = std::byte(state >> 26);  // no infinity among the scales
+    }
+    return compact_on(compact_tensor({type, at, row_bytes, rows, columns}, bytes), device_);
   }
 
   // One linear layer's: y = x W, grad_x = grad_y W^T, grad_W = x^T grad_y; and the head's, whose

@@ -129,19 +129,26 @@ TEST(CompactWeights, TheEnvironmentDecides) {
   EXPECT_TRUE(keeps_weights_compact());
 }
 
-TEST(CompactWeights, AGpuKeepsOnesOfBf16) {
+TEST(CompactWeights, ADryRunCountsThemAsOnAGpu) {
   constexpr Device kCpu, kGpu{DeviceKind::cuda, 0};
-  for (const CompactType type : {CompactType::bf16, CompactType::f16, CompactType::q4_k}) {
-    EXPECT_TRUE(keeps_compact(type, kCpu));
-    EXPECT_EQ(keeps_compact(type, kGpu), type == CompactType::bf16);
+  EXPECT_FALSE(as_on_gpu(kCpu));
+  EXPECT_TRUE(as_on_gpu(kGpu));
+  {
     const WeightsAsOn cpu(kCpu);
-    EXPECT_TRUE(keeps_compact(type, kCpu));
+    EXPECT_FALSE(as_on_gpu(kCpu));
     const WeightsAsOn gpu(kGpu);
-    EXPECT_EQ(keeps_compact(type, kCpu), type == CompactType::bf16);
+    EXPECT_TRUE(as_on_gpu(kCpu));
   }
-  ::setenv("REVERIE_WEIGHTS", "f32", 1);
-  EXPECT_FALSE(keeps_compact(CompactType::bf16, kGpu));
-  ::unsetenv("REVERIE_WEIGHTS");
+  EXPECT_FALSE(as_on_gpu(kCpu));
+}
+
+TEST(CompactWeights, OnTheirOwnDeviceTheyAreThemselves) {
+  const Pair p({6, 5});
+  EXPECT_TRUE(compact_on(p.compact, Device{}).shares_storage_with(p.compact));
+  EXPECT_THAT(testing::message_of<UserError>([] {
+                compact_on(Tensor::zeros({2, 3}, DType::f32), Device{});
+              }),
+              HasSubstr("f32[2, 3] cpu is stored otherwise"));
 }
 
 }  // namespace

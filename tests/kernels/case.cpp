@@ -1,6 +1,9 @@
 #include "kernels/case.h"
 
 #include <cmath>
+#include <cstring>
+
+#include "kernels/random_blocks.h"
 
 namespace reverie::test {
 namespace {
@@ -47,6 +50,17 @@ Tensor Execution::indices(const std::vector<int32_t>& values) {
   t.copy_from(Tensor::from<int32_t>(shape, values));
   inputs_.push_back({t, t.clone()});
   return t;
+}
+
+Tensor Execution::stored(CompactType type, int64_t rows, int64_t columns) {
+  const std::vector<std::byte> blocks = random_blocks(type, rows, columns, generator_);
+  // In words: a GPU wants no less alignment than theirs.
+  std::vector<int32_t> words((blocks.size() + 3) / 4);
+  std::memcpy(words.data(), blocks.data(), blocks.size());
+  const Tensor t = indices(words);
+  return compact_tensor(
+      {type, static_cast<const std::byte*>(t.raw()), row_bytes_of(type, columns), rows, columns},
+      t.storage());
 }
 
 Tensor& Execution::add_result(const std::string& name, const Shape& shape, bool wide) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/compact_weights.h"
 #include "core/random.h"
 #include "core/tensor.h"
 
@@ -52,6 +53,8 @@ class Execution {
   Tensor input(const Shape& shape, double scale = 1, double shift = 0);
   Tensor input(const Shape& shape, const Values& values);
   Tensor indices(const std::vector<int32_t>& values);
+  // f32 over random rows of this type, whatever the run's dtype.
+  Tensor stored(CompactType type, int64_t rows, int64_t columns);
   // Poisoned with NaN: an element that is not written is found. `wide`: f64 whatever the run's
   // dtype.
   Tensor& output(const std::string& name, const Shape& shape, bool wide = false);

@@ -10,66 +10,24 @@
 #include "core/compact_weights.h"
 #include "core/cuda.h"
 #include "core/error.h"
-#include "core/gguf.h"
 #include "core/random.h"
 #include "kernels/copy.h"
 #include "kernels/embedding.h"
 #include "kernels/linear.h"
 #include "kernels/matmul.h"
+#include "kernels/random_blocks.h"
 #include "support/message_of.h"
 
 namespace reverie::test {
 namespace {
 
-constexpr CompactType kTypes[] = {
-    CompactType::f16,  CompactType::q4_0, CompactType::q4_1, CompactType::q5_0, CompactType::q5_1,
-    CompactType::q8_0, CompactType::q4_k, CompactType::q5_k, CompactType::q6_k, CompactType::bf16};
-
-std::string name_of(CompactType type) {
-  return std::string(gguf_layout(uint32_t(type))->name);
-}
-
-// Where a block keeps its scales in half precision; -1: none.
-struct Halves {
-  int first, second;
-};
-Halves halves_of(CompactType type) {
-  switch (type) {
-    case CompactType::q4_1:
-    case CompactType::q5_1:
-    case CompactType::q4_k:
-    case CompactType::q5_k:
-      return {0, 2};
-    case CompactType::q6_k:
-      return {208, -1};
-    case CompactType::f16:
-    case CompactType::bf16:
-      return {-1, -1};
-    default:
-      return {0, -1};
-  }
-}
-
-// Random blocks whose scales are small numbers of either sign.
 Tensor random_weights(CompactType type, int64_t rows, int64_t columns, uint64_t seed) {
-  const GgufLayout& layout = *gguf_layout(uint32_t(type));
   Generator random(seed);
-  const int64_t blocks = columns / int64_t(layout.elements),
-                row_bytes = blocks * int64_t(layout.bytes);
-  auto storage = std::make_shared<Storage>(size_t(rows * row_bytes), Device{});
+  const std::vector<std::byte> blocks = random_blocks(type, rows, columns, random);
+  auto storage = std::make_shared<Storage>(blocks.size(), Device{});
   auto* bytes = static_cast<std::byte*>(storage->data());
-  const auto small = [&] { return 0.05f * (float(random.below(2001)) / 1000 - 1); };
-  for (int64_t i = 0; i < rows * row_bytes; ++i) bytes[i] = std::byte(random.below(256));
-  const Halves halves = halves_of(type);
-  for (int64_t block = 0; block < rows * blocks; ++block) {
-    std::byte* at = bytes + block * int64_t(layout.bytes);
-    const auto put = [&](int where, uint16_t bits) { std::memcpy(at + where, &bits, 2); };
-    for (const int where : {halves.first, halves.second})
-      if (where >= 0) put(where, Float16(small()).bits);
-    if (type == CompactType::f16) put(0, Float16(small()).bits);
-    if (type == CompactType::bf16) put(0, BFloat16(small()).bits);
-  }
-  return compact_tensor({type, bytes, row_bytes, rows, columns}, storage);
+  std::memcpy(bytes, blocks.data(), blocks.size());
+  return compact_tensor({type, bytes, row_bytes_of(type, columns), rows, columns}, storage);
 }
 
 // Columns that are whole blocks of every type, or end within a vector where rows may.
@@ -133,7 +91,7 @@ class EveryIsa : public ::testing::TestWithParam<Isa> {
 
 // Row by row, in the order in which the widened weights are summed.
 TEST_P(EveryIsa, FewRowsGiveTheBitsOfTheWidenedWeights) {
-  for (const CompactType type : kTypes)
+  for (const CompactType type : kCompactTypes)
     for (const int64_t columns : columns_of_type(type))
       for (const int64_t rows : {2, 67, 130}) {  // a single column is summed otherwise
         const Tensor weights = random_weights(type, rows, columns, 3), wide = widened(weights);
@@ -156,7 +114,7 @@ TEST_P(EveryIsa, FewRowsGiveTheBitsOfTheWidenedWeights) {
 }
 
 TEST_P(EveryIsa, ManyRowsAndBothDirectionsStayWithinTheBoundOfSums) {
-  for (const CompactType type : kTypes)
+  for (const CompactType type : kCompactTypes)
     for (const int64_t columns : columns_of_type(type)) {
       const Tensor weights = random_weights(type, 131, columns, 6), wide = widened(weights),
                    part = weights.slice(0, 3, 90), wide_part = wide.slice(0, 3, 90);
@@ -203,7 +161,7 @@ TEST_P(EveryIsa, ABiasComesWithTheProduct) {
 }
 
 TEST_P(EveryIsa, LookUpsGiveTheBitsOfTheWidenedTable) {
-  for (const CompactType type : kTypes)
+  for (const CompactType type : kCompactTypes)
     for (const int64_t columns : columns_of_type(type)) {
       const Tensor table = random_weights(type, 50, columns, 18), wide = widened(table);
       const Tensor tokens = Tensor::from<int32_t>({6}, {49, 0, 7, 7, 48, 1});
@@ -217,10 +175,10 @@ TEST_P(EveryIsa, LookUpsGiveTheBitsOfTheWidenedTable) {
 }
 
 TEST_P(EveryIsa, RoundingToBf16IsThatOfTheWidenedWeights) {
-  for (const CompactType type : kTypes) {
+  for (const CompactType type : kCompactTypes) {
     const Tensor weights = random_weights(type, 40, 256, 20);
     Tensor y = Tensor::empty(weights.shape(), DType::bf16), z = y.clone();
-    kernel::cast({}, {weights, y});
+    kernel::widen_rows({}, {weights, y});
     kernel::cast({}, {widened(weights), z});
     EXPECT_TRUE(bit_identical(y, z)) << name_of(type);
   }
@@ -228,7 +186,7 @@ TEST_P(EveryIsa, RoundingToBf16IsThatOfTheWidenedWeights) {
 
 // The comparisons above can fail: a bit of one block is enough.
 TEST_P(EveryIsa, AChangedBitIsSeen) {
-  for (const CompactType type : kTypes) {
+  for (const CompactType type : kCompactTypes) {
     const Tensor weights = random_weights(type, 67, 256, 21), wide = widened(weights);
     const auto rows = *compact_rows(weights);
     const_cast<std::byte&>(rows.bytes[66 * rows.row_bytes + 20]) ^= std::byte(1 << 6);
@@ -248,82 +206,160 @@ TEST_P(EveryIsa, AChangedBitIsSeen) {
   }
 }
 
-// On a GPU, weights of bf16 stay so.
-class OnAGpu : public ::testing::Test {
+// On a GPU, weights stay as they are, too.
+class OnAGpu : public ::testing::TestWithParam<CompactType> {
  protected:
   void SetUp() override {
     if (!cuda::status().usable) GTEST_SKIP() << "device cuda: " << cuda::status().in_words;
-    weights = compact_tensor(as_bf16(random_weights(CompactType::bf16, 67, 83, 31)).to(gpu));
+    host = random_weights(GetParam(), 67, columns, 31);
+    weights = compact_on(host, gpu);
     wide = widened(weights);
     widened_before = widened_for_good();
   }
   void TearDown() override {
+    set_numbers_of_panel(numbers);
     if (IsSkipped()) return;
     EXPECT_EQ(widened_for_good(), widened_before);
   }
+  Tensor on_gpu(const Shape& shape, uint64_t seed) { return random(shape, seed).to(gpu); }
+  Tensor multiplied(const Tensor& a, const Tensor& b, double alpha = 1, Tensor onto = {}) {
+    Shape shape = a.shape();
+    shape[-1] = b.size(-1);
+    Tensor c = onto ? onto.clone() : Tensor::empty(shape, DType::f32, gpu);
+    kernel::matmul(gpu, {a, b, alpha, onto.defined(), c});
+    return c;
+  }
+  Tensor found_in(const Tensor& table, const Tensor& positions) {
+    const Tensor indices = Tensor::from<int32_t>({3}, {66, 0, 41}).to(gpu);
+    Tensor y = Tensor::empty({3, table.size(1)}, DType::f32, gpu);
+    kernel::embedding_forward(gpu, {indices, table, positions, 1, 2, y});
+    return y;
+  }
+  Tensor with_bias(const Tensor& x, const Tensor& w, const Tensor& bias) {
+    Tensor y = Tensor::empty({x.size(0), w.size(0)}, DType::f32, gpu);
+    kernel::linear_forward(gpu, {x, w.transpose(0, 1), bias, y});
+    return y;
+  }
+
   static constexpr Device gpu{DeviceKind::cuda, 0};
-  Tensor weights, wide;
+  const int64_t numbers = numbers_of_panel();
+  // Whole blocks of every type, or an odd number where a row may end anywhere.
+  const int64_t columns =
+      GetParam() == CompactType::f16 || GetParam() == CompactType::bf16 ? 83 : 512;
+  Tensor host, weights, wide;
   int64_t widened_before = 0;
 };
 
-TEST_F(OnAGpu, ProductsAndLookUpsGiveTheBitsOfTheWidenedWeights) {
-  EXPECT_EQ(stored_bytes(weights), wide.bytes() / 2);
+TEST_P(OnAGpu, ProductsAndLookUpsGiveTheBitsOfTheWidenedWeights) {
+  EXPECT_EQ(stored_bytes(weights), stored_bytes(host));
+  EXPECT_LT(stored_bytes(weights), wide.bytes());
   EXPECT_EQ(weights.device(), gpu);
-  for (const Tensor& first : {random({5, 83}, 32), random({2, 5, 83}, 33)}) {
-    const Tensor a = first.to(gpu), g = random({5, 67}, 34).to(gpu),
-                 onto = random({5, 83}, 35).to(gpu);
-    Shape shape = a.shape();
-    shape[-1] = 67;
-    Tensor got = Tensor::empty(shape, DType::f32, gpu), wanted = got.clone();
-    kernel::matmul(gpu, {a, weights.transpose(0, 1), 0.5, false, got});
-    kernel::matmul(gpu, {a, wide.transpose(0, 1), 0.5, false, wanted});
-    EXPECT_TRUE(bit_identical(got, wanted));
-    Tensor back = onto.clone(), wanted_back = onto.clone();
-    kernel::matmul(gpu, {g, weights, 1.0, true, back});
-    kernel::matmul(gpu, {g, wide, 1.0, true, wanted_back});
-    EXPECT_TRUE(bit_identical(back, wanted_back));
+  EXPECT_TRUE(bit_identical(wide, widened(host)));
+  for (const Tensor& a : {on_gpu({5, columns}, 32), on_gpu({2, 5, columns}, 33)})
+    EXPECT_TRUE(bit_identical(multiplied(a, weights.transpose(0, 1), 0.5),
+                              multiplied(a, wide.transpose(0, 1), 0.5)));
+  const Tensor g = on_gpu({5, 67}, 34), onto = on_gpu({5, columns}, 35);
+  EXPECT_TRUE(bit_identical(multiplied(g, weights, 1, onto), multiplied(g, wide, 1, onto)));
+  const Tensor x = on_gpu({5, columns}, 36), bias = on_gpu({67}, 37);
+  EXPECT_TRUE(bit_identical(with_bias(x, weights, bias), with_bias(x, wide, bias)));
+  for (const Tensor& positions : {Tensor(), on_gpu({4, columns}, 38)})
+    EXPECT_TRUE(bit_identical(found_in(weights, positions), found_in(wide, positions)));
+  Tensor narrow = Tensor::empty(weights.shape(), DType::bf16, gpu);
+  kernel::widen_rows(gpu, {weights, narrow});
+  EXPECT_TRUE(bit_identical(narrow, wide.to(DType::bf16)));
+}
+
+// They are read as they are stored, and summed in another order.
+TEST_P(OnAGpu, FewRowsStayWithinTheBoundOfSums) {
+  for (const int64_t m : {1, 2, 3, 4}) {
+    const Tensor a = on_gpu({m, columns}, 39), onto = on_gpu({m, 67}, 40);
+    const Tensor right = weights.transpose(0, 1), wide_right = wide.transpose(0, 1);
+    EXPECT_LE(error_share(multiplied(a, right), a, wide_right, 1, {}), 1) << m;
+    EXPECT_LE(error_share(multiplied(a, right, 0.5, onto), a, wide_right, 0.5, onto), 1) << m;
+    const Tensor cube = a.view({1, m, columns});
+    EXPECT_TRUE(bit_identical(multiplied(cube, right).view({m, 67}), multiplied(a, right))) << m;
+    // Rows that are apart, and begin anywhere.
+    Tensor wider = on_gpu({m, columns + 3}, 41);
+    const Tensor part = wider.slice(1, 1, columns + 1);
+    EXPECT_LE(error_share(multiplied(part, right), part, wide_right, 1, {}), 1) << m;
   }
-  const Tensor x = random({5, 83}, 36).to(gpu), bias = random({67}, 37).to(gpu),
-               indices = Tensor::from<int32_t>({3}, {66, 0, 41}).to(gpu);
-  Tensor y = Tensor::empty({5, 67}, DType::f32, gpu), z = y.clone();
-  kernel::linear_forward(gpu, {x, weights.transpose(0, 1), bias, y});
-  kernel::linear_forward(gpu, {x, wide.transpose(0, 1), bias, z});
-  EXPECT_TRUE(bit_identical(y, z));
-  Tensor found = Tensor::empty({3, 83}, DType::f32, gpu), wanted = found.clone();
-  kernel::embedding_forward(gpu, {indices, weights, Tensor(), 0, 1, found});
-  kernel::embedding_forward(gpu, {indices, wide, Tensor(), 0, 1, wanted});
-  EXPECT_TRUE(bit_identical(found, wanted));
 }
 
-// The comparison above can fail.
-TEST_F(OnAGpu, AChangedBitIsSeen) {
-  Tensor narrow = as_bf16(weights).to(Device{});
-  static_cast<BFloat16*>(narrow.mutable_raw())[66 * 83 + 20].bits ^= 1 << 7;
-  const Tensor changed = compact_tensor(narrow.to(gpu)),
-               a = Tensor::full({5, 83}, 1, DType::f32, gpu);
-  Tensor got = Tensor::empty({5, 67}, DType::f32, gpu), wanted = got.clone();
-  kernel::matmul(gpu, {a, changed.transpose(0, 1), 1.0, false, got});
-  kernel::matmul(gpu, {a, wide.transpose(0, 1), 1.0, false, wanted});
-  EXPECT_FALSE(bit_identical(got, wanted));
+TEST_P(OnAGpu, SeveralPanels) {
+  set_numbers_of_panel(1);  // 64 rows at a time
+  const Tensor a = on_gpu({9, columns}, 42), g = on_gpu({9, 67}, 43),
+               onto = on_gpu({9, columns}, 44), bias = on_gpu({67}, 45);
+  EXPECT_LE(error_share(multiplied(a, weights.transpose(0, 1)), a, wide.transpose(0, 1), 1, {}), 1);
+  EXPECT_LE(error_share(multiplied(g, weights), g, wide, 1, {}), 1);
+  EXPECT_LE(error_share(multiplied(g, weights, 2, onto), g, wide, 2, onto), 1);
+  Tensor before = Tensor::empty({9, 67}, DType::f32);
+  for (int64_t i = 0; i < 9; ++i) before.select(0, i).copy_from(bias);
+  EXPECT_LE(error_share(with_bias(a, weights, bias), a, wide.transpose(0, 1), 1, before), 1);
 }
 
-TEST_F(OnAGpu, OthersSeeElements) {
+// Beside operands of bf16, weights are rounded as they are read.
+TEST_P(OnAGpu, OperandsOfBf16) {
+  const Tensor rounded = wide.to(DType::bf16);
+  for (const int64_t m : {1, 4, 5}) {
+    const Tensor a = on_gpu({m, columns}, 46).to(DType::bf16),
+                 g = on_gpu({m, 67}, 47).to(DType::bf16);
+    EXPECT_LE(
+        error_share(multiplied(a, weights.transpose(0, 1)), a, rounded.transpose(0, 1), 1, {}), 1)
+        << m;
+    EXPECT_LE(error_share(multiplied(g, weights), g, rounded, 1, {}), 1) << m;
+  }
+}
+
+// The comparisons above can fail: a bit of one block is enough.
+TEST_P(OnAGpu, AChangedBitIsSeen) {
+  const auto rows = *compact_rows(host);
+  const_cast<std::byte&>(rows.bytes[66 * rows.row_bytes + 20]) ^= std::byte(1 << 6);
+  const Tensor changed = compact_on(host, gpu), none;
+  for (const int64_t m : {1, 5}) {
+    const Tensor a = Tensor::full({m, columns}, 1, DType::f32, gpu),
+                 g = Tensor::full({m, 67}, 1, DType::f32, gpu);
+    EXPECT_GT(error_share(multiplied(a, changed.transpose(0, 1)), a, wide.transpose(0, 1), 1, {}),
+              1)
+        << m;
+    EXPECT_GT(error_share(multiplied(g, changed), g, wide, 1, {}), 1) << m;
+  }
+  const Tensor a = Tensor::full({5, columns}, 1, DType::f32, gpu);
+  EXPECT_FALSE(
+      bit_identical(multiplied(a, changed.transpose(0, 1)), multiplied(a, wide.transpose(0, 1))));
+  EXPECT_FALSE(bit_identical(found_in(changed, none), found_in(wide, none)));
+  Tensor narrow = Tensor::empty(wide.shape(), DType::bf16, gpu);
+  kernel::widen_rows(gpu, {changed, narrow});
+  EXPECT_FALSE(bit_identical(narrow, wide.to(DType::bf16)));
+}
+
+TEST_P(OnAGpu, OthersSeeElements) {
   EXPECT_TRUE(bit_identical(weights.to(Device{}), wide.to(Device{})));
   EXPECT_TRUE(bit_identical(weights.slice(0, 3, 9), wide.slice(0, 3, 9)));
   EXPECT_TRUE(bit_identical(weights.transpose(0, 1).contiguous(), wide.transpose(0, 1)));
+  EXPECT_TRUE(bit_identical(compact_on(weights, Device{}), wide.to(Device{})));
+  EXPECT_EQ(hash_elements(compact_on(weights, Device{})), hash_elements(host));
   EXPECT_EQ(widened_for_good(), widened_before);
   // Whoever reads memory, or writes, has all of it in f32 from then on.
-  EXPECT_TRUE(bit_identical(as_bf16(weights.slice(0, 3, 9)).to(DType::f32), wide.slice(0, 3, 9)));
+  if (GetParam() == CompactType::bf16) {
+    EXPECT_TRUE(bit_identical(as_bf16(weights.slice(0, 3, 9)).to(DType::f32), wide.slice(0, 3, 9)));
+  }
   Tensor written = weights;
   written.fill(2);
   EXPECT_EQ(widened_for_good(), ++widened_before);
-  EXPECT_TRUE(bit_identical(written.to(Device{}), Tensor::full({67, 83}, 2, DType::f32)));
+  EXPECT_TRUE(bit_identical(written.to(Device{}), Tensor::full({67, columns}, 2, DType::f32)));
   EXPECT_FALSE(is_compact(written));
-  EXPECT_THAT(testing::message_of<UserError>([] {
-                compact_tensor(Tensor::zeros({2, 3}, DType::f16, gpu));
-              }),
-              ::testing::HasSubstr("a GPU reads those of bf16 alone"));
 }
+
+TEST_P(OnAGpu, RowsThatBeginBesideABoundaryAreRefused) {
+  const auto bytes = std::make_shared<Storage>(size_t(4096), gpu);
+  const CompactRows rows{GetParam(), static_cast<const std::byte*>(bytes->data()) + 1,
+                         row_bytes_of(GetParam(), columns), 2, columns};
+  EXPECT_THAT(testing::message_of<UserError>([&] { compact_tensor(rows, bytes); }),
+              ::testing::HasSubstr("copy them to storage of their own"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, OnAGpu, ::testing::ValuesIn(kCompactTypes),
+                         [](const auto& info) { return name_of(info.param); });
 
 INSTANTIATE_TEST_SUITE_P(CompactWeights, EveryIsa,
                          ::testing::Values(Isa::portable, Isa::avx2, Isa::avx512),

@@ -62,7 +62,7 @@ std::string machine_text() {
   out += fmt::format("f32 matmul   {}\n", matmul_library());
   out += fmt::format(
       "weights      frozen ones of a published model {} (REVERIE_WEIGHTS=compact|f32)\n",
-      keeps_weights_compact() ? "stay as their file has them (on device cuda: those of bf16)"
+      keeps_weights_compact() ? "stay as their file has them"
                               : "are widened to f32 when they are read");
   const std::string mpi = mpi_library();
   out +=

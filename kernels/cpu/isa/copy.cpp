@@ -131,19 +131,7 @@ void widen(const uint16_t* from, uint32_t* to, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; ++i) to[i] = uint32_t(from[i]) << 16;
 }
 
-// Weights that stay as a file has them, rounded to bf16.
-void narrow_compact(const CompactView& weights, const View& y) {
-  for_each(weights.rows, weights.columns, [&](int64_t row) {
-    const int64_t n = weights.columns;
-    auto* wide = static_cast<float*>(scratch(Slot::local, size_t(n) * sizeof(float)));
-    widen_rows(weights, row, 1, wide);
-    narrow(wide, pointer<uint16_t>(y) + row * n, 0, n);
-  });
-}
-
 void run_cast(const Cast& a) {
-  if (const CompactView compact = compact_view(a.x); compact.bytes != nullptr)
-    return narrow_compact(compact, writable(a.y));
   const View x = view(a.x), y = writable(a.y);
   if (x.dtype == DType::f32) {
     for_blocks(x.count, 1, [&](int64_t begin, int64_t end) {
@@ -156,8 +144,21 @@ void run_cast(const Cast& a) {
   }
 }
 
+void run_widen_rows(const WidenRows& a) {
+  const CompactView weights = compact_view(a.weights);
+  const View y = writable(a.y);
+  const int64_t n = weights.columns;
+  for_each(weights.rows, n, [&](int64_t row) {
+    if (y.dtype == DType::f32) return widen_rows(weights, row, 1, pointer<float>(y) + row * n);
+    auto* wide = static_cast<float*>(scratch(Slot::local, size_t(n) * sizeof(float)));
+    widen_rows(weights, row, 1, wide);
+    narrow(wide, pointer<uint16_t>(y) + row * n, 0, n);
+  });
+}
+
 REVERIE_CPU_KERNEL(strided_copy, run_strided_copy);
 REVERIE_CPU_KERNEL(cast, run_cast);
+REVERIE_CPU_KERNEL(widen_rows, run_widen_rows);
 
 }  // namespace
 }  // namespace reverie::cpu::REVERIE_ISA

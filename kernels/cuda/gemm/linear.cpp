@@ -3,7 +3,9 @@
 
 #include "kernels/linear.h"
 
+#include "kernels/cuda/compact_rows.h"
 #include "kernels/cuda/gemm/gemm.h"
+#include "kernels/cuda/gemm/panels.h"
 #include "kernels/elementwise.h"
 
 namespace reverie::cuda {
@@ -18,9 +20,11 @@ bool same_numbers(const Tensor& operand, const Tensor& t) {
 }
 
 void run_linear_forward(const LinearForward& args) {
-  const Tensor bias = on_boundary(args.bias) ? args.bias : args.bias.clone();
-  const Tensor weight = wide_operand(args.weight);
-  if (!multiply({args.x, weight, 1.0, false, args.y}, Epilogue::bias, bias))
+  if (multiply_few_rows({args.x, args.weight, 1.0, false, args.y}, args.bias)) return;
+  const bool whole = fits_in_a_panel(args.weight);
+  const Tensor bias = on_boundary(args.bias) ? args.bias : args.bias.clone(),
+               weight = whole ? wide_operand(args.weight, args.x.dtype()) : args.weight;
+  if (!whole || !multiply({args.x, weight, 1.0, false, args.y}, Epilogue::bias, bias))
     linear_forward_by_parts(args.y.device(), {args.x, weight, args.bias, args.y});
 }
 

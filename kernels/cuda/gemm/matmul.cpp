@@ -2,13 +2,15 @@
 
 #include "kernels/matmul.h"
 
+#include "kernels/cuda/compact_rows.h"
 #include "kernels/cuda/gemm/gemm.h"
+#include "kernels/cuda/gemm/panels.h"
 
 namespace reverie::cuda {
 namespace {
 
 void run_matmul(const Matmul& args) {
-  multiply({args.a, wide_operand(args.b), args.alpha, args.accumulate, args.c});
+  if (!multiply_few_rows(args) && !multiply_by_panels(args)) multiply(args);
 }
 void run_matmul_pair(const MatmulPair& args) {
   run_matmul(args.first);

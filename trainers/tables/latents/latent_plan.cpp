@@ -24,9 +24,7 @@ double row_flops(const Transformer& base, double keys) {
 // Bytes that a frozen base takes on the device of the run.
 double frozen_bytes(const Transformer& base, const ExperimentOptions& run, DType stored) {
   const auto size = double(size_of(run.parameter_dtype()));
-  const bool narrow = size == 4 && stored != DType::f32 &&
-                      keeps_compact(stored == DType::bf16 ? CompactType::bf16 : CompactType::f16,
-                                    run.tensor_device());
+  const bool narrow = size == 4 && stored != DType::f32 && keeps_weights_compact();
   const auto& names = base.shape().names;
   const std::string positions = names.root + "." + names.positions + ".weight";
   double bytes = 0;
