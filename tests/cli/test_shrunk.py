@@ -4,95 +4,20 @@ Needs a finished build (REVERIE_BUILD_DIR, or build/release). Ranks are started 
 """
 
 import json
-import os
 import signal
-import socket
-import subprocess
-import tempfile
+import sys
 import time
 import unittest
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-BUILD = Path(os.environ.get("REVERIE_BUILD_DIR", ROOT / "build" / "release"))
-REVERIE = BUILD / "reverie"
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+from shrunk_runs import K, LABEL, ROOT, TABLES, ShrunkRuns, doctor  # noqa: E402 (support)
 
-K = 50000
-LABEL = f"shrunk by {K}"
-
-
-def device():
-    """cuda where it is emulated: two ranks want two GPUs, or none."""
-    said = subprocess.run([str(REVERIE), "doctor"], capture_output=True, text=True, check=False).stdout
-    cuda = next((line for line in said.splitlines() if line.startswith("cuda ")), "")
-    return "cuda" if "emulated" in cuda else "cpu"
+# cuda where it is emulated: two ranks want two GPUs, or none. The last value wins.
+ON_DEVICE = ["--set", "device=cuda" if "emulated" in doctor().get("cuda", "") else "device=cpu"]
 
 
-# The last value wins.
-ON_DEVICE = ["--set", f"device={device()}"]
-RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
-TABLES = ROOT / "configs" / "tables"
-
-
-def environment(folder, **more):
-    kept = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES and key != "REVERIE_DATA"}
-    # No text of this machine is found: everything is generated.
-    return kept | {"XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"} | more
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-class ShrunkTest(unittest.TestCase):
-    def setUp(self):
-        temporary = tempfile.TemporaryDirectory(prefix="reverie-shrunk-")
-        self.addCleanup(temporary.cleanup)
-        self.folder = Path(temporary.name)
-
-    def reverie(self, status, *arguments):
-        got = subprocess.run([str(REVERIE), *map(str, arguments)], cwd=self.folder, capture_output=True, text=True, check=False,
-                             env=environment(self.folder))
-        self.assertEqual(got.returncode, status, f"{arguments}\n{got.stdout}\n{got.stderr}")
-        return got
-
-    def start_two_ranks(self, *arguments):
-        port = str(free_port())
-        return [subprocess.Popen([str(REVERIE), *map(str, arguments)], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                    env=environment(self.folder, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
-                                                    MASTER_PORT=port)) for rank in range(2)]
-
-    def two_ranks(self, *arguments):
-        started = self.start_two_ranks(*arguments)
-        ended = [process.communicate(timeout=1200) for process in started]
-        for process, (out, err) in zip(started, ended):
-            self.assertEqual(process.returncode, 0, f"{arguments}\n{out}\n{err}")
-        return ended
-
-    def check_table(self, directory, cells):
-        """Every cell has a finished run, and nothing looks like a figure of the table itself."""
-        directory = self.folder / directory
-        table = json.loads((directory / "table.json").read_text())
-        self.assertTrue(table["title"].startswith(f"Shrunk by {K}: "), table["title"])
-        for name in ("table.md", "report.html"):
-            self.assertIn(f"Shrunk by {K}: ", (directory / name).read_text(), name)
-        for row in table["rows"]:
-            self.assertIn(LABEL, row["label"])
-        runs = sorted((directory / "runs").iterdir())
-        self.assertEqual(sorted({tuple(run.name.rsplit("-seed", 1)[0].rsplit("-", 1)) for run in runs}), sorted(cells))
-        for run in runs:
-            summary = json.loads((run / "summary.json").read_text())
-            self.assertEqual(summary["shrunk_by"], K)
-            self.assertIn(LABEL, summary["label"])
-            self.assertEqual(summary["verdict"]["shrunk_by"], K)
-            for line in (run / "metrics.jsonl").read_text().splitlines():
-                if "loss" in line:
-                    self.assertIn(LABEL, json.loads(line)["label"])
-            self.assertIn(LABEL, (run / "report.html").read_text())
-        return runs
-
+class ShrunkTest(ShrunkRuns):
     def test_the_papers_table_of_latents_starts_over_two_ranks(self):
         definition = TABLES / "cache_augmentation.json"
         preset = json.loads(definition.read_text())["presets"]["paper"]
@@ -110,10 +35,10 @@ class ShrunkTest(unittest.TestCase):
         again = self.reverie(0, "repro", definition, "--preset", "paper", "--shrink", K, "--run-dir", "table", *ON_DEVICE)
         self.assertEqual(again.stderr.count("finished before, reused"), len(runs))
 
-    def test_the_papers_table_of_memories_starts(self):
+    def test_the_papers_table_of_memories_starts_over_two_ranks(self):
         definition = TABLES / "imm_shakespeare.json"
         preset = json.loads(definition.read_text())["presets"]["paper"]
-        self.reverie(0, "repro", definition, "--preset", "paper", "--shrink", K, "--run-dir", "table", *ON_DEVICE)
+        self.two_ranks("repro", definition, "--preset", "paper", "--shrink", K, "--run-dir", "table", *ON_DEVICE)
         self.check_table("table", [(model, str(size)) for model in preset["models"] for size in preset["block_sizes"]])
 
     def test_a_signal_to_one_rank_stops_the_table(self):
