@@ -30,10 +30,11 @@ DType stored_dtype(MatmulPrecision p, ReadBy read_by, DType dtype) {
 
 Tensor rounded_for(MatmulPrecision p, const Tensor& x) {
   if (p == MatmulPrecision::full || x.dtype() != DType::f32) return x;
+  // Weights that a file has the other way round, perhaps written since.
+  if (x.rank() == 2 && !x.is_contiguous() && x.transpose(0, 1).is_contiguous())
+    return rounded_for(p, x.transpose(0, 1)).transpose(0, 1);
   if (const Tensor stored = as_bf16(x)) return stored;   // weights that a file has so
   if (const Tensor kept = rounded_copy(x)) return kept;  // trained weights, rounded for this step
-  if (x.rank() == 2 && is_compact(x) && !compact_rows(x) && compact_rows(x.transpose(0, 1)))
-    return rounded_for(p, x.transpose(0, 1)).transpose(0, 1);
   if (read_as_stored(x)) return x;
   Tensor y = Tensor::empty(x.shape(), DType::bf16, x.device());
   if (x.rank() == 2 && compact_rows(x))

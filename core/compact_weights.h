@@ -1,9 +1,9 @@
 #pragma once
-/// Matrices of weights that stay in memory as a file has them: in blocks of few bits, or in 16 bits.
-/// To everyone else they are ordinary tensors of f32: whoever reads their elements finds them, bit
-/// for bit what dequantising gives, at the cost of a second, wide copy that stays (Tensor::raw).
-/// Those who know this header read them as they are, on the CPU and on a GPU: matrix products,
-/// look-ups, copies (Tensor::copy_from) and hashes.
+/// Matrices of weights that stay in memory as a file has them: in blocks of few bits, or in 16
+/// bits. To everyone else they are ordinary tensors of f32: whoever reads their elements finds
+/// them, bit for bit what dequantising gives, at the cost of a second, wide copy that stays
+/// (Tensor::raw). Those who know this header read them as they are, on the CPU and on a GPU: matrix
+/// products, look-ups, copies (Tensor::copy_from) and hashes.
 
 #include <cstdint>
 #include <memory>
@@ -37,9 +37,10 @@ struct CompactRows {
   int64_t rows, columns;
 };
 
-/// f32 [rows, columns] over such rows, which `owner` keeps alive: read only, on the owner's device. A
-/// write to the tensor widens it for good. UserError where a row is no whole number of blocks, or on
-/// a GPU where rows do not begin on a boundary of 4 bytes (of 2, where a block is no multiple of 4).
+/// f32 [rows, columns] over such rows, which `owner` keeps alive: read only, on the owner's device.
+/// A write to the tensor widens it for good. UserError where a row is no whole number of blocks, or
+/// on a GPU where rows do not begin on a boundary of 4 bytes (of 2, where a block is no multiple of
+/// 4).
 Tensor compact_tensor(const CompactRows&, std::shared_ptr<Storage> owner);
 
 /// How t is stored; nullopt: as an ordinary tensor, or it is not one or several whole rows in their
@@ -54,16 +55,16 @@ void widen_into(const Tensor& t, float* out);
 Tensor widened(const Tensor& t);
 /// t (compact_rows(t) is given) on a device, stored likewise: itself where it is there.
 Tensor compact_on(const Tensor& t, Device device);
-/// The rows of t (compact_rows(t) is given) in another order, stored likewise: row i is row order[i]
-/// of t.
+/// The rows of t (compact_rows(t) is given) in another order, stored likewise: row i is row
+/// order[i] of t.
 Tensor compact_rows_in_order(const Tensor& t, std::span<const int64_t> order);
 /// A contiguous tensor of f16 or bf16, of two dimensions, as f32 over the same bytes.
 Tensor compact_tensor(const Tensor& narrow);
 /// A compact tensor of bf16, as that, over the same bytes; undefined for any other.
 Tensor as_bf16(const Tensor& t);
 
-/// hash_bytes() of the elements of a contiguous tensor on the CPU; compact ones are widened piece by
-/// piece.
+/// hash_bytes() of the elements of a contiguous tensor on the CPU; compact ones are widened piece
+/// by piece.
 std::string hash_elements(const Tensor& t);
 
 /// Bytes that the elements of t take where they are read: less than t.bytes() where compact.

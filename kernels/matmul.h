@@ -9,13 +9,14 @@
 namespace reverie {
 
 /// c [.., M, N] = alpha * a [.., M, K] b [.., K, N] (+ c if accumulate). Rank 2, or rank 3 with a
-/// batch (b of rank 2 is shared by the batch). a and b may be transposed views (last two dimensions:
-/// one stride must be 1, the other >= the row length); c is row-major with any row stride. a, b and
-/// c are of one dtype, f32 or f64, or a and b are bf16 and c is f32: then products are exact and
-/// sums are in f32. f32 goes to the library (oneDNN, CBLAS), f64 to our own tiles; bf16 goes to
-/// oneDNN where has_bf16_dot_products(), and is widened to f32 elsewhere. b of f32 may be compact
-/// (core/compact_weights.h), which products read as it is stored; where read_as_stored(b), beside an
-/// a of bf16, too: then b's elements are rounded to bf16 as they are read.
+/// batch (b of rank 2 is shared by the batch). a and b may be transposed views (last two
+/// dimensions: one stride must be 1, the other >= the row length); c is row-major with any row
+/// stride. a, b and c are of one dtype, f32 or f64, or a and b are bf16 and c is f32: then products
+/// are exact and sums are in f32. f32 goes to the library (oneDNN, CBLAS), f64 to our own tiles;
+/// bf16 goes to oneDNN where has_bf16_dot_products(), and is widened to f32 elsewhere. b of f32 may
+/// be compact (core/compact_weights.h), which products read as it is stored; where
+/// read_as_stored(b), beside an a of bf16, too: then b's elements are rounded to bf16 as they are
+/// read.
 struct Matmul {
   const Tensor& a;
   const Tensor& b;

@@ -11,9 +11,9 @@
 namespace reverie {
 
 /// The tokenizer with these special tokens behind its own, in their order: the first has the id
-/// vocabulary_size(). encode() finds them in text as they are written, unless special tokens are read
-/// as text. UserError for a tokenizer without special tokens (of characters or words), and for a text
-/// that is empty, is given twice or is a token already.
+/// vocabulary_size(). encode() finds them in text as they are written, unless special tokens are
+/// read as text. UserError for a tokenizer without special tokens (of characters or words), and for
+/// a text that is empty, is given twice or is a token already.
 std::shared_ptr<const Tokenizer> with_special_tokens(const Tokenizer& tokenizer,
                                                      std::span<const std::string_view> texts);
 

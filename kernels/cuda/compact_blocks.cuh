@@ -177,8 +177,8 @@ struct F16 {
 
 }  // namespace blocks
 
-// Elements i .. i + 3 of blocks that lie one after the other, i a multiple of 4; 0 beyond the `left`
-// that there are.
+// Elements i .. i + 3 of blocks that lie one after the other, i a multiple of 4; 0 beyond the
+// `left` that there are.
 template <class Type>
 __device__ Four four_of(const uint8_t* in, int64_t i, int64_t left) {
   if constexpr (Type::kElements == 1)

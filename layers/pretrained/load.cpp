@@ -29,7 +29,8 @@ PretrainedFiles open_files(const std::string& path) {
                   path));
 }
 
-// For a dry run: no weights are needed beside a config.json. Where they are, how they are stored counts.
+// For a dry run: no weights are needed beside a config.json. Where they are, how they are stored
+// counts.
 PretrainedFiles open_shape(const std::string& path) {
   const auto has = [&](const char* name) { return std::filesystem::exists(path + "/" + name); };
   return std::filesystem::is_directory(path) && !has("model.safetensors") &&
@@ -88,9 +89,9 @@ void add_one(StoredTensor& norm) {
   };
 }
 
-// What the file has for a frozen parameter of f32, without a wide copy where possible: its own bytes,
-// or a matrix of another type as compact, on `device`; the transpose of one where the file has it the
-// other way round. Undefined: it must be copied.
+// What the file has for a frozen parameter of f32, without a wide copy where possible: its own
+// bytes, or a matrix of another type as compact, on `device`; the transpose of one where the file
+// has it the other way round. Undefined: it must be copied.
 Tensor weights_in_place(const StoredTensor& t, const Variable& parameter, bool compact,
                         Device device) {
   const bool narrow = t.dtype == DType::bf16 || t.dtype == DType::f16;
@@ -108,10 +109,10 @@ Tensor weights_in_place(const StoredTensor& t, const Variable& parameter, bool c
   return turned ? kept.transpose(0, 1) : kept;
 }
 
-// Frozen weights that the file has as the model wants them stay there: processes share its pages. Who
-// writes into them all the same gets pages of its own. Learned positions are added to rows as they
-// are, and are read wide. A dry run shares compact ones alone: what lies in memory as f32 takes as
-// much of it wherever it lies.
+// Frozen weights that the file has as the model wants them stay there: processes share its pages.
+// Who writes into them all the same gets pages of its own. Learned positions are added to rows as
+// they are, and are read wide. A dry run shares compact ones alone: what lies in memory as f32
+// takes as much of it wherever it lies.
 void share_weights(const Module& model, const std::string& positions, PretrainedFiles& files,
                    Device device) {
   std::map<std::string, Variable> parameters;

@@ -34,8 +34,8 @@ struct PretrainedOptions {
 struct LoadedModel {
   std::unique_ptr<LanguageModel> model;  ///< in eval mode
   Component component;                   ///< what a config's "model" would say to build its like
-  /// Token ids, where the model's files give them. Whether texts begin with `bos` is the tokenizer's
-  /// to say: Tokenizer::adds_begin_of_text().
+  /// Token ids, where the model's files give them. Whether texts begin with `bos` is the
+  /// tokenizer's to say: Tokenizer::adds_begin_of_text().
   std::optional<int32_t> bos;
   std::vector<int32_t> ends;  ///< tokens that end a text, the usual one first
 };

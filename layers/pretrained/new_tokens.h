@@ -20,13 +20,13 @@ struct NewTokenOptions {
 
   /// Names them among a model's own fields.
   void describe(Fields&);
-  /// As load_pretrained() takes them; nullopt: the vocabulary stays the file's. UserError where it is
-  /// to be that of data, and there are none.
+  /// As load_pretrained() takes them; nullopt: the vocabulary stays the file's. UserError where it
+  /// is to be that of data, and there are none.
   std::optional<NewTokens> asked() const;
 };
 
-/// How many rows a table of `rows` rows has with these tokens. UserError, naming `path`, unless every
-/// token before the new ones has a row, and the copied one is among them.
+/// How many rows a table of `rows` rows has with these tokens. UserError, naming `path`, unless
+/// every token before the new ones has a row, and the copied one is among them.
 int64_t rows_with(const NewTokens& tokens, int64_t rows, const std::string& path);
 
 /// Gives the embedding table, and an output projection of its own, the rows of the new tokens.

@@ -6,11 +6,11 @@
 // matrix product with f32 and with bf16 operands, by the library that all products go to.
 // "memory": kernels that memory bounds, at the sizes of a GPT-2 of 124 million parameters;
 // "bytes" is what must be moved at the least: each argument once, twice where it is read and
-// written in its place, of an embedding's table the rows that are asked for, of weights that stay as
-// a file has them what they take there.
-// "products": those of a training step at their own layouts. "attention": causal, in f32 and with
-// operands of products in bf16; "flops" as work() counts, of the pairs that causality leaves: two
-// products forward, five backward (the scores are computed once more).
+// written in its place, of an embedding's table the rows that are asked for, of weights that stay
+// as a file has them what they take there. "products": those of a training step at their own
+// layouts. "attention": causal, in f32 and with operands of products in bf16; "flops" as work()
+// counts, of the pairs that causality leaves: two products forward, five backward (the scores are
+// computed once more).
 //
 // Every figure is the median over samples of many calls (device_timing.h), each of at least
 // --seconds. --tiny: sizes that say nothing of speed, for the emulation and for trying scripts.

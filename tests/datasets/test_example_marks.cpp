@@ -1,5 +1,5 @@
-// Marks of examples as special tokens of published vocabularies: ids, texts, files of other programs,
-// data sets.
+// Marks of examples as special tokens of published vocabularies: ids, texts, files of other
+// programs, data sets.
 
 #include "datasets/example_marks.h"
 

@@ -47,8 +47,8 @@ std::string name_of_case(CompactType type, int64_t columns, Options o) {
                      o.panels ? " in panels" : "", o.accumulate ? " accumulate" : "");
 }
 
-// The operands of a run: weights as they are stored where the row takes them so, a in bf16 where the
-// case says so. Both as doubles.
+// The operands of a run: weights as they are stored where the row takes them so, a in bf16 where
+// the case says so. Both as doubles.
 struct Operands {
   Tensor a, weights;
   Values left, right;

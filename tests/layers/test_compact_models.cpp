@@ -103,9 +103,9 @@ TEST_P(CompactModels, GiveTheLogitsOfTheWidenedOnes) {
   const int64_t before = widened_for_good();
   const Logits got = logits_of_both_ways(*compact_.model, tokens),
                wanted = logits_of_both_ways(*wide_.model, tokens);
-  // Token by token the same sums are made in the same order, but where a wide matrix is [in, out] and
-  // the file has it the other way round. At once, sums differ in their order alone: some roundings of
-  // 2^-24 in each of up to 7 layers.
+  // Token by token the same sums are made in the same order, but where a wide matrix is [in, out]
+  // and the file has it the other way round. At once, sums differ in their order alone: some
+  // roundings of 2^-24 in each of up to 7 layers.
   if (in_out()) {
     EXPECT_LT(relative(got.by_token, wanted.by_token), 2e-5);
   } else {
@@ -168,6 +168,19 @@ TEST_P(CompactModels, AreWidenedWhereTheyAreTrained) {
   EXPECT_EQ(trained.model->weights_hash(), compact_.model->weights_hash());
 }
 
+// A checkpoint may hold other weights than the file: they are f32 from then on, and lie as before.
+TEST_P(CompactModels, CanBeWritten) {
+  compact_.model->load(wide_.model->state());
+  EXPECT_EQ(kept_weights(*compact_.model).compact, 0);
+  const Tensor tokens = testing::random_tokens(1, 12, kVocabulary);
+  for (const auto precision : {MatmulPrecision::full, MatmulPrecision::bf16}) {
+    const MatmulPrecisionScope scope(precision);
+    EXPECT_LT(
+        relative(compact_.model->logits(tokens).tensor(), wide_.model->logits(tokens).tensor()),
+        2e-5);
+  }
+}
+
 // On a GPU, too: few rows read weights as they are stored, and many widen them for each product.
 TEST_P(CompactModels, StayAsStoredOnAGpu) {
   if (!cuda::status().usable) GTEST_SKIP() << "device cuda: " << cuda::status().in_words;
@@ -205,6 +218,7 @@ TEST_P(CompactModels, StayAsStoredOnAGpu) {
         if (name.ends_with("lora_b"))
           gradients.back().emplace_back(name, v.grad().to(Device{}).contiguous());
     }
+    ASSERT_GT(gradients[0].size(), 4u);
     ASSERT_EQ(gradients[0].size(), gradients[1].size());
     for (size_t i = 0; i < gradients[0].size(); ++i)
       EXPECT_LT(relative(gradients[0][i].second, gradients[1][i].second),
@@ -262,10 +276,6 @@ TEST(CompactSafetensors, ADryRunKnowsThem) {
     write_narrow_directory(directory, dtype);
     const DryRun dry;
     EXPECT_EQ(kept_weights(*load_pretrained(directory.path()).model).compact, kMatrices);
-    {
-      const WeightsAsOn gpu(Device{DeviceKind::cuda, 0});
-      EXPECT_EQ(kept_weights(*load_pretrained(directory.path()).model).compact, kMatrices);
-    }
     const int64_t kept = kept_weights(*load_pretrained(directory.path()).model).bytes;
     std::filesystem::remove(directory / "model.safetensors");
     EXPECT_EQ(kept_weights(*load_pretrained(directory.path()).model).compact, 0);
@@ -280,8 +290,6 @@ TEST(CompactSafetensors, ADryRunKnowsThem) {
       EXPECT_EQ(kept_weights(*shape.model).compact, kMatrices) << key;
       EXPECT_EQ(kept_weights(*shape.model).bytes, kept) << key;
       EXPECT_LT(allocator({}).stats().in_use - before, size_t(kept) / 2) << "vectors alone";
-      const WeightsAsOn gpu(Device{DeviceKind::cuda, 0});
-      EXPECT_EQ(kept_weights(*load_pretrained(directory.path()).model).compact, kMatrices);
     }
     Json config = parse_json(read_file(directory / "config.json"));
     config["dtype"] = "float32";  // counts before the older key

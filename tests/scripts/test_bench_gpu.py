@@ -328,7 +328,7 @@ class BuiltTest(unittest.TestCase):
         self.assertEqual({row["kernel"] for row in merged["memory"]},
                          {"norm_forward", "norm_backward", "softmax_forward", "softmax_backward", "cross_entropy_forward", "cross_entropy_backward", "unary_forward",
                           "unary_backward", "binary_forward", "bias_activation_forward", "bias_activation_backward", "gated_forward", "gated_backward", "dropout", "cast",
-                          "sum_forward", "embedding_forward", "embedding_backward", "adamw", "sum_squares", "accumulate"})
+                          "sum_forward", "embedding_forward", "embedding_backward", "adamw", "sum_squares", "accumulate", "widen_rows", "matmul"})
         self.assertEqual({(row["pass"], row["precision"]) for row in merged["attention"]}, {(p, x) for p in ("forward", "backward") for x in ("f32", "bf16")})
         for part in kernels.PARTS:
             for row in merged[part]:

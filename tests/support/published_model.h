@@ -16,8 +16,8 @@ inline std::shared_ptr<const Tokenizer> published_vocabulary() {
   return load_tokenizer_for(test_directory() + "/golden/tokenizers/smollm.gguf");
 }
 
-// Writes it to `path`: a .gguf file, or else a Hugging Face directory. `spare` rows of its vocabulary
-// are of no token.
+// Writes it to `path`: a .gguf file, or else a Hugging Face directory. `spare` rows of its
+// vocabulary are of no token.
 inline void write_published_model(const std::string& path, int64_t spare = 0, bool tied = true) {
   const auto tokenizer = published_vocabulary();
   const std::string json = fmt::format(

@@ -17,8 +17,8 @@ struct BenchmarkOptions {
   int64_t batch_tokens = 4096;  ///< most in one forward; no score depends on it
   std::string results_folder;   ///< where results are kept while it runs; "": nowhere
   bool shuffled = false;        ///< the latents of another context: a control
-  /// Latents are made anew after every so many tokens of a written answer, and take the place of the
-  /// old ones; 0: once.
+  /// Latents are made anew after every so many tokens of a written answer, and take the place of
+  /// the old ones; 0: once.
   int64_t latents_every = 0;
 };
 /// UserError for latents_every without latents, and for tasks behind whose contexts no text is

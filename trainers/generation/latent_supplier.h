@@ -18,8 +18,8 @@ struct LatentArrival {
   std::string failure = {};  ///< why there are none: the message of what was thrown; "": no failure
 };
 
-/// Latents that are made anew after every so many tokens that were written, from the text without the
-/// old ones, and take their place `late` tokens later.
+/// Latents that are made anew after every so many tokens that were written, from the text without
+/// the old ones, and take their place `late` tokens later.
 struct LatentRenewal {
   int64_t every = 0;  ///< 0: never
   int64_t late = 0;

@@ -1,6 +1,6 @@
 #pragma once
-/// A text as its base alone has read it, kept while the text goes on behind latents: new latents are
-/// made from it, and stand behind it in place of the old ones.
+/// A text as its base alone has read it, kept while the text goes on behind latents: new latents
+/// are made from it, and stand behind it in place of the old ones.
 
 #include <vector>
 
@@ -24,8 +24,8 @@ class TextWithoutLatents {
   Variable latents(AugmentedModel& model) const {
     return model.latents_for(state_, hidden_, tokens_);
   }
-  /// `state` becomes that of this text, of the tokens `late` i32 [B, T] behind it (undefined: none),
-  /// and of the latents -> final hidden states [B, 1, C], which predict the next token.
+  /// `state` becomes that of this text, of the tokens `late` i32 [B, T] behind it (undefined:
+  /// none), and of the latents -> final hidden states [B, 1, C], which predict the next token.
   Variable continued(AugmentedModel& model, const Tensor& late, const Variable& latents,
                      SequenceState& state) const;
   /// These texts alone, in this order.

@@ -8,8 +8,8 @@ namespace reverie::cuda {
 /// Whether wide_operand(b) takes no more than a panel does.
 bool fits_in_a_panel(const Tensor& b);
 
-/// Such a product: each panel is widened to the number type of a, in working memory, and multiplied.
-/// False, and nothing done, where b is not read_as_stored().
+/// Such a product: each panel is widened to the number type of a, in working memory, and
+/// multiplied. False, and nothing done, where b is not read_as_stored().
 bool multiply_by_panels(const Matmul&);
 
 }  // namespace reverie::cuda

@@ -693,7 +693,8 @@ TEST_F(LatentReproTest, AModelTrainedOnOtherDataIsMeasuredOnTheTables) {
   EXPECT_THAT(message_of<UserError>([&] { run_table(options(t)); }), HasSubstr("tokenizer"));
 }
 
-// Three texts stand side by side in the table's last batch alone: nothing in training has that size.
+// Three texts stand side by side in the table's last batch alone: nothing in training has that
+// size.
 TEST_F(LatentReproTest, ASourceThatReadsAheadInTheLastBatchIsLabelled) {
   testing::reset_attacks();
   Json t = table();
@@ -826,7 +827,7 @@ TEST(LatentPlan, LowRankUpdatesOfTheBaseAreWhatIsTrained) {
   EXPECT_GT(low_rank.weight_bytes, whole.weight_bytes);
 }
 
-// A frozen base counts as its files will have it, where the device keeps such weights.
+// A frozen base counts as its files will have it.
 TEST_F(LatentReproTest, ABaseThatIsNotThereIsPlannedInTheTypeOfItsFiles) {
   Json t = table();
   Json& tiny = t["presets"]["tiny"];
@@ -852,15 +853,12 @@ TEST_F(LatentReproTest, ABaseThatIsNotThereIsPlannedInTheTypeOfItsFiles) {
   const Gibibytes wide = planned("f32", "cuda");
   EXPECT_GT(wide.frozen, 2);
   EXPECT_NEAR(wide.state, wide.frozen, 0.02);
-  for (const auto& [dtype, device] :
-       {std::pair{"bf16", "cuda"}, std::pair{"bf16", "cpu"}, std::pair{"f16", "cpu"}}) {
+  for (const auto& [dtype, device] : {std::pair{"bf16", "cuda"}, std::pair{"bf16", "cpu"},
+                                      std::pair{"f16", "cuda"}, std::pair{"f16", "cpu"}}) {
     const Gibibytes narrow = planned(dtype, device);
     EXPECT_NEAR(narrow.frozen, wide.frozen / 2, 0.02) << dtype << " on " << device;
     EXPECT_NEAR(narrow.state, narrow.frozen, 0.02) << dtype << " on " << device;
   }
-  const Gibibytes widened = planned("f16", "cuda");
-  EXPECT_EQ(widened.frozen, wide.frozen);
-  EXPECT_EQ(widened.state, wide.state);
 
   tiny.erase("base_shape");
   EXPECT_THAT(refused(t), HasSubstr("\"base_dtype\" is for \"base_shape\", which is missing"));

@@ -17,8 +17,8 @@
 namespace reverie {
 namespace {
 
-// The names at commit cba91b0, before data.generated and train.windows. Where a change of the fields
-// changes them, RunPlanner leaves a new field out while it has its default.
+// The names at commit cba91b0, before data.generated and train.windows. Where a change of the
+// fields changes them, RunPlanner leaves a new field out while it has its default.
 TEST(RunNames, StayWhenOptionsAreAdded) {
   ReproOptions o;
   o.table = parse_json(R"({
@@ -73,8 +73,8 @@ TEST(RunNames, StayWhenAModelIsAdded) {
   }
 }
 
-// The names at commit 6625f20, before data.marks and tokens that a published vocabulary gets. Data are
-// prepared, and runs begin with others', since both are part of a name.
+// The names at commit 6625f20, before data.marks and tokens that a published vocabulary gets. Data
+// are prepared, and runs begin with others', since both are part of a name.
 TEST(RunNames, OfModelsThatBeginWithOthersStayAsWell) {
   const testing::TemporaryDirectory directory;
   const testing::WorkingFolder here(directory.path());

@@ -11,7 +11,6 @@
 #include <optional>
 #include <set>
 
-#include "core/compact_weights.h"
 #include "core/dry_run.h"
 #include "core/error.h"
 #include "core/files.h"
@@ -363,7 +362,6 @@ std::string LatentTableKind::plan(const std::vector<PlannedRun>& runs) const {
                     base_ + " (by its shape)", stored_dtype());
   if (!runs[0].in_table && !runs[0].trial)
     return of_shape(runs[0].config.at("model"), "trained by the first run", DType::f32);
-  const WeightsAsOn device(read_experiment(runs[0].config, table_.directory).tensor_device());
   const LoadedModel base = load_pretrained(base_);
   return plan_latent_table(dynamic_cast<const Transformer&>(*base.model), base_, DType::f32, runs,
                            table_.directory);
