@@ -16,6 +16,7 @@ namespace reverie {
 namespace {
 
 thread_local bool t_grad_enabled = true;
+thread_local int t_no_grads = 0;  // that are alive
 // Shared by all threads, so that the order holds in a graph that several threads made one after
 // another.
 std::atomic<uint64_t> last_sequence{0};
@@ -122,8 +123,10 @@ void detail::VariableImpl::add_grad(Tensor contribution) {
 
 NoGrad::NoGrad() : before_(t_grad_enabled) {
   t_grad_enabled = false;
+  ++t_no_grads;
 }
 NoGrad::~NoGrad() {
+  --t_no_grads;
   t_grad_enabled = before_;
 }
 WithGrad::WithGrad() : before_(t_grad_enabled) {
@@ -136,7 +139,7 @@ bool grad_enabled() {
   return t_grad_enabled;
 }
 
-LeafCollector::LeafCollector() : outer_(t_collector) {
+LeafCollector::LeafCollector() : outer_(t_collector), no_grads_(t_no_grads) {
   t_collector = this;
 }
 LeafCollector::~LeafCollector() {
@@ -207,7 +210,9 @@ Node::~Node() {
 
 Tensor Tape::input(const Variable& v) {
   inputs_.push_back(v);
-  if (v) depends_ = depends_ || v.requires_grad() || v.impl()->depends;
+  // Inside a NoGrad of the collected function's own, nothing is recorded either way.
+  if (v && t_collector && t_collector->no_grads_ == t_no_grads)
+    depends_ = depends_ || v.requires_grad() || v.impl()->depends;
   if (v.requires_grad()) {
     for (LeafCollector* c = t_collector; c; c = c->outer_) {
       if (v.is_leaf())

@@ -22,7 +22,8 @@ struct VariableImpl {
   bool requires_grad = false;
   std::shared_ptr<Node> producer;  ///< null for a leaf
   int output = 0;
-  /// Under NoGrad: made from what requires a gradient, so that it would have been recorded.
+  /// Made while a LeafCollector was alive, from what requires a gradient: without the NoGrad around
+  /// the collector it would have been recorded.
   bool depends = false;
   /// Leaves only.
   Tensor grad, grad_buffer;
@@ -134,6 +135,7 @@ class LeafCollector {
  private:
   friend class Tape;
   LeafCollector* outer_;
+  int no_grads_;  ///< NoGrads around it
 };
 
 /// backward() from several outputs that takes the cotangents over: where nobody else has them, ops

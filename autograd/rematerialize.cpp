@@ -110,7 +110,10 @@ Variables rematerialize_all(const Function& function, const Variables& inputs) {
       if (v) detached.back().impl()->depends = v.requires_grad();
     }
     for (const Variable& output : function(detached)) {
-      values.push_back(output.tensor());
+      // A view of a few rows would keep all of those that it is of.
+      const Tensor& t = output.tensor();
+      const bool part = !output.requires_grad() && t.bytes() < t.storage()->bytes();
+      values.push_back(part ? t.clone() : t);
       constant.push_back(!output.requires_grad() && !output.impl()->depends);
       if (!output.requires_grad()) continue;
       if (output.is_leaf())

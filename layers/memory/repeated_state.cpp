@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/error.h"
+
 namespace reverie {
 namespace {
 
@@ -33,8 +35,21 @@ MemoryState RepeatedState::begun(std::span<const Variable> values) const {
 
 void RepeatedState::append_changes(const MemoryState& ended, std::span<const Variable> values,
                                    std::vector<Variable>& results) {
+  if (noted_) {
+    for (const std::string& name : appended_) {
+      const auto found = ended.values.find(name);
+      require(found != ended.values.end() && found->second.defined(),
+              "memory state \"{}\": a layer left it in the forward pass, and not when backward "
+              "computed the layer again. With \"rematerialize\", the hooks of a memory module must "
+              "do the same for the same state: keep nothing of a call in the module, or set "
+              "\"rematerialize\" to false",
+              name);
+      results.push_back(found->second);
+    }
+    return;
+  }
+  noted_ = true;
   ended_counters_ = ended.counters;
-  places_.clear();
   for (const auto& [name, value] : ended.values) {
     if (!value) continue;  // asked for, and never given
     if (const size_t at = place_of(value, values); at < values.size()) {
@@ -42,7 +57,10 @@ void RepeatedState::append_changes(const MemoryState& ended, std::span<const Var
       continue;
     }
     const size_t at = place_of(value, results);
-    if (at == results.size()) results.push_back(value);
+    if (at == results.size()) {
+      results.push_back(value);
+      appended_.push_back(name);
+    }
     places_.push_back({name, true, at});
   }
 }

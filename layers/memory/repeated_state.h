@@ -23,7 +23,9 @@ class RepeatedState {
   /// The state that the layer begins with, of these values().
   MemoryState begun(std::span<const Variable> values) const;
   /// Appends to `results` the values of `ended` that are neither among values() nor there already,
-  /// and notes which name has which. `results`: what the function gives back besides.
+  /// and notes which name has which. `results`: what the function gives back besides. A later call
+  /// appends the values of the same names, since Variables that were two may be one in backward;
+  /// UserError where it has none.
   void append_changes(const MemoryState& ended, std::span<const Variable> values,
                       std::vector<Variable>& results);
   /// The state behind the layer, of the values() that it began with and all results.
@@ -37,7 +39,9 @@ class RepeatedState {
   };
   std::vector<std::string> names_;
   std::map<std::string, int64_t> counters_, ended_counters_;
+  bool noted_ = false;
   std::vector<Place> places_;
+  std::vector<std::string> appended_;
 };
 
 }  // namespace reverie

@@ -242,6 +242,53 @@ TEST(Rematerialize, ConstantResultsAreConstants) {
   EXPECT_THAT(x.grad().to_vector(), ::testing::Each(3));
 }
 
+// A NoGrad of the function's own, or one that is over, has cut what it has cut without.
+TEST(Rematerialize, WhatIsMadeUnderNoGradIsAConstant) {
+  const Variable x{normal({3}), true};
+  Variable before;
+  {
+    const NoGrad guard;
+    before = scale(x, 5);
+  }
+  const std::function<Variables(const Variables&)> f = [&](const Variables& v) {
+    Variable cut;
+    {
+      const NoGrad guard;
+      cut = scale(v[0], 3);
+    }
+    return Variables{scale(v[0], 2), cut, scale(cut, 2), scale(before, 2), add(cut, v[0])};
+  };
+  for (const bool rematerialized : {false, true}) {
+    const Variable in = scale(x, 1);
+    const Variables out = rematerialized ? rematerialize_all(f, {in}) : f({in});
+    std::vector<bool> recorded;
+    for (const Variable& v : out) recorded.push_back(v.requires_grad());
+    EXPECT_EQ(recorded, (std::vector<bool>{true, false, false, false, true})) << rematerialized;
+    Variable sum;
+    for (const Variable& v : out) sum = sum ? add(sum, v) : v;
+    backward(sum_all(sum));
+    EXPECT_THAT(x.grad().to_vector(), ::testing::Each(3));
+    Variable(x).clear_grad();
+  }
+}
+
+// Rows of one sequence lie in a row, so that their slice is a view.
+TEST(Rematerialize, AResultKeepsItsOwnRowsAlone) {
+  const Variable x{normal({1, 64, 8}), true};
+  const auto last_rows = [](const Variable& v) { return slice(v, 1, 60, 64); };
+  EXPECT_GT(last_rows(silu(x)).tensor().storage()->bytes(), 4 * 8 * sizeof(double));
+  const Variables out = rematerialize_all(
+      [&](const Variables& v) {
+        const Variable all = silu(v[0]);
+        return Variables{all, last_rows(all), last_rows(all).detach()};
+      },
+      {x});
+  for (const Variable& v : out)
+    EXPECT_EQ(v.tensor().storage()->bytes(), v.tensor().bytes()) << v.tensor().str();
+  EXPECT_TRUE(bit_identical(out[1].tensor(), last_rows(silu(x)).tensor()));
+  EXPECT_TRUE(bit_identical(out[1].tensor(), out[2].tensor()));
+}
+
 TEST(Rematerialize, ReadingARecordedResultThatIsNoInputIsRefused) {
   const Variable x{normal({3}), true}, y = scale(x, 2);
   try {

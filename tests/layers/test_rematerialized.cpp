@@ -270,6 +270,67 @@ TEST(Rematerialized, MemoryIsCalledAgainWithTheStateThatItHad) {
   expect_same_bits(plain, again);
 }
 
+// A module that leaves what it was given: in backward, the input of a layer and a value of its
+// state are one Variable.
+class LeavesRows final : public MemoryModule {
+ public:
+  LeavesRows(const CallsOptions&, const MemorySite& site) {
+    weight_ = parameter("weight", site.build.weights({site.features}, 0.5));
+  }
+  Variable before_block(const LayerView& view, MemoryState& state) override {
+    state.values["in"] = view.hidden;
+    return view.hidden;
+  }
+  Variable after_block(const LayerView& view, MemoryState& state) override {
+    const Variable y = add(multiply(view.hidden, weight_), scale(state.values.at("in"), 0.5));
+    state.values["out"] = y;
+    return y;
+  }
+  bool incremental() const override { return true; }
+
+ private:
+  Variable weight_;
+};
+REVERIE_REGISTER_MEMORY("test_leaves_rows", LeavesRows, CallsOptions, "leaves rows as they are");
+
+TEST(Rematerialized, MemoryThatLeavesWhatItWasGiven) {
+  Json config = testing::model_with_memory({{"type", "test_leaves_rows"}});
+  config["n_layer"] = 3;
+  expect_the_same_in_less(config, 19);
+}
+
+// Of one sequence, the rows of a cache are a view of all rows; kept, they would keep those.
+TEST(Rematerialized, AStateKeepsItsOwnRowsAlone) {
+  const Json config = {
+      {"type", "gpt2"},
+      {"vocab_size", 13},
+      {"block_size", 64},
+      {"n_layer", 8},
+      {"n_head", 2},
+      {"n_embd", 32},
+      {"rematerialize", true},
+      {"memory",
+       {{"type", "attention_cache"}, {"length", 4}, {"heads", 2}, {"carry_state", true}}}};
+  const auto model = build_model(config, DType::f64, 3);
+  model->train(true);
+  // Bytes behind the forward pass: the inputs of all layers, and the state.
+  const auto kept_by = [&](int64_t sequences) {
+    const Tensor tokens = random_tokens(sequences, 64, 13, 5);
+    size_t kept = 0;
+    for (int run = 0; run < 2; ++run) {  // threads get their scratch in the first
+      const size_t before = allocator(Device{}).stats().in_use;
+      SequenceState state;
+      const Variable loss = model->loss(tokens, tokens, 0.05, &state);
+      kept = allocator(Device{}).stats().in_use - before;
+      EXPECT_EQ(state.memory.values.size(), 8u);
+      for (const auto& [name, value] : state.memory.values)
+        EXPECT_EQ(value.tensor().storage()->bytes(), value.tensor().bytes()) << name;
+    }
+    return double(kept);
+  };
+  EXPECT_LT(kept_by(1), 0.6 * kept_by(2));
+}
+
 // ---- contexts, with dropout ---------------------------------------------------------------------
 
 std::unique_ptr<LanguageModel> dropping(bool rematerialize, DType dtype) {

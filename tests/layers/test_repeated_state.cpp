@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include "autograd/variable.h"
+#include "core/error.h"
+#include "support/message_of.h"
 
 namespace reverie {
 namespace {
@@ -53,6 +55,33 @@ TEST(RepeatedState, BeginsAnewAndGivesWhatChanged) {
   }
   EXPECT_EQ(before.counters.at("rows"), 5);
   EXPECT_EQ(value_of(before, "moved"), 3);
+}
+
+// In backward, the input of a layer and a value of its state may be one Variable that were two.
+TEST(RepeatedState, ALaterCallGivesTheSameNames) {
+  MemoryState before;
+  before.values = {{"out", number(1)}};
+  RepeatedState repeated(before);
+  const std::vector<Variable> values = RepeatedState::values(before);
+  const auto call = [&](const Variable& in, const Variable& out) {
+    MemoryState own = repeated.begun(values);
+    own.values["in"] = in;
+    own.values["out"] = out;
+    std::vector<Variable> results = {number(3)};
+    repeated.append_changes(own, values, results);
+    return results;
+  };
+  const Variable in = number(2), out = number(4), other = number(5);
+  EXPECT_EQ(call(in, out).size(), 3u);
+  const std::vector<Variable> again = call(values[0], other);
+  ASSERT_EQ(again.size(), 3u);
+  EXPECT_EQ(again[1].impl(), values[0].impl());
+  EXPECT_EQ(again[2].impl(), other.impl());
+  MemoryState none = repeated.begun(values);
+  std::vector<Variable> results;
+  EXPECT_THAT(
+      testing::message_of<UserError>([&] { repeated.append_changes(none, values, results); }),
+      ::testing::AllOf(::testing::HasSubstr("\"in\""), ::testing::HasSubstr("rematerialize")));
 }
 
 }  // namespace
