@@ -45,30 +45,41 @@ double sum_of_squares(const std::vector<Tensor>& values, Device device) {
 
 }  // namespace
 
+std::vector<ParameterBucket> flat_layout(const Module& module, int shares) {
+  std::vector<ParameterBucket> buckets(2);
+  int64_t order = 0;
+  for (const auto& [name, v] : module.parameters())
+    if (v.requires_grad()) buckets[v.rank() >= 2 ? 0 : 1].members.push_back({name, v, 0, order++});
+  for (ParameterBucket& b : buckets) {
+    int64_t size = 0;
+    for (ParameterBucket::Member& m : b.members) {
+      m.offset = size;
+      size += aligned(m.variable.tensor().numel(), m.variable.dtype());
+    }
+    b.begin = share_ends(b.members, size, shares);
+  }
+  return buckets;
+}
+
 FlatParameters::FlatParameters(Module& module, Communicator& communicator, bool shard, bool round)
-    : communicator_(communicator), sharded_(shard && communicator.size() > 1), buckets_(2) {
+    : communicator_(communicator),
+      sharded_(shard && communicator.size() > 1),
+      buckets_(flat_layout(module, sharded_ ? communicator.size() : 1)) {
   DType dtype = DType::f32;
   Device device;
-  int64_t order = 0;
-  for (auto& [name, v] : module.parameters()) {
-    if (!v.requires_grad()) continue;
-    dtype = v.dtype();
-    device = v.device();
-    buckets_[v.rank() >= 2 ? 0 : 1].members.push_back({name, v, 0, order++});
-  }
+  for (const Bucket& b : buckets_)
+    for (const Member& m : b.members) {
+      dtype = m.variable.dtype();
+      device = m.variable.device();
+    }
   const bool rounds = round && dtype == DType::f32 && !matrices().members.empty(),
              shards_masters = rounds && sharded_;
   for (Bucket& b : buckets_) {
-    int64_t size = 0;
-    for (Member& m : b.members) {
+    for (const Member& m : b.members)
       require(m.variable.dtype() == dtype, "the optimizer wants parameters of one dtype; {} is {}",
               m.name, m.variable.tensor().str());
-      m.offset = size;
-      size += aligned(m.variable.tensor().numel(), dtype);
-    }
-    b.begin = share_ends(b.members, size, sharded_ ? communicator_.size() : 1);
     if (shards_masters && &b == &matrices()) continue;
-    b.values = Tensor::zeros({size}, dtype, device);
+    b.values = Tensor::zeros({b.begin.back()}, dtype, device);
     for (Member& m : b.members) {
       Tensor value = Tensor::over(b.values.storage(), m.variable.shape(), dtype, m.offset);
       value.copy_from(m.variable.tensor());
@@ -83,10 +94,10 @@ FlatParameters::FlatParameters(Module& module, Communicator& communicator, bool 
       m.variable.set_grad_buffer(
           Tensor::over(b.gradients.storage(), m.variable.shape(), dtype, m.offset));
   }
-  if (rounds) matrices().rounded = Tensor::zeros({matrices().begin.back()}, DType::bf16, device);
-  if (!shards_masters) return;
-  masters_.emplace(matrices(), communicator_);
-  allocator(device).release_cached();
+  if (shards_masters)
+    masters_.emplace(matrices(), communicator_);
+  else if (rounds)
+    matrices().rounded = Tensor::zeros({matrices().begin.back()}, DType::bf16, device);
 }
 
 size_t FlatParameters::value_bytes() const {

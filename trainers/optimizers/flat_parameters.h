@@ -14,6 +14,9 @@
 
 namespace reverie {
 
+/// The buckets of FlatParameters, without memory: members, offsets, and where so many shares end.
+std::vector<ParameterBucket> flat_layout(const Module&, int shares);
+
 /// The parameters of a module that require a gradient lie in two buckets: matrices (two or more
 /// dimensions) and vectors. After construction the module's Variables are views into them. Frozen
 /// parameters stay where they are.

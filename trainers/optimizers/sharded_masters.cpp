@@ -3,6 +3,7 @@
 #include "autograd/node.h"
 #include "core/error.h"
 #include "core/rounded_copy.h"
+#include "core/storage.h"
 #include "kernels/copy.h"
 
 namespace reverie {
@@ -26,13 +27,17 @@ ShardedMasters::ShardedMasters(ParameterBucket& bucket, Communicator& communicat
     } else if (in_f32) {
       place = Tensor::empty(v.shape(), dtype, v.device());
     } else {
-      elsewhere_.push_back({i, only_rounded(rounded_of(m))});
+      elsewhere_.push_back({i, {}});
       place = place_in_gradients(m);
     }
     place.copy_from(v.tensor());
     v.set_tensor(place);
   }
   hide_gradients();
+  // The blocks that the parameters lay in are of sizes that nobody else asks for.
+  allocator(gradients.device()).release_cached();
+  bucket.rounded = Tensor::zeros({bucket.begin.back()}, DType::bf16, gradients.device());
+  for (Elsewhere& e : elsewhere_) e.rounded = only_rounded(rounded_of(bucket.members[e.member]));
 }
 
 Tensor ShardedMasters::own_rounded() const {
@@ -62,10 +67,12 @@ void ShardedMasters::begin_step() {
     gathered_ = false;
     return exchange();
   }
-  require(begin_ == end_ || rounded_copy(bucket_.values),
-          "weights were written between two training steps by something else than the optimizer. "
-          "With distributed.shard_optimizer and precision bf16 the other ranks do not hear of it: "
-          "write them before the first step or in an evaluation, or set shard_optimizer to false");
+  for (const Tensor& t : kept())
+    require(
+        bool(rounded_copy(t)),
+        "weights were written between two training steps by something else than the optimizer. "
+        "With distributed.shard_optimizer and precision bf16 the other ranks do not hear of it: "
+        "write them before the first step or in an evaluation, or set shard_optimizer to false");
 }
 
 void ShardedMasters::exchange() {

@@ -17,12 +17,13 @@ namespace reverie {
 /// gradients do, which are not wanted then.
 class ShardedMasters {
  public:
-  /// `bucket` has shares, and memory for gradients and copies; its values become those of this
-  /// rank's share. All values are there, as after gather().
+  /// `bucket` has shares and memory for gradients. Its values become those of this rank's share,
+  /// and it gets copies in bf16, which are made when the parameters have left their own memory. All
+  /// values are there, as after gather().
   ShardedMasters(ParameterBucket& bucket, Communicator& communicator);
 
   /// Before a training step: ends gather(). A collective after gather(), else nothing. UserError
-  /// where this rank's share was written since the last exchange().
+  /// where f32 values that this rank keeps were written since the last exchange().
   void begin_step();
   /// Gives what this rank wrote of its share to the others, and takes theirs. A collective.
   void exchange();

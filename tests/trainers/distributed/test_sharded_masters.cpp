@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "core/rounded_copy.h"
+#include "core/storage.h"
 #include "layers/linear.h"
 #include "support/message_of.h"
 #include "support/registered_components.h"
@@ -191,6 +192,26 @@ TEST(ShardedMasters, KeepTheirShareAndWhatIsReadInF32) {
             sizeof(float) * (12 * 8 + 8 * 8 + 24 * 8 + 32));
 }
 
+// Copies come when the parameters have left the memory that they were made in.
+TEST(ShardedMasters, TakeLittleMoreThanTheyKeepWhileTheyAreMade) {
+  std::vector<std::pair<std::string, Shape>> shapes;
+  for (int i = 0; i < 16; ++i) shapes.emplace_back(std::to_string(i) + ".weight", Shape{64, 64});
+  const double numbers = 16 * 64 * 64;
+  const auto ranks = make_local_communicators(8);
+  Allocator& memory = allocator(Device{});
+  for (const size_t rank : {0, 5}) {
+    const size_t before = memory.stats().in_use;
+    Parameters parameters(shapes, DType::f32);
+    for (Variable& v : parameters.all) v.set_read_by(ReadBy::matmul);
+    memory.reset_peak();
+    const FlatParameters flat(parameters, *ranks[rank], true, true);
+    // Originals and gradients of 4 bytes, and a share; then copies of 2 bytes for the originals.
+    EXPECT_LE(double(memory.stats().peak - before), 9 * numbers);
+    EXPECT_GE(double(memory.stats().peak - before), 8.5 * numbers);
+    EXPECT_NEAR(double(memory.stats().in_use - before), 6.5 * numbers, 0.1 * numbers);
+  }
+}
+
 TEST(ShardedMasters, OthersAreThereInBf16AloneUntilTheyAreGathered) {
   EXPECT_THAT(run_ranks(2,
                         [&](Communicator& communicator) {
@@ -256,6 +277,27 @@ TEST(ShardedMasters, WeightsWrittenBetweenStepsAreRefused) {
               Each(IsEmpty()));
 }
 
+// The rank that does not update the embedding has f32 values of it, too.
+TEST(ShardedMasters, AnEmbeddingWrittenWhereItIsNotUpdatedIsRefused) {
+  EXPECT_THAT(run_ranks(2,
+                        [&](Communicator& communicator) {
+                          Matrices m(communicator);
+                          m.flat.round_matrices();
+                          const auto optimizer = make_optimizer({{"type", "adamw"}}, m.flat);
+                          m.flat.clear_gradients();
+                          optimizer->step(0.1, m.flat.gradient_norm());
+                          m.flat.round_matrices();
+                          const auto& wte = m.flat.matrices().members[0];
+                          ASSERT_EQ(wte.name, "wte.weight");
+                          if (m.flat.owns(m.flat.matrices(), wte)) return;
+                          Tensor values = wte.variable.tensor();
+                          values.fill(1);
+                          EXPECT_THAT(message_of<UserError>([&] { m.flat.round_matrices(); }),
+                                      HasSubstr("written between two training steps"));
+                        }),
+              Each(IsEmpty()));
+}
+
 TEST(ShardedMasters, AnUpdateWantsAStep) {
   EXPECT_THAT(run_ranks(2,
                         [&](Communicator& communicator) {
@@ -280,13 +322,18 @@ TEST(ShardedMasters, F64AndF32KeepAll) {
 const char* kCarriedMemory =
     R"({"model": {"memory": {"type": "imm", "mode": "slots", "low_rank_dim": 4, "num_slots": 2, "chunk_length": 4, "carry_state": true}}})";
 
+// With sharded masters, products read copies in bf16; without, these blocks round their weights.
+const char* kRematerializedMemory =
+    R"({"model": {"rematerialize": true, "memory": {"type": "imm", "mode": "slots", "low_rank_dim": 4, "num_slots": 2, "chunk_length": 4, "carry_state": true}}})";
+
 class Bf16Ranks : public ::testing::Test {
  protected:
   // Exact sums: the order of additions does not depend on the number of ranks.
-  ExperimentOptions options(const std::string& patch, bool shard) const {
+  ExperimentOptions options(const std::string& patch, bool shard,
+                            const char* exact_sums = "on") const {
     Json all = Json::parse(patch);
     all["precision"] = "bf16";
-    all["train"]["exact_sums"] = "on";
+    all["train"]["exact_sums"] = exact_sums;
     all["distributed"]["shard_optimizer"] = shard;
     return experiments_.options(all.dump());
   }
@@ -298,25 +345,84 @@ class Bf16Ranks : public ::testing::Test {
 };
 
 TEST_F(Bf16Ranks, AnyNumberTrainsBitIdentically) {
-  int i = 0;
-  for (const char* patch : {"{}", kCarriedMemory, R"({"model": {"rematerialize": true}})",
-                            R"({"optimizer": {"type": "muon"}})"}) {
-    const std::string name = std::to_string(i++);
-    const Outcome one = trained("one" + name, options(patch, false), 1);
-    EXPECT_GE(one.losses.size(), 6u * 5);
-    EXPECT_THAT(differences(one, trained("whole" + name, options(patch, false), 3)), IsEmpty())
-        << patch;
-    for (const int ranks : {2, 5})
-      EXPECT_THAT(differences(one, trained(std::to_string(ranks) + "ranks" + name,
-                                           options(patch, true), ranks)),
-                  IsEmpty())
-          << ranks << " ranks with sharded masters, " << patch;
-  }
+  const Outcome one = trained("one", options("{}", false), 1);
+  EXPECT_GE(one.losses.size(), 6u * 5);
+  EXPECT_THAT(differences(one, trained("whole", options("{}", false), 3)), IsEmpty());
+  for (const int ranks : {2, 5})
+    EXPECT_THAT(
+        differences(one, trained("sharded" + std::to_string(ranks), options("{}", true), ranks)),
+        IsEmpty())
+        << ranks;
   // The comparison sees what rounding to bf16 changes.
   Json f32 = Json::parse(R"({"precision": "f32", "train": {"exact_sums": "on"}})");
-  EXPECT_THAT(differences(trained("f32", experiments_.options(f32.dump()), 1),
-                          experiments_.outcome("one0")),
+  EXPECT_THAT(differences(trained("f32", experiments_.options(f32.dump()), 1), one),
               Not(IsEmpty()));
+}
+
+TEST_F(Bf16Ranks, MemoryAndMuonTrainBitIdentically) {
+  int i = 0;
+  for (const char* patch : {kRematerializedMemory, R"({"optimizer": {"type": "muon"}})"}) {
+    const std::string name = std::to_string(i++);
+    EXPECT_THAT(differences(trained("one" + name, options(patch, false), 1),
+                            trained("sharded" + name, options(patch, true), 3)),
+                IsEmpty())
+        << patch;
+  }
+}
+
+// Without exact sums, bits depend on the number of ranks, and not on who keeps the masters.
+TEST_F(Bf16Ranks, TrainAsThoseThatKeepAllMasters) {
+  int i = 0;
+  for (const char* patch : {"{}", kRematerializedMemory}) {
+    const std::string name = std::to_string(i++);
+    EXPECT_THAT(differences(trained("whole" + name, options(patch, false, "off"), 3),
+                            trained("sharded" + name, options(patch, true, "off"), 3)),
+                IsEmpty())
+        << patch;
+  }
+}
+
+// Hashes of all weights, in every hook that finds all.
+struct HashesWeights final : Callback {
+  void note(const char* hook, const RunView& t) {
+    hashes.push_back(fmt::format("{} {} {}", hook, t.step(), t.model().weights_hash()));
+  }
+  void on_start(const RunView& t, int64_t) override { note("start", t); }
+  void on_evaluation(const RunView& t, const EvaluationInfo&) override { note("evaluation", t); }
+  void on_sample(const RunView& t, int64_t, const std::string&) override { note("sample", t); }
+  void on_checkpoint(const RunView& t, const std::string&) override { note("checkpoint", t); }
+  void on_end(const RunView& t) override { note("end", t); }
+  std::vector<std::string> hashes;
+};
+
+TEST_F(Bf16Ranks, CallbacksFindAllWeightsInEveryHookButThatOfAStep) {
+  const char* patch =
+      R"({"sample": {"interval": 2}, "checkpoint": {"interval": 0, "keep_best": true}})";
+  const auto hashes = [&](const std::string& name, bool shard, int ranks) {
+    std::vector<std::vector<std::string>> all(static_cast<size_t>(ranks));
+    EXPECT_THAT(run_ranks(ranks,
+                          [&](Communicator& communicator) {
+                            HashesWeights callback;
+                            RunControl c = experiments_.control(name, communicator);
+                            c.callbacks.push_back(&callback);
+                            MonitoredTrainer(options(patch, shard), c).run();
+                            all[size_t(communicator.rank())] = callback.hashes;
+                          }),
+                Each(IsEmpty()));
+    return all;
+  };
+  const std::vector<std::string> alone = hashes("one", false, 1)[0];
+  const auto sharded = hashes("sharded", true, 3);
+  for (const char* hook : {"start 0 ", "sample 2 ", "evaluation 3 ", "checkpoint 3 ", "sample 4 ",
+                           "checkpoint 6 ", "evaluation 6 ", "sample 6 ", "end 6 "})
+    EXPECT_THAT(alone, ::testing::Contains(::testing::StartsWith(hook)));
+  EXPECT_EQ(sharded[0], alone);
+  // The first rank alone writes samples and checkpoints.
+  std::vector<std::string> of_all;
+  for (const std::string& hash : alone)
+    if (!hash.starts_with("sample") && !hash.starts_with("checkpoint")) of_all.push_back(hash);
+  for (size_t rank : {1, 2}) EXPECT_EQ(sharded[rank], of_all) << rank;
+  EXPECT_THAT(differences(experiments_.outcome("one"), experiments_.outcome("sharded")), IsEmpty());
 }
 
 TEST_F(Bf16Ranks, ResumeAtAnotherNumberBitIdentically) {
