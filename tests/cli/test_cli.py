@@ -653,6 +653,13 @@ class CliTest(unittest.TestCase):
         self.assertNotIn("this rank's share", whole)
         for text in (shared, whole):
             self.assertRegex(text, r"copies in bf16 +[\d.]+ MiB")
+        self.assertIn("the one that keeps the most", shared)
+        small = self.config("plan_start", train={"batch_size": 8}, evaluation={"batch_size": 1}, precision="bf16", model={
+            "type": "llama", "block_size": 8, "n_layer": 8, "n_head": 2, "n_embd": 96, "rematerialize": True})
+        start = r"peak at the start +[\d.]+ MiB"
+        eight = ("plan", small, "--ranks", "8")
+        self.assertRegex(self.expect(0, *eight, "--set", "distributed.shard_optimizer=true").stdout, start)
+        self.assertNotRegex(self.expect(0, *eight).stdout, start)
 
     def test_a_plan_counts_frozen_weights_as_on_the_asked_device(self):
         run = self.train("planned_base", model={"type": "llama", "block_size": 32, "n_embd": 64})

@@ -43,7 +43,7 @@ std::string names_of_gpus() {
 }
 
 std::string on_gpu(const Plan& p, const GpuRates& gpu, const PlanArguments& a, bool bf16) {
-  const double most = std::max(p.peak_bytes, p.evaluation_peak_bytes);
+  const double most = p.most_bytes();
   return fmt::format(
       "on {} x {:<14}{:.3g} hours at {:.0f} % of {:.4g} TFLOP/s ({}, data sheet{})\n"
       "memory of {:<12}{:.1f} of {:.1f} GiB: {}\n",
@@ -66,7 +66,9 @@ std::string lines_of(const Plan& p) {
                      p.step_flops / 1e9);
   out += fmt::format("operations per run    {:.2f} TFLOP\n", p.step_flops * double(p.steps) / 1e12);
   if (p.ranks > 1)
-    out += fmt::format("for each of {} ranks (the one with the most sequences):\n", p.ranks);
+    out += fmt::format(
+        "for each of {} ranks (of those with the most sequences, the one that keeps the most):\n",
+        p.ranks);
   line("frozen weights", p.frozen_bytes,
        p.frozen_bytes > 0 ? fmt::format(" (as they lie on device {})", p.device) : "");
   const double trained = p.weight_bytes - p.frozen_bytes;
@@ -81,6 +83,9 @@ std::string lines_of(const Plan& p) {
   line("activations", p.activation_bytes);
   line("peak of one step", p.peak_bytes, " (tensors; no step was computed)");
   line("peak of evaluation", p.evaluation_peak_bytes);
+  if (p.start_peak_bytes > p.peak_bytes)
+    line("peak at the start", p.start_peak_bytes,
+         " (before the first step: parameters as they were made, beside gradients)");
   out += fmt::format(
       "not counted           program and libraries, scratch inside kernels, buffers of ranks, the "
       "gate before the first step, prefix-only scores{}\n",

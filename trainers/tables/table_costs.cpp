@@ -1,5 +1,6 @@
 #include "trainers/tables/table_costs.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -94,7 +95,7 @@ std::string table_costs(const TableFile& t, const TableKind& kind,
                    each = gpu ? p.seconds_on(*gpu, o.utilisation, bf16) / 3600 : 0;
       peta += flops * double(count);
       hours += each * double(count);
-      highest = std::max({highest, p.peak_bytes, p.evaluation_peak_bytes});
+      highest = std::max(highest, p.most_bytes());
       out += fmt::format(
           "{:<28} {:>5} {:>8.2f} {:>8.2f} {:>9.2f} {:>8.2f} {:>11.2f} {:>12.4g} {}\n", name, count,
           gibibytes(p.frozen_bytes), gibibytes(p.weight_bytes - p.frozen_bytes + p.rounded_bytes),

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "autograd/ops/elementwise.h"
 #include "core/compact_weights.h"
@@ -48,13 +49,33 @@ class AbsentRanks final : public Communicator {
 int64_t rows_of(const BatchSplit& split, int rank) {
   return split.first_row(rank + 1) - split.first_row(rank);
 }
-// The rank that has the most sequences.
-int busiest_rank(const ExperimentOptions& o, int ranks) {
+
+// Trained numbers that each rank keeps between steps, as with AdamW: values, and two moments of
+// those in its share.
+std::vector<int64_t> kept_numbers(const ExperimentOptions& o, const Module& model, int ranks) {
+  std::vector<int64_t> kept(static_cast<size_t>(ranks));
+  if (!o.distributed.shard_optimizer) return kept;  // all keep the same
+  for (const ParameterBucket& bucket : flat_layout(model, ranks))
+    for (const ParameterBucket::Member& m : bucket.members) {
+      const Variable& v = m.variable;
+      const bool everywhere =
+          !o.keeps_rounded_copies(ranks) || v.rank() < 2 || v.read_by() == ReadBy::any;
+      const int owner = bucket.owner(m);
+      for (int rank = 0; rank < ranks; ++rank)
+        kept[size_t(rank)] += v.tensor().numel() * (rank == owner ? 3 : everywhere ? 1 : 0);
+    }
+  return kept;
+}
+
+// Among the ranks with the most sequences, the one that keeps the most.
+int largest_rank(const ExperimentOptions& o, const Module& model, int ranks) {
   const BatchSplit split(o, 0, ranks);
-  int busiest = 0;
+  const std::vector<int64_t> kept = kept_numbers(o, model, ranks);
+  const auto size = [&](int rank) { return std::pair(rows_of(split, rank), kept[size_t(rank)]); };
+  int largest = 0;
   for (int rank = 1; rank < ranks; ++rank)
-    if (rows_of(split, rank) > rows_of(split, busiest)) busiest = rank;
-  return busiest;
+    if (size(rank) > size(largest)) largest = rank;
+  return largest;
 }
 
 Tensor random_tokens(const LanguageModel& model, int64_t rows, Generator& random) {
@@ -133,7 +154,12 @@ Json Plan::json() const {
           {"kept_bytes", kept_bytes},
           {"activation_bytes", activation_bytes},
           {"peak_bytes", peak_bytes},
-          {"evaluation_peak_bytes", evaluation_peak_bytes}};
+          {"evaluation_peak_bytes", evaluation_peak_bytes},
+          {"start_peak_bytes", start_peak_bytes}};
+}
+
+double Plan::most_bytes() const {
+  return std::max({peak_bytes, evaluation_peak_bytes, start_peak_bytes});
 }
 
 double Plan::seconds_on(const GpuRates& gpu, double utilisation, bool bf16) const {
@@ -148,12 +174,12 @@ Plan plan_run(const ExperimentOptions& given, int ranks) {
   const WeightsAsOn device(o.tensor_device());
   Allocator& memory = allocator({});
   const size_t before = memory.stats().in_use;
-  AbsentRanks others(busiest_rank(o, ranks), ranks);
-  const BatchSplit split(o, others.rank(), ranks);
   Generator random(1);
   const Generator dropout = default_generator();
   auto model =
       ModelRegistry::instance().make(o.model, Build{random, o.parameter_dtype(), Device{}, false});
+  AbsentRanks others(largest_rank(o, *model, ranks), ranks);
+  const BatchSplit split(o, others.rank(), ranks);
   Plan p;
   p.device = o.device;
   p.ranks = ranks;
@@ -163,12 +189,14 @@ Plan plan_run(const ExperimentOptions& given, int ranks) {
   const double compact = compact_bytes(*model);
   p.tokens_per_step = o.train.batch_size * o.train.windows * model->block_size();
 
+  memory.reset_peak();
   FlatParameters parameters(*model, others, o.distributed.shard_optimizer,
                             o.keeps_rounded_copies(ranks));
   if (parameters.shards_masters())
     p.weight_bytes = p.frozen_bytes + double(parameters.value_bytes());
   const auto optimizer = OptimizerRegistry::instance().make(o.optimizer, parameters);
   p.optimizer_bytes = double(optimizer->state_bytes());
+  p.start_peak_bytes = double(memory.stats().peak - before) + compact;
   if (const Tensor& rounded = parameters.matrices().rounded)
     p.rounded_bytes = double(rounded.bytes());
   GradientReducer reducer(parameters.flat_gradients(), others, split.tree(), split.exact(),

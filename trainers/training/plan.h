@@ -14,8 +14,9 @@ struct Plan {
   int64_t parameters = 0, trained_parameters = 0, tokens_per_step = 0, steps = 0;
   double step_flops = 0;  ///< of the kernels of one step, on all ranks, recomputation included
 
-  /// Bytes, of the rank with the most sequences: the parameters that it keeps (ShardedMasters: not
-  /// all), and those of them that are not trained (ranks on one machine share mapped ones).
+  /// Bytes of one rank: of those with the most sequences, the one that keeps the most. First the
+  /// parameters that it keeps (ShardedMasters: not all), and those of them that are not trained
+  /// (ranks on one machine share mapped ones).
   double weight_bytes = 0, frozen_bytes = 0;
   double gradient_bytes = 0;         ///< of all that are trained
   double rounded_bytes = 0;          ///< copies of trained matrices in bf16 (core/rounded_copy.h)
@@ -24,8 +25,11 @@ struct Plan {
   double activation_bytes = 0;       ///< what one step takes besides, at its peak
   double peak_bytes = 0;             ///< both
   double evaluation_peak_bytes = 0;  ///< while windows are evaluated
+  double start_peak_bytes = 0;       ///< while parameters move into their buckets
 
   Json json() const;
+  /// The largest of the three peaks: what a device must have.
+  double most_bytes() const;
   /// Seconds that all steps take at this share of the data sheet's rate.
   double seconds_on(const GpuRates&, double utilisation, bool bf16) const;
 };
@@ -35,8 +39,9 @@ struct Plan {
 /// device (core/compact_weights.h), which need not be here (AbsentDevicesAllowed). It takes neither
 /// the time nor the memory of such a step. A published base needs no weights: the config.json of a
 /// Hugging Face directory is enough. Tests hold this beside what training takes. Not counted: the
-/// program and libraries, scratch inside kernels, buffers of the communicator, the gate before the first step, the moments
-/// that the first of several ranks gathers for a checkpoint, prefix-only scores.
+/// program and libraries, scratch inside kernels, buffers of the communicator, the gate before the
+/// first step, the moments that the first of several ranks gathers for a checkpoint, prefix-only
+/// scores.
 /// A vocabulary of 0 (the data's) is taken as 65 when the data is not at hand. ConfigError for more
 /// ranks than sequences.
 Plan plan_run(const ExperimentOptions&, int ranks = 1);

@@ -4,9 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "core/cuda.h"
 #include "core/error.h"
@@ -19,6 +21,7 @@
 #include "support/tests_directory.h"
 #include "support/tiny_models.h"
 #include "trainers/distributed/ranks.h"
+#include "trainers/optimizers/flat_parameters.h"
 #include "trainers/training/monitored_trainer.h"
 
 namespace reverie {
@@ -176,6 +179,57 @@ TEST(Plan, RanksShareMastersInBf16) {
   const Plan again = plan(true, true, 4);
   EXPECT_EQ(again.rounded_bytes, all.rounded_bytes);
   EXPECT_LT(again.weight_bytes + again.rounded_bytes, 0.8 * all.weight_bytes);
+}
+
+// Shares end between matrices: the plan is of a rank that has a large one, or reads it in f32
+// besides its share.
+TEST(Plan, IsOfTheRankThatKeepsTheMost) {
+  for (const std::string precision : {"f32", "bf16"})
+    for (const auto& [vocabulary, layers, ranks] :
+         {std::tuple(4096, 2, 8), std::tuple(1500, 3, 2)}) {
+      SCOPED_TRACE(fmt::format("{}, {} tokens", precision, vocabulary));
+      const ExperimentOptions o = planned(fmt::format(
+          R"({{"precision": "{}", "distributed": {{"shard_optimizer": true}}, "model": {{"type": "llama",
+            "vocab_size": {}, "block_size": 16, "n_layer": {}, "n_head": 2, "n_embd": 32, "tie_weights": true}}}})",
+          precision, vocabulary, layers));
+      const Plan plan = plan_run(o, ranks);
+      const auto communicators = make_local_communicators(ranks);
+      double most = 0;
+      for (size_t rank = 0; rank < communicators.size(); ++rank) {
+        Generator random(1);
+        const auto model = ModelRegistry::instance().make(o.model, Build{random});
+        const FlatParameters flat(*model, *communicators[rank], true, precision == "bf16");
+        double bytes = double(flat.value_bytes());
+        for (const auto& bucket : flat.buckets())
+          bytes += 8 * double(bucket.begin[rank + 1] - bucket.begin[rank]);
+        most = std::max(most, bytes);
+      }
+      EXPECT_EQ(plan.weight_bytes + plan.optimizer_bytes, most);
+      if (ranks == 8) {
+        EXPECT_GE(plan.optimizer_bytes, plan_run(o).optimizer_bytes / 8);
+        EXPECT_GE(plan.optimizer_bytes, 8.0 * vocabulary * 32) << "moments of the embedding";
+      }
+    }
+}
+
+// Before the first step, gradients stand beside the parameters as they were made: more than a small
+// step takes, where many ranks share the rest.
+TEST(Plan, CountsThePeakBeforeTheFirstStep) {
+  const auto plan = [](bool shard) {
+    return plan_run(
+        planned(fmt::format(
+            R"({{"precision": "bf16", "distributed": {{"shard_optimizer": {}}}, "train": {{"batch_size": 8}}, "evaluation": {{"batch_size": 1}},
+          "model": {{"type": "llama", "vocab_size": 64, "block_size": 8, "n_layer": 8, "n_head": 2, "n_embd": 96, "rematerialize": true}}}})",
+            shard)),
+        8);
+  };
+  const Plan shared = plan(true), whole = plan(false);
+  EXPECT_GT(shared.start_peak_bytes, shared.peak_bytes);
+  EXPECT_EQ(shared.most_bytes(), shared.start_peak_bytes);
+  EXPECT_NEAR(shared.start_peak_bytes / double(shared.parameters), 8 + 4.0 / 8, 0.4);
+  EXPECT_EQ(shared.json().at("start_peak_bytes"), shared.start_peak_bytes);
+  EXPECT_LE(whole.start_peak_bytes, whole.peak_bytes);
+  EXPECT_EQ(whole.most_bytes(), std::max(whole.peak_bytes, whole.evaluation_peak_bytes));
 }
 
 // Two ranks between steps, beside the plan for one of them.
