@@ -34,7 +34,8 @@ void Gpt2Options::fields(Fields& f) {
          "gelu: exact (nanoGPT); gelu_tanh: GPT-2's approximation");
   f.number("layer_norm_eps", layer_norm_eps, {1e-12, 1}, "added to the variance");
   f.boolean("rematerialize", rematerialize,
-            "recompute blocks in the backward pass instead of keeping their activations");
+            "recompute blocks, and the memory module at each, in the backward pass instead of "
+            "keeping their activations");
   f.component("memory", memory, MemoryRegistry::instance(), true,
               "a memory module inside the model");
   f.rule(n_embd % n_head == 0,

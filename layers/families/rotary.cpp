@@ -63,7 +63,8 @@ void RotaryOptions::fields(Fields& f) {
            "dropout of embeddings, attention weights and residual "
            "branches");
   f.boolean("rematerialize", rematerialize,
-            "recompute blocks in the backward pass instead of keeping their activations");
+            "recompute blocks, and the memory module at each, in the backward pass instead of "
+            "keeping their activations");
   f.component("memory", memory, MemoryRegistry::instance(), true,
               "a memory module inside the model");
   const int64_t kv = n_kv_head.value_or(n_head), dim = head_dim.value_or(n_embd / n_head);

@@ -168,7 +168,7 @@ RunEnd Trainer::run() {
       }
       const StepInfo info = train_step();
       notify([&](Callback& c) { c.on_step(*this, info); });
-      if (watched()) watch_->note();  // a callback may have changed them on purpose
+      if (watched()) watch_->note();  // on_step() may have changed what is not sharded
       evaluate_and_sample();
     }
     if (end == RunEnd::finished) finish();
@@ -251,8 +251,8 @@ void Trainer::ask_weights(const std::string& during) {
   gate_->add(agreed_verdict(watch_->ask(during, state_.step), communicator()));
 }
 
-// Whether the weights are noted behind this step: nothing but the optimizer may change them until
-// the next.
+// Whether each rank notes the weights that it keeps behind this step: nothing but the optimizer
+// may change them until the next. ShardedMasters::begin_step() refuses such changes at every step.
 bool Trainer::watched() const {
   return state_.step % WeightWatch::kInterval == 0 || state_.step >= options_.train.steps ||
          is_multiple(state_.step, options_.evaluation.interval);

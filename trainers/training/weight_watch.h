@@ -1,7 +1,9 @@
 #pragma once
 /// Notices trained weights that something else than the optimizer changes: the text of an
-/// evaluation could lie in them afterwards, in checkpoints as well. Parameters that are not trained
-/// are not watched; on a GPU, only changes of the weights' norm are seen.
+/// evaluation could lie in them afterwards, in checkpoints as well. Each rank watches the values
+/// that it keeps between steps (FlatParameters::fingerprint()): with sharded masters, not all.
+/// Parameters that are not trained are not watched; on a GPU, only changes of the weights' norm are
+/// seen.
 
 #include <optional>
 #include <string>
