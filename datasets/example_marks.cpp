@@ -1,25 +1,29 @@
 #include "datasets/example_marks.h"
 
+#include <fmt/format.h>
+
 #include "core/error.h"
 #include "datasets/tokenizers/extended_vocabulary.h"
 
 namespace reverie {
 
 std::shared_ptr<const Tokenizer> with_marks(std::shared_ptr<const Tokenizer> tokenizer) {
-  return first_mark_in(*tokenizer) ? tokenizer : with_special_tokens(*tokenizer, kMarkTexts);
+  if (first_mark_in(*tokenizer)) return tokenizer;
+  for (const std::string_view text : kMarkTexts)
+    if (const auto id = token_of_text(*tokenizer, text))
+      throw UserError(fmt::format(
+          "the vocabulary has '{}' already, as token {}, but not all {} marks of examples as "
+          "special tokens one after another, so the marks cannot be added: leave $.data.marks out "
+          "(unnamed)",
+          text, *id, kMarkTexts.size()));
+  return with_special_tokens(*tokenizer, kMarkTexts);
 }
 
 std::optional<int32_t> first_mark_in(const Tokenizer& tokenizer) {
   const auto first = special_token(tokenizer, kMarkTexts[0]);
-  for (size_t i = 1; i < kMarkTexts.size(); ++i) {
-    const auto id = special_token(tokenizer, kMarkTexts[i]);
-    if (!first && !id) continue;
-    require(first && id && *id == *first + int32_t(i),
-            "the vocabulary has the mark '{}' as {} and '{}' as {}: wanted all {} marks of "
-            "examples one after another, or none of them. Give the tokenizer as it was published",
-            kMarkTexts[0], first ? fmt::format("token {}", *first) : "no token", kMarkTexts[i],
-            id ? fmt::format("token {}", *id) : "no token", kMarkTexts.size());
-  }
+  for (size_t i = 0; i < kMarkTexts.size(); ++i)
+    if (!first || special_token(tokenizer, kMarkTexts[i]) != *first + int32_t(i))
+      return std::nullopt;
   return first;
 }
 

@@ -16,10 +16,10 @@ inline constexpr std::array<std::string_view, ExampleLayout::kMarks> kMarkTexts 
     "<|start-latent|>", "<|end-latent|>", "<|answer|>", "<|end-answer|>", "<|latent|>"};
 
 /// The tokenizer with the marks behind its tokens; itself where it has them already. UserError
-/// where it cannot have them, see with_special_tokens() and first_mark_in().
+/// where it cannot have them: see with_special_tokens(), and a vocabulary that has some of them, or
+/// all in another order.
 std::shared_ptr<const Tokenizer> with_marks(std::shared_ptr<const Tokenizer> tokenizer);
-/// The id of the first mark where the vocabulary has all of them, one after another; nullopt where
-/// it has none. UserError where it has some of them, or in another order.
+/// The id of the first mark where the vocabulary has all of them, one after another; else nullopt.
 std::optional<int32_t> first_mark_in(const Tokenizer& tokenizer);
 /// How many ids marks take behind the tokenizer's own: none where they are tokens of it.
 int32_t marks_behind(const Tokenizer& tokenizer);

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/files.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "datasets/example_marks.h"
 #include "datasets/layouts/layout.h"
@@ -52,13 +53,17 @@ class ProblemLayout final : public Layout {
 }  // namespace
 
 // A generator whose code has changed makes other problems, so some of them are hashed beside the
-// options; of a file, all are.
+// options; of a file, all are, and not where it lies.
 SourceText source_of_problems(const Component& component) {
   const auto generator = ProblemRegistry::instance().make(component);
   const ProblemList* list = generator->list();
-  std::string all = component.resolved->dump() + "\n";
+  Json options = *component.resolved;
+  if (list)
+    for (const char* key : {"path", "held_out_path"}) options.erase(key);
+  std::string all = json_text_replacing(options) + "\n";
   std::vector<Example> examples;
   if (list) {
+    all += fmt::format("{} {}\n", list->problems.size(), list->held_out.size());
     for (const auto* part : {&list->problems, &list->held_out})
       for (const Problem& problem : *part) examples.push_back(problem.example);
   } else {

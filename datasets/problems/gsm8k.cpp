@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <map>
 #include <set>
 #include <vector>
@@ -118,9 +117,8 @@ class Gsm8kReader {
     };
     return fmt::format(
         "{} of {} problems, with equations alone for steps; left out are {} without an equation, "
-        "{} "
-        "with a malformed one, {} with a wrong result, {} whose last result is not the answer, {} "
-        "repeated",
+        "{} with a malformed one, {} with a wrong result, {} whose last result is not the answer, "
+        "{} repeated",
         kept_, all_, count(LeftOut::no_equation), count(LeftOut::malformed), count(LeftOut::wrong),
         count(LeftOut::other_answer), count(LeftOut::repeated));
   }

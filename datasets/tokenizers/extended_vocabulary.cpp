@@ -21,8 +21,8 @@ std::shared_ptr<const Tokenizer> with_special_tokens(const Tokenizer& tokenizer,
     require_utf8(text);
     const auto same = std::find(spec->tokens.begin(), spec->tokens.end(), text);
     require(same == spec->tokens.end(),
-            "the special token '{}' cannot be added: it is the token {} already. Give it another "
-            "text",
+            "the special token '{}' cannot be added: it is the token {} already; wanted a text "
+            "that no token has",
             text, same - spec->tokens.begin());
     const auto id = int32_t(spec->tokens.size());
     spec->tokens.emplace_back(text);
@@ -33,6 +33,15 @@ std::shared_ptr<const Tokenizer> with_special_tokens(const Tokenizer& tokenizer,
     spec->added.push_back({.id = id, .text = std::string(text), .special = true});
   }
   return std::make_shared<SubwordTokenizer>(std::move(*spec));
+}
+
+std::optional<int32_t> token_of_text(const Tokenizer& tokenizer, std::string_view text) {
+  const auto* subword = dynamic_cast<const SubwordTokenizer*>(&tokenizer);
+  if (!subword) return std::nullopt;
+  const auto& tokens = subword->spec().tokens;
+  const auto found = std::find(tokens.begin(), tokens.end(), text);
+  if (found == tokens.end()) return std::nullopt;
+  return int32_t(found - tokens.begin());
 }
 
 std::optional<int32_t> special_token(const Tokenizer& tokenizer, std::string_view text) {

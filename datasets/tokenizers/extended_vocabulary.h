@@ -17,6 +17,9 @@ namespace reverie {
 std::shared_ptr<const Tokenizer> with_special_tokens(const Tokenizer& tokenizer,
                                                      std::span<const std::string_view> texts);
 
+/// The id of the token, special or not, that is written so in a published vocabulary; nullopt: it
+/// has none.
+std::optional<int32_t> token_of_text(const Tokenizer& tokenizer, std::string_view text);
 /// The id of the special token that is written so; nullopt: the vocabulary has none.
 std::optional<int32_t> special_token(const Tokenizer& tokenizer, std::string_view text);
 

@@ -9,6 +9,7 @@
 #include "core/json.h"
 #include "datasets/data_support.h"
 #include "datasets/dataset.h"
+#include "datasets/stage_sampler.h"
 #include "datasets/tokenizers/char_tokenizer.h"
 #include "datasets/tokenizers/extended_vocabulary.h"
 #include "datasets/tokenizers/formats/gguf_tokenizer_writer.h"
@@ -130,13 +131,22 @@ TEST(ExampleMarks, WhatCannotBeAddedIsRefused) {
 TEST(ExampleMarks, AreAllThereInTheirOrderOrNoneOfThem) {
   const auto plain = vocabulary("smollm.gguf");
   const auto refused = [&](std::vector<std::string_view> texts) {
-    first_mark_in(*with_special_tokens(*plain, texts));
+    const auto some = with_special_tokens(*plain, texts);
+    EXPECT_EQ(first_mark_in(*some), std::nullopt);
+    EXPECT_EQ(marks_behind(*some), ExampleLayout::kMarks) << "unnamed ones";
+    with_marks(some);
   };
-  EXPECT_THROWS_SAYING(refused({kMarkTexts[0]}), UserError, "'<|end-latent|>' as no token");
-  EXPECT_THROWS_SAYING(refused({kThoughtText}), UserError, "'<|start-latent|>' as no token");
+  const int32_t first = plain->vocabulary_size();
+  EXPECT_THROWS_SAYING(refused({kMarkTexts[0]}), UserError,
+                       fmt::format("'<|start-latent|>' already, as token {}", first));
+  EXPECT_THROWS_SAYING(refused({"<|x|>", kThoughtText}), UserError,
+                       fmt::format("'<|latent|>' already, as token {}", first + 1));
   EXPECT_THROWS_SAYING(
       refused({kMarkTexts[0], kMarkTexts[2], kMarkTexts[1], kMarkTexts[3], kMarkTexts[4]}),
-      UserError, "one after another");
+      UserError, "leave $.data.marks out (unnamed)");
+  EXPECT_EQ(token_of_text(*plain, "<|end|>"), special_token(*plain, "<|end|>"));
+  EXPECT_EQ(token_of_text(*plain, "a"), plain->encode("a").at(0)) << "an ordinary token";
+  EXPECT_EQ(token_of_text(*plain, kThoughtText), std::nullopt);
 }
 
 // ---- data sets ----------------------------------------------------------------------------------
@@ -201,6 +211,38 @@ TEST_F(MarkedExamples, AVocabularyThatHasTheMarksIsUsedAsItIs) {
   for (const char* marks : {"tokens", "unnamed"}) {
     const Dataset again = data_of({{"marks", marks}, {"tokenizer_files", directory_.path()}});
     EXPECT_EQ(again.hash, hash) << marks;
+  }
+}
+
+TEST_F(MarkedExamples, AVocabularyWithSomeOfTheMarksHasUnnamedOnes) {
+  const auto some =
+      with_special_tokens(*vocabulary("smollm.gguf"), std::vector<std::string_view>{kMarkTexts[1]});
+  some->save(directory_.path());
+  const Dataset data = data_of({{"marks", "unnamed"}, {"tokenizer_files", directory_.path()}});
+  EXPECT_EQ(data.examples->first_mark, some->vocabulary_size());
+  EXPECT_THROWS_SAYING(data_of({{"tokenizer_files", directory_.path()}}), UserError,
+                       "'<|end-latent|>' already");
+}
+
+TEST_F(MarkedExamples, MayHaveTheirStagesMixed) {
+  for (const char* name : {"smollm.gguf", "llama3.gguf"}) {
+    SCOPED_TRACE(name);
+    const Dataset data = data_of({{"tokenizer_files", published(name)},
+                                  {"examples", {{"mixed_stages", 1.0}}},
+                                  {"prepared_directory", directory_ / name}});
+    ASSERT_TRUE(data.stage_mix);
+    EXPECT_EQ(data.train_steps.vocabulary_size(), data.tokenizer->vocabulary_size());
+    EXPECT_EQ(recorded_hash(data.provenance), data.hash);
+    const MixedStageSampler sampler(data.train, *data.examples, data.train_steps, *data.stage_mix,
+                                    4, 9);
+    const Batch batch = sampler.batch(0);
+    std::vector<int32_t> own(size_t(data.examples->length));
+    for (int64_t row = 0; row < 4; ++row) {
+      data.train.copy(sampler.window_start(0, row), own);
+      const auto think = std::find(own.begin(), own.end(), data.examples->think());
+      EXPECT_TRUE(std::equal(own.begin(), think + 1,
+                             batch.tokens.data<int32_t>() + row * batch.tokens.size(1)));
+    }
   }
 }
 

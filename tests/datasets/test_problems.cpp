@@ -266,6 +266,21 @@ TEST(Problems, StagesOfADataSetShareWordsAndHeldOutProblems) {
   }
 }
 
+std::string hash_of(const Json& problems) {
+  DataOptions data;
+  read_config(Config({{"problems", problems}}, "$.data"), data);
+  return describe_dataset(data).source.hash;
+}
+
+// Answers to them are kept under it.
+TEST(Problems, ThatAreGeneratedKeepTheHashOfEarlierVersions) {
+  Json options = {{"type", "arithmetic"}, {"operation", "plus"}, {"digits", 1},
+                  {"second_digits", 1},   {"train", 40},         {"held_out", 6}};
+  EXPECT_EQ(hash_of(options), "fc5101653e8e88b5d25e95f80184e0f6");
+  options["seed"] = 2;
+  EXPECT_NE(hash_of(options), "fc5101653e8e88b5d25e95f80184e0f6");
+}
+
 // ---- a file in GSM8K's form -----------------------------------------------------------------
 class Gsm8kProblems : public ::testing::Test {
  protected:
@@ -366,6 +381,26 @@ TEST_F(Gsm8kProblems, ASecondFileMayBeHeldOut) {
   EXPECT_THROWS_SAYING(generate_problems(*make_problems(options(
                            {{"held_out_path", directory_ / "test.jsonl"}, {"held_out", 21}}))),
                        ConfigError, "test.jsonl has 20 problems to hold out: wanted at most 20");
+}
+
+TEST_F(Gsm8kProblems, HaveOneHashWhereverTheirFilesLie) {
+  write_sums(directory_ / "problems.jsonl", 0, 40);
+  write_sums(directory_ / "moved.jsonl", 0, 40);
+  write_sums(directory_ / "test.jsonl", 40, 10);
+  write_sums(directory_ / "moved_test.jsonl", 40, 10);
+  write_sums(directory_ / "all.jsonl", 0, 50);
+  const auto hash = [&](const char* file, const char* held_out, Json patch = Json::object()) {
+    patch["path"] = directory_ / file;
+    if (held_out) patch["held_out_path"] = directory_ / held_out;
+    return hash_of(options(std::move(patch)));
+  };
+  const std::string own = hash("problems.jsonl", nullptr),
+                    two = hash("problems.jsonl", "test.jsonl");
+  EXPECT_EQ(hash("moved.jsonl", nullptr), own);
+  EXPECT_EQ(hash("moved.jsonl", "moved_test.jsonl"), two);
+  EXPECT_NE(hash("moved.jsonl", nullptr, {{"held_out", 2}}), own);
+  EXPECT_NE(hash("all.jsonl", nullptr), own);
+  EXPECT_NE(hash("all.jsonl", nullptr), two) << "the same problems, otherwise divided";
 }
 
 TEST_F(Gsm8kProblems, StagesShareBytePairsLearntFromTheTrainingPart) {
