@@ -89,14 +89,14 @@ class ReasoningTest(unittest.TestCase):
         settings = {
             "tasks.gsm8k.data.problems.held_out": 20, "tasks.gsm8k.data.train_bpe": 280, "tasks.gsm8k.data.examples.thought_steps": 1,
             "presets.gsm8k.seeds": [1337], "presets.gsm8k.stages.gsm8k": 2, "presets.gsm8k.measure": {"resamples": 200},
-            "presets.gsm8k.cells": {"direct": [], "steps": [], "coconut_mixed": []},
+            "presets.gsm8k.cells": {"direct": [], "coprocessor": [2], "pause": [2], "steps": [], "coconut_mixed": []},
             "presets.gsm8k.patch": {"train": {"batch_size": 4}, "optimizer": {"warmup_steps": 1}, "evaluation": {"windows": 4, "final_windows": 4, "batch_size": 4}},
-            "presets.gsm8k.model_patches": {"coconut_mixed": {"train": {"steps": 4}}},
         }  # fmt: skip
+        for model in ("direct", "coprocessor", "pause", "steps", "coconut_mixed"):
+            settings[f"presets.gsm8k.model_patches.{model}.train.steps"] = 4
         for model in ("direct", "steps"):
             for size, value in (("n_layer", 1), ("n_head", 2), ("n_embd", 16), ("n_hidden", 24)):
                 settings[f"models.{model}.model.{size}"] = value
-            settings[f"models.{model}.train.steps"] = 4
         arguments = ["repro", ROOT / "configs/tables/reasoning.json", "--preset", "gsm8k", "--run-dir", "out"]
         for key, value in settings.items():
             arguments += ["--set-table", f"{key}={json.dumps(value)}"]
@@ -105,19 +105,32 @@ class ReasoningTest(unittest.TestCase):
         self.assertIn("https://raw.githubusercontent.com/openai/grade-school-math/", said)
         (self.here / "gsm8k").mkdir()
         with open(self.here / "gsm8k/train.jsonl", "w") as file:
+            long = "It sold 15345678-3000000=<<15345678-3000000=12345678>>12345678 pens.\n#### 12345678"
+            file.write(json.dumps({"question": "A shop had 15345678 pens and keeps 3000000. How many did it sell?", "answer": long}) + "\n")
             for n in range(80):
                 a, b = n, n * 37 % 80
                 text = f"Ann has {a}+{b}=<<{a}+{b}={a + b + (n == 7)}>>{a + b} pens.\nHalf are <<{a + b}/2={(a + b) / 2}>>red.\n#### {(a + b) / 2}"
                 file.write(json.dumps({"question": f"Ann has {a} pens and buys {b}. How many is half of them?", "answer": text}) + "\n")
         self.expect(0, *arguments)
         table = json.loads((self.here / "out/table.json").read_text())
-        self.assertEqual((table["finished_runs"], table["planned_runs"]), (4, 4))
-        self.assertEqual([(r["task"], r["title"]) for r in table["rows"]],
-                         [("gsm8k", "Direct answer"), ("gsm8k", "Written steps"), ("gsm8k", "Coconut, mixed stages, stage 1"), ("gsm8k", "Coconut, mixed stages, stage 2")])  # fmt: skip
+        self.assertEqual((table["finished_runs"], table["planned_runs"]), (6, 6))
+        self.assertEqual([r["title"] for r in table["rows"]],
+                         ["Direct answer", "Coprocessor, 2", "Coprocessor, 2, shuffled", "Soft embeddings, 2", "Written steps",
+                          "Coconut, mixed stages, stage 1", "Coconut, mixed stages, stage 2"])  # fmt: skip
         for row in table["rows"]:
             self.assertEqual((row["verdict"], row["items"], row["of"]), ("causal", 20, 20), row)
-        self.assertIn("79 of 80 problems, with equations alone for steps", table["provenance"]["datasets"]["gsm8k"]["note"])
+        self.assertIn("80 of 81 problems, with equations alone for steps", table["provenance"]["datasets"]["gsm8k"]["note"])
         self.assertIn("1 with a wrong result", (self.here / "out/table.md").read_text())
+        mixed = {p.parent for p in (self.here / "data").glob("*/train_steps.tok")}
+        for prepared in (self.here / "data").iterdir():
+            shown = self.expect(0, "inspect", prepared).stdout
+            (self.assertRegex if prepared in mixed else self.assertNotRegex)(shown, r"train steps +\d+ tokens, checksum \w+")
+        self.assertEqual(len(mixed), 2, "a stage each")
+        # Rows that predict fewer tokens than the longest answer has are refused before anything is trained.
+        arguments[arguments.index("out")] = "refused"
+        said = self.expect(1, *arguments, "--set-table", "presets.gsm8k.model_patches.pause.model.ahead=8").stderr
+        self.assertRegex(said, r"\$\.model\.ahead is 8, and example \d+ of .*\.tok has 1[01] targets")
+        self.assertFalse((self.here / "refused/runs").exists())
 
     def prepare_asked(self):
         (self.here / "text.txt").write_text("".join(f"Sum: {n} + {n * 7 % 50} = {n + n * 7 % 50}\nSo {n}.\n" for n in range(400)))

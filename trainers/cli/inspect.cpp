@@ -50,6 +50,7 @@ void print_data(const std::string& directory) {
     print_line("made with: " + json_line(data.provenance.at("creation")));
   part("train", data.train);
   part("validation", data.validation);
+  if (data.stage_mix) part("train steps", data.train_steps);
   if (!data.task) return;
   part("test", data.test);
   fmt::print("{}: documents of {} windows of {} tokens\n", data.task->type, data.task->windows,

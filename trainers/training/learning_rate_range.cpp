@@ -13,6 +13,7 @@
 #include "trainers/probes/causality.h"
 #include "trainers/training/batch_split.h"
 #include "trainers/training/batches_ahead.h"
+#include "trainers/training/run_preparation.h"
 #include "trainers/training/run_sampler.h"
 
 namespace reverie {
@@ -94,11 +95,13 @@ LearningRateRange find_learning_rate(const ExperimentOptions& given,
   ExperimentOptions o = given;
   const Dataset data = prepare_and_open(o.data);
   o.model = with_vocabulary_of_data(o.model, data.vocabulary_size());
+  require_targets_ahead(o.model, data);
   LearningRateRange out;
   out.leaks = leaks_as_allowed(o);
   Generator random(derive_seed(uint64_t(o.seed), 0));
   auto model = ModelRegistry::instance().make(
       o.model, Build{random, o.parameter_dtype(), o.tensor_device()});
+  require_same_thoughts(*model, data);
   FlatParameters parameters(*model, single_communicator(), false, o.keeps_rounded_copies(1));
   const auto optimizer = OptimizerRegistry::instance().make(o.optimizer, parameters);
   require(!model->carries_memory(),

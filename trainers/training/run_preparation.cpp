@@ -9,9 +9,11 @@
 #include "core/machine.h"
 #include "core/registry.h"
 #include "core/signals.h"
+#include "datasets/example_stages.h"
 #include "datasets/sampler.h"
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
+#include "layers/coprocessor/augmented_model.h"
 #include "layers/model_options.h"
 #include "layers/thinking_model.h"
 #include "trainers/distributed/agreement.h"
@@ -19,6 +21,30 @@
 #include "trainers/text/activity.h"
 
 namespace reverie {
+namespace {
+
+// The example that has the most targets.
+struct MostTargets {
+  int64_t count = 0, example = 0;
+  std::string file;
+};
+
+// `as_read`: a record of the file, of `length` tokens -> the record that a model reads.
+template <class AsRead>
+void find_most_targets(MostTargets& most, const ExampleLayout& layout, const TokenFile& file,
+                       int64_t length, const AsRead& as_read) {
+  std::vector<int32_t> stored(static_cast<size_t>(length));
+  for (int64_t i = 0; i < file.count() / length; ++i) {
+    file.copy(i * length, stored);
+    const std::vector<int32_t> record = as_read(stored);
+    std::vector<int32_t> targets(record.begin() + 1, record.end());
+    const int64_t count =
+        keep_example_targets(layout, std::span(record).first(targets.size()), targets);
+    if (count > most.count) most = {count, i, file.path()};
+  }
+}
+
+}  // namespace
 
 Dataset open_data(const DataOptions& options, Communicator& communicator) {
   Activity activity("opening the data");
@@ -50,7 +76,28 @@ void settle_vocabulary(ExperimentOptions& options, const Dataset& data) {
       require_window(data.train, *block);
       require_window(data.validation, *block);
     });
+  note([&] { require_targets_ahead(options.model, data); });
   if (!problems.empty()) throw UserError(problems);
+}
+
+void require_targets_ahead(const Component& model, const Dataset& data) {
+  if (model.type != "augmented" || !data.examples) return;
+  const auto& options = component_options<AugmentedOptions>(model);
+  if (options.insert != "targets") return;
+  const ExampleLayout& layout = *data.examples;
+  MostTargets most;
+  for (const TokenFile* file : {&data.train, &data.validation})
+    find_most_targets(most, layout, *file, layout.length,
+                      [](const std::vector<int32_t>& record) { return record; });
+  if (data.stage_mix)  // no stage has more written steps than stage 0
+    find_most_targets(most, layout, data.train_steps, data.stage_mix->length,
+                      [&](const std::vector<int32_t>& stageless) {
+                        return record_at_stage(layout, stageless, 0, data.stage_mix->rule);
+                      });
+  require(most.count <= options.ahead,
+          "$.model.ahead is {}, and example {} of {} has {} targets (its written steps and its "
+          "answer, with their marks), the most of all: set $.model.ahead to {} or more",
+          options.ahead, most.example + 1, most.file, most.count, most.count);
 }
 
 void require_same_thoughts(const LanguageModel& model, const Dataset& data) {

@@ -13,8 +13,13 @@ namespace reverie {
 Dataset open_data(const DataOptions&, Communicator&);
 
 /// A vocabulary of 0 becomes the data's. UserError, with all that is wrong, where the model's
-/// vocabulary does not hold the data's tokens, or a split of a text holds no window of the model's.
+/// vocabulary does not hold the data's tokens, a split of a text holds no window of the model's, or
+/// as require_targets_ahead() has it.
 void settle_vocabulary(ExperimentOptions&, const Dataset&);
+
+/// UserError where latents are to stand in front of the targets ("insert": "targets"), and an example
+/// has more targets than the model predicts behind its latents ("ahead").
+void require_targets_ahead(const Component& model, const Dataset&);
 
 /// UserError where the model thinks at another token than the one that the data's examples have.
 void require_same_thoughts(const LanguageModel&, const Dataset&);

@@ -25,6 +25,7 @@
 namespace reverie {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using testing::message_of;
 using testing::TemporaryDirectory;
@@ -42,8 +43,9 @@ Json config_at(const PlannedRun& run, const char* object) {
 
 // ---- the preset of the repository's table -----------------------------------------------------
 
-std::vector<PlannedRun> published_preset() {
+std::vector<PlannedRun> published_preset(std::vector<std::string> table_overrides = {}) {
   ReproOptions o;
+  o.table_overrides = std::move(table_overrides);
   o.table_file = testing::test_directory() + "/../configs/tables/reasoning.json";
   o.preset = "smollm2_trained";
   o.directory = "out";
@@ -87,6 +89,21 @@ TEST(PublishedPreset, TrainsThePublishedFileAndThenWhatItBecame) {
   }
 }
 
+// GSM8K's task learns byte pairs, of which a published vocabulary has no need.
+TEST(PublishedPreset, TakesGsm8kAsAnotherTask) {
+  const auto runs = published_preset({R"(presets.smollm2_trained.tasks=["arithmetic", "gsm8k"])"});
+  for (const std::string task : {"arithmetic", "gsm8k"}) {
+    const Json data = config_at(run_of(runs, "direct", task), "data");
+    EXPECT_EQ(data.at("tokenizer"), "pretrained");
+    EXPECT_FALSE(data.contains("train_bpe")) << task;
+    EXPECT_GE(config_at(run_of(runs, "pause", task + "-8"), "model").at("ahead"), 12);
+    EXPECT_GE(config_at(run_of(runs, "coprocessor", task + "-8"), "model").at("ahead"), 12);
+  }
+  EXPECT_EQ(config_at(run_of(runs, "direct", "gsm8k"), "data").at("problems").at("digits"),
+            "together");
+  EXPECT_NO_THROW(run_of(runs, "coconut", "gsm8k-stage4"));
+}
+
 // ---- a tiny one, to its end ---------------------------------------------------------------------
 
 class PublishedTraining : public ::testing::Test {
@@ -98,18 +115,18 @@ class PublishedTraining : public ::testing::Test {
         "optimizer": {"learning_rate": 0.01, "warmup_steps": 1},
         "evaluation": {"interval": 0, "windows": 4, "final_windows": 4, "final_prefix_only_windows": 1, "batch_size": 4},
         "sample": {"tokens": 0}},
-      "tasks": {"sums": {"data": {"problems": {"type": "arithmetic", "operation": "plus", "digits": 1, "second_digits": 1, "train": 40, "held_out": 6}}}},
+      "tasks": {"products": {"data": {"problems": {"type": "arithmetic", "operation": "times", "digits": 2, "second_digits": 2, "train": 40, "held_out": 6}}}},
       "models": {
         "direct": {"model": {"type": "llama", "vocab_size": 0, "n_layer": 1, "n_head": 2, "n_embd": 16}, "data": {"examples": {"stage": 9, "thoughts": 0}}},
         "steps": {"model": {"type": "llama", "vocab_size": 0, "n_layer": 1, "n_head": 2, "n_embd": 16}, "data": {"examples": {"stage": 0}}},
-        "pause": {"model": {"type": "augmented", "insert": "targets", "groups": 1, "ahead": 8, "block_size": 96, "latents": {"type": "soft_embeddings"}}, "data": {"examples": {"stage": 9, "thoughts": 0}}},
+        "pause": {"model": {"type": "augmented", "insert": "targets", "groups": 1, "ahead": 12, "block_size": 96, "latents": {"type": "soft_embeddings"}}, "data": {"examples": {"stage": 9, "thoughts": 0}}},
         "pause_trained": {"model": {"type": "pretrained", "block_size": 96}, "data": {"examples": {"stage": 9, "thoughts": 1}}},
-        "coprocessor": {"model": {"type": "augmented", "insert": "targets", "groups": 1, "ahead": 8, "block_size": 96, "latents": {"type": "coprocessor"}}, "data": {"examples": {"stage": 9, "thoughts": 0}}},
+        "coprocessor": {"model": {"type": "augmented", "insert": "targets", "groups": 1, "ahead": 12, "block_size": 96, "latents": {"type": "coprocessor"}}, "data": {"examples": {"stage": 9, "thoughts": 0}}},
         "coconut": {"model": {"type": "coconut"}, "data": {"examples": {"thoughts": 1}}}},
       "from": {"pause": "direct", "pause_trained": "direct", "coprocessor": "direct", "coconut": "steps"},
       "staged": ["coconut"],
       "compared": {"coprocessor": ["pause", "steps"], "coconut": ["pause_trained"]},
-      "presets": {"published": {"seeds": [3], "stages": {"sums": 1},
+      "presets": {"published": {"seeds": [3], "stages": {"products": 1},
         "cells": {"direct": [], "steps": [], "pause": [2], "pause_trained": [], "coprocessor": [2], "coconut": []},
         "patch": {"data": {"tokenizer": "pretrained", "tokenizer_files": "published", "marks": "tokens"}},
         "model_patches": {
@@ -147,11 +164,11 @@ TEST_F(PublishedTraining, TrainsAnswersAndGoesOnWithTheMarks) {
   for (const PlannedRun& run : runs)
     EXPECT_EQ(first_mark_in(*load_tokenizer(run.directory)), marks) << run.cell.model;
   for (const char* model : {"direct", "steps"}) {
-    const std::string exported = run_of(runs, model, "sums").directory + "/hugging_face";
+    const std::string exported = run_of(runs, model, "products").directory + "/hugging_face";
     EXPECT_EQ(load_pretrained(exported).model->vocabulary_size(), marks + ExampleLayout::kMarks);
     EXPECT_EQ(first_mark_in(*load_tokenizer_for(exported + "/tokenizer.json")), marks);
   }
-  const PlannedRun& stage = run_of(runs, "coconut", "sums-stage1");
+  const PlannedRun& stage = run_of(runs, "coconut", "products-stage1");
   EXPECT_EQ(thought_token_of(*load_run(stage.directory).model), marks + 4);
   EXPECT_FALSE(std::filesystem::exists(stage.directory + "/hugging_face"))
       << "nothing begins with the last stage";
@@ -168,9 +185,15 @@ TEST_F(PublishedTraining, WhatDoesNotGoTogetherIsRefused) {
   const auto refused = [](const ReproOptions& o) {
     return message_of<UserError>([&] { run_table(o); });
   };
-  ReproOptions words = options(), none = options();
+  ReproOptions ahead = options(), words = options(), none = options();
+  ahead.table_overrides = {"models.pause.model.ahead=8"};
   words.overrides = {"data.tokenizer=word"};
   none.table_overrides = {"presets.published.model_patches.direct.model.new_tokens=0"};
+  // " 1 4 4 4" is 8 tokens, between two marks.
+  EXPECT_THAT(refused(ahead),
+              AllOf(HasSubstr("pause/products-2 seed 3: $.model.ahead is 8, and example "),
+                    HasSubstr(" has 10 targets"), HasSubstr("set $.model.ahead to 10 or more")));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "out")) << "before anything is trained";
   EXPECT_THAT(refused(words), HasSubstr("$.data.tokenizer is \"word\": wanted \"pretrained\""));
   EXPECT_THAT(refused(none), HasSubstr("wanted at least 5 new tokens"));
 }

@@ -23,6 +23,7 @@
 #include "trainers/exporting/hugging_face.h"
 #include "trainers/runs/checkpoint.h"
 #include "trainers/runs/stored_run.h"
+#include "trainers/training/learning_rate_range.h"
 #include "trainers/training/monitored_trainer.h"
 
 namespace reverie {
@@ -170,9 +171,11 @@ TEST_F(MarkedRun, InAPaddedVocabularyAModelThinksAtTheDatasThoughts) {
   EXPECT_EQ(run.model->vocabulary_size(), tokens + 9);
   EXPECT_EQ(thought_token_of(*run.model), tokens + 4);
   thinking["model"].update({{"vocab_size", "auto"}, {"new_tokens", 0}});
-  EXPECT_THAT(message_of<UserError>([&] { train("other", experiment(path, thinking)); }),
-              AllOf(HasSubstr(fmt::format("thinks at token {}", tokens + 8)),
-                    HasSubstr(fmt::format("$.model.thought_token to {}", tokens + 4))));
+  const ExperimentOptions other = experiment(path, thinking);
+  const auto says_both = AllOf(HasSubstr(fmt::format("thinks at token {}", tokens + 8)),
+                               HasSubstr(fmt::format("$.model.thought_token to {}", tokens + 4)));
+  EXPECT_THAT(message_of<UserError>([&] { train("other", other); }), says_both);
+  EXPECT_THAT(message_of<UserError>([&] { find_learning_rate(other, {.steps = 30}); }), says_both);
 }
 
 TEST_F(MarkedRun, ABaseWithoutRowsForTheMarksIsRefused) {
