@@ -4,6 +4,7 @@
 // reads the keys and values of those before, and gradients flow through all of them.
 
 #include <algorithm>
+#include <vector>
 
 #include "autograd/ops/shape.h"
 #include "core/error.h"
@@ -52,6 +53,7 @@ class Coconut final : public LanguageModel, public AroundPlainModel, public Thin
             "module or latents",
             o.base);
     component_ = loaded.component;
+    ends_ = loaded.ends;
     base_ = static_cast<Transformer*>(&adopt("", std::move(loaded.model)));
     const int64_t tokens = o.vocabulary.vocab_size.value_or(base_->vocabulary_size());
     const int64_t token = o.thought_token.value_or(tokens - 1);
@@ -68,6 +70,7 @@ class Coconut final : public LanguageModel, public AroundPlainModel, public Thin
   double logit_softcap() const override { return base_->logit_softcap(); }
   bool incremental() const override { return true; }
   bool carries_memory() const override { return false; }
+  std::vector<int32_t> ends_of_text() const override { return ends_; }
   int32_t thought_token() const override { return thought_; }
   double forward_flops_per_token(int64_t length) const override {
     return base_->forward_flops_per_token(length);
@@ -96,6 +99,7 @@ class Coconut final : public LanguageModel, public AroundPlainModel, public Thin
 
   Transformer* base_;
   Component component_;  // of the base
+  std::vector<int32_t> ends_;
   int32_t thought_;
 };
 

@@ -14,7 +14,8 @@ class Places final : public IdleFields {
  public:
   explicit Places(Fieldset& options) { options.fields(*this); }
 
-  int64_t *vocabulary = nullptr, *block_size = nullptr;
+  int64_t *vocabulary = nullptr, *block_size = nullptr, *new_tokens = nullptr,
+          *copied_token = nullptr;
   Component* memory = nullptr;
   std::string* base = nullptr;
   bool rematerialize = false;
@@ -25,11 +26,13 @@ class Places final : public IdleFields {
   void integer(std::string_view key, int64_t& value, Range<int64_t>, std::string_view) override {
     if (key == "vocab_size") vocabulary = &value;
     if (key == "block_size") block_size = &value;
+    if (key == "new_tokens") new_tokens = &value;
   }
   void integer_or_auto(std::string_view key, std::optional<int64_t>& value, Range<int64_t>,
                        std::string_view) override {
     if (key == "vocab_size" && value) vocabulary = &*value;
     if (key == "block_size" && value) block_size = &*value;
+    if (key == "copied_token" && value) copied_token = &*value;
   }
   void path(std::string_view key, std::string& value, std::string_view) override {
     if (key == "base" || key == "path") base = &value;
@@ -90,6 +93,14 @@ Component with_vocabulary_of_data(const Component& model, int64_t tokens) {
   if (!takes_vocabulary_of_data(model)) return model;
   return changed_component(ModelRegistry::instance(), model,
                            [&](Fieldset& options) { *Places(options).vocabulary = tokens; });
+}
+Component with_vocabulary_without_data(const Component& model) {
+  constexpr int64_t kCharacters = 65;  // of a text, about
+  const auto options = copied_options(model);
+  const Places places(*options);
+  if (!places.new_tokens) return with_vocabulary_of_data(model, kCharacters);
+  const int64_t known = 1 + value_at(places.copied_token).value_or(0);
+  return with_vocabulary_of_data(model, known + *places.new_tokens);
 }
 Component with_memory(const Component& model, const Component& memory) {
   return changed_component(ModelRegistry::instance(), model, [&](Fieldset& options) {

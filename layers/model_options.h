@@ -6,6 +6,8 @@
 ///   block_size  an integer, or "auto": longest sequence, in tokens
 ///   base, path  a path: where a model lies that this one is built of
 ///   memory      a component of MemoryRegistry, which may be null
+///   new_tokens  an integer: so many of vocab_size are new to the model that it begins with
+///   copied_token  an integer, or "auto": their rows begin as this token's
 ///   rematerialize  true: backward computes activations again instead of keeping them
 
 #include <optional>
@@ -28,6 +30,9 @@ bool configured_rematerialize(const Component& model);
 bool takes_vocabulary_of_data(const Component& model);
 /// The model with so many tokens where it takes the data's vocabulary, or else as it is.
 Component with_vocabulary_of_data(const Component& model, int64_t tokens);
+/// The same where no data are at hand: a few tokens, and of a model with new ones no more than it
+/// takes to have these, since its base may be small.
+Component with_vocabulary_without_data(const Component& model);
 /// nullopt where the model has no such option, or it is empty.
 std::optional<std::string> configured_base(const Component& model);
 /// The model with its base in another place; InternalError where it has no such option.

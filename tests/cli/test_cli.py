@@ -528,6 +528,10 @@ class CliTest(unittest.TestCase):
             got = self.expect(0, "check", "causality", self.config(mode, model={"memory": memory}), "--json", "probes.json")
             self.assertIn("causal", got.stdout)
         self.assertTrue(json.loads((self.folder / "probes.json").read_text()))
+        # A base with fewer rows than the probe's own vocabulary, and no data.
+        model = {"type": "pretrained", "path": str(ROOT / "tests/golden/pretrained/llama"), "vocab_size": 0, "new_tokens": 5}
+        (self.folder / "new_rows.json").write_text(json.dumps({"model": model}))
+        self.expect(0, "check", "causality", "new_rows.json")
 
     def test_resume_is_bit_exact(self):
         file = self.config("resume", model={"dropout": 0.1})

@@ -76,6 +76,7 @@ TEST(ModelOptions, AModelHasNoneOfThoseItLeavesOut) {
                 .make(with_vocabulary_of_data(bare, 11), Build{random})
                 ->vocabulary_size(),
             11);
+  EXPECT_EQ(configured_vocabulary(with_vocabulary_without_data(bare)), 65);
 
   const Component published = model_component(R"({"type": "pretrained", "path": "x"})");
   EXPECT_EQ(configured_vocabulary(published), std::nullopt);

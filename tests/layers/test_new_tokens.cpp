@@ -225,6 +225,20 @@ TEST_P(ModelsWithNewTokens, TakeTheVocabularyOfTheDataAndTrainTheirRows) {
   }
 }
 
+// For a plan, or a probe.
+TEST_P(ModelsWithNewTokens, AreMadeWithoutDataOnABaseOfFewRows) {
+  const auto rows = [&](const Json& patch) {
+    const Component settled =
+        with_vocabulary_without_data(model_component(around(GetParam(), patch).dump()));
+    Generator random(1);
+    return ModelRegistry::instance().make(settled, Build{random, DType::f64})->vocabulary_size();
+  };
+  EXPECT_EQ(rows({{"vocab_size", 0}}), kRows);
+  EXPECT_EQ(rows({{"vocab_size", 0}, {"new_tokens", 5}}), kRows);
+  EXPECT_EQ(rows({{"vocab_size", 0}, {"new_tokens", 5}, {"copied_token", kRows - 1}}), kRows + 5);
+  EXPECT_EQ(rows({{"vocab_size", kRows + 5}, {"new_tokens", 5}}), kRows + 5) << "as it was asked";
+}
+
 TEST_P(ModelsWithNewTokens, LeaveTheirFamilysFilesWithAllRows) {
   const auto model = model_of(around(GetParam(), {{"vocab_size", kRows + 5}, {"new_tokens", 5}}));
   const PlainModel plain = plain_model(*model, model_component(around(GetParam(), {}).dump()));

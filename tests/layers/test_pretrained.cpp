@@ -250,11 +250,14 @@ TEST(HuggingFace, GenerationConfigSaysWhatEndsAText) {
   // A run that goes on from it knows them too.
   testing::write(copy / "generation_config.json", R"({"eos_token_id": [7, 3]})");
   Generator random;
-  const Component component =
-      resolve_component(ModelRegistry::instance(),
-                        Config(Json{{"type", "pretrained"}, {"path", copy.path()}}, "$", "test"));
-  EXPECT_EQ(ModelRegistry::instance().make(component, Build{random})->ends_of_text(),
-            (std::vector<int32_t>{7, 3}));
+  for (const Json& json : {Json{{"type", "pretrained"}, {"path", copy.path()}},
+                           Json{{"type", "coconut"}, {"base", copy.path()}}}) {
+    const Component component =
+        resolve_component(ModelRegistry::instance(), Config(json, "$", "test"));
+    EXPECT_EQ(ModelRegistry::instance().make(component, Build{random})->ends_of_text(),
+              (std::vector<int32_t>{7, 3}))
+        << json;
+  }
 }
 
 // Old GPT-2 files hold their causal masks, of bytes or truth values.

@@ -76,8 +76,7 @@ void run_causality(const CausalityArguments& a) {
     const ExperimentOptions experiment = a.target.experiment();
     model = experiment.model;
     texts = experiment.train.batch_size;
-    // The vocabulary is the data's; the probe needs none of it.
-    model = with_vocabulary_of_data(model, 65);
+    model = with_vocabulary_without_data(model);  // the probe needs no data
     log_info("probing the model of {} with redrawn weights, in f64", a.target.file);
   }
   std::optional<Activity> activity(std::in_place, "probing causality");

@@ -20,6 +20,7 @@ AnswerAccuracy answer_accuracy(LanguageModel& model, const TokenFile& tokens,
     GenerateOptions options;
     options.temperature = 0;
     options.ends = {layout.end()};
+    options.vocabulary = int64_t(layout.thought()) + 1;
     // No example is longer than the longest.
     options.max_tokens = layout.length - int64_t(prompt.size());
     const auto written = generate(model, {prompt.begin(), prompt.end()}, options);

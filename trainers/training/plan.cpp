@@ -107,13 +107,14 @@ double flops_of(const std::vector<profile::Event>& events) {
 
 void settle_planned_vocabulary(ExperimentOptions& o) {
   if (!takes_vocabulary_of_data(o.model)) return;
-  int64_t vocabulary = 65;
+  std::optional<int64_t> vocabulary;
   try {
     vocabulary = prepare_and_open(o.data).vocabulary_size();
   } catch (const UserError&) {
     // Planning must work before the data is there.
   }
-  o.model = with_vocabulary_of_data(o.model, vocabulary);
+  o.model = vocabulary ? with_vocabulary_of_data(o.model, *vocabulary)
+                       : with_vocabulary_without_data(o.model);
 }
 
 void count_weights(const Module& model, Plan& p) {

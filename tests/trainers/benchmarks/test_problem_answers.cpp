@@ -83,6 +83,30 @@ TEST_F(ProblemAnswersTest, SideBySideAreThoseWrittenOneByOne) {
   }
 }
 
+// Final states are all ones, so that the rows of the head decide alone.
+TEST_F(ProblemAnswersTest, RowsOfNoTokenAreNotWritten) {
+  const Dataset data = data_of(9, 0);
+  const int64_t end = data.examples->end(), spare = data.vocabulary_size() + 1;
+  const auto model = make({{"type", "gpt2"},
+                           {"bias", true},
+                           {"vocab_size", data.vocabulary_size() + 2},
+                           {"block_size", 96},
+                           {"n_layer", 1},
+                           {"n_head", 2},
+                           {"n_embd", 16}});
+  for (const auto& [name, parameter] : model->parameters()) {
+    if (name.find("ln_f") == name.npos) continue;
+    Tensor values = parameter.tensor();
+    values.fill(name.ends_with("bias") ? 1 : 0);
+  }
+  Tensor head = model->head().tensor();
+  head.fill(0);
+  head.slice(0, end, end + 1).fill(1);
+  head.slice(0, spare, spare + 1).fill(2);
+  EXPECT_EQ(answer_accuracy(*model, data.validation, *data.examples, 0).written, 0);
+  EXPECT_EQ(answer_problems(*model, data.validation, *data.examples, {}).mean_written(), 0);
+}
+
 // What a model is right about is counted as right.
 TEST_F(ProblemAnswersTest, AnAnswerIsRightTokenByToken) {
   const Dataset data = data_of(9, 0);

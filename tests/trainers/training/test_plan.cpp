@@ -342,6 +342,18 @@ TEST(Plan, CountsForADeviceThatIsNotHere) {
   }
 }
 
+// The data's vocabulary is not known, and the base has fewer rows than most have tokens.
+TEST(Plan, TakesNewTokensOfASmallBaseWithoutTheData) {
+  const auto parameters = [](const std::string& options) {
+    return plan_run(
+               planned(R"({"model": {"type": "pretrained", "path": )" + kBase + options + "}}"))
+        .parameters;
+  };
+  const int64_t own = parameters("");
+  EXPECT_EQ(parameters(R"(, "vocab_size": 0)"), own);
+  EXPECT_EQ(parameters(R"(, "vocab_size": 0, "new_tokens": 5)"), own);
+}
+
 TEST(Plan, CountsTheOperationsOfTheKernels) {
   const ExperimentOptions o = planned(
       R"({"model": {"type": "gpt2", "vocab_size": 256, "block_size": 64, "n_layer": 4, "n_head": 4, "n_embd": 64}})");
