@@ -37,9 +37,12 @@ void DataOptions::fields(Fields& f) {
       "questions, reasoning steps and answers, made from a seed or read from their own file, "
       "instead of a text; "
       "examples.stage and examples.thoughts say how they are written");
-  f.text("marks", marks, {"unnamed", "tokens"},
-         "of examples and problems: unnamed, five ids behind the tokenizer's own; tokens, special "
-         "tokens that are added to the vocabulary of a published model (tokenizer pretrained)");
+  f.text(
+      "marks", marks, {"unnamed", "tokens"},
+      "of examples and problems: unnamed, five ids behind the tokenizer's own; tokens, special "
+      "tokens that are added to the vocabulary of a published model (tokenizer pretrained). "
+      "Where the vocabulary has all five already, both use these. Records whose marks are tokens "
+      "begin with the begin-of-text token if the tokenizer adds one to texts");
   token_fields(f);
   f.boolean("begin_windows", begin_windows,
             "every window of the text, of training and validation alike, begins with the "

@@ -98,8 +98,8 @@ void ExampleOptions::fields(Fields& f) {
             "continuous thoughts in place of each removed step (Coconut's c)");
   f.integer("thought_steps", thought_steps, {0, 4096},
             "thoughts stand for so many steps at most, and for as many in every example, also one "
-            "with fewer steps; a stage beyond leaves no written step (Coconut's max_latent_stage); "
-            "0: for the removed steps of the example itself");
+            "with fewer steps; a stage beyond leaves no written step (Coconut's max_latent_stage "
+            "with pad_latent_to_max); 0: for the removed steps of the example itself");
   f.number(
       "mixed_stages", mixed_stages, {0, 1},
       "share of the training rows that are written at a stage drawn anew each time, from 0 to "

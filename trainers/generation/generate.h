@@ -50,7 +50,8 @@ struct GenerateOptions {
 /// the cache first.
 ///
 /// Latents that are made anew (LatentRenewal) are those that generate() would make behind a prompt of
-/// all tokens so far: the old ones leave the cache, and the tokens behind them are read again.
+/// the context so far: the old ones leave the cache, and the tokens behind them are read again. When
+/// the context is full, its last half is kept for them.
 ///
 /// UserError for an empty prompt, latents of a model that makes none, several latents of which one
 /// hides the text, a token outside the vocabulary, or options out of range; DivergedError where logits are not finite.

@@ -53,10 +53,6 @@ void erase_young_stages(const ExampleOptions& options, Json& examples) {
   if (options.mixed_stages == 0) examples.erase("mixed_stages");
 }
 
-Shrinking shrinking_of_runs(const std::string& kind, const ReproOptions& o) {
-  return shrinking_of(kind, o.shrink, o.directory, !o.without_data);
-}
-
 // The same of tokens that a published model's vocabulary gets.
 void erase_young_new_tokens(Json& model) {
   const std::string type = model.value("type", "");
@@ -64,6 +60,10 @@ void erase_young_new_tokens(Json& model) {
   for (const char* key : {"vocab_size", "copied_token"})
     if (model.value(key, Json()) == "auto") model.erase(key);
   if (model.value("new_tokens", int64_t(0)) == 0) model.erase("new_tokens");
+}
+
+Shrinking shrinking_of_runs(const std::string& kind, const ReproOptions& o) {
+  return shrinking_of(kind, o.shrink, o.directory, !o.without_data);
 }
 
 // Says where a run's directory will lie: by everything that decides what it will hold.

@@ -12,6 +12,7 @@
 #include "core/json.h"
 #include "datasets/tokenizers/char_tokenizer.h"
 #include "layers/coprocessor/augmented_model.h"
+#include "support/large_latents.h"
 #include "support/message_of.h"
 #include "support/tests_directory.h"
 #include "support/tiny_models.h"
@@ -298,6 +299,8 @@ constexpr const char* kLatentKinds[] = {
 class GreedyTextsBehindLatents : public ::testing::TestWithParam<const char*> {};
 TEST_P(GreedyTextsBehindLatents, AreThoseWrittenAloneHoweverOftenLatentsAreMade) {
   const auto model = augmented(parse_json(GetParam()));
+  Generator random(12);
+  testing::draw_large_matrices(*model, random);
   const CharTokenizer tokenizer = letters();
   std::vector<Reading> prompts = random_readings(25, 6);
   for (Reading& prompt : prompts) prompt.continuations.clear();

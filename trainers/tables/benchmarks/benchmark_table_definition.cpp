@@ -46,7 +46,7 @@ void AskedModel::fields(Fields& f) {
   f.integers("latents_every", latents_every, kNonNegative,
              "by these rows: latents are made anew after so many tokens of a written answer, in "
              "place of the old ones; 0: once, behind the question. Tasks without written answers "
-             "have the row of 0 alone");
+             "have the row of 0 alone, where it is listed");
   for (size_t i = 0; i < latents_every.size(); ++i)
     f.rule(std::find(latents_every.begin(), latents_every.begin() + std::ptrdiff_t(i),
                      latents_every[i]) == latents_every.begin() + std::ptrdiff_t(i),
