@@ -41,8 +41,8 @@ class TargetsAhead : public ::testing::Test {
   }
   static void require_ahead(const Dataset& data, int64_t ahead, const char* insert = "targets") {
     const Json json = {
-        {"type", "augmented"}, {"base", "x"},   {"latents", {{"type", "soft_embeddings"}}},
-        {"insert", insert},    {"groups", 1},   {"ahead", ahead}};
+        {"type", "augmented"}, {"base", "x"}, {"latents", {{"type", "soft_embeddings"}}},
+        {"insert", insert},    {"groups", 1}, {"ahead", ahead}};
     require_targets_ahead(resolve_component(ModelRegistry::instance(), Config(json, "$.model")),
                           data);
   }
@@ -100,12 +100,13 @@ TEST_F(TargetsAhead, AreCountedInTheHeldOutPartAsWell) {
 }
 
 TEST_F(TargetsAhead, AreAskedBesideTheVocabulary) {
-  const Json config = parse_json(R"({"model": {"type": "augmented", "base": "x", "insert": "targets",
+  const Json config =
+      parse_json(R"({"model": {"type": "augmented", "base": "x", "insert": "targets",
     "groups": 1, "ahead": 3, "latents": {"type": "soft_embeddings"}}})");
   ExperimentOptions options = read_experiment(Config(config, "$"), ".");
-  EXPECT_THAT(testing::message_of<UserError>(
-                  [&] { settle_vocabulary(options, data_of(Json::object())); }),
-              HasSubstr("$.model.ahead is 3"));
+  EXPECT_THAT(
+      testing::message_of<UserError>([&] { settle_vocabulary(options, data_of(Json::object())); }),
+      HasSubstr("$.model.ahead is 3"));
 }
 
 }  // namespace
