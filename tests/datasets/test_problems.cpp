@@ -466,9 +466,10 @@ TEST(Problems, Gsm8kAsItIsPublished) {
     ASSERT_FALSE(e.steps.empty());
     // The last step ends in the answer.
     const std::string& last = e.steps.back();
-    const std::string result = last.substr(last.find('=') + 1);
+    std::string result = last.substr(last.find('=') + 1);
+    if (result.starts_with(' ')) result.erase(0, 1);  // a space stands before a digit alone
     if (result.find('.') == result.npos) {
-      ASSERT_EQ(result, " " + e.answer + ";");
+      ASSERT_EQ(result, e.answer + ";");
     }
   }
 }
