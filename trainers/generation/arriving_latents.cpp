@@ -27,16 +27,17 @@ ArrivingLatents::ArrivingLatents(std::vector<std::shared_ptr<LatentSupplier>> su
         "write into it: name one, or leave latents_every out",
         suppliers_.size());
   }
-  require(suppliers_.empty() || all < suppliers_[0]->model().base().block_size(),
+  if (suppliers_.empty()) return;
+  const int64_t room = suppliers_[0]->model().base().block_size();
+  require(all < room,
           "{} latents of {} coprocessors leave no room for a text: the base's block_size is {}",
-          all, suppliers_.size(),
-          suppliers_.empty() ? 0 : suppliers_[0]->model().base().block_size());
+          all, suppliers_.size(), room);
   const int64_t late = renewal().every > 0 ? renewal().late : 0;
   require(
-      late == 0 || all + late < suppliers_[0]->model().base().block_size(),
+      late == 0 || all + late < room,
       "{} latents that are made anew and arrive {} tokens late need a text of {} tokens or more; "
       "the base's block_size is {}",
-      all, late, all + late + 1, suppliers_[0]->model().base().block_size());
+      all, late, all + late + 1, room);
 }
 
 int64_t ArrivingLatents::block_size(const LanguageModel& model) const {

@@ -52,6 +52,7 @@ TEST(RunNames, StayWhenAModelIsAdded) {
       o.table_file = file;
       o.preset = preset;
       o.directory = "out";
+      o.overrides = {"device=cpu"};
       o.without_data = true;
       std::vector<std::string> all;
       for (const PlannedRun& run : plan_table(o))
