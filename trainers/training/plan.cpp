@@ -15,6 +15,7 @@
 #include "layers/model_options.h"
 #include "trainers/distributed/gradient_reducer.h"
 #include "trainers/training/batch_split.h"
+#include "trainers/training/carried_memory.h"
 
 namespace reverie {
 namespace {
@@ -85,14 +86,34 @@ Tensor random_tokens(const LanguageModel& model, int64_t rows, Generator& random
   return Tensor::from<int32_t>({rows, model.block_size()}, ids);
 }
 
-Variable loss_of(LanguageModel& model, const Tensor& tokens, int64_t windows) {
-  SequenceState state;
+Variable loss_of(LanguageModel& model, const Tensor& tokens, int64_t windows,
+                 SequenceState* state) {
   Variable loss;
   for (int64_t i = 0; i < windows; ++i) {
-    const Variable own = model.loss(tokens, tokens, 1.0, model.carries_memory() ? &state : nullptr);
+    const Variable own = model.loss(tokens, tokens, 1.0, state);
     loss = loss ? add(loss, own) : own;
   }
   return loss;
+}
+
+// As steps behind the first find it.
+CarriedMemory memory_of_step_before(LanguageModel& model, const BatchSplit& split,
+                                    Generator& random) {
+  CarriedMemory carried;
+  carried.clear(split);
+  if (!model.carries_memory()) return carried;
+  const NoGrad no_grad;
+  for (size_t i = 0; i < split.parts().size(); ++i)
+    loss_of(model, random_tokens(model, split.parts()[i].rows, random), 1, &carried.part(i));
+  return carried;
+}
+
+double bytes_of(CarriedMemory& carried, size_t parts) {
+  double bytes = 0;
+  for (size_t i = 0; i < parts; ++i)
+    for (const auto& [name, v] : carried.part(i).memory.values)
+      if (v) bytes += double(v.tensor().bytes());
+  return bytes;
 }
 
 // A kernel may run others: only the outermost ones are counted.
@@ -152,6 +173,7 @@ Json Plan::json() const {
           {"gradient_bytes", gradient_bytes},
           {"rounded_bytes", rounded_bytes},
           {"optimizer_bytes", optimizer_bytes},
+          {"carried_bytes", carried_bytes},
           {"kept_bytes", kept_bytes},
           {"activation_bytes", activation_bytes},
           {"peak_bytes", peak_bytes},
@@ -203,10 +225,12 @@ Plan plan_run(const ExperimentOptions& given, int ranks) {
   GradientReducer reducer(parameters.flat_gradients(), others, split.tree(), split.exact(),
                           int64_t(o.distributed.bucket_megabytes * (1 << 20)));
   std::optional<MatmulPrecisionScope> precision(o.matmul_precision());
-  memory.reset_peak();
   model->train(true);
   parameters.round_matrices();
   const auto& parts = split.parts();
+  CarriedMemory carried = memory_of_step_before(*model, split, random);
+  p.carried_bytes = bytes_of(carried, parts.size());
+  memory.reset_peak();
   double flops = 0, of_part = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
     // Parts behind the second are like it, unless they are smaller or the last.
@@ -217,10 +241,12 @@ Plan plan_run(const ExperimentOptions& given, int ranks) {
     }
     profile::start();
     const Tensor tokens = random_tokens(*model, parts[i].rows, random);
-    const Variable loss = loss_of(*model, tokens, o.train.windows);
+    SequenceState* state = model->carries_memory() ? &carried.part(i) : nullptr;
+    const Variable loss = loss_of(*model, tokens, o.train.windows, state);
     reducer.begin_part(i + 1 == parts.size());
     backward(loss);
     reducer.end_part();
+    if (state) state->memory.detach();
     of_part = flops_of(profile::stop());
     flops += of_part;
   }
@@ -242,7 +268,9 @@ Plan plan_run(const ExperimentOptions& given, int ranks) {
     const NoGrad no_grad;
     model->train(false);
     const int64_t windows = std::min(o.evaluation.batch_size, o.evaluation.windows);
-    loss_of(*model, random_tokens(*model, windows, random), 1);
+    SequenceState state;
+    loss_of(*model, random_tokens(*model, windows, random), 1,
+            model->carries_memory() ? &state : nullptr);
   }
   p.evaluation_peak_bytes = double(memory.stats().peak - before) + compact;
   default_generator() = dropout;

@@ -21,6 +21,7 @@ struct Plan {
   double gradient_bytes = 0;         ///< of all that are trained
   double rounded_bytes = 0;          ///< copies of trained matrices in bf16 (core/rounded_copy.h)
   double optimizer_bytes = 0;        ///< this rank's share of what the optimizer keeps
+  double carried_bytes = 0;          ///< memory that goes on to the next step's batch
   double kept_bytes = 0;             ///< between steps: all of these, padded
   double activation_bytes = 0;       ///< what one step takes besides, at its peak
   double peak_bytes = 0;             ///< both
