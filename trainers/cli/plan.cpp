@@ -79,7 +79,8 @@ std::string lines_of(const Plan& p) {
   line("gradients", p.gradient_bytes);
   if (p.rounded_bytes > 0) line("copies in bf16", p.rounded_bytes, " (of trained matrices)");
   line("optimizer", p.optimizer_bytes);
-  if (p.carried_bytes > 0) line("memory carried", p.carried_bytes, " (by the texts of a batch, to the next step)");
+  if (p.carried_bytes > 0)
+    line("memory carried", p.carried_bytes, " (by the texts of a batch, to the next step)");
   line("kept between steps", p.kept_bytes, " (all of these, padded)");
   line("activations", p.activation_bytes);
   line("peak of one step", p.peak_bytes, " (tensors; no step was computed)");

@@ -153,32 +153,31 @@ TEST_P(EveryOptimizer, KeepsMatricesRoundedBesideThem) {
   const auto optimizer = make_optimizer(config(), flat);
   run_steps(*optimizer, flat, alone, 0, 3);
   for (const int ranks : {1, 3})
-    EXPECT_THAT(testing::run_ranks(ranks,
-                                   [&](Communicator& communicator) {
-                                     Parameters mine(kShapes, DType::f32);
-                                     for (size_t i : {1, 3})
-                                       mine.all[i].set_read_by(ReadBy::matmul);
-                                     FlatParameters shared(mine, communicator, true, true);
-                                     const auto own = make_optimizer(config(), shared);
-                                     for (int step = 0; step < 3; ++step) {
-                                       shared.round_matrices();
-                                       run_steps(*own, shared, mine, step, step + 1);
-                                     }
-                                     shared.round_matrices();
-                                     std::vector<Tensor> kept;
-                                     for (const Variable& v : mine.all)
-                                       kept.push_back(rounded_copy(v.tensor()));
-                                     shared.gather_values();
-                                     expect_same(alone, mine);
-                                     for (size_t i = 0; i < kept.size(); ++i) {
-                                       const Variable& v = mine.all[i];
-                                       ASSERT_EQ(kept[i].defined(), v.rank() >= 2);
-                                       if (!kept[i]) continue;
-                                       EXPECT_TRUE(
-                                           bit_identical(kept[i], v.tensor().to(DType::bf16)));
-                                     }
-                                   }),
-                Each(IsEmpty()));
+    EXPECT_THAT(
+        testing::run_ranks(ranks,
+                           [&](Communicator& communicator) {
+                             Parameters mine(kShapes, DType::f32);
+                             for (size_t i : {1, 3}) mine.all[i].set_read_by(ReadBy::matmul);
+                             FlatParameters shared(mine, communicator, true, true);
+                             const auto own = make_optimizer(config(), shared);
+                             for (int step = 0; step < 3; ++step) {
+                               shared.round_matrices();
+                               run_steps(*own, shared, mine, step, step + 1);
+                             }
+                             shared.round_matrices();
+                             std::vector<Tensor> kept;
+                             for (const Variable& v : mine.all)
+                               kept.push_back(rounded_copy(v.tensor()));
+                             shared.gather_values();
+                             expect_same(alone, mine);
+                             for (size_t i = 0; i < kept.size(); ++i) {
+                               const Variable& v = mine.all[i];
+                               ASSERT_EQ(kept[i].defined(), v.rank() >= 2);
+                               if (!kept[i]) continue;
+                               EXPECT_TRUE(bit_identical(kept[i], v.tensor().to(DType::bf16)));
+                             }
+                           }),
+        Each(IsEmpty()));
 }
 
 // AdamW rounds what it writes, in the same pass.
