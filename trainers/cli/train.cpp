@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/error.h"
 #include "core/json.h"
@@ -22,6 +23,7 @@
 #include "trainers/tables/runs/run_report.h"
 #include "trainers/text/activity.h"
 #include "trainers/text/terminal.h"
+#include "trainers/training/plan.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
@@ -67,8 +69,10 @@ void train(const TrainArguments& a, const ExperimentOptions& options, Communicat
   control.run_directory = a.directory();
   control.resume = a.resume;
   if (a.stop_after >= 0) control.stop_after = a.stop_after;
-  ProfileCallback profiler(a.profiled_steps);
-  if (a.profiled_steps > 0 && communicator.first()) control.callbacks.push_back(&profiler);
+  std::optional<ProfileCallback> profiler;
+  if (a.profiled_steps > 0 && communicator.first())
+    control.callbacks.push_back(
+        &profiler.emplace(a.profiled_steps, plan_run(options, communicator.size())));
   RunReportCallback report;
   if (communicator.first()) control.callbacks.push_back(&report);
   if (a.quiet || !communicator.first()) Activity::show_all(false);
@@ -226,7 +230,8 @@ void add_train_command(CLI::App& app) {
   command
       ->add_option("--profile", a->profiled_steps,
                    "time this many steps by kernel and op, and compare with the machine's peak "
-                   "rates; writes profile.txt and a trace for ui.perfetto.dev into the run "
+                   "rates; say what a step took of memory, beside its plan; writes profile.txt and "
+                   "a trace for ui.perfetto.dev into the run "
                    "directory")
       ->type_name("STEPS")
       ->expected(0, 1)

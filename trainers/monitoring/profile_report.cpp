@@ -11,6 +11,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "core/storage.h"
 #include "kernels/elementwise.h"
 #include "kernels/kernel.h"
 #include "kernels/matmul.h"
@@ -242,6 +243,19 @@ nlohmann::json profile_trace(const std::vector<Event>& events) {
   return {{"traceEvents", list}, {"displayTimeUnit", "ms"}};
 }
 
+std::string memory_line(size_t tensors, const Plan& planned) {
+  constexpr double kMebibyte = 1 << 20;
+  std::string line = fmt::format("\nmemory at the peak of a step: {:.1f} MiB of tensors",
+                                 double(tensors) / kMebibyte);
+  // On the CPU they stay in their file.
+  const bool in_file = planned.device == "cpu" && planned.frozen_bytes > 0;
+  if (in_file)
+    line += fmt::format(" and {:.1f} MiB of frozen weights", planned.frozen_bytes / kMebibyte);
+  const double taken = double(tensors) + (in_file ? planned.frozen_bytes : 0);
+  return line + fmt::format("; planned: {:.1f} MiB, {:.3f} of it\n", planned.peak_bytes / kMebibyte,
+                            planned.peak_bytes / taken);
+}
+
 void ProfileCallback::on_start(const RunView& t, int64_t first_step) {
   constexpr int64_t kWarmUp = 5;
   const int64_t left = t.options().train.steps - first_step;
@@ -252,16 +266,27 @@ void ProfileCallback::on_start(const RunView& t, int64_t first_step) {
   begin_ = first_step + std::min(kWarmUp, left - steps_);
 }
 void ProfileCallback::on_step(const RunView& t, const StepInfo& s) {
+  Allocator& memory = allocator(t.options().tensor_device());
+  if (s.step > begin_) peak_ = std::max(peak_, memory.stats().peak);
+  if (s.step >= begin_) memory.reset_peak();
   if (s.step == begin_) profile::start();
   if (s.step != begin_ + steps_) return;
   const std::vector<Event> events = profile::stop();
   const std::string table = profile_table(summarise(events), measure_ceilings(),
-                                          t.options().matmul_precision() == MatmulPrecision::bf16);
+                                          t.options().matmul_precision() == MatmulPrecision::bf16) +
+                            memory_line(peak_, planned_);
   const std::string directory = t.run_directory();
   write_file_atomically(directory + "/profile.txt", table);
   write_file_atomically(directory + "/profile_trace.json", json_text(profile_trace(events)) + "\n");
   log_info("profile of steps {}..{}:\n{}", begin_ + 1, s.step, table);
   log_info("{0}/profile.txt, {0}/profile_trace.json (open it at ui.perfetto.dev)", directory);
+}
+// What they took is not the step's.
+void ProfileCallback::on_evaluation(const RunView& t, const EvaluationInfo&) {
+  allocator(t.options().tensor_device()).reset_peak();
+}
+void ProfileCallback::on_sample(const RunView& t, int64_t, const std::string&) {
+  allocator(t.options().tensor_device()).reset_peak();
 }
 void ProfileCallback::on_end(const RunView&) {
   profile::stop();  // of a run that was stopped on the way

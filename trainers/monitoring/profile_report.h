@@ -7,6 +7,7 @@
 
 #include "core/profile.h"
 #include "trainers/training/callback.h"
+#include "trainers/training/plan.h"
 
 namespace reverie {
 
@@ -41,17 +42,25 @@ std::string profile_table(const ProfileSummary&, const Ceilings&, bool bf16);
 /// The Trace Event Format, which ui.perfetto.dev and chrome://tracing open.
 nlohmann::json profile_trace(const std::vector<profile::Event>& events);
 
-/// Profiles `steps` steps of a run after a few that warm up, prints the table and leaves profile.txt
-/// and profile_trace.json in the run directory.
+/// Bytes that a step took at its peak, beside those of its plan.
+std::string memory_line(size_t tensors, const Plan& planned);
+
+/// Profiles `steps` steps of a run after a few that warm up, prints the table and what the steps took
+/// of memory, and leaves profile.txt and profile_trace.json in the run directory.
 class ProfileCallback final : public Callback {
  public:
-  explicit ProfileCallback(int64_t steps) : steps_(steps) {}
+  /// `planned`: this run's plan_run().
+  ProfileCallback(int64_t steps, const Plan& planned) : steps_(steps), planned_(planned) {}
   void on_start(const RunView&, int64_t first_step) override;
   void on_step(const RunView&, const StepInfo&) override;
+  void on_evaluation(const RunView&, const EvaluationInfo&) override;
+  void on_sample(const RunView&, int64_t step, const std::string& text) override;
   void on_end(const RunView&) override;
 
  private:
   int64_t steps_, begin_ = 0;
+  Plan planned_;
+  size_t peak_ = 0;  // of the profiled steps so far
 };
 
 }  // namespace reverie

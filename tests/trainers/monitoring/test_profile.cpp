@@ -1,4 +1,4 @@
-// Profiling: scopes, what a summary makes of them, and that a run leaves its table and trace.
+// Profiling: scopes, what a summary makes of them, and what a run's steps took.
 
 #include "core/profile.h"
 
@@ -6,8 +6,11 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <thread>
 
+#include "core/files.h"
+#include "trainers/distributed/ranks.h"
 #include "trainers/monitoring/profile_report.h"
 
 namespace reverie {
@@ -119,6 +122,36 @@ TEST(Profile, SummaryAddsUpByKernelOpAndPhase) {
   EXPECT_EQ(product.at("cat"), "kernel");
   EXPECT_DOUBLE_EQ(product.at("dur"), 0.25e6);
   EXPECT_DOUBLE_EQ(product.at("args").at("GFLOP/s"), 16);
+}
+
+TEST(Profile, FrozenWeightsOnTheCpuLieInTheirFile) {
+  Plan planned;
+  planned.frozen_bytes = 3 << 20;
+  planned.peak_bytes = 8 << 20;
+  EXPECT_THAT(
+      memory_line(7 << 20, planned),
+      HasSubstr("7.0 MiB of tensors and 3.0 MiB of frozen weights; planned: 8.0 MiB, 0.800"));
+  planned.device = "cuda";
+  EXPECT_THAT(memory_line(10 << 20, planned),
+              HasSubstr("10.0 MiB of tensors; planned: 8.0 MiB, 0.800 of it"));
+}
+
+// Evaluations between the profiled steps take several times what a step takes.
+TEST(Profile, StepsTookWhatWasPlanned) {
+  const testing::Experiments experiments;
+  const ExperimentOptions options = experiments.options(
+      R"({"train": {"batch_size": 4}, "evaluation": {"interval": 1, "windows": 64, "batch_size": 64}, "checkpoint": {"interval": 0}})");
+  const Plan planned = plan_run(options);
+  ASSERT_GT(planned.evaluation_peak_bytes, 1.5 * planned.peak_bytes);
+  ProfileCallback profiler(3, planned);
+  const auto communicator = make_local_communicators(1);
+  RunControl control = experiments.control("run", *communicator[0]);
+  control.callbacks.push_back(&profiler);
+  testing::MonitoredTrainer(options, control).run();
+  const std::string table = read_file(control.run_directory + "/profile.txt");
+  std::smatch share;
+  ASSERT_TRUE(std::regex_search(table, share, std::regex("MiB, ([0-9.]+) of it\n"))) << table;
+  EXPECT_NEAR(std::stod(share[1]), 1, 0.05) << table;
 }
 
 }  // namespace
