@@ -350,6 +350,7 @@ class Ending(unittest.TestCase):
         events = (first + answer.read()).decode()
         connection.close()
         other.join()
+        server.process.wait(timeout=120)  # one signal alone: end() would send another
         status, _, errors = server.end()
         self.assertEqual(status, 128 + signal.SIGTERM, errors)
         self.assertTrue(events.endswith("data: [DONE]\n\n"))
