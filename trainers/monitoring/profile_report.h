@@ -60,7 +60,7 @@ class ProfileCallback final : public Callback {
  private:
   int64_t steps_, begin_ = 0;
   Plan planned_;
-  size_t peak_ = 0;  // of the profiled steps so far
+  size_t peak_ = 0;  ///< of the profiled steps so far
 };
 
 }  // namespace reverie
