@@ -7,7 +7,7 @@
 namespace reverie {
 namespace {
 
-// What a stageless record is made of; views into it.
+// The parts of a record that has no stages, as views into it.
 struct RecordPieces {
   std::span<const int32_t> question, answer;
   std::vector<std::span<const int32_t>> steps;

@@ -7,7 +7,7 @@
 namespace reverie {
 namespace {
 
-// Of the same Variable, not only the same value.
+// Values may be equal: the Variable itself is looked for.
 size_t place_of(const Variable& v, std::span<const Variable> among) {
   const auto found = std::find_if(among.begin(), among.end(),
                                   [&](const Variable& o) { return o.impl() == v.impl(); });

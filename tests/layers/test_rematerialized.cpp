@@ -299,7 +299,7 @@ TEST(Rematerialized, MemoryThatLeavesWhatItWasGiven) {
   expect_the_same_in_less(config, 19);
 }
 
-// Of one sequence, the rows of a cache are a view of all rows; kept, they would keep those.
+// With one sequence, rows of a cache are a view of the whole cache; keeping them keeps all of it.
 TEST(Rematerialized, AStateKeepsItsOwnRowsAlone) {
   const Json config = {
       {"type", "gpt2"},

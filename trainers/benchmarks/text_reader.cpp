@@ -36,7 +36,8 @@ Variable TextReader::hidden(const Tensor& tokens, SequenceState* state, bool aud
   return model_.hidden(tokens, state);
 }
 
-// Of the next text of the batch; a text alone, of reading `alone`, gets those of the next reading.
+// Each text gets the latents of the next one in the batch. A single text, that of reading `alone`,
+// gets those of the next reading.
 Variable TextReader::latents_of_others(const std::vector<Reading>& readings, size_t alone,
                                        const Variable& own) {
   const int64_t count = own.shape()[0];

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "core/signals.h"
+#include "layers/thinking_model.h"
 #include "trainers/probes/cut_sweep.h"
 #include "trainers/probes/probing_mode.h"
 #include "trainers/probes/rounding.h"
@@ -156,6 +157,38 @@ class LiveForwards {
   bool draws_ = false;
 };
 
+// `tokens` with thoughts where `like` has them and nowhere else, both i32 [B, T] (CPU).
+Tensor thinking_where(const Tensor& like, const Tensor& tokens, int32_t thought) {
+  Tensor out = tokens.clone();
+  auto* id = out.mutable_data<int32_t>();
+  const auto* as = like.data<int32_t>();
+  for (int64_t i = 0; i < out.numel(); ++i)
+    if (as[i] == thought || id[i] == thought) id[i] = as[i];
+  return out;
+}
+
+// How a model reads texts that were changed behind their cuts. Thoughts decide the sizes of a
+// model's passes, so that f32 sums are rounded otherwise, and bf16 makes steps of that: in bf16
+// they stay where `tokens` has them. Forwards in f32 (scores of prefixes, probes of copies) move
+// them.
+class CutForwards {
+ public:
+  CutForwards(LanguageModel& model, LiveForwards& forwards, const Tensor& tokens,
+              const Asking& asking)
+      : forwards_(forwards), tokens_(tokens) {
+    if (asking.precision == MatmulPrecision::bf16) thought_ = thought_token_of(model);
+  }
+  Tensor operator()(const Tensor& changed) const {
+    return forwards_.hidden(thought_ ? thinking_where(tokens_, changed, *thought_) : changed);
+  }
+  std::string how() const { return thought_ ? ", thoughts in their places" : ""; }
+
+ private:
+  LiveForwards& forwards_;
+  const Tensor& tokens_;
+  std::optional<int32_t> thought_;
+};
+
 // The carried state of these rows; of a text that begins, there is none.
 std::optional<SequenceState> state_of_rows(const SequenceState* carried,
                                            const std::vector<int64_t>& rows) {
@@ -173,6 +206,7 @@ Verdict ask_cuts(LanguageModel& model, const Tensor& tokens, const Tensor& donor
                 vocabulary = model.vocabulary_size();
   LiveForwards forwards(model, carried, asking, length);
   const auto hidden_of = [&](const Tensor& t) { return forwards.hidden(t); };
+  const CutForwards behind_cuts(model, forwards, tokens, asking);
   const std::string site = forwards.site(), how = forwards.how(rows, length);
   Verdict verdict;
   const auto add = [&](const std::string& what, const HiddenMovement& found) {
@@ -182,8 +216,10 @@ Verdict ask_cuts(LanguageModel& model, const Tensor& tokens, const Tensor& donor
   require_finite(base, site);
   const CutPlan plan = plan_cuts(rows, length, asking.most_forwards, asking.turn);
   HiddenMovement cuts(model), again(model);
-  sweep_cuts(hidden_of, tokens, base, donors, plan, vocabulary, site, cuts);
-  add(fmt::format("other text behind {} of {} cuts", cuts_in(plan, length), length - 1), cuts);
+  sweep_cuts(behind_cuts, tokens, base, donors, plan, vocabulary, site, cuts);
+  add(fmt::format("other text behind {} of {} cuts{}", cuts_in(plan, length), length - 1,
+                  behind_cuts.how()),
+      cuts);
 
   if (asking.again) {
     again.compare(base, hidden_of(tokens), whole_rows(rows, length), site);
@@ -241,10 +277,10 @@ Verdict ask_whole_batch(LanguageModel& model, const Tensor& tokens, const Tensor
   if (forwards.draws() || asking.precision == MatmulPrecision::bf16) {
     const CutPlan one{plan_cuts(rows, length, 1, asking.turn).front()};
     HiddenMovement cuts(model);
-    sweep_cuts([&](const Tensor& t) { return forwards.hidden(t); }, tokens, base[0], donors, one,
-               model.vocabulary_size(), site, cuts);
-    verdict.add(cuts.movement(fmt::format("the whole batch, other text behind {} of {} cuts, {}",
-                                          cuts_in(one, length), length - 1, how),
+    const CutForwards behind_cuts(model, forwards, tokens, asking);
+    sweep_cuts(behind_cuts, tokens, base[0], donors, one, model.vocabulary_size(), site, cuts);
+    verdict.add(cuts.movement(fmt::format("the whole batch, other text behind {} of {} cuts{}, {}",
+                                          cuts_in(one, length), length - 1, behind_cuts.how(), how),
                               forwards.rounding().same_shape, asking.step));
     if (second) verdict.add_not_probed("the whole batch, other rows' past, " + how);
     return verdict;

@@ -33,7 +33,7 @@ class ArrivingLatents {
   /// that predict the next token.
   Variable insert(int64_t written, SequenceState& state, const Tensor& last);
 
-  /// Of the only supplier; {} where there are others.
+  /// The only supplier's; {} where there are others.
   LatentRenewal renewal() const { return none() ? LatentRenewal() : suppliers_[0]->renewal(); }
   /// Rows of the latents that renewal() puts in.
   int64_t renewed_rows() const { return suppliers_[0]->rows(); }

@@ -22,6 +22,7 @@
 #include "trainers/checks/mask_check.h"
 #include "trainers/evaluation/attacks.h"
 #include "trainers/evaluation/latent_canary.h"
+#include "trainers/exporting/random_base.h"
 #include "trainers/probes/cut_sweep.h"
 #include "trainers/probes/rounding.h"
 
@@ -280,6 +281,44 @@ TEST(Canary, TheWholeBatchIsComparedWithFewOfItsRows) {
   expect_causal(ask_whole_batch(*dropped, shorter, shorter, nullptr, {0, 2, 0, true}));
   const auto honest = make_model(R"({"type":"gpt2",)" REVERIE_TINY "}");
   EXPECT_FALSE(ask_whole_batch(*honest, random_tokens(4, 19, 13), shorter, nullptr, {}).asked());
+}
+
+// Where a text thinks decides the sizes of its passes, and f32 rounds sums by them: other thoughts
+// behind a cut move rows before it in bf16 by far more than the same sizes would.
+TEST(Canary, ThoughtsAreNoLeakInBf16) {
+  constexpr int32_t kThought = 3;
+  const testing::TemporaryDirectory directory;
+  // Wide enough for products that are divided otherwise at another size.
+  const std::string base = directory / "base";
+  write_random_base({{"type", "llama"},
+                     {"vocab_size", 24},
+                     {"block_size", 64},
+                     {"n_layer", 4},
+                     {"n_head", 4},
+                     {"n_embd", 128},
+                     {"n_hidden", 344}},
+                    base);
+  Generator random(1);
+  const Json json = {{"type", "coconut"}, {"base", base}, {"thought_token", kThought}};
+  const auto model =
+      ModelRegistry::instance().make(testing::model_component(json.dump()), Build{random});
+  const auto texts = [&](uint64_t seed) {
+    Tensor tokens = random_tokens(6, 24, model->vocabulary_size(), seed);
+    auto* id = tokens.mutable_data<int32_t>();
+    for (int64_t i = 0; i < tokens.numel(); ++i)
+      if (id[i] % 5 == 0) id[i] = kThought;
+    return tokens;
+  };
+  for (uint64_t seed = 1; seed <= 3; ++seed)
+    for (const bool train : {false, true}) {
+      const Asking asking{0, 0, int64_t(seed), train, MatmulPrecision::bf16};
+      const Tensor tokens = texts(seed), donors = texts(seed + 100);
+      const Verdict verdict = ask_cuts(*model, tokens, donors, nullptr, asking);
+      expect_causal(verdict);
+      EXPECT_THAT(verdict.largest()->probe, ::testing::HasSubstr("thoughts in their places"));
+      expect_causal(ask_few_rows(*model, tokens, donors, nullptr, asking));
+      expect_causal(ask_whole_batch(*model, tokens, donors, nullptr, asking));
+    }
 }
 
 TEST(Canary, PrefixScoresAreThoseOfTheEvaluation) {
