@@ -28,6 +28,8 @@ class PrefixComparison {
   // whole, prefix [B, T, C]: final hidden states of a batch by one forward and by T.
   void batch(const Batch& batch, const Tensor& whole, const Tensor& prefix) {
     const int64_t rows = batch.tokens.size(0), time = batch.tokens.size(1);
+    if (const Rounding r = rounding_of(model_, batch.tokens); r.other_shape > rounding_.other_shape)
+      rounding_ = r;
     std::vector<ComparedRows> all;
     for (int64_t r = 0; r < rows; ++r) all.push_back({r, 0, time, r, 0, ""});
     const std::string site = fmt::format("{} x {} tokens", rows, time);
@@ -123,11 +125,11 @@ std::vector<ComparedRows> whole_rows(int64_t rows, int64_t length) {
 class LiveForwards {
  public:
   LiveForwards(LanguageModel& model, const SequenceState* carried, const Asking& asking,
-               int64_t length)
+               const Tensor& tokens)
       : model_(model),
         carried_(carried),
         asking_(asking),
-        rounding_(rounding_of(model, length)),
+        rounding_(rounding_of(model, tokens)),
         mode_(model, asking.train, asking.precision) {}
 
   Tensor hidden(const Tensor& tokens, SequenceState* state = nullptr) {
@@ -156,16 +158,6 @@ class LiveForwards {
   ProbingMode mode_;
   bool draws_ = false;
 };
-
-// `tokens` with thoughts where `like` has them and nowhere else, both i32 [B, T] (CPU).
-Tensor thinking_where(const Tensor& like, const Tensor& tokens, int32_t thought) {
-  Tensor out = tokens.clone();
-  auto* id = out.mutable_data<int32_t>();
-  const auto* as = like.data<int32_t>();
-  for (int64_t i = 0; i < out.numel(); ++i)
-    if (as[i] == thought || id[i] == thought) id[i] = as[i];
-  return out;
-}
 
 // How a model reads texts that were changed behind their cuts. Thoughts decide the sizes of a
 // model's passes, so that f32 sums are rounded otherwise, and bf16 makes steps of that: in bf16
@@ -204,7 +196,7 @@ Verdict ask_cuts(LanguageModel& model, const Tensor& tokens, const Tensor& donor
                  const SequenceState* carried, const Asking& asking) {
   const int64_t rows = tokens.size(0), length = tokens.size(1),
                 vocabulary = model.vocabulary_size();
-  LiveForwards forwards(model, carried, asking, length);
+  LiveForwards forwards(model, carried, asking, tokens);
   const auto hidden_of = [&](const Tensor& t) { return forwards.hidden(t); };
   const CutForwards behind_cuts(model, forwards, tokens, asking);
   const std::string site = forwards.site(), how = forwards.how(rows, length);
@@ -260,7 +252,7 @@ Verdict ask_whole_batch(LanguageModel& model, const Tensor& tokens, const Tensor
   const std::vector<int64_t> few = few_rows_of(rows, asking.turn);
   Verdict verdict;
   if (int64_t(few.size()) == rows || length < 2) return verdict;
-  LiveForwards forwards(model, carried, asking, length);
+  LiveForwards forwards(model, carried, asking, tokens);
   const std::string site = forwards.site(), how = forwards.how(rows, length);
   // Two windows, the second from where the first ended, where memory is carried.
   const bool second = carried && donors.size(0) == rows && donors.size(1) == length;

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "core/error.h"
+#include "layers/thinking_model.h"
 #include "trainers/probes/cut_sweep.h"
 #include "trainers/probes/gate_effort.h"
 #include "trainers/probes/probing_mode.h"
@@ -116,18 +118,19 @@ class Prober {
                            ? fmt::format(", cut short from block_size {}", model.block_size())
                            : ", the whole block";
     rounding_ = rounding_of(model, length_);
-    report_.subject += ", " + rounding_.text;
   }
 
   CausalityReport run() {
     for (const bool train : {false, true}) {
       const ProbingMode mode(model_, train, train ? precision_ : MatmulPrecision::full);
+      if (train && precision_ == MatmulPrecision::bf16) kept_ = thought_token_of(model_);
       for (const int64_t length : lengths_) whole(train, length);
       if (model_.carries_memory())
         carried(train, false, length_, length_);
       else if (!train)
         not_offered("carrying memory from one window to the next");
     }
+    kept_.reset();
     const ProbingMode mode(model_, false, MatmulPrecision::full);
     if (model_.incremental()) {
       const int64_t first = std::max<int64_t>(1, (length_ / 3) | 1);
@@ -136,6 +139,7 @@ class Prober {
     } else {
       not_offered("decoding with a KV cache");
     }
+    report_.subject += ", " + rounding_.text;
     if (report_.causal())
       report_.worst = fmt::format("no logit moved by more than {:.2g}", largest_change_);
     return std::move(report_);
@@ -147,7 +151,14 @@ class Prober {
   Tensor random_tokens(int64_t rows, int64_t length) {
     std::vector<int32_t> tokens(size_t(rows * length));
     for (int32_t& t : tokens) t = int32_t(random_.below(uint64_t(model_.vocabulary_size())));
-    return Tensor::from<int32_t>({rows, length}, tokens);
+    Tensor texts = Tensor::from<int32_t>({rows, length}, tokens);
+    round_as(texts);
+    return texts;
+  }
+  // Rounding of these texts, where they think more than those before.
+  void round_as(const Tensor& texts) {
+    const Rounding r = rounding_of(model_, texts);
+    if (r.other_shape > rounding_.other_shape) rounding_ = r;
   }
   // Other tokens in rows first .. last - 1 from column `cut` on.
   Tensor changed(const Tensor& tokens, int64_t first, int64_t last, int64_t cut) {
@@ -160,7 +171,7 @@ class Prober {
         token =
             int32_t((token + 1 + int64_t(random_.below(uint64_t(vocabulary - 1)))) % vocabulary);
       }
-    return other;
+    return kept_ ? thinking_where(tokens, other, *kept_) : other;
   }
   Tensor changed(const Tensor& tokens, int64_t cut) { return changed(tokens, 0, rows_, cut); }
   // [B, T, V] in f64 on the CPU. In train mode every call draws the same dropout masks.
@@ -264,7 +275,10 @@ class Prober {
     const Tensor tokens = random_tokens(kSweepRows, length),
                  donors = random_tokens(kSweepRows, length);
     HiddenMovement found(model_);
-    sweep_cuts(hidden_of, tokens, hidden_of(tokens), donors, plan_cuts(kSweepRows, length, 0, 0),
+    const auto behind_cuts = [&](const Tensor& other) {
+      return hidden_of(kept_ ? thinking_where(tokens, other, *kept_) : other);
+    };
+    sweep_cuts(behind_cuts, tokens, hidden_of(tokens), donors, plan_cuts(kSweepRows, length, 0, 0),
                model_.vocabulary_size(), site, found);
     return found;
   }
@@ -283,6 +297,10 @@ class Prober {
     };
     auto from = [&](SequenceState state, const Tensor& piece) { return logits(piece, &state); };
     const Tensor first = random_tokens(first_length), second = random_tokens(second_length);
+    Tensor both = Tensor::empty({rows_, first_length + second_length}, DType::i32);
+    both.slice(1, 0, first_length).copy_from(first);
+    both.slice(1, first_length, first_length + second_length).copy_from(second);
+    round_as(both);
     const SequenceState state = after(first);
     const Tensor base = from(state, second);
     auto all = [&](const Tensor& moved) {
@@ -334,6 +352,9 @@ class Prober {
   MatmulPrecision precision_;
   std::vector<int64_t> lengths_;
   Rounding rounding_;
+  // The token at which the model thinks, while products are in bf16: changed texts keep it in its
+  // places, since sums over other sizes of passes differ by what bf16 makes steps of.
+  std::optional<int32_t> kept_;
   Generator random_;
   uint64_t dropout_seed_;
   CausalityReport report_;

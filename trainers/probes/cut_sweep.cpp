@@ -92,6 +92,15 @@ Tensor with_other_suffixes(const Tensor& tokens, const Tensor& donors,
   return other;
 }
 
+Tensor thinking_where(const Tensor& like, const Tensor& tokens, int32_t thought) {
+  Tensor out = tokens.clone();
+  auto* id = out.mutable_data<int32_t>();
+  const auto* as = like.data<int32_t>();
+  for (int64_t i = 0; i < out.numel(); ++i)
+    if (as[i] == thought || id[i] == thought) id[i] = as[i];
+  return out;
+}
+
 void sweep_cuts(const std::function<Tensor(const Tensor& tokens)>& hidden_of, const Tensor& tokens,
                 const Tensor& base, const Tensor& donors, const CutPlan& plan, int64_t vocabulary,
                 const std::string& site, HiddenMovement& found) {

@@ -33,6 +33,10 @@ Tensor chosen_rows(const Tensor& tokens, const std::vector<int64_t>& rows);
 Tensor with_other_suffixes(const Tensor& tokens, const Tensor& donors,
                            const std::vector<int64_t>& cuts, int64_t vocabulary);
 
+/// `tokens` with thoughts (the token `thought`) where `like` has them and nowhere else, both i32
+/// [B, T] (CPU): other text that a ThinkingModel reads in passes of the same sizes.
+Tensor thinking_where(const Tensor& like, const Tensor& tokens, int32_t thought);
+
 /// Adds to `found` how far rows before their cuts moved. `hidden_of` gives final hidden states
 /// [B, T, C] and draws the same dropout every time.
 void sweep_cuts(const std::function<Tensor(const Tensor& tokens)>& hidden_of, const Tensor& tokens,

@@ -142,7 +142,7 @@ Variable ForwardAudit::hidden(LanguageModel& model, const Tensor& tokens, Sequen
                              !state             ? ""
                              : state->use_cache ? ", keys cached,"
                                                 : ", memory carried,"),
-                 fmt::format("{} x {} tokens", rows, time), rounding_of(model, time), compared, 1,
+                 fmt::format("{} x {} tokens", rows, time), rounding_of(model, tokens), compared, 1,
                  alone, [&] { return model.hidden(tokens, state); });
 }
 
@@ -195,7 +195,7 @@ Variable ForwardAudit::Reading::hidden(const Tensor& tokens, SequenceState& stat
                 {{row_, w.cut - 1, w.cut, 0, 0,
                   fmt::format("window {}, of which the copy saw {} tokens", window + 1, w.cut)}},
                 fmt::format("{} x {} tokens", tokens.size(0), tokens.size(1)));
-  const Rounding rounding = rounding_of(model_, tokens.size(1));
+  const Rounding rounding = rounding_of(model_, tokens);
   audit_.verdict_.add(found.movement(probe_ + ", " + rounding.text,
                                      double(window + 1) * rounding.other_shape, audit_.step_));
   return whole;

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "layers/coprocessor/augmented_model.h"
+#include "layers/thinking_model.h"
 
 namespace reverie {
 
@@ -23,11 +24,27 @@ int64_t matrices_in(const Module& module, int64_t& terms) {
   return count;
 }
 
+// Thoughts of the text that has most.
+int64_t most_thoughts(const Tensor& texts, int32_t thought) {
+  const Tensor host = texts.to(Device{}).contiguous();
+  const auto* id = host.data<int32_t>();
+  int64_t most = 0;
+  for (int64_t row = 0; row < host.size(0); ++row, id += host.size(1))
+    most = std::max<int64_t>(most, std::count(id, id + host.size(1), thought));
+  return most;
+}
+
 }  // namespace
 
-Rounding rounding_of(LanguageModel& model, int64_t length) {
+Rounding rounding_of(LanguageModel& model, const Tensor& texts) {
+  const auto thought = thought_token_of(model);
+  return rounding_of(model, texts.size(1), thought ? most_thoughts(texts, *thought) : 0);
+}
+
+Rounding rounding_of(LanguageModel& model, int64_t length, int64_t thoughts) {
   int64_t terms = std::max<int64_t>(1, length);
-  int64_t products = 1 + matrices_in(model, terms);  // the head may be tied
+  // The head may be tied.
+  int64_t products = 1 + (1 + thoughts) * matrices_in(model, terms);
   if (auto* augmented = dynamic_cast<AugmentedModel*>(&model))
     products += (1 + augmented->source().base_forwards()) * matrices_in(augmented->base(), terms);
   const DType dtype = model.head().dtype();
@@ -35,6 +52,7 @@ Rounding rounding_of(LanguageModel& model, int64_t length) {
   Rounding r;
   r.same_shape = double(products) * std::sqrt(double(terms)) * unit;
   r.other_shape = 8 * r.same_shape;
+  if (thought_token_of(model)) r.same_shape = r.other_shape;
   r.text = fmt::format("{}, {} products of at most {} terms", name_of(dtype), products, terms);
   return r;
 }

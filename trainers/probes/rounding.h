@@ -21,14 +21,18 @@ namespace reverie {
 ///                 text) rounds otherwise
 ///   other_shape   8 d sqrt(n) u: products of other shapes add in other orders, each of them; 8
 ///                 standard deviations, over millions of logits
+/// A ThinkingModel's logit behind k thoughts lies behind k + 1 forwards. Each thought ends a pass, so
+/// that thoughts in other places give the same rows other shapes: same_shape is other_shape there.
 struct Rounding {
   double same_shape = 0, other_shape = 0;
   std::string text;  ///< "f32, 17 products of at most 128 terms"
 };
 
-/// `length`: rows of a text. Products in bf16 round their operands alike on both sides, so that
-/// sums are what may differ, and they are f32.
-Rounding rounding_of(LanguageModel& model, int64_t length);
+/// `length`: rows of a text; `thoughts`: of a ThinkingModel, in one text. Products in bf16 round
+/// their operands alike on both sides, so that sums are what may differ, and they are f32.
+Rounding rounding_of(LanguageModel& model, int64_t length, int64_t thoughts = 0);
+/// That of texts i32 [B, T], whose thoughts are counted.
+Rounding rounding_of(LanguageModel& model, const Tensor& texts);
 
 /// By how much the mean loss of `targets` tokens may differ where logits may by `bound` (for logits
 /// of size 1). A loss is a logit less the logarithm of a sum of logits' exponentials, so that it

@@ -23,6 +23,7 @@
 #include "trainers/evaluation/attacks.h"
 #include "trainers/evaluation/latent_canary.h"
 #include "trainers/exporting/random_base.h"
+#include "trainers/probes/causality.h"
 #include "trainers/probes/cut_sweep.h"
 #include "trainers/probes/rounding.h"
 
@@ -174,14 +175,13 @@ std::vector<NamedModel> tiny_models_and_memories() {
   return all;
 }
 
-class Honest : public ::testing::TestWithParam<NamedModel> {};
-TEST_P(Honest, ModelsGiveNoFalseAlarm) {
-  if (!GetParam().causal) GTEST_SKIP() << "leaks by definition";
+// Draws the model anew with every seed, and returns the largest movement over what is allowed.
+double ask_draws_of(const std::string& json) {
   static const Windows windows;
   double worst = 0;
   for (int64_t seed = 1; seed <= seeds(); ++seed)
     for (const DType dtype : {DType::f32, DType::f64}) {
-      Component component = testing::model_component(GetParam().json);
+      Component component = testing::model_component(json);
       Generator random{uint64_t(seed)};
       auto model = ModelRegistry::instance().make(component, Build{random, dtype});
       for (auto& [name, parameter] : model->parameters()) {
@@ -192,11 +192,49 @@ TEST_P(Honest, ModelsGiveNoFalseAlarm) {
       }
       ask_everything(*model, windows.of(model->block_size()), seed, worst);
     }
+  return worst;
+}
+
+class Honest : public ::testing::TestWithParam<NamedModel> {};
+TEST_P(Honest, ModelsGiveNoFalseAlarm) {
+  if (!GetParam().causal) GTEST_SKIP() << "leaks by definition";
+  const double worst = ask_draws_of(GetParam().json);
   RecordProperty("largest_movement_over_allowed", std::to_string(worst));
   EXPECT_LT(worst, 0.5);  // far from the line
   std::printf("%s: %.3g of what is allowed\n", GetParam().name, worst);
 }
 INSTANTIATE_TEST_SUITE_P(All, Honest, ::testing::ValuesIn(tiny_models_and_memories()),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+// Bases of models that think; the last is wide enough for products that are divided otherwise at
+// another size.
+const NamedModel kThinkers[] = {
+    {"gpt2", R"({"type":"gpt2",)" REVERIE_TINY "}"},
+    {"llama", R"({"type":"llama",)" REVERIE_TINY R"(,"n_kv_head":1})"},
+    {"qwen3", R"({"type":"qwen3",)" REVERIE_TINY R"(,"head_dim":6})"},
+    {"gemma2", R"({"type":"gemma2",)" REVERIE_TINY
+               R"(,"n_kv_head":1,"head_dim":6,"sliding_window":4,"query_pre_attn_scalar":5,)"
+               R"("attention_softcap":1.5,"logit_softcap":1.2})"},
+    {"gemma3", R"({"type":"gemma3",)" REVERIE_TINY R"(,"head_dim":6,"sliding_window":3})"},
+    {"wide", R"({"type":"llama","vocab_size":13,"block_size":24,"n_layer":4,"n_head":4,)"
+             R"("n_embd":128,"n_hidden":344})"},
+};
+constexpr int32_t kThought = 3;
+
+// A Coconut on a base of random weights, written to `directory`.
+std::string thinker_json(const std::string& base, const std::string& directory) {
+  write_random_base(Json::parse(base), directory);
+  return Json{{"type", "coconut"}, {"base", directory}, {"thought_token", kThought}}.dump();
+}
+
+class HonestThoughts : public ::testing::TestWithParam<NamedModel> {};
+TEST_P(HonestThoughts, GiveNoFalseAlarm) {
+  const testing::TemporaryDirectory directory;
+  const double worst = ask_draws_of(thinker_json(GetParam().json, directory / "base"));
+  EXPECT_LT(worst, 0.5);
+  std::printf("thoughts of %s: %.3g of what is allowed\n", GetParam().name, worst);
+}
+INSTANTIATE_TEST_SUITE_P(All, HonestThoughts, ::testing::ValuesIn(kThinkers),
                          [](const auto& info) { return std::string(info.param.name); });
 
 // A leak is one whatever its size is relative to the usual weights.
@@ -286,22 +324,10 @@ TEST(Canary, TheWholeBatchIsComparedWithFewOfItsRows) {
 // Where a text thinks decides the sizes of its passes, and f32 rounds sums by them: other thoughts
 // behind a cut move rows before it in bf16 by far more than the same sizes would.
 TEST(Canary, ThoughtsAreNoLeakInBf16) {
-  constexpr int32_t kThought = 3;
   const testing::TemporaryDirectory directory;
-  // Wide enough for products that are divided otherwise at another size.
-  const std::string base = directory / "base";
-  write_random_base({{"type", "llama"},
-                     {"vocab_size", 24},
-                     {"block_size", 64},
-                     {"n_layer", 4},
-                     {"n_head", 4},
-                     {"n_embd", 128},
-                     {"n_hidden", 344}},
-                    base);
   Generator random(1);
-  const Json json = {{"type", "coconut"}, {"base", base}, {"thought_token", kThought}};
-  const auto model =
-      ModelRegistry::instance().make(testing::model_component(json.dump()), Build{random});
+  const std::string json = thinker_json(std::end(kThinkers)[-1].json, directory / "base");
+  const auto model = ModelRegistry::instance().make(testing::model_component(json), Build{random});
   const auto texts = [&](uint64_t seed) {
     Tensor tokens = random_tokens(6, 24, model->vocabulary_size(), seed);
     auto* id = tokens.mutable_data<int32_t>();
@@ -319,6 +345,13 @@ TEST(Canary, ThoughtsAreNoLeakInBf16) {
       expect_causal(ask_few_rows(*model, tokens, donors, nullptr, asking));
       expect_causal(ask_whole_batch(*model, tokens, donors, nullptr, asking));
     }
+  // Copies, with weights drawn anew and random texts.
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    const auto copy = probing_copy(testing::model_component(json), nullptr, DType::f32);
+    const CausalityReport report =
+        probe_causality(*copy, {.seed = seed, .precision = MatmulPrecision::bf16});
+    EXPECT_TRUE(report.causal()) << report.worst;
+  }
 }
 
 TEST(Canary, PrefixScoresAreThoseOfTheEvaluation) {
