@@ -345,13 +345,10 @@ TEST(Canary, ThoughtsAreNoLeakInBf16) {
       expect_causal(ask_few_rows(*model, tokens, donors, nullptr, asking));
       expect_causal(ask_whole_batch(*model, tokens, donors, nullptr, asking));
     }
-  // Copies, with weights drawn anew and random texts.
-  for (uint64_t seed = 1; seed <= 3; ++seed) {
-    const auto copy = probing_copy(testing::model_component(json), nullptr, DType::f32);
-    const CausalityReport report =
-        probe_causality(*copy, {.seed = seed, .precision = MatmulPrecision::bf16});
-    EXPECT_TRUE(report.causal()) << report.worst;
-  }
+  // A copy, with weights drawn anew and random texts.
+  const auto copy = probing_copy(testing::model_component(json), nullptr, DType::f32);
+  const CausalityReport report = probe_causality(*copy, {.precision = MatmulPrecision::bf16});
+  EXPECT_TRUE(report.causal()) << report.worst;
 }
 
 TEST(Canary, PrefixScoresAreThoseOfTheEvaluation) {
