@@ -341,6 +341,7 @@ TEST(Canary, ThoughtsAreNoLeakInBf16) {
       const Tensor tokens = texts(seed), donors = texts(seed + 100);
       const Verdict verdict = ask_cuts(*model, tokens, donors, nullptr, asking);
       expect_causal(verdict);
+      EXPECT_EQ(verdict.largest()->change, 0);
       EXPECT_THAT(verdict.largest()->probe, ::testing::HasSubstr("thoughts in their places"));
       expect_causal(ask_few_rows(*model, tokens, donors, nullptr, asking));
       expect_causal(ask_whole_batch(*model, tokens, donors, nullptr, asking));
@@ -349,6 +350,24 @@ TEST(Canary, ThoughtsAreNoLeakInBf16) {
   const auto copy = probing_copy(testing::model_component(json), nullptr, DType::f32);
   const CausalityReport report = probe_causality(*copy, {.precision = MatmulPrecision::bf16});
   EXPECT_TRUE(report.causal()) << report.worst;
+  for (const Probe& p : report.probes) {
+    if (!p.future || !p.site.starts_with("train")) continue;
+    EXPECT_EQ(p.change, 0) << p.name;
+  }
+}
+
+TEST(Rounding, OfThoughtsCountsTheirForwardsAndOtherSizes) {
+  const testing::TemporaryDirectory directory;
+  const auto model = make_model(thinker_json(kThinkers[0].json, directory / "base"), DType::f32);
+  const auto base = make_model(kThinkers[0].json, DType::f32);
+  const Tensor texts = Tensor::from<int32_t>({2, 4}, {1, kThought, 2, kThought, 1, 2, kThought, 4});
+  const Rounding none = rounding_of(*model, 4), one = rounding_of(*model, 4, 1),
+                 two = rounding_of(*model, texts), plain = rounding_of(*base, texts);
+  EXPECT_EQ(none.other_shape, plain.other_shape);
+  EXPECT_GT(one.other_shape, none.other_shape);
+  EXPECT_DOUBLE_EQ(two.other_shape - one.other_shape, one.other_shape - none.other_shape);
+  EXPECT_EQ(two.same_shape, two.other_shape);
+  EXPECT_EQ(plain.same_shape, plain.other_shape / 8);
 }
 
 TEST(Canary, PrefixScoresAreThoseOfTheEvaluation) {
