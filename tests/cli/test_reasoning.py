@@ -6,6 +6,7 @@ Needs a finished build (REVERIE_BUILD_DIR, or build/release).
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -72,6 +73,13 @@ class ReasoningTest(unittest.TestCase):
         )
         self.assertIn("Do latents help, and against what?", (self.here / "out/report.html").read_text())
         self.assertIn("rows with latents or thoughts", said)
+        # What is kept of the runs says the same elsewhere, without their weights.
+        keep = [sys.executable, ROOT / "scripts/keep_runs.py"]
+        for arguments in (["pack", "out", "-o", "kept.tar.xz"], ["unpack", "kept.tar.xz", "kept/out"]):
+            subprocess.run([*keep, *arguments], cwd=self.here, check=True, capture_output=True)
+        self.assertFalse([*(self.here / "kept").rglob("*.safetensors")])
+        self.expect(0, "repro", ROOT / "configs/tables/reasoning.json", "--preset", "smoke", "--run-dir", "kept/out", "--report-only")
+        self.assertEqual(json.loads((self.here / "kept/out/table.json").read_text())["rows"], table["rows"])
         # Runs of earlier versions keep their names: options that came later are no part of them.
         self.assertTrue((self.here / "out/runs/steps-arithmetic-seed1337-24c4d049").exists(), os.listdir(self.here / "out/runs"))
         for preset in ("laptop", "sentences", "gsm8k", "smollm2_trained"):

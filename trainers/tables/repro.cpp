@@ -16,14 +16,17 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "core/signals.h"
+#include "layers/model_options.h"
 #include "trainers/checks/summary_check.h"
 #include "trainers/monitoring/run_callbacks.h"
 #include "trainers/reports/markdown.h"
+#include "trainers/runs/checkpoint.h"
 #include "trainers/runs/earlier_spellings.h"
 #include "trainers/runs/resumption.h"
 #include "trainers/runs/run_directory.h"
 #include "trainers/tables/definition.h"
 #include "trainers/tables/reused_runs.h"
+#include "trainers/tables/run_planner.h"
 #include "trainers/tables/runs/run_report.h"
 #include "trainers/tables/shrunk_table.h"
 #include "trainers/tables/table_clock.h"
@@ -36,107 +39,6 @@ namespace reverie {
 namespace {
 
 constexpr const char* kDivergedFile = "diverged.txt";
-
-// Tables that were finished before models around others had "rematerialize" lack the key. Where it
-// is false, the names of their runs must not change.
-void erase_young_rematerialize(Json& model) {
-  const std::string type = model.value("type", "");
-  if (type == "augmented" || type == "pretrained" || type == "coconut")
-    if (!model.value("rematerialize", true)) model.erase("rematerialize");
-  if (model.contains("decoder") && !model["decoder"].value("rematerialize", true))
-    model["decoder"].erase("rematerialize");
-}
-
-// The same of what examples have by stage.
-void erase_young_stages(const ExampleOptions& options, Json& examples) {
-  if (options.thought_steps == 0) examples.erase("thought_steps");
-  if (options.mixed_stages == 0) examples.erase("mixed_stages");
-}
-
-// The same of tokens that a published model's vocabulary gets.
-void erase_young_new_tokens(Json& model) {
-  const std::string type = model.value("type", "");
-  if (type != "pretrained" && type != "coconut") return;
-  for (const char* key : {"vocab_size", "copied_token"})
-    if (model.value(key, Json()) == "auto") model.erase(key);
-  if (model.value("new_tokens", int64_t(0)) == 0) model.erase("new_tokens");
-}
-
-Shrinking shrinking_of_runs(const std::string& kind, const ReproOptions& o) {
-  return shrinking_of(kind, o.shrink, o.directory, !o.without_data);
-}
-
-// Says where a run's directory will lie: by everything that decides what it will hold.
-class RunPlanner {
- public:
-  RunPlanner(const TableFile& table, const ReproOptions& options, Config common)
-      : table_(table), options_(options) {
-    for (const auto& s : options.overrides) common.set(s);
-    const Config data = common.has("data") ? common.at("data") : Config();
-    read_config(data, table_data_.options);
-    table_data_.as_written = data.json();
-    if (options.shrink > 1) shrink_data(table_data_.options, table.directory, shrinking());
-    table_data_text_ = json_text(write_config(table_data_.options));
-  }
-
-  PlannedRun run(const PlannedCell& cell, int64_t seed, Config config) {
-    PlannedRun r;
-    r.cell = cell;
-    r.seed = seed;
-    config.set("seed", seed);
-    for (const auto& s : options_.overrides) config.set(s);
-    if (options_.shrink > 1)
-      config = shrunk_experiment(config, table_.directory, shrinking()).config;
-    // As written: where the files lie is no part of what a run is.
-    ExperimentOptions experiment = read_experiment_as_written(config, table_.directory);
-    r.config = config;
-    Json all = write_config(experiment);
-    if (json_text(all["data"]) != table_data_text_) r.table_data = table_data_;
-    // Younger than many a finished table, whose runs they must not disown.
-    if (experiment.data.field.empty()) all["data"].erase("field");
-    if (experiment.data.train_bpe == 0) all["data"].erase("train_bpe");
-    if (!experiment.data.begin_windows) all["data"].erase("begin_windows");
-    if (experiment.data.marks == "unnamed") all["data"].erase("marks");
-    if (!experiment.data.generated.given()) all["data"].erase("generated");
-    if (!experiment.data.problems.given()) all["data"].erase("problems");
-    if (experiment.data.mix.empty()) all["data"].erase("mix");
-    if (all["model"].value("insert", "") == "drawn") all["model"].erase("insert");
-    erase_young_rematerialize(all["model"]);
-    erase_young_stages(experiment.data.examples, all["data"]["examples"]);
-    erase_young_new_tokens(all["model"]);
-    if (!experiment.data.examples.told())
-      for (const char* key : {"read", "tokens"}) all["data"]["examples"].erase(key);
-    if (experiment.shrunk_by == 1) all.erase("shrunk_by");
-    if (experiment.train.windows == 1) all["train"].erase("windows");
-    if (!experiment.checkpoint.keep_best) all["checkpoint"].erase("keep_best");
-    if (!experiment.checkpoint.self_contained) all["checkpoint"].erase("self_contained");
-    all["optimizer"] = optimizer_in_first_spelling(all["optimizer"]);
-    const std::string data = json_text(all["data"]);
-    if (!data_hashes_.contains(data) && !options_.without_data) {
-      resolve_paths(experiment.data, table_.directory);
-      data_hashes_[data] = prepared_hash(describe_dataset(experiment.data));
-    }
-    const auto data_hash = data_hashes_[data];
-    r.data_prepared = data_hash.has_value();
-    r.data_hash = data_hash;
-    const std::string resolved = json_text(all) + data_hash.value_or("");
-    const std::string level =
-        cell.level_name.empty() ? std::to_string(cell.level) : cell.level_name;
-    r.directory = fmt::format("{}/runs/{}-{}-seed{}-{}", options_.directory, cell.model, level,
-                              seed, hash_bytes(resolved.data(), resolved.size()).substr(0, 8));
-    return r;
-  }
-
- private:
-  Shrinking shrinking() const { return shrinking_of_runs(table_.definition.type, options_); }
-
-  const TableFile& table_;
-  const ReproOptions& options_;
-  TableData table_data_;
-  std::string table_data_text_;
-  // By the "data" object: other text under the same name is another run.
-  std::map<std::string, std::optional<std::string>> data_hashes_;  // nullopt: not prepared
-};
 
 std::string place_of(const PlannedCell& cell) {
   if (!cell.level_name.empty()) return cell.model + "/" + cell.level_name;
@@ -299,9 +201,23 @@ std::vector<PlannedRun> plan_with_data(const TableFile& t, const ReproOptions& o
   }
 }
 
-// Errors that only the data show, of all runs before the first: a vocabulary or a block that does
-// not fit.
-void require_fitting(const TableFile& t, const std::vector<PlannedRun>& runs) {
+// UserError where the model begins with, or stands beside, a finished run of the table that was kept
+// without its weights.
+void require_kept_weights(const Component& model) {
+  const auto base = configured_base(model);
+  if (!base || std::filesystem::exists(*base)) return;
+  const std::string run = std::filesystem::path(*base).parent_path().string();
+  if (!run_finished(run) || !checkpoints_of(run).empty()) return;
+  throw UserError(fmt::format(
+      "wants the weights of {}, which was kept without them; remove that directory, so that it is "
+      "trained again, or put its checkpoints back",
+      run));
+}
+
+// Errors that only data and files show, of all `wanted` runs before the first: a vocabulary or a
+// block that does not fit, a base without weights.
+void require_fitting(const TableFile& t, const std::vector<PlannedRun>& runs,
+                     const std::function<bool(const PlannedRun&)>& wanted) {
   Problems problems;
   for (const PlannedRun& r : runs) {
     if (run_finished(r.directory)) continue;
@@ -309,6 +225,7 @@ void require_fitting(const TableFile& t, const std::vector<PlannedRun>& runs) {
     // The run itself compares checksums. The entries of a mix say themselves whether they do.
     if (options.data.mix.empty()) options.data.verify = false;
     try {
+      if (wanted(r)) require_kept_weights(options.model);
       settle_vocabulary(options, open_dataset(describe_dataset(options.data)));
     } catch (const UserError& e) {
       problems.add(fmt::format("{} seed {}", place_of(r.cell), r.seed), e.what());
@@ -500,13 +417,13 @@ int run_table(const ReproOptions& o) {
   const TableFile t = read_table_file(o);
   const auto kind = make_table_kind(t);
   auto runs = plan_with_data(t, o, *kind);
-  if (!o.report_only) require_fitting(t, runs);
-  bool leak_found = false;  // after the first step of a run that does not allow it
-  ReusedRuns reused(t.directory);
-  std::filesystem::create_directories(o.directory);
   const auto asked_for = [&](const PlannedRun& r) {
     return o.only.empty() || std::find(o.only.begin(), o.only.end(), r.cell.model) != o.only.end();
   };
+  if (!o.report_only) require_fitting(t, runs, asked_for);
+  bool leak_found = false;  // after the first step of a run that does not allow it
+  ReusedRuns reused(t.directory);
+  std::filesystem::create_directories(o.directory);
   const auto stands_first = [](const PlannedRun& r) { return !r.in_table; };
   const bool trials =
       std::any_of(runs.begin(), runs.end(), [](const PlannedRun& r) { return r.trial; });

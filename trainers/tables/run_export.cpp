@@ -6,6 +6,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "trainers/exporting/hugging_face.h"
+#include "trainers/runs/checkpoint.h"
 #include "trainers/tables/kept_measurement.h"
 
 namespace reverie {
@@ -21,13 +22,14 @@ std::string export_of(const std::string& run_directory) {
   return run_directory + "/hugging_face";
 }
 
-bool is_exported(const std::string& run_directory) {
+bool export_is_due(const std::string& run_directory) {
   const std::string place = export_of(run_directory), config = file_in(place, "config.json"),
                     origin = file_in(place, kOrigin);
-  if (!fs::exists(config)) return false;
+  if (checkpoints_of(run_directory).empty()) return false;
+  if (!fs::exists(config)) return true;
   // Exports of earlier versions do not say from where.
   const Json made = fs::exists(origin) ? read_stored_json(origin).json() : Json::object();
-  return is_of_newest_checkpoint(made, config, run_directory);
+  return !is_of_newest_checkpoint(made, config, run_directory);
 }
 
 void export_run(const LoadedRun& run, const std::string& run_directory) {

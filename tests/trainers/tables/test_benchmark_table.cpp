@@ -444,5 +444,40 @@ TEST_F(BenchmarkReproTest, TrainsAnswersWritesAndGoesOn) {
   EXPECT_EQ(parse_json(read_file(file))["rows"], json["rows"]);
 }
 
+// Parts of a table that were trained elsewhere, and came without their weights.
+TEST_F(BenchmarkReproTest, KeptRunsNeedNoWeightsAndNoPlace) {
+  namespace fs = std::filesystem;
+  const WorkingFolder here(directory_.path());
+  ReproOptions o = options(Json::object(), true);
+  ASSERT_EQ(run_table(o), 0);
+  const Json rows = parse_json(read_file(directory_ / "out/table.json"))["rows"];
+  for (const PlannedRun& run : plan_table(o))
+    for (const char* part : {"checkpoints", "hugging_face"})
+      fs::remove_all(fs::path(run.directory) / part);
+  fs::create_directory(directory_ / "moved");
+  fs::rename(directory_ / "out/runs", directory_ / "moved/runs");
+  o.directory = directory_ / "moved";
+  for (const bool report_only : {true, false}) {
+    o.report_only = report_only;
+    EXPECT_EQ(run_table(o), 0);
+    EXPECT_EQ(parse_json(read_file(directory_ / "moved/table.json"))["rows"], rows);
+  }
+
+  const auto runs = plan_table(o);
+  const std::string answers = read_file(runs[2].directory + "/problem_answers.json");
+  fs::remove_all(runs[2].directory);
+  EXPECT_THAT(message_of<UserError>([&] { run_table(o); }),
+              AllOf(HasSubstr("continued/graphs seed 3"),
+                    HasSubstr("wants the weights of " + runs[0].directory)));
+  EXPECT_FALSE(fs::exists(runs[2].directory)) << "before anything is trained";
+  o.only = {"coprocessor"};
+  EXPECT_EQ(run_table(o), 0) << "nothing that wants the weights is asked for";
+  o.only = {};
+  fs::remove_all(runs[0].directory);
+  EXPECT_EQ(run_table(o), 0);
+  EXPECT_EQ(parse_json(read_file(runs[2].directory + "/problem_answers.json"))["own"]["right"],
+            parse_json(answers)["own"]["right"]);
+}
+
 }  // namespace
 }  // namespace reverie

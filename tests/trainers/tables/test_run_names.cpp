@@ -97,12 +97,27 @@ TEST(RunNames, OfModelsThatBeginWithOthersStayAsWell) {
   o.directory = "out";
   for (const PlannedRun& run : plan_table(o))
     prepare_dataset(describe_dataset(read_experiment(run.config, ".").data));
-  std::vector<std::string> names;
-  for (const PlannedRun& run : plan_table(o))
-    names.push_back(std::filesystem::path(run.directory).filename());
-  EXPECT_EQ(names,
-            (std::vector<std::string>{"direct-sums-seed3-f2b601d4", "continued-sums-seed3-4b344d30",
-                                      "coconut-sums-stage1-seed3-b9173b0f"}));
+  const auto names = [&o] {
+    std::vector<std::string> all;
+    for (const PlannedRun& run : plan_table(o))
+      all.push_back(std::filesystem::path(run.directory).filename());
+    return all;
+  };
+  using Names = std::vector<std::string>;
+  const Names now = {"direct-sums-seed3-f2b601d4", "continued-sums-seed3-e1b2f26b",
+                     "coconut-sums-stage1-seed3-cf50fa63"};
+  EXPECT_EQ(names(), now);
+  // Where the table lies, under which the base does, is no part of a name.
+  o.directory = directory / "elsewhere/deeper";
+  EXPECT_EQ(names(), now);
+
+  // It was at that commit: finished runs are found further.
+  o.directory = "out";
+  std::filesystem::create_directories("out/runs/continued-sums-seed3-4b344d30");
+  EXPECT_EQ(names(), (Names{now[0], "continued-sums-seed3-4b344d30", now[2]}));
+  std::filesystem::create_directories("out/runs/coconut-sums-stage1-seed3-b9173b0f");
+  EXPECT_EQ(names(),
+            (Names{now[0], "continued-sums-seed3-4b344d30", "coconut-sums-stage1-seed3-b9173b0f"}));
 }
 
 }  // namespace

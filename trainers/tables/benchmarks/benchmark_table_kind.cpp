@@ -218,7 +218,7 @@ void BenchmarkTableKind::check(const PlannedRun& run) const {
 }
 
 void BenchmarkTableKind::measure_finished(const PlannedRun& run) const {
-  const bool exported = !is_begun_with(at(run.cell)) || is_exported(run.directory),
+  const bool exported = !is_begun_with(at(run.cell)) || !export_is_due(run.directory),
              answered = !measured(run).empty();
   if (exported && answered) return;
   const LoadedRun loaded = load_run(run.directory);

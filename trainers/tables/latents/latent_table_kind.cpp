@@ -262,7 +262,7 @@ std::optional<LatentMeasurement> LatentTableKind::measurement_of(const PlannedRu
 
 void LatentTableKind::measure_finished(const PlannedRun& run) const {
   if (!run.in_table && !run.trial) {
-    if (!is_exported(run.directory)) export_run(load_run(run.directory), run.directory);
+    if (export_is_due(run.directory)) export_run(load_run(run.directory), run.directory);
     return;
   }
   const std::string file = run.directory + "/" + kMeasurementFile;

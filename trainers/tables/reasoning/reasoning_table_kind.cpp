@@ -133,7 +133,8 @@ class ReasoningTableKind final : public TableKind {
 };
 
 void ReasoningTableKind::measure_finished(const PlannedRun& run) const {
-  const bool answered = !answers_of(run.directory).is_null(), exported = is_exported(run.directory);
+  const bool answered = !answers_of(run.directory).is_null(),
+             exported = !export_is_due(run.directory);
   if (answered && exported) return;
   const LoadedRun loaded = load_run(run.directory);
   if (!exported) export_run(loaded, run.directory);
