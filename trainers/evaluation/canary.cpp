@@ -132,8 +132,9 @@ class LiveForwards {
         rounding_(rounding_of(model, tokens)),
         mode_(model, asking.train, asking.precision) {}
 
-  Tensor hidden(const Tensor& tokens, SequenceState* state = nullptr) {
-    default_generator() = Generator(uint64_t(asking_.turn) + 1);
+  // `rows`: which of a batch's these are; they draw what they would in it.
+  Tensor hidden(const Tensor& tokens, SequenceState* state = nullptr, const BatchRows& rows = {}) {
+    default_generator() = Generator(uint64_t(asking_.turn) + 1, 0, rows);
     SequenceState own = carried_ && !state ? *carried_ : SequenceState();
     const Tensor out = model_.hidden(tokens, state ? state : carried_ ? &own : nullptr).tensor();
     draws_ = draws_ || default_generator().offset() != 0;
@@ -256,39 +257,45 @@ Verdict ask_whole_batch(LanguageModel& model, const Tensor& tokens, const Tensor
   const std::string site = forwards.site(), how = forwards.how(rows, length);
   // Two windows, the second from where the first ended, where memory is carried.
   const bool second = carried && donors.size(0) == rows && donors.size(1) == length;
-  const auto read = [&](const std::vector<int64_t>* of) {
-    const auto part = [&](const Tensor& t) { return of ? chosen_rows(t, *of) : t; };
+  const auto read = [&](std::optional<int64_t> row) {
+    const auto part = [&](const Tensor& t) {
+      return row ? t.slice(0, *row, *row + 1).contiguous() : t;
+    };
+    const BatchRows place = row ? BatchRows{uint64_t(*row), 1, uint64_t(rows)} : BatchRows{};
     SequenceState state;
-    if (carried) state = of ? *state_of_rows(carried, *of) : *carried;
-    std::vector<Tensor> out{forwards.hidden(part(tokens), carried ? &state : nullptr)};
-    if (second) out.push_back(forwards.hidden(part(donors), &state));
+    if (carried) state = row ? *state_of_rows(carried, {*row}) : *carried;
+    std::vector<Tensor> out;
+    for (const Tensor& texts : second ? std::vector{tokens, donors} : std::vector{tokens})
+      out.push_back(forwards.hidden(part(texts), carried ? &state : nullptr, place));
     return out;
   };
-  const std::vector<Tensor> base = read(nullptr);
+  const std::vector<Tensor> base = read(std::nullopt);
   require_finite(base[0], site);
-  if (forwards.draws() || asking.precision == MatmulPrecision::bf16) {
-    const CutPlan one{plan_cuts(rows, length, 1, asking.turn).front()};
-    HiddenMovement cuts(model);
-    const CutForwards behind_cuts(model, forwards, tokens, asking);
-    sweep_cuts(behind_cuts, tokens, base[0], donors, one, model.vocabulary_size(), site, cuts);
-    verdict.add(cuts.movement(fmt::format("the whole batch, other text behind {} of {} cuts{}, {}",
-                                          cuts_in(one, length), length - 1, behind_cuts.how(), how),
-                              forwards.rounding().same_shape, asking.step));
-    if (second) verdict.add_not_probed("the whole batch, other rows' past, " + how);
-    return verdict;
+  if (asking.precision != MatmulPrecision::bf16) {
+    std::vector<HiddenMovement> moved(base.size(), HiddenMovement(model));
+    for (const int64_t row : few) {
+      const std::vector<Tensor> alone = read(row);
+      for (size_t window = 0; window < base.size(); ++window)
+        moved[window].compare(base[window], alone[window],
+                              {{row, 0, length, 0, 0, "the row alone"}}, site);
+    }
+    for (size_t window = 0; window < base.size(); ++window)
+      verdict.add(moved[window].movement(
+          fmt::format("the whole batch against {} of its rows, each alone, {}{}", few.size(), how,
+                      window > 0 ? ", the window behind" : ""),
+          double(window + 1) * forwards.rounding().other_shape, asking.step));
+    // A row that moved may have drawn other numbers than in the batch.
+    if (!verdict.leaks() || !forwards.draws()) return verdict;
+    verdict = {};
   }
-  const std::vector<Tensor> alone = read(&few);
-  for (size_t window = 0; window < base.size(); ++window) {
-    std::vector<ComparedRows> compared;
-    for (size_t i = 0; i < few.size(); ++i)
-      compared.push_back(
-          {few[i], 0, length, int64_t(i), 0, fmt::format("{} rows alone", few.size())});
-    HiddenMovement apart(model);
-    apart.compare(base[window], alone[window], compared, site);
-    verdict.add(apart.movement(fmt::format("the whole batch against few of its rows alone, {}{}",
-                                           how, window > 0 ? ", the window behind" : ""),
-                               double(window + 1) * forwards.rounding().other_shape, asking.step));
-  }
+  const CutPlan one{plan_cuts(rows, length, 1, asking.turn).front()};
+  HiddenMovement cuts(model);
+  const CutForwards behind_cuts(model, forwards, tokens, asking);
+  sweep_cuts(behind_cuts, tokens, base[0], donors, one, model.vocabulary_size(), site, cuts);
+  verdict.add(cuts.movement(fmt::format("the whole batch, other text behind {} of {} cuts{}, {}",
+                                        cuts_in(one, length), length - 1, behind_cuts.how(), how),
+                            forwards.rounding().same_shape, asking.step));
+  if (second) verdict.add_not_probed("the whole batch, other rows' past, " + how);
   return verdict;
 }
 

@@ -35,12 +35,12 @@ Verdict ask_cuts(LanguageModel& model, const Tensor& tokens, const Tensor& donor
 Verdict ask_few_rows(LanguageModel& model, const Tensor& tokens, const Tensor& donors,
                      const SequenceState* carried, const Asking& asking);
 
-/// The whole batch in one forward against its few rows in a batch of their own: what a model does
-/// only in large batches sets them apart at every position. With `carried`, the window behind it as
-/// well (of `donors` [B, T]). Where both cannot be compared (dropout draws by place; products in bf16
-/// round sums of another order to other operands), a second forward of the whole batch, with other
-/// text behind one cut of every row but one. Nothing is asked of a batch that ask_few_rows() asks
-/// whole.
+/// The whole batch in one forward against few of its rows, each alone: what a model does only in large
+/// batches sets them apart at every position. With `carried`, the window behind it as well (of
+/// `donors` [B, T]). A row draws its dropout as in the batch. Where the two cannot be compared
+/// (products in bf16 round sums of another order to other operands; random numbers that are not
+/// drawn row after row are others), a second forward of the whole batch, with other text behind one
+/// cut of every row but one. Nothing is asked of a batch that ask_few_rows() asks whole.
 Verdict ask_whole_batch(LanguageModel& model, const Tensor& tokens, const Tensor& donors,
                         const SequenceState* carried, const Asking& asking);
 

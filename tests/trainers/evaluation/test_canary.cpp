@@ -299,7 +299,7 @@ TEST(Canary, TheWholeBatchIsComparedWithFewOfItsRows) {
     const char* name;
     bool few, whole;
   };
-  for (const Kind& k : {Kind{"batch_above_4", false, true}, Kind{"first_batch_row", true, false},
+  for (const Kind& k : {Kind{"batch_above_4", false, true}, Kind{"first_batch_row", true, true},
                         Kind{"row_above", true, true}, Kind{"always", true, false}}) {
     testing::reset_attacks();
     const auto model = make_model(std::string(config) + k.name + "\"}}", DType::f32);
@@ -314,9 +314,23 @@ TEST(Canary, TheWholeBatchIsComparedWithFewOfItsRows) {
               .leaks());
     }
   }
+  // A row draws its dropout as in the batch; where it cannot, the batch with other text is asked.
+  const auto dropout = [&](const char* more, int64_t length) {
+    testing::reset_attacks();
+    const auto model =
+        make_model(R"({"type":"gpt2",)" REVERIE_TINY R"(,"dropout":0.3)" + std::string(more) + "}");
+    const Tensor texts = random_tokens(7, length, 13);
+    return ask_whole_batch(*model, texts, random_tokens(7, length, 13, 9), nullptr,
+                           {0, 2, 0, true});
+  };
+  const char* attack = R"(,"memory":{"type":"test_attack","kind":"batch_above_4"})";
+  for (const auto& [length, how] : {std::pair{16, "each alone"}, {19, "other text behind"}}) {
+    const Verdict honest = dropout("", length), leaking = dropout(attack, length);
+    expect_causal(honest);
+    EXPECT_THAT(honest.largest()->probe, ::testing::HasSubstr(how));
+    EXPECT_TRUE(leaking.leaks()) << length;
+  }
   const Tensor shorter = random_tokens(7, 19, 13);
-  const auto dropped = make_model(R"({"type":"gpt2",)" REVERIE_TINY R"(,"dropout":0.3})");
-  expect_causal(ask_whole_batch(*dropped, shorter, shorter, nullptr, {0, 2, 0, true}));
   const auto honest = make_model(R"({"type":"gpt2",)" REVERIE_TINY "}");
   EXPECT_FALSE(ask_whole_batch(*honest, random_tokens(4, 19, 13), shorter, nullptr, {}).asked());
 }
