@@ -43,6 +43,15 @@ void FewShotOptions::fields(Fields& f) {
   f.text("match", match, {},
          "template that an example and the item must fill alike, such as {{subject}}");
   f.text("separator", separator, {}, "text behind each example");
+  f.text("prompt", prompt, {},
+         "template of an example's question, where the pool's objects have other fields than the "
+         "items; \"\": the task's");
+  f.text("target", target, {}, "the same of an example's answer");
+  f.text("fetch", fetch, {}, "command that makes the pool's file, where it is not the task's");
+  f.rule(prompt.empty() == target.empty(),
+         "\"prompt\" and \"target\" of examples are given together, or neither is");
+  f.rule(prompt.empty() || !pool.empty(),
+         "\"prompt\" is for examples of another file: wanted \"pool\"");
 }
 
 void BenchmarkDefinition::fields(Fields& f) {
@@ -99,6 +108,9 @@ void BenchmarkDefinition::fields(Fields& f) {
          "a task of type generate has \"answers\", and no other has");
   f.rule(std::find(stop.begin(), stop.end(), "") == stop.end(),
          "\"stop\" has an empty text, at which every text would end before it begins");
+  f.rule(type != "choice" || few_shot.prompt.empty(),
+         "\"few_shot\" of a task of type choice takes its examples' texts from \"prompt\", "
+         "\"choices\" and \"gold\": it has no \"prompt\" of its own");
   f.rule(type == "generate" || second_prompt.empty(),
          "\"second_prompt\" belongs to tasks of type generate");
 }

@@ -13,6 +13,8 @@ namespace reverie {
 struct FewShotOptions final : Fieldset {
   int64_t count = 0, seed = 1234;
   std::string pool, pick = "first", match, separator = "\n\n";
+  std::string prompt, target;  ///< of the examples; "": the task's own
+  std::string fetch;           ///< of the pool; "": the task's own
   void fields(Fields&) override;
 };
 

@@ -44,12 +44,13 @@ std::string look_for(const std::string& name, const DefinitionFile& task,
 std::string where_and_how(const std::string& name, const DefinitionFile& task,
                           const std::vector<std::string>& looked) {
   const BenchmarkDefinition& d = task.definition;
+  const bool of_pool = name == d.few_shot.pool && !d.few_shot.fetch.empty();
   std::string message = fmt::format("at none of these places:\n  {}", fmt::join(looked, "\n  "));
   const std::string place = (fs::path(cache_directory()) / name).string();
-  if (!d.source.empty())
+  if (!d.source.empty() && !of_pool)
     message += fmt::format("\nthey are published at {}{}", d.source,
                            d.split.empty() ? "" : fmt::format(" ({} split)", d.split));
-  std::string command = d.fetch;
+  std::string command = of_pool ? d.few_shot.fetch : d.fetch;
   if (command.find("FILE") != command.npos)
     command = fmt::format("mkdir -p {} && {}", shell_quoted(fs::path(place).parent_path().string()),
                           command);
@@ -126,9 +127,11 @@ struct Templates {
     target = single(d.target, "target");
     group = single(d.group, "group");
     match = single(d.few_shot.match, "few_shot.match");
+    example_prompt = single(d.few_shot.prompt, "few_shot.prompt");
+    example_target = single(d.few_shot.target, "few_shot.target");
     for (const std::string& text : d.choices) choices.emplace_back(text, task.file + ": $.choices");
   }
-  Template description, prompt, gold, target, group, match;
+  Template description, prompt, gold, target, group, match, example_prompt, example_target;
   std::vector<Template> choices;
 };
 
@@ -193,6 +196,13 @@ std::string solved(const BenchmarkItem& example, const BenchmarkDefinition& d) {
   const bool choice = d.type == "choice";
   return example.context(size_t(example.gold)) + d.delimiter +
          (choice ? example.choices[size_t(example.gold)] : example.target) + d.few_shot.separator;
+}
+
+// The same of an object of the pool, which may have other fields than the items.
+std::string solved(const Json& object, const Templates& t, const BenchmarkDefinition& d) {
+  if (d.few_shot.prompt.empty()) return solved(fill(object, t, d), d);
+  return t.example_prompt.text_of(object) + d.delimiter + t.example_target.text_of(object) +
+         d.few_shot.separator;
 }
 
 struct Example {
@@ -276,7 +286,7 @@ BenchmarkItems read_items(const DefinitionFile& task, const ItemOptions& options
     }
     for (size_t i = 0; i < from.size(); ++i)
       filled(file, from, i, [&](const Json& object) {
-        pool.push_back({templates.match.text_of(object), solved(fill(object, templates, d), d)});
+        pool.push_back({templates.match.text_of(object), solved(object, templates, d)});
       });
   }
   for (int64_t i = 0; i < count; ++i)

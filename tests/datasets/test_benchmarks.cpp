@@ -201,6 +201,26 @@ TEST_F(BenchmarkItemsTest, StandBehindSolvedExamplesButNeverTheirOwn) {
   }
 }
 
+TEST_F(BenchmarkItemsTest, TakeExamplesOfAPoolWithOtherFields) {
+  data(R"({"body": "Two and three.", "sum": 5})");
+  data(R"({"question": "One and one?", "answer": "1 + 1 = 2\n#### 2"})", "pool.jsonl");
+  const std::string generate = R"({"name": "t", "mirrors": "own", "type": "generate",
+    "data": "items.jsonl", "prompt": "Q: {{body}}\nA:", "target": "{{sum}}",
+    "answers": {"number": {"pattern": "\\d"}}, "few_shot": {"count": 1, )";
+  const std::string other = R"("pool": "pool.jsonl", "prompt": "Q: {{question}}\nA:")";
+  EXPECT_EQ(
+      read_items(task(generate + other + R"(, "target": "{{answer}}"}})"), {}).items[0].contexts[0],
+      "Q: One and one?\nA: 1 + 1 = 2\n#### 2\n\nQ: Two and three.\nA:");
+  const auto refused = [&](const std::string& json) {
+    return message_of<ConfigError>([&] { task(json); });
+  };
+  EXPECT_THAT(refused(generate + other + "}}"), HasSubstr("together, or neither"));
+  EXPECT_THAT(refused(generate + R"("prompt": "a", "target": "b"}})"),
+              HasSubstr("wanted \"pool\""));
+  EXPECT_THAT(refused(kChoice + R"(, "few_shot": {)" + other + R"(, "target": "b"}})"),
+              HasSubstr("no \"prompt\" of its own"));
+}
+
 TEST_F(BenchmarkItemsTest, DrawExamplesByItem) {
   std::string many;
   for (int i = 0; i < 40; ++i)

@@ -25,7 +25,11 @@ namespace {
 
 Json definition_json(const BenchmarkDefinition& definition) {
   BenchmarkDefinition copy = definition;
-  return write_config(copy);
+  Json json = write_config(copy);
+  // Younger than many a result, which their defaults must not disown.
+  for (const char* key : {"prompt", "target", "fetch"})
+    if (json["few_shot"].value(key, "").empty()) json["few_shot"].erase(key);
+  return json;
 }
 
 // Scores are of these beside the weights: other programs, plugins and options make others.
