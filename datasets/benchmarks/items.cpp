@@ -198,25 +198,31 @@ std::string solved(const BenchmarkItem& example, const BenchmarkDefinition& d) {
          (choice ? example.choices[size_t(example.gold)] : example.target) + d.few_shot.separator;
 }
 
-// The same of an object of the pool, which may have other fields than the items.
-std::string solved(const Json& object, const Templates& t, const BenchmarkDefinition& d) {
-  if (d.few_shot.prompt.empty()) return solved(fill(object, t, d), d);
-  return t.example_prompt.text_of(object) + d.delimiter + t.example_target.text_of(object) +
-         d.few_shot.separator;
-}
-
+// `same`: equal where an example is the item that is asked. It is the question alone where examples
+// have a template of their own, whose answers may be longer than the items'.
 struct Example {
-  std::string match, text;
+  std::string match, same, text;
 };
 
-// The examples in front of item `number`, which solved is `own`: whatever file the pool comes from,
-// and however often the item stands in it, it is none of them.
+Example example_of(const Json& object, const Templates& t, const BenchmarkDefinition& d) {
+  const std::string match = t.match.text_of(object);
+  if (d.few_shot.prompt.empty()) {
+    const std::string text = solved(fill(object, t, d), d);
+    return {match, text, text};
+  }
+  const std::string question = t.example_prompt.text_of(object);
+  return {match, question,
+          question + d.delimiter + t.example_target.text_of(object) + d.few_shot.separator};
+}
+
+// The examples in front of item `number`, which is `own`: whatever file the pool comes from, and
+// however often the item stands in it, it is none of them.
 std::string examples_for(int64_t number, const Example& own, const std::vector<Example>& pool,
                          int64_t shots, const FewShotOptions& options) {
   const std::string& match = own.match;
   std::vector<size_t> fitting;
   for (size_t i = 0; i < pool.size(); ++i)
-    if (pool[i].match == match && pool[i].text != own.text) fitting.push_back(i);
+    if (pool[i].match == match && pool[i].same != own.same) fitting.push_back(i);
   if (int64_t(fitting.size()) < shots)
     throw DataError(
         fmt::format("{} examples were asked for, and the pool has {}{} besides the item", shots,
@@ -285,9 +291,8 @@ BenchmarkItems read_items(const DefinitionFile& task, const ItemOptions& options
       out.data_hash = hash_bytes((out.data_hash + hash).data(), out.data_hash.size() + hash.size());
     }
     for (size_t i = 0; i < from.size(); ++i)
-      filled(file, from, i, [&](const Json& object) {
-        pool.push_back({templates.match.text_of(object), solved(object, templates, d)});
-      });
+      filled(file, from, i,
+             [&](const Json& object) { pool.push_back(example_of(object, templates, d)); });
   }
   for (int64_t i = 0; i < count; ++i)
     filled(out.data_file, objects, size_t(i), [&](const Json& object) {
@@ -295,8 +300,11 @@ BenchmarkItems read_items(const DefinitionFile& task, const ItemOptions& options
       item.number = i;
       std::string front = templates.description.text_of(object);
       if (out.shots > 0)
-        front += examples_for(i, {templates.match.text_of(object), solved(item, d)}, pool,
-                              out.shots, d.few_shot);
+        front += examples_for(i,
+                              {templates.match.text_of(object),
+                               d.few_shot.prompt.empty() ? solved(item, d) : item.contexts[0],
+                               {}},
+                              pool, out.shots, d.few_shot);
       for (std::string& context : item.contexts) context = front + context;
       out.chance +=
           d.chance > 0 || item.choices.empty() ? d.chance : 1 / double(item.choices.size());

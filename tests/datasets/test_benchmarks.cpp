@@ -211,6 +211,16 @@ TEST_F(BenchmarkItemsTest, TakeExamplesOfAPoolWithOtherFields) {
   EXPECT_EQ(
       read_items(task(generate + other + R"(, "target": "{{answer}}"}})"), {}).items[0].contexts[0],
       "Q: One and one?\nA: 1 + 1 = 2\n#### 2\n\nQ: Two and three.\nA:");
+  // The item itself, with other fields and a longer answer, is no example.
+  data(R"({"question": "Two and three.", "answer": "2 + 3 = 5\n#### 5"})", "pool.jsonl");
+  EXPECT_THAT(message_of<DataError>([&] {
+                read_items(task(generate + other + R"(, "target": "{{answer}}"}})"), {});
+              }),
+              HasSubstr("the pool has 0 besides the item"));
+  // A pool that is missing names its own command.
+  const std::string missing = generate + R"("pool": "none.jsonl", "fetch": "make a pool"}})";
+  EXPECT_THAT(message_of<UserError>([&] { read_items(task(missing), {}); }),
+              HasSubstr("run: `make a pool`"));
   const auto refused = [&](const std::string& json) {
     return message_of<ConfigError>([&] { task(json); });
   };

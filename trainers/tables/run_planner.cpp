@@ -58,8 +58,7 @@ void erase_young_defaults(const ExperimentOptions& experiment, Json& all) {
   all["optimizer"] = optimizer_in_first_spelling(all["optimizer"]);
 }
 
-// Paths of the table's own runs, such as a base, as if they lay nowhere in particular: a table may
-// be moved, and its runs may be trained in several places.
+// Makes paths of the table's own runs, such as a base, relative to the table.
 void leave_out_directory(Json& value, const std::string& directory) {
   if (value.is_structured())
     for (Json& inner : value) leave_out_directory(inner, directory);
@@ -104,7 +103,7 @@ PlannedRun RunPlanner::run(const PlannedCell& cell, int64_t seed, Config config)
   const auto data_hash = data_hashes_[data];
   r.data_prepared = data_hash.has_value();
   r.data_hash = data_hash;
-  // Names of earlier versions, whose finished runs are used further, held the table's place.
+  // Earlier versions hashed the table's place, too; their finished runs are still used.
   const std::string earlier = directory_of(cell, seed, all, data_hash);
   leave_out_directory(all, options_.directory);
   r.directory = directory_of(cell, seed, all, data_hash);

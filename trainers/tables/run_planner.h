@@ -1,5 +1,5 @@
 #pragma once
-/// What a run of a table is, and where its directory lies.
+/// Config and directory of each run that a table plans.
 
 #include <map>
 #include <optional>
@@ -10,12 +10,11 @@
 
 namespace reverie {
 
-/// By what the runs of a table of this kind are shrunk.
+/// The divisor of sizes (--shrink) for runs of a table of this kind.
 Shrinking shrinking_of_runs(const std::string& kind, const ReproOptions& options);
 
-/// Says where a run's directory will lie: by everything that decides what it will hold. Where the
-/// table itself lies is no part of it: a table may be moved, and its runs may be trained in several
-/// places.
+/// Names a run's directory by a hash of its config and tokens. The table's own place is left out of
+/// the hash, so that a table may be moved and its runs trained in several places.
 class RunPlanner {
  public:
   /// `common`: the table's base and the preset's patch.
