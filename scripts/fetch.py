@@ -23,12 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from fetching import contents, shakespeare_globe
+from fetching import benchmark_items, benchmark_sources, contents, shakespeare_globe
 from fetching.contents import Content
 from fetching.download import File, Unavailable, Web, write_atomically
 from fetching.registry import Package, pip_settings
 
 PUBLIC_CONNECT_SECONDS = 5.0  # a machine without internet must move on at once
+PUBLISHED_ITEMS_LIMIT = 16 << 20  # bytes; the largest file that is converted has 0.9 MB
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Job:
         self, content: Content, write: Mapping[str, Callable[[BinaryIO], object]], source: str
     ) -> Path:
         """Writes each file beside its place, verifies it, renames it; then the .source.json."""
-        folder = self.cache / content.name
+        folder = self.cache / content.folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for file in content.files:
@@ -79,7 +80,7 @@ class Job:
         if len(content.files) > 1:
             facts["files"] = {f.name: {"sha256": f.sha256, "bytes": f.size} for f in content.files}
         text = (json.dumps(facts, indent=2) + "\n").encode()
-        path = self.cache / content.name / f"{content.name}.source.json"
+        path = self.cache / content.folder / f"{content.name}.source.json"
         write_atomically(path, lambda stream: stream.write(text))
 
 
@@ -120,10 +121,10 @@ class Cache:
     kind: str = field(default="cache", init=False)
 
     def describe(self) -> str:
-        return f"{self.content.name}/ in the cache folder"
+        return f"{self.content.folder}/ in the cache folder"
 
     def get(self, job: Job) -> Path:
-        folder = job.cache / self.content.name
+        folder = job.cache / self.content.folder
         for file in self.content.files:
             file.check(folder / file.name)
         if not (folder / f"{self.content.name}.source.json").exists():
@@ -158,6 +159,46 @@ class Url:
             {file.name: writer(file) for file in self.content.files},
             f"url {self.address}",
         )
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Files at public addresses; each file of the content is made from some of them by a rule."""
+
+    content: Content
+    published: str  # what they are called in messages
+    recipes: Mapping[str, benchmark_items.Recipe]  # by the name of the file that is made
+    kind: str = field(default="url", init=False)
+
+    def describe(self) -> str:
+        return self.published
+
+    def get(self, job: Job) -> Path:
+        job.say(
+            f"converting {self.published} (at most {PUBLIC_CONNECT_SECONDS:g} s to connect to each)"
+        )
+        made = {file.name: self.make(job, file.name) for file in self.content.files}
+
+        def writer(data: bytes) -> Callable[[BinaryIO], object]:
+            return lambda stream: stream.write(data)
+
+        return job.store(
+            self.content,
+            {name: writer(data) for name, data in made.items()},
+            f"url {self.published}, converted",
+        )
+
+    def make(self, job: Job, name: str) -> bytes:
+        recipe = self.recipes[name]
+        files = []
+        for address in recipe.addresses:
+            stream = io.BytesIO()
+            job.web.get(address, stream, PUBLISHED_ITEMS_LIMIT, PUBLIC_CONNECT_SECONDS)
+            files.append(stream.getvalue())
+        try:
+            return benchmark_items.apply(recipe.rule, tuple(files))
+        except benchmark_items.RuleError as error:
+            raise Unavailable(f"{name} from {recipe.addresses[0]}: {error}", loud=True) from error
 
 
 @dataclass(frozen=True)
@@ -217,7 +258,7 @@ class Wheels:
         return job.store(self.content, {name: write}, f"registry {wheels}")
 
 
-Source = DataFolder | Cache | Url | Registry | Wheels
+Source = DataFolder | Cache | Url | Converted | Registry | Wheels
 
 
 @dataclass(frozen=True)
@@ -300,6 +341,38 @@ DATASETS = {
                 "https://raw.githubusercontent.com/facebookresearch/coconut/"
                 "27273cb8cca4bb763c041a63b036d0c3b7cbbb48/data/",
             ),
+        ),
+    ),
+    "benchmarks": Dataset(
+        "items of 13 benchmark tasks, among them ARC, HellaSwag, SVAMP and coin flips, 3 MB",
+        (
+            DataFolder(contents.BENCHMARKS, "tasks", expected=False),
+            Cache(contents.BENCHMARKS),
+            Converted(
+                contents.BENCHMARKS,
+                "the public files of kojima-takeshi188/zero_shot_cot and allenai/OLMo",
+                benchmark_sources.BENCHMARKS,
+            ),
+        ),
+    ),
+    "basic_arithmetic": Dataset(
+        "items of the benchmark task basic_arithmetic (conversion needs pyarrow)",
+        (
+            DataFolder(contents.BASIC_ARITHMETIC, "tasks", expected=False),
+            Cache(contents.BASIC_ARITHMETIC),
+            Converted(
+                contents.BASIC_ARITHMETIC,
+                "the public file of allenai/OLMo",
+                benchmark_sources.BASIC_ARITHMETIC,
+            ),
+        ),
+    ),
+    "mmlu": Dataset(
+        "MMLU, items of 57 subjects for the benchmark task mmlu, 8 MB (conversion needs pyarrow)",
+        (
+            DataFolder(contents.MMLU, "tasks", expected=False),
+            Cache(contents.MMLU),
+            Converted(contents.MMLU, "the public files of allenai/OLMo", benchmark_sources.MMLU),
         ),
     ),
     "smollm2": Dataset(

@@ -11,12 +11,17 @@ from .registry import Package
 
 @dataclass(frozen=True)
 class Content:
-    """Named, pinned bytes: what a source gives. `name` is also the folder in the cache."""
+    """Named, pinned bytes: what a source gives. `folder` in the cache is `name` unless given."""
 
     name: str
     files: tuple[File, ...]
     note: str
     main: str | None = None  # of several files, the one whose path callers get; None: the folder's
+    folder: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.folder:
+            object.__setattr__(self, "folder", self.name)
 
     def path_in(self, folder: Path) -> Path:
         """The path that callers get: the file itself, or the folder when there are several."""
@@ -123,6 +128,111 @@ PROSQA = Content(
         ),
     ),
     "ProsQA's validation part, questions on graphs of statements, from Coconut; MIT licence",
+)
+
+BENCHMARKS = Content(
+    "benchmarks",
+    (
+        File(
+            "addsub.jsonl",
+            97_005,
+            "030f48a60f0eb9c5f852839c888e8102a872945b24828600882ac4190412a4c4",
+        ),
+        File(
+            "arc_challenge.jsonl",
+            105_648,
+            "ae48becf22dc52ec12d66b25e340ebf187f5642230dd7b2638207d391cf6b578",
+        ),
+        File(
+            "arc_easy.jsonl",
+            174_504,
+            "df30de0591bd9d90230944f00c91fc7e007c56ae6316805b9f0660480718ea1d",
+        ),
+        File(
+            "coin_flip.jsonl",
+            114_998,
+            "f8b3ff3b361255044e84e74ec1996e894f29262e1f1fa943f8a12561b5d1f19b",
+        ),
+        File(
+            "copa.jsonl",
+            15_917,
+            "55310860b38a8ae1a93ff6d7fad7fdbaaf1c5a5c4b9ce91c97fb68eae5dd172b",
+        ),
+        File(
+            "csqa.jsonl",
+            290_772,
+            "88eea3f1f36db4c38264e713ab72a1acde7b4dd34a24503450a7afac7bfc8ec9",
+        ),
+        File(
+            "hellaswag_1000.jsonl",
+            854_432,
+            "af750fbb58ba2a009e8a828e215afe66c942b7dd3a50f6d451c5c3e97ea9a82a",
+        ),
+        File(
+            "last_letters.jsonl",
+            62_818,
+            "8ae5138f88946b8f6685f53bbfb44da042611053558d817401c18a8d22448407",
+        ),
+        File(
+            "multiarith.jsonl",
+            169_397,
+            "759ed57c15ab59ec135eb4d4836d17537c1105fea45b22bc60d52976d90fa986",
+        ),
+        File(
+            "openbookqa.jsonl",
+            110_428,
+            "c6e8ae32117264ddf080479e038ea371c912e858a98e104627b57392a817e2b1",
+        ),
+        File(
+            "socialiqa.jsonl",
+            486_870,
+            "560d580c59e4ed2cb2b784fe59b376ce573025a3e96fbe2a612f863633fd321f",
+        ),
+        File(
+            "svamp.jsonl",
+            280_968,
+            "6fe662d6aab49834d3e95be4b84cbb56e4a5099e0a839338a13171a61cbdd1f8",
+        ),
+        File(
+            "winogrande.jsonl",
+            311_259,
+            "03dfcdd9098021732b91a250f0ae1c508873e714886a5cf6f2afc4f5f95e1394",
+        ),
+    ),
+    "items of benchmark tasks as JSON lines, each set under its own licence: see the addresses in "
+    "configs/tasks",
+    folder="tasks",
+)
+
+BASIC_ARITHMETIC = Content(
+    "basic_arithmetic",
+    (
+        File(
+            "basic_arithmetic.jsonl",
+            564_087,
+            "e28987abb0df4a801813691eab4a8223b676230b3d03c4019a803806dc698863",
+        ),
+    ),
+    "3,000 products, sums and differences of the Allen Institute for AI",
+    folder="tasks",
+)
+
+MMLU = Content(
+    "mmlu",
+    (
+        File(
+            "mmlu_dev.jsonl",
+            136_428,
+            "071a8344f0bfe8e13a2a056fd45825c8ab8ff40ff793c8396f51cbde9ea911c5",
+        ),
+        File(
+            "mmlu_test.jsonl",
+            7_510_640,
+            "fdcfe0b7c447753ab85f1f7686f87d201d4521814501d5252502282ef0237ff2",
+        ),
+    ),
+    "MMLU, questions on 57 subjects (Hendrycks et al. 2021), its dev and test parts; MIT licence",
+    folder="tasks",
 )
 
 STORIES260K = Content(

@@ -6,6 +6,7 @@ REVERIE_DATA set: the real text is checked too. REVERIE_TEST_NETWORK=1: the regi
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.server
 import io
@@ -28,7 +29,7 @@ sys.path.insert(0, str(SCRIPTS))
 sys.dont_write_bytecode = True
 
 import fetch  # noqa: E402
-from fetching import shakespeare_globe  # noqa: E402
+from fetching import benchmark_items, shakespeare_globe  # noqa: E402
 from fetching.download import File, Unavailable, Web  # noqa: E402
 from fetching.download import split_credentials, write_atomically  # noqa: E402
 from fetching.registry import Package, file_links, pip_settings, with_credentials_of  # noqa: E402
@@ -416,6 +417,151 @@ class WheelsTest(Fixture):
         with self.assertRaises(Unavailable) as caught:
             quiet.get(self.job(env={"REVERIE_DATA": str(self.root)}))
         self.assertFalse(caught.exception.loud)
+
+
+def scoring_requests(*docs: dict) -> bytes:
+    """As OLMo has them: each question with its context and again without, one line per choice."""
+    lines = [
+        json.dumps({"doc": doc, "native_id": number, "doc_id": 2 * number + bare, "idx": choice})
+        for number, doc in enumerate(docs)
+        for bare in (0, 1)
+        for choice in (0, 1)
+    ]
+    return gzip.compress("\n".join(lines).encode())
+
+
+class ConvertedTest(Fixture):
+    """Benchmark items, made from published files."""
+
+    ADDRESS = "https://public.example/coins.json"
+    COINS = (
+        b'{"question": "Heads?", "answer": "yes"}\n'
+        b'{"question": "Tails \xc3\xa9?", "answer": "no"}\n'
+    )
+    PUBLISHED = (
+        b'{"examples": [{"question": "Heads?", "answer": "yes"}, '
+        b'{"question": "Tails \\u00e9?", "answer": "no"}]}'
+    )
+    CONTENT = fetch.Content(
+        "coins", (pinned("coins.jsonl", COINS),), "coins", folder="tasks"
+    )
+    SOURCES = (
+        fetch.Cache(CONTENT),
+        fetch.Converted(
+            CONTENT,
+            "the file of coins",
+            {"coins.jsonl": benchmark_items.Recipe((ADDRESS,), benchmark_items.json_array)},
+        ),
+    )
+
+    def fetch(self, only=None, **job):
+        return fetch.fetch(fetch.Dataset("coins", self.SOURCES), "coins", self.job(**job), only)
+
+    def test_the_items_lie_in_the_folder_where_tasks_look_for_them(self):
+        path = self.fetch(pages={self.ADDRESS: self.PUBLISHED})
+        self.assertEqual(path, self.cache / "tasks/coins.jsonl")
+        self.assertEqual(path.read_bytes(), self.COINS)
+        said = json.loads((self.cache / "tasks/coins.source.json").read_text())
+        self.assertEqual(said["source"], "url the file of coins, converted")
+        self.assertEqual(self.fetch(only="cache"), path)
+
+    def test_published_files_that_changed_are_refused(self):
+        changed = self.PUBLISHED.replace(b"yes", b"no")
+        self.assertIsNone(self.fetch(pages={self.ADDRESS: changed}))
+        self.assert_said("warning: url (coins)", "wrong bytes", self.CONTENT.files[0].sha256)
+        self.assertFalse((self.cache / "tasks").exists())
+
+    def test_published_files_of_another_form_are_refused(self):
+        for page in (b"<html>", b"[1,", b'{"items": []}', b"\xff"):
+            self.said.clear()
+            self.assertIsNone(self.fetch(pages={self.ADDRESS: page}))
+            self.assert_said("warning: url (coins)", "not in the known form", self.ADDRESS)
+
+    def test_an_address_that_is_not_reached(self):
+        self.assertIsNone(self.fetch())
+        self.assert_said("url (coins)", self.ADDRESS, "cannot be reached")
+
+    def test_requests_give_each_question_once(self):
+        doc = {"query": "Question: 1 + 1?\nAnswer:", "choices": ["2", "3"], "gold": 0}
+        other = doc | {"choices": ["4", "2"], "gold": 1}
+        made = benchmark_items.apply(
+            benchmark_items.requests, (scoring_requests(doc, doc, other),)
+        )
+        self.assertEqual(
+            [json.loads(line) for line in made.decode().splitlines()],
+            [
+                {"id": "0", "query": doc["query"], "choices": [" 2", " 3"], "gold": 0},
+                {"id": "2", "query": doc["query"], "choices": [" 4", " 2"], "gold": 1},
+            ],
+        )
+
+    def test_requests_cut_short_are_refused(self):
+        whole = scoring_requests({"query": "?", "choices": ["a", "b"], "gold": 0})
+        for broken in (whole[:-12], b"no gzip", gzip.compress(b"{}")):
+            with self.assertRaises(benchmark_items.RuleError):
+                benchmark_items.apply(benchmark_items.requests, (broken,))
+
+    def test_a_gap_gives_one_context_per_option(self):
+        doc = {"sentence": "A hit B, so _ won.", "option1": "A", "option2": "B", "answer": "1"}
+        made = benchmark_items.apply(
+            benchmark_items.partial_sentences, (scoring_requests(doc | {"index": 7}),)
+        )
+        self.assertEqual(
+            json.loads(made),
+            {"id": "7", "query": ["A hit B, so A", "A hit B, so B"], "choices": " won.", "gold": 0},
+        )
+
+    def test_without_pyarrow_it_is_named(self):
+        with unittest.mock.patch.dict(sys.modules, {"pyarrow": None}):
+            with self.assertRaisesRegex(benchmark_items.RuleError, "pip install pyarrow"):
+                benchmark_items.apply(benchmark_items.arrow, (b"",))
+
+    def test_arrow_rows(self):
+        try:
+            import pyarrow
+        except ImportError:
+            self.skipTest("pyarrow is not installed")
+        row = {"question": "1 + 1?", "choices": ["1", "2"], "answer": 1}
+        sink = io.BytesIO()
+        table = pyarrow.Table.from_pylist([row | {"subject": "x", "unused": 1}])
+        with pyarrow.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        rule = benchmark_items.arrow_of_subjects(("sums",))
+        made = benchmark_items.apply(rule, (sink.getvalue(),))
+        self.assertEqual(json.loads(made), {"subject": "sums"} | row)
+        with self.assertRaisesRegex(benchmark_items.RuleError, "not an Arrow stream"):
+            benchmark_items.apply(rule, (b"no stream",))
+
+    def test_every_file_of_a_content_has_a_recipe(self):
+        for dataset in fetch.DATASETS.values():
+            for source in dataset.sources:
+                if isinstance(source, fetch.Converted):
+                    self.assertEqual({f.name for f in source.content.files}, set(source.recipes))
+
+    def test_what_a_task_says_to_run_makes_its_file(self):
+        tasks = sorted((SCRIPTS.parent / "configs/tasks").glob("*.json"))
+        self.assertTrue(tasks)
+        for path in tasks:
+            task = json.loads(path.read_text())
+            pool = task.get("few_shot", {})
+            for command, file in (
+                (task["fetch"], task["data"]),
+                (pool.get("fetch", task["fetch"]), pool.get("pool", task["data"])),
+            ):
+                if command.startswith("scripts/fetch.py "):
+                    content = fetch.DATASETS[command.split()[1]].sources[0].content
+                    made = {f"{content.folder}/{made.name}" for made in content.files}
+                    self.assertIn(file, made, f"{path.name}: {command}")
+                else:
+                    self.assertIn("FILE", command, path.name)
+
+    def test_real_items(self):
+        data = os.environ.get("REVERIE_DATA")
+        if not data or not (Path(data) / "tasks").is_dir():
+            self.skipTest("REVERIE_DATA has no tasks")
+        for name in ("benchmarks", "basic_arithmetic", "mmlu"):
+            job = fetch.Job({"REVERIE_DATA": data}, self.cache, FakeWeb({}), self.said.append)
+            self.assertIsNotNone(fetch.fetch(fetch.DATASETS[name], name, job, "data"), self.said)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
