@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "autograd/node.h"
+#include "autograd/unsaved_graph.h"
 #include "core/compact_weights.h"
 #include "core/error.h"
 #include "core/profile.h"
@@ -17,6 +18,7 @@ namespace {
 
 thread_local bool t_grad_enabled = true;
 thread_local int t_no_grads = 0;  // that are alive
+thread_local bool t_saves = true;
 // Shared by all threads, so that the order holds in a graph that several threads made one after
 // another.
 std::atomic<uint64_t> last_sequence{0};
@@ -138,6 +140,12 @@ WithGrad::~WithGrad() {
 bool grad_enabled() {
   return t_grad_enabled;
 }
+UnsavedGraph::UnsavedGraph() : before_(t_saves) {
+  t_saves = false;
+}
+UnsavedGraph::~UnsavedGraph() {
+  t_saves = before_;
+}
 
 LeafCollector::LeafCollector() : outer_(t_collector), no_grads_(t_no_grads) {
   t_collector = this;
@@ -151,12 +159,13 @@ int64_t live_nodes() {
 
 // ---- Context and tape ---------------------------------------------------------
 void Context::save(std::initializer_list<Tensor> tensors) {
-  if (!recording_) return;
+  if (!recording_ || !t_saves) return;
   for (const Tensor& t : tensors) saved_.push_back({t, t.version()});
 }
 const Tensor& Context::saved(size_t i) const {
   if (i >= saved_.size())
-    throw InternalError(fmt::format("{}: saved tensor {} of {}", op_, i, saved_.size()));
+    throw InternalError(fmt::format("{}: saved tensor {} of {}{}", op_, i, saved_.size(),
+                                    saved_.empty() ? ": was it recorded in an UnsavedGraph?" : ""));
   const Saved& s = saved_[i];
   if (s.tensor.version() != s.version)
     throw UserError(

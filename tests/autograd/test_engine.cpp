@@ -5,6 +5,7 @@
 
 #include <limits>
 #include <map>
+#include <optional>
 #include <thread>
 
 #include "autograd/op.h"
@@ -18,6 +19,7 @@
 #include "autograd/ops/shape.h"
 #include "autograd/ops/tensors.h"
 #include "autograd/rematerialize.h"
+#include "autograd/unsaved_graph.h"
 #include "core/error.h"
 #include "op_cases.h"
 
@@ -160,6 +162,33 @@ TEST_F(Engine, DetachCutsTheGraph) {
   EXPECT_EQ(live_nodes(), 0);
   backward(sum_all(multiply(x, y)));
   EXPECT_THAT(grad(x), ElementsAre(2, 4)) << "the factor y counts as a constant";
+}
+
+TEST_F(Engine, AnUnsavedGraphIsRecordedAndKeepsNothing) {
+  const Variable x = leaf({1, 2});
+  for (const bool unsaved : {false, true}) {
+    std::optional<UnsavedGraph> scope;
+    if (unsaved) scope.emplace();
+    Variable between = multiply(x, x);
+    const Tensor value = between.tensor();
+    const Variable loss = sum_all(multiply(between, between));
+    EXPECT_EQ(loss.tensor().to_vector(), std::vector<double>{17});
+    EXPECT_TRUE(loss.requires_grad());
+    EXPECT_EQ(live_nodes(), 3);
+    between = {};
+    EXPECT_EQ(value.unique(), unsaved) << "else the product keeps its factors";
+    if (!unsaved) {
+      backward(loss);
+      EXPECT_THAT(grad(x), ElementsAre(4, 32));
+      continue;
+    }
+    try {
+      backward(loss);
+      ADD_FAILURE() << "walked a graph that kept nothing";
+    } catch (const InternalError& error) {
+      EXPECT_THAT(error.what(), HasSubstr("of 0: was it recorded in an UnsavedGraph?"));
+    }
+  }
 }
 
 TEST_F(Engine, LayersBelowTheFirstTrainableInputRecordNothing) {

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "autograd/precision.h"
+#include "autograd/unsaved_graph.h"
 #include "core/random.h"
 #include "layers/module.h"
 
@@ -21,8 +22,8 @@ class GeneratorPlace {
   Generator before_;
 };
 
-/// While alive, the model is in train mode with a graph, as in a training step, or in eval mode
-/// without; products are in `precision`.
+/// While alive, the model is in train mode with a graph, as in a training step, but one that keeps
+/// nothing for a backward pass; or in eval mode without a graph. Products are in `precision`.
 class ProbingMode {
  public:
   ProbingMode(Module& model, bool train, MatmulPrecision precision)
@@ -37,6 +38,7 @@ class ProbingMode {
  private:
   GeneratorPlace place_;
   MatmulPrecisionScope precision_;
+  UnsavedGraph unsaved_;
   std::optional<NoGrad> no_graph_;
   Module& model_;
   bool was_training_;

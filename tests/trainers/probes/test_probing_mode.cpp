@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include "autograd/ops/reduce.h"
 #include "core/compact_weights.h"
+#include "core/error.h"
 #include "core/gguf_writer.h"
 #include "layers/kept_weights.h"
 #include "layers/pretrained/gguf_model_writer.h"
@@ -37,6 +39,21 @@ TEST(RedrawnParameters, GiveWeightsBackAsTheirFileHasThem) {
   EXPECT_EQ(loaded.model->weights_hash(), hash);
   EXPECT_EQ(kept_weights(*loaded.model).compact, compact);
   EXPECT_EQ(widened_for_good(), widened);
+}
+
+TEST(ProbingMode, RecordsAsATrainingStepDoesAndKeepsNoActivations) {
+  const std::string json = R"({"type": "gpt2", "vocab_size": 16, "block_size": 8, "n_layer": 1,
+                               "n_head": 2, "n_embd": 8})";
+  const auto model = testing::make_model(json, DType::f64);
+  const Tensor tokens = Tensor::zeros({1, 8}, DType::i32);
+  {
+    const ProbingMode mode(*model, true, MatmulPrecision::full);
+    const Variable hidden = model->hidden(tokens, nullptr);
+    EXPECT_TRUE(model->training());
+    EXPECT_TRUE(hidden.requires_grad());
+    EXPECT_THROW(backward(sum_all(hidden)), InternalError);
+  }
+  backward(sum_all(model->hidden(tokens, nullptr)));
 }
 
 }  // namespace
