@@ -160,7 +160,11 @@ class ReasoningTest(unittest.TestCase):
 
     def test_a_published_model_is_asked_plainly_by_steps_and_with_latents(self):
         self.prepare_asked()
-        # Without the runs: what is missing, and how it is made. The other rows are there.
+        # Without the runs: what is missing, and how it is made. The other rows are there. Trials of
+        # learning rates, two of one length among them, are no runs of the table.
+        for name in ("coprocessor-4-seed1-89abcdef", "coprocessor-4-seed1-89abcde0"):
+            self.train_latents(1, 2, name)
+            (self.here / "latents/runs" / name / "latent_effect.json").write_text('{"of": {"texts": "every fourth"}}')
         got = self.expect(0, "repro", "table.json", "--preset", "asked", "--run-dir", "out")
         self.assertIn("latents/runs holds no finished run of coprocessor", got.stderr)
         self.assertIn("cache_augmentation.json --preset PRESET --run-dir latents --only coprocessor", got.stderr)
@@ -173,7 +177,7 @@ class ReasoningTest(unittest.TestCase):
 
         self.train_latents(1, 4, "coprocessor-4-seed1-01234567")
         self.train_latents(2, 4, "coprocessor-4-seed2-01234567")
-        self.train_latents(1, 2, "coprocessor-4-seed1-89abcdef")  # a trial, as it is named alike
+        self.train_latents(2, 2, "coprocessor-4-seed2-89abcdef")  # a trial that was not measured yet
         self.expect(0, "repro", "table.json", "--preset", "asked", "--run-dir", "out")
         table = json.loads((self.here / "out/table.json").read_text())
         self.assertEqual((table["finished_runs"], table["planned_runs"]), (11, 11))

@@ -20,6 +20,7 @@
 #include "trainers/runs/run_directory.h"
 #include "trainers/runs/run_reference.h"
 #include "trainers/tables/kept_measurement.h"
+#include "trainers/tables/trial_runs.h"
 
 namespace reverie {
 namespace {
@@ -79,8 +80,8 @@ std::string preset_of(const std::string& runs) {
 
 }  // namespace
 
-// Runs are named MODEL-LATENTS-seedSEED-HASH. Trials of learning rates are named alike, and are
-// shorter.
+// Runs are named MODEL-LATENTS-seedSEED-HASH, and so are trials of learning rates. Of two runs that
+// differ in length alone, the shorter is a trial that was not measured yet.
 std::vector<AskedBenchmarks::Row> AskedBenchmarks::rows_of_runs() const {
   static const std::regex kName("(.+)-([0-9]{1,9})-seed([0-9]{1,15})-[0-9a-f]{8}");
   std::map<std::tuple<std::string, int64_t, int64_t>, std::string> found;
@@ -93,6 +94,7 @@ std::vector<AskedBenchmarks::Row> AskedBenchmarks::rows_of_runs() const {
       const std::string model = part[1];
       if (std::find(asked_.latents.begin(), asked_.latents.end(), model) == asked_.latents.end())
         continue;
+      if (measured_as_trial(directory)) continue;
       std::string& kept = found[{model, std::stoll(part[2]), std::stoll(part[3])}];
       require(kept.empty() || steps_of(kept) != steps_of(directory),
               "{} and {} are both finished runs of one model, number of latents, seed and length: "

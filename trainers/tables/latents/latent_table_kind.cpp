@@ -27,13 +27,13 @@
 #include "trainers/tables/latents/latent_table.h"
 #include "trainers/tables/run_export.h"
 #include "trainers/tables/table_kind.h"
+#include "trainers/tables/trial_runs.h"
 #include "trainers/text/activity.h"
 #include "trainers/training/trainer.h"
 
 namespace reverie {
 namespace {
 
-constexpr const char* kMeasurementFile = "latent_effect.json";
 constexpr const char* kFormat = "reverie latent effect 3";
 
 // Texts on which learning rates are chosen; the others are measured for the table.
@@ -121,7 +121,7 @@ class LatentTableKind final : public TableKind {
                 {"windows", measure_.windows},
                 {"batch_size", measure_.batch_size},
                 {"texts", !has_trials() ? "all"
-                          : run.trial   ? "every fourth"
+                          : run.trial   ? kTextsOfTrials
                                         : "all but every fourth"},
                 {"shuffled", is_shuffled(run.cell.model) && !run.trial}};
     if (run.table_data) out["data"] = run.table_data->as_written;
@@ -254,7 +254,7 @@ std::string LatentTableKind::sweep_note() const {
 }
 
 std::optional<LatentMeasurement> LatentTableKind::measurement_of(const PlannedRun& run) const {
-  const std::string file = run.directory + "/" + kMeasurementFile;
+  const std::string file = run.directory + "/" + kLatentEffectFile;
   const Json kept = kept_measurement(file, wanted(run), run.directory);
   if (kept.is_null()) return {};
   return LatentMeasurement::from_json(Config(kept, "$", file).at("measured").json());
@@ -265,7 +265,7 @@ void LatentTableKind::measure_finished(const PlannedRun& run) const {
     if (export_is_due(run.directory)) export_run(load_run(run.directory), run.directory);
     return;
   }
-  const std::string file = run.directory + "/" + kMeasurementFile;
+  const std::string file = run.directory + "/" + kLatentEffectFile;
   if (!kept_measurement(file, wanted(run), run.directory).is_null()) return;
   if (std::filesystem::exists(file)) {
     const Json of = read_stored_json(file).json().value("of", Json());
@@ -341,7 +341,7 @@ void LatentTableKind::measure(const PlannedRun& run) const {
   keep_leak(run.directory, verdict);
   Json json = {{"of", wanted(run)}, {"verdict", verdict.json()}, {"measured", m.json()}};
   name_checkpoint(json, loaded.checkpoint);
-  write_file_atomically(run.directory + "/" + kMeasurementFile, json_text(json) + "\n");
+  write_file_atomically(run.directory + "/" + kLatentEffectFile, json_text(json) + "\n");
 }
 
 std::string LatentTableKind::plan(const std::vector<PlannedRun>& runs) const {
@@ -383,7 +383,7 @@ std::vector<std::string> LatentTableKind::write(const std::vector<PlannedRun>& f
     if (!measured) continue;  // finished, but not yet its turn
     const Json summary = read_summary(r.directory);
     Verdict verdict = Verdict::of_file(summary);
-    verdict.merge(Verdict::of_file(read_stored_json(r.directory + "/" + kMeasurementFile).json()));
+    verdict.merge(Verdict::of_file(read_stored_json(r.directory + "/" + kLatentEffectFile).json()));
     runs.push_back({r.cell.model, r.cell.level, r.seed, summary, std::move(*measured), r.directory,
                     verdict, training_insertions(r, summary), r.table_data.has_value()});
   }
