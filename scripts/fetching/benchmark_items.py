@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 Rule = Callable[[tuple[bytes, ...]], bytes]
 
-# what reading of wrong bytes as gzip, JSON and questions raises
+# raised by reading wrong bytes as gzip, JSON and questions
 NOT_IN_FORM = (ValueError, LookupError, TypeError, AttributeError, OSError, EOFError, zlib.error)
 
 

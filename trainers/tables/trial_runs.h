@@ -6,9 +6,9 @@
 
 namespace reverie {
 
-/// What a table of latents keeps beside each run that it measured.
+/// A table of latents keeps its measurement of each run in this file of the run.
 inline constexpr const char* kLatentEffectFile = "latent_effect.json";
-/// Its "of": {"texts": ...} where the run was a trial; no figure of the table is of these texts.
+/// The value of "texts" in its "of", where the run was a trial.
 inline constexpr const char* kTextsOfTrials = "every fourth";
 
 /// Whether a table measured this run as a trial. DataError for a damaged measurement.
