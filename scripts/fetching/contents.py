@@ -213,7 +213,7 @@ BASIC_ARITHMETIC = Content(
             "e28987abb0df4a801813691eab4a8223b676230b3d03c4019a803806dc698863",
         ),
     ),
-    "3,000 products, sums and differences of the Allen Institute for AI",
+    "3,000 sums, differences, products and quotients, from the Allen Institute for AI",
     folder="tasks",
 )
 

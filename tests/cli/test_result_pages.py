@@ -17,7 +17,7 @@ PAGES = ROOT / "docs" / "results"
 
 def reverie(folder: Path, *arguments: str) -> None:
     got = subprocess.run(
-        [os.environ.get("REVERIE", str(ROOT / "build/release/reverie")), *arguments],
+        [Path(os.environ.get("REVERIE", ROOT / "build/release/reverie")).resolve(), *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
